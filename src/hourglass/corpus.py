@@ -1,0 +1,285 @@
+"""From the options of the group `data` to cleaned sentence pairs on disk: train, dev and test.
+
+Whatever a recipe yields is treated alike, pair by pair, so that five million pairs take no more memory than five
+thousand: spaces, empty and long pairs, sentences of dev and test in train, word counts, the digest, the cache.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import logging
+import os
+import re
+import secrets
+import shutil
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hourglass.corpora_recipes import RECIPES, SPLITS, Pair, Recipe, Split
+from hourglass.errors import UserError
+from hourglass.options import build, choose
+
+if TYPE_CHECKING:
+    import datasets
+
+log = logging.getLogger(__name__)
+
+# Part of the cache's key: raise it whenever the same options and input would give other pairs.
+CORPUS_VERSION = 1
+# The last file written: without it a folder is no corpus.
+RECORD = "corpus.json"
+ROWS_AT_ONCE = 10_000
+# Languages written without spaces between words: ISO 639-1 and 639-3 codes.
+UNSPACED = frozenset("zh ja th lo km my bo zho cmn yue jpn tha lao khm mya bod".split())
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A prepared corpus.
+
+    Attributes:
+        splits: train, dev and test, memory-mapped, with columns source, target, id (text) and source_words (a count).
+        digest: SHA-256 of the content of all splits, whatever their path and time.
+        source_language: language code of the source side.
+        target_language: language code of the target side.
+        facts: pairs and words by split, training pairs dropped by reason; plain values.
+        path: the folder that holds it all; `datasets.load_from_disk` reads it too.
+    """
+
+    splits: "datasets.DatasetDict"
+    digest: str
+    source_language: str
+    target_language: str
+    facts: dict[str, Any]
+    path: Path
+
+
+def load_corpus(options: Mapping[str, Any], cache: Path) -> Corpus:
+    """Return the corpus that the config group `data` describes, from the cache or built now.
+
+    Args:
+        options: `name` of the recipe, its options, and what is no option of it but goes with the corpus.
+        cache: the folder of prepared corpora.
+
+    Raises:
+        UserError: an option is wrong, an input is missing or malformed, or the cache cannot be written.
+    """
+    import datasets  # noqa: PLC0415 (a second to import)
+
+    name, recipe = _recipe(options)
+    folder = cache / "corpus" / f"{name}-{_key(name, recipe)}"
+    if not (folder / RECORD).is_file():
+        _build(name, recipe, folder)
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    splits = datasets.load_from_disk(folder)
+    log.info("%s", summary(record["facts"], record["digest"]))
+    return Corpus(splits, record["digest"], recipe.source, recipe.target, record["facts"], folder)
+
+
+def summary(facts: Mapping[str, Any], digest: str) -> str:
+    """Return the facts of a corpus in one line."""
+    pairs = ", ".join(f"{facts['pairs'][split]:,} {split}" for split in SPLITS)
+    words = facts["source_words"]["train"] / facts["pairs"]["train"]
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in facts["dropped"].items())
+    leaks = "" if facts["leaks_removed"] else " (made pairs are not searched for leaks)"
+    return (
+        f"corpus {facts['name']} {facts['source']}-{facts['target']}: pairs {pairs}; {words:.1f} words a training source; "
+        f"dropped from train: {dropped}{leaks}; digest {digest[:12]}"
+    )
+
+
+@functools.cache
+def is_unspaced(language: str) -> bool:
+    """Say whether a language is written without spaces between words; its code may name a region (zh-TW)."""
+    return re.split("[-_]", language.lower())[0] in UNSPACED
+
+
+def count_words(text: str, language: str) -> int:
+    """Count the words between spaces, or in a script written without spaces the characters that are no space."""
+    words = text.split()
+    return sum(map(len, words)) if is_unspaced(language) else len(words)
+
+
+def normalise(text: str) -> str:
+    """Return what stays of a sentence without case, spaces, punctuation and variants of Unicode.
+
+    Only letters, their marks and numbers count; a sentence without any stands for itself.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return folded.translate(_not_letters()) or folded
+
+
+@functools.cache
+def _not_letters() -> dict[int, None]:
+    """Return a translation table that deletes punctuation, symbols, separators and control characters."""
+    categories = ((code, unicodedata.category(chr(code))) for code in range(sys.maxunicode + 1))
+    return {code: None for code, category in categories if category[0] in "PSZ" or category in ("Cc", "Cf")}
+
+
+# ---- The cache -------------------------------------------------------------------------------------------------------
+
+
+def _recipe(options: Mapping[str, Any]) -> tuple[str, Recipe]:
+    """Return the name and the checked recipe; the vocabulary size goes with a corpus but is the tokenizer's option."""
+    own = {key: value for key, value in options.items() if key not in ("name", "vocabulary_size")}
+    if options.get("name") is None:
+        raise UserError(f"data.name: not set; choose from {', '.join(sorted(RECIPES))}")
+    for side in ("source", "target"):
+        if side in own and own[side] is None:
+            raise UserError(f"data.{side}: not set; set data.{side}=CODE, the language code of that side (de, en, ...)")
+    return options["name"], build(choose(RECIPES, options["name"], "data.name"), own, "data")
+
+
+def _key(name: str, recipe: Recipe) -> str:
+    """Return twelve digits that change with the options, the bytes of the input, and the way a corpus is built."""
+    inputs = []
+    for file in recipe.inputs():
+        try:
+            with file.open("rb") as stream:
+                inputs.append(hashlib.file_digest(stream, "sha256").hexdigest())
+        except OSError as error:
+            raise UserError(f"{file}: cannot be read ({error.strerror})") from error
+    content = [CORPUS_VERSION, name, dataclasses.asdict(recipe), inputs]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _build(name: str, recipe: Recipe, folder: Path) -> None:
+    """Build a corpus beside its place and move it there as a whole; another process may be doing the same."""
+    building = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    try:
+        building.mkdir(parents=True)
+        _write(name, recipe, building)
+        if folder.is_dir() and not (folder / RECORD).is_file():
+            shutil.rmtree(folder)  # Cut short or half deleted: no corpus.
+        try:
+            building.rename(folder)
+        except OSError:
+            if not (folder / RECORD).is_file():
+                raise
+            # The other process was first, with the same content.
+    except OSError as error:
+        raise UserError(f"cache={folder.parent.parent}: cannot be written ({error}); set cache=FOLDER") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+# ---- Cleaning --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Tally:
+    """What is counted, and kept, while the splits are cleaned one after another."""
+
+    held_out: set[str] = field(default_factory=set)  # normalised sentences of test and dev, both sides
+    pairs: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
+    source_words: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
+    target_words: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
+    dropped: dict[str, int] = field(default_factory=lambda: {"leak": 0, "empty": 0, "too long": 0})
+    dev_pairs_in_test: int = 0
+
+
+def _clean(recipe: Recipe, split: Split, tally: Tally) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a split; only training pairs are ever dropped.
+
+    Raises:
+        UserError: a side of a dev or test pair is empty.
+    """
+    own: set[str] = set()
+    for pair in recipe.pairs(split):
+        # One space between words and no line end or tab within a sentence, whatever the input: one sentence, one line.
+        source, target = " ".join(pair.source.split()), " ".join(pair.target.split())
+        if not source or not target:
+            _refuse_empty(split, pair.places[0] if not source else pair.places[1])
+            tally.dropped["empty"] += 1
+            continue
+        source_words, target_words = count_words(source, recipe.source), count_words(target, recipe.target)
+        if split == "train" and recipe.limit is not None and max(source_words, target_words) > recipe.limit:
+            tally.dropped["too long"] += 1
+            continue
+        if recipe.removes_leaks:
+            sentences = {normalise(source), normalise(target)}
+            if not sentences.isdisjoint(tally.held_out):
+                if split == "train":
+                    tally.dropped["leak"] += 1
+                    continue
+                tally.dev_pairs_in_test += 1
+            if split != "train":
+                own |= sentences
+        tally.pairs[split] += 1
+        tally.source_words[split] += source_words
+        tally.target_words[split] += target_words
+        yield {"source": source, "target": target, "id": pair.id, "source_words": source_words}
+    tally.held_out |= own
+
+
+def _refuse_empty(split: Split, place: str) -> None:
+    if split != "train":
+        raise UserError(f"{place}: an empty side, and no {split} pair is ever dropped: fill it in or remove the pair")
+
+
+def _write(name: str, recipe: Recipe, folder: Path) -> None:
+    """Write all splits and the record of a corpus into an empty folder.
+
+    Raises:
+        UserError: an input is malformed, or nothing is left of a split.
+    """
+    import datasets  # noqa: PLC0415 (a second to import)
+
+    tally, digest = Tally(), hashlib.sha256()
+    written = {}
+    # Training sentences are compared with those of dev and test, which therefore come first.
+    for split in ("test", "dev", "train"):
+        log.info("preparing %s: %s", name, split)
+        written[split] = _write_split(_clean(recipe, split, tally), folder / f"{split}.arrow", digest)
+        if not tally.pairs[split]:
+            dropped = ", ".join(f"{count} {reason}" for reason, count in tally.dropped.items())
+            raise UserError(f"data.name={name}: no pair in {split} (dropped: {dropped})")
+    bars = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        datasets.DatasetDict({split: written[split] for split in SPLITS}).save_to_disk(folder)
+    finally:
+        if not bars:
+            datasets.enable_progress_bars()
+    for split in SPLITS:
+        (folder / f"{split}.arrow").unlink()
+    facts = {
+        "name": name,
+        "source": recipe.source,
+        "target": recipe.target,
+        "pairs": tally.pairs,
+        "source_words": tally.source_words,
+        "target_words": tally.target_words,
+        "dropped": tally.dropped,
+        "leaks_removed": recipe.removes_leaks,
+        "dev_pairs_in_test": tally.dev_pairs_in_test,
+    }
+    record = json.dumps({"digest": digest.hexdigest(), "facts": facts}, indent=1)
+    (folder / RECORD).write_text(record, encoding="utf-8")
+
+
+def _write_split(rows: Iterable[dict[str, Any]], file: Path, digest: Any) -> "datasets.Dataset":
+    """Write rows to an Arrow file, some thousands at a time, and return it memory-mapped."""
+    from datasets import Dataset, Features, Value  # noqa: PLC0415 (a second to import)
+    from datasets.arrow_writer import ArrowWriter  # noqa: PLC0415
+
+    columns = {
+        "source": Value("string"),
+        "target": Value("string"),
+        "id": Value("string"),
+        "source_words": Value("int32"),
+    }
+    rows = iter(rows)
+    digest.update(f"{file.name}\n".encode())
+    with ArrowWriter(features=Features(columns), path=str(file)) as writer:
+        while batch := list(islice(rows, ROWS_AT_ONCE)):
+            writer.write_batch({column: [row[column] for row in batch] for column in columns})
+            digest.update("".join(f"{row['id']}\t{row['source']}\t{row['target']}\n" for row in batch).encode())
+        writer.finalize()
+    return Dataset.from_file(str(file))

@@ -1,0 +1,86 @@
+"""The whole model: embeddings, encoder, attention, decoder and the output layer, and its likelihood.
+
+Shapes: B batch, S source length, T target length, E embedding, R readout, V target vocabulary.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from torch.utils.checkpoint import checkpoint
+
+from hourglass.decoder import Decoder
+from hourglass.encoder import Encoder, Memory
+from hourglass.tokenizer import PAD
+
+# Rows of logits that exist at once: [LOGIT_ROWS, V].
+LOGIT_ROWS = 8192
+
+
+class TokenLoss(NamedTuple):
+    """Sums over the target tokens of a batch, end-of-sentence included, padding left out."""
+
+    smoothed: Tensor  # [], cross-entropy against the smoothed target, nats: what training minimises
+    nll: Tensor  # [], negative log-likelihood, nats: what is reported
+
+
+class Seq2Seq(nn.Module):
+    """A sequence-to-sequence model put together from its parts.
+
+    Args:
+        encoder: holds the source embedding.
+        decoder: holds the attention.
+        embedding: the target embedding [V, E].
+        dropout: on the target embeddings.
+        tie_output: the output layer's weights are the target embedding (Press and Wolf 2017); then R must be E.
+    """
+
+    def __init__(
+        self, encoder: Encoder, decoder: Decoder, embedding: nn.Embedding, dropout: float, tie_output: bool
+    ):
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.embedding = embedding
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(decoder.readout.out_features, embedding.num_embeddings)
+        if tie_output:
+            self.output.weight = embedding.weight
+
+    def encode(self, source: Tensor, lengths: Tensor) -> Memory:
+        """Encode source ids [B, S] of lengths [B]."""
+        return self.encoder(source, lengths)
+
+    def readouts(self, target: Tensor, memory: Memory, step_loop: bool = False) -> Tensor:
+        """Return the readouts [B, T, R] for the target prefix ids [B, T], beginning-of-sentence first."""
+        return self.decoder(self.dropout(self.embedding(target)), memory, step_loop)[0]
+
+    def forward(self, source: Tensor, lengths: Tensor, target: Tensor, step_loop: bool = False) -> Tensor:
+        """Return the logits [B, T, V] of every next token; arguments as in `encode` and `readouts`."""
+        return self.output(self.readouts(target, self.encode(source, lengths), step_loop))
+
+    def loss(self, source: Tensor, lengths: Tensor, target: Tensor, smoothing: float = 0.0) -> TokenLoss:
+        """Return the loss of target [B, T+1], from beginning-of-sentence to end-of-sentence, padded on the right.
+
+        Label smoothing spreads `smoothing` evenly over all V tokens (Szegedy et al. 2016, section 7).
+        """
+        readouts = self.readouts(target[:, :-1], self.encode(source, lengths))
+        wanted = target[:, 1:]
+        real = wanted != PAD
+        rows, labels = readouts[real], wanted[real]  # No logits for padding.
+
+        def block(part: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+            log_probabilities = self.output(part).float().log_softmax(-1)
+            nll = F.nll_loss(log_probabilities, label, reduction="sum")
+            uniform = -log_probabilities.mean(-1).sum() if smoothing else nll
+            return (1 - smoothing) * nll + smoothing * uniform, nll
+
+        if len(rows) <= LOGIT_ROWS:
+            return TokenLoss(*block(rows, labels))
+        sums = [
+            checkpoint(block, part, label, use_reentrant=False)
+            for part, label in zip(rows.split(LOGIT_ROWS), labels.split(LOGIT_ROWS), strict=True)
+        ]
+        smoothed, nll = (torch.stack(column).sum() for column in zip(*sums, strict=True))
+        return TokenLoss(smoothed, nll)
