@@ -310,9 +310,7 @@ class LocalMonotonicAttention(ScoredAttention):
         window: PositiveInt,
     ):
         super().__init__(query_size=query_size, memory_size=memory_size, summary_size=summary_size)
-        self.content = CONTENT_SCORES[score](
-            query_size=query_size, memory_size=memory_size, summary_size=summary_size
-        )
+        self.content = CONTENT_SCORES[score](query_size=query_size, memory_size=memory_size, summary_size=summary_size)
         self.half_width = window
 
     def keys(self, states: Tensor) -> Tensor:

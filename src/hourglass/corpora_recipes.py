@@ -477,7 +477,7 @@ def read_lines(file: Path) -> Iterator[str]:
     number = 0
     try:
         with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
-            for number, raw in enumerate(stream, 1):  # noqa: B007 (read below)
+            for number, raw in enumerate(stream, 1):
                 yield _decode(raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw, f"{file}:{number}")
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{file}:{number + 1}: cannot be read ({error})") from error

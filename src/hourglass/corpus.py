@@ -9,7 +9,6 @@ import functools
 import hashlib
 import json
 import logging
-import os
 import re
 import secrets
 import shutil
@@ -21,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hourglass.corpora_recipes import RECIPES, SPLITS, Pair, Recipe, Split
+from hourglass.corpora_recipes import RECIPES, SPLITS, Recipe, Split
 from hourglass.errors import UserError
 from hourglass.options import build, choose
 
@@ -36,7 +35,9 @@ CORPUS_VERSION = 1
 RECORD = "corpus.json"
 ROWS_AT_ONCE = 10_000
 # Languages written without spaces between words: ISO 639-1 and 639-3 codes.
-UNSPACED = frozenset("zh ja th lo km my bo zho cmn yue jpn tha lao khm mya bod".split())
+UNSPACED = frozenset(
+    ["zh", "ja", "th", "lo", "km", "my", "bo", "zho", "cmn", "yue", "jpn", "tha", "lao", "khm", "mya", "bod"]
+)
 
 
 @dataclass(frozen=True)

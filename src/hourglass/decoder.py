@@ -99,9 +99,7 @@ class Decoder(nn.Module):
             layers = tuple(tuple(part[:, i] for part in hidden) for i in range(len(self.layers)))
         return State(layers, like.new_zeros(rows, self.feed_size))
 
-    def step(
-        self, embedding: Tensor, state: State, prepared: Prepared, t: int
-    ) -> tuple[Tensor, State, Tensor | None]:
+    def step(self, embedding: Tensor, state: State, prepared: Prepared, t: int) -> tuple[Tensor, State, Tensor | None]:
         """Advance all rows by one target position.
 
         Args:
@@ -149,9 +147,7 @@ class Decoder(nn.Module):
             weights.append(weight)
         return torch.stack(outputs, 1), None if weights[0] is None else torch.stack(weights, 1)  # type: ignore[arg-type]
 
-    def _forward_at_once(
-        self, embeddings: Tensor, state: State, prepared: Prepared
-    ) -> tuple[Tensor, Tensor | None]:
+    def _forward_at_once(self, embeddings: Tensor, state: State, prepared: Prepared) -> tuple[Tensor, Tensor | None]:
         steps = torch.arange(embeddings.shape[1], device=embeddings.device)
         below = embeddings
         if self.query == "previous":  # An attention that does not read its query: only its shape counts.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from hourglass.decoder import Decoder
@@ -36,9 +36,7 @@ class Seq2Seq(nn.Module):
         tie_output: the output layer's weights are the target embedding (Press and Wolf 2017); then R must be E.
     """
 
-    def __init__(
-        self, encoder: Encoder, decoder: Decoder, embedding: nn.Embedding, dropout: float, tie_output: bool
-    ):
+    def __init__(self, encoder: Encoder, decoder: Decoder, embedding: nn.Embedding, dropout: float, tie_output: bool):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder

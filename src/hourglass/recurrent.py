@@ -46,7 +46,12 @@ class RecurrentLayer(nn.Module):
         w = self.weights
         if self.cell == "lstm":
             return torch.lstm_cell(
-                inputs, state, w.weight_ih_l0, w.weight_hh_l0, w.bias_ih_l0, w.bias_hh_l0  # type: ignore[arg-type]
+                inputs,
+                state,
+                w.weight_ih_l0,
+                w.weight_hh_l0,
+                w.bias_ih_l0,
+                w.bias_hh_l0,  # type: ignore[arg-type]
             )
         return (torch.gru_cell(inputs, state[0], w.weight_ih_l0, w.weight_hh_l0, w.bias_ih_l0, w.bias_hh_l0),)
 

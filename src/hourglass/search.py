@@ -11,7 +11,6 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from hourglass.decoder import State
 from hourglass.model import Seq2Seq
 from hourglass.tokenizer import BOS, EOS, PAD
 
