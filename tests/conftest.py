@@ -33,7 +33,7 @@ def config() -> Callable[..., dict[str, Any]]:
 
 
 def compose_config(*overrides: str) -> dict[str, Any]:
-    with initialize_config_dir(str(CONF), version_base=None):
+    with initialize_config_dir(str(CONF)):
         composed = compose("config", overrides=list(overrides))
     resolved = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     assert isinstance(resolved, dict)
