@@ -55,6 +55,17 @@ class Attention(nn.Module):
         super().__init__()
         self.query_size, self.memory_size, self.summary_size = query_size, memory_size, summary_size
 
+    def check_length(self, longest: int, where: str) -> None:
+        """See that a source of `longest` tokens can be attended to.
+
+        Args:
+            longest: tokens, with end-of-sentence.
+            where: what the sentence is of, for messages: train, dev, ...
+
+        Raises:
+            UserError: it cannot.
+        """
+
     def prepare(self, memory: Memory) -> Prepared:
         """Compute once what all steps share. Returned, never kept on the module."""
         return Prepared(memory.states, self.keys(memory.states), memory.mask, memory.lengths, memory.summary)
@@ -127,8 +138,8 @@ class ScoredAttention(Attention):
 
     @staticmethod
     def normalise(scores: Tensor, allowed: Tensor) -> Tensor:
-        """Softmax over the allowed positions, in float32 as 16 bits lose the small weights."""
-        masked = scores.float().masked_fill(~allowed, float("-inf"))
+        """Softmax over the allowed positions, in float32 or wider as 16 bits lose the small weights."""
+        masked = scores.to(torch.promote_types(scores.dtype, torch.float32)).masked_fill(~allowed, float("-inf"))
         return masked.softmax(-1).to(scores.dtype)
 
 
@@ -264,18 +275,21 @@ class LocationAttention(ScoredAttention):
         self.longest_source = longest_source
         self.position_layer = nn.Linear(query_size, longest_source, bias=False)
 
+    def check_length(self, longest: int, where: str) -> None:
+        """See `Attention.check_length`."""
+        if longest > self.longest_source:
+            raise UserError(
+                f"attention={self.name} has {self.longest_source} source positions and a sentence of {where} has "
+                f"{longest} tokens: set attention.longest_source={longest} or more and train again"
+            )
+
     def prepare(self, memory: Memory) -> Prepared:
         """See `Attention.prepare`.
 
         Raises:
             UserError: a source sentence is longer than W has positions.
         """
-        longest = memory.mask.shape[1]
-        if longest > self.longest_source:
-            raise UserError(
-                f"attention={self.name} has {self.longest_source} source positions and a sentence has {longest} "
-                f"tokens: set attention.longest_source={longest} or more and train again"
-            )
+        self.check_length(memory.mask.shape[1], "the input")
         return super().prepare(memory)
 
     def scores(self, query: Tensor, prepared: Prepared) -> Tensor:
@@ -322,8 +336,8 @@ class LocalMonotonicAttention(ScoredAttention):
         return self.content.scores(query, prepared)
 
     def centre(self, query: Tensor, prepared: Prepared, steps: Tensor) -> Tensor:
-        """Return the centre of each query's window, [B, T] in source positions."""
-        return torch.minimum(steps, prepared.lengths.unsqueeze(1) - 1).to(query.dtype)
+        """Return the centre of each query's window, [B, T] in source positions, exact where `query` is in 16 bits."""
+        return torch.minimum(steps, prepared.lengths.unsqueeze(1) - 1)
 
     def distance(self, query: Tensor, prepared: Prepared, steps: Tensor) -> Tensor:
         """Return the signed distance of each source position from each query's centre, [B, T, S]."""
@@ -373,7 +387,8 @@ class LocalPredictiveAttention(LocalMonotonicAttention):
 
     def centre(self, query: Tensor, prepared: Prepared, steps: Tensor) -> Tensor:
         """See `LocalMonotonicAttention.centre`."""
-        return prepared.lengths.unsqueeze(1) * self.predictor(query).squeeze(-1).sigmoid()
+        share = self.predictor(query).squeeze(-1)  # bfloat16 holds whole positions only up to 256.
+        return prepared.lengths.unsqueeze(1) * share.to(torch.promote_types(share.dtype, torch.float32)).sigmoid()
 
     def forward(self, query: Tensor, prepared: Prepared, steps: Tensor) -> tuple[Tensor, Tensor]:
         """See `Attention.forward`."""

@@ -69,7 +69,8 @@ class Seq2Seq(nn.Module):
         rows, labels = readouts[real], wanted[real]  # No logits for padding.
 
         def block(part: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-            log_probabilities = self.output(part).float().log_softmax(-1)
+            logits = self.output(part)
+            log_probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
             nll = F.nll_loss(log_probabilities, label, reduction="sum")
             uniform = -log_probabilities.mean(-1).sum() if smoothing else nll
             return (1 - smoothing) * nll + smoothing * uniform, nll

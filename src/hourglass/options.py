@@ -15,6 +15,7 @@ import pydantic
 from hourglass.errors import UserError
 
 T = TypeVar("T")
+FINITE = pydantic.ConfigDict(allow_inf_nan=False)
 
 
 def build(make: Callable[..., T], options: Mapping[str, Any], group: str, **at_run_time: Any) -> T:
@@ -51,19 +52,19 @@ def check(annotation: Any, value: Any, option: str) -> Any:
         UserError: it is not; the message holds the option, the choices or range, and the value.
     """
     try:
-        # Strict: "3" is no number and 2.5 no count; a whole number still stands for a float.
-        return pydantic.TypeAdapter(annotation).validate_python(value, strict=True)
+        # Strict: "3" is no number and 2.5 no count; a whole number still stands for a float, and no option is infinite.
+        return pydantic.TypeAdapter(annotation, config=FINITE).validate_python(value, strict=True)
     except pydantic.ValidationError as error:
         reason = error.errors()[0]["msg"]
         raise UserError(f"{option}={value}: {reason[0].lower()}{reason[1:]}") from None
 
 
-def choose(choices: Mapping[str, T], name: str, option: str) -> T:
+def choose(choices: Mapping[str, T], name: Any, option: str) -> T:
     """Return the choice called `name`.
 
     Raises:
         UserError: there is none; the message lists the choices.
     """
-    if name not in choices:
+    if not isinstance(name, str) or name not in choices:
         raise UserError(f"{option}={name}: no such choice; choose from {', '.join(sorted(choices))}")
     return choices[name]

@@ -43,17 +43,10 @@ class RecurrentLayer(nn.Module):
 
     def step(self, inputs: Tensor, state: CellState) -> CellState:
         """Advance one step: inputs [N, I], state of [N, H] tensors -> the next state, whose first tensor is h."""
-        w = self.weights
+        weights = self.weights.all_weights[0]
         if self.cell == "lstm":
-            return torch.lstm_cell(
-                inputs,
-                state,
-                w.weight_ih_l0,
-                w.weight_hh_l0,
-                w.bias_ih_l0,
-                w.bias_hh_l0,  # type: ignore[arg-type]
-            )
-        return (torch.gru_cell(inputs, state[0], w.weight_ih_l0, w.weight_hh_l0, w.bias_ih_l0, w.bias_hh_l0),)
+            return torch.lstm_cell(inputs, state, *weights)
+        return (torch.gru_cell(inputs, state[0], *weights),)
 
     def forward(self, inputs: Tensor, state: CellState) -> Tensor:
         """Run from `state` over inputs [B, T, I] without padding that matters (a decoder's): outputs [B, T, H]."""
@@ -88,12 +81,13 @@ class RecurrentLayer(nn.Module):
     def _flat_weights(self, holding: bool = False) -> list[Tensor]:
         """The kernel's weights; with `holding`, W_ih gets the column that holds the state at padding."""
         flat: list[Tensor] = []
-        for name, weight in self.weights.named_parameters():
+        for name, parameter in self.weights.named_parameters():
+            weight: Tensor = parameter
             if holding and name.startswith("weight_ih"):
                 # LSTM gates i f g o: shut i, open f. GRU gates r z n: open z, which keeps the old state.
                 signs = [-SHUT, SHUT, 0.0, 0.0] if self.cell == "lstm" else [0.0, SHUT, 0.0]
                 column = weight.new_tensor(signs).repeat_interleave(self.hidden_size).unsqueeze(1)
-                weight = torch.cat([weight, column], 1)  # noqa: PLW2901
+                weight = torch.cat([weight, column], 1)
             flat.append(weight)
         return flat
 
