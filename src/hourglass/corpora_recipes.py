@@ -103,7 +103,7 @@ class KjvWeb(Recipe):
 
     def pairs(self, split: Split) -> Iterator[Pair]:
         """Yield the verses that both Bibles have."""
-        from pythonbible.books import Book  # noqa: PLC0415 (needed only where the corpus is built)
+        from pythonbible.books import Book  # type: ignore[import-untyped]  # noqa: PLC0415 (where it is built only)
 
         source, target = (self._verses(package) for package in self.PACKAGES)
         for verse in source:
@@ -526,7 +526,7 @@ def load_from_hub(
         loaded = datasets.load_dataset(path, config, revision=revision, split=list(splits))
     except Exception as error:  # the network, the hub, the files and their formats all have errors of their own
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"data.path={path}: cannot be loaded ({reason}); {mend}") from error
+        raise UserError(f"{path}: cannot be loaded ({reason}); {mend}") from error
     finally:
         client.setLevel(level)
     return dict(zip(SPLITS, loaded, strict=True))

@@ -10,8 +10,6 @@ import hashlib
 import json
 import logging
 import re
-import secrets
-import shutil
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hourglass.cache import fill
 from hourglass.corpora_recipes import RECIPES, SPLITS, Recipe, Split
 from hourglass.errors import UserError
 from hourglass.options import build, choose
@@ -31,12 +30,13 @@ log = logging.getLogger(__name__)
 
 # Part of the cache's key: raise it whenever the same options and input would give other pairs.
 CORPUS_VERSION = 1
-# The last file written: without it a folder is no corpus.
+# What is known of a corpus, beside its splits.
 RECORD = "corpus.json"
 ROWS_AT_ONCE = 10_000
-# Languages written without spaces between words: ISO 639-1 and 639-3 codes.
+# Languages written without spaces between words (ISO 639): Chinese, Japanese, Thai, Lao, Khmer, Burmese, Tibetan,
+# Dzongkha.
 UNSPACED = frozenset(
-    ["zh", "ja", "th", "lo", "km", "my", "bo", "zho", "cmn", "yue", "jpn", "tha", "lao", "khm", "mya", "bod"]
+    "zh zho chi cmn lzh yue ja jpn th tha lo lao km khm my mya bur bo bod tib dz dzo".split()  # noqa: SIM905
 )
 
 
@@ -73,10 +73,8 @@ def load_corpus(options: Mapping[str, Any], cache: Path) -> Corpus:
     """
     import datasets  # noqa: PLC0415 (a second to import)
 
-    name, recipe = _recipe(options)
-    folder = cache / "corpus" / f"{name}-{_key(name, recipe)}"
-    if not (folder / RECORD).is_file():
-        _build(name, recipe, folder)
+    name, recipe = check_recipe(options)
+    folder = fill(cache, "corpus", f"{name}-{_key(name, recipe)}", lambda folder: _write(name, recipe, folder))
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     splits = datasets.load_from_disk(folder)
     log.info("%s", summary(record["facts"], record["digest"]))
@@ -90,15 +88,20 @@ def summary(facts: Mapping[str, Any], digest: str) -> str:
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in facts["dropped"].items())
     leaks = "" if facts["leaks_removed"] else " (made pairs are not searched for leaks)"
     return (
-        f"corpus {facts['name']} {facts['source']}-{facts['target']}: pairs {pairs}; {words:.1f} words a training source; "
-        f"dropped from train: {dropped}{leaks}; digest {digest[:12]}"
+        f"corpus {facts['name']} {facts['source']}-{facts['target']}: pairs {pairs}; "
+        f"{words:.1f} words a training source; dropped from train: {dropped}{leaks}; digest {digest[:12]}"
     )
 
 
 @functools.cache
+def base_code(language: str) -> str:
+    """Return a language code in small letters, without region or script (zh-TW, jpn_Jpan)."""
+    return re.split("[-_]", language.lower())[0]
+
+
 def is_unspaced(language: str) -> bool:
-    """Say whether a language is written without spaces between words; its code may name a region (zh-TW)."""
-    return re.split("[-_]", language.lower())[0] in UNSPACED
+    """Say whether a language is written without spaces between words."""
+    return base_code(language) in UNSPACED
 
 
 def count_words(text: str, language: str) -> int:
@@ -126,8 +129,14 @@ def _not_letters() -> dict[int, None]:
 # ---- The cache -------------------------------------------------------------------------------------------------------
 
 
-def _recipe(options: Mapping[str, Any]) -> tuple[str, Recipe]:
-    """Return the name and the checked recipe; the vocabulary size goes with a corpus but is the tokenizer's option."""
+def check_recipe(options: Mapping[str, Any]) -> tuple[str, Recipe]:
+    """Return the name and the checked recipe of a config group `data`.
+
+    The vocabulary size goes with a corpus but is the tokenizer's option.
+
+    Raises:
+        UserError: an option is unknown, missing, or outside its choices.
+    """
     own = {key: value for key, value in options.items() if key not in ("name", "vocabulary_size")}
     if options.get("name") is None:
         raise UserError(f"data.name: not set; choose from {', '.join(sorted(RECIPES))}")
@@ -148,26 +157,6 @@ def _key(name: str, recipe: Recipe) -> str:
             raise UserError(f"{file}: cannot be read ({error.strerror})") from error
     content = [CORPUS_VERSION, name, dataclasses.asdict(recipe), inputs]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _build(name: str, recipe: Recipe, folder: Path) -> None:
-    """Build a corpus beside its place and move it there as a whole; another process may be doing the same."""
-    building = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-    try:
-        building.mkdir(parents=True)
-        _write(name, recipe, building)
-        if folder.is_dir() and not (folder / RECORD).is_file():
-            shutil.rmtree(folder)  # Cut short or half deleted: no corpus.
-        try:
-            building.rename(folder)
-        except OSError:
-            if not (folder / RECORD).is_file():
-                raise
-            # The other process was first, with the same content.
-    except OSError as error:
-        raise UserError(f"cache={folder.parent.parent}: cannot be written ({error}); set cache=FOLDER") from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
 
 
 # ---- Cleaning --------------------------------------------------------------------------------------------------------

@@ -5,12 +5,9 @@ Shapes: B sentences of a batch, S source length, T target length.
 
 import hashlib
 import logging
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -18,8 +15,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from hourglass.cache import fill
 from hourglass.corpus import Corpus
+from hourglass.errors import UserError
 from hourglass.tokenizer import BOS, EOS, PAD, Vocabularies
+
+if TYPE_CHECKING:
+    import datasets
 
 log = logging.getLogger(__name__)
 
@@ -32,42 +34,43 @@ class Batch(NamedTuple):
     source: Tensor  # [B, S] ids, each row ending in end-of-sentence
     source_lengths: Tensor  # [B]
     target: Tensor  # [B, T+1] ids, from beginning-of-sentence to end-of-sentence
-    index: Tensor  # [B] rows of the split
+    rows: Tensor  # [B] row numbers in the split
     step_tokens: Tensor  # [] target tokens of the whole global batch of this optimizer step
 
 
 class Part(NamedTuple):
     """What one rank reads at once: its share of a global batch."""
 
-    index: IntArray  # rows of the split
+    rows: IntArray  # row numbers in the split
     step_tokens: int  # target tokens of the whole global batch
     blank: bool = False  # a stand-in for a rank that the global batch had no sentence for: adds nothing to the loss
 
 
 class EncodedSplit(Dataset[Batch]):
-    """One split as token ids, memory-mapped from Arrow. Indexed by a `Part`, it returns that batch."""
+    """One split as token ids, memory-mapped from Arrow. Indexed by a `Part`, it returns that batch.
 
-    def __init__(self, rows: Any):
-        import datasets  # noqa: PLC0415  slow to import
+    Attributes:
+        source_lengths: [pairs] source tokens, with end-of-sentence.
+        target_lengths: [pairs] target tokens, with end-of-sentence.
+    """
 
-        assert isinstance(rows, datasets.Dataset)
-        self.rows = rows.with_format("numpy")
-        # Lengths with end-of-sentence, [pairs].
-        self.source_lengths = np.asarray(self.rows.with_format("numpy")["source_tokens"][:], dtype=np.int64)
-        self.target_lengths = np.asarray(self.rows.with_format("numpy")["target_tokens"][:], dtype=np.int64)
+    def __init__(self, encoded: "datasets.Dataset"):
+        self.encoded = encoded.with_format("numpy")
+        self.source_lengths = np.asarray(self.encoded["source_tokens"][:], dtype=np.int64)
+        self.target_lengths = np.asarray(self.encoded["target_tokens"][:], dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.source_lengths)
 
     def __getitem__(self, part: Part) -> Batch:
-        rows = self.rows[part.index]
-        source = [np.append(ids, EOS) for ids in rows["source_ids"]]
-        target = [np.concatenate([[BOS], ids, [EOS]]) for ids in rows["target_ids"]]
+        pairs = self.encoded[part.rows]
+        source = [np.append(ids, EOS) for ids in pairs["source_ids"]]
+        target = [np.concatenate([[BOS], ids, [EOS]]) for ids in pairs["target_ids"]]
         padded = pad(target)
         if part.blank:
             padded[:, 1:] = PAD
         lengths = torch.tensor([len(ids) for ids in source])
-        return Batch(pad(source), lengths, padded, torch.from_numpy(part.index), torch.tensor(part.step_tokens))
+        return Batch(pad(source), lengths, padded, torch.from_numpy(part.rows), torch.tensor(part.step_tokens))
 
 
 def pad(rows: Sequence[Sequence[int] | IntArray]) -> Tensor:
@@ -84,51 +87,38 @@ def encode_corpus(corpus: Corpus, vocabularies: Vocabularies, cache: Path) -> di
     Args:
         corpus: the text.
         vocabularies: trained on its training split.
-        cache: the cache folder; the encoded splits lie in encoded/DIGEST below it.
+        cache: the cache folder; the encoded splits lie in encoded/KEY below it.
+
+    Raises:
+        UserError: the cache cannot be written.
     """
-    import datasets  # noqa: PLC0415  slow to import
+    from datasets import Dataset  # noqa: PLC0415 (a second to import)
 
-    digest = hashlib.sha256(f"1 {corpus.digest} {vocabularies.digest}".encode()).hexdigest()[:12]
-    folder = cache / "encoded" / digest
-    if not folder.exists():
-        log.info("encoding %s", corpus.facts.get("name", "the corpus"))
+    key = hashlib.sha256(f"2 {corpus.digest} {vocabularies.digest}".encode()).hexdigest()[:12]
 
-        def encode(rows: Mapping[str, list[str]]) -> dict[str, list[Any]]:
+    def write(folder: Path) -> None:
+        log.info("encoding %s", corpus.facts["name"])
+        for name, split in corpus.splits.items():
+            _encode_split(split, vocabularies, folder / f"{name}.arrow")
+
+    folder = fill(cache, "encoded", key, write)
+    return {name: EncodedSplit(Dataset.from_file(str(folder / f"{name}.arrow"))) for name in corpus.splits}
+
+
+def _encode_split(split: "datasets.Dataset", vocabularies: Vocabularies, file: Path) -> None:
+    """Write the ids of a split to an Arrow file, some thousand sentences at a time."""
+    from datasets import Features, Sequence, Value  # noqa: PLC0415 (a second to import)
+    from datasets.arrow_writer import ArrowWriter  # noqa: PLC0415
+
+    ids, count = Sequence(Value("int32")), Value("int32")
+    columns = {"source_ids": ids, "target_ids": ids, "source_tokens": count, "target_tokens": count}
+    with ArrowWriter(features=Features(columns), path=str(file)) as writer:
+        for rows in split.iter(batch_size=1000):
             source = vocabularies.source.encode(rows["source"])
             target = vocabularies.target.encode(rows["target"])
-            return {
-                "source_ids": source,
-                "target_ids": target,
-                "source_tokens": [len(ids) + 1 for ids in source],
-                "target_tokens": [len(ids) + 1 for ids in target],
-            }
-
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{digest}-"))
-        numbers = datasets.Sequence(datasets.Value("int32"))
-        features = datasets.Features(
-            source_ids=numbers,
-            target_ids=numbers,
-            source_tokens=datasets.Value("int32"),
-            target_tokens=datasets.Value("int32"),
-        )
-        try:
-            for name, split in corpus.splits.items():
-                encoded = split.map(
-                    encode,
-                    batched=True,
-                    remove_columns=split.column_names,
-                    features=features,
-                    cache_file_name=str(scratch / f"{name}.map.arrow"),
-                    desc=f"encoding {name}",
-                )
-                encoded.save_to_disk(scratch / name)
-                (scratch / f"{name}.map.arrow").unlink(missing_ok=True)
-            if not folder.exists():
-                os.replace(scratch, folder)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    return {name: EncodedSplit(datasets.load_from_disk(folder / name)) for name in corpus.splits}
+            lengths = ([len(one) + 1 for one in side] for side in (source, target))
+            writer.write_batch(dict(zip(columns, (source, target, *lengths), strict=True)))
+        writer.finalize()
 
 
 def cut(order: IntArray, source_lengths: IntArray, target_lengths: IntArray, batch_tokens: int) -> list[IntArray]:
@@ -210,7 +200,7 @@ class TrainingStream:
         # Target length first: the output layer is the dearest part of a position. Then the source within it.
         order = np.lexsort((tie_break, self.source_lengths, self.target_lengths))
         batches = cut(order, self.source_lengths, self.target_lengths, self.batch_tokens)
-        random.shuffle(batches)  # type: ignore[arg-type]
+        random.shuffle(batches)
         return batches
 
     def parts(self, *, first_step: int, rank: int, ranks: int, accumulate: int) -> Iterator[Part]:
@@ -230,7 +220,11 @@ class TrainingStream:
 
 
 class StreamSampler(Sampler[Part]):
-    """The parts of a stream that one rank still has to read, for a `DataLoader`."""
+    """The parts of a stream that one rank still has to read, for a `DataLoader`.
+
+    Its length is that of the whole run all the same: resuming, Lightning 2.6 adds the batches it ran before to those
+    it fetches now, and stops where their sum reaches the length.
+    """
 
     def __init__(self, stream: TrainingStream, *, first_step: int, rank: int, ranks: int, accumulate: int):
         self.stream, self.first_step = stream, first_step
@@ -240,7 +234,7 @@ class StreamSampler(Sampler[Part]):
         return self.stream.parts(first_step=self.first_step, **self.share)
 
     def __len__(self) -> int:
-        return (self.stream.steps - self.first_step) * self.share["accumulate"]
+        return self.stream.steps * self.share["accumulate"]
 
 
 class TranslationData(pl.LightningDataModule):
@@ -274,12 +268,21 @@ class TranslationData(pl.LightningDataModule):
         return DataLoader(self.splits["train"], batch_size=None, sampler=sampler)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Return this rank's dev batches: every sentence on one rank, once."""
+        """Return this rank's dev batches: every sentence on one rank, once.
+
+        Raises:
+            UserError: there are fewer sentences than ranks.
+        """
         assert self.trainer is not None
-        dev = self.splits["dev"]
+        dev, ranks = self.splits["dev"], self.trainer.world_size
         lengths = dev.source_lengths[: self.dev_sentences], dev.target_lengths[: self.dev_sentences]
+        if (sentences := len(lengths[0])) < ranks:
+            raise UserError(f"trainer.dev_sentences: {sentences} for {ranks} processes; read at least {ranks}")
         batches = in_order(*lengths, self.batch_tokens)
-        share = batches[self.trainer.global_rank :: self.trainer.world_size]
+        if len(batches) < ranks:
+            # Lightning skips validation on a rank without a batch, and the others would wait for it for ever.
+            batches = np.array_split(np.concatenate(batches), ranks)
+        share = batches[self.trainer.global_rank :: ranks]
         parts = [Part(batch, int(lengths[1][batch].sum())) for batch in share]
         return DataLoader(dev, batch_size=None, sampler=parts)
 

@@ -11,27 +11,27 @@ from typing import Any
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 
+from hourglass.corpus import base_code, is_unspaced
 from hourglass.errors import UserError
 
 ORDERS = 4  # n-grams of BLEU
 STATISTICS = 2 * ORDERS + 2
 
-# ISO 639 codes (two and three letters) of scripts that are written without spaces between words, and the BLEU
-# tokenizer that finds the units there. All other languages get 13a, sacreBLEU's default.
+# BLEU's tokenizers for languages written without spaces (ISO 639); for the others of those it cuts into characters.
 _TOKENIZERS = {
     **dict.fromkeys(["zh", "zho", "chi", "cmn", "lzh", "yue"], "zh"),
     **dict.fromkeys(["ja", "jpn"], "ja-mecab"),
-    **dict.fromkeys(
-        ["th", "tha", "lo", "lao", "km", "khm", "my", "mya", "bur", "bo", "bod", "tib", "dz", "dzo"], "char"
-    ),
 }
 # Fewer sentences than this are marked: their score says little.
 FEW = 50
 
 
 def bleu_tokenizer(target_language: str) -> str:
-    """Return sacreBLEU's name of the tokenizer for a language code such as de, zh-CN or jpn_Jpan."""
-    return _TOKENIZERS.get(target_language.replace("_", "-").split("-")[0].lower(), "13a")
+    """Return sacreBLEU's name of the tokenizer for a language code such as de, zh-CN or jpn_Jpan.
+
+    Languages with spaces between words get 13a, sacreBLEU's default.
+    """
+    return _TOKENIZERS.get(base_code(target_language), "char") if is_unspaced(target_language) else "13a"
 
 
 def check_language(target_language: str) -> None:
@@ -204,7 +204,7 @@ def format_table(scores: dict[str, Any]) -> str:
     rows = [line(_words(bucket["source_words"]), bucket) for bucket in scores["buckets"]] + [line("all", scores)]
     heading = f"{'source words':<12}  {'sentences':>9} " + "".join(f"{name:>8}" for name, _, _ in columns)
     notes = [
-        "copy: the source, unchanged, scored as a translation; BP: brevity penalty; ratio: length over reference length",
+        "copy: the source, unchanged, scored as a translation; BP: brevity penalty; ratio: output length over reference's",
         f"BLEU  {scores['signature']}",
         f"chrF  {scores['chrf_signature']}",
     ]

@@ -9,9 +9,7 @@ import hashlib
 import io
 import json
 import logging
-import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -23,6 +21,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from hourglass.cache import fill
 from hourglass.errors import UserError
 
 if TYPE_CHECKING:  # At run time the caller brings the dataset, and importing the library is slow.
@@ -192,17 +191,17 @@ def train_vocabularies(
         UserError: the text cannot fill the vocabulary or is not to be had in so few pieces, or the cache cannot be
             written or is damaged.
     """
-    key = _cache_key(settings, corpus_digest)
-    folder = cache / "tokenizer" / key
-    names = ["joint.model"] if settings.joint else ["source.model", "target.model"]
-    if not folder.exists():
+    sides = {"joint": ["source", "target"]} if settings.joint else {"source": ["source"], "target": ["target"]}
+
+    def write(folder: Path) -> None:
         sample = train_split.select(_evenly_spaced(len(train_split), settings.lines))
         log.info("training the tokenizer on %d pairs", len(sample))
-        sides = [["source", "target"]] if settings.joint else [["source"], ["target"]]
-        models = [_train(settings, sample, columns) for columns in sides]
-        _store(folder, dict(zip(names, models, strict=True)))
+        for side, columns in sides.items():
+            (folder / f"{side}.model").write_bytes(_train(settings, sample, columns))
+
+    folder = fill(cache, "tokenizer", _cache_key(settings, corpus_digest), write)
     try:
-        models = [(folder / name).read_bytes() for name in names]
+        models = [(folder / f"{side}.model").read_bytes() for side in sides]
         return Vocabularies._of_models(models[0], models[-1])
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: not a whole cached tokenizer ({error}); delete this folder") from None
@@ -265,19 +264,3 @@ def _explain(message: str, settings: TokenizerSettings, columns: Sequence[str]) 
             "more, or a lower tokenizer.character_coverage"
         )
     return UserError(f"tokenizer.model={settings.model} cannot be trained: {text} is empty or unusable ({message})")
-
-
-def _store(folder: Path, models: Mapping[str, bytes]) -> None:
-    """Write the models as a whole folder: a kill leaves none, and of two processes the first one's stays."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-            whole = Path(scratch) / folder.name
-            whole.mkdir()
-            for name, model in models.items():
-                (whole / name).write_bytes(model)
-            if not folder.exists():
-                os.rename(whole, folder)
-    except OSError as error:
-        if not folder.exists():
-            raise UserError(f"{folder}: cannot be written ({error.strerror}); set cache=FOLDER") from None

@@ -230,7 +230,7 @@ class TranslationModule(pl.LightningModule):
         self._dev_loss += torch.tensor([float(nll), float(batch.step_tokens)], dtype=torch.float64)
         found = search(self.model, batch.source, batch.source_lengths, self.search_settings)
         texts = self.vocabularies.target.decode([hypothesis.tokens for hypothesis in found])
-        self._dev_output += zip(batch.index.tolist(), texts, strict=True)
+        self._dev_output += zip(batch.rows.tolist(), texts, strict=True)
 
     def on_validation_epoch_end(self) -> None:
         """Gather the ranks' parts, and log dev/loss (nats a token) and dev/bleu."""
