@@ -1,0 +1,149 @@
+"""The recurrent layer against packed sequences, against itself step by step, and against its equations."""
+
+import math
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from hourglass.recurrent import SHUT, Cell, RecurrentLayer
+
+CELLS = get_args(Cell)
+B, T, I, H = 4, 6, 3, 5  # noqa: E741
+LENGTHS = torch.tensor([4, 6, 1, 5])  # unsorted; one full, one of a single token
+MASK_BT = torch.arange(T) < LENGTHS.unsqueeze(1)
+
+
+def make(cell: Cell, bidirectional: bool = False) -> RecurrentLayer:
+    return RecurrentLayer(cell, I, H, bidirectional).double()
+
+
+def library(layer: RecurrentLayer) -> nn.RNNBase:
+    kind = nn.LSTM if layer.cell == "lstm" else nn.GRU
+    twin = kind(I, H, bidirectional=layer.bidirectional, batch_first=True).double()
+    twin.load_state_dict(layer.weights.state_dict())
+    return twin
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_padding_is_as_transparent_as_packing(cell: Cell, bidirectional: bool) -> None:
+    """Outputs at real positions, final states, and the gradients of inputs and weights."""
+    layer = make(cell, bidirectional)
+    twin = library(layer)
+    inputs_BTI = torch.randn(B, T, I, dtype=torch.double)
+    inputs_BTI[~MASK_BT] = 1e3  # What stands at padding must not matter.
+    ours_BTI, theirs_BTI = inputs_BTI.clone().requires_grad_(), inputs_BTI.clone().requires_grad_()
+
+    outputs, final = layer.encode(ours_BTI, MASK_BT)
+
+    packed = pack_padded_sequence(theirs_BTI, LENGTHS, batch_first=True, enforce_sorted=False)
+    packed_outputs, packed_final = twin(packed)
+    expected, _ = pad_packed_sequence(packed_outputs, batch_first=True, total_length=T)
+    parts = packed_final if cell == "lstm" else (packed_final,)  # each [directions, B, H]
+    expected_final = torch.cat([direction for part in parts for direction in part], -1)
+
+    torch.testing.assert_close(outputs[MASK_BT], expected[MASK_BT])
+    torch.testing.assert_close(final, expected_final)
+
+    towards, towards_final = torch.randn_like(expected[MASK_BT]), torch.randn_like(final)
+    ((outputs[MASK_BT] * towards).sum() + (final * towards_final).sum()).backward()
+    ((expected[MASK_BT] * towards).sum() + (expected_final * towards_final).sum()).backward()
+    assert ours_BTI.grad is not None
+    assert not ours_BTI.grad[~MASK_BT].any()
+    torch.testing.assert_close(ours_BTI.grad, theirs_BTI.grad)
+    for ours, theirs in zip(layer.weights.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_shut_gate_is_exactly_shut(dtype: torch.dtype) -> None:
+    # Beside SHUT, any other input of a gate (here up to 100) is nothing.
+    gate = torch.linspace(-100, 100, 9, dtype=dtype)
+    assert (gate + SHUT).sigmoid().eq(1).all()
+    assert (gate - SHUT).sigmoid().eq(0).all()
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_steps_make_the_sequence(cell: Cell) -> None:
+    layer = make(cell)
+    inputs_BTI = torch.randn(B, T, I, dtype=torch.double)
+    start = tuple(torch.randn(B, H, dtype=torch.double) for _ in range(layer.parts))
+    state, steps = start, []
+    for input_BI in inputs_BTI.unbind(1):
+        state = layer.step(input_BI, state)
+        steps.append(state[0])
+    stepped, whole = torch.stack(steps, 1), layer(inputs_BTI, start)
+    torch.testing.assert_close(stepped, whole)
+
+    towards = torch.randn_like(whole)
+    by_steps = torch.autograd.grad((stepped * towards).sum(), tuple(layer.parameters()))
+    at_once = torch.autograd.grad((whole * towards).sum(), tuple(layer.parameters()))
+    torch.testing.assert_close(by_steps, at_once)
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def affine(matrix: list[list[float]], vector: list[float], bias: list[float]) -> list[float]:
+    return [sum(w * x for w, x in zip(row, vector, strict=True)) + b for row, b in zip(matrix, bias, strict=True)]
+
+
+def lstm_equations(layer: RecurrentLayer, x: list[float], h: list[float], c: list[float]) -> list[list[float]]:
+    """Gates i, f, g, o, in this order of rows."""
+    w_x, w_h, b_x, b_h = (weight.tolist() for weight in layer.weights.parameters())
+    gates = [a + b for a, b in zip(affine(w_x, x, b_x), affine(w_h, h, b_h), strict=True)]
+    new_h, new_c = [], []
+    for j in range(H):
+        i, f, g, o = (gates[j + k * H] for k in range(4))
+        new_c.append(sigmoid(f) * c[j] + sigmoid(i) * math.tanh(g))
+        new_h.append(sigmoid(o) * math.tanh(new_c[j]))
+    return [new_h, new_c]
+
+
+def gru_equations(layer: RecurrentLayer, x: list[float], h: list[float]) -> list[list[float]]:
+    """Gates r, z, n, in this order of rows; the reset gate acts after the matrix, as in cuDNN."""
+    w_x, w_h, b_x, b_h = (weight.tolist() for weight in layer.weights.parameters())
+    from_x, from_h = affine(w_x, x, b_x), affine(w_h, h, b_h)
+    new_h = []
+    for j in range(H):
+        r = sigmoid(from_x[j] + from_h[j])
+        z = sigmoid(from_x[j + H] + from_h[j + H])
+        n = math.tanh(from_x[j + 2 * H] + r * from_h[j + 2 * H])
+        new_h.append((1 - z) * n + z * h[j])
+    return [new_h]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_step_is_its_equations(cell: Cell) -> None:
+    layer = make(cell)
+    input_BI = torch.randn(B, I, dtype=torch.double)
+    state = tuple(torch.randn(B, H, dtype=torch.double) for _ in range(layer.parts))
+    after = layer.step(input_BI, state)
+    for b in range(B):
+        x, *before = input_BI[b].tolist(), *(part[b].tolist() for part in state)
+        expected = lstm_equations(layer, x, *before) if cell == "lstm" else gru_equations(layer, x, *before)
+        torch.testing.assert_close([part[b] for part in after], [torch.tensor(e, dtype=torch.double) for e in expected])
+
+
+def test_forget_gates_start_open() -> None:
+    torch.manual_seed(1)
+    ours = make("lstm", bidirectional=True).weights
+    torch.manual_seed(1)
+    plain = nn.LSTM(I, H, bidirectional=True, batch_first=True).double()
+    opened: Tensor = torch.zeros(4 * H, dtype=torch.double).index_fill(0, torch.arange(H, 2 * H), 1.0)
+    for (name, our), their in zip(ours.named_parameters(), plain.parameters(), strict=True):
+        expected = their + opened if name.startswith("bias_ih") else their
+        torch.testing.assert_close(our, expected)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_zero_state(cell: Cell) -> None:
+    layer = make(cell)
+    state = layer.zero_state(3, like=torch.empty(1, dtype=torch.double))
+    assert [(part.shape, part.dtype, bool(part.any())) for part in state] == [
+        ((3, H), torch.double, False)
+    ] * layer.parts
