@@ -1,4 +1,9 @@
-"""The one kind of error that a user can mend."""
+"""The one kind of error that a user can mend, and how it is shown."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -6,3 +11,17 @@ class UserError(Exception):
 
     The message names the file and line number, or the option, and says what to do.
     """
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Show the program's log on standard error, and end it in one line where the user can mend what went wrong."""
+    log = logging.getLogger("hourglass")
+    if not log.handlers:
+        log.addHandler(logging.StreamHandler(sys.stderr))
+        log.setLevel(logging.INFO)
+        log.propagate = False
+    try:
+        yield
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -1,96 +1,34 @@
-"""Training: the LightningModule, its optimizer and schedule, validation by loss and BLEU, what a checkpoint holds."""
+"""Training: the LightningModule, validation by loss and BLEU, and how the Trainer is set."""
 
-import math
+import logging
+import os
+import sys
 import time
+import warnings
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
 import torch.distributed
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from pytorch_lightning.callbacks import TQDMProgressBar
+from pydantic import NonNegativeInt, PositiveInt
+from pytorch_lightning.callbacks import EarlyStopping, TQDMProgressBar
+from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 
-from hourglass.data import Batch
+from hourglass.checkpoints import Checkpoints, WholeFiles
+from hourglass.data import Batch, TranslationData
+from hourglass.errors import UserError
 from hourglass.model import Seq2Seq
+from hourglass.optimizer import AdamSettings, SGDSettings
 from hourglass.scoring import bleu
 from hourglass.search import SearchSettings, search
 from hourglass.tokenizer import PAD, Vocabularies
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Decay = Literal["none", "linear", "sqrt", "inverse_sqrt"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """How the learning rate moves, and what else all optimizers share.
-
-    Attributes:
-        learning_rate: the peak.
-        warmup: share of the run in which the rate rises linearly from 0 to the peak.
-        decay: after it: none; linear or sqrt, to zero at the end of the run, the second with the square root of the
-            way left; inverse_sqrt, with one over the square root of the step (Vaswani et al. 2017, section 5.3).
-        clip_norm: largest norm of the gradient of a step (Pascanu et al. 2013); 0: no clipping.
-        label_smoothing: mass of the training target spread over the vocabulary.
-    """
-
-    learning_rate: PositiveFloat
-    warmup: Share
-    decay: Decay
-    clip_norm: NonNegativeFloat
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-
-    def rate(self, step: int, steps: int) -> float:
-        """Return the factor on the peak rate at `step` (from 0) of `steps`."""
-        rise = max(1, round(self.warmup * steps))
-        if step < rise:
-            return (step + 1) / rise
-        left = max(0.0, 1 - (step - rise) / max(1, steps - rise))
-        factors = {
-            "none": 1.0,
-            "linear": left,
-            "sqrt": math.sqrt(left),
-            "inverse_sqrt": math.sqrt(rise / (step + 1)),
-        }
-        return factors[self.decay]
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdamSettings(Schedule):
-    """Adam (Kingma and Ba 2015).
-
-    Attributes:
-        beta1: decay of the mean gradient.
-        beta2: decay of the mean squared gradient.
-    """
-
-    beta1: Annotated[float, Field(ge=0, lt=1)]
-    beta2: Annotated[float, Field(ge=0, lt=1)]
-
-    def make(self, parameters: Any) -> torch.optim.Optimizer:
-        """Return the optimizer."""
-        return torch.optim.Adam(parameters, lr=self.learning_rate, betas=(self.beta1, self.beta2), fused=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SGDSettings(Schedule):
-    """Stochastic gradient descent.
-
-    Attributes:
-        momentum: 0 for the plain form.
-    """
-
-    momentum: Annotated[float, Field(ge=0, lt=1)]
-
-    def make(self, parameters: Any) -> torch.optim.Optimizer:
-        """Return the optimizer."""
-        return torch.optim.SGD(parameters, lr=self.learning_rate, momentum=self.momentum)
-
-
-OPTIMIZERS: dict[str, type[AdamSettings] | type[SGDSettings]] = {"adam": AdamSettings, "sgd": SGDSettings}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +47,8 @@ class TrainerSettings:
         accumulate: parts that each device cuts its share of a global batch into, one after the other.
         validations: how many times, evenly spaced, the dev split is read.
         dev_sentences: the first so many of it; 0: all.
-        test_sentences: sentences translated at the end, the first so many; 0: all. Fewer are for trying out.
         test: whether the run ends by translating and scoring the test split.
+        test_sentences: sentences translated at the end, the first so many; 0: all. Fewer are for trying out.
         select: what "best" is on dev: bleu (highest) or loss (lowest).
         patience: validations without a new best after which the run stops; 0: never.
         checkpoint_every: steps between last.ckpt and the next; what a kill can lose.
@@ -128,12 +66,51 @@ class TrainerSettings:
     accumulate: PositiveInt
     validations: PositiveInt
     dev_sentences: NonNegativeInt
-    test_sentences: NonNegativeInt
     test: bool
+    test_sentences: NonNegativeInt
     select: Literal["bleu", "loss"]
     patience: NonNegativeInt
     checkpoint_every: PositiveInt
     log_every: PositiveInt
+
+    def __post_init__(self) -> None:
+        if self.strategy == "auto" and self.devices * self.nodes > 1:
+            raise UserError(
+                f"trainer.devices={self.devices} and trainer.nodes={self.nodes} need trainer.strategy=ddp: "
+                "use trainer=ddp, or one device"
+            )
+        if self.nodes > 1 and not under_torchrun():
+            raise UserError(
+                f"trainer.nodes={self.nodes}: start it on every node by torchrun --nnodes={self.nodes} "
+                f"--nproc-per-node={self.devices} ... src/train.py ..."
+            )
+        there_are = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+        if self.accelerator == "gpu" and there_are < self.devices:
+            raise UserError(
+                f"trainer.accelerator=gpu, trainer.devices={self.devices}: this machine has {there_are} GPUs: "
+                "use trainer=cpu, or fewer devices"
+            )
+        if self.precision == "bf16-mixed" and (self.accelerator == "cpu" or not there_are):
+            raise UserError(
+                f"trainer.precision={self.precision} is for GPUs: set trainer.precision=32-true, or use trainer=gpu"
+            )
+
+    @property
+    def device(self) -> torch.device:
+        """The device of work that one process does alone."""
+        if self.accelerator == "cpu" or not torch.accelerator.is_available():
+            return torch.device("cpu")
+        return torch.accelerator.current_accelerator() or torch.device("cpu")
+
+
+def under_torchrun() -> bool:
+    """Whether torchrun has started this process, one of several."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def is_main_process() -> bool:
+    """Whether this process writes files and tracks the run: the only one, or torchrun's first."""
+    return not under_torchrun() or int(os.environ["RANK"]) == 0
 
 
 class TranslationModule(pl.LightningModule):
@@ -143,10 +120,12 @@ class TranslationModule(pl.LightningModule):
         model: what is trained.
         vocabularies: kept in the checkpoint, so that a model never meets another vocabulary.
         config: the resolved settings, a plain mapping, kept in the checkpoint: model = build(config) + weights.
+        corpus_digest: kept in the checkpoint, so that a training never goes on with other data.
         optimizer: settings of the optimizer.
         search_settings: how dev is decoded at a validation.
         steps: optimizer steps of the whole run.
         seed: of dropout; step by step, so that a resumed run draws what an unbroken one draws.
+        threads: CPU threads of this process; 0 leaves torch's choice.
         dev_references: the target text of the dev sentences that are read.
         target_language: picks BLEU's tokenizer.
     """
@@ -157,10 +136,12 @@ class TranslationModule(pl.LightningModule):
         vocabularies: Vocabularies,
         config: Mapping[str, Any],
         *,
+        corpus_digest: str,
         optimizer: AdamSettings | SGDSettings,
         search_settings: SearchSettings,
         steps: int,
         seed: int,
+        threads: int,
         dev_references: Sequence[str],
         target_language: str,
     ):
@@ -168,18 +149,21 @@ class TranslationModule(pl.LightningModule):
         self.model = model
         self.vocabularies = vocabularies
         self.config = config
+        self.corpus_digest = corpus_digest
         self.optimizer = optimizer
         self.search_settings = search_settings
         self.steps = steps
         self.seed = seed
+        self.threads = threads
         self.dev_references = dev_references
         self.target_language = target_language
-        # Kept in the checkpoint: what the run has read, and in how long, validation left out.
-        self.target_tokens_read = 0
-        self.training_seconds = 0.0
-        self._recent: deque[tuple[int, float]] = deque(maxlen=50)  # Tokens and seconds of the last parts.
         self._dev_loss = torch.zeros(2, dtype=torch.float64)  # nats, tokens
         self._dev_output: list[tuple[int, str]] = []
+
+    def setup(self, stage: str) -> None:
+        """Set this process's threads; it may be one that Lightning has spawned."""
+        if self.threads:
+            torch.set_num_threads(self.threads)
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer, with the schedule advanced after each step."""
@@ -188,11 +172,10 @@ class TranslationModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed dropout for this part of this step and start the clock."""
+        """Seed dropout for this part of this step."""
         part = batch_idx % self.trainer.accumulate_grad_batches
         ticket = (self.global_step * self.trainer.accumulate_grad_batches + part) * self.trainer.world_size
         torch.manual_seed(self.seed * 1_000_000_007 + ticket + self.global_rank)
-        self._started = time.perf_counter()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return this part's share of the loss, so that a step's gradient is that of the global batch's mean."""
@@ -201,23 +184,14 @@ class TranslationModule(pl.LightningModule):
         parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
         share = loss.smoothed * parts / batch.step_tokens
         if not torch.isfinite(share):
-            raise DivergedError(f"the training loss is {float(share)} at step {self.global_step}")
+            raise DivergedError(
+                f"the training loss is {float(share)} at step {self.global_step}: the run has diverged; set a lower "
+                "optimizer.learning_rate, a longer optimizer.warmup or a lower optimizer.clip_norm"
+            )
         tokens = (batch.target[:, 1:] != PAD).sum().clamp(min=1)
         self.log("train/loss", loss.smoothed.detach() / tokens)  # Of this part and rank: a curve to look at.
-        return share
-
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Count tokens and seconds."""
-        stepped = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
-        tokens, seconds = int(batch.step_tokens) * stepped, time.perf_counter() - self._started
-        self.target_tokens_read += tokens
-        self.training_seconds += seconds
-        self._recent.append((tokens, seconds))
-        recent_tokens, recent_seconds = map(sum, zip(*self._recent, strict=True))
-        self.log("tok/s", round(recent_tokens / recent_seconds), prog_bar=True, logger=False)
-        self.log("train/tokens_per_second", recent_tokens / recent_seconds)
-        self.log("train/target_tokens", float(self.target_tokens_read))
         self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+        return share
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last validation."""
@@ -234,43 +208,182 @@ class TranslationModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Gather the ranks' parts, and log dev/loss (nats a token) and dev/bleu."""
-        losses, outputs = [self._dev_loss], [self._dev_output]
+        parts: list[Any] = [(self._dev_loss.tolist(), self._dev_output)]
         if torch.distributed.is_available() and torch.distributed.is_initialized():
-            gathered: list[Any] = [None] * self.trainer.world_size
-            torch.distributed.all_gather_object(gathered, (self._dev_loss.tolist(), self._dev_output))
-            losses = [torch.tensor(loss, dtype=torch.float64) for loss, _ in gathered]
-            outputs = [output for _, output in gathered]
-        nats, tokens = sum(losses[1:], losses[0]).tolist()
-        hypotheses = [text for _, text in sorted(pair for output in outputs for pair in output)]
-        references = self.dev_references[: len(hypotheses)]  # Fewer only in Lightning's sanity check.
+            parts = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(parts, (self._dev_loss.tolist(), self._dev_output))
+        nats, tokens = (sum(column) for column in zip(*(loss for loss, _ in parts), strict=True))
+        hypotheses = [text for _, text in sorted(pair for _, output in parts for pair in output)]
         # The same numbers on every rank, so nothing is left to reduce.
         self.log("dev/loss", nats / tokens, prog_bar=True)
-        self.log("dev/bleu", bleu(hypotheses, references, self.target_language), prog_bar=True)
+        self.log("dev/bleu", bleu(hypotheses, self.dev_references, self.target_language), prog_bar=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what makes the checkpoint complete in itself: settings, vocabularies, counters."""
+        """Add what makes the checkpoint complete in itself."""
         checkpoint["hourglass"] = {
             "config": dict(self.config),
             "vocabularies": self.vocabularies.state_dict(),
-            "target_tokens_read": self.target_tokens_read,
-            "training_seconds": self.training_seconds,
+            "corpus_digest": self.corpus_digest,
         }
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the counters up again."""
-        self.target_tokens_read = checkpoint["hourglass"]["target_tokens_read"]
-        self.training_seconds = checkpoint["hourglass"]["training_seconds"]
 
-
-class DivergedError(RuntimeError):
+class DivergedError(UserError):
     """The loss is no number any more."""
 
 
+class Meter(pl.Callback):
+    """Counts what a run has read, and in how long, validation left out; a resumed run counts on."""
+
+    def __init__(self) -> None:
+        self.target_tokens = 0
+        self.seconds = 0.0
+        self._started = 0.0
+        self._recent: deque[tuple[int, float]] = deque(maxlen=50)  # Tokens and seconds of the last parts.
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Start the clock."""
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Count; the tokens of a step when its last part is done."""
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        tokens, seconds = int(batch.step_tokens) * stepped, time.perf_counter() - self._started
+        self.target_tokens += tokens
+        self.seconds += seconds
+        self._recent.append((tokens, seconds))
+        recent_tokens, recent_seconds = (sum(column) for column in zip(*self._recent, strict=True))
+        rate = recent_tokens / recent_seconds
+        pl_module.log("tok/s", float(round(rate)), prog_bar=True, logger=False)
+        pl_module.log("train/tokens_per_second", rate)
+        pl_module.log("train/target_tokens", float(self.target_tokens))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the counts."""
+        return {"target_tokens": self.target_tokens, "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Count on."""
+        self.target_tokens, self.seconds = state_dict["target_tokens"], state_dict["seconds"]
+
+
 class ProgressBar(TQDMProgressBar):
-    """Lightning's bar, which has the time left, with tokens per second and without the logger's version."""
+    """Lightning's bar over the whole run, with tokens per second and the time left, on standard error."""
+
+    def __init__(self, steps: int):
+        # A file is spared the thousands of lines that a terminal overwrites.
+        super().__init__(refresh_rate=1 if sys.stderr.isatty() else max(1, steps // 20))
+
+    def init_train_tqdm(self) -> Tqdm:
+        """See the base."""
+        return self._bar("training", leave=True)
+
+    def init_validation_tqdm(self) -> Tqdm:
+        """See the base."""
+        return self._bar("dev", leave=False)
+
+    def _bar(self, name: str, leave: bool) -> Tqdm:
+        return Tqdm(
+            desc=name,
+            disable=self.is_disabled or (not leave and not sys.stderr.isatty()),
+            leave=leave,
+            dynamic_ncols=True,
+            file=sys.stderr,
+            smoothing=0,
+            bar_format=self.BAR_FORMAT,
+        )
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Count the steps that an earlier process did as done."""
+        super().on_train_epoch_start(trainer)
+        bar = self.train_progress_bar
+        bar.set_description_str("training")
+        done = trainer.global_step * trainer.accumulate_grad_batches
+        bar.initial = bar.n = done
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """See the base."""
+        """See the base; the logger's version is no news."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         return metrics
+
+
+def fit(
+    module: TranslationModule,
+    data: TranslationData,
+    settings: TrainerSettings,
+    *,
+    checkpoints: Checkpoints,
+    logger: Logger | None,
+    resume: Path | None,
+) -> None:
+    """Train to the end of the stream, or until dev gets no better.
+
+    Several processes, where they are wanted, are spawned for the training alone and end with it, so that a sweep,
+    the tracking and the scoring know of one process only (Lightning's own way, to run the script again for each
+    device, would run a whole sweep again). Under torchrun the processes are there already.
+
+    Args:
+        module: what is trained.
+        data: hands out the batches.
+        settings: the trainer's.
+        checkpoints: where and when.
+        logger: gets the curves; null: nobody does.
+        resume: a checkpoint to go on from.
+
+    Raises:
+        UserError: the loss is no number any more.
+    """
+    callbacks: list[pl.Callback] = [Meter(), ProgressBar(data.stream.steps), checkpoints]
+    if settings.patience:
+        mode = "max" if settings.select == "bleu" else "min"
+        callbacks.append(EarlyStopping(f"dev/{settings.select}", mode=mode, patience=settings.patience))
+    strategy: Any = settings.strategy
+    if settings.strategy == "ddp":
+        strategy = DDPStrategy(start_method="popen" if under_torchrun() else "spawn")
+    with warnings.catch_warnings():
+        for message in _NOT_FOR_US:
+            warnings.filterwarnings("ignore", message)
+        logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        trainer = pl.Trainer(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            num_nodes=settings.nodes,
+            strategy=strategy,
+            precision=settings.precision,
+            max_epochs=1,  # The stream is the whole run.
+            max_steps=data.stream.steps,
+            accumulate_grad_batches=settings.accumulate,
+            gradient_clip_val=module.optimizer.clip_norm or None,
+            val_check_interval=data.stream.validate_every * settings.accumulate,
+            num_sanity_val_steps=0,
+            log_every_n_steps=settings.log_every,
+            use_distributed_sampler=False,  # The stream is dealt out by itself.
+            callbacks=callbacks,
+            plugins=[WholeFiles()],
+            logger=logger or False,
+            enable_model_summary=False,
+        )
+        try:
+            trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+        except torch.multiprocessing.ProcessRaisedException as error:
+            # A spawned process hands over its traceback as text: its last line has the error.
+            kind, _, message = str(error).strip().splitlines()[-1].partition(": ")
+            if kind.endswith((DivergedError.__name__, UserError.__name__)):
+                raise UserError(message) from None
+            raise
+
+
+# What Lightning warns of that is so by design here.
+_NOT_FOR_US = (
+    ".*does not have many workers.*",  # Batches are read from memory-mapped ids: a worker costs more than it saves.
+    ".*dataloader is not resumable.*",  # It is, by its own count of steps.
+    ".*GPU available but not used.*",
+    ".*It is recommended to use `self.log.*sync_dist=True.*",  # Already the same on all ranks.
+    ".*Trying to infer the `batch_size`.*",
+    ".*LeafSpec.*",
+)

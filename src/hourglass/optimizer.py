@@ -1,0 +1,80 @@
+"""Optimizers and the schedule of their learning rate."""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Literal["none", "linear", "sqrt", "inverse_sqrt"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How the learning rate moves, and what else all optimizers share.
+
+    Attributes:
+        learning_rate: the peak.
+        warmup: share of the run in which the rate rises linearly from 0 to the peak.
+        decay: after it: none; linear or sqrt, to zero at the end of the run, the second with the square root of the
+            way left; inverse_sqrt, with one over the square root of the step (Vaswani et al. 2017, section 5.3).
+        clip_norm: largest norm of the gradient of a step (Pascanu et al. 2013); 0: no clipping.
+        label_smoothing: mass of the training target spread over the vocabulary.
+    """
+
+    learning_rate: PositiveFloat
+    warmup: Share
+    decay: Decay
+    clip_norm: NonNegativeFloat
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+
+    def rate(self, step: int, steps: int) -> float:
+        """Return the factor on the peak rate at `step` (from 0) of `steps`."""
+        rise = max(1, round(self.warmup * steps))
+        if step < rise:
+            return (step + 1) / rise
+        left = max(0.0, 1 - (step - rise) / max(1, steps - rise))
+        factors = {
+            "none": 1.0,
+            "linear": left,
+            "sqrt": math.sqrt(left),
+            "inverse_sqrt": math.sqrt(rise / (step + 1)),
+        }
+        return factors[self.decay]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamSettings(Schedule):
+    """Adam (Kingma and Ba 2015).
+
+    Attributes:
+        beta1: decay of the mean gradient.
+        beta2: decay of the mean squared gradient.
+    """
+
+    beta1: Annotated[float, Field(ge=0, lt=1)]
+    beta2: Annotated[float, Field(ge=0, lt=1)]
+
+    def make(self, parameters: Any) -> torch.optim.Optimizer:
+        """Return the optimizer."""
+        return torch.optim.Adam(parameters, lr=self.learning_rate, betas=(self.beta1, self.beta2), fused=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGDSettings(Schedule):
+    """Stochastic gradient descent.
+
+    Attributes:
+        momentum: 0 for the plain form.
+    """
+
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+
+    def make(self, parameters: Any) -> torch.optim.Optimizer:
+        """Return the optimizer."""
+        return torch.optim.SGD(parameters, lr=self.learning_rate, momentum=self.momentum)
+
+
+OPTIMIZERS: dict[str, type[AdamSettings] | type[SGDSettings]] = {"adam": AdamSettings, "sgd": SGDSettings}

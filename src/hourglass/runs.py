@@ -1,0 +1,244 @@
+"""The run folder: what a run leaves behind, and by what names other tools find it.
+
+PATH/config.yaml                the settings, resolved
+PATH/checkpoints/best.ckpt      best on dev
+PATH/checkpoints/last.ckpt      where to go on
+PATH/curves.csv                 step, name, value (not with logger=none)
+PATH/metrics.json               scores, counts, seed, commit, machine
+PATH/translations.test.tsv      id, source, reference, hypothesis
+PATH/tracking.json              the MLflow run, where there is one
+
+Files are written whole or not at all.
+"""
+
+import json
+import os
+import platform
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from hourglass.errors import UserError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The names of a run's files."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved settings."""
+        return self.path / "config.yaml"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint that did best on dev."""
+        return self.path / "checkpoints" / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint to go on from."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def curves(self) -> Path:
+        """The training curves."""
+        return self.path / "curves.csv"
+
+    @property
+    def metrics(self) -> Path:
+        """Scores and counts; the last file of a complete run."""
+        return self.path / "metrics.json"
+
+    @property
+    def translations(self) -> Path:
+        """The test split as the model translates it."""
+        return self.path / "translations.test.tsv"
+
+    @property
+    def tracking(self) -> Path:
+        """Which MLflow run this is."""
+        return self.path / "tracking.json"
+
+
+def create_run(run_dir: str | None, choices: Iterable[str]) -> RunFolder:
+    """Make the folder of a new run.
+
+    Args:
+        run_dir: where; null: runs/CHOICES-TIME.
+        choices: what names the run: corpus, attention, ...
+
+    Raises:
+        UserError: the folder holds a run already, or cannot be written.
+    """
+    if run_dir is not None:
+        path = Path(run_dir).expanduser()
+        if RunFolder(path).config.exists():
+            raise UserError(f"run_dir={path}: holds a run already: go on with it by resume={path}, or name another")
+        _make(path, f"run_dir={path}")
+        return RunFolder(path)
+    name = "-".join([*choices, time.strftime("%Y%m%d-%H%M%S")])
+    path = Path("runs") / name
+    while path.exists():  # Another run began in the same second.
+        path = Path("runs") / f"{name}-{secrets.token_hex(2)}"
+    _make(path, f"{path}")
+    return RunFolder(path)
+
+
+def _make(path: Path, option: str) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".{secrets.token_hex(4)}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{option}: cannot be written ({reason}); set run_dir=PATH to a folder that can") from None
+
+
+def open_run(path: str, option: str) -> tuple[RunFolder, dict[str, Any]]:
+    """Return a run's folder and its settings.
+
+    Args:
+        path: the folder.
+        option: what named it, for messages: resume, run.
+
+    Raises:
+        UserError: it is no run folder.
+    """
+    run = RunFolder(Path(path).expanduser())
+    try:
+        config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = getattr(error, "strerror", None) or "not a YAML file"
+        raise UserError(f"{option}={path}: no run is there ({run.config}: {reason})") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{option}={path}: no run is there ({run.config} holds no settings)")
+    return run, config
+
+
+def resume_run(path: str, overrides: Sequence[str]) -> tuple[RunFolder, dict[str, Any]]:
+    """Return the run to go on with, and its own settings.
+
+    Args:
+        path: its folder.
+        overrides: the command line's; none but `resume` may be there.
+
+    Raises:
+        UserError: it is no run folder, or other settings stand on the command line.
+    """
+    if others := [word for word in overrides if not word.startswith("resume=")]:
+        raise UserError(f"resume={path} goes on by the run's own settings: leave out {' '.join(others)}")
+    return open_run(path, "resume")
+
+
+@contextmanager
+def removed_if_empty(run: RunFolder) -> Iterator[None]:
+    """Take away a run's folder if the run ends, in an error, before it has written anything there."""
+    try:
+        yield
+    except BaseException:
+        if run.path.is_dir() and not any(run.path.iterdir()):
+            run.path.rmdir()
+        raise
+
+
+@contextmanager
+def resumable(run: RunFolder) -> Iterator[None]:
+    """Say how to go on if the training ends before its time."""
+    try:
+        yield
+    except BaseException:
+        print(f"\nended early; to go on: python src/train.py resume={run.path}", file=sys.stderr, flush=True)
+        raise
+
+
+def write_config(run: RunFolder, config: Mapping[str, Any]) -> None:
+    """Write the resolved settings."""
+    write_whole(run.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain values as JSON."""
+    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read plain values.
+
+    Raises:
+        UserError: the file is missing or cut short.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: not a whole JSON file ({error})") from None
+
+
+def write_translations(run: RunFolder, rows: Iterable[tuple[str, str, str, str]]) -> None:
+    """Write rows of id, source, reference and hypothesis as TSV; no field holds a tab or line end."""
+    header = ("id", "source", "reference", "hypothesis")
+    write_whole(run.translations, "".join("\t".join(row) + "\n" for row in [header, *rows]))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all, whenever the process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def code_version() -> dict[str, Any]:
+    """Return the git commit of this project's code and whether files differ from it; null outside a checkout."""
+    here = Path(__file__).resolve().parent
+
+    def git(*words: str) -> str | None:
+        try:
+            found = subprocess.run(
+                ["git", "-C", str(here), *words], capture_output=True, text=True, check=True, timeout=30
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return found.stdout.strip()
+
+    commit = git("rev-parse", "HEAD")
+    # A site-packages folder inside somebody else's repository is none of ours.
+    if commit is None or git("ls-files", "--error-unmatch", str(Path(__file__).resolve())) is None:
+        return {"commit": None, "dirty": None}
+    return {"commit": commit, "dirty": bool(git("status", "--porcelain"))}
+
+
+def machine() -> dict[str, Any]:
+    """Return what a run's speed hangs on."""
+    cuda = torch.cuda.is_available()
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if cuda else None,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,57 @@
+"""The whole of a config, checked before anything is read or written: contradictions are refused here, by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from pydantic import Field
+
+from hourglass.assembly import Config, build_model
+from hourglass.corpus import check_recipe
+from hourglass.optimizer import OPTIMIZERS, AdamSettings, SGDSettings
+from hourglass.options import build, check, choose
+from hourglass.scoring import check_language, length_buckets
+from hourglass.search import SearchSettings
+from hourglass.tokenizer import TokenizerSettings
+from hourglass.tracking import LoggerSettings, check_logger
+from hourglass.training import TrainerSettings
+
+# The range that torch and numpy take together.
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The groups that stay settings: those of the model and of the corpus become objects elsewhere."""
+
+    tokenizer: TokenizerSettings
+    optimizer: AdamSettings | SGDSettings
+    trainer: TrainerSettings
+    search: SearchSettings
+    logger: LoggerSettings
+
+
+def check_settings(config: Config) -> Settings:
+    """Check every group of a config.
+
+    Raises:
+        UserError: an option is unknown, outside its choices, or contradicts another.
+    """
+    optimizer = dict(config["optimizer"])
+    kind: Callable[..., AdamSettings | SGDSettings] = choose(OPTIMIZERS, optimizer.pop("name", None), "optimizer.name")
+    settings = Settings(
+        build(TokenizerSettings, config["tokenizer"], "tokenizer"),
+        build(kind, optimizer, "optimizer"),
+        build(TrainerSettings, config["trainer"], "trainer"),
+        build(SearchSettings, config["search"], "search"),
+        check_logger(config["logger"]),
+    )
+    check(Seed, config["seed"], "seed")
+    check_recipe(config["data"])
+    check_language(config["data"]["target"])
+    length_buckets(check(list[int], config["edges"], "edges"))
+    # A model without memory behind it: every refusal of a constructor, before the corpus is touched.
+    with torch.device("meta"):
+        build_model(config, 8, 8, joint=settings.tokenizer.joint)
+    return settings

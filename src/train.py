@@ -1,0 +1,213 @@
+"""Train a translation model, score it, track it: python src/train.py GROUP=CHOICE GROUP.KEY=VALUE ..."""
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import hydra
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+
+from hourglass import runs, scoring
+from hourglass.assembly import Config, build_model
+from hourglass.checkpoints import Checkpoints, Progress, check_same, load_progress, load_trained
+from hourglass.data import TranslationData
+from hourglass.errors import one_line_errors
+from hourglass.model import Seq2Seq
+from hourglass.preparation import Prepared, prepare
+from hourglass.runs import RunFolder
+from hourglass.settings import Settings, check_settings
+from hourglass.tracking import Tracking
+from hourglass.training import TranslationModule, fit, is_main_process
+from hourglass.translation import translate
+
+log = logging.getLogger("hourglass")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: where it lies and all that it was told."""
+
+    run: RunFolder
+    config: Config
+    settings: Settings
+
+
+@hydra.main(config_path="../conf", config_name="config")
+def main(composed: DictConfig) -> float:
+    """Run the training that the command line describes; return the dev score for a sweep to optimise."""
+    with one_line_errors():
+        job = open_job(composed)
+        with runs.removed_if_empty(job.run):
+            return train(job)
+
+
+def open_job(composed: DictConfig) -> Job:
+    """Check all settings, and make the run's folder, or find that of the run to go on with."""
+    config: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    if config["resume"] is not None:
+        run, config = runs.resume_run(config["resume"], HydraConfig.get().overrides.task)
+        return Job(run, config, check_settings(config))
+    settings = check_settings(config)
+    return Job(
+        runs.create_run(config["run_dir"], name_run(HydraConfig.get().runtime.choices, config)), config, settings
+    )
+
+
+def train(job: Job) -> float:
+    """Prepare, train, score and track one run, or what is left of it; return the dev score."""
+    prepared = prepare(job.config, job.settings)
+    model = make_model(job, prepared)
+    if job.run.last.exists():
+        check_same(job.run.last, job.config, prepared.vocabularies, prepared.corpus.digest)
+    if is_main_process():
+        runs.write_config(job.run, job.config)
+    version = runs.code_version()
+    with Tracking(
+        job.settings.logger,
+        job.run,
+        tags=tags(job.config, prepared, version),
+        config=job.config,
+        dataset=(prepared.corpus.facts["name"], prepared.corpus.digest),
+    ) as tracking:
+        progress = train_model(job, prepared, model, tracking)
+        score = progress.best[job.settings.trainer.select]
+        if not is_main_process():
+            return score
+        metrics = {**describe(job, prepared, model, progress), **version}
+        if job.settings.trainer.test:
+            metrics["test"] = score_test(job, prepared)
+        runs.write_json(job.run.metrics, metrics)
+        tracking.report(metrics)
+    if hint := tracking.hint():
+        print(hint)
+    print(f"run: {job.run.path}", flush=True)
+    return score
+
+
+def make_model(job: Job, prepared: Prepared) -> Seq2Seq:
+    """Build the model with its first weights, and see that it can take every sentence of the corpus."""
+    torch.manual_seed(job.config["seed"])
+    vocabularies = prepared.vocabularies
+    model = build_model(job.config, vocabularies.source.size, vocabularies.target.size, joint=vocabularies.joint)
+    for name, split in prepared.splits.items():
+        model.decoder.attention.check_length(int(split.source_lengths.max()), name)
+    log.info(
+        "model: %s parameters; training: %s steps, padding %.1f %% of positions; folder %s",
+        f"{count(model):,}",
+        f"{prepared.stream.steps:,}",
+        100 * prepared.stream.padding_share,
+        job.run.path,
+    )
+    return model
+
+
+def train_model(job: Job, prepared: Prepared, model: Seq2Seq, tracking: Tracking) -> Progress:
+    """Train to the end, from the last checkpoint if there is one, and return how it went."""
+    run, stream, settings = job.run, prepared.stream, job.settings.trainer
+    before = load_progress(run.last) if run.last.exists() else None
+    if before is not None and before.finished:
+        return before
+    dev = prepared.corpus.splits["dev"]
+    dev_sentences = min(settings.dev_sentences or len(dev), len(dev))
+    greedy = dataclasses.replace(job.settings.search, beam=1)
+    module = TranslationModule(
+        model,
+        prepared.vocabularies,
+        job.config,
+        corpus_digest=prepared.corpus.digest,
+        optimizer=job.settings.optimizer,
+        search_settings=greedy,
+        steps=stream.steps,
+        seed=job.config["seed"],
+        threads=settings.threads,
+        dev_references=list(dev["target"][:dev_sentences]),
+        target_language=prepared.corpus.target_language,
+    )
+    data = TranslationData(prepared.splits, stream, batch_tokens=greedy.batch_tokens, dev_sentences=dev_sentences)
+    checkpoints = Checkpoints(
+        run.last.parent,
+        every=settings.checkpoint_every,
+        validate_every=stream.validate_every,
+        steps=stream.steps,
+        select=settings.select,
+    )
+    with runs.resumable(run):
+        fit(
+            module,
+            data,
+            settings,
+            checkpoints=checkpoints,
+            logger=tracking.curves(before.step if before else 0),
+            resume=run.last if before else None,
+        )
+    return load_progress(run.last)
+
+
+def score_test(job: Job, prepared: Prepared) -> dict[str, Any]:
+    """Translate the test split with the model that was best on dev, write the translations and print the scores."""
+    trained = load_trained(job.run.best)
+    whole = prepared.corpus.splits["test"]
+    test = whole.select(range(min(job.settings.trainer.test_sentences or len(whole), len(whole))))
+    sources, references = list(test["source"]), list(test["target"])
+    model, search = trained.model.to(job.settings.trainer.device), job.settings.search
+    with tqdm(total=len(sources), desc="test", unit=" sentences", file=sys.stderr) as bar:
+        found = list(translate(model, trained.vocabularies, sources, search, bar.update))
+    runs.write_translations(job.run, zip(test["id"], sources, references, found, strict=True))
+    scores = scoring.score(
+        found,
+        references,
+        sources,
+        list(test["source_words"]),
+        edges=job.config["edges"],
+        target_language=prepared.corpus.target_language,
+    )
+    part = "all" if len(test) == len(whole) else "only the first"
+    how = "greedy" if search.beam == 1 else f"beam {search.beam}"
+    print(f"\ntest: {part} {len(test):,} sentences, {how}, the model of step {trained.step:,} (best on dev)")
+    print(scoring.format_table(scores), end="\n\n")
+    return scores
+
+
+def describe(job: Job, prepared: Prepared, model: Seq2Seq, progress: Progress) -> dict[str, Any]:
+    """Return what metrics.json says beside the scores."""
+    return {
+        "dev": progress.best,
+        "seed": job.config["seed"],
+        "parameters": count(model),
+        "target_tokens_budget": job.settings.trainer.target_tokens,
+        "train_target_tokens": progress.target_tokens,
+        "train_target_tokens_per_second": progress.target_tokens / progress.seconds,
+        "train_seconds": progress.seconds,
+        "padding_share": prepared.stream.padding_share,
+        "corpus": {**prepared.corpus.facts, "digest": prepared.corpus.digest},
+        "tokenizer_digest": prepared.vocabularies.digest,
+        "machine": {**runs.machine(), "threads": torch.get_num_threads()},
+    }
+
+
+def tags(config: Config, prepared: Prepared, version: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the tracking lists a run by."""
+    names = {group: config[group]["name"] for group in ("attention", "encoder")}
+    corpus = prepared.corpus.facts["name"]
+    return {**names, "decoder": config["decoder"]["cell"], "seed": config["seed"], "corpus": corpus, **version}
+
+
+def name_run(choices: Mapping[str, Any], config: Config) -> list[str]:
+    """Return what names a run: corpus, attention and seed, and encoder and experiment where they are special."""
+    special = [choices[group] for group in ("experiment", "encoder") if choices.get(group) not in (None, "null", "rnn")]
+    return [choices["data"], *special, choices["attention"], f"s{config['seed']}"]
+
+
+def count(model: Seq2Seq) -> int:
+    """Return the number of parameters; tied ones count once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+if __name__ == "__main__":
+    main()
