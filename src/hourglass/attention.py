@@ -205,11 +205,7 @@ class DotAttention(ScoredAttention):
 
     def __init__(self, *, query_size: int, memory_size: int, summary_size: int):
         super().__init__(query_size=query_size, memory_size=memory_size, summary_size=summary_size)
-        if query_size != memory_size:
-            raise UserError(
-                f"attention={self.name} multiplies states of one width, and decoder.hidden_size={query_size} is not "
-                f"encoder.hidden_size={memory_size}: make them equal, or use attention=luong_general"
-            )
+        need_equal_widths(f"attention={self.name}", query_size, memory_size, "use attention=luong_general")
 
     def scores(self, query: Tensor, prepared: Prepared) -> Tensor:
         """See `ScoredAttention.scores`."""
@@ -324,6 +320,9 @@ class LocalMonotonicAttention(ScoredAttention):
         window: PositiveInt,
     ):
         super().__init__(query_size=query_size, memory_size=memory_size, summary_size=summary_size)
+        if score == "dot":
+            option = f"attention={self.name} with attention.score=dot"
+            need_equal_widths(option, query_size, memory_size, "set attention.score=general")
         self.content = CONTENT_SCORES[score](query_size=query_size, memory_size=memory_size, summary_size=summary_size)
         self.half_width = window
 
@@ -417,6 +416,15 @@ ATTENTIONS: dict[str, type[Attention]] = {
         LocalPredictiveAttention,
     )
 }
+
+
+def need_equal_widths(option: str, query_size: int, memory_size: int, remedy: str) -> None:
+    """Raise UserError unless queries and states can be multiplied as they are."""
+    if query_size != memory_size:
+        raise UserError(
+            f"{option} multiplies states of one width, and decoder.hidden_size={query_size} is not "
+            f"encoder.hidden_size={memory_size}: make them equal, or {remedy}"
+        )
 
 
 def additive_scores(query: Tensor, keys: Tensor, energy: Tensor) -> Tensor:
