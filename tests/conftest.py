@@ -1,5 +1,6 @@
 """What all tests share: the project's own configs, composed as the command line would compose them."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,11 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+
+from hourglass.corpus import Corpus, load_corpus
+
+# No test may reach the hub; said before `datasets` is imported, so that a try is refused at once.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
@@ -30,6 +36,18 @@ def _fixed_seed() -> None:
 def config() -> Callable[..., dict[str, Any]]:
     """Return a function from overrides, as on the command line, to the resolved config as plain values."""
     return compose_config
+
+
+@pytest.fixture(scope="session")
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cache folder for what is dear to build and the same in all tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def kjv_web(session_cache: Path) -> Corpus:
+    """Return the default corpus, built once."""
+    return load_corpus(compose_config()["data"], session_cache)
 
 
 def compose_config(*overrides: str) -> dict[str, Any]:

@@ -103,7 +103,7 @@ class KjvWeb(Recipe):
 
     def pairs(self, split: Split) -> Iterator[Pair]:
         """Yield the verses that both Bibles have."""
-        from pythonbible.books import Book  # type: ignore[import-untyped]  # noqa: PLC0415 (where it is built only)
+        from pythonbible.books import Book  # noqa: PLC0415 (needed only where the corpus is built)
 
         source, target = (self._verses(package) for package in self.PACKAGES)
         for verse in source:
@@ -478,14 +478,21 @@ def read_lines(file: Path) -> Iterator[str]:
     try:
         with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
             for number, raw in enumerate(stream, 1):
-                yield _decode(raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw, f"{file}:{number}")
+                yield decode_line(raw, str(file), number)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{file}:{number + 1}: cannot be read ({error})") from error
     if number == 0:
         raise UserError(f"{file}: the file is empty")
 
 
-def _decode(raw: bytes, place: str) -> str:
+def decode_line(raw: bytes, file: str, number: int) -> str:
+    """Return a line of a UTF-8 file without its end; on the first, a byte-order mark is passed over.
+
+    Raises:
+        UserError: the line is not UTF-8, or holds a NUL.
+    """
+    place = f"{file}:{number}"
+    raw = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
     try:
         line = raw.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -204,7 +204,7 @@ def format_table(scores: dict[str, Any]) -> str:
     rows = [line(_words(bucket["source_words"]), bucket) for bucket in scores["buckets"]] + [line("all", scores)]
     heading = f"{'source words':<12}  {'sentences':>9} " + "".join(f"{name:>8}" for name, _, _ in columns)
     notes = [
-        "copy: the source, unchanged, scored as a translation; BP: brevity penalty; ratio: output length over reference's",
+        "copy: the source, unchanged, scored as a translation; BP: brevity penalty; ratio: length to reference length",
         f"BLEU  {scores['signature']}",
         f"chrF  {scores['chrf_signature']}",
     ]
