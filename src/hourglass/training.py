@@ -30,6 +30,8 @@ from hourglass.scoring import bleu
 from hourglass.search import SearchSettings, search
 from hourglass.tokenizer import PAD, Vocabularies
 
+Accelerator = Literal["cpu", "gpu", "auto"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
@@ -55,7 +57,7 @@ class TrainerSettings:
         log_every: steps between points of the training curves.
     """
 
-    accelerator: Literal["cpu", "gpu", "auto"]
+    accelerator: Accelerator
     devices: PositiveInt
     nodes: PositiveInt
     strategy: Literal["auto", "ddp"]
@@ -98,9 +100,20 @@ class TrainerSettings:
     @property
     def device(self) -> torch.device:
         """The device of work that one process does alone."""
-        if self.accelerator == "cpu" or not torch.accelerator.is_available():
-            return torch.device("cpu")
+        return find_device(self.accelerator)
+
+
+def find_device(accelerator: Accelerator) -> torch.device:
+    """Return the device that one process works on.
+
+    Raises:
+        UserError: there is no GPU.
+    """
+    if accelerator != "cpu" and torch.accelerator.is_available():
         return torch.accelerator.current_accelerator() or torch.device("cpu")
+    if accelerator == "gpu":
+        raise UserError("accelerator=gpu: this machine has no GPU: set accelerator=cpu")
+    return torch.device("cpu")
 
 
 def under_torchrun() -> bool:
@@ -297,12 +310,10 @@ class ProgressBar(TQDMProgressBar):
         )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Count the steps that an earlier process did as done."""
-        super().on_train_epoch_start(trainer)
+        """Set the bar to the whole run; what an earlier process did counts as done, but not for the speed."""
         bar = self.train_progress_bar
-        bar.set_description_str("training")
-        done = trainer.global_step * trainer.accumulate_grad_batches
-        bar.initial = bar.n = done
+        bar.total = int(self.total_train_batches)
+        bar.initial = bar.n = trainer.global_step * trainer.accumulate_grad_batches
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """See the base; the logger's version is no news."""
@@ -361,7 +372,7 @@ def fit(
             gradient_clip_val=module.optimizer.clip_norm or None,
             val_check_interval=data.stream.validate_every * settings.accumulate,
             num_sanity_val_steps=0,
-            log_every_n_steps=settings.log_every,
+            log_every_n_steps=min(settings.log_every, data.stream.steps),
             use_distributed_sampler=False,  # The stream is dealt out by itself.
             callbacks=callbacks,
             plugins=[WholeFiles()],
