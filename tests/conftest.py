@@ -1,7 +1,9 @@
 """What all tests share: the project's own configs, composed as the command line would compose them."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,18 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from hourglass.assembly import build_model
 from hourglass.corpus import Corpus, load_corpus
+from hourglass.model import Seq2Seq
 
 # No test may reach the hub; said before `datasets` is imported, so that a try is refused at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Tiny kernels gain nothing from a second thread, and lose ten times over where other work shares the cores.
+torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
+ATTENTION_NAMES = sorted(path.stem for path in (CONF / "attention").glob("*.yaml"))
 # Shrinks any config to a model of a few thousand weights.
 TINY = (
     "decoder.embedding_size=12",
@@ -53,6 +60,37 @@ def kjv_web(session_cache: Path) -> Corpus:
 def compose_config(*overrides: str) -> dict[str, Any]:
     with initialize_config_dir(str(CONF)):
         composed = compose("config", overrides=list(overrides))
-    resolved = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    assert isinstance(resolved, dict)
+    resolved: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     return resolved
+
+
+@cache
+def _composed_once(*overrides: str) -> dict[str, Any]:
+    return compose_config(*overrides)
+
+
+def tiny_config(
+    attention: str = "luong_general", changes: Mapping[str, Any] | None = None, encoder: str = "rnn"
+) -> dict[str, Any]:
+    """Return a config shrunk by TINY and further, after `changes` such as {"decoder.layers": 2}; fast to call."""
+    config = deepcopy(_composed_once(f"attention={attention}", f"encoder={encoder}", *TINY))
+    small = {"encoder.hidden_size": 16, "attention.size": 6, "attention.window": 2}
+    kept = {option: value for option, value in small.items() if option.split(".")[1] in config[option.split(".")[0]]}
+    for option, value in (kept | dict(changes or {})).items():
+        group, key = option.split(".")
+        config[group][key] = value
+    return config
+
+
+def tiny_model(
+    attention: str = "luong_general",
+    changes: Mapping[str, Any] | None = None,
+    encoder: str = "rnn",
+    vocabulary: int = 20,
+    spread: float = 0.4,
+) -> Seq2Seq:
+    """Build the model of `tiny_config` in float64, for evaluation, no weight at a special value such as 0 or 1."""
+    model = build_model(tiny_config(attention, changes, encoder), vocabulary, vocabulary, joint=True).double().eval()
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=spread)
+    return model

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import ATTENTION_NAMES as NAMES
 from conftest import CONF
 from omegaconf import OmegaConf
 from torch import Tensor
@@ -21,7 +22,6 @@ from hourglass.errors import UserError
 from hourglass.options import build
 
 Vector = list[float]
-NAMES = sorted(path.stem for path in (CONF / "attention").glob("*.yaml"))
 WEIGHTED = [name for name in NAMES if name not in ("none", "fixed")]
 SMALL = {"size": 3, "window": 2, "longest_source": 20}
 B, T, S, D = 3, 8, 7, 4

@@ -143,7 +143,8 @@ def test_the_blind_encoder_sees_nothing() -> None:
     assert one.summary.shape == (len(LENGTHS), D)
     assert not one.summary.any()
     assert torch.equal(one.mask, mask_of(LENGTHS, S))
-    assert not list(encoder.parameters())  # Not even an embedding that training would carry about.
+    assert encoder.double()(padded(sentences()), LENGTHS).summary.dtype == torch.double
+    assert not encoder.state_dict()  # Not even an embedding that training would carry about.
 
 
 def test_two_directions_share_the_width() -> None:

@@ -117,18 +117,20 @@ class BlindEncoder(Encoder):
 
     name = "blind"
     memory_size = 0
+    nothing: Tensor  # [D]
 
     def __init__(self, *, embedding: nn.Embedding, summary_size: NonNegativeInt):
         super().__init__()
         del embedding  # reads no source
         self.summary_size = summary_size
+        # A buffer, to be of the type and on the device of the model.
+        self.register_buffer("nothing", torch.zeros(summary_size), persistent=False)
 
     def forward(self, source: Tensor, lengths: Tensor) -> Memory:
         """See `Encoder.forward`; states are [B, S, 0] and the summary is zero."""
         batch, longest = source.shape
-        empty = torch.zeros(batch, longest, 0, device=source.device)
-        summary = torch.zeros(batch, self.summary_size, device=source.device)
-        return Memory(empty, mask_of(lengths, longest), lengths, summary)
+        states = self.nothing.new_zeros(batch, longest, 0)
+        return Memory(states, mask_of(lengths, longest), lengths, self.nothing.expand(batch, -1))
 
 
 ENCODERS: dict[str, type[Encoder]] = {kind.name: kind for kind in (RecurrentEncoder, BlindEncoder)}
