@@ -32,12 +32,22 @@ from hourglass.scoring import (
 
 EDGES = [1, 4, 8]
 ENGLISH = [
-    *"the a small big red old house dog bird sings sleeps near , .".split(),
+    "the",
+    "a",
+    "small",
+    "big",
+    "house",
+    "dog",
+    "bird",
+    "sings",
+    "near",
+    ",",
+    ".",
     "river's",
     '"ah"',
     "3.5",
     "well-known",
-]  # noqa: SIM905
+]
 CHINESE = list("我你他们在家里看书的小狗跑过河\uff0c。!2")  # the fullwidth comma by its number
 JAPANESE = ["私", "は", "本", "を", "読む", "犬", "が", "走る", "川", "。", "小さな"]
 THAI = list("กขคงจฉชซดตถทนบปม ")
@@ -80,7 +90,9 @@ def signature_fields(signature: str) -> dict[str, str]:
         ("th", "char", THAI, ""),
     ],
 )
-def test_scores_and_signatures_are_those_of_sacrebleus_command_line(language, tokenizer, words, joint, tmp_path):
+def test_scores_and_signatures_are_those_of_sacrebleus_command_line(
+    language: str, tokenizer: str, words: list[str], joint: str, tmp_path: Path
+) -> None:
     if tokenizer == "ja-mecab" and not importlib.util.find_spec("MeCab"):
         pytest.skip("needs sacrebleu[ja]")
     sources, references, hypotheses = noisy_sets(words, joint)
@@ -122,7 +134,9 @@ sentences = st.lists(st.sampled_from(["a", "b", "c", "d", "e."]), max_size=9).ma
 
 
 @given(st.lists(st.tuples(sentences, sentences), min_size=1, max_size=12), st.data())
-def test_bleu_of_summed_statistics_is_sacrebleus_corpus_score(pairs, data):
+def test_bleu_of_summed_statistics_is_sacrebleus_corpus_score(
+    pairs: list[tuple[str, str]], data: st.DataObject
+) -> None:
     """Any subset of the rows, a sentence more than once as in a bootstrap, scores as sacreBLEU scores that subset."""
     hypotheses, references = [hypothesis for hypothesis, _ in pairs], [reference for _, reference in pairs]
     chosen = data.draw(st.lists(st.integers(0, len(pairs) - 1), min_size=1, max_size=15))
@@ -134,7 +148,7 @@ def test_bleu_of_summed_statistics_is_sacrebleus_corpus_score(pairs, data):
         assert float(brevity_penalty(total)) == pytest.approx(theirs.bp)
 
 
-def test_statistics_are_computed_for_many_sums_at_once():
+def test_statistics_are_computed_for_many_sums_at_once() -> None:
     """A bootstrap hands over a matrix: each row scores as it does alone."""
     _, references, hypotheses = noisy_sets(ENGLISH, " ")
     rows = bleu_statistics(hypotheses, references, "en")
@@ -143,7 +157,7 @@ def test_statistics_are_computed_for_many_sums_at_once():
     assert bleu_from_statistics(sums).tolist() == pytest.approx(alone)
 
 
-def test_brevity_penalty_is_papinenis_formula():
+def test_brevity_penalty_is_papinenis_formula() -> None:
     def statistics(hypothesis: int, reference: int) -> np.ndarray:
         return np.array([0] * 8 + [hypothesis, reference])
 
@@ -153,7 +167,7 @@ def test_brevity_penalty_is_papinenis_formula():
     assert brevity_penalty(statistics(0, 100)) == 0
 
 
-def test_buckets_share_out_all_sentences_and_each_scores_as_it_would_alone():
+def test_buckets_share_out_all_sentences_and_each_scores_as_it_would_alone() -> None:
     sources, references, hypotheses = noisy_sets(ENGLISH, " ")
     words = [len(source.split()) for source in sources]
     found = score(hypotheses, references, sources, words, edges=EDGES, target_language="en")
@@ -175,12 +189,12 @@ def test_buckets_share_out_all_sentences_and_each_scores_as_it_would_alone():
 @given(
     st.lists(st.integers(2, 60), max_size=6, unique=True).map(lambda rest: [1, *sorted(rest)]), st.integers(1, 10_000)
 )
-def test_every_length_lies_in_exactly_one_bucket(edges, length):
+def test_every_length_lies_in_exactly_one_bucket(edges: list[int], length: int) -> None:
     holding = [low for low, high in length_buckets(edges) if low <= length and (high is None or length <= high)]
     assert len(holding) == 1
 
 
-def test_a_bucket_without_sentences_has_no_score():
+def test_a_bucket_without_sentences_has_no_score() -> None:
     found = score(["a b"], ["a b"], ["c d"], [2], edges=EDGES, target_language="en")
     empty = found["buckets"][1]
     assert empty["sentences"] == 0
@@ -189,12 +203,12 @@ def test_a_bucket_without_sentences_has_no_score():
 
 
 @pytest.mark.parametrize("edges", [[], [0, 10], [2, 10], [1, 1], [1, 20, 10]])
-def test_edges_that_leave_a_length_without_a_bucket_or_with_two_are_refused(edges):
+def test_edges_that_leave_a_length_without_a_bucket_or_with_two_are_refused(edges: list[int]) -> None:
     with pytest.raises(UserError, match=r"^edges=.*set whole numbers that rise, the first of them 1$"):
         length_buckets(edges)
 
 
-def test_sequences_of_different_length_are_refused():
+def test_sequences_of_different_length_are_refused() -> None:
     with pytest.raises(ValueError, match="differ in length"):
         score(["a"], ["a", "b"], ["a", "b"], [1, 1], edges=EDGES, target_language="en")
     with pytest.raises(ValueError, match="without words"):
@@ -216,18 +230,18 @@ def test_sequences_of_different_length_are_refused():
         ("KM", "char"),
     ],
 )
-def test_the_bleu_tokenizer_follows_the_target_language(language, tokenizer):
+def test_the_bleu_tokenizer_follows_the_target_language(language: str, tokenizer: str) -> None:
     assert bleu_tokenizer(language) == tokenizer
     assert is_unspaced(language) == (tokenizer != "13a"), "words are counted as BLEU sees the language"
 
 
-def test_every_tokenizer_named_is_one_of_sacrebleus():
+def test_every_tokenizer_named_is_one_of_sacrebleus() -> None:
     assert {bleu_tokenizer(language) for language in UNSPACED} == {"zh", "ja-mecab", "char"}
     assert {bleu_tokenizer(language) for language in UNSPACED} <= set(sacrebleu.metrics.bleu._TOKENIZERS)
 
 
-def test_a_tokenizer_that_is_not_installed_is_told_before_the_run(monkeypatch):
-    def missing(**_options):
+def test_a_tokenizer_that_is_not_installed_is_told_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(**_options: str) -> None:
         raise RuntimeError("please install MeCab")
 
     monkeypatch.setattr(scoring, "BLEU", missing)
@@ -235,7 +249,7 @@ def test_a_tokenizer_that_is_not_installed_is_told_before_the_run(monkeypatch):
         check_language("ja")
 
 
-def test_table_shows_each_bucket_and_marks_those_with_few_sentences():
+def test_table_shows_each_bucket_and_marks_those_with_few_sentences() -> None:
     many = FEW + 10
     hypotheses = references = ["the dog sleeps here"] * many + ["a bird sings near the old river"]
     sources = ["der hund schläft hier"] * many + ["ein vogel singt am alten fluss nun"]
