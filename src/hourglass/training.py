@@ -198,7 +198,7 @@ class TranslationModule(pl.LightningModule):
         share = loss.smoothed * parts / batch.step_tokens
         if not torch.isfinite(share):
             raise DivergedError(
-                f"the training loss is {float(share)} at step {self.global_step}: the run has diverged; set a lower "
+                f"the training loss is {share.item()} at step {self.global_step}: the run has diverged; set a lower "
                 "optimizer.learning_rate, a longer optimizer.warmup or a lower optimizer.clip_norm"
             )
         tokens = (batch.target[:, 1:] != PAD).sum().clamp(min=1)

@@ -1,0 +1,282 @@
+"""A run from settings to scores, as src/train.py makes it: what it leaves, that it repeats, that it goes on."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from conftest import ROOT, TINY, compose_config
+from sacrebleu.metrics import BLEU
+
+import train
+from hourglass.checkpoints import load_progress, load_trained
+from hourglass.errors import UserError
+from hourglass.runs import RunFolder, create_run, read_json
+from hourglass.settings import check_settings
+
+# A run of a few seconds: short sequences of six symbols, to be repeated.
+SMALL = (
+    *TINY,
+    "data=copy",
+    "data.symbols=6",
+    "data.vocabulary_size=10",
+    "data.train_pairs=400",
+    "data.dev_pairs=24",
+    "data.test_pairs=30",
+    "data.longest=6",
+    "encoder.hidden_size=16",
+    "trainer.target_tokens=4000",
+    "trainer.batch_tokens=120",
+    "trainer.validations=3",
+    "trainer.checkpoint_every=4",
+    "trainer.log_every=1",
+    "trainer.threads=1",
+    "logger=csv",
+    "search=greedy",
+)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def start(tmp_path: Path, cache: Path) -> Callable[..., RunFolder]:
+    """Return a function that runs SMALL with further overrides, in this process, and returns the run's folder."""
+
+    def run(name: str, *overrides: str) -> RunFolder:
+        config = compose_config(*SMALL, f"cache={cache}", f"run_dir={tmp_path / name}", *overrides)
+        settings = check_settings(config)
+        job = train.Job(create_run(config["run_dir"], []), config, settings)
+        train.train(job)
+        return job.run
+
+    return run
+
+
+def curves(run: RunFolder, name: str) -> dict[int, float]:
+    with run.curves.open() as stream:
+        return {int(row["step"]): float(row["value"]) for row in csv.DictReader(stream) if row["name"] == name}
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_trained(path).model.state_dict()
+
+
+def assert_same_training(one: RunFolder, other: RunFolder) -> None:
+    """Bit for bit: every weight, every point of every curve but speed, every translation."""
+    mine, theirs = weights(one.last), weights(other.last)
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    for name in ("train/loss", "dev/loss", "dev/bleu", "train/learning_rate", "train/target_tokens"):
+        assert curves(one, name) == curves(other, name) != {}
+    assert one.translations.read_text() == other.translations.read_text()
+    for field in ("step", "target_tokens", "best", "finished"):
+        assert getattr(load_progress(one.last), field) == getattr(load_progress(other.last), field)
+
+
+def test_what_a_run_leaves(start: Callable[..., RunFolder], capsys: pytest.CaptureFixture[str]) -> None:
+    run = start("one")
+    metrics, config = read_json(run.metrics), yaml.safe_load(run.config.read_text())
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == f"run: {run.path}"
+    assert config["data"]["symbols"] == 6
+
+    with run.translations.open() as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
+    assert list(rows[0]) == ["id", "source", "reference", "hypothesis"]
+    assert len(rows) == 30
+    hypotheses, references, sources = ([row[name] for row in rows] for name in ("hypothesis", "reference", "source"))
+    bleu = BLEU()
+    test = metrics["test"]
+    assert test["bleu"] == pytest.approx(bleu.corpus_score(hypotheses, [references]).score)
+    assert test["signature"] == str(bleu.get_signature())
+    assert test["copy_bleu"] == pytest.approx(BLEU().corpus_score(sources, [references]).score) == pytest.approx(100)
+    first = test["buckets"][0]
+    assert first["source_words"] == [1, 10]
+    assert first["sentences"] == 30
+    assert {"bleu", "copy_bleu", "brevity_penalty"} <= first.keys()
+    assert {"chrf", "chrf_signature"} <= test.keys()
+
+    assert metrics["seed"] == 1
+    assert metrics["parameters"] == sum(p.numel() for p in load_trained(run.best).model.parameters())
+    assert metrics["target_tokens_budget"] == 4000
+    # The run ends with whole steps, whose number is a multiple of the validations.
+    assert metrics["train_target_tokens"] == pytest.approx(4000, rel=0.1)
+    assert metrics["train_target_tokens"] == curves(run, "train/target_tokens")[max(curves(run, "train/loss"))]
+    assert metrics["train_target_tokens_per_second"] > 0
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert metrics["commit"] == (commit.stdout.strip() or None)
+
+
+def test_best_is_the_best_on_dev(start: Callable[..., RunFolder]) -> None:
+    for select, pick in (("bleu", max), ("loss", min)):
+        run = start(select, f"trainer.select={select}", "trainer.validations=6", "optimizer.learning_rate=0.02")
+        curve = curves(run, f"dev/{select}")
+        assert len(curve) == 6
+        best = pick(curve.values())
+        step = next(step for step, value in curve.items() if value == best)
+        # A curve's steps count from 0: its point at step 9 was taken after ten steps.
+        assert load_trained(run.best).step == step + 1 == load_progress(run.last).best["step"]
+        assert read_json(run.metrics)["dev"][select] == pytest.approx(best)
+
+
+def test_dev_scores_are_those_of_the_checkpoint(start: Callable[..., RunFolder], cache: Path) -> None:
+    """The last validation's loss, against the model's likelihood sentence by sentence."""
+    run = start("one")
+    trained = load_trained(run.last)
+    from datasets import load_from_disk
+
+    from hourglass.corpus import load_corpus
+    from hourglass.tokenizer import BOS, EOS
+
+    config = yaml.safe_load(run.config.read_text())
+    dev = load_from_disk(load_corpus(config["data"], cache).path)["dev"]
+    nats = tokens = 0.0
+    for source, target in zip(dev["source"], dev["target"], strict=True):
+        ids = [*trained.vocabularies.source.encode([source])[0], EOS]
+        wanted = [*trained.vocabularies.target.encode([target])[0], EOS]
+        with torch.no_grad():
+            logits = trained.model(torch.tensor([ids]), torch.tensor([len(ids)]), torch.tensor([[BOS, *wanted[:-1]]]))
+        nats += float(torch.nn.functional.cross_entropy(logits[0], torch.tensor(wanted), reduction="sum"))
+        tokens += len(wanted)
+    last = max(curves(run, "dev/loss"))
+    assert curves(run, "dev/loss")[last] == pytest.approx(nats / tokens, rel=1e-5)
+
+
+def test_a_seed_repeats_and_another_does_not(start: Callable[..., RunFolder]) -> None:
+    one, again, other = start("one"), start("again"), start("other", "seed=2")
+    assert_same_training(one, again)
+    assert curves(one, "train/loss") != curves(other, "train/loss")
+
+
+def test_accumulation_changes_nothing(start: Callable[..., RunFolder]) -> None:
+    """A step's gradient is that of the global batch, in however many, uneven, parts it is read."""
+    still = ("encoder.dropout=0", "decoder.dropout=0", "trainer.batch_tokens=50")
+    whole, parts = start("whole", *still), start("parts", *still, "trainer.accumulate=3")
+    mine, theirs = weights(whole.last), weights(parts.last)
+    for name, weight in mine.items():
+        torch.testing.assert_close(theirs[name], weight, rtol=1e-3, atol=1e-4, msg=name)
+    assert load_progress(whole.last).target_tokens == load_progress(parts.last).target_tokens
+
+
+def test_patience_stops_a_run_that_gets_no_better(start: Callable[..., RunFolder]) -> None:
+    # So high a rate that dev gets worse.
+    run = start("one", "optimizer.learning_rate=1.5", "trainer.patience=1", "trainer.validations=10")
+    curve = list(curves(run, "dev/bleu").values())
+    assert 2 <= len(curve) < 10
+    assert curve[-1] <= max(curve[:-1])
+    assert load_progress(run.last).finished
+
+
+def test_divergence_ends_in_one_line(start: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
+    from hourglass.model import Seq2Seq
+
+    loss = Seq2Seq.loss
+
+    def broken(self: Seq2Seq, *args: Any, **options: Any) -> Any:
+        found = loss(self, *args, **options)
+        return found._replace(smoothed=found.smoothed * torch.nan)
+
+    monkeypatch.setattr(Seq2Seq, "loss", broken)
+    with pytest.raises(UserError, match="diverged; set a lower optimizer.learning_rate"):
+        start("one")
+
+
+def test_a_finished_run_is_only_scored_again(
+    start: Callable[..., RunFolder], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = start("one")
+    before = run.metrics.read_text(), run.last.read_bytes()
+    config = yaml.safe_load(run.config.read_text())
+    train.train(train.Job(run, config, check_settings(config)))
+    assert (run.metrics.read_text(), run.last.read_bytes()) == before
+    assert capsys.readouterr().out.splitlines()[-1] == f"run: {run.path}"
+
+
+# ---- By the command --------------------------------------------------------------------------------------------------
+
+
+def command(*overrides: str) -> list[str]:
+    return [sys.executable, str(ROOT / "src" / "train.py"), *overrides]
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    while not condition():
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+
+
+def kill_at(step: int, run: RunFolder, overrides: tuple[str, ...]) -> None:
+    """Start a run and kill it, without warning, as soon as its curves reach a step."""
+    process = subprocess.Popen(
+        command(*overrides), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        wait_for(lambda: run.curves.exists() and any(s >= step for s in curves(run, "train/loss")), process)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture
+def small_command(tmp_path: Path, cache: Path) -> tuple[str, ...]:
+    # Patience and accumulation have states of their own to carry over.
+    return (*SMALL, f"cache={cache}", "trainer.patience=9", "trainer.accumulate=2")
+
+
+def test_kill_and_resume(tmp_path: Path, small_command: tuple[str, ...], start: Callable[..., RunFolder]) -> None:
+    """kill -9, twice, and resume: bit for bit the unbroken run, whatever the step."""
+    unbroken = start("unbroken", "trainer.patience=9", "trainer.accumulate=2")
+    steps = max(curves(unbroken, "train/loss")) + 1
+    run = RunFolder(tmp_path / "broken")
+    kill_at(steps // 3, run, (*small_command, f"run_dir={run.path}"))
+    assert not run.metrics.exists()
+    kill_at(2 * steps // 3 + 1, run, (f"resume={run.path}",))
+    done = subprocess.run(command(f"resume={run.path}"), capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f"run: {run.path}"
+    assert_same_training(unbroken, run)
+
+
+def test_interrupt_says_how_to_go_on(tmp_path: Path, small_command: tuple[str, ...]) -> None:
+    run = RunFolder(tmp_path / "one")
+    overrides = (*small_command, f"run_dir={run.path}", "trainer.target_tokens=1000000")
+    process = subprocess.Popen(command(*overrides), stderr=subprocess.PIPE, start_new_session=True)
+    wait_for(lambda: run.last.exists(), process)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode != 0
+    assert f"to go on: python src/train.py resume={run.path}" in said.decode()
+    assert "Traceback" not in said.decode()
+    assert load_progress(run.last).step > 0
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path: Path, cache: Path, start: Callable[..., RunFolder]) -> None:
+    """DDP on two CPU processes, uneven shares and accumulation included: the weights of one process."""
+    still = ("encoder.dropout=0", "decoder.dropout=0", "trainer.batch_tokens=50", "trainer.accumulate=2")
+    alone = start("alone", *still)
+    pair = RunFolder(tmp_path / "pair")
+    ddp = ("trainer.accelerator=cpu", "trainer.strategy=ddp", "trainer.devices=2")
+    done = subprocess.run(
+        command(*SMALL, *still, *ddp, f"cache={cache}", f"run_dir={pair.path}"),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert [line for line in done.stdout.splitlines() if line.startswith("run: ")] == [f"run: {pair.path}"]
+    mine, theirs = weights(alone.last), weights(pair.last)
+    for name, weight in mine.items():
+        torch.testing.assert_close(theirs[name], weight, rtol=1e-3, atol=1e-4, msg=name)
+    for name in ("dev/bleu", "dev/loss"):
+        assert curves(alone, name) == pytest.approx(curves(pair, name), rel=1e-3, abs=1e-2)
+    assert load_progress(alone.last).target_tokens == load_progress(pair.last).target_tokens
