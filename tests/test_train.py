@@ -188,7 +188,7 @@ def test_divergence_ends_in_one_line(start: Callable[..., RunFolder], monkeypatc
         return found._replace(smoothed=found.smoothed * torch.nan)
 
     monkeypatch.setattr(Seq2Seq, "loss", broken)
-    with pytest.raises(UserError, match="diverged; set a lower optimizer.learning_rate"):
+    with pytest.raises(UserError, match=r"diverged; set a lower optimizer\.learning_rate"):
         start("one")
 
 
@@ -251,7 +251,7 @@ def test_interrupt_says_how_to_go_on(tmp_path: Path, small_command: tuple[str, .
     run = RunFolder(tmp_path / "one")
     overrides = (*small_command, f"run_dir={run.path}", "trainer.target_tokens=1000000")
     process = subprocess.Popen(command(*overrides), stderr=subprocess.PIPE, start_new_session=True)
-    wait_for(lambda: run.last.exists(), process)
+    wait_for(run.last.exists, process)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode != 0
