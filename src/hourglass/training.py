@@ -309,11 +309,15 @@ class ProgressBar(TQDMProgressBar):
             bar_format=self.BAR_FORMAT,
         )
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Set the bar to the whole run; what an earlier process did counts as done, but not for the speed."""
+        super().on_train_start()
         bar = self.train_progress_bar
         bar.total = int(self.total_train_batches)
         bar.initial = bar.n = trainer.global_step * trainer.accumulate_grad_batches
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        """Keep the bar as it is: the run is one epoch of Lightning's."""
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """See the base; the logger's version is no news."""

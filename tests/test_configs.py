@@ -1,0 +1,142 @@
+"""Every file of conf/ is composed and checked; what contradicts itself is refused by name, before anything is read."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import CONF, ROOT, compose_config
+
+from hourglass.errors import UserError
+from hourglass.settings import check_settings
+
+# What a choice needs beside itself to be whole.
+NEEDS = {
+    "data/text": ("data.source=de", "data.target=en", "data.train=a", "data.dev=b", "data.test=c"),
+    "data/hub": ("data.source=de", "data.target=en", "data.path=somewhere"),
+    "encoder/blind": ("attention=none",),
+    "trainer/ddp": ("trainer.accelerator=cpu",),
+}
+# Needs a GPU, and says so without one.
+GPU_ONLY = {"trainer/gpu"}
+FILES = sorted(file.relative_to(CONF).with_suffix("").as_posix() for file in CONF.glob("*/*.yaml"))
+
+
+def test_the_groups_are_those_promised() -> None:
+    promised = {"encoder", "attention", "decoder", "data", "optimizer", "trainer", "logger", "search", "experiment"}
+    assert promised <= {file.split("/")[0] for file in FILES}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_choice_composes(file: str) -> None:
+    group, choice = file.split("/")
+    config = compose_config(f"{group}={choice}", *NEEDS.get(file, ()))
+    if file in GPU_ONLY:
+        with pytest.raises(UserError, match=r"accelerator=gpu.*use trainer=cpu"):
+            check_settings(config)
+        return
+    check_settings(config)
+
+
+@pytest.mark.parametrize("file", [*FILES, "config", "translate"])
+def test_every_key_has_a_comment(file: str) -> None:
+    """Each line that sets a key says what may stand there; `name` speaks for itself."""
+    inside_defaults = False
+    for number, line in enumerate((CONF / f"{file}.yaml").read_text().splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        key = line.strip().split(":")[0]
+        inside_defaults = key == "defaults" or (inside_defaults and line.startswith("  "))
+        if inside_defaults or key in ("name", "hydra") or line.startswith("  "):
+            continue
+        # A file of differences only repeats keys that its parent explains.
+        assert " # " in line or _explained_by_parent(file, key), f"conf/{file}.yaml:{number}: {line}"
+
+
+def _explained_by_parent(file: str, key: str) -> bool:
+    content = yaml.safe_load((CONF / f"{file}.yaml").read_text())
+    parents = [entry for entry in content.get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
+    texts = [(CONF / file.split("/", maxsplit=1)[0] / f"{parent}.yaml").read_text() for parent in parents]
+    return any(line.startswith(f"{key}:") and " # " in line for text in texts for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["trainer.devices=2"], r"trainer\.devices=2 .*use trainer=ddp"),
+        (["trainer=ddp", "trainer.accelerator=cpu", "trainer.nodes=2"], r"trainer\.nodes=2: .*torchrun"),
+        (
+            ["trainer.precision=bf16-mixed"],
+            r"trainer\.precision=bf16-mixed is for GPUs: set ",
+        ),
+        (["trainer.select=chrf"], r"trainer\.select=chrf: .*'bleu' or 'loss'"),
+        (["trainer.batch_tokens=0"], r"trainer\.batch_tokens=0: .*greater than 0"),
+        (["encoder=blind"], r"encoder=blind has none: set attention=none"),
+        (
+            ["attention=none", "decoder.start=zero"],
+            r"attention=none with decoder\.start=zero .*decoder\.start=dense",
+        ),
+        (["attention=luong_dot", "decoder.hidden_size=128"], r"decoder\.hidden_size=128 .*encoder\.hidden_size=256"),
+        (["tokenizer.joint=false"], r"decoder\.tie=all needs one vocabulary: set tokenizer\.joint=true"),
+        (["decoder.readout_size=100"], r"decoder\.tie=all needs decoder\.readout_size"),
+        (["seed=-1"], r"seed=-1: .*greater than or equal to 0"),
+        (["edges=[2,5]"], r"edges=\[2, 5\]: .*the first of them 1"),
+        (["edges=[1,5,5]"], r"edges=\[1, 5, 5\]: .*rise"),
+        (["logger.tracking_uri=./mlruns"], r"logger\.tracking_uri=\./mlruns: "),
+        (["optimizer.learning_rate=fast"], r"optimizer\.learning_rate=fast: .*number"),
+        (["data=text"], r"data\.source: not set"),
+        (["data=numbers", "data.target=xx"], r"data\.target=xx: num2words has no such language"),
+        (["search.beam=0"], r"search\.beam=0: .*greater than 0"),
+    ],
+)
+def test_contradictions_are_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message) as refused:
+        check_settings(compose_config(*overrides))
+    assert "\n" not in str(refused.value)
+
+
+# ---- As a user sees it -----------------------------------------------------------------------------------------------
+
+
+def run(script: str, *overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "src" / script), *overrides], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["attention=luong_genral"], "Could not find 'attention/luong_genral'"),
+        (["attention.querry=previous"], "Key 'querry' is not in struct"),
+        (["trainer.validations=often"], "error: trainer.validations=often: "),
+        (["run_dir=file/run"], "error: run_dir=file/run: cannot be written (Not a directory); set run_dir=PATH"),
+        (
+            ["data=text", "data.source=de", "data.target=en", "data.train=no", "data.dev=no", "data.test=no"],
+            "no such file",
+        ),
+        (["resume=nowhere"], "error: resume=nowhere: no run is there"),
+        (["resume=nowhere", "seed=2"], "error: resume=nowhere goes on by the run's own settings: leave out seed=2"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(tmp_path: Path, overrides: list[str], message: str) -> None:
+    (tmp_path / "file").touch()
+    done = (
+        run("train.py", "logger=csv", *overrides, cwd=tmp_path)
+        if "resume" not in overrides[0]
+        else run("train.py", *overrides, cwd=tmp_path)
+    )
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+    # Nothing half-written: neither a run nor a corpus.
+    assert [path.name for path in tmp_path.iterdir() if path.name not in ("file", "cache", "runs")] == []
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "file"]
+
+
+def test_help_and_settings_are_printed(tmp_path: Path) -> None:
+    assert "luong_general" in run("train.py", "--help", cwd=tmp_path).stdout
+    shown = yaml.safe_load(run("train.py", "--cfg", "job", "--resolve", "attention=none", cwd=tmp_path).stdout)
+    assert shown["attention"]["name"] == "none"
