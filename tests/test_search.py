@@ -1,0 +1,265 @@
+"""Greedy and beam search against plain searches that read whole prefixes anew at every step, sentence by sentence.
+
+The references know nothing of decoder states, row reordering or batches: each asks the model, by teacher forcing,
+for the distribution after every prefix.
+"""
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+from conftest import tiny_model
+from torch import Tensor
+
+from hourglass.decoder import Decoder
+from hourglass.model import Seq2Seq
+from hourglass.search import Hypothesis, SearchSettings, length_penalty, search
+from hourglass.tokenizer import BOS, EOS, FIXED_PIECES, PAD, UNK
+
+V = 9  # four fixed pieces and five more
+LENGTHS = torch.tensor([5, 2, 7, 4, 1, 6])
+B, S = 6, 7
+# Attention, and how the decoder asks and feeds.
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("none", {}),
+    ("fixed", {"decoder.cell": "gru"}),
+    ("mean", {"decoder.query": "previous", "decoder.input_feeding": True}),
+    ("bahdanau", {}),
+    ("bahdanau_normed", {"decoder.cell": "gru", "decoder.input_feeding": True}),
+    ("luong_general", {"decoder.input_feeding": True, "decoder.layers": 2}),
+    ("luong_concat", {}),
+    ("luong_location", {}),
+    ("luong_local_m", {}),
+    ("luong_local_p", {"decoder.query": "previous"}),
+]
+
+
+def settings(beam: int, alpha: float = 1.0, **changes: Any) -> SearchSettings:
+    given: dict[str, Any] = {"output_ratio": 1.0, "output_extra": 3, "output_most": 100, "batch_tokens": 100}
+    return SearchSettings(beam=beam, length_penalty=alpha, **(given | changes))
+
+
+def model_for(attention: str = "luong_general", changes: dict[str, Any] | None = None, ends: float = -1.0) -> Seq2Seq:
+    """A model with opinions; `ends` moves the score of end-of-sentence, and so the lengths."""
+    model = tiny_model(attention, changes, vocabulary=V, spread=0.7)
+    with torch.no_grad():
+        model.output.bias[EOS] += ends
+    return model
+
+
+def sources() -> Tensor:
+    source = torch.full((B, S), PAD)
+    for b, n in enumerate(LENGTHS.tolist()):
+        source[b, :n] = torch.tensor([*torch.randint(FIXED_PIECES, V, (n - 1,)).tolist(), EOS])
+    return source
+
+
+@torch.no_grad()
+def after(model: Seq2Seq, source_S: Tensor, prefixes: list[list[int]]) -> list[list[float]]:
+    """Log-probabilities of every next token after prefixes of one length, by reading them whole."""
+    source = source_S[source_S != PAD].expand(len(prefixes), -1)
+    lengths = torch.full((len(prefixes),), source.shape[1])
+    logits_NTV = model(source, lengths, torch.tensor([[BOS, *prefix] for prefix in prefixes]))
+    return logits_NTV[:, -1].log_softmax(-1).tolist()
+
+
+def penalised(log_probability: float, length: int, alpha: float) -> float:
+    """Wu et al. 2016, equation 14."""
+    return log_probability / (((5 + length) ** alpha) / ((5 + 1) ** alpha))
+
+
+def assert_same(found: Hypothesis, expected: Hypothesis) -> None:
+    assert (found.tokens, found.finished) == (expected.tokens, expected.finished)
+    assert found.log_probability == pytest.approx(expected.log_probability, abs=1e-5)
+    assert found.score == pytest.approx(expected.score, abs=1e-5)
+
+
+def plain_greedy(model: Seq2Seq, source_S: Tensor, limit: int) -> tuple[list[int], bool]:
+    tokens: list[int] = []
+    for _ in range(limit):
+        row = after(model, source_S, [tokens])[0]
+        token = max((v for v in range(V) if v not in (PAD, BOS)), key=row.__getitem__)
+        if token == EOS:
+            return tokens, True
+        tokens.append(token)
+    return tokens, False
+
+
+def plain_beam(model: Seq2Seq, source_S: Tensor, limit: int, beam: int, alpha: float) -> Hypothesis:
+    """The search that `search` documents, for one sentence, with lists."""
+    live: list[tuple[float, list[int]]] = [(0.0, [])]
+    finished: list[Hypothesis] = []
+    for t in range(1, limit + 1):
+        rows = after(model, source_S, [tokens for _, tokens in live])
+        continued = [
+            (total + row[v], [*tokens, v])
+            for (total, tokens), row in zip(live, rows, strict=True)
+            for v in range(V)
+            if v not in (PAD, BOS)
+        ]
+        continued.sort(key=lambda candidate: -candidate[0])
+        for total, tokens in continued[:beam]:
+            if tokens[-1] == EOS:
+                finished.append(Hypothesis(tokens[:-1], total, penalised(total, t, alpha), True))
+        live = [candidate for candidate in continued if candidate[1][-1] != EOS][:beam]
+        best = max((hypothesis.score for hypothesis in finished), default=-math.inf)
+        if len(finished) >= beam or best >= penalised(live[0][0], limit, alpha):
+            break
+    if finished:
+        return max(finished, key=lambda hypothesis: hypothesis.score)
+    total, tokens = live[0]
+    return Hypothesis(tokens, total, penalised(total, limit, alpha), False)
+
+
+@pytest.mark.parametrize(("attention", "changes"), VARIANTS)
+def test_greedy_is_a_plain_loop(attention: str, changes: dict[str, Any]) -> None:
+    model, source, options = model_for(attention, changes), sources(), settings(1)
+    for b, found in enumerate(search(model, source, LENGTHS, options)):
+        tokens, finished = plain_greedy(model, source[b], options.limit(int(LENGTHS[b])))
+        assert (found.tokens, found.finished) == (tokens, finished)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+@pytest.mark.parametrize("beam", [1, 2, 4])
+@pytest.mark.parametrize(("attention", "changes"), VARIANTS)
+def test_beam_is_a_plain_beam(attention: str, changes: dict[str, Any], beam: int, alpha: float) -> None:
+    model, source, options = model_for(attention, changes), sources(), settings(beam, alpha)
+    for b, found in enumerate(search(model, source, LENGTHS, options)):
+        assert_same(found, plain_beam(model, source[b], options.limit(int(LENGTHS[b])), beam, alpha))
+
+
+def test_the_comparisons_above_see_all_kinds_of_outcome() -> None:
+    """Else they could pass on a search that, say, always ends at once."""
+    outcomes: list[Hypothesis] = []
+    for attention, changes in VARIANTS:
+        torch.manual_seed(0)
+        outcomes += search(model_for(attention, changes), sources(), LENGTHS, settings(4))
+    assert {True, False} == {hypothesis.finished for hypothesis in outcomes}
+    assert len({len(hypothesis.tokens) for hypothesis in outcomes}) > 8
+    assert len({tuple(hypothesis.tokens) for hypothesis in outcomes}) > 20
+
+
+def all_finished(model: Seq2Seq, source_S: Tensor, usable: list[int], limit: int, alpha: float) -> list[Hypothesis]:
+    """Every sequence of usable tokens that ends within the limit."""
+    every = []
+    for length in range(limit):
+        prefixes = [list(tokens) for tokens in itertools.product(usable, repeat=length)]
+        totals = [0.0] * len(prefixes)
+        for t in range(length + 1):
+            rows = after(model, source_S, [tokens[:t] for tokens in prefixes])
+            for i, (row, tokens) in enumerate(zip(rows, prefixes, strict=True)):
+                totals[i] += row[[*tokens, EOS][t]]
+        for tokens, total in zip(prefixes, totals, strict=True):
+            every.append(Hypothesis(tokens, total, penalised(total, length + 1, alpha), True))
+    return every
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
+def test_an_exhaustive_beam_finds_the_best_of_all_sequences(alpha: float) -> None:
+    """Brute force over a vocabulary of three tokens and end-of-sentence, with a beam that holds every prefix."""
+    usable, limit = [UNK, FIXED_PIECES, FIXED_PIECES + 1], 4
+    options = settings(4 * 3 ** (limit - 1), alpha, output_most=limit)
+    lengths_found = set()
+    for attention, changes in VARIANTS:
+        model = model_for(attention, changes)
+        with torch.no_grad():
+            model.output.bias[FIXED_PIECES + 2 :] = -1e9
+        source = sources()
+        for b, found in enumerate(search(model, source, LENGTHS, options)):
+            every = all_finished(model, source[b], usable, limit, alpha)
+            assert_same(found, max(every, key=lambda hypothesis: hypothesis.score))
+            lengths_found.add(len(found.tokens))
+    assert len(lengths_found) > 1
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+@pytest.mark.parametrize(("attention", "changes"), VARIANTS)
+def test_a_batch_is_its_sentences_one_by_one(attention: str, changes: dict[str, Any], beam: int) -> None:
+    model, source, options = model_for(attention, changes), sources(), settings(beam)
+    for b, found in enumerate(search(model, source, LENGTHS, options)):
+        n = int(LENGTHS[b])
+        (alone,) = search(model, source[b : b + 1, :n], LENGTHS[b : b + 1], options)
+        assert_same(found, alone)
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+@pytest.mark.parametrize(("attention", "changes"), VARIANTS)
+def test_a_score_is_the_models_likelihood(attention: str, changes: dict[str, Any], beam: int) -> None:
+    """The loss that training reports, of the very tokens."""
+    model, source = model_for(attention, changes, ends=2.0), sources()
+    found = search(model, source, LENGTHS, settings(beam))
+    assert any(hypothesis.finished for hypothesis in found)
+    for b, (tokens, log_probability, score, finished) in enumerate(found):
+        target = torch.tensor([[BOS, *tokens, *([EOS] if finished else [])]])
+        with torch.no_grad():
+            nll = model.loss(source[b : b + 1], LENGTHS[b : b + 1], target).nll
+        assert log_probability == pytest.approx(-float(nll), abs=1e-5)
+        assert score == pytest.approx(penalised(log_probability, target.shape[1] - 1, 1.0))
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_the_limit_grows_with_the_source(beam: int) -> None:
+    model, source = model_for(ends=-1e9), sources()
+    options = settings(beam, output_ratio=1.5, output_extra=2, output_most=10)
+    found = search(model, source, LENGTHS, options)
+    assert [len(hypothesis.tokens) for hypothesis in found] == [10, 5, 10, 8, 4, 10]  # min(ceil(1.5 n) + 2, 10)
+    assert not any(hypothesis.finished for hypothesis in found)
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_finished_sentences_leave_the_batch(beam: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a batch costs, in decoder rows, is what its sentences cost alone."""
+    rows: list[int] = []
+    library = Decoder.step
+
+    def counting(self: Decoder, embedding: Tensor, *args: Any) -> Any:
+        rows.append(len(embedding))
+        return library(self, embedding, *args)
+
+    monkeypatch.setattr(Decoder, "step", counting)
+    model, source, options = model_for(ends=1.0), sources(), settings(beam)
+    together = search(model, source, LENGTHS, options)
+    in_batch = rows.copy()
+    assert in_batch == sorted(in_batch, reverse=True)
+    assert len(set(in_batch)) > 2
+    rows.clear()
+    for b in range(B):
+        search(model, source[b : b + 1], LENGTHS[b : b + 1], options)
+    assert sum(in_batch) == sum(rows)
+    if beam == 1:  # A greedy sentence takes a step a token and one for its end.
+        assert sum(in_batch) == sum(len(hypothesis.tokens) + hypothesis.finished for hypothesis in together)
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_padding_and_beginning_are_never_said(beam: int) -> None:
+    model = model_for()
+    with torch.no_grad():
+        model.output.bias[[PAD, BOS]] += 1000.0
+    found = search(model, sources(), LENGTHS, settings(beam))
+    said = {token for hypothesis in found for token in hypothesis.tokens}
+    assert len(said) > 1
+    assert not said & {PAD, BOS, EOS}
+
+
+@pytest.mark.parametrize("beam", [1, 3, 50])
+def test_an_end_at_once_is_an_empty_translation(beam: int) -> None:
+    found = search(model_for(ends=1000.0), sources(), LENGTHS, settings(beam))
+    assert [hypothesis.tokens for hypothesis in found] == [[]] * B
+    assert all(hypothesis.finished for hypothesis in found)
+
+
+@pytest.mark.parametrize("beam", [1, 20])  # more beams than there are continuations
+def test_one_piece_to_say(beam: int) -> None:
+    model = model_for()
+    with torch.no_grad():
+        model.output.bias[FIXED_PIECES:] = -1e9  # UNK and end-of-sentence are left
+    for found in search(model, sources(), LENGTHS, settings(beam)):
+        assert set(found.tokens) <= {UNK}
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
+def test_length_penalty_is_the_equation(alpha: float) -> None:
+    for length in (1, 2, 10, 99):
+        assert length_penalty(length, alpha) == pytest.approx((5 + length) ** alpha / (5 + 1) ** alpha)
