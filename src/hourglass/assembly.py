@@ -39,10 +39,11 @@ def build_model(config: Config, source_size: int, target_size: int, *, joint: bo
     attention_options.pop("query", None)
     embedding_size = check(PositiveInt, decoder_options.pop("embedding_size", None), "decoder.embedding_size")
     source_embedding_size = check(PositiveInt, encoder_options.pop("embedding_size", None), "encoder.embedding_size")
+    readout_size = check(PositiveInt, decoder_options.get("readout_size"), "decoder.readout_size")
     tie: Tie = check(Tie, decoder_options.pop("tie", None), "decoder.tie")
     dropout = check(Dropout, decoder_options.get("dropout"), "decoder.dropout")
 
-    if tie != "none" and decoder_options.get("readout_size") != embedding_size:
+    if tie != "none" and readout_size != embedding_size:
         raise UserError(
             f"decoder.tie={tie} needs decoder.readout_size equal to decoder.embedding_size ({embedding_size}): "
             f"set decoder.readout_size={embedding_size}, or decoder.tie=none"

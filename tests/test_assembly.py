@@ -1,0 +1,210 @@
+"""From config to model: every allowed combination runs, every refused one says why and what to do."""
+
+import itertools
+import re
+from typing import Any
+
+import pytest
+import torch
+from conftest import ATTENTION_NAMES, tiny_config, tiny_model
+
+from hourglass.assembly import build_model
+from hourglass.errors import UserError
+from hourglass.search import SearchSettings, search
+from hourglass.tokenizer import BOS, EOS, PAD
+
+V = 12
+SOURCE = torch.tensor([[5, 6, 7, 8, EOS], [9, 5, EOS, PAD, PAD]])
+LENGTHS = torch.tensor([5, 3])
+TARGET = torch.tensor([[BOS, 6, 5, EOS, PAD], [BOS, 7, 8, 9, EOS]])
+UNREAD = ("none", "fixed")  # attentions that read no encoder states
+
+
+def settings(beam: int) -> SearchSettings:
+    return SearchSettings(
+        beam=beam, length_penalty=1.0, output_ratio=1.0, output_extra=2, output_most=5, batch_tokens=100
+    )
+
+
+COMBINATIONS = [
+    (attention, query, feeding, cell, start)
+    for attention, query, feeding, cell, start in itertools.product(
+        ATTENTION_NAMES, ("previous", "current"), (False, True), ("lstm", "gru"), ("dense", "zero")
+    )
+    if (attention, start) != ("none", "zero")  # refused, see below
+]
+
+
+def run(attention: str, changes: dict[str, Any], encoder: str = "rnn") -> None:
+    """Train for a step and translate; whatever the model has must be used, so every weight gets a gradient."""
+    model = build_model(tiny_config(attention, changes, encoder), V, V, joint=True)
+    loss = model.loss(SOURCE, LENGTHS, TARGET, 0.1)
+    assert loss.smoothed.isfinite()
+    loss.smoothed.backward()
+    idle = [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()]
+    assert not idle
+    model.eval()
+    for beam in (1, 3):
+        found = search(model, SOURCE, LENGTHS, settings(beam))
+        assert len(found) == len(SOURCE)
+        assert all(len(hypothesis.tokens) <= 5 for hypothesis in found)
+
+
+@pytest.mark.parametrize(("attention", "query", "feeding", "cell", "start"), COMBINATIONS)
+def test_every_allowed_combination_runs(attention: str, query: str, feeding: bool, cell: str, start: str) -> None:
+    changes = {
+        "decoder.query": query,
+        "decoder.input_feeding": feeding,
+        "encoder.cell": cell,
+        # The decoder's cell and layers need not be the encoder's.
+        "decoder.cell": "gru" if query == "current" else "lstm",
+        "decoder.layers": 2 if feeding else 1,
+        "decoder.start": start,
+    }
+    run(attention, changes)
+
+
+@pytest.mark.parametrize("tie", ["none", "output", "all"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("reverse_source", [False, True])
+def test_encoder_options_and_ties_run(tie: str, bidirectional: bool, reverse_source: bool) -> None:
+    changes = {"encoder.bidirectional": bidirectional, "encoder.reverse_source": reverse_source, "encoder.layers": 2}
+    run("luong_local_m", changes | {"decoder.tie": tie, "attention.score": "dot"})
+
+
+@pytest.mark.parametrize("feeding", [False, True])
+def test_a_language_model_runs_and_sees_no_source(feeding: bool) -> None:
+    model = tiny_model("none", {"decoder.input_feeding": feeding}, encoder="blind")
+    one = model(SOURCE, LENGTHS, TARGET)
+    torch.testing.assert_close(model(SOURCE.flip(0) + 1, LENGTHS.flip(0), TARGET), one, rtol=0, atol=0)
+    hypotheses = search(model, SOURCE, LENGTHS, settings(2))
+    assert len(hypotheses) == 2
+
+
+def test_a_language_model_may_start_from_zero() -> None:
+    run("none", {"decoder.start": "zero", "decoder.tie": "none"}, "blind")
+
+
+def test_the_blind_decoder_is_the_one_it_is_compared_with() -> None:
+    seeing, blind = (tiny_model("none", encoder=encoder).decoder.state_dict() for encoder in ("rnn", "blind"))
+    assert {name: weight.shape for name, weight in seeing.items()} == {name: w.shape for name, w in blind.items()}
+
+
+def test_sizes_of_both_vocabularies() -> None:
+    encoder: Any
+    model = build_model(tiny_config(changes={"decoder.tie": "output"}), 30, 40, joint=False)
+    encoder = model.encoder
+    assert (encoder.embedding.num_embeddings, model.embedding.num_embeddings, model.output.out_features) == (30, 40, 40)
+
+
+def test_a_fresh_tied_model_is_near_uniform() -> None:
+    # Embeddings of length 1, not sqrt(E), under a tied output layer: else the first loss is many times log V.
+    config = tiny_config(
+        changes={"decoder.readout_size": 64, "decoder.embedding_size": 64, "encoder.embedding_size": 64}
+    )
+    model = build_model(config, 500, 500, joint=True).eval()
+    with torch.no_grad():
+        nll = model.loss(SOURCE, LENGTHS, TARGET).nll / int((TARGET[:, 1:] != PAD).sum())
+    assert float(nll) == pytest.approx(torch.tensor(500.0).log().item(), rel=0.1)
+    assert not model.embedding.weight[PAD].any()
+
+
+# Attention, encoder, changes, and what the refusal must say: the option with its value, and the remedy.
+REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
+    ("none", "rnn", {"decoder.start": "zero"}, "attention=none with decoder.start=zero * set decoder.start=dense, "),
+    ("luong_general", "rnn", {"encoder.summary_size": 0}, "encoder.summary_size=0 leaves decoder.start=dense * set "),
+    ("fixed", "rnn", {"encoder.summary_size": 0, "decoder.start": "zero"}, "encoder.summary_size=0 * attention=fixed"),
+    ("luong_general", "rnn", {"decoder.readout_size": 13}, "decoder.tie=all * set decoder.readout_size=12"),
+    ("none", "rnn", {"encoder.embedding_size": 13}, "encoder.embedding_size=13 * set decoder.tie=output"),
+    ("luong_dot", "rnn", {"encoder.hidden_size": 18}, "encoder.hidden_size=18: * use attention=luong_general"),
+    ("luong_scaled", "rnn", {"decoder.hidden_size": 18}, "decoder.hidden_size=18 * use attention=luong_general"),
+    ("luong_local_m", "rnn", {"attention.score": "dot", "decoder.hidden_size": 18}, "* set attention.score=general"),
+    ("luong_general", "rnn", {"encoder.hidden_size": 15}, "encoder.hidden_size=15: * encoder.bidirectional=false"),
+    # Wrong types and values, options that no constructor has, choices that there are not.
+    ("none", "rnn", {"encoder.colour": "red"}, "encoder.colour: no such option; encoder takes "),
+    ("none", "rnn", {"attention.size": 8}, "attention.size: no such option"),
+    ("none", "rnn", {"decoder.attention": "none"}, "decoder.attention: no such option"),
+    ("none", "rnn", {"encoder.embedding": 8}, "encoder.embedding: no such option"),
+    ("none", "blind", {"encoder.cell": "gru"}, "encoder.cell: no such option"),
+    ("luong_general", "rnn", {"decoder.hidden_size": 0}, "decoder.hidden_size=0: "),
+    (
+        "luong_general",
+        "rnn",
+        {"decoder.embedding_size": "12"},
+        "decoder.embedding_size=12: input should be a valid int",
+    ),
+    ("luong_general", "rnn", {"encoder.layers": 1.5}, "encoder.layers=1.5: input should be a valid integer"),
+    ("luong_general", "rnn", {"encoder.dropout": 1.0}, "encoder.dropout=1.0: input should be less than 1"),
+    ("luong_general", "rnn", {"decoder.dropout": -0.1}, "decoder.dropout=-0.1: "),
+    ("luong_general", "rnn", {"decoder.query": "next"}, "decoder.query=next: input should be 'previous' or 'current'"),
+    ("luong_general", "rnn", {"decoder.start": None}, "decoder.start=None: input should be 'dense' or 'zero'"),
+    (
+        "luong_general",
+        "rnn",
+        {"decoder.input_feeding": "yes"},
+        "decoder.input_feeding=yes: input should be a valid bool",
+    ),
+    ("luong_general", "rnn", {"decoder.tie": "some"}, "decoder.tie=some: input should be 'none', 'output' or 'all'"),
+    ("luong_general", "rnn", {"encoder.cell": "rnn"}, "encoder.cell=rnn: input should be 'lstm' or 'gru'"),
+    ("bahdanau", "rnn", {"attention.size": 0}, "attention.size=0: input should be greater than 0"),
+    (
+        "luong_general",
+        "rnn",
+        {"attention.name": "luong"},
+        "attention.name=luong: no such choice; choose from bahdanau, ",
+    ),
+    ("luong_general", "rnn", {"attention.name": ["none"]}, "attention.name=['none']: no such choice; choose from "),
+    ("luong_general", "rnn", {"encoder.name": None}, "encoder.name=None: no such choice; choose from blind, rnn"),
+]
+# What reads encoder states cannot read the blind encoder's.
+REFUSED += [
+    (name, "blind", {}, f"attention={name} * encoder=blind has none: set attention=none")
+    for name in ATTENTION_NAMES
+    if name not in UNREAD
+]
+# Nothing in a config names a Python object.
+for path in ("torch.nn.Linear", "hourglass.attention.MeanAttention", "builtins.eval", "__class__"):
+    REFUSED += [
+        ("luong_general", "rnn", {"attention.name": path}, f"attention.name={path}: no such choice"),
+        ("luong_general", "rnn", {"encoder.name": path}, f"encoder.name={path}: no such choice"),
+        ("luong_general", "rnn", {"decoder.cell": path}, f"decoder.cell={path}: input should be"),
+        ("luong_local_m", "rnn", {"attention.score": path}, f"attention.score={path}: input should be"),
+        ("luong_general", "rnn", {"decoder._target_": path}, "decoder._target_: no such option"),
+        ("luong_general", "rnn", {"encoder._target_": path}, "encoder._target_: no such option"),
+    ]
+
+
+@pytest.mark.parametrize(("attention", "encoder", "changes", "message"), REFUSED)
+def test_refusals_say_why(attention: str, encoder: str, changes: dict[str, Any], message: str) -> None:
+    pattern = ".*".join(re.escape(part) for part in message.split(" * "))
+    config = tiny_config(attention, changes, encoder)
+    with pytest.raises(UserError, match=pattern):
+        build_model(config, V, V, joint=True)
+
+
+def test_one_matrix_needs_one_vocabulary() -> None:
+    with pytest.raises(UserError, match=r"decoder\.tie=all needs one vocabulary: set tokenizer\.joint=true, or dec"):
+        build_model(tiny_config(), V, V, joint=False)
+
+
+@pytest.mark.parametrize(
+    ("group", "option"),
+    [
+        (group, option)
+        for group in ("encoder", "attention", "decoder")
+        for option in tiny_config("luong_local_p")[group]
+        if (group, option) != ("attention", "query")  # the decoder's, by interpolation
+    ],
+)
+def test_a_missing_option_is_named(group: str, option: str) -> None:
+    config = tiny_config("luong_local_p")
+    del config[group][option]
+    with pytest.raises(UserError, match=rf"^{group}\.{option}\b"):
+        build_model(config, V, V, joint=True)
+
+
+def test_the_config_is_left_as_it_was() -> None:
+    # It is stored in checkpoints and logged after the model is built.
+    config, before = tiny_config("bahdanau"), tiny_config("bahdanau")
+    build_model(config, V, V, joint=True)
+    assert config == before
