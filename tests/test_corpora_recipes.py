@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from num2words import num2words
 
-from hourglass.corpora_recipes import RECIPES, SPLITS
+from hourglass.corpora_recipes import RECIPES, SPLITS, read_lines
 from hourglass.corpus import Corpus, load_corpus
 from hourglass.errors import UserError
 from hourglass.options import build
@@ -271,6 +271,11 @@ def test_unicode_line_ends_within_a_sentence_do_not_put_two_files_out_of_step(
     found = columns(load_corpus({**text, **files}, tmp_path / "cache"))["train"]
     assert [target for _, target in found] == ENGLISH["train"]
     assert [source for source, _ in found] == GERMAN["train"], "one sentence, one line"
+
+
+def test_lines_are_read_as_they_are_but_for_their_ends(tmp_path: Path) -> None:
+    file = write(tmp_path / "lines", b"\xef\xbb\xbf one \r\n\r\ntwo\rthree\x0c\n\xef\xbb\xbflast")
+    assert list(read_lines(file)) == [" one ", "", "two\rthree\x0c", "\ufefflast"]
 
 
 def test_the_home_folder_may_be_written_with_a_tilde(
