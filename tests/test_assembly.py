@@ -91,9 +91,8 @@ def test_the_blind_decoder_is_the_one_it_is_compared_with() -> None:
 
 
 def test_sizes_of_both_vocabularies() -> None:
-    encoder: Any
     model = build_model(tiny_config(changes={"decoder.tie": "output"}), 30, 40, joint=False)
-    encoder = model.encoder
+    encoder: Any = model.encoder
     assert (encoder.embedding.num_embeddings, model.embedding.num_embeddings, model.output.out_features) == (30, 40, 40)
 
 
@@ -109,6 +108,7 @@ def test_a_fresh_tied_model_is_near_uniform() -> None:
     assert not model.embedding.weight[PAD].any()
 
 
+DOT_UNEQUAL = {"attention.score": "dot", "decoder.hidden_size": 18}
 # Attention, encoder, changes, and what the refusal must say: the option with its value, and the remedy.
 REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
     ("none", "rnn", {"decoder.start": "zero"}, "attention=none with decoder.start=zero * set decoder.start=dense, "),
@@ -118,7 +118,12 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
     ("none", "rnn", {"encoder.embedding_size": 13}, "encoder.embedding_size=13 * set decoder.tie=output"),
     ("luong_dot", "rnn", {"encoder.hidden_size": 18}, "encoder.hidden_size=18: * use attention=luong_general"),
     ("luong_scaled", "rnn", {"decoder.hidden_size": 18}, "decoder.hidden_size=18 * use attention=luong_general"),
-    ("luong_local_m", "rnn", {"attention.score": "dot", "decoder.hidden_size": 18}, "* set attention.score=general"),
+    (
+        "luong_local_m",
+        "rnn",
+        {"attention.score": "dot", "decoder.hidden_size": 18},
+        "attention.score=dot * set attention.score=gen",
+    ),
     ("luong_general", "rnn", {"encoder.hidden_size": 15}, "encoder.hidden_size=15: * encoder.bidirectional=false"),
     # Wrong types and values, options that no constructor has, choices that there are not.
     ("none", "rnn", {"encoder.colour": "red"}, "encoder.colour: no such option; encoder takes "),
