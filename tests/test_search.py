@@ -244,10 +244,20 @@ def test_padding_and_beginning_are_never_said(beam: int) -> None:
 
 
 @pytest.mark.parametrize("beam", [1, 3, 50])
-def test_an_end_at_once_is_an_empty_translation(beam: int) -> None:
+def test_an_end_at_once_is_an_empty_translation(beam: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found in one step, as no longer hypothesis can still beat it, however few have finished."""
+    steps: list[int] = []
+    library = Decoder.step
+
+    def counting(self: Decoder, *args: Any) -> Any:
+        steps.append(1)
+        return library(self, *args)
+
+    monkeypatch.setattr(Decoder, "step", counting)
     found = search(model_for(ends=1000.0), sources(), LENGTHS, settings(beam))
     assert [hypothesis.tokens for hypothesis in found] == [[]] * B
     assert all(hypothesis.finished for hypothesis in found)
+    assert len(steps) == 1
 
 
 @pytest.mark.parametrize("beam", [1, 20])  # more beams than there are continuations
