@@ -155,10 +155,7 @@ def load_trained(path: Path) -> Trained:
     """
     content = read(path)
     own = content["hourglass"]
-    try:
-        vocabularies = Vocabularies.from_state_dict(own["vocabularies"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: its vocabularies cannot be read ({error})") from None
+    vocabularies = _vocabularies(path, own)
     config: Mapping[str, Any] = own["config"]
     model = build_model(config, vocabularies.source.size, vocabularies.target.size, joint=vocabularies.joint)
     weights = {name.removeprefix("model."): weight for name, weight in content["state_dict"].items()}
@@ -169,6 +166,13 @@ def load_trained(path: Path) -> Trained:
     return Trained(model.eval(), vocabularies, config, content["global_step"])
 
 
+def _vocabularies(path: Path, own: Mapping[str, Any]) -> Vocabularies:
+    try:
+        return Vocabularies.from_state_dict(own["vocabularies"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: its vocabularies cannot be read ({error})") from None
+
+
 def check_same(path: Path, config: Mapping[str, Any], vocabularies: Vocabularies, corpus_digest: str) -> None:
     """See that a training goes on with the data, the vocabularies and the settings that it began with.
 
@@ -176,7 +180,7 @@ def check_same(path: Path, config: Mapping[str, Any], vocabularies: Vocabularies
         UserError: it would not; the message says what differs.
     """
     own = read(path)["hourglass"]
-    if Vocabularies.from_state_dict(own["vocabularies"]).digest != vocabularies.digest:
+    if _vocabularies(path, own).digest != vocabularies.digest:
         raise UserError(f"{path}: a checkpoint of another tokenizer: start a new run, or restore the training text")
     if own["corpus_digest"] != corpus_digest:
         raise UserError(f"{path}: a checkpoint of another corpus: start a new run, or restore the text")
