@@ -4,7 +4,9 @@ import dataclasses
 import logging
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -15,9 +17,9 @@ from tqdm import tqdm
 
 from hourglass import runs, scoring
 from hourglass.assembly import Config, build_model
-from hourglass.checkpoints import Checkpoints, Progress, check_same, load_progress, load_trained
+from hourglass.checkpoints import Checkpoints, Progress, load_progress, load_trained, why_not
 from hourglass.data import TranslationData
-from hourglass.errors import one_line_errors
+from hourglass.errors import UserError, one_line_errors
 from hourglass.model import Seq2Seq
 from hourglass.preparation import Prepared, prepare
 from hourglass.runs import RunFolder
@@ -43,7 +45,7 @@ def main(composed: DictConfig) -> float:
     """Run the training that the command line describes; return the dev score for a sweep to optimise."""
     with one_line_errors():
         job = open_job(composed)
-        with runs.removed_if_empty(job.run):
+        with runs.at_work(job.run) if is_main_process() else nullcontext():
             return train(job)
 
 
@@ -54,17 +56,18 @@ def open_job(composed: DictConfig) -> Job:
         run, config = runs.resume_run(config["resume"], HydraConfig.get().overrides.task)
         return Job(run, config, check_settings(config))
     settings = check_settings(config)
-    return Job(
-        runs.create_run(config["run_dir"], name_run(HydraConfig.get().runtime.choices, config)), config, settings
-    )
+    if not is_main_process():  # Only reads there.
+        return Job(RunFolder(Path(config["run_dir"] or ".")), config, settings)
+    names = name_run(HydraConfig.get().runtime.choices, config)
+    run = runs.create_run(config["run_dir"], names, continues=config["if_exists"] == "continue")
+    return Job(run, config, settings)
 
 
 def train(job: Job) -> float:
     """Prepare, train, score and track one run, or what is left of it; return the dev score."""
     prepared = prepare(job.config, job.settings)
     model = make_model(job, prepared)
-    if job.run.last.exists():
-        check_same(job.run.last, job.config, prepared.vocabularies, prepared.corpus.digest)
+    check_checkpoint(job, prepared)
     if is_main_process():
         runs.write_config(job.run, job.config)
     version = runs.code_version()
@@ -105,6 +108,20 @@ def make_model(job: Job, prepared: Prepared) -> Seq2Seq:
         job.run.path,
     )
     return model
+
+
+def check_checkpoint(job: Job, prepared: Prepared) -> None:
+    """See that the run's last checkpoint, if there is one, is of these settings, data and vocabularies."""
+    if not job.run.last.exists():
+        return
+    reason = why_not(job.run.last, job.config, prepared.vocabularies, prepared.corpus.digest)
+    if reason is None:
+        return
+    if job.config["if_exists"] == "continue":
+        log.info("%s: starts clean", reason)
+        runs.clear(job.run)
+    else:
+        raise UserError(f"{reason}: restore what it was trained with, or start a new run")
 
 
 def train_model(job: Job, prepared: Prepared, model: Seq2Seq, tracking: Tracking) -> Progress:

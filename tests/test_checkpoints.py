@@ -11,7 +11,7 @@ import torch
 from conftest import tiny_config
 
 from hourglass.assembly import build_model
-from hourglass.checkpoints import WholeFiles, check_same, differences, load_progress, load_trained
+from hourglass.checkpoints import WholeFiles, differences, load_progress, load_trained, why_not
 from hourglass.errors import UserError
 from hourglass.tokenizer import TokenizerSettings, Vocabularies, train_vocabularies
 
@@ -106,13 +106,13 @@ def test_another_vocabulary_is_refused(path: Path, tmp_path: Path, content: dict
     own = Vocabularies.from_state_dict(content["hourglass"]["vocabularies"])
     other = vocabularies(tmp_path, ["xyz"])
     config = content["hourglass"]["config"]
-    check_same(path, config, own, "d")
-    with pytest.raises(UserError, match="a checkpoint of another tokenizer"):
-        check_same(path, config, other, "d")
-    with pytest.raises(UserError, match="a checkpoint of another corpus"):
-        check_same(path, config, own, "e")
-    with pytest.raises(UserError, match=r"other settings \(optimizer\.learning_rate\)"):
-        check_same(path, {**config, "optimizer": {**config["optimizer"], "learning_rate": 9.0}}, own, "d")
+    assert why_not(path, config, own, "d") is None
+    assert "a checkpoint of another tokenizer" in str(why_not(path, config, other, "d"))
+    assert "a checkpoint of another corpus" in str(why_not(path, config, own, "e"))
+    faster = {**config, "optimizer": {**config["optimizer"], "learning_rate": 9.0}}
+    assert "other settings (optimizer.learning_rate)" in str(why_not(path, faster, own, "d"))
+    # Where a run lies, and who tracks it, is not what it is.
+    assert why_not(path, {**config, "run_dir": "elsewhere", "logger": {"name": "csv"}}, own, "d") is None
     # Vocabularies put by hand into a checkpoint do not fit its weights.
     swapped = {**content, "hourglass": {**content["hourglass"], "vocabularies": other.state_dict()}}
     WholeFiles().save_checkpoint(swapped, path)

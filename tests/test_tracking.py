@@ -39,7 +39,7 @@ def job(
         "logger.system_metrics=1",
         f"run_dir={tmp_path / 'one'}",
     )
-    return train.Job(create_run(composed["run_dir"], []), composed, check_settings(composed))
+    return train.Job(create_run(composed["run_dir"], [], continues=False), composed, check_settings(composed))
 
 
 def only_run(experiment: str) -> Any:

@@ -19,8 +19,9 @@ from sacrebleu.metrics import BLEU
 import train
 from hourglass.checkpoints import load_progress, load_trained
 from hourglass.errors import UserError
-from hourglass.runs import RunFolder, create_run, read_json
+from hourglass.runs import RunFolder, at_work, create_run, read_json
 from hourglass.settings import check_settings
+from hourglass.tracking import Curves
 
 # A run of a few seconds: short sequences of six symbols, to be repeated.
 SMALL = (
@@ -56,7 +57,9 @@ def start(tmp_path: Path, cache: Path) -> Callable[..., RunFolder]:
     def run(name: str, *overrides: str) -> RunFolder:
         config = compose_config(*SMALL, f"cache={cache}", f"run_dir={tmp_path / name}", *overrides)
         settings = check_settings(config)
-        job = train.Job(create_run(config["run_dir"], []), config, settings)
+        job = train.Job(
+            create_run(config["run_dir"], [], continues=config["if_exists"] == "continue"), config, settings
+        )
         train.train(job)
         return job.run
 
@@ -201,6 +204,56 @@ def test_a_finished_run_is_only_scored_again(
     train.train(train.Job(run, config, check_settings(config)))
     assert (run.metrics.read_text(), run.last.read_bytes()) == before
     assert capsys.readouterr().out.splitlines()[-1] == f"run: {run.path}"
+
+
+def test_a_run_is_continued_if_it_is_the_same(
+    start: Callable[..., RunFolder], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With if_exists=continue: the same settings go on from the last checkpoint, others start clean."""
+
+    class Killed(BaseException):
+        pass
+
+    unbroken, other = start("unbroken"), start("other", "optimizer.learning_rate=0.01")
+    log_metrics = Curves.log_metrics
+
+    def until_step_ten(self: Curves, metrics: Any, step: int | None = None) -> None:
+        log_metrics(self, metrics, step)
+        if step == 10:
+            raise Killed
+
+    for again, like in ((), unbroken), (("optimizer.learning_rate=0.01",), other):
+        run_dir = f"broken{len(again)}"
+        with monkeypatch.context() as patch:
+            patch.setattr(Curves, "log_metrics", until_step_ten)
+            with pytest.raises(Killed):
+                start(run_dir)
+        with pytest.raises(UserError, match="holds a run already: go on with it by resume="):
+            start(run_dir, *again)
+        with caplog.at_level("INFO", logger="hourglass"):
+            run = start(run_dir, "if_exists=continue", *again)
+        assert_same_training(like, run)
+        assert ("other settings (optimizer.learning_rate): starts clean" in caplog.text) == bool(again)
+
+
+def test_a_folder_has_one_process_at_work(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    script = (
+        "import sys, pathlib, hourglass.runs as r\n"
+        "with r.at_work(r.RunFolder(pathlib.Path(sys.argv[1]))):\n"
+        "    print('working', flush=True)\n"
+        "    sys.stdin.read()"
+    )
+    arguments = [sys.executable, "-c", script, str(tmp_path)]
+    owner = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert owner.stdout is not None
+    owner.stdout.readline()
+    with pytest.raises(UserError, match=rf"process {owner.pid} is at work on this run"), at_work(run):
+        pass
+    owner.kill()
+    owner.wait()
+    with at_work(run):  # A dead owner's lock holds nobody.
+        assert run.lock.read_text() == f"{os.getpid()}\n"
 
 
 # ---- By the command --------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from hourglass.translation import translate
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = tmp_path_factory.mktemp("run")
     config = compose_config(*SMALL, f"cache={folder / 'cache'}", f"run_dir={folder / 'one'}")
-    job = train.Job(create_run(config["run_dir"], []), config, check_settings(config))
+    job = train.Job(create_run(config["run_dir"], [], continues=False), config, check_settings(config))
     train.train(job)
     return job.run
 

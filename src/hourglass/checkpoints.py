@@ -23,6 +23,9 @@ from hourglass.tokenizer import Vocabularies
 
 Selection = Literal["bleu", "loss"]
 
+# Settings that say where a run lies and who hears of it, not what it is.
+PLACES = ("run_dir", "resume", "if_exists", "cache", "logger")
+
 
 class WholeFiles(TorchCheckpointIO):
     """Writes beside the place and renames, so that a kill leaves the checkpoint before it; reads no objects."""
@@ -173,19 +176,23 @@ def _vocabularies(path: Path, own: Mapping[str, Any]) -> Vocabularies:
         raise UserError(f"{path}: its vocabularies cannot be read ({error})") from None
 
 
-def check_same(path: Path, config: Mapping[str, Any], vocabularies: Vocabularies, corpus_digest: str) -> None:
-    """See that a training goes on with the data, the vocabularies and the settings that it began with.
+def why_not(path: Path, config: Mapping[str, Any], vocabularies: Vocabularies, corpus_digest: str) -> str | None:
+    """Say why a training cannot go on from a checkpoint; None if it can.
 
-    Raises:
-        UserError: it would not; the message says what differs.
+    It goes on with the data, the vocabularies and the settings that it began with, or not at all; where it lies and
+    who tracks it may change.
     """
-    own = read(path)["hourglass"]
-    if _vocabularies(path, own).digest != vocabularies.digest:
-        raise UserError(f"{path}: a checkpoint of another tokenizer: start a new run, or restore the training text")
+    try:
+        own = read(path)["hourglass"]
+        digest = _vocabularies(path, own).digest
+    except UserError as error:
+        return str(error)
+    if digest != vocabularies.digest:
+        return f"{path}: a checkpoint of another tokenizer"
     if own["corpus_digest"] != corpus_digest:
-        raise UserError(f"{path}: a checkpoint of another corpus: start a new run, or restore the text")
-    if changed := differences(own["config"], config):
-        raise UserError(f"{path}: a checkpoint of other settings ({', '.join(changed)}): restore them, or start anew")
+        return f"{path}: a checkpoint of another corpus"
+    changed = [name for name in differences(own["config"], config) if name.split(".")[0] not in PLACES]
+    return f"{path}: a checkpoint of other settings ({', '.join(changed)})" if changed else None
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -7,10 +7,12 @@ PATH/curves.csv                 step, name, value (not with logger=none)
 PATH/metrics.json               scores, counts, seed, commit, machine
 PATH/translations.test.tsv      id, source, reference, hypothesis
 PATH/tracking.json              the MLflow run, where there is one
+PATH/.lock                      held by the process that is at work on the run, with its pid
 
 Files are written whole or not at all.
 """
 
+import fcntl
 import json
 import os
 import platform
@@ -67,27 +69,35 @@ class RunFolder:
         return self.path / "translations.test.tsv"
 
     @property
+    def lock(self) -> Path:
+        """Who is at work on the run."""
+        return self.path / ".lock"
+
+    @property
     def tracking(self) -> Path:
         """Which MLflow run this is."""
         return self.path / "tracking.json"
 
 
-def create_run(run_dir: str | None, choices: Iterable[str]) -> RunFolder:
+def create_run(run_dir: str | None, choices: Iterable[str], *, continues: bool) -> RunFolder:
     """Make the folder of a new run.
 
     Args:
         run_dir: where; null: runs/CHOICES-TIME.
         choices: what names the run: corpus, attention, ...
+        continues: a run that lies there already may be gone on with.
 
     Raises:
         UserError: the folder holds a run already, or cannot be written.
     """
     if run_dir is not None:
-        path = Path(run_dir).expanduser()
-        if RunFolder(path).config.exists():
-            raise UserError(f"run_dir={path}: holds a run already: go on with it by resume={path}, or name another")
-        _make(path, f"run_dir={path}")
-        return RunFolder(path)
+        run = RunFolder(Path(run_dir).expanduser())
+        if run.config.exists() and not continues:
+            raise UserError(
+                f"run_dir={run.path}: holds a run already: go on with it by resume={run.path}, or name another"
+            )
+        _make(run.path, f"run_dir={run.path}")
+        return run
     name = "-".join([*choices, time.strftime("%Y%m%d-%H%M%S")])
     path = Path("runs") / name
     while path.exists():  # Another run began in the same second.
@@ -144,14 +154,41 @@ def resume_run(path: str, overrides: Sequence[str]) -> tuple[RunFolder, dict[str
 
 
 @contextmanager
-def removed_if_empty(run: RunFolder) -> Iterator[None]:
-    """Take away a run's folder if the run ends, in an error, before it has written anything there."""
+def at_work(run: RunFolder) -> Iterator[None]:
+    """Keep all other processes off a run's folder, and take it away if an error ends the run before it wrote there.
+
+    The system lifts the lock when its owner dies, however it dies.
+
+    Raises:
+        UserError: another process is at work on the run.
+    """
+    with run.lock.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            owner = file.read().strip()
+            raise UserError(f"{run.path}: process {owner} is at work on this run: wait for it, or stop it") from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield from _removed_if_empty(run)
+
+
+def _removed_if_empty(run: RunFolder) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if run.path.is_dir() and not any(run.path.iterdir()):
+        if [file.name for file in run.path.iterdir()] == [run.lock.name]:
+            run.lock.unlink()
             run.path.rmdir()
         raise
+
+
+def clear(run: RunFolder) -> None:
+    """Take away what an earlier run left in the folder, but for the lock."""
+    for path in (run.config, run.best, run.last, run.curves, run.metrics, run.translations, run.tracking):
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

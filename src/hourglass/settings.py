@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -48,6 +48,7 @@ def check_settings(config: Config) -> Settings:
         check_logger(config["logger"]),
     )
     check(Seed, config["seed"], "seed")
+    check(Literal["refuse", "continue"], config["if_exists"], "if_exists")
     check_recipe(config["data"])
     check_language(config["data"]["target"])
     length_buckets(check(list[int], config["edges"], "edges"))

@@ -1,0 +1,198 @@
+"""Intervals on scores and on their differences: the paired bootstrap (Koehn 2004), over sentences and over seeds.
+
+A resample draws as many test sentences as there are, with replacement. One set of draws serves all variants and all
+seeds, so that what is easy or hard about a draw cancels in a difference. BLEU is recomputed from the draw's summed
+counts, brevity penalty and all.
+
+Shapes: N sentences, R resamples, K seeds of a variant, B length buckets.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t as student_t
+
+from hourglass.errors import UserError
+from hourglass.scoring import bleu_from_statistics
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number of each seed of one variant (BLEU, BLEU in a bucket, a slope), and of each resample.
+
+    Attributes:
+        value: [K], on the test set as it is.
+        drawn: [K, R], on the resamples.
+    """
+
+    value: np.ndarray
+    drawn: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        """The mean over seeds."""
+        return float(self.value.mean())
+
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation over seeds; None of one seed."""
+        return float(self.value.std(ddof=1)) if len(self.value) > 1 else None
+
+    @property
+    def interval(self) -> Interval:
+        """Of the mean over these trained models: the sentences vary, the models do not."""
+        return percentiles(self.drawn.mean(0))
+
+    def __add__(self, other: "Quantity") -> "Quantity":
+        return Quantity(self.value + other.value, self.drawn + other.drawn)
+
+    def times(self, factor: float) -> "Quantity":
+        """Return this quantity, scaled."""
+        return Quantity(self.value * factor, self.drawn * factor)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One variant less another, means over seeds.
+
+    Attributes:
+        value: the difference.
+        trained: interval for "these trained models": the test sentences vary.
+        architecture: interval for "this architecture": sentences and seeds vary; None where no variant has two seeds.
+        p: two-sided p-value of the paired bootstrap, over sentences.
+    """
+
+    value: float
+    trained: Interval
+    architecture: Interval | None
+    p: float
+
+
+@dataclass(frozen=True)
+class SeedVariance:
+    """The variance of a quantity over seeds, pooled over all variants.
+
+    Attributes:
+        variance: the mean of the variants' variances, weighted by their degrees of freedom.
+        freedom: degrees of freedom, the sum of K - 1.
+    """
+
+    variance: float
+    freedom: int
+
+
+def draw(sentences: int, resamples: int = RESAMPLES, seed: int = 12345) -> np.ndarray:
+    """Return how often each sentence stands in each resample, [R, N]; from the seed alone."""
+    random = np.random.default_rng(seed)
+    chosen = random.integers(sentences, size=(resamples, sentences))
+    return np.stack([np.bincount(indices, minlength=sentences) for indices in chosen]).astype(np.float64)
+
+
+def bleu_quantity(statistics: Sequence[np.ndarray], counts: np.ndarray) -> Quantity:
+    """Return BLEU of each seed and each resample.
+
+    Args:
+        statistics: K arrays [N, 10] of `scoring.bleu_statistics`.
+        counts: [R, N] of `draw`.
+    """
+    value = np.array([bleu_from_statistics(one.sum(0)) for one in statistics])
+    drawn = np.stack([bleu_from_statistics(counts @ one) for one in statistics])
+    return Quantity(value, drawn)
+
+
+def pool(quantities: Sequence[Quantity]) -> SeedVariance:
+    """Return the variance over seeds of a quantity, pooled over the variants."""
+    freedom = sum(len(one.value) - 1 for one in quantities)
+    squares = sum(float(((one.value - one.value.mean()) ** 2).sum()) for one in quantities)
+    return SeedVariance(squares / freedom if freedom else 0.0, freedom)
+
+
+def compare(one: Quantity, other: Quantity, seeds: SeedVariance) -> Difference:
+    """Return `one` less `other`, with both intervals.
+
+    "This architecture" has the variance of the difference over sentences plus, for each side, the pooled variance
+    over seeds divided by its number of seeds, and Student's t with the pooled degrees of freedom.
+    """
+    value = one.mean - other.mean
+    drawn = one.drawn.mean(0) - other.drawn.mean(0)  # [R]
+    architecture = None
+    if seeds.freedom:
+        of_seeds = seeds.variance * (1 / len(one.value) + 1 / len(other.value))
+        width = float(student_t.ppf((1 + CONFIDENCE) / 2, seeds.freedom)) * np.sqrt(drawn.var(ddof=1) + of_seeds)
+        architecture = Interval(value - float(width), value + float(width))
+    return Difference(value, percentiles(drawn), architecture, p_value(drawn, value))
+
+
+def percentiles(drawn: np.ndarray) -> Interval:
+    """Return the middle 95 % of [R] resampled numbers, bounds counted as sacreBLEU counts them."""
+    ordered = np.sort(drawn)
+    cut = len(ordered) // 40
+    return Interval(float(ordered[cut]), float(ordered[len(ordered) - cut - 1]))
+
+
+def p_value(drawn: np.ndarray, value: float) -> float:
+    """Return sacreBLEU's two-sided p: how often |difference|, less its mean over resamples, exceeds |value|."""
+    away = np.abs(drawn)
+    return float(((away - away.mean()) > abs(value)).sum() + 1) / (len(drawn) + 1)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values adjusted for their number (Holm 1979), in the order given."""
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def slope(buckets: Sequence[Quantity], source_words: Sequence[float], sentences: Sequence[int]) -> Quantity:
+    """Return the slope of a length curve in BLEU per 10 source words, by least squares weighted by sentences.
+
+    A slope is linear in the curve, so the slope of a difference is the difference of slopes.
+
+    Args:
+        buckets: B quantities, BLEU in each bucket.
+        source_words: B mean lengths of the buckets' sources.
+        sentences: B numbers of sentences; a bucket without any is left out by the caller.
+
+    Raises:
+        UserError: there are fewer than two buckets.
+    """
+    if len(buckets) < 2:
+        raise UserError("a slope over length needs two buckets with sentences: set more edges, or take more sentences")
+    x, weight = np.asarray(source_words, dtype=float), np.asarray(sentences, dtype=float)
+    centred = x - np.average(x, weights=weight)
+    factors = 10 * weight * centred / (weight * centred**2).sum()
+    first, *rest = (one.times(float(factor)) for one, factor in zip(buckets, factors, strict=True))
+    return sum(rest, first)
+
+
+def converged(dev_loss: Mapping[float, float], gain: float = 0.01) -> tuple[bool, float]:
+    """Say whether a training had converged, and the share of dev loss that the last fifth of its budget gained.
+
+    Args:
+        dev_loss: nats a token, by the share of the budget read, from 0 to 1.
+        gain: a smaller share counts as converged.
+
+    Raises:
+        UserError: there are not the two validations that it takes.
+    """
+    shares = sorted(dev_loss)
+    if len(shares) < 2 or shares[0] > 0.8:
+        raise UserError("convergence is judged from dev losses before and at the end: set trainer.validations=5")
+    before = float(np.interp(0.8, shares, [dev_loss[share] for share in shares]))
+    gained = (before - dev_loss[shares[-1]]) / before
+    return gained < gain, gained
