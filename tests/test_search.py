@@ -105,7 +105,8 @@ def plain_beam(model: Seq2Seq, source_S: Tensor, limit: int, beam: int, alpha: f
                 finished.append(Hypothesis(tokens[:-1], total, penalised(total, t, alpha), True))
         live = [candidate for candidate in continued if candidate[1][-1] != EOS][:beam]
         best = max((hypothesis.score for hypothesis in finished), default=-math.inf)
-        if len(finished) >= beam or best >= penalised(live[0][0], limit, alpha):
+        full = len(finished) >= beam and best >= penalised(live[0][0], t, alpha)
+        if full or best >= penalised(live[0][0], limit, alpha):
             break
     if finished:
         return max(finished, key=lambda hypothesis: hypothesis.score)
@@ -258,6 +259,28 @@ def test_an_end_at_once_is_an_empty_translation(beam: int, monkeypatch: pytest.M
     assert [hypothesis.tokens for hypothesis in found] == [[]] * B
     assert all(hypothesis.finished for hypothesis in found)
     assert len(steps) == 1
+
+
+@pytest.mark.parametrize("beam", [1, 3, 5])
+def test_early_ends_do_not_crowd_out_the_translation(beam: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that is sure of eight words and then of the end, which is unlikely before but second at every step."""
+    model, sure = model_for(), [5, 6, 7, 8, 5, 6, 7, 8, EOS]
+
+    def step(self: Decoder, embedding: Tensor, state: Any, prepared: Any, t: int) -> Any:
+        return torch.full((len(embedding), 1), t), state, None
+
+    def distribution(steps: Tensor) -> Tensor:
+        probabilities = torch.full((len(steps), V), 0.05 / (V - 2))
+        probabilities[:, EOS] = 0.05
+        probabilities[:, sure[min(int(steps[0, 0]), 8)]] = 0.9
+        return probabilities.log()
+
+    monkeypatch.setattr(Decoder, "step", step)
+    monkeypatch.setattr(model.output, "forward", distribution)
+    source = torch.tensor([[4, 5, 6, EOS]])
+    (found,) = search(model, source, torch.tensor([4]), settings(beam, output_ratio=3.0))
+    assert found.tokens == sure[:-1]
+    assert found.log_probability == pytest.approx(9 * math.log(0.9), abs=1e-4)
 
 
 @pytest.mark.parametrize("beam", [1, 20])  # more beams than there are continuations

@@ -59,9 +59,12 @@ def search(model: Seq2Seq, source: Tensor, lengths: Tensor, settings: SearchSett
     """Find the best translation of each sentence.
 
     At each step the best K continuations of a sentence that do not end it stay; those among its best K that end it
-    are finished. A sentence leaves the batch when K hypotheses have finished, when no live one can still beat the
-    best finished one, or at its limit, where the best live one is taken if none has finished. With K = 1 this is
-    greedy search.
+    are finished. A sentence leaves the batch when K hypotheses have finished and the best live one, as it stands,
+    scores below the best of them; when no live one can still beat the best finished one; or at its limit, where the
+    best live one is taken if none has finished. With K = 1 this is greedy search.
+
+    That K have finished is not enough: a model that is sure of every word leaves all else equally unlikely, an early
+    end too, and K early ends fill the list while the one good translation is still being written.
 
     Args:
         model: in evaluation mode.
@@ -122,7 +125,8 @@ def search(model: Seq2Seq, source: Tensor, lengths: Tensor, settings: SearchSett
             normalised = candidate / float(length_penalty(t, alpha))
             found[int(sentence[b])] = Hypothesis(tokens[b, 0, 1:].tolist(), candidate, normalised, False)
 
-        stay = (~(at_limit | (finished >= beam) | (best >= reachable))).nonzero().flatten()
+        full = (finished >= beam) & (best >= live[:, 0].double() / length_penalty(t, alpha))
+        stay = (~(at_limit | full | (best >= reachable))).nonzero().flatten()
         rows = (stay.unsqueeze(1) * beam + origin[stay]).flatten()
         state = state.select(rows)
         if len(stay) < len(sentence):
