@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from tqdm import tqdm
 
 from hourglass import runs, scoring
 from hourglass.assembly import Config, build_model
@@ -26,7 +24,7 @@ from hourglass.runs import RunFolder
 from hourglass.settings import Settings, check_settings
 from hourglass.tracking import Tracking
 from hourglass.training import TranslationModule, fit, is_main_process
-from hourglass.translation import translate
+from hourglass.translation import translate_split
 
 log = logging.getLogger("hourglass")
 
@@ -171,11 +169,10 @@ def score_test(job: Job, prepared: Prepared) -> dict[str, Any]:
     trained = load_trained(job.run.best)
     whole = prepared.corpus.splits["test"]
     test = whole.select(range(min(job.settings.trainer.test_sentences or len(whole), len(whole))))
+    search = job.settings.search
+    found = translate_split(trained, test, search, job.settings.trainer.device)
     sources, references = list(test["source"]), list(test["target"])
-    model, search = trained.model.to(job.settings.trainer.device), job.settings.search
-    with tqdm(total=len(sources), desc="test", unit=" sentences", file=sys.stderr) as bar:
-        found = list(translate(model, trained.vocabularies, sources, search, bar.update))
-    runs.write_translations(job.run, zip(test["id"], sources, references, found, strict=True))
+    runs.write_translations(job.run.translations, zip(test["id"], sources, references, found, strict=True))
     scores = scoring.score(
         found,
         references,

@@ -119,6 +119,17 @@ def normalise(text: str) -> str:
     return folded.translate(_not_letters()) or folded
 
 
+def check_leaks(corpus: Corpus) -> int:
+    """Count the training pairs of which a side, normalised, stands in dev or test on either side; read anew."""
+    held_out: set[str] = set()
+    for split in ("dev", "test"):
+        for side in ("source", "target"):
+            held_out.update(map(normalise, corpus.splits[split][side]))
+    train = corpus.splits["train"]
+    sides = zip(train["source"], train["target"], strict=True)
+    return sum(normalise(source) in held_out or normalise(target) in held_out for source, target in sides)
+
+
 @functools.cache
 def _not_letters() -> dict[int, None]:
     """Return a translation table that deletes punctuation, symbols, separators and control characters."""

@@ -13,6 +13,18 @@ class UserError(Exception):
     """
 
 
+def arguments(*names: str) -> list[str]:
+    """Return the words on the command line, one for each name.
+
+    Raises:
+        UserError: there are more or fewer.
+    """
+    words = sys.argv[1:]
+    if len(words) != len(names):
+        raise UserError(f"usage: python {sys.argv[0]} {' '.join(names)}")
+    return words
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Show the program's log on standard error, and end it in one line where the user can mend what went wrong."""

@@ -2,11 +2,15 @@
 
 import itertools
 import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
+from hourglass.checkpoints import Trained
 from hourglass.data import in_order, pad
 from hourglass.model import Seq2Seq
 from hourglass.search import SearchSettings, search
@@ -47,6 +51,13 @@ def translate(
         _warn_of_long(sources, settings, first)
         first += len(window)
         yield from _translate(model, vocabularies, sources, settings, progress)
+
+
+def translate_split(trained: Trained, split: Any, settings: SearchSettings, device: torch.device) -> list[str]:
+    """Translate all sources of a split of a corpus, with a progress bar on standard error."""
+    model, sources = trained.model.to(device), list(split["source"])
+    with tqdm(total=len(sources), desc="translating", unit=" sentences", file=sys.stderr) as bar:
+        return list(translate(model, trained.vocabularies, sources, settings, bar.update))
 
 
 def _translate(

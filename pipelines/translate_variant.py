@@ -1,0 +1,31 @@
+"""Translate dev and test by a trained variant: python pipelines/translate_variant.py CORPUS ATTENTION SEED"""
+
+from pathlib import Path
+
+from hourglass.ablation import load_ablation
+from hourglass.checkpoints import load_trained
+from hourglass.corpus import load_corpus
+from hourglass.errors import arguments, one_line_errors
+from hourglass.runs import open_run, write_translations
+from hourglass.settings import check_settings
+from hourglass.translation import translate_split
+
+
+def main(corpus: str, attention: str, seed: str) -> None:
+    """Write the translations of the checkpoint that was best on dev."""
+    ablation = load_ablation()
+    variant = ablation.variant(corpus, attention)
+    run, config = open_run(str(ablation.run(variant, int(seed)).path), "run")
+    settings = check_settings(config)
+    trained = load_trained(run.best)
+    splits = load_corpus(config["data"], Path(config["cache"])).splits
+    for name in ("dev", "test"):
+        split = splits[name]
+        found = translate_split(trained, split, settings.search, settings.trainer.device)
+        rows = zip(split["id"], split["source"], split["target"], found, strict=True)
+        write_translations(ablation.translations(variant, int(seed), name), rows)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main(*arguments("CORPUS", "ATTENTION", "SEED"))

@@ -1,0 +1,278 @@
+"""An ablation: which variants, on which corpora, with which seeds and budget; where each part of it lies.
+
+The file is conf/ablation/default.yaml. dvc.yaml reads it for its matrices, the scripts in pipelines/ by this module.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from hourglass.attention import ATTENTIONS
+from hourglass.errors import UserError
+from hourglass.options import build
+from hourglass.runs import RunFolder
+from hourglass.scoring import length_buckets
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+Names = Annotated[list[str], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """The small search that every variant gets.
+
+    Attributes:
+        learning_rates: one candidate each.
+        reverse_source: variants that are also tried with the source reversed.
+    """
+
+    learning_rates: Annotated[list[PositiveFloat], Field(min_length=1)]
+    reverse_source: list[str]
+
+
+@dataclass(frozen=True)
+class CorpusSettings:
+    """What is run on one corpus.
+
+    Attributes:
+        attentions: the variants, files of conf/attention.
+        seeds: of each variant.
+        target_tokens: the budget of a run.
+        tune_tokens: the budget of a candidate of the search.
+        edges: first source word count of each length bucket.
+    """
+
+    attentions: Names
+    seeds: Annotated[list[int], Field(min_length=1)]
+    target_tokens: PositiveInt
+    tune_tokens: PositiveInt
+    edges: list[int]
+
+    def __post_init__(self) -> None:
+        length_buckets(self.edges)
+
+
+@dataclass(frozen=True)
+class AblationSettings:
+    """What all corpora of an ablation share.
+
+    Attributes:
+        trainer: a file of conf/trainer.
+        baseline: the variant that all others are compared with.
+        validations: of a run.
+        resamples: of the bootstrap.
+        floor: BLEU under which the baseline's slope is not read.
+        converged: share of the dev loss under which the last fifth of a budget counts as no gain.
+        examples: test sentences that the report shows.
+        corpora: files of conf/data.
+    """
+
+    trainer: str
+    baseline: str
+    validations: Annotated[int, Field(ge=2)]
+    resamples: Annotated[int, Field(ge=1000)]
+    floor: Annotated[float, Field(ge=0)]
+    converged: PositiveFloat
+    examples: Annotated[int, Field(ge=0, le=50)]
+    corpora: Names
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One attention on one corpus."""
+
+    corpus: str
+    attention: str
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """An ablation's settings, and the names of its files below `root`.
+
+    Attributes:
+        settings: shared.
+        tune: of the search.
+        corpora: by name.
+        root: the project's folder, with conf/, pipeline/ (what is made, not kept in git) and results/.
+    """
+
+    settings: AblationSettings
+    tune: TuneSettings
+    corpora: dict[str, CorpusSettings]
+    root: Path
+
+    def made(self, corpus: str) -> Path:
+        """Where a corpus's prepared data, runs and translations lie."""
+        return self.root / "pipeline" / corpus
+
+    def results(self, corpus: str) -> Path:
+        """Where what is kept of a corpus lies."""
+        return self.root / "results" / corpus
+
+    def run(self, variant: Variant, seed: int) -> RunFolder:
+        """The folder of a run."""
+        return RunFolder(self.made(variant.corpus) / "runs" / f"{variant.attention}-{seed}")
+
+    def translations(self, variant: Variant, seed: int, split: str) -> Path:
+        """The file of a run's translations of dev or test."""
+        return self.made(variant.corpus) / "translations" / f"{variant.attention}-{seed}" / f"{split}.tsv"
+
+    def tuned(self, variant: Variant) -> Path:
+        """The file of a variant's search."""
+        return self.results(variant.corpus) / "tune" / f"{variant.attention}.json"
+
+    def variants(self, corpus: str) -> list[Variant]:
+        """The variants of a corpus, in the order of the file."""
+        return [Variant(corpus, attention) for attention in self.corpora[corpus].attentions]
+
+    def variant(self, corpus: str, attention: str) -> Variant:
+        """Return a variant by its names.
+
+        Raises:
+            UserError: the ablation has none of these names.
+        """
+        found = Variant(corpus, attention)
+        if corpus not in self.corpora or found not in self.variants(corpus):
+            known = [f"{name} {one.attention}" for name in self.corpora for one in self.variants(name)]
+            raise UserError(f"{corpus} {attention}: not in the ablation; it has {', '.join(known)}")
+        return found
+
+    def overrides(self, variant: Variant, seed: int, target_tokens: int) -> list[str]:
+        """Return what a run's command line says: everything but what its search has chosen and where it lies."""
+        return [
+            *self.data_overrides(variant.corpus),
+            f"attention={variant.attention}",
+            f"trainer={self.settings.trainer}",
+            f"trainer.target_tokens={target_tokens}",
+            f"trainer.validations={self.settings.validations}",
+            "trainer.test=false",
+            "trainer.select=loss",
+            f"seed={seed}",
+            "logger=csv",
+            "if_exists=continue",
+        ]
+
+    def data_overrides(self, corpus: str) -> list[str]:
+        """Return what the command line says of a corpus."""
+        edges = ",".join(map(str, self.corpora[corpus].edges))
+        return [f"data={corpus}", f"cache={self.made(corpus) / 'cache'}", f"edges=[{edges}]"]
+
+    def candidates(self, variant: Variant) -> list[list[str]]:
+        """Return the overrides of each candidate of a variant's search."""
+        rates = [[f"optimizer.learning_rate={rate}"] for rate in self.tune.learning_rates]
+        if variant.attention not in self.tune.reverse_source:
+            return rates
+        return rates + [[*rate, "encoder.reverse_source=true"] for rate in rates]
+
+    def compose(self, overrides: list[str]) -> dict[str, Any]:
+        """Compose the settings that a command line with these overrides has."""
+        with initialize_config_dir(str(self.root / "conf")):
+            composed = compose("config", overrides=overrides)
+        config: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        return dict(config)
+
+
+def load_ablation(root: Path = ROOT) -> Ablation:
+    """Read and check conf/ablation/default.yaml.
+
+    Raises:
+        UserError: a setting is wrong, a variant does not exist or stands twice; the message names the file.
+    """
+    file = root / "conf" / "ablation" / "default.yaml"
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{file}: cannot be read ({str(error).splitlines()[0]})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: holds no settings")
+    return _in_file(file, lambda: _check(content, root))
+
+
+def _check(content: Mapping[str, Any], root: Path) -> Ablation:
+    shared = dict(content)
+    tune = build(TuneSettings, shared.pop("tune", {}), "tune")
+    corpora = {name: shared.pop(name, None) for name in content.get("corpora") or []}
+    settings = build(AblationSettings, shared, "ablation")
+    _refuse_twice(settings.corpora, "corpora")
+    checked = {}
+    for name, block in corpora.items():
+        if not isinstance(block, dict):
+            raise UserError(f"corpora={name}: there is no block {name} with its attentions, seeds and budgets")
+        _refuse_unknown(root, "data", name)
+        checked[name] = build(CorpusSettings, block, name)
+        _refuse_twice(checked[name].attentions, f"{name}.attentions")
+        _refuse_twice(checked[name].seeds, f"{name}.seeds")
+        for attention in checked[name].attentions:
+            _refuse_unknown(root, "attention", attention)
+        if settings.baseline not in checked[name].attentions:
+            raise UserError(f"baseline={settings.baseline}: not among {name}.attentions")
+    _refuse_unknown(root, "trainer", settings.trainer)
+    for attention in tune.reverse_source:
+        if attention not in ATTENTIONS:
+            raise UserError(f"tune.reverse_source={attention}: no such attention")
+    return Ablation(settings, tune, checked, root)
+
+
+def _refuse_twice(names: list[Any], option: str) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{option}: {name} stands twice")
+
+
+def _refuse_unknown(root: Path, group: str, name: str) -> None:
+    if not (root / "conf" / group / f"{name}.yaml").is_file():
+        choices = ", ".join(sorted(path.stem for path in (root / "conf" / group).glob("*.yaml")))
+        raise UserError(f"{group} {name}: no file conf/{group}/{name}.yaml; choose from {choices}")
+
+
+def _in_file(file: Path, check: Callable[[], Ablation]) -> Ablation:
+    try:
+        return check()
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
+
+
+def run_training(overrides: list[str]) -> None:
+    """Run src/train.py with these overrides, in a process of its own.
+
+    Raises:
+        UserError: it failed; it has said why.
+    """
+    done = subprocess.run([sys.executable, str(ROOT / "src" / "train.py"), *overrides], check=False)
+    if done.returncode:
+        raise UserError(f"src/train.py ended with exit status {done.returncode}; its settings: {' '.join(overrides)}")
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The outcome of a variant's search.
+
+    Attributes:
+        chosen: overrides of the winner.
+        candidates: of each candidate its overrides, dev loss, target tokens and seconds.
+    """
+
+    chosen: list[str]
+    candidates: list[dict[str, Any]]
+
+
+def read_tuned(file: Path) -> Tuned:
+    """Read the outcome of a search.
+
+    Raises:
+        UserError: the file is missing or cut short.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return Tuned(list(content["chosen"]), list(content["candidates"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: not a whole outcome of a search ({error}): run dvc repro") from None

@@ -1,0 +1,388 @@
+"""From the translations of an ablation to what is said of it: scores by length, differences, intervals, verdicts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hourglass import scoring
+from hourglass.ablation import Ablation, Variant, read_tuned
+from hourglass.checkpoints import load_trained
+from hourglass.corpus import count_words
+from hourglass.errors import UserError
+from hourglass.runs import Translation, open_run, read_json, read_translations
+from hourglass.significance import (
+    Difference,
+    Quantity,
+    bleu_quantity,
+    compare,
+    converged,
+    draw,
+    holm,
+    pool,
+    slope,
+)
+from hourglass.tracking import read_curves
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """The sentences that all outputs translate, and which length bucket each belongs to.
+
+    Attributes:
+        rows: id, source and reference of each sentence (the hypothesis is any output's).
+        source_words: [N].
+        bounds: first and last source word count of each bucket; the last is open.
+        target_language: picks BLEU's tokenizer.
+    """
+
+    __test__ = False  # No test of pytest's.
+
+    rows: list[Translation]
+    source_words: np.ndarray
+    bounds: list[tuple[int, int | None]]
+    target_language: str
+
+    def inside(self, bucket: int) -> np.ndarray:
+        """Return the numbers of a bucket's sentences."""
+        low, high = self.bounds[bucket]
+        upper = np.inf if high is None else high
+        return np.flatnonzero((self.source_words >= low) & (self.source_words <= upper))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """BLEU of one variant's seeds, in all and in each bucket that has sentences, on the test set and its resamples."""
+
+    whole: Quantity
+    buckets: dict[int, Quantity]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The resamples that all variants share: of the whole test set, and of each bucket within itself."""
+
+    whole: np.ndarray
+    buckets: dict[int, np.ndarray]
+
+
+def make_test_set(
+    files: Mapping[str, list[Translation]], edges: Sequence[int], source_language: str, target_language: str
+) -> TestSet:
+    """Return the test set that outputs share.
+
+    Args:
+        files: the outputs, by name.
+        edges: first source word count of each bucket.
+        source_language: says how words are counted.
+        target_language: picks BLEU's tokenizer.
+
+    Raises:
+        UserError: two outputs are not of the same sentences.
+    """
+    (first, rows), *others = files.items()
+    for name, other in others:
+        if [row[:3] for row in rows] != [row[:3] for row in other]:
+            raise UserError(f"{first} and {name} do not translate the same sentences: give two runs of one test set")
+    words = np.array([max(edges[0], count_words(row.source, source_language)) for row in rows])
+    return TestSet(rows, words, scoring.length_buckets(edges), target_language)
+
+
+def make_draws(test: TestSet, resamples: int) -> Draws:
+    """Draw the resamples of a test set."""
+    inside = {bucket: test.inside(bucket) for bucket in range(len(test.bounds))}
+    return Draws(
+        draw(len(test.rows), resamples), {b: draw(len(rows), resamples) for b, rows in inside.items() if len(rows)}
+    )
+
+
+def measure(outputs: Sequence[Sequence[str]], test: TestSet, draws: Draws) -> Measured:
+    """Return BLEU of a variant's outputs, one a seed."""
+    references = [row.reference for row in test.rows]
+    statistics = [scoring.bleu_statistics(output, references, test.target_language) for output in outputs]
+    buckets = {
+        bucket: bleu_quantity([one[test.inside(bucket)] for one in statistics], counts)
+        for bucket, counts in draws.buckets.items()
+    }
+    return Measured(bleu_quantity(statistics, draws.whole), buckets)
+
+
+def compare_measured(one: Measured, other: Measured, everyone: Sequence[Measured]) -> dict[str, Any]:
+    """Return the difference in all, by bucket (with Holm-adjusted p), and of the slopes; plain values.
+
+    Args:
+        one: the variant.
+        other: what it is compared with.
+        everyone: all variants, over which the variance of seeds is pooled.
+    """
+    buckets = {
+        bucket: compare(one.buckets[bucket], other.buckets[bucket], pool([m.buckets[bucket] for m in everyone]))
+        for bucket in one.buckets
+    }
+    adjusted = holm([difference.p for difference in buckets.values()])
+    return {
+        **_plain(compare(one.whole, other.whole, pool([m.whole for m in everyone]))),
+        "buckets": {
+            bucket: {**_plain(difference), "p_holm": p}
+            for (bucket, difference), p in zip(buckets.items(), adjusted, strict=True)
+        },
+    }
+
+
+def slope_of(measured: Measured, test: TestSet) -> Quantity:
+    """Return the slope of a variant's length curve, BLEU per 10 source words."""
+    means = [float(test.source_words[test.inside(bucket)].mean()) for bucket in measured.buckets]
+    return slope(list(measured.buckets.values()), means, [len(test.inside(bucket)) for bucket in measured.buckets])
+
+
+def _plain(difference: Difference) -> dict[str, Any]:
+    return asdict(difference)
+
+
+# ---- An ablation's corpus --------------------------------------------------------------------------------------------
+
+
+def evaluate(ablation: Ablation, corpus: str) -> dict[str, Any]:
+    """Return all that the report says of a corpus, as plain values ready for JSON.
+
+    Raises:
+        UserError: a run, a search or a file of translations is missing or damaged.
+    """
+    settings = ablation.corpora[corpus]
+    facts = read_json(ablation.results(corpus) / "corpus.json")
+    outputs = {
+        (variant, seed): read_translations(ablation.translations(variant, seed, "test"))
+        for variant in ablation.variants(corpus)
+        for seed in settings.seeds
+    }
+    names = {f"{variant.attention} seed {seed}": rows for (variant, seed), rows in outputs.items()}
+    test = make_test_set(names, settings.edges, facts["source"], facts["target"])
+    draws = make_draws(test, ablation.settings.resamples)
+    hypotheses = {
+        variant: [[row.hypothesis for row in outputs[variant, seed]] for seed in settings.seeds]
+        for variant in ablation.variants(corpus)
+    }
+    measured = {variant: measure(found, test, draws) for variant, found in hypotheses.items()}
+    baseline = ablation.variant(corpus, ablation.settings.baseline)
+    variants = {
+        variant.attention: {
+            **_describe(ablation, variant),
+            **_score(ablation, variant, hypotheses[variant], measured[variant], test),
+        }
+        for variant in measured
+    }
+    for variant, own in measured.items():
+        if variant != baseline:
+            compared = compare_measured(own, measured[baseline], list(measured.values()))
+            variants[variant.attention]["difference"] = compared
+    return {
+        "corpus": facts,
+        "baseline": baseline.attention,
+        "resamples": ablation.settings.resamples,
+        "sentences": len(test.rows),
+        "buckets": [
+            {
+                "source_words": list(bounds),
+                "sentences": len(test.inside(bucket)),
+                "mean_source_words": float(test.source_words[test.inside(bucket)].mean())
+                if len(test.inside(bucket))
+                else None,
+            }
+            for bucket, bounds in enumerate(test.bounds)
+        ],
+        "variants": variants,
+        "slopes": _slopes(ablation, baseline, measured, variants, test),
+        "pairs": _pairs(variants, measured),
+        "examples": _examples(test, hypotheses, ablation.settings.examples),
+    }
+
+
+def _describe(ablation: Ablation, variant: Variant) -> dict[str, Any]:
+    """Return what a variant is, what it cost, and how its trainings went."""
+    seeds = ablation.corpora[variant.corpus].seeds
+    runs = [open_run(str(ablation.run(variant, seed).path), "run") for seed in seeds]
+    metrics = [read_json(run.metrics) for run, _ in runs]
+    config = runs[0][1]
+    attention = load_trained(runs[0][0].best).model.decoder.attention
+    convergence = []
+    curves = []
+    for (run, _), one in zip(runs, metrics, strict=True):
+        points = read_curves(run.curves)
+        tokens = {step: value for step, name, value in points if name == "train/target_tokens"}
+        total = one["train_target_tokens"]
+        dev = {
+            name: {_tokens_at(tokens, step, total): value for step, curve, value in points if curve == f"dev/{name}"}
+            for name in ("loss", "bleu")
+        }
+        done, gained = converged({at / total: value for at, value in dev["loss"].items()}, ablation.settings.converged)
+        convergence.append({"converged": done, "gain_of_last_fifth": gained})
+        curves.append({name: [[at, value] for at, value in sorted(curve.items())] for name, curve in dev.items()})
+    tuned = read_tuned(ablation.tuned(variant))
+    return {
+        "attention": variant.attention,
+        "differs_by": {
+            "score": config["attention"]["name"],
+            "query": config["decoder"]["query"] if attention.reads_query else "unread",
+            "context into the RNN": config["decoder"]["query"] == "previous" and attention.context_size > 0,
+            "context width": attention.context_size,
+        },
+        "parameters": metrics[0]["parameters"],
+        "seeds": seeds,
+        "train_target_tokens": [one["train_target_tokens"] for one in metrics],
+        "train_target_tokens_per_second": [one["train_target_tokens_per_second"] for one in metrics],
+        "train_seconds": [one["train_seconds"] for one in metrics],
+        "commits": sorted({str(one["commit"]) for one in metrics}),
+        "dirty": any(one["dirty"] for one in metrics),
+        "machine": metrics[0]["machine"],
+        "dev": [one["dev"] for one in metrics],
+        "convergence": convergence,
+        "curves": curves,
+        "tuned": {
+            "chosen": tuned.chosen,
+            "candidates": tuned.candidates,
+            "seconds": sum(candidate["seconds"] for candidate in tuned.candidates),
+        },
+    }
+
+
+def _tokens_at(tokens: Mapping[int, float], step: int, total: int) -> float:
+    """Return how many target tokens were read at a step; between points of the curve the nearest one before."""
+    before = [value for at, value in tokens.items() if at <= step]
+    # The last validation falls on the last step, whether or not the curve has a point there.
+    last = max(tokens, default=0)
+    return float(total) if step >= last else max(before, default=0.0)
+
+
+def _score(
+    ablation: Ablation, variant: Variant, hypotheses: Sequence[Sequence[str]], measured: Measured, test: TestSet
+) -> dict[str, Any]:
+    """Return a variant's scores: means over seeds, their spread, intervals over sentences, by bucket."""
+    edges = ablation.corpora[variant.corpus].edges
+    scores = [
+        scoring.score(
+            output,
+            [row.reference for row in test.rows],
+            [row.source for row in test.rows],
+            test.source_words.tolist(),
+            edges=edges,
+            target_language=test.target_language,
+        )
+        for output in hypotheses
+    ]
+    buckets = [
+        {
+            "source_words": list(bounds),
+            "bleu": _summary(measured.buckets[bucket]) if bucket in measured.buckets else None,
+            "copy_bleu": scores[0]["buckets"][bucket]["copy_bleu"],
+            **{
+                name: _mean([one["buckets"][bucket][name] for one in scores])
+                for name in ("chrf", "brevity_penalty", "length_ratio")
+            },
+        }
+        for bucket, bounds in enumerate(test.bounds)
+    ]
+    return {
+        "bleu": _summary(measured.whole),
+        "bleu_by_seed": measured.whole.value.tolist(),
+        **{name: _mean([one[name] for one in scores]) for name in ("chrf", "brevity_penalty", "length_ratio")},
+        "copy_bleu": scores[0]["copy_bleu"],
+        "signature": scores[0]["signature"],
+        "chrf_signature": scores[0]["chrf_signature"],
+        "buckets": buckets,
+    }
+
+
+def _summary(quantity: Quantity) -> dict[str, Any]:
+    return {"mean": quantity.mean, "spread": quantity.spread, **asdict(quantity.interval)}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _slopes(
+    ablation: Ablation,
+    baseline: Variant,
+    measured: Mapping[Variant, Measured],
+    variants: Mapping[str, Mapping[str, Any]],
+    test: TestSet,
+) -> dict[str, Any]:
+    """Return, for each variant, by how many BLEU its lead over the baseline grows with 10 more source words.
+
+    Refused, with the reason, where the baseline has not learnt enough for its curve to say something of its neck.
+    """
+    own = variants[baseline.attention]
+    if not all(one["converged"] for one in own["convergence"]):
+        return {"refused": f"{baseline.attention} has not converged: its curve shows what it has not learnt yet"}
+    if own["bleu"]["mean"] < ablation.settings.floor:
+        return {
+            "refused": f"{baseline.attention} scores {own['bleu']['mean']:.1f} BLEU, under the floor of "
+            f"{ablation.settings.floor:g}: it has not learnt to translate, at any length"
+        }
+    if len(draws := measured[baseline].buckets) < 2:
+        return {"refused": f"a slope over length needs two buckets with sentences, and there is {len(draws)}"}
+    slopes = {variant: slope_of(one, test) for variant, one in measured.items()}
+    seeds = pool(list(slopes.values()))
+    return {
+        variant.attention: _plain(compare(one, slopes[baseline], seeds))
+        for variant, one in slopes.items()
+        if variant != baseline
+    }
+
+
+def _pairs(variants: Mapping[str, Mapping[str, Any]], measured: Mapping[Variant, Measured]) -> list[dict[str, Any]]:
+    """Return what each two variants differ in, and the difference in BLEU of those that differ in one thing."""
+    of = {variant.attention: one for variant, one in measured.items()}
+    names, pairs = list(variants), []
+    for number, one in enumerate(names):
+        for other in names[number + 1 :]:
+            mine, theirs = variants[one]["differs_by"], variants[other]["differs_by"]
+            things = [thing for thing in mine if mine[thing] != theirs[thing]]
+            pair: dict[str, Any] = {"one": one, "other": other, "differ_in": things}
+            if len(things) == 1:
+                seeds = pool([each.whole for each in measured.values()])
+                pair["difference"] = _plain(compare(of[one].whole, of[other].whole, seeds))
+            pairs.append(pair)
+    return pairs
+
+
+def _examples(
+    test: TestSet, hypotheses: Mapping[Variant, Sequence[Sequence[str]]], number: int
+) -> list[dict[str, Any]]:
+    """Return sentences at even ranks of length, short to long, as the first seed of each variant translates them."""
+    order = np.argsort(test.source_words, kind="stable")
+    ranks = np.linspace(0, len(order) - 1, num=number + 2).round().astype(int)[1:-1]
+    return [
+        {
+            "id": test.rows[index].id,
+            "source": test.rows[index].source,
+            "reference": test.rows[index].reference,
+            "source_words": int(test.source_words[index]),
+            "translations": {variant.attention: found[0][index] for variant, found in hypotheses.items()},
+        }
+        for index in order[ranks].tolist()
+    ]
+
+
+def compare_runs(one: Path, other: Path, resamples: int) -> tuple[TestSet, dict[str, Any], dict[str, Any]]:
+    """Compare the test translations of two run folders.
+
+    Returns:
+        the test set; the difference `one` less `other` as `compare_measured` has it; and both runs' BLEU.
+
+    Raises:
+        UserError: a folder holds no translations, or the two are not of one test set.
+    """
+    runs = {str(path): open_run(str(path), "run") for path in (one, other)}
+    if len(runs) < 2:
+        raise UserError(f"{one}: the same folder twice: give two runs")
+    files = {name: read_translations(run.translations) for name, (run, _) in runs.items()}
+    config = runs[str(one)][1]
+    test = make_test_set(files, config["edges"], config["data"]["source"], config["data"]["target"])
+    draws = make_draws(test, resamples)
+    first, second = (measure([[row.hypothesis for row in rows]], test, draws) for rows in files.values())
+    scores = {name: _summary(m.whole) for name, m in zip(files, (first, second), strict=True)}
+    return test, compare_measured(first, second, [first, second]), scores
