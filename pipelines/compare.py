@@ -27,8 +27,8 @@ def main(one: str, other: str) -> None:
     print(_line("all", f"{len(test.rows):,} ", found, ""))
     print(
         f"\nThe first less the second. Paired bootstrap over sentences, {RESAMPLES:,} resamples, buckets within "
-        "themselves and pointwise:\nit speaks of these two trained models, not of their architectures, whose seeds vary "
-        f"too. *: fewer than {FEW} sentences."
+        "themselves and pointwise:\nit speaks of these two trained models, not of their architectures, whose seeds "
+        f"vary too. *: fewer than {FEW} sentences."
     )
 
 

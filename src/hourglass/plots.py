@@ -1,0 +1,87 @@
+"""Figures: lines that are told apart by colour, dash and marker, so that they stay legible in greyscale."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+# Okabe and Ito (2008): told apart with any colour vision. Yellow, too light on white, is left out.
+COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = (
+    "-",
+    "--",
+    "-.",
+    ":",
+    (0, (5, 1)),
+    (0, (3, 1, 1, 1, 1, 1)),
+    (0, (1, 1)),
+)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line: points, and a band round them where there is one."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+
+
+def draw_lines(
+    lines: Mapping[str, Line], *, x_label: str, y_label: str, zero: bool = False, order: Sequence[str] | None = None
+) -> Figure:
+    """Draw named lines over each other.
+
+    Args:
+        lines: by name.
+        x_label: of the horizontal axis, with its unit.
+        y_label: of the vertical axis, with its unit.
+        zero: mark the height 0, for differences.
+        order: all names of the report, so that a name has one look in all its figures; null: those of `lines`.
+    """
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    looks = list(order or lines)
+    for name, line in lines.items():
+        look = looks.index(name) % len(COLOURS)
+        colour = COLOURS[look]
+        axes.plot(line.x, line.y, label=name, color=colour, linestyle=DASHES[look], marker=MARKERS[look], markersize=5)
+        if line.low is not None and line.high is not None:
+            axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
+    if zero:
+        axes.axhline(0, color="#666666", linewidth=0.8)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False, fontsize=8, ncols=2 if len(lines) > 4 else 1)
+    return figure
+
+
+def to_svg(figure: Figure, salt: str) -> str:
+    """Return a figure as an SVG element that scales with the page; the same figure is the same text.
+
+    Args:
+        figure: the figure.
+        salt: names the figure, so that the ids in it are its own where several stand in one page.
+    """
+    # Text stays text: smaller, searchable, and read out by a screen reader.
+    with mpl.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}):
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    return text[text.index("<svg") :]
+
+
+def to_pdf(figure: Figure) -> bytes:
+    """Return a figure as PDF; the same figure is the same bytes."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="pdf", metadata={"CreationDate": None})
+    return stream.getvalue()

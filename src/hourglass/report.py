@@ -1,0 +1,477 @@
+"""The report of an ablation: one list of headings, paragraphs, tables and figures, written as HTML and as Markdown."""
+
+import csv
+import html
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from hourglass.plots import Line, draw_lines, to_svg
+from hourglass.scoring import FEW
+
+Evaluation = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading; level 1 is the title."""
+
+    level: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Plain text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; `name` is that of its CSV and LaTeX files, where it has some."""
+
+    name: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str
+    text_columns: int = 1  # The first so many columns are words, the others numbers.
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure; `alt` says in words what it shows."""
+
+    name: str
+    figure: Figure
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """A sentence with its reference and translations, by name."""
+
+    heading: str
+    lines: Sequence[tuple[str, str]]
+
+
+Block = Heading | Paragraph | Table | Picture | Example
+
+
+@dataclass
+class Made:
+    """What a report says of how it was made, beside what the evaluations know."""
+
+    commit: str
+    date: str
+    command: str = "dvc repro"
+    notes: list[str] = field(default_factory=list)
+
+
+# ---- What is said ----------------------------------------------------------------------------------------------------
+
+
+def write_report(evaluations: Mapping[str, Evaluation], made: Made) -> list[Block]:
+    """Return the report of an ablation's corpora."""
+    blocks: list[Block] = [Heading(1, "What a fixed context vector costs, and what attention buys back")]
+    blocks += [Paragraph(answer(name, one)) for name, one in evaluations.items()]
+    blocks.append(
+        Paragraph(
+            "How to read it. Every variant is the same encoder and decoder; only how the decoder sees the source "
+            "differs. none starts the decoder from one fixed vector (the neck) and shows it nothing else. BLEU runs "
+            "from 0 to 100; copy is the score of the source handed in unchanged. "
+            '"These trained models" is a 95 % interval over test sentences; "this architecture" also counts how scores '
+            "vary from seed to seed, and is the one to quote of a variant. Intervals of single lengths are pointwise."
+        )
+    )
+    for name, one in evaluations.items():
+        blocks += _corpus(name, one)
+    blocks += _making(evaluations, made)
+    return blocks
+
+
+def answer(name: str, evaluation: Evaluation) -> str:
+    """Return the finding on one corpus in two sentences, with its interval."""
+    baseline = evaluation["baseline"]
+    variants = evaluation["variants"]
+    base = variants[baseline]
+    # Chosen on dev, as any winner has to be.
+    best = min((one for one in variants if one != baseline), key=lambda one: _dev_loss(variants[one]))
+    difference = variants[best]["difference"]
+    interval, of = _widest(difference)
+    first = (
+        f"{name}: with attention ({best}, the best on dev) {variants[best]['bleu']['mean']:.1f} BLEU, through one "
+        f"fixed vector ({baseline}) {base['bleu']['mean']:.1f}: a difference of {difference['value']:.1f} BLEU, "
+        f"95 % interval {_range(interval)} ({of})."
+    )
+    slopes = evaluation["slopes"]
+    if "refused" in slopes:
+        return f"{first} Whether the gap grows with the sentence cannot be read here: {slopes['refused']}."
+    growth = slopes[best]
+    interval, of = _widest(growth)
+    return (
+        f"{first} With every 10 more source words the gap grows by {growth['value']:.1f} BLEU, 95 % interval "
+        f"{_range(interval)} ({of})."
+    )
+
+
+def _dev_loss(variant: Mapping[str, Any]) -> float:
+    losses = [dev["loss"] for dev in variant["dev"]]
+    return sum(losses) / len(losses)
+
+
+def _corpus(name: str, one: Evaluation) -> list[Block]:
+    facts, variants = one["corpus"], one["variants"]
+    order = list(variants)
+    blocks: list[Block] = [
+        Heading(2, f"{name}: {facts['source']} to {facts['target']}"),
+        Paragraph(
+            f"{facts['pairs']['train']:,} training pairs, {facts['pairs']['test']:,} test sentences; every run read "
+            f"about {_thousands(variants[order[0]]['train_target_tokens'][0])} target tokens. The source copied "
+            f"unchanged scores {variants[order[0]]['copy_bleu']:.1f} BLEU."
+        ),
+        _variants_table(name, one),
+    ]
+    means = [bucket["mean_source_words"] for bucket in one["buckets"]]
+    curves = {}
+    differences = {}
+    brevity = {}
+    ratio = {}
+    for variant, own in variants.items():
+        known = [i for i, bucket in enumerate(own["buckets"]) if bucket["bleu"]]
+        x = [means[i] for i in known]
+        scores = [own["buckets"][i]["bleu"] for i in known]
+        curves[variant] = Line(x, [s["mean"] for s in scores], [s["low"] for s in scores], [s["high"] for s in scores])
+        brevity[variant] = Line(x, [own["buckets"][i]["brevity_penalty"] for i in known])
+        ratio[variant] = Line(x, [own["buckets"][i]["length_ratio"] for i in known])
+        if "difference" in own:
+            rows = [own["difference"]["buckets"][str(i)] for i in known]
+            bounds = [_widest(row)[0] for row in rows]
+            differences[variant] = Line(
+                x, [row["value"] for row in rows], [b["low"] for b in bounds], [b["high"] for b in bounds]
+            )
+    copies = [own["buckets"][i]["copy_bleu"] for i in known]
+    length, of = "mean source words of a bucket", "with 95 % bands over test sentences"
+    blocks += [
+        Picture(
+            f"{name}-bleu-by-length",
+            draw_lines(curves | {"copy": Line(x, copies)}, x_label=length, y_label="BLEU", order=[*order, "copy"]),
+            f"BLEU of {', '.join(order)} on {name} against the length of the source",
+            f"BLEU by source length, means over seeds {of}.",
+        ),
+        Picture(
+            f"{name}-difference-by-length",
+            draw_lines(differences, x_label=length, y_label=f"BLEU less {one['baseline']}", zero=True, order=order),
+            f"By how much each variant leads {one['baseline']} on {name}, against the length of the source",
+            f"The lead over {one['baseline']} by source length, with pointwise 95 % intervals "
+            f"({_widest(next(iter(variants[v]['difference'] for v in differences)))[1]}).",
+        ),
+        _lengths_table(name, one),
+        Picture(
+            f"{name}-learning",
+            draw_lines(
+                {variant: _mean_curve(own["curves"], "loss") for variant, own in variants.items()},
+                x_label="target tokens read, millions",
+                y_label="dev loss, nats a token",
+                order=order,
+            ),
+            f"Dev loss of each variant on {name} as training goes on",
+            "Learning curves, means over seeds. A line that still falls at its end has not learnt what it could.",
+        ),
+        Picture(
+            f"{name}-length-ratio",
+            draw_lines(ratio, x_label=length, y_label="output length / reference length", order=order),
+            f"Length of the output over that of the reference on {name}, against the length of the source",
+            "Length ratio by source length: under 1, words are left out.",
+        ),
+        Picture(
+            f"{name}-brevity",
+            draw_lines(brevity, x_label=length, y_label="brevity penalty", order=order),
+            f"BLEU's brevity penalty on {name}, against the length of the source",
+            "Brevity penalty by source length: the factor by which BLEU is lowered for short output.",
+        ),
+        _pairs_table(name, one),
+        _search_table(name, one),
+    ]
+    if one["examples"]:
+        blocks.append(Heading(3, f"{name}: test sentences, short to long, first seed"))
+    for example in one["examples"]:
+        lines = [("source", example["source"]), ("reference", example["reference"]), *example["translations"].items()]
+        blocks.append(Example(f"{example['id']}, {example['source_words']} words", lines))
+    return blocks
+
+
+def _variants_table(name: str, one: Evaluation) -> Table:
+    rows = []
+    for variant, own in one["variants"].items():
+        difference = own.get("difference")
+        spread = own["bleu"]["spread"]
+        architecture = difference["architecture"] if difference else None
+        gains = [each["gain_of_last_fifth"] for each in own["convergence"]]
+        rows.append(
+            [
+                variant,
+                "all" if all(each["converged"] for each in own["convergence"]) else "no",
+                f"{own['bleu']['mean']:.2f}",
+                "-" if spread is None else f"{spread:.2f}",
+                f"{own['chrf']:.2f}",
+                f"{own['brevity_penalty']:.3f}",
+                f"{difference['value']:+.2f}" if difference else "-",
+                _range(difference["trained"]) if difference else "-",
+                _range(architecture) if architecture else "-",
+                f"{difference['p']:.4f}" if difference else "-",
+                f"{own['parameters']:,}",
+                f"{sum(own['train_target_tokens']) / len(own['train_target_tokens']) / 1e6:.2f}",
+                f"{100 * max(gains):.1f}",
+                str(len(own["seeds"])),
+            ]
+        )
+    baseline = one["baseline"]
+    head = ["variant", "converged", "BLEU", "sd over seeds", "chrF", "BP", f"less {baseline}", "these trained models"]
+    head += ["this architecture", "p", "parameters", "M tokens", "last fifth, %", "seeds"]
+    caption = (
+        f"Variants on {name}, test set. Means over seeds; intervals of the difference to {baseline}, 95 %; p of the "
+        "paired bootstrap over sentences. Converged: the last fifth of the budget gained less than the stated share of "
+        "the dev loss (last fifth, %: the most that a seed gained). "
+        f"{next(iter(one['variants'].values()))['signature']}"
+    )
+    return Table(f"{name}-variants", head, rows, caption, text_columns=2)
+
+
+def _lengths_table(name: str, one: Evaluation) -> Table:
+    rows = []
+    for number, bucket in enumerate(one["buckets"]):
+        if not bucket["sentences"]:
+            continue
+        low, high = bucket["source_words"]
+        label = f"{low}+" if high is None else f"{low}-{high}"
+        few = "*" if bucket["sentences"] < FEW else ""
+        for variant, own in one["variants"].items():
+            score = own["buckets"][number]["bleu"]
+            difference = own.get("difference", {}).get("buckets", {}).get(str(number))
+            rows.append(
+                [
+                    label,
+                    variant,
+                    f"{bucket['sentences']:,}{few}",
+                    f"{score['mean']:.2f}",
+                    _range(score),
+                    f"{difference['value']:+.2f}" if difference else "-",
+                    _range(difference["trained"]) if difference else "-",
+                    _range(difference["architecture"]) if difference and difference["architecture"] else "-",
+                    f"{difference['p']:.4f}" if difference else "-",
+                    f"{difference['p_holm']:.4f}" if difference else "-",
+                ]
+            )
+    head = ["source words", "variant", "sentences", "BLEU", "95 % interval", f"less {one['baseline']}"]
+    head += ["these trained models", "this architecture", "p", "p, Holm"]
+    caption = (
+        f"BLEU on {name} by source length. Buckets are resampled within themselves: intervals are pointwise, and p "
+        f"stands beside its value adjusted for the number of buckets (Holm). *: fewer than {FEW} sentences."
+    )
+    return Table(f"{name}-lengths", head, rows, caption, text_columns=2)
+
+
+def _pairs_table(name: str, one: Evaluation) -> Table:
+    rows = []
+    for pair in one["pairs"]:
+        difference = pair.get("difference")
+        wide = _widest(difference) if difference else None
+        rows.append(
+            [
+                f"{pair['one']} - {pair['other']}",
+                ", ".join(pair["differ_in"]) or "nothing but the name",
+                f"{difference['value']:+.2f}" if difference else "-",
+                f"{_range(wide[0])} ({wide[1]})" if wide else "-",
+            ]
+        )
+    caption = (
+        f"What each two variants on {name} differ in. Only those that differ in one thing are compared: their "
+        "difference is that thing's."
+    )
+    return Table(f"{name}-pairs", ["pair", "differ in", "BLEU", "95 % interval"], rows, caption, text_columns=2)
+
+
+def _search_table(name: str, one: Evaluation) -> Table:
+    rows = []
+    for variant, own in one["variants"].items():
+        for candidate in own["tuned"]["candidates"]:
+            chosen = candidate["overrides"] == own["tuned"]["chosen"]
+            rows.append(
+                [
+                    variant,
+                    " ".join(candidate["overrides"]) + (" (chosen)" if chosen else ""),
+                    f"{candidate['dev_loss']:.4f}",
+                    f"{candidate['seconds'] / 60:.1f}",
+                ]
+            )
+    caption = f"The search that every variant on {name} had, on dev, with a smaller budget: the lowest dev loss wins."
+    return Table(f"{name}-search", ["variant", "candidate", "dev loss", "minutes"], rows, caption, text_columns=2)
+
+
+def _making(evaluations: Mapping[str, Evaluation], made: Made) -> list[Block]:
+    blocks: list[Block] = [Heading(2, "How it was made")]
+    blocks.append(Paragraph(f"{made.command}, report of {made.date} at commit {made.commit}. " + " ".join(made.notes)))
+    for name, one in evaluations.items():
+        facts, variants = one["corpus"], one["variants"]
+        first = next(iter(variants.values()))
+        machine = first["machine"]
+        commits = sorted({commit for own in variants.values() for commit in own["commits"]})
+        dirty = " (files differed from it)" if any(own["dirty"] for own in variants.values()) else ""
+        training = sum(sum(own["train_seconds"]) for own in variants.values())
+        searching = sum(own["tuned"]["seconds"] for own in variants.values())
+        dropped = ", ".join(f"{count:,} {reason}" for reason, count in facts["dropped"].items())
+        blocks.append(
+            Paragraph(
+                f"{name}: {facts['pairs']['train']:,} train, {facts['pairs']['dev']:,} dev, "
+                f"{facts['pairs']['test']:,} test pairs; dropped from train: {dropped}; training pairs with a sentence "
+                f"of dev or test: {facts['leaks']}. Digest {facts['digest'][:12]}, tokenizer "
+                f"{facts['tokenizer']['digest'][:12]} ({facts['tokenizer']['pieces']:,} pieces). Seeds "
+                f"{', '.join(map(str, first['seeds']))}. Models are chosen on dev (loss) and scored on test, whole. "
+                f"Trained at commit {', '.join(commit[:12] for commit in commits)}{dirty}, in {training / 60:.0f} "
+                f"minutes, after {searching / 60:.0f} minutes of search, on {machine['gpu'] or machine['processor']} "
+                f"({machine['threads']} threads, torch {machine['torch']}). {one['resamples']:,} resamples. "
+                f"{first['signature']}; {first['chrf_signature']}"
+            )
+        )
+    return blocks
+
+
+def _mean_curve(curves: Sequence[Mapping[str, Sequence[Sequence[float]]]], name: str) -> Line:
+    """Return the mean over seeds of a curve, against millions of target tokens."""
+    points = list(zip(*(curve[name] for curve in curves), strict=True))
+    x = [sum(at for at, _ in each) / len(each) / 1e6 for each in points]
+    return Line(x, [sum(value for _, value in each) / len(each) for each in points])
+
+
+def _widest(difference: Mapping[str, Any]) -> tuple[Mapping[str, float], str]:
+    """Return the interval of the architecture where seeds allow one, else that of the trained models."""
+    if difference["architecture"]:
+        return difference["architecture"], "this architecture"
+    return difference["trained"], "these trained models; one seed says nothing of others"
+
+
+def _range(interval: Mapping[str, float]) -> str:
+    return f"[{interval['low']:.2f}, {interval['high']:.2f}]"
+
+
+def _thousands(tokens: int) -> str:
+    return f"{tokens / 1e6:.2f} million" if tokens >= 100_000 else f"{tokens:,}"
+
+
+# ---- How it is written -----------------------------------------------------------------------------------------------
+
+
+def to_html(blocks: Sequence[Block]) -> str:
+    """Return one page that needs nothing else: styles and figures stand in it, and it loads nothing."""
+    title = next(block.text for block in blocks if isinstance(block, Heading))
+    body = "\n".join(map(_html, blocks))
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n"
+        "</body>\n</html>\n"
+    )
+
+
+def _html(block: Block) -> str:
+    match block:
+        case Heading(level, text):
+            return f"<h{level}>{html.escape(text)}</h{level}>"
+        case Paragraph(text):
+            return f"<p>{html.escape(text)}</p>"
+        case Table():
+            return _html_table(block)
+        case Picture(name, figure, alt, caption):
+            svg = to_svg(figure, name).replace("<svg", f'<svg role="img" aria-label="{html.escape(alt)}"', 1)
+            return f"<figure>\n{svg}\n<figcaption>{html.escape(caption)}</figcaption>\n</figure>"
+        case Example(heading, lines):
+            rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in lines)
+            return f"<h4>{html.escape(heading)}</h4>\n<dl>{rows}</dl>"
+
+
+def _html_table(table: Table) -> str:
+    def row(cells: Sequence[str], tag: str) -> str:
+        kinds = ["" if i < table.text_columns else ' class="number"' for i in range(len(cells))]
+        return (
+            "<tr>" + "".join(f"<{tag}{k}>{html.escape(c)}</{tag}>" for c, k in zip(cells, kinds, strict=True)) + "</tr>"
+        )
+
+    rows = "\n".join(row(cells, "td") for cells in table.rows)
+    caption = f'<p class="caption">{html.escape(table.caption)}</p>'
+    return (
+        f'<div class="table"><table>\n<thead>{row(table.head, "th")}</thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>'
+        f"\n{caption}"
+    )
+
+
+_STYLE = """
+body { margin: 0; background: #fff; color: #111; font: 16px/1.5 system-ui, sans-serif; }
+main { max-width: 60rem; margin: 0 auto; padding: 1rem; }
+h1 { font-size: 1.7rem; line-height: 1.2; } h2 { margin-top: 2.5rem; } h4 { margin-bottom: 0.2rem; }
+figure { margin: 1.5rem 0; } figure svg { width: 100%; height: auto; max-width: 44rem; font-family: sans-serif; }
+figcaption, .caption { color: #444; font-size: 0.9rem; }
+.table { overflow-x: auto; } table { border-collapse: collapse; font-size: 0.85rem; }
+th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap; }
+.number { text-align: right; font-variant-numeric: tabular-nums; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.1rem 0.8rem; margin-top: 0; }
+dt { color: #444; } dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 40rem) { dl { display: block; } dt { margin-top: 0.4rem; font-size: 0.85rem; } }
+"""
+
+
+def to_markdown(blocks: Sequence[Block], figures: str) -> str:
+    """Return the same as Markdown; its figures are files in the folder `figures`, named as in the blocks."""
+    return "\n\n".join(_markdown(block, figures) for block in blocks) + "\n"
+
+
+def _markdown(block: Block, figures: str) -> str:
+    match block:
+        case Heading(level, text):
+            return f"{'#' * level} {text}"
+        case Paragraph(text):
+            return text
+        case Table():
+            rule = [":--" if i < block.text_columns else "--:" for i in range(len(block.head))]
+            cells = [block.head, rule, *([cell.replace("|", "\\|") for cell in row] for row in block.rows)]
+            return "\n".join("| " + " | ".join(row) + " |" for row in cells) + f"\n\n{block.caption}"
+        case Picture(name, _, alt, caption):
+            return f"![{alt}]({figures}/{name}.svg)\n\n{caption}"
+        case Example(heading, lines):
+            return f"#### {heading}\n\n" + "\n".join(f"- **{name}**: {text}" for name, text in lines)
+
+
+def to_csv(table: Table) -> str:
+    """Return a table as CSV."""
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([table.head, *table.rows])
+    return stream.getvalue()
+
+
+def to_latex(table: Table) -> str:
+    """Return a table as a LaTeX tabular of the package booktabs."""
+    columns = "".join("l" if i < table.text_columns else "r" for i in range(len(table.head)))
+    lines = [" & ".join(map(_tex, row)) + r" \\" for row in [table.head, *table.rows]]
+    return "\n".join(
+        [
+            f"% {table.caption}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            lines[0],
+            r"\midrule",
+            *lines[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )
+
+
+def _tex(text: str) -> str:
+    for character in "&%$#_{}":
+        text = text.replace(character, f"\\{character}")
+    return text
