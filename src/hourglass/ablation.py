@@ -201,12 +201,13 @@ def _check(content: Mapping[str, Any], root: Path) -> Ablation:
     shared = dict(content)
     tune = build(TuneSettings, shared.pop("tune", {}), "tune")
     corpora = {name: shared.pop(name, None) for name in content.get("corpora") or []}
+    for name, block in corpora.items():
+        if not isinstance(block, dict):
+            raise UserError(f"corpora={name}: there is no block {name} with its attentions, seeds and budgets")
     settings = build(AblationSettings, shared, "ablation")
     _refuse_twice(settings.corpora, "corpora")
     checked = {}
     for name, block in corpora.items():
-        if not isinstance(block, dict):
-            raise UserError(f"corpora={name}: there is no block {name} with its attentions, seeds and budgets")
         _refuse_unknown(root, "data", name)
         checked[name] = build(CorpusSettings, block, name)
         _refuse_twice(checked[name].attentions, f"{name}.attentions")
