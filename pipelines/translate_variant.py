@@ -21,7 +21,7 @@ def main(corpus: str, attention: str, seed: str) -> None:
     splits = load_corpus(config["data"], Path(config["cache"])).splits
     for name in ("dev", "test"):
         split = splits[name]
-        found = translate_split(trained, split, settings.search, settings.trainer.device)
+        found = translate_split(trained, split, settings.search, settings.trainer.device, name)
         rows = zip(split["id"], split["source"], split["target"], found, strict=True)
         write_translations(ablation.translations(variant, int(seed), name), rows)
 

@@ -11,22 +11,25 @@ from typing import Any
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from hourglass import runs, scoring
 from hourglass.assembly import Config, build_model
 from hourglass.checkpoints import Checkpoints, Progress, load_progress, load_trained, why_not
 from hourglass.data import TranslationData
-from hourglass.errors import UserError, one_line_errors
+from hourglass.errors import UserError, check_command_line, one_line_errors
 from hourglass.model import Seq2Seq
 from hourglass.preparation import Prepared, prepare
 from hourglass.runs import RunFolder
 from hourglass.settings import Settings, check_settings
 from hourglass.tracking import Tracking
-from hourglass.training import TranslationModule, fit, is_main_process
+from hourglass.training import TranslationModule, fit, is_main_process, under_torchrun
 from hourglass.translation import translate_split
 
 log = logging.getLogger("hourglass")
+# What torch takes by itself: a job of a sweep must not inherit the number of the job before it.
+THREADS = torch.get_num_threads()
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,15 @@ def open_job(composed: DictConfig) -> Job:
     """Check all settings, and make the run's folder, or find that of the run to go on with."""
     config: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     if config["resume"] is not None:
-        run, config = runs.resume_run(config["resume"], HydraConfig.get().overrides.task)
+        run, config = runs.resume_run(str(config["resume"]), HydraConfig.get().overrides.task)
         return Job(run, config, check_settings(config))
     settings = check_settings(config)
+    if config["run_dir"] is not None and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise UserError(f"run_dir={config['run_dir']}: in a sweep every job gets a folder of its own: leave it out")
+    if config["run_dir"] is None and under_torchrun():
+        raise UserError("run_dir: not set; under torchrun set run_dir=PATH, a folder that all processes share")
     if not is_main_process():  # Only reads there.
-        return Job(RunFolder(Path(config["run_dir"] or ".")), config, settings)
+        return Job(RunFolder(Path(config["run_dir"])), config, settings)
     names = name_run(HydraConfig.get().runtime.choices, config)
     run = runs.create_run(config["run_dir"], names, continues=config["if_exists"] == "continue")
     return Job(run, config, settings)
@@ -63,11 +70,10 @@ def open_job(composed: DictConfig) -> Job:
 
 def train(job: Job) -> float:
     """Prepare, train, score and track one run, or what is left of it; return the dev score."""
+    torch.set_num_threads(job.settings.trainer.threads or THREADS)
     prepared = prepare(job.config, job.settings)
     model = make_model(job, prepared)
     check_checkpoint(job, prepared)
-    if is_main_process():
-        runs.write_config(job.run, job.config)
     version = runs.code_version()
     with Tracking(
         job.settings.logger,
@@ -76,6 +82,8 @@ def train(job: Job) -> float:
         config=job.config,
         dataset=(prepared.corpus.facts["name"], prepared.corpus.digest),
     ) as tracking:
+        if is_main_process():
+            runs.write_config(job.run, job.config)
         progress = train_model(job, prepared, model, tracking)
         score = progress.best[job.settings.trainer.select]
         if not is_main_process():
@@ -113,13 +121,11 @@ def check_checkpoint(job: Job, prepared: Prepared) -> None:
     if not job.run.last.exists():
         return
     reason = why_not(job.run.last, job.config, prepared.vocabularies, prepared.corpus.digest)
-    if reason is None:
-        return
-    if job.config["if_exists"] == "continue":
-        log.info("%s: starts clean", reason)
+    if reason is not None and job.config["if_exists"] == "refuse":
+        raise UserError(reason)
+    if reason is not None:
+        log.info("starts clean, as there is %s", reason)
         runs.clear(job.run)
-    else:
-        raise UserError(f"{reason}: restore what it was trained with, or start a new run")
 
 
 def train_model(job: Job, prepared: Prepared, model: Seq2Seq, tracking: Tracking) -> Progress:
@@ -170,7 +176,7 @@ def score_test(job: Job, prepared: Prepared) -> dict[str, Any]:
     whole = prepared.corpus.splits["test"]
     test = whole.select(range(min(job.settings.trainer.test_sentences or len(whole), len(whole))))
     search = job.settings.search
-    found = translate_split(trained, test, search, job.settings.trainer.device)
+    found = translate_split(trained, test, search, job.settings.trainer.device, name="test")
     sources, references = list(test["source"]), list(test["target"])
     runs.write_translations(job.run.translations, zip(test["id"], sources, references, found, strict=True))
     scores = scoring.score(
@@ -224,4 +230,5 @@ def count(model: Seq2Seq) -> int:
 
 
 if __name__ == "__main__":
+    check_command_line("config")
     main()

@@ -10,16 +10,15 @@ import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pydantic import NonNegativeInt
-from tqdm import tqdm
 
 from hourglass.checkpoints import load_trained
 from hourglass.corpora_recipes import decode_line
-from hourglass.errors import UserError, one_line_errors
+from hourglass.errors import UserError, check_command_line, one_line_errors
 from hourglass.options import build
 from hourglass.runs import open_run
 from hourglass.search import SearchSettings
 from hourglass.training import Accelerator, find_device
-from hourglass.translation import translate
+from hourglass.translation import progress_bar, translate
 
 
 @dataclass(frozen=True)
@@ -44,19 +43,21 @@ def main(composed: DictConfig) -> None:
     """Translate standard input to standard output, line by line."""
     with one_line_errors():
         config: Any = OmegaConf.to_container(composed, resolve=True)
-        search = build(SearchSettings, config.pop("search"), "search")
+        chosen = config.pop("search", None)
         if config["run"] == "???":
             raise UserError("run: not set; python src/translate.py run=PATH < in.txt > out.txt, PATH a run folder")
         settings = build(TranslateSettings, config, "translate")
-        run, _ = open_run(settings.run, "run")
+        run, trained_by = open_run(settings.run, "run")
+        search = build(SearchSettings, chosen or trained_by.get("search", {}), "search")
         trained = load_trained(run.best if settings.checkpoint == "best" else run.last)
         if settings.threads:
             torch.set_num_threads(settings.threads)
         model = trained.model.to(find_device(settings.accelerator))
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale says
-        with tqdm(desc="translating", unit=" lines", file=sys.stderr) as bar:
-            for line in translate(model, trained.vocabularies, read(sys.stdin.buffer), search, bar.update):
+        lines = read(sys.stdin.buffer)
+        with progress_bar(None, "lines") as bar:
+            for line in translate(model, trained.vocabularies, lines, search, progress=bar.update):
                 sys.stdout.write(f"{line}\n")
                 sys.stdout.flush()
 
@@ -72,4 +73,5 @@ def read(stream: BinaryIO) -> Iterator[str]:
 
 
 if __name__ == "__main__":
+    check_command_line("translate")
     main()

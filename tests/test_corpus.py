@@ -100,16 +100,24 @@ def test_dev_pairs_in_test_stay_and_are_counted(make: Make) -> None:
 def test_empty_and_long_training_pairs_are_dropped_long_test_pairs_never(make: Make) -> None:
     long = " ".join("abcde")
     corpus = make(
-        [("Hund", "dog"), ("", "dog"), ("Hund", " \u00a0"), (long, "x"), ("x", long), ("a b c d", "y")],
+        [
+            ("Hund", "dog"),
+            ("", "dog"),
+            ("Hund", " \u00a0"),
+            (long, "x"),
+            ("x", long),
+            ("a b c d", "y"),
+            ("x", "w" * 81),
+        ],
         [(long, long)],
         [(long + " f", "z")],
         longest=4,
     )
     assert columns(corpus, "train") == [("Hund", "dog"), ("a b c d", "y")]
-    assert corpus.facts["dropped"] == {"leak": 0, "empty": 2, "too long": 2}
+    assert corpus.facts["dropped"] == {"leak": 0, "empty": 2, "too long": 3}
     assert columns(corpus, "test") == [("a b c d e f", "z")]
     told = summary(corpus.facts, corpus.digest)
-    assert "2 empty, 2 too long" in told
+    assert "2 empty, 3 too long" in told
     assert "\n" not in told
 
 

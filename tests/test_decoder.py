@@ -64,6 +64,29 @@ def test_one_pass_is_the_step_loop(attention: str, query: str, cell: str, layers
     torch.testing.assert_close(gradients(model, one), gradients(model, other))
 
 
+@pytest.mark.parametrize("attention", ATTENTION_NAMES)
+def test_unwanted_weights_are_made_a_few_at_a_time(attention: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sentences of any length fit: the same readouts, by blocks of targets, and no weights."""
+    model = tiny_model(attention, {"decoder.query": "current"})
+    source, target = batch()
+    memory, embeddings_BTE = model.encode(source, SOURCE_LENGTHS), model.embedding(target)
+    whole, _ = model.decoder(embeddings_BTE, memory)
+    monkeypatch.setattr("hourglass.decoder.WEIGHTS_LIMIT", 2 * source.numel())
+    asked: list[int] = []
+    forward = type(model.decoder.attention).forward
+
+    def counting(self: Any, query: Tensor, *rest: Any) -> Any:
+        asked.append(query.shape[1])
+        return forward(self, query, *rest)
+
+    monkeypatch.setattr(type(model.decoder.attention), "forward", counting)
+    blocks, weights = model.decoder(embeddings_BTE, memory, with_weights=False)
+    torch.testing.assert_close(blocks, whole)
+    assert weights is None
+    assert max(asked) == 2
+    assert sum(asked) == target.shape[1]
+
+
 @pytest.mark.parametrize("query", QUERIES)
 @pytest.mark.parametrize("attention", ATTENTION_NAMES)
 def test_input_feeding_forbids_one_pass(attention: str, query: str) -> None:

@@ -105,21 +105,31 @@ def test_a_run_is_tracked_once(job: train.Job, tmp_path: Path, monkeypatch: pyte
         history = {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}
         assert len(history) == len(client.get_metric_history(run.info.run_id, name))
         assert history == pytest.approx(curves(job.run, name))
+    # Scored again, it is told nothing twice.
+    train.train(job)
+    assert len(client.get_metric_history(run.info.run_id, "test/bleu")) == 1
     by_length = client.get_metric_history(run.info.run_id, "test/bleu_by_source_words")
     assert {point.step: point.value for point in by_length} == pytest.approx(
         {b["source_words"][0]: b["bleu"] for b in metrics["test"]["buckets"] if b["sentences"]}
     )
 
 
-def test_hint_names_the_store_without_its_password(tmp_path: Path) -> None:
-    def hint(uri: str) -> str:
+def test_hint_names_the_store_without_its_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hint(uri: str | None) -> str:
         settings = check_logger({"name": "mlflow", "tracking_uri": uri, "experiment": "e", "system_metrics": 0})
         run = RunFolder(tmp_path / "one")
         return str(Tracking(settings, run, tags={}, config={}, dataset=("", "")).hint())
 
     assert hint("sqlite:///a.db").endswith("mlflow ui --backend-store-uri sqlite:///a.db")
     for uri in ("postgresql://me:secret@host/db", "http://me:secret@host:5000"):
-        assert "secret" not in hint(uri)
+        # Settings are written to files: a password has its place in the environment.
+        with pytest.raises(UserError, match=r"has a password.*MLFLOW_TRACKING_URI"):
+            hint(uri)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert "secret" not in hint(None)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with pytest.raises(UserError, match="neither is MLFLOW_TRACKING_URI"):
+        hint(None)
 
 
 def test_a_store_that_cannot_be_opened_is_one_line(job: train.Job, tmp_path: Path) -> None:
@@ -128,6 +138,30 @@ def test_a_store_that_cannot_be_opened_is_one_line(job: train.Job, tmp_path: Pat
     config = {**job.config, "logger": {**job.config["logger"], "tracking_uri": uri}}
     with pytest.raises(UserError, match=r"logger\.tracking_uri: MLflow cannot open a run there .*use logger=csv"):
         train.train(train.Job(job.run, config, check_settings(config)))
+    assert not job.run.config.exists()  # Mended, the same command can be given again.
+
+
+def test_a_store_that_fails_later_costs_no_training(
+    job: train.Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def down(*_: Any, **__: Any) -> None:
+        raise ConnectionError("the server is down")
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_batch", lambda *_, **__: None)  # Not yet: settings are logged.
+    log_metrics = Curves.log_metrics
+
+    def then_down(self: Curves, metrics: Any, step: int | None = None) -> None:
+        monkeypatch.setattr(mlflow.MlflowClient, "log_batch", down)
+        log_metrics(self, metrics, step)
+
+    monkeypatch.setattr(Curves, "log_metrics", then_down)
+    monkeypatch.setattr(mlflow, "log_metrics", down)
+    with caplog.at_level("WARNING", logger="hourglass"):
+        train.train(job)
+    assert "MLflow did not take step 0 (the server is down)" in caplog.text
+    assert "MLflow did not take the scores (the server is down)" in caplog.text
+    assert len(curves(job.run, "train/loss")) == max(curves(job.run, "train/loss")) + 1
+    assert job.run.metrics.exists()
 
 
 def test_a_store_of_another_kind_of_file(job: train.Job, tmp_path: Path) -> None:
@@ -142,12 +176,12 @@ def test_a_store_of_another_kind_of_file(job: train.Job, tmp_path: Path) -> None
 
 def test_curves_forget_what_came_after_the_checkpoint(tmp_path: Path) -> None:
     file = tmp_path / "curves.csv"
-    first = Curves(file, 0, None, None)
+    first = Curves(file, 0)
     for step in range(5):
         first.log_metrics({"train/loss": step / 2, "epoch": 0.0}, step)
     with file.open("a") as stream:
         stream.write("5,train/lo")  # A kill in the middle of a row.
-    second = Curves(file, 3, None, None)
+    second = Curves(file, 3)
     second.log_metrics({"train/loss": 9.0}, 3)
     assert read_curves(file) == [
         (0, "train/loss", 0.0),

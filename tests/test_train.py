@@ -156,8 +156,10 @@ def test_dev_scores_are_those_of_the_checkpoint(start: Callable[..., RunFolder],
     assert curves(run, "dev/loss")[last] == pytest.approx(nats / tokens, rel=1e-5)
 
 
-def test_a_seed_repeats_and_another_does_not(start: Callable[..., RunFolder]) -> None:
-    one, again, other = start("one"), start("again"), start("other", "seed=2")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_seed_repeats_and_another_does_not(start: Callable[..., RunFolder], threads: int) -> None:
+    shared = f"trainer.threads={threads}"
+    one, again, other = start("one", shared), start("again", shared), start("other", shared, "seed=2")
     assert_same_training(one, again)
     assert curves(one, "train/loss") != curves(other, "train/loss")
 
@@ -179,6 +181,12 @@ def test_patience_stops_a_run_that_gets_no_better(start: Callable[..., RunFolder
     assert 2 <= len(curve) < 10
     assert curve[-1] <= max(curve[:-1])
     assert load_progress(run.last).finished
+
+
+def test_of_two_models_of_one_score_the_likelier_is_best(start: Callable[..., RunFolder]) -> None:
+    run = start("one", "optimizer.learning_rate=1e-5")
+    assert len(set(curves(run, "dev/bleu").values())) == 1
+    assert load_trained(run.best).step == max(curves(run, "dev/loss")) + 1
 
 
 def test_divergence_ends_in_one_line(start: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,7 +241,7 @@ def test_a_run_is_continued_if_it_is_the_same(
         with caplog.at_level("INFO", logger="hourglass"):
             run = start(run_dir, "if_exists=continue", *again)
         assert_same_training(like, run)
-        assert ("other settings (optimizer.learning_rate): starts clean" in caplog.text) == bool(again)
+        assert ("a checkpoint of other settings (optimizer.learning_rate)" in caplog.text) == bool(again)
 
 
 def test_a_folder_has_one_process_at_work(tmp_path: Path) -> None:
@@ -300,14 +308,17 @@ def test_kill_and_resume(tmp_path: Path, small_command: tuple[str, ...], start: 
     assert_same_training(unbroken, run)
 
 
-def test_interrupt_says_how_to_go_on(tmp_path: Path, small_command: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_says_how_to_go_on(
+    tmp_path: Path, small_command: tuple[str, ...], sent: signal.Signals, code: int
+) -> None:
     run = RunFolder(tmp_path / "one")
     overrides = (*small_command, f"run_dir={run.path}", "trainer.target_tokens=1000000")
     process = subprocess.Popen(command(*overrides), stderr=subprocess.PIPE, start_new_session=True)
     wait_for(run.last.exists, process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, said = process.communicate()
-    assert process.returncode != 0
+    assert process.returncode == code
     assert f"to go on: python src/train.py resume={run.path}" in said.decode()
     assert "Traceback" not in said.decode()
     assert load_progress(run.last).step > 0

@@ -50,14 +50,17 @@ def test_order_is_kept_whatever_the_batches(trained: Trained, monkeypatch: pytes
     monkeypatch.setattr(translation, "WINDOW", 7)
     for batch_tokens in (1, 50, 10_000):
         done: list[int] = []
-        found = translate(trained.model, trained.vocabularies, lines, settings(batch_tokens=batch_tokens), done.append)
+        found = translate(
+            trained.model, trained.vocabularies, lines, settings(batch_tokens=batch_tokens), progress=done.append
+        )
         assert list(found) == alone
         assert sum(done) == len(lines)
     assert all((text == "") == (line == "") for text, line in zip(alone, lines, strict=True) if not line)
 
 
-def test_no_more_is_read_than_a_window(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(translation, "WINDOW", 3)
+@pytest.mark.parametrize("by_characters", [False, True])
+def test_no_more_is_read_than_a_window(trained: Trained, monkeypatch: pytest.MonkeyPatch, by_characters: bool) -> None:
+    monkeypatch.setattr(translation, "WINDOW_CHARACTERS" if by_characters else "WINDOW", 30 if by_characters else 3)
     read: list[str] = []
 
     def source() -> Iterator[str]:
@@ -68,7 +71,7 @@ def test_no_more_is_read_than_a_window(trained: Trained, monkeypatch: pytest.Mon
     found = translate(trained.model, trained.vocabularies, source(), settings())
     assert read == []
     next(found)
-    assert len(read) == 3
+    assert len(read) == 3 if not by_characters else 30 <= sum(map(len, read)) < 60
 
 
 def test_a_line_of_100_000_characters_is_translated_with_a_warning(
@@ -96,7 +99,7 @@ def command(text: bytes, *overrides: str) -> subprocess.CompletedProcess[bytes]:
 def test_the_command_translates_as_the_training_did(run: RunFolder) -> None:
     rows = [line.split("\t") for line in run.translations.read_text().splitlines()[1:]]
     text = "".join(f"{source}\n" for _, source, _, _ in rows) + "\n\ufeff\U0001f600 \u05d0\r\nno end"
-    done = command(text.encode(), f"run={run.path}", "search=greedy")
+    done = command(text.encode(), f"run={run.path}")
     assert done.returncode == 0
     out = done.stdout.decode().split("\n")
     assert len(out) == len(rows) + 3 + 1
@@ -120,6 +123,13 @@ def test_a_mistake_is_one_clear_line(run: RunFolder, text: bytes, overrides: lis
     assert message in done.stderr.decode()
     assert "Traceback" not in done.stderr.decode()
     assert not done.stdout
+
+
+def test_a_reader_that_leaves_early_is_no_error(run: RunFolder) -> None:
+    script = f"yes 's1 s2 s3' | head -9000 | {sys.executable} {ROOT}/src/translate.py run={run.path} | head -1"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, check=False)
+    assert len(done.stdout.splitlines()) == 1
+    assert "Traceback" not in done.stderr.decode()
 
 
 def test_no_lines_in_no_lines_out(run: RunFolder) -> None:

@@ -83,14 +83,16 @@ class Checkpoints(Checkpoint):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write best.ckpt if this is the best yet, then last.ckpt."""
         dev = {name: float(trainer.callback_metrics[f"dev/{name}"]) for name in ("bleu", "loss")}
-        better = not self.best or (
-            dev["bleu"] > self.best["bleu"] if self.select == "bleu" else dev["loss"] < self.best["loss"]
-        )
+        better = not self.best or self._rank(dev) > self._rank(self.best)
         self.finished = trainer.should_stop or trainer.global_step >= self.steps
         if better:
             self.best = {**dev, "step": trainer.global_step}
             trainer.save_checkpoint(self.folder / "best.ckpt")
         trainer.save_checkpoint(self.folder / "last.ckpt")
+
+    def _rank(self, dev: Mapping[str, float]) -> tuple[float, float]:
+        """Return what is compared: of two models of the same BLEU, 0 for one, the lower loss is better."""
+        return (dev["bleu"], -dev["loss"]) if self.select == "bleu" else (-dev["loss"], dev["bleu"])
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run has to remember."""
@@ -133,9 +135,8 @@ def read(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         content["hourglass"], content["state_dict"], content["global_step"]
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path}: not a whole checkpoint of hourglass ({reason[:120]})") from None
+    except Exception:  # torch, zip and pickle each have errors of their own for a damaged file
+        raise UserError(f"{path}: not a whole checkpoint of hourglass: cut short, or of something else") from None
     assert isinstance(content, dict)
     return content
 
@@ -182,17 +183,18 @@ def why_not(path: Path, config: Mapping[str, Any], vocabularies: Vocabularies, c
     It goes on with the data, the vocabularies and the settings that it began with, or not at all; where it lies and
     who tracks it may change.
     """
+    remedy = "restore what it was trained with, or start a new run"
     try:
         own = read(path)["hourglass"]
         digest = _vocabularies(path, own).digest
     except UserError as error:
-        return str(error)
+        return f"{error}; without it the run starts from the beginning: delete it to do that"
     if digest != vocabularies.digest:
-        return f"{path}: a checkpoint of another tokenizer"
+        return f"{path}: a checkpoint of another tokenizer: {remedy}"
     if own["corpus_digest"] != corpus_digest:
-        return f"{path}: a checkpoint of another corpus"
+        return f"{path}: a checkpoint of another corpus: {remedy}"
     changed = [name for name in differences(own["config"], config) if name.split(".")[0] not in PLACES]
-    return f"{path}: a checkpoint of other settings ({', '.join(changed)})" if changed else None
+    return f"{path}: a checkpoint of other settings ({', '.join(changed)}): {remedy}" if changed else None
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -390,7 +390,7 @@ class Hub(Read):
 
     def inputs(self) -> list[Path]:
         """Return the files of a local folder."""
-        return sorted(file for file in Path(str(self.path)).rglob("*") if file.is_file())
+        return sorted(file for file in Path(str(self.path)).expanduser().rglob("*") if file.is_file())
 
     def pairs(self, split: Split) -> Iterator[Pair]:
         """Yield the rows of a split."""

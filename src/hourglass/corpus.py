@@ -33,6 +33,8 @@ CORPUS_VERSION = 1
 # What is known of a corpus, beside its splits.
 RECORD = "corpus.json"
 ROWS_AT_ONCE = 10_000
+# A training side of more characters than this for each word allowed is too long, whatever its words.
+CHARACTERS_A_WORD = 20
 # Languages written without spaces between words (ISO 639): Chinese, Japanese, Thai, Lao, Khmer, Burmese, Tibetan,
 # Dzongkha.
 UNSPACED = frozenset(
@@ -200,7 +202,7 @@ def _clean(recipe: Recipe, split: Split, tally: Tally) -> Iterator[dict[str, Any
             tally.dropped["empty"] += 1
             continue
         source_words, target_words = count_words(source, recipe.source), count_words(target, recipe.target)
-        if split == "train" and recipe.limit is not None and max(source_words, target_words) > recipe.limit:
+        if split == "train" and _too_long(recipe, (source_words, target_words), (source, target)):
             tally.dropped["too long"] += 1
             continue
         if recipe.removes_leaks:
@@ -217,6 +219,13 @@ def _clean(recipe: Recipe, split: Split, tally: Tally) -> Iterator[dict[str, Any
         tally.target_words[split] += target_words
         yield {"source": source, "target": target, "id": pair.id, "source_words": source_words}
     tally.held_out |= own
+
+
+def _too_long(recipe: Recipe, words: tuple[int, int], texts: tuple[str, str]) -> bool:
+    """Say whether a side has too many words, or, as a word may be of any length, far too many characters."""
+    if recipe.limit is None:
+        return False
+    return max(words) > recipe.limit or max(map(len, texts)) > CHARACTERS_A_WORD * recipe.limit
 
 
 def _refuse_empty(split: Split, place: str) -> None:

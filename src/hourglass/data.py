@@ -149,7 +149,7 @@ class TrainingStream:
     and shuffles them; the run ends with the step that brings the target tokens to `target_tokens`, rounded to a
     multiple of `validations` steps so that the last validation falls on the last step.
     A global batch is one optimizer step. It is dealt out evenly to `ranks * accumulate` parts, so that the
-    weights after a step do not depend on how many processes share it.
+    weights after a step do not depend on how many processes share it (but for dropout, which each draws itself).
 
     Args:
         source_lengths: [pairs], in tokens.

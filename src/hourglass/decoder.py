@@ -17,6 +17,9 @@ from hourglass.attention import Attention, Prepared
 from hourglass.encoder import Dropout, Memory
 from hourglass.recurrent import Cell, CellState, RecurrentLayer
 
+# Weights [B, T, S] that exist at once, where they are not returned.
+WEIGHTS_LIMIT = 2**27
+
 
 class State(NamedTuple):
     """What the decoder carries from one step to the next."""
@@ -125,13 +128,16 @@ class Decoder(nn.Module):
         output = self._read(below, context)
         return output, State(tuple(layers), output if self.feed_size else state.feed), weights
 
-    def forward(self, embeddings: Tensor, memory: Memory, step_loop: bool = False) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, embeddings: Tensor, memory: Memory, step_loop: bool = False, with_weights: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
         """Read a known target (teacher forcing).
 
         Args:
             embeddings: [B, T, E], beginning-of-sentence first.
             memory: of the B sentences.
             step_loop: take the steps one by one also where one pass would do.
+            with_weights: return the weights; without, T and S may be so long that they would not fit into memory.
 
         Returns:
             the readouts [B, T, R] and the weights [B, T, S] or None.
@@ -139,26 +145,36 @@ class Decoder(nn.Module):
         prepared = self.attention.prepare(memory)
         state = self.start(memory)
         if self.one_pass and not step_loop:
-            return self._forward_at_once(embeddings, state, prepared)
+            return self._forward_at_once(embeddings, state, prepared, with_weights)
         outputs, weights = [], []
         for t, embedding in enumerate(embeddings.unbind(1)):
             output, state, weight = self.step(embedding, state, prepared, t)
             outputs.append(output)
-            weights.append(weight)
+            weights.append(weight if with_weights else None)
         return torch.stack(outputs, 1), None if weights[0] is None else torch.stack(weights, 1)  # type: ignore[arg-type]
 
-    def _forward_at_once(self, embeddings: Tensor, state: State, prepared: Prepared) -> tuple[Tensor, Tensor | None]:
-        steps = torch.arange(embeddings.shape[1], device=embeddings.device)
+    def _forward_at_once(
+        self, embeddings: Tensor, state: State, prepared: Prepared, with_weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
         below = embeddings
         if self.query == "previous":  # An attention that does not read its query: only its shape counts.
             unread = embeddings.new_empty(*embeddings.shape[:2], self.hidden_size)
-            context, weights = self.attention(unread, prepared, steps)
+            context, weights = self._attend_at_once(unread, prepared, with_weights)
             below = torch.cat([embeddings, context], -1)
         for depth, start in enumerate(state.layers):
             below = self._layer(depth)(self.dropout(below) if depth else below, start)
         if self.query == "current":
-            context, weights = self.attention(below, prepared, steps)
+            context, weights = self._attend_at_once(below, prepared, with_weights)
         return self._read(below, context), weights
+
+    def _attend_at_once(self, queries: Tensor, prepared: Prepared, with_weights: bool) -> tuple[Tensor, Tensor | None]:
+        """Ask with all T queries; where nobody wants the weights, so many at a time that they stay bounded."""
+        steps = torch.arange(queries.shape[1], device=queries.device)
+        if with_weights:
+            return self.attention(queries, prepared, steps)
+        size = max(1, WEIGHTS_LIMIT // prepared.mask.numel())
+        parts = zip(queries.split(size, 1), steps.split(size), strict=True)
+        return torch.cat([self.attention(part, prepared, at)[0] for part, at in parts], 1), None
 
     def _attend(self, query: Tensor, prepared: Prepared, t: int) -> tuple[Tensor, Tensor | None]:
         """Ask with one query a row; the beams of a sentence are queries to one copy of its memory."""

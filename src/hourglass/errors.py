@@ -1,9 +1,11 @@
 """The one kind of error that a user can mend, and how it is shown."""
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -37,3 +39,41 @@ def one_line_errors() -> Iterator[None]:
         yield
     except UserError as error:
         raise SystemExit(f"error: {error}") from None
+    except BrokenPipeError:
+        # Whoever read the output has gone; nothing more can be said there, at exit neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
+    except OSError as error:  # A full disk, a folder that has become read-only, ...
+        raise SystemExit(f"error: {error.filename or 'the system'}: {error.strerror or error}") from None
+
+
+def check_command_line(config_name: str) -> None:
+    """Compose the settings once ahead of Hydra, to cut its complaint about an unknown choice or option to one line.
+
+    Args:
+        config_name: the file in conf/, without .yaml.
+    """
+    words = sys.argv[1:]
+    if any(word.startswith("-") for word in words):
+        return  # Help, a sweep and the like are Hydra's.
+    from hydra import compose, initialize_config_dir  # noqa: PLC0415 (this file is imported by all)
+    from hydra.errors import HydraException  # noqa: PLC0415
+    from omegaconf.errors import OmegaConfBaseException  # noqa: PLC0415
+
+    try:
+        with initialize_config_dir(str(Path(__file__).resolve().parents[2] / "conf")):
+            compose(config_name, overrides=words)
+    except (HydraException, OmegaConfBaseException) as error:
+        complaint = "\n".join(str(part) for part in (error, error.__cause__) if part is not None)
+        raise SystemExit(f"error: {_one_line(complaint)}") from None
+
+
+def _one_line(complaint: str) -> str:
+    """Return what Hydra says in one line: the mistake, and the choices where it lists them."""
+    lines = [line.strip() for line in complaint.splitlines() if line.strip()]
+    if "Config search path:" in lines:
+        lines = lines[: lines.index("Config search path:")]
+    lines = [line for line in lines if not line.startswith(("full_key:", "object_type", "To append"))]
+    listing = next((i for i, line in enumerate(lines) if line.startswith("Available options")), len(lines) - 1)
+    said, choices = lines[: listing + 1], lines[listing + 1 :]
+    return " ".join([*said, ", ".join(choices)]).strip()

@@ -52,7 +52,7 @@ class Seq2Seq(nn.Module):
 
     def readouts(self, target: Tensor, memory: Memory, step_loop: bool = False) -> Tensor:
         """Return the readouts [B, T, R] for the target prefix ids [B, T], beginning-of-sentence first."""
-        return self.decoder(self.dropout(self.embedding(target)), memory, step_loop)[0]
+        return self.decoder(self.dropout(self.embedding(target)), memory, step_loop, with_weights=False)[0]
 
     def forward(self, source: Tensor, lengths: Tensor, target: Tensor, step_loop: bool = False) -> Tensor:
         """Return the logits [B, T, V] of every next token; arguments as in `encode` and `readouts`."""

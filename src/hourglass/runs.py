@@ -114,7 +114,7 @@ def _make(path: Path, option: str) -> None:
         probe.unlink()
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"{option}: cannot be written ({reason}); set run_dir=PATH to a folder that can") from None
+        raise UserError(f"{option}: cannot be written ({reason}): set run_dir=PATH to one that can be") from None
 
 
 def open_run(path: str, option: str) -> tuple[RunFolder, dict[str, Any]]:
@@ -162,7 +162,11 @@ def at_work(run: RunFolder) -> Iterator[None]:
     Raises:
         UserError: another process is at work on the run.
     """
-    with run.lock.open("a+", encoding="utf-8") as file:
+    try:
+        lock = run.lock.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{run.path}: cannot be written ({error.strerror}): make it writable") from None
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -193,12 +197,18 @@ def clear(run: RunFolder) -> None:
 
 @contextmanager
 def resumable(run: RunFolder) -> Iterator[None]:
-    """Say how to go on if the training ends before its time."""
+    """Say how to go on if the training is stopped from outside, and exit as shells expect it: 130 or 143.
+
+    Lightning turns Ctrl-C into an exit with status 1, and SIGTERM into one without any.
+    """
     try:
         yield
-    except BaseException:
-        print(f"\nended early; to go on: python src/train.py resume={run.path}", file=sys.stderr, flush=True)
-        raise
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if run.last.exists():
+            print(f"\nstopped; to go on: python src/train.py resume={run.path}", file=sys.stderr, flush=True)
+        if isinstance(stop, KeyboardInterrupt) or isinstance(stop.__context__, KeyboardInterrupt):
+            raise SystemExit(130) from None
+        raise SystemExit(143 if stop.code is None else stop.code) from None
 
 
 def write_config(run: RunFolder, config: Mapping[str, Any]) -> None:

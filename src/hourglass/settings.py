@@ -1,14 +1,15 @@
 """The whole of a config, checked before anything is read or written: contradictions are refused here, by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 
 from hourglass.assembly import Config, build_model
 from hourglass.corpus import check_recipe
+from hourglass.errors import UserError
 from hourglass.optimizer import OPTIMIZERS, AdamSettings, SGDSettings
 from hourglass.options import build, check, choose
 from hourglass.scoring import check_language, length_buckets
@@ -19,6 +20,15 @@ from hourglass.training import TrainerSettings
 
 # The range that torch and numpy take together.
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+GROUPS = ("data", "tokenizer", "encoder", "attention", "decoder", "optimizer", "trainer", "logger", "search")
+OPTIONS: dict[str, Any] = {
+    "seed": Seed,
+    "run_dir": str | None,
+    "if_exists": Literal["refuse", "continue"],
+    "resume": str | None,
+    "cache": Annotated[str, Field(min_length=1)],
+    "edges": list[int],
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,7 @@ def check_settings(config: Config) -> Settings:
     Raises:
         UserError: an option is unknown, outside its choices, or contradicts another.
     """
+    _check_whole(config)
     optimizer = dict(config["optimizer"])
     kind: Callable[..., AdamSettings | SGDSettings] = choose(OPTIMIZERS, optimizer.pop("name", None), "optimizer.name")
     settings = Settings(
@@ -47,12 +58,21 @@ def check_settings(config: Config) -> Settings:
         build(SearchSettings, config["search"], "search"),
         check_logger(config["logger"]),
     )
-    check(Seed, config["seed"], "seed")
-    check(Literal["refuse", "continue"], config["if_exists"], "if_exists")
     check_recipe(config["data"])
     check_language(config["data"]["target"])
-    length_buckets(check(list[int], config["edges"], "edges"))
+    length_buckets(config["edges"])
     # A model without memory behind it: every refusal of a constructor, before the corpus is touched.
     with torch.device("meta"):
         build_model(config, 8, 8, joint=settings.tokenizer.joint)
     return settings
+
+
+def _check_whole(config: Config) -> None:
+    """See that every group and every option that stands by itself is there, and of its type."""
+    for group in GROUPS:
+        if not isinstance(config.get(group), Mapping):
+            raise UserError(f"{group}: the settings lack this group")
+    for option, kind in OPTIONS.items():
+        if option not in config:
+            raise UserError(f"{option}: the settings lack it; set {option}=...")
+        check(kind, config[option], option)

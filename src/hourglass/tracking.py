@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import os
 import shlex
 import time
 import urllib.parse
@@ -19,6 +20,10 @@ from hourglass.errors import UserError
 from hourglass.options import build, choose
 from hourglass.runs import RunFolder, read_json, write_json
 
+log = logging.getLogger(__name__)
+
+# The curve of BLEU by source length: its step is the first length of a bucket.
+BY_LENGTH = "test/bleu_by_source_words"
 # The most settings that MLflow takes at once.
 PARAMETERS_AT_ONCE = 100
 
@@ -28,14 +33,32 @@ class MlflowSettings:
     """The config `logger=mlflow`.
 
     Attributes:
-        tracking_uri: where MLflow keeps its runs: sqlite:///FILE, postgresql://..., or http://HOST:PORT of a server.
+        tracking_uri: where MLflow keeps its runs: sqlite:///FILE, postgresql://..., or http://HOST:PORT of a server;
+            null: what MLFLOW_TRACKING_URI says, the one place for a password, as settings are written to files.
         experiment: the name under which it lists them.
         system_metrics: seconds between readings of CPU, memory and GPU; 0: none.
+
+    Raises:
+        UserError: a password stands in `tracking_uri`, or it is null and the environment says nothing.
     """
 
-    tracking_uri: Annotated[str, Field(pattern=r"^(sqlite|postgresql|mysql|mssql|https?)(\+\w+)?://.+")]
+    tracking_uri: Annotated[str, Field(pattern=r"^(sqlite|postgresql|mysql|mssql|https?)(\+\w+)?://.+")] | None
     experiment: Annotated[str, Field(min_length=1)]
     system_metrics: NonNegativeInt
+
+    def __post_init__(self) -> None:
+        if self.tracking_uri is None and not os.environ.get("MLFLOW_TRACKING_URI"):
+            raise UserError("logger.tracking_uri: not set, and neither is MLFLOW_TRACKING_URI: set one of them")
+        if self.tracking_uri is not None and urllib.parse.urlsplit(self.tracking_uri).password is not None:
+            raise UserError(
+                "logger.tracking_uri: has a password, and settings are written to files: set "
+                "MLFLOW_TRACKING_URI=... in the environment, and logger.tracking_uri=null"
+            )
+
+    @property
+    def uri(self) -> str:
+        """The address, from the settings or the environment."""
+        return self.tracking_uri or os.environ["MLFLOW_TRACKING_URI"]
 
 
 @dataclass(frozen=True)
@@ -80,13 +103,22 @@ class Curves(Logger):
         first_step: the step that the training goes on from; 0: it begins.
         tracking_uri: of MLflow; null: the file only.
         run_id: of MLflow.
+        new: MLflow has no point of this run yet.
     """
 
-    def __init__(self, file: Path, first_step: int, tracking_uri: str | None, run_id: str | None):
+    def __init__(
+        self,
+        file: Path,
+        first_step: int,
+        tracking_uri: str | None = None,
+        run_id: str | None = None,
+        *,
+        new: bool = True,
+    ):
         super().__init__()
         self.file, self.tracking_uri, self.run_id = file, tracking_uri, run_id
         self._client: Any = None  # Made in the process that logs: a client cannot be sent to a spawned one.
-        self._has: dict[str, int] | None = None if first_step else {}  # The last step that MLflow has of each curve.
+        self._has: dict[str, int] | None = {} if new else None  # The last step that MLflow has of each curve.
         kept = [row for row in read_curves(file) if row[0] < first_step] if first_step else []
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("w", newline="", encoding="utf-8") as stream:
@@ -110,7 +142,10 @@ class Curves(Logger):
         with self.file.open("a", newline="", encoding="utf-8") as stream:
             csv.writer(stream).writerows(rows)
         if self.run_id is not None:
-            self._log_to_mlflow(rows)
+            try:
+                self._log_to_mlflow(rows)
+            except Exception as error:  # the network, the database: the training goes on
+                log.warning("MLflow did not take step %d (%s); %s has it", at, _first_line(error), self.file)
 
     @rank_zero_only
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
@@ -174,6 +209,7 @@ class Tracking(AbstractContextManager["Tracking"]):
         self.settings, self.run = settings, run
         self._tags, self._config, self._dataset = tags, config, dataset
         self.run_id: str | None = None
+        self._new = True
 
     def __enter__(self) -> "Tracking":
         if isinstance(self.settings, MlflowSettings):
@@ -191,27 +227,37 @@ class Tracking(AbstractContextManager["Tracking"]):
         """Return the logger for Lightning."""
         if isinstance(self.settings, NoSettings):
             return None
-        uri = self.settings.tracking_uri if isinstance(self.settings, MlflowSettings) else None
-        return Curves(self.run.curves, first_step, uri, self.run_id)
+        uri = self.settings.uri if isinstance(self.settings, MlflowSettings) else None
+        return Curves(self.run.curves, first_step, tracking_uri=uri, run_id=self.run_id, new=self._new)
 
     def report(self, metrics: Mapping[str, Any]) -> None:
         """Log what a run ends with: scores, the scores by length as a curve, and the run's files."""
         if self.run_id is None:
             return
+        try:
+            self._report(metrics)
+        except Exception as error:  # the network, the database: the run's own files are written
+            log.warning("MLflow did not take the scores (%s); %s has them", _first_line(error), self.run.metrics)
+
+    def _report(self, metrics: Mapping[str, Any]) -> None:
         import mlflow  # noqa: PLC0415 (needed only with logger=mlflow)
 
+        assert self.run_id is not None
+        has = mlflow.MlflowClient().get_run(self.run_id).data.metrics
         plain = {key: metrics[key] for key in ("parameters", "train_target_tokens", "train_seconds", "padding_share")}
         plain |= {f"best/{name}": value for name, value in metrics["dev"].items()}
+        plain |= {f"corpus/dropped {reason}": count for reason, count in metrics["corpus"]["dropped"].items()}
         if test := metrics.get("test"):
             names = ("bleu", "chrf", "copy_bleu", "brevity_penalty", "length_ratio")
             plain |= {f"test/{name}": test[name] for name in names if test[name] is not None}
             mlflow.set_tags({"bleu_signature": test["signature"], "chrf_signature": test["chrf_signature"]})
             for bucket in test["buckets"]:
-                if bucket["sentences"]:
+                if bucket["sentences"] and BY_LENGTH not in has:
                     # The step is the bucket's first length, so that comparing runs draws the curves over each other.
                     low = bucket["source_words"][0]
-                    mlflow.log_metric("test/bleu_by_source_words", bucket["bleu"], step=low)
-        mlflow.log_metrics({key: float(value) for key, value in plain.items()})
+                    mlflow.log_metric(BY_LENGTH, bucket["bleu"], step=low)
+        # A finished run that is only scored again has them already.
+        mlflow.log_metrics({key: float(value) for key, value in plain.items() if has.get(key) != float(value)})
         for file in (self.run.config, self.run.metrics, self.run.translations, self.run.curves):
             if file.exists():
                 mlflow.log_artifact(str(file))
@@ -220,14 +266,14 @@ class Tracking(AbstractContextManager["Tracking"]):
         """Return how to see the run."""
         if not isinstance(self.settings, MlflowSettings):
             return None
-        uri = self.settings.tracking_uri
+        uri = self.settings.uri
         if uri.startswith("http"):
             parts = urllib.parse.urlsplit(uri)
             return f"MLflow: run {self.run.path.name} on {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         return (
             f"MLflow: run {self.run.path.name}; to see it: mlflow ui --backend-store-uri {shlex.quote(uri)}"
-            if "@" not in uri
-            else f"MLflow: run {self.run.path.name}; to see it: mlflow ui --backend-store-uri YOUR_TRACKING_URI"
+            if self.settings.tracking_uri
+            else f'MLflow: run {self.run.path.name}; to see it: mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI"'
         )
 
     def _open(self, settings: MlflowSettings) -> None:
@@ -239,7 +285,7 @@ class Tracking(AbstractContextManager["Tracking"]):
             logging.getLogger(chatty).setLevel(logging.WARNING)
         known = read_json(self.run.tracking)["run_id"] if self.run.tracking.exists() else None
         try:
-            mlflow.set_tracking_uri(settings.tracking_uri)
+            mlflow.set_tracking_uri(settings.uri)
             mlflow.set_experiment(settings.experiment)
             if settings.system_metrics:
                 mlflow.set_system_metrics_sampling_interval(settings.system_metrics)
@@ -247,13 +293,14 @@ class Tracking(AbstractContextManager["Tracking"]):
                 run_id=known, run_name=self.run.path.name, log_system_metrics=bool(settings.system_metrics)
             )
         except Exception as error:  # a database, a network and MLflow itself have errors of their own
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            reason = _first_line(error)
             raise UserError(
                 f"logger.tracking_uri: MLflow cannot open a run there ({_without_password(reason, settings)}): "
                 "mend it, or use logger=csv"
             ) from None
         self.run_id = active.info.run_id
-        if known is not None:
+        self._new = known is None
+        if not self._new:
             return
         write_json(self.run.tracking, {"run_id": self.run_id})
         mlflow.set_tags({key: str(value) for key, value in self._tags.items()})
@@ -275,6 +322,10 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", value
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
 def _without_password(text: str, settings: MlflowSettings) -> str:
-    password = urllib.parse.urlsplit(settings.tracking_uri).password
+    password = urllib.parse.urlsplit(settings.uri).password
     return text.replace(password, "***") if password else text

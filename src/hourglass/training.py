@@ -245,26 +245,33 @@ class DivergedError(UserError):
 
 
 class Meter(pl.Callback):
-    """Counts what a run has read, and in how long, validation left out; a resumed run counts on."""
+    """Counts what a run has read, and in how long; a resumed run counts on.
+
+    Reading batches and writing checkpoints is counted in, validation is not.
+    """
 
     def __init__(self) -> None:
         self.target_tokens = 0
         self.seconds = 0.0
-        self._started = 0.0
+        self._counted = 0.0  # The moment up to which seconds are counted.
         self._recent: deque[tuple[int, float]] = deque(maxlen=50)  # Tokens and seconds of the last parts.
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
-        self._started = time.perf_counter()
+        self._counted = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave out what has just passed."""
+        self._counted = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Count; the tokens of a step when its last part is done."""
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        tokens, seconds = int(batch.step_tokens) * stepped, time.perf_counter() - self._started
+        now = time.perf_counter()
+        tokens, seconds = int(batch.step_tokens) * stepped, now - self._counted
+        self._counted = now
         self.target_tokens += tokens
         self.seconds += seconds
         self._recent.append((tokens, seconds))
@@ -323,6 +330,8 @@ class ProgressBar(TQDMProgressBar):
         """See the base; the logger's version is no news."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
+        if "tok/s" in metrics:
+            metrics["tok/s"] = f"{metrics['tok/s']:,.0f}"
         return metrics
 
 

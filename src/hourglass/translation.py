@@ -1,6 +1,5 @@
 """Translating text: lines in, lines out, in order, in bounded memory. Used wherever a trained model translates."""
 
-import itertools
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -18,8 +17,9 @@ from hourglass.tokenizer import EOS, Vocabularies
 
 log = logging.getLogger(__name__)
 
-# Lines are taken so many at a time, and sorted by length within.
+# Lines are taken so many at a time, or up to so many characters, and sorted by length within.
 WINDOW = 4096
+WINDOW_CHARACTERS = 2_000_000
 
 
 def translate(
@@ -27,7 +27,9 @@ def translate(
     vocabularies: Vocabularies,
     texts: Iterable[str],
     settings: SearchSettings,
+    *,
     progress: Callable[[int], object] = lambda lines: None,
+    name: str = "line",
 ) -> Iterator[str]:
     """Yield the translation of each text, in order, reading ahead no more than `WINDOW` of them.
 
@@ -40,24 +42,50 @@ def translate(
         texts: one sentence each.
         settings: the search's.
         progress: told how many texts more are done.
+        name: what a text is called in warnings and errors, with its number.
 
     Raises:
         UserError: a text is longer than the model can take (attention=luong_location).
     """
-    texts, first = iter(texts), 1
-    while window := list(itertools.islice(texts, WINDOW)):
+    first = 1
+    for window in _windows(texts):
         # As the corpus was cleaned: one space between words.
         sources = [[*ids, EOS] for ids in vocabularies.source.encode([" ".join(text.split()) for text in window])]
-        _warn_of_long(sources, settings, first)
+        for number, ids in enumerate(sources, first):
+            model.decoder.attention.check_length(len(ids), f"{name} {number}")
+        _warn_of_long(sources, settings, name, first)
         first += len(window)
         yield from _translate(model, vocabularies, sources, settings, progress)
 
 
-def translate_split(trained: Trained, split: Any, settings: SearchSettings, device: torch.device) -> list[str]:
-    """Translate all sources of a split of a corpus, with a progress bar on standard error."""
+def _windows(texts: Iterable[str]) -> Iterator[list[str]]:
+    window: list[str] = []
+    characters = 0
+    for text in texts:
+        window.append(text)
+        characters += len(text)
+        if len(window) >= WINDOW or characters >= WINDOW_CHARACTERS:
+            yield window
+            window, characters = [], 0
+    if window:
+        yield window
+
+
+def progress_bar(total: int | None, unit: str) -> Any:
+    """Return a bar on standard error; a file gets a line now and then, where a terminal gets ten a second."""
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    return tqdm(total=total, desc="translating", unit=f" {unit}", file=sys.stderr, mininterval=interval)
+
+
+def translate_split(
+    trained: Trained, split: Any, settings: SearchSettings, device: torch.device, name: str
+) -> list[str]:
+    """Translate all sources of a split of a corpus, called `name`, with a progress bar on standard error."""
     model, sources = trained.model.to(device), list(split["source"])
-    with tqdm(total=len(sources), desc="translating", unit=" sentences", file=sys.stderr) as bar:
-        return list(translate(model, trained.vocabularies, sources, settings, bar.update))
+    with progress_bar(len(sources), "sentences") as bar:
+        return list(
+            translate(model, trained.vocabularies, sources, settings, progress=bar.update, name=f"{name} sentence")
+        )
 
 
 def _translate(
@@ -84,12 +112,13 @@ def _translate(
     return translations
 
 
-def _warn_of_long(sources: list[list[int]], settings: SearchSettings, first: int) -> None:
-    """Say which lines are so long that the absolute limit of the output holds, not the one that grows with them."""
+def _warn_of_long(sources: list[list[int]], settings: SearchSettings, name: str, first: int) -> None:
+    """Say which texts are longer than the absolute limit of any output."""
     for number, ids in enumerate(sources, first):
-        if settings.limit(len(ids)) < settings.output_ratio * len(ids):
+        if len(ids) > settings.output_most:
             log.warning(
-                "line %d has %d pieces: its translation ends at search.output_most=%d pieces at the latest",
+                "%s %d has %d pieces: its translation ends at search.output_most=%d pieces at the latest",
+                name,
                 number,
                 len(ids),
                 settings.output_most,
