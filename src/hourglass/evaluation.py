@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from hourglass import scoring
 from hourglass.ablation import Ablation, Variant, read_tuned
-from hourglass.checkpoints import load_trained
+from hourglass.assembly import build_model
 from hourglass.corpus import count_words
 from hourglass.errors import UserError
 from hourglass.runs import Translation, open_run, read_json, read_translations
@@ -205,7 +206,8 @@ def _describe(ablation: Ablation, variant: Variant) -> dict[str, Any]:
     runs = [open_run(str(ablation.run(variant, seed).path), "run") for seed in seeds]
     metrics = [read_json(run.metrics) for run, _ in runs]
     config = runs[0][1]
-    attention = load_trained(runs[0][0].best).model.decoder.attention
+    with torch.device("meta"):  # Its sizes, not its weights.
+        attention = build_model(config, 8, 8, joint=True).decoder.attention
     convergence = []
     curves = []
     for (run, _), one in zip(runs, metrics, strict=True):

@@ -1,0 +1,288 @@
+"""The evaluation and the report of an ablation whose runs are made up, so that every number in it is known."""
+
+import csv
+import io
+import json
+import random
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from conftest import ROOT
+from sacrebleu.metrics import BLEU
+
+from hourglass.ablation import Ablation, AblationSettings, CorpusSettings, TuneSettings
+from hourglass.errors import UserError
+from hourglass.evaluation import evaluate
+from hourglass.report import Made, Picture, Table, to_csv, to_html, to_latex, to_markdown, write_report
+from hourglass.runs import write_config, write_json, write_translations
+from hourglass.significance import bleu_quantity, compare, draw, pool
+
+WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+LOSSES = {
+    "none": [3.0, 2.0, 1.5, 1.2, 1.195],
+    "luong_general": [2.0, 1.0, 0.5, 0.4, 0.399],
+    "luong_dot": [2.0, 1.0, 0.6, 0.5, 0.3],
+}
+
+
+def sentences() -> list[str]:
+    choose = random.Random(0)
+    return [" ".join(choose.choices(WORDS, k=1 + index % 20)) for index in range(120)]
+
+
+def spoilt(text: str, share: float, choose: random.Random) -> str:
+    return " ".join(choose.choice(WORDS) if choose.random() < share else word for word in text.split())
+
+
+@pytest.fixture
+def ablation(tmp_path: Path) -> Ablation:
+    """An ablation of three variants and two seeds, whose runs need no training: `none` gets worse with length."""
+    settings = AblationSettings(
+        trainer="cpu",
+        baseline="none",
+        validations=5,
+        resamples=1000,
+        floor=5.0,
+        converged=0.01,
+        examples=3,
+        corpora=["numbers"],
+    )
+    corpus = CorpusSettings(
+        attentions=["none", "luong_general", "luong_dot"],
+        seeds=[1, 2],
+        target_tokens=1000,
+        tune_tokens=100,
+        edges=[1, 6, 11],
+    )
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    made = Ablation(settings, TuneSettings([0.001], []), {"numbers": corpus}, tmp_path)
+    facts = {
+        "source": "en",
+        "target": "fr",
+        "pairs": {"train": 10, "dev": 5, "test": 120},
+        "dropped": {"leak": 1, "empty": 0, "too long": 0},
+        "digest": "d" * 64,
+        "leaks": 0,
+        "tokenizer": {"digest": "t" * 64, "pieces": 50},
+    }
+    write_json(made.results("numbers") / "corpus.json", facts)
+    for variant in made.variants("numbers"):
+        candidate = {
+            "overrides": ["optimizer.learning_rate=0.001"],
+            "dev_loss": 1.0,
+            "target_tokens": 100,
+            "seconds": 60.0,
+        }
+        write_json(made.tuned(variant), {"chosen": candidate["overrides"], "candidates": [candidate]})
+        for seed in (1, 2):
+            choose = random.Random(seed)
+            rows = []
+            for index, text in enumerate(sentences()):
+                share = 0.04 * len(text.split()) if variant.attention == "none" else 0.1
+                rows.append((f"t{index}", text, text, spoilt(text, share, choose)))
+            write_translations(made.translations(variant, seed, "test"), rows)
+            run = made.run(variant, seed)
+            write_config(run, made.compose(made.overrides(variant, seed, 1000)))
+            losses = LOSSES[variant.attention]
+            curves = [f"{20 * i + 19},dev/loss,{loss}\n{20 * i + 19},dev/bleu,{i}" for i, loss in enumerate(losses)]
+            tokens = [f"{step},train/target_tokens,{10 * (step + 1)}" for step in range(100)]
+            run.curves.write_text("\n".join(["step,name,value", *tokens, *curves, ""]))
+            write_json(
+                run.metrics,
+                {
+                    "parameters": 1234,
+                    "train_target_tokens": 1000,
+                    "train_target_tokens_per_second": 10.0,
+                    "train_seconds": 100.0,
+                    "commit": "c" * 40,
+                    "dirty": False,
+                    "dev": {"loss": losses[-1], "bleu": 4.0, "step": 100},
+                    "machine": {"gpu": None, "processor": "a processor", "threads": 2, "torch": "2"},
+                },
+            )
+    return made
+
+
+@pytest.fixture
+def found(ablation: Ablation) -> dict[str, Any]:
+    """The evaluation, as JSON gives it back."""
+    return json.loads(json.dumps(evaluate(ablation, "numbers")))
+
+
+def test_scores_are_sacrebleus(ablation: Ablation, found: dict[str, Any]) -> None:
+    references = sentences()
+    for variant in ablation.variants("numbers"):
+        own = found["variants"][variant.attention]
+        by_seed = []
+        for seed in (1, 2):
+            with ablation.translations(variant, seed, "test").open() as file:
+                outputs = [row["hypothesis"] for row in csv.DictReader(file, delimiter="\t")]
+            by_seed.append(BLEU().corpus_score(outputs, [references]).score)
+            chosen = [i for i, text in enumerate(references) if 6 <= len(text.split()) <= 10]
+            inside = BLEU().corpus_score([outputs[i] for i in chosen], [[references[i] for i in chosen]]).score
+            if seed == 1:
+                first = inside
+        assert own["bleu_by_seed"] == pytest.approx(by_seed)
+        assert own["bleu"]["mean"] == pytest.approx(np.mean(by_seed))
+        assert own["bleu"]["spread"] == pytest.approx(np.std(by_seed, ddof=1))
+        assert own["buckets"][1]["bleu"]["mean"] == pytest.approx((first + inside) / 2)
+        assert own["copy_bleu"] == pytest.approx(100)
+    assert [bucket["source_words"] for bucket in found["buckets"]] == [[1, 5], [6, 10], [11, None]]
+    assert sum(bucket["sentences"] for bucket in found["buckets"]) == found["sentences"] == 120
+
+
+def test_the_difference_is_that_of_the_paired_bootstrap(ablation: Ablation, found: dict[str, Any]) -> None:
+    from hourglass.scoring import bleu_statistics
+
+    counts = draw(120, 1000)
+    quantities = {}
+    for variant in ablation.variants("numbers"):
+        statistics = []
+        for seed in (1, 2):
+            lines = ablation.translations(variant, seed, "test").read_text().splitlines()[1:]
+            statistics.append(bleu_statistics([line.split("\t")[3] for line in lines], sentences(), "fr"))
+        quantities[variant.attention] = bleu_quantity(statistics, counts)
+    expected = compare(quantities["luong_general"], quantities["none"], pool(list(quantities.values())))
+    difference = found["variants"]["luong_general"]["difference"]
+    assert difference["value"] == pytest.approx(expected.value)
+    assert difference["trained"]["low"] == pytest.approx(expected.trained.low)
+    assert expected.architecture is not None
+    assert difference["architecture"]["high"] == pytest.approx(expected.architecture.high)
+    assert "difference" not in found["variants"]["none"]
+
+
+def test_verdicts(found: dict[str, Any]) -> None:
+    variants = found["variants"]
+    assert all(one["converged"] for one in variants["none"]["convergence"])
+    assert not any(one["converged"] for one in variants["luong_dot"]["convergence"])
+    assert variants["luong_dot"]["convergence"][0]["gain_of_last_fifth"] == pytest.approx((0.5 - 0.3) / 0.5)
+    # `none` gets worse with length and the others do not: the gap grows.
+    assert found["slopes"]["luong_general"]["value"] > 5
+    assert found["slopes"]["luong_general"]["trained"]["low"] > 0
+    pairs = {(pair["one"], pair["other"]): pair for pair in found["pairs"]}
+    assert pairs["luong_general", "luong_dot"]["differ_in"] == ["score"]
+    assert "difference" in pairs["luong_general", "luong_dot"]
+    assert set(pairs["none", "luong_dot"]["differ_in"]) == {"score", "query", "context width"}
+    assert "difference" not in pairs["none", "luong_dot"]
+    lengths = [example["source_words"] for example in found["examples"]]
+    assert len(lengths) == 3
+    assert lengths == sorted(lengths)
+
+
+def test_a_slope_is_refused_where_the_baseline_has_not_learnt(ablation: Ablation) -> None:
+    for seed in (1, 2):
+        file = ablation.run(ablation.variant("numbers", "none"), seed).curves
+        file.write_text(file.read_text().replace("99,dev/loss,1.195", "99,dev/loss,0.9"))
+    found = evaluate(ablation, "numbers")
+    assert found["slopes"] == {"refused": "none has not converged: its curve shows what it has not learnt yet"}
+    report = to_markdown(write_report({"numbers": json.loads(json.dumps(found))}, Made("c", "today")), "figures")
+    assert "cannot be read here: none has not converged" in report
+
+
+def test_what_is_missing_or_cut_is_named(ablation: Ablation) -> None:
+    variant = ablation.variant("numbers", "luong_dot")
+    translations = ablation.translations(variant, 2, "test")
+    whole = translations.read_text()
+    for text, message in (
+        (whole[: len(whole) // 2], r"luong_dot-2/test\.tsv: not a whole file of translations"),
+        (whole.replace("t5\t", "t5 "), r"test\.tsv:7: 3 fields instead of 4"),
+        (whole.replace("t5\t", "t500\t"), r"do not translate the same sentences"),
+    ):
+        translations.write_text(text)
+        with pytest.raises(UserError, match=message):
+            evaluate(ablation, "numbers")
+    translations.write_text(whole)
+    metrics = ablation.run(variant, 1).metrics
+    metrics.write_text(metrics.read_text()[:40])
+    with pytest.raises(UserError, match=r"metrics\.json: not a whole JSON file"):
+        evaluate(ablation, "numbers")
+    translations.unlink()
+    with pytest.raises(UserError, match=r"test\.tsv: cannot be read \(No such file"):
+        evaluate(ablation, "numbers")
+
+
+# ---- The report ------------------------------------------------------------------------------------------------------
+
+
+class Links(HTMLParser):
+    """Collects what a page would load, and its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.words: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href") and value and not value.startswith("#"):
+                self.loaded.append(value)
+        if tag in ("script", "link", "iframe", "img"):
+            self.loaded.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def test_the_report_stands_alone_and_says_the_same_twice(found: dict[str, Any]) -> None:
+    blocks = write_report({"numbers": found}, Made("c" * 40, "today"))
+    page, markdown = to_html(blocks), to_markdown(blocks, "figures")
+    links = Links()
+    links.feed(page)
+    assert links.loaded == []
+    assert "url(" not in re.sub(r"url\(#\w+\)", "", page)
+    assert page.count("<svg") == sum(isinstance(block, Picture) for block in blocks) == 5
+    text = " ".join(links.words)
+    own = found["variants"]["luong_general"]
+    for number in (f"{own['bleu']['mean']:.2f}", f"{own['difference']['architecture']['low']:.2f}", "1,234"):
+        assert number in text
+        assert number in markdown
+    for said in (own["signature"], "these trained models", "this architecture", "training pairs with a sentence"):
+        assert said in text
+        assert said in markdown
+    for example in found["examples"]:
+        assert example["translations"]["none"] in text
+        assert example["translations"]["none"] in markdown
+    # The same evaluation is the same page, to the byte.
+    assert to_html(write_report({"numbers": found}, Made("c" * 40, "today"))) == page
+
+
+def test_tables_as_csv_and_latex(found: dict[str, Any]) -> None:
+    tables = [block for block in write_report({"numbers": found}, Made("c", "today")) if isinstance(block, Table)]
+    assert len({table.name for table in tables}) == len(tables) == 4
+    for table in tables:
+        rows = list(csv.reader(io.StringIO(to_csv(table))))
+        assert rows == [list(table.head), *map(list, table.rows)]
+        latex = to_latex(table)
+        assert latex.count(r"\\") == len(rows)
+        assert not re.search(r"(?<!\\)_", "".join(latex.splitlines()[1:]))
+
+
+def test_two_runs_are_compared_by_the_command(ablation: Ablation) -> None:
+    """As a user calls it, on run folders that hold their translations."""
+    paths = []
+    for attention in ("luong_general", "none"):
+        variant = ablation.variant("numbers", attention)
+        run = ablation.run(variant, 1)
+        run.translations.write_text(ablation.translations(variant, 1, "test").read_text())
+        assert yaml.safe_load(run.config.read_text())["edges"] == [1, 6, 11]
+        paths.append(str(run.path))
+    command = [sys.executable, str(ROOT / "pipelines" / "compare.py")]
+    done = subprocess.run([*command, *paths], capture_output=True, text=True, check=True)
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [row[0] for row in rows if row and re.match(r"\d|all", row[0])] == ["1-5", "6-10", "11+", "all"]
+    for arguments, message in (
+        ([paths[0], paths[0]], "error: .*the same folder twice"),
+        ([paths[0], "nowhere"], "error: run=nowhere: no run is there"),
+        ([paths[0]], "error: usage: python .*compare.py RUN OTHER_RUN"),
+    ):
+        failed = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+        assert failed.returncode == 1
+        assert re.search(message, failed.stderr)
+        assert len(failed.stderr.splitlines()) == 1
