@@ -1,0 +1,135 @@
+"""dvc repro on a tiny ablation: all of it, nothing the second time, and then only what a change touches."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+pytest.importorskip("dvc", reason="the pipeline needs DVC: pip install -e '.[pipeline]'")
+
+CHANGES = {
+    "conf/data/numbers.yaml": {"train_pairs": 600, "dev_pairs": 24, "test_pairs": 60, "vocabulary_size": 80},
+    "conf/encoder/rnn.yaml": {"hidden_size": 32, "embedding_size": 16, "summary_size": 16},
+    "conf/decoder/rnn.yaml": {"hidden_size": 32, "embedding_size": 16, "readout_size": 16},
+    "conf/search/beam.yaml": {"beam": 1, "output_most": 8},
+    "conf/trainer/cpu.yaml": {"dev_sentences": 10, "log_every": 1, "checkpoint_every": 2},
+}
+
+
+def shrink(project: Path) -> None:
+    """Make the default ablation one of seconds: the same stages and files, fewer and smaller runs."""
+    for name, values in CHANGES.items():
+        lines = (project / name).read_text().splitlines()
+        for key, value in values.items():
+            (at,) = (i for i, line in enumerate(lines) if line.startswith(f"{key}:"))
+            lines[at] = f"{key}: {value}"
+        (project / name).write_text("\n".join([*lines, ""]))
+    file = project / "conf" / "ablation" / "default.yaml"
+    content = yaml.safe_load(file.read_text())
+    content |= {"tune": {"learning_rates": [0.002], "reverse_source": []}, "examples": 2}
+    budget = {"target_tokens": 5000, "tune_tokens": 2000}
+    content["numbers"] |= {"attentions": ["none", "luong_general"], "seeds": [1, 2], **budget}
+    content["kjv_web"] |= {"attentions": ["none", "bahdanau"], "seeds": [1], **budget}
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout of the project, shrunk."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("conf", "src", "pipelines"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    shutil.copy(ROOT / ".gitignore", folder)
+    shrink(folder)
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    dvc(folder, "init", "-q")
+    return folder
+
+
+def dvc(project: Path, *words: str) -> str:
+    """Run a command of DVC's in the project, with the project's own code, and return what it printed."""
+    environment = {**os.environ, "PYTHONPATH": str(project / "src"), "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *words],
+        cwd=project,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+    return done.stdout
+
+
+def stages_run(printed: str) -> list[str]:
+    return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
+
+
+@pytest.mark.slow
+def test_the_whole_pipeline_and_what_a_change_touches(project: Path) -> None:
+    first = stages_run(dvc(project, "repro"))
+    assert len(first) == len(set(first)) == 2 + (2 + 4 + 4) + (2 + 2 + 2) + 2 + 1
+    for name in ("report.html", "report.md", "numbers/metrics.json", "kjv_web/bleu_by_length.csv", "figures", "tables"):
+        assert (project / "results" / name).exists(), name
+    report = (project / "results" / "report.html").read_text()
+    assert "luong_general" in report
+    assert "bahdanau" in report
+
+    # A second time there is nothing to do.
+    assert stages_run(dvc(project, "repro")) == []
+    assert "Data and pipelines are up to date" in dvc(project, "status")
+
+    # A variant's own file concerns that variant and what follows it.
+    file = project / "conf" / "attention" / "bahdanau.yaml"
+    file.write_text(file.read_text().replace("size: 256", "size: 16"))
+    concerned = {
+        line.strip(" :") for line in dvc(project, "status").splitlines() if line.endswith(":") and line[0] != "\t"
+    }
+    assert concerned == {"tune-kjv_web@bahdanau", "train-kjv_web@bahdanau-1"}
+    again = stages_run(dvc(project, "repro"))
+    assert again == [
+        "tune-kjv_web@bahdanau",
+        "train-kjv_web@bahdanau-1",
+        "translate-kjv_web@bahdanau-1",
+        "evaluate@kjv_web",
+        "report",
+    ]
+    shown = dvc(project, "metrics", "show")
+    assert "results/numbers/metrics.json" in shown.replace("\\", "/")
+    assert "report" in dvc(project, "dag")
+
+
+def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
+    """A change of code that a result hangs on re-runs the stage; only these cannot change a result."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    named = {
+        Path(dep).name for stage in stages.values() for dep in stage["deps"] if str(dep).startswith("src/hourglass")
+    }
+    harmless = {
+        "__init__.py": "holds nothing",
+        "ablation.py": "names files and passes on settings, which stages name themselves",
+        "errors.py": "shows errors",
+        "options.py": "checks",
+        "settings.py": "checks",
+        "runs.py": "writes and reads files",
+        "tracking.py": "logs",
+    }
+    modules = {path.name for path in (ROOT / "src" / "hourglass").glob("*.py")}
+    assert named | harmless.keys() == modules
+    assert not named & harmless.keys()
+
+
+def test_the_matrices_are_those_of_the_ablation() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    for corpus in yaml.safe_load((ROOT / "conf" / "ablation" / "default.yaml").read_text())["corpora"]:
+        for kind in ("tune", "train", "translate"):
+            assert stages[f"{kind}-{corpus}"]["matrix"]["attention"] == f"${{{corpus}.attentions}}"
+        assert f"results/{corpus}/evaluation.json" in stages["report"]["deps"]
