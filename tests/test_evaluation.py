@@ -208,6 +208,53 @@ def test_what_is_missing_or_cut_is_named(ablation: Ablation) -> None:
         evaluate(ablation, "numbers")
 
 
+# ---- MLflow ----------------------------------------------------------------------------------------------------------
+
+
+def test_mlflow_is_told_once_and_what_is_new_supersedes(
+    ablation: Ablation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    from hourglass.publishing import PART, SUPERSEDED, publish
+
+    monkeypatch.chdir(tmp_path)  # Artifacts go to a folder below it.
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+
+    def told() -> dict[str, Any]:
+        experiment = client.get_experiment_by_name("e")
+        assert experiment is not None
+        return {run.info.run_id: run for run in client.search_runs([experiment.experiment_id])}
+
+    def tell() -> list[str]:
+        return publish(ablation, {"numbers": json.loads(json.dumps(evaluate(ablation, "numbers")))}, client, "e")
+
+    assert len(tell()) == 6
+    runs = told()
+    parts = {run.data.tags[PART]: run for run in runs.values()}
+    assert len(runs) == len(parts) == 1 + 6
+    one = parts["numbers none 2"]
+    assert one.data.tags["mlflow.parentRunId"] == parts["ablation"].info.run_id
+    assert one.data.tags["dvc_stage"] == "train-numbers@none-2"
+    assert one.data.params["attention.name"] == "none"
+    evaluation = evaluate(ablation, "numbers")
+    assert one.data.metrics["test/bleu"] == pytest.approx(evaluation["variants"]["none"]["bleu_by_seed"][1])
+    history = client.get_metric_history(one.info.run_id, "test/bleu_by_source_words")
+    assert [point.step for point in history] == [1, 6, 11]
+    assert {item.path for item in client.list_artifacts(one.info.run_id)} >= {"config.yaml", "test.tsv"}
+
+    assert tell() == []
+    assert told().keys() == runs.keys()
+
+    metrics = ablation.run(ablation.variant("numbers", "none"), 2).metrics
+    metrics.write_text(metrics.read_text().replace('"train_seconds": 100.0', '"train_seconds": 50.0'))
+    assert tell() == ["numbers none 2"]
+    now = told()
+    (new,) = now.keys() - runs.keys()
+    assert now[one.info.run_id].data.tags[SUPERSEDED] == new
+    assert SUPERSEDED not in now[new].data.tags
+
+
 # ---- The report ------------------------------------------------------------------------------------------------------
 
 

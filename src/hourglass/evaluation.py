@@ -11,6 +11,7 @@ import torch
 from hourglass import scoring
 from hourglass.ablation import Ablation, Variant, read_tuned
 from hourglass.assembly import build_model
+from hourglass.checkpoints import PLACES
 from hourglass.corpus import count_words
 from hourglass.errors import UserError
 from hourglass.runs import Translation, open_run, read_json, read_translations
@@ -224,6 +225,7 @@ def _describe(ablation: Ablation, variant: Variant) -> dict[str, Any]:
     tuned = read_tuned(ablation.tuned(variant))
     return {
         "attention": variant.attention,
+        "config": {name: value for name, value in config.items() if name not in PLACES},
         "differs_by": {
             "score": config["attention"]["name"],
             "query": config["decoder"]["query"] if attention.reads_query else "unread",
@@ -277,6 +279,7 @@ def _score(
         {
             "source_words": list(bounds),
             "bleu": _summary(measured.buckets[bucket]) if bucket in measured.buckets else None,
+            "bleu_by_seed": [one["buckets"][bucket]["bleu"] for one in scores],
             "copy_bleu": scores[0]["buckets"][bucket]["copy_bleu"],
             **{
                 name: _mean([one["buckets"][bucket][name] for one in scores])
@@ -288,6 +291,7 @@ def _score(
     return {
         "bleu": _summary(measured.whole),
         "bleu_by_seed": measured.whole.value.tolist(),
+        "chrf_by_seed": [one["chrf"] for one in scores],
         **{name: _mean([one[name] for one in scores]) for name in ("chrf", "brevity_penalty", "length_ratio")},
         "copy_bleu": scores[0]["copy_bleu"],
         "signature": scores[0]["signature"],

@@ -414,6 +414,7 @@ body { margin: 0; background: #fff; color: #111; font: 16px/1.5 system-ui, sans-
 main { max-width: 60rem; margin: 0 auto; padding: 1rem; }
 h1 { font-size: 1.7rem; line-height: 1.2; } h2 { margin-top: 2.5rem; } h4 { margin-bottom: 0.2rem; }
 figure { margin: 1.5rem 0; } figure svg { width: 100%; height: auto; max-width: 44rem; font-family: sans-serif; }
+p, figcaption { overflow-wrap: anywhere; }
 figcaption, .caption { color: #444; font-size: 0.9rem; }
 .table { overflow-x: auto; } table { border-collapse: collapse; font-size: 0.85rem; }
 th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap; }

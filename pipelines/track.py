@@ -1,0 +1,36 @@
+"""Fill an MLflow store with the recorded ablation: python pipelines/track.py [TRACKING_URI]
+
+The store is sqlite:///mlflow.db, or what MLFLOW_TRACKING_URI or the one argument says. Told twice, it tells nothing
+new; a result that has changed supersedes the one before, which stays, marked.
+"""
+
+import logging
+import os
+import sys
+
+from mlflow import MlflowClient
+
+from hourglass.ablation import load_ablation
+from hourglass.errors import UserError, one_line_errors
+from hourglass.publishing import publish
+from hourglass.runs import read_json
+
+EXPERIMENT = "hourglass-ablation"
+
+
+def main(words: list[str]) -> None:
+    """Read the evaluations and tell MLflow what it does not have."""
+    if len(words) > 1:
+        raise UserError("usage: python pipelines/track.py [TRACKING_URI]")
+    for chatty in ("alembic", "mlflow"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    uri = words[0] if words else os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    ablation = load_ablation()
+    evaluations = {corpus: read_json(ablation.results(corpus) / "evaluation.json") for corpus in ablation.corpora}
+    new = publish(ablation, evaluations, MlflowClient(uri), EXPERIMENT)
+    print(f"{len(new)} runs new to the experiment {EXPERIMENT}")
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main(sys.argv[1:])

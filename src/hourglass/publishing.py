@@ -1,0 +1,143 @@
+"""A recorded ablation in MLflow: one parent run, a child for each variant and seed, each told once.
+
+All but the files of a run comes from results/CORPUS/evaluation.json, so that a fresh clone can fill a store with it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run
+
+from hourglass.ablation import Ablation, Variant
+from hourglass.tracking import BY_LENGTH, PARAMETERS_AT_ONCE, flatten
+
+# What the tags of a run of an ablation say: which ablation and part it is, what it was made of, and if it still counts.
+PART, CONTENT, SUPERSEDED = "hourglass.part", "hourglass.content", "superseded"
+
+
+@dataclass(frozen=True)
+class Child:
+    """One variant with one seed, as MLflow is to have it."""
+
+    part: str  # names it within the ablation: CORPUS ATTENTION SEED
+    tags: dict[str, str]
+    parameters: dict[str, Any]
+    metrics: dict[str, float]
+    curves: dict[str, list[tuple[int, float]]]  # by name: step, value
+
+    @property
+    def content(self) -> str:
+        """A digest of all that is told, so that the same is told once."""
+        everything = [self.part, self.tags, self.parameters, self.metrics, self.curves]
+        return hashlib.sha256(json.dumps(everything, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def publish(
+    ablation: Ablation, evaluations: Mapping[str, Mapping[str, Any]], client: MlflowClient, experiment: str
+) -> list[str]:
+    """Fill an MLflow store with an ablation, and return the names of the runs that were new to it.
+
+    A run of the same variant and seed that says something else is kept, marked as superseded by the new one.
+    """
+    found = client.get_experiment_by_name(experiment)
+    experiment_id = found.experiment_id if found else client.create_experiment(experiment)
+    children = [child for corpus, one in evaluations.items() for child in read_children(ablation, corpus, one)]
+    known = {run.data.tags[PART]: run for run in _counting(client, experiment_id)}
+    new = [
+        child for child in children if child.part not in known or known[child.part].data.tags[CONTENT] != child.content
+    ]
+    if not new:
+        return []
+    parent = known["ablation"] if "ablation" in known else _create_parent(client, experiment_id)
+    for child in new:
+        run_id = _create(client, experiment_id, parent.info.run_id, child)
+        _log_files(client, ablation, child, run_id)
+        if child.part in known:
+            client.set_tag(known[child.part].info.run_id, SUPERSEDED, run_id)
+        client.set_terminated(run_id)
+    return [child.part for child in new]
+
+
+def read_children(ablation: Ablation, corpus: str, evaluation: Mapping[str, Any]) -> Iterator[Child]:
+    """Yield the runs of a corpus."""
+    for attention, own in evaluation["variants"].items():
+        for index, seed in enumerate(own["seeds"]):
+            curve, total = own["curves"][index], own["train_target_tokens"][index]
+            curves = {
+                f"dev/{name}": [(round(tokens), value) for tokens, value in curve[name]] for name in ("loss", "bleu")
+            }
+            curves[BY_LENGTH] = [
+                (bucket["source_words"][0], bucket["bleu_by_seed"][index])
+                for bucket in own["buckets"]
+                if bucket["bleu_by_seed"][index] is not None
+            ]
+            yield Child(
+                part=f"{corpus} {attention} {seed}",
+                tags={
+                    "corpus": corpus,
+                    "attention": attention,
+                    "seed": str(seed),
+                    "encoder": own["config"]["encoder"]["name"],
+                    "decoder": own["config"]["decoder"]["cell"],
+                    "commit": ", ".join(own["commits"]),
+                    "dirty": str(own["dirty"]),
+                    "dvc_stage": f"train-{corpus}@{attention}-{seed}",
+                    "corpus_digest": evaluation["corpus"]["digest"],
+                    "bleu_signature": own["signature"],
+                    "converged": str(own["convergence"][index]["converged"]),
+                },
+                parameters={**dict(flatten(own["config"])), "seed": seed},
+                metrics={
+                    "test/bleu": own["bleu_by_seed"][index],
+                    "test/chrf": own["chrf_by_seed"][index],
+                    "best/loss": own["dev"][index]["loss"],
+                    "best/bleu": own["dev"][index]["bleu"],
+                    "parameters": own["parameters"],
+                    "train_target_tokens": total,
+                    "train_seconds": own["train_seconds"][index],
+                },
+                curves=curves,
+            )
+
+
+def _counting(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
+    """Yield the runs of the ablation that no other has superseded."""
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], f"tags.`{PART}` != ''", page_token=token)
+        yield from (run for run in page if SUPERSEDED not in run.data.tags)
+        token = page.token
+        if not token:
+            return
+
+
+def _create_parent(client: MlflowClient, experiment_id: str) -> Run:
+    run = client.create_run(experiment_id, run_name="ablation", tags={PART: "ablation", CONTENT: ""})
+    client.set_terminated(run.info.run_id)
+    return run
+
+
+def _create(client: MlflowClient, experiment_id: str, parent: str, child: Child) -> str:
+    tags = {**child.tags, PART: child.part, CONTENT: child.content, "mlflow.parentRunId": parent}
+    run_id: str = client.create_run(experiment_id, run_name=child.part.replace(" ", "-"), tags=tags).info.run_id
+    parameters = [Param(name, str(value)) for name, value in child.parameters.items()]
+    for first in range(0, len(parameters), PARAMETERS_AT_ONCE):
+        client.log_batch(run_id, params=parameters[first : first + PARAMETERS_AT_ONCE])
+    points = [Metric(name, float(value), 0, 0) for name, value in child.metrics.items()]
+    points += [Metric(name, float(value), 0, step) for name, curve in child.curves.items() for step, value in curve]
+    client.log_batch(run_id, metrics=points)
+    return run_id
+
+
+def _log_files(client: MlflowClient, ablation: Ablation, child: Child, run_id: str) -> None:
+    """Attach the run's own files, where the runs were made on this machine."""
+    corpus, attention, seed = child.part.split()
+    variant = Variant(corpus, attention)
+    run = ablation.run(variant, int(seed))
+    for file in (run.config, run.curves, run.metrics, ablation.translations(variant, int(seed), "test")):
+        if file.is_file():
+            client.log_artifact(run_id, str(file))
