@@ -23,7 +23,7 @@ from hourglass.model import Seq2Seq
 from hourglass.preparation import Prepared, prepare
 from hourglass.runs import RunFolder
 from hourglass.settings import Settings, check_settings
-from hourglass.tracking import Tracking
+from hourglass.tracking import NoSettings, Tracking
 from hourglass.training import TranslationModule, fit, is_main_process, under_torchrun
 from hourglass.translation import translate_split
 
@@ -76,7 +76,7 @@ def train(job: Job) -> float:
     check_checkpoint(job, prepared)
     version = runs.code_version()
     with Tracking(
-        job.settings.logger,
+        job.settings.logger if is_main_process() else NoSettings(),
         job.run,
         tags=tags(job.config, prepared, version),
         config=job.config,
