@@ -16,15 +16,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from hourglass import runs, scoring
 from hourglass.assembly import Config, build_model
-from hourglass.checkpoints import Checkpoints, Progress, load_progress, load_trained, why_not
-from hourglass.data import TranslationData
+from hourglass.checkpoints import Progress, load_progress, load_trained, why_not
+from hourglass.devices import is_main_process, under_torchrun
 from hourglass.errors import UserError, check_command_line, one_line_errors
 from hourglass.model import Seq2Seq
 from hourglass.preparation import Prepared, prepare
 from hourglass.runs import RunFolder
+from hourglass.saving import Checkpoints
 from hourglass.settings import Settings, check_settings
 from hourglass.tracking import NoSettings, Tracking
-from hourglass.training import TranslationModule, fit, is_main_process, under_torchrun
+from hourglass.training import TranslationData, TranslationModule, fit
 from hourglass.translation import translate_split
 
 log = logging.getLogger("hourglass")

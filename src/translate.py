@@ -13,11 +13,11 @@ from pydantic import NonNegativeInt
 
 from hourglass.checkpoints import load_trained
 from hourglass.corpora_recipes import decode_line
+from hourglass.devices import Accelerator, find_device
 from hourglass.errors import UserError, check_command_line, one_line_errors
 from hourglass.options import build
 from hourglass.runs import open_run
 from hourglass.search import SearchSettings
-from hourglass.training import Accelerator, find_device
 from hourglass.translation import progress_bar, translate
 
 

@@ -11,8 +11,9 @@ import torch
 from conftest import tiny_config
 
 from hourglass.assembly import build_model
-from hourglass.checkpoints import WholeFiles, differences, load_progress, load_trained, why_not
+from hourglass.checkpoints import differences, load_progress, load_trained, why_not
 from hourglass.errors import UserError
+from hourglass.saving import WholeFiles
 from hourglass.tokenizer import TokenizerSettings, Vocabularies, train_vocabularies
 
 

@@ -21,7 +21,6 @@ from hourglass.data import (
     Part,
     StreamSampler,
     TrainingStream,
-    TranslationData,
     cut,
     encode_corpus,
     in_order,
@@ -30,6 +29,7 @@ from hourglass.data import (
 from hourglass.errors import UserError
 from hourglass.options import build
 from hourglass.tokenizer import BOS, EOS, PAD, TokenizerSettings, Vocabularies, train_vocabularies
+from hourglass.training import TranslationData
 
 Splits = dict[str, EncodedSplit]
 

@@ -14,9 +14,9 @@ from test_train import SMALL, curves
 
 import train
 from hourglass.errors import UserError
-from hourglass.runs import RunFolder, create_run, read_json
+from hourglass.runs import RunFolder, create_run, read_curves, read_json
 from hourglass.settings import check_settings
-from hourglass.tracking import Curves, Tracking, check_logger, flatten, read_curves
+from hourglass.tracking import Curves, Tracking, check_logger, flatten
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from hourglass.assembly import build_model
 from hourglass.checkpoints import PLACES
 from hourglass.corpus import count_words
 from hourglass.errors import UserError
-from hourglass.runs import Translation, open_run, read_json, read_translations
+from hourglass.runs import Translation, open_run, read_curves, read_json, read_translations
 from hourglass.significance import (
     Difference,
     Quantity,
@@ -26,7 +26,6 @@ from hourglass.significance import (
     pool,
     slope,
 )
-from hourglass.tracking import read_curves
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ PATH/.lock                      held by the process that is at work on the run, 
 Files are written whole or not at all.
 """
 
+import csv
 import fcntl
 import json
 import os
@@ -264,6 +265,19 @@ def read_translations(file: Path) -> list[Translation]:
         if len(row) != len(Translation._fields):
             raise UserError(f"{file}:{number}: {len(row)} fields instead of {len(Translation._fields)}")
     return [Translation(*row) for row in rows]
+
+
+def read_curves(file: Path) -> list[tuple[int, str, float]]:
+    """Return the rows of a curves.csv: step, name, value; a row cut short by a kill is left out."""
+    rows = []
+    if file.exists():
+        with file.open(newline="", encoding="utf-8", errors="replace") as stream:
+            for row in csv.reader(stream):
+                try:
+                    rows.append((int(row[0]), row[1], float(row[2])))
+                except (ValueError, IndexError):
+                    continue  # The heading, or the cut row.
+    return rows
 
 
 def write_whole(path: Path, text: str) -> None:

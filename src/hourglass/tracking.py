@@ -18,7 +18,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from hourglass.errors import UserError
 from hourglass.options import build, choose
-from hourglass.runs import RunFolder, read_json, write_json
+from hourglass.runs import RunFolder, read_curves, read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -169,19 +169,6 @@ class Curves(Logger):
         new = [Metric(name, value, now, step) for step, name, value in rows if step > self._has.get(name, -1)]
         if new:
             self._client.log_batch(self.run_id, metrics=new)
-
-
-def read_curves(file: Path) -> list[tuple[int, str, float]]:
-    """Return the rows of a curves.csv: step, name, value; a row cut short by a kill is left out."""
-    rows = []
-    if file.exists():
-        with file.open(newline="", encoding="utf-8", errors="replace") as stream:
-            for row in csv.reader(stream):
-                try:
-                    rows.append((int(row[0]), row[1], float(row[2])))
-                except (ValueError, IndexError):
-                    continue  # The heading, or the cut row.
-    return rows
 
 
 class Tracking(AbstractContextManager["Tracking"]):

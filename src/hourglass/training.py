@@ -1,7 +1,6 @@
-"""Training: the LightningModule, validation by loss and BLEU, and how the Trainer is set."""
+"""Training: the batches that a Trainer is handed, the LightningModule with its validation, and the Trainer itself."""
 
 import logging
-import os
 import sys
 import time
 import warnings
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed
@@ -20,17 +20,17 @@ from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from hourglass.checkpoints import Checkpoints, WholeFiles
-from hourglass.data import Batch, TranslationData
+from hourglass.data import Batch, EncodedSplit, Part, StreamSampler, TrainingStream, in_order
+from hourglass.devices import Accelerator, find_device, under_torchrun
 from hourglass.errors import UserError
 from hourglass.model import Seq2Seq
 from hourglass.optimizer import AdamSettings, SGDSettings
+from hourglass.saving import Checkpoints, WholeFiles
 from hourglass.scoring import bleu
 from hourglass.search import SearchSettings, search
 from hourglass.tokenizer import PAD, Vocabularies
-
-Accelerator = Literal["cpu", "gpu", "auto"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,27 +103,63 @@ class TrainerSettings:
         return find_device(self.accelerator)
 
 
-def find_device(accelerator: Accelerator) -> torch.device:
-    """Return the device that one process works on.
+class TranslationData(pl.LightningDataModule):
+    """Hands the Trainer its batches: the training stream, and the dev split dealt out over the ranks.
 
-    Raises:
-        UserError: there is no GPU.
+    Args:
+        splits: of `encode_corpus`.
+        stream: of the training split.
+        batch_tokens: padded tokens of a dev batch.
+        dev_sentences: how many dev sentences are read at a validation, from the first; 0: all.
     """
-    if accelerator != "cpu" and torch.accelerator.is_available():
-        return torch.accelerator.current_accelerator() or torch.device("cpu")
-    if accelerator == "gpu":
-        raise UserError("accelerator=gpu: this machine has no GPU: set accelerator=cpu")
-    return torch.device("cpu")
 
+    def __init__(
+        self, splits: dict[str, EncodedSplit], stream: TrainingStream, *, batch_tokens: int, dev_sentences: int
+    ):
+        super().__init__()
+        self.splits, self.stream, self.batch_tokens = splits, stream, batch_tokens
+        self.dev_sentences = dev_sentences or len(splits["dev"])
+        self.first_step = 0
 
-def under_torchrun() -> bool:
-    """Whether torchrun has started this process, one of several."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return the rest of the stream: a resumed run goes on with the batch after the checkpoint's last."""
+        assert self.trainer is not None
+        sampler = StreamSampler(
+            self.stream,
+            first_step=self.first_step,
+            rank=self.trainer.global_rank,
+            ranks=self.trainer.world_size,
+            accumulate=self.trainer.accumulate_grad_batches,
+        )
+        return DataLoader(self.splits["train"], batch_size=None, sampler=sampler)
 
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return this rank's dev batches: every sentence on one rank, once.
 
-def is_main_process() -> bool:
-    """Whether this process writes files and tracks the run: the only one, or torchrun's first."""
-    return not under_torchrun() or int(os.environ["RANK"]) == 0
+        Raises:
+            UserError: there are fewer sentences than ranks.
+        """
+        assert self.trainer is not None
+        dev, ranks = self.splits["dev"], self.trainer.world_size
+        lengths = dev.source_lengths[: self.dev_sentences], dev.target_lengths[: self.dev_sentences]
+        if (sentences := len(lengths[0])) < ranks:
+            raise UserError(f"trainer.dev_sentences: {sentences} for {ranks} processes; read at least {ranks}")
+        batches = in_order(*lengths, self.batch_tokens)
+        if len(batches) < ranks:
+            # Lightning skips validation on a rank without a batch, and the others would wait for it for ever.
+            batches = np.array_split(np.concatenate(batches), ranks)
+        share = batches[self.trainer.global_rank :: ranks]
+        parts = [Part(batch, int(lengths[1][batch].sum())) for batch in share]
+        return DataLoader(dev, batch_size=None, sampler=parts)
+
+    def state_dict(self) -> dict[str, int]:
+        """Return how far the stream was read, for the checkpoint."""
+        assert self.trainer is not None
+        return {"first_step": self.trainer.global_step}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on where the checkpoint stopped."""
+        self.first_step = state_dict["first_step"]
 
 
 class TranslationModule(pl.LightningModule):
