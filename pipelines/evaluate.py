@@ -1,7 +1,7 @@
 """Score the variants of a corpus against each other, with intervals: python pipelines/evaluate.py CORPUS"""
 
 from hourglass.ablation import load_ablation
-from hourglass.errors import UserError, arguments, one_line_errors
+from hourglass.errors import arguments, one_line_errors
 from hourglass.evaluation import evaluate
 from hourglass.runs import write_json, write_whole
 
@@ -9,8 +9,7 @@ from hourglass.runs import write_json, write_whole
 def main(corpus: str) -> None:
     """Write the evaluation, what DVC shows as metrics, and the data of its plots."""
     ablation = load_ablation()
-    if corpus not in ablation.corpora:
-        raise UserError(f"{corpus}: not in the ablation; it has {', '.join(ablation.corpora)}")
+    ablation.check_corpus(corpus)
     found = evaluate(ablation, corpus)
     folder = ablation.results(corpus)
     write_json(folder / "evaluation.json", found)

@@ -4,7 +4,7 @@ from collections import Counter
 
 from hourglass.ablation import load_ablation
 from hourglass.corpus import SPLITS, check_leaks
-from hourglass.errors import UserError, arguments, one_line_errors
+from hourglass.errors import arguments, one_line_errors
 from hourglass.preparation import prepare
 from hourglass.runs import write_json
 from hourglass.settings import check_settings
@@ -13,8 +13,7 @@ from hourglass.settings import check_settings
 def main(corpus: str) -> None:
     """Fill the corpus's cache, and write what is in it."""
     ablation = load_ablation()
-    if corpus not in ablation.corpora:
-        raise UserError(f"{corpus}: not in the ablation; it has {', '.join(ablation.corpora)}")
+    ablation.check_corpus(corpus)
     config = ablation.compose([*ablation.data_overrides(corpus), "logger=csv"])
     prepared = prepare(config, check_settings(config))
     facts = {

@@ -134,6 +134,15 @@ class Ablation:
         """The variants of a corpus, in the order of the file."""
         return [Variant(corpus, attention) for attention in self.corpora[corpus].attentions]
 
+    def check_corpus(self, corpus: str) -> None:
+        """See that the ablation has a corpus of this name.
+
+        Raises:
+            UserError: it has not.
+        """
+        if corpus not in self.corpora:
+            raise UserError(f"{corpus}: not in the ablation; it has {', '.join(self.corpora)}")
+
     def variant(self, corpus: str, attention: str) -> Variant:
         """Return a variant by its names.
 

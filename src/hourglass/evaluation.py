@@ -16,7 +16,6 @@ from hourglass.corpus import count_words
 from hourglass.errors import UserError
 from hourglass.runs import Translation, open_run, read_curves, read_json, read_translations
 from hourglass.significance import (
-    Difference,
     Quantity,
     bleu_quantity,
     compare,
@@ -124,9 +123,9 @@ def compare_measured(one: Measured, other: Measured, everyone: Sequence[Measured
     }
     adjusted = holm([difference.p for difference in buckets.values()])
     return {
-        **_plain(compare(one.whole, other.whole, pool([m.whole for m in everyone]))),
+        **asdict(compare(one.whole, other.whole, pool([m.whole for m in everyone]))),
         "buckets": {
-            bucket: {**_plain(difference), "p_holm": p}
+            bucket: {**asdict(difference), "p_holm": p}
             for (bucket, difference), p in zip(buckets.items(), adjusted, strict=True)
         },
     }
@@ -136,10 +135,6 @@ def slope_of(measured: Measured, test: TestSet) -> Quantity:
     """Return the slope of a variant's length curve, BLEU per 10 source words."""
     means = [float(test.source_words[test.inside(bucket)].mean()) for bucket in measured.buckets]
     return slope(list(measured.buckets.values()), means, [len(test.inside(bucket)) for bucket in measured.buckets])
-
-
-def _plain(difference: Difference) -> dict[str, Any]:
-    return asdict(difference)
 
 
 # ---- An ablation's corpus --------------------------------------------------------------------------------------------
@@ -332,7 +327,7 @@ def _slopes(
     slopes = {variant: slope_of(one, test) for variant, one in measured.items()}
     seeds = pool(list(slopes.values()))
     return {
-        variant.attention: _plain(compare(one, slopes[baseline], seeds))
+        variant.attention: asdict(compare(one, slopes[baseline], seeds))
         for variant, one in slopes.items()
         if variant != baseline
     }
@@ -342,14 +337,14 @@ def _pairs(variants: Mapping[str, Mapping[str, Any]], measured: Mapping[Variant,
     """Return what each two variants differ in, and the difference in BLEU of those that differ in one thing."""
     of = {variant.attention: one for variant, one in measured.items()}
     names, pairs = list(variants), []
+    seeds = pool([each.whole for each in measured.values()])
     for number, one in enumerate(names):
         for other in names[number + 1 :]:
             mine, theirs = variants[one]["differs_by"], variants[other]["differs_by"]
             things = [thing for thing in mine if mine[thing] != theirs[thing]]
             pair: dict[str, Any] = {"one": one, "other": other, "differ_in": things}
             if len(things) == 1:
-                seeds = pool([each.whole for each in measured.values()])
-                pair["difference"] = _plain(compare(of[one].whole, of[other].whole, seeds))
+                pair["difference"] = asdict(compare(of[one].whole, of[other].whole, seeds))
             pairs.append(pair)
     return pairs
 

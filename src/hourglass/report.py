@@ -4,7 +4,7 @@ import csv
 import html
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -68,8 +68,6 @@ class Made:
 
     commit: str
     date: str
-    command: str = "dvc repro"
-    notes: list[str] = field(default_factory=list)
 
 
 # ---- What is said ----------------------------------------------------------------------------------------------------
@@ -315,7 +313,7 @@ def _search_table(name: str, one: Evaluation) -> Table:
 
 def _making(evaluations: Mapping[str, Evaluation], made: Made) -> list[Block]:
     blocks: list[Block] = [Heading(2, "How it was made")]
-    blocks.append(Paragraph(f"{made.command}, report of {made.date} at commit {made.commit}. " + " ".join(made.notes)))
+    blocks.append(Paragraph(f"dvc repro, report of {made.date} at commit {made.commit}."))
     for name, one in evaluations.items():
         facts, variants = one["corpus"], one["variants"]
         first = next(iter(variants.values()))
