@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,13 +15,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from hourglass import runs, scoring
+from hourglass import jobs, runs, scoring, sweeping
 from hourglass.assembly import Config, build_model
 from hourglass.checkpoints import Progress, load_progress, load_trained, why_not
 from hourglass.devices import is_main_process, under_torchrun
 from hourglass.errors import UserError, check_command_line, one_line_errors
+from hourglass.jobs import Outcome, Ticket
 from hourglass.model import Seq2Seq
 from hourglass.preparation import Prepared, prepare
+from hourglass.pruning import Pruning
 from hourglass.runs import RunFolder
 from hourglass.saving import Checkpoints
 from hourglass.settings import Settings, check_settings
@@ -40,37 +43,43 @@ class Job:
     run: RunFolder
     config: Config
     settings: Settings
+    ticket: Ticket | None = None  # Where it is one of a sweep's.
 
 
 @hydra.main(config_path="../conf", config_name="config")
-def main(composed: DictConfig) -> float:
-    """Run the training that the command line describes; return the dev score for a sweep to optimise."""
-    with one_line_errors():
-        job = open_job(composed)
+def main(composed: DictConfig) -> Any:
+    """Run the training that the command line describes, or, in a sweep, start a child process that does."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return sweeping.run_job(composed)
+    ticket = jobs.read_ticket()
+    with one_line_errors(), jobs.answering(ticket) as answer:
+        job = open_job(composed, ticket)
         with runs.at_work(job.run) if is_main_process() else nullcontext():
-            return train(job)
+            outcome = train(job)
+        answer(outcome)
+        return outcome.dev[job.settings.trainer.select]
 
 
-def open_job(composed: DictConfig) -> Job:
+def open_job(composed: DictConfig, ticket: Ticket | None) -> Job:
     """Check all settings, and make the run's folder, or find that of the run to go on with."""
     config: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     if config["resume"] is not None:
         run, config = runs.resume_run(str(config["resume"]), HydraConfig.get().overrides.task)
         return Job(run, config, check_settings(config))
     settings = check_settings(config)
-    if config["run_dir"] is not None and HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise UserError(f"run_dir={config['run_dir']}: in a sweep every job gets a folder of its own: leave it out")
+    choices = HydraConfig.get().runtime.choices
+    if choices.get("sweep") is not None:
+        raise UserError(f"sweep={choices['sweep']}: needs -m: python src/train.py -m sweep={choices['sweep']} ...")
     if config["run_dir"] is None and under_torchrun():
         raise UserError("run_dir: not set; under torchrun set run_dir=PATH, a folder that all processes share")
     if not is_main_process():  # Only reads there.
         return Job(RunFolder(Path(config["run_dir"])), config, settings)
-    names = name_run(HydraConfig.get().runtime.choices, config)
-    run = runs.create_run(config["run_dir"], names, continues=config["if_exists"] == "continue")
-    return Job(run, config, settings)
+    run = runs.create_run(config["run_dir"], name_run(choices, config), continues=config["if_exists"] == "continue")
+    return Job(run, config, settings, ticket)
 
 
-def train(job: Job) -> float:
-    """Prepare, train, score and track one run, or what is left of it; return the dev score."""
+def train(job: Job) -> Outcome:
+    """Prepare, train, score and track one run, or what is left of it."""
     torch.set_num_threads(job.settings.trainer.threads or THREADS)
     prepared = prepare(job.config, job.settings)
     model = make_model(job, prepared)
@@ -79,25 +88,27 @@ def train(job: Job) -> float:
     with Tracking(
         job.settings.logger if is_main_process() else NoSettings(),
         job.run,
-        tags=tags(job.config, prepared, version),
+        tags=tags(job, prepared, version),
         config=job.config,
         dataset=(prepared.corpus.facts["name"], prepared.corpus.digest),
     ) as tracking:
         if is_main_process():
             runs.write_config(job.run, job.config)
         progress = train_model(job, prepared, model, tracking)
-        score = progress.best[job.settings.trainer.select]
+        outcome = Outcome(str(job.run.path), progress.best, count(model), pruned=progress.pruned)
         if not is_main_process():
-            return score
+            return outcome
         metrics = {**describe(job, prepared, model, progress), **version}
-        if job.settings.trainer.test:
+        if job.settings.trainer.test and not progress.pruned:
             metrics["test"] = score_test(job, prepared)
         runs.write_json(job.run.metrics, metrics)
         tracking.report(metrics)
     if hint := tracking.hint():
         print(hint)
     print(f"run: {job.run.path}", flush=True)
-    return score
+    if job.ticket is not None and job.ticket.measure_speed:
+        outcome = dataclasses.replace(outcome, sentences_per_second=measure_speed(job, prepared))
+    return outcome
 
 
 def make_model(job: Job, prepared: Prepared) -> Seq2Seq:
@@ -152,6 +163,8 @@ def train_model(job: Job, prepared: Prepared, model: Seq2Seq, tracking: Tracking
         target_language=prepared.corpus.target_language,
     )
     data = TranslationData(prepared.splits, stream, batch_tokens=greedy.batch_tokens, dev_sentences=dev_sentences)
+    trial = job.ticket.trial if job.ticket is not None else None
+    pruning = Pruning(trial, stream.validate_every) if trial is not None and trial.objective else None
     checkpoints = Checkpoints(
         run.last.parent,
         every=settings.checkpoint_every,
@@ -165,6 +178,7 @@ def train_model(job: Job, prepared: Prepared, model: Seq2Seq, tracking: Tracking
             data,
             settings,
             checkpoints=checkpoints,
+            pruning=pruning,
             logger=tracking.curves(before.step if before else 0),
             resume=run.last if before else None,
         )
@@ -195,10 +209,19 @@ def score_test(job: Job, prepared: Prepared) -> dict[str, Any]:
     return scores
 
 
+def measure_speed(job: Job, prepared: Prepared) -> float:
+    """Return how many dev sentences are translated in a second, by the model that is kept, as test is."""
+    dev = prepared.corpus.splits["dev"]
+    trained, started = load_trained(job.run.best), time.perf_counter()
+    translate_split(trained, dev, job.settings.search, job.settings.trainer.device, name="dev")
+    return len(dev) / (time.perf_counter() - started)
+
+
 def describe(job: Job, prepared: Prepared, model: Seq2Seq, progress: Progress) -> dict[str, Any]:
     """Return what metrics.json says beside the scores."""
     return {
         "dev": progress.best,
+        "pruned": progress.pruned,
         "seed": job.config["seed"],
         "parameters": count(model),
         "target_tokens_budget": job.settings.trainer.target_tokens,
@@ -212,11 +235,20 @@ def describe(job: Job, prepared: Prepared, model: Seq2Seq, progress: Progress) -
     }
 
 
-def tags(config: Config, prepared: Prepared, version: Mapping[str, Any]) -> dict[str, Any]:
+def tags(job: Job, prepared: Prepared, version: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the tracking lists a run by."""
+    config = job.config
     names = {group: config[group]["name"] for group in ("attention", "encoder")}
     corpus = prepared.corpus.facts["name"]
-    return {**names, "decoder": config["decoder"]["cell"], "seed": config["seed"], "corpus": corpus, **version}
+    of_sweep = job.ticket.tags if job.ticket is not None else {}
+    return {
+        **names,
+        "decoder": config["decoder"]["cell"],
+        "seed": config["seed"],
+        "corpus": corpus,
+        **version,
+        **of_sweep,
+    }
 
 
 def name_run(choices: Mapping[str, Any], config: Config) -> list[str]:
@@ -232,4 +264,6 @@ def count(model: Seq2Seq) -> int:
 
 if __name__ == "__main__":
     check_command_line("config")
-    main()
+    sweeping.register()
+    with one_line_errors():
+        main()

@@ -29,6 +29,7 @@ class Progress:
     seconds: float  # of training alone: no validation, no checkpoints
     best: dict[str, float]  # dev bleu, dev loss and step of best.ckpt; empty before the first validation
     finished: bool
+    pruned: bool  # stopped early, as one of the worse of a sweep
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,10 @@ def load_progress(path: Path) -> Progress:
     content = read(path)
     try:
         meter, own = content["callbacks"]["Meter"], content["callbacks"]["Checkpoints"]
-        return Progress(content["global_step"], meter["target_tokens"], meter["seconds"], own["best"], own["finished"])
+        pruned = content["callbacks"].get("Pruning", {"pruned": False})["pruned"]
+        return Progress(
+            content["global_step"], meter["target_tokens"], meter["seconds"], own["best"], own["finished"], pruned
+        )
     except (KeyError, TypeError):
         raise UserError(f"{path}: not a whole checkpoint of hourglass (no counters)") from None
 

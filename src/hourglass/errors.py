@@ -45,27 +45,30 @@ def one_line_errors() -> Iterator[None]:
         raise SystemExit(141) from None
     except OSError as error:  # A full disk, a folder that has become read-only, ...
         raise SystemExit(f"error: {error.filename or 'the system'}: {error.strerror or error}") from None
+    except Exception as error:
+        if type(error).__module__.split(".")[0] not in ("hydra", "omegaconf"):
+            raise
+        complaint = "\n".join(str(part) for part in (error, error.__cause__) if part is not None)
+        raise SystemExit(f"error: {_one_line(complaint)}") from None
 
 
 def check_command_line(config_name: str) -> None:
     """Compose the settings once ahead of Hydra, to cut its complaint about an unknown choice or option to one line.
 
+    In a sweep Hydra is told to hand its errors over instead of printing them, for `one_line_errors` to cut.
+
     Args:
         config_name: the file in conf/, without .yaml.
     """
     words = sys.argv[1:]
+    if "-m" in words or "--multirun" in words:
+        os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     if any(word.startswith("-") for word in words):
         return  # Help, a sweep and the like are Hydra's.
     from hydra import compose, initialize_config_dir  # noqa: PLC0415 (this file is imported by all)
-    from hydra.errors import HydraException  # noqa: PLC0415
-    from omegaconf.errors import OmegaConfBaseException  # noqa: PLC0415
 
-    try:
-        with initialize_config_dir(str(Path(__file__).resolve().parents[2] / "conf")):
-            compose(config_name, overrides=words)
-    except (HydraException, OmegaConfBaseException) as error:
-        complaint = "\n".join(str(part) for part in (error, error.__cause__) if part is not None)
-        raise SystemExit(f"error: {_one_line(complaint)}") from None
+    with one_line_errors(), initialize_config_dir(str(Path(__file__).resolve().parents[2] / "conf")):
+        compose(config_name, overrides=words)
 
 
 def _one_line(complaint: str) -> str:

@@ -377,6 +377,7 @@ def fit(
     settings: TrainerSettings,
     *,
     checkpoints: Checkpoints,
+    pruning: pl.Callback | None,
     logger: Logger | None,
     resume: Path | None,
 ) -> None:
@@ -391,6 +392,7 @@ def fit(
         data: hands out the batches.
         settings: the trainer's.
         checkpoints: where and when.
+        pruning: stops the run where it is one of the worse of a sweep; null: nobody does.
         logger: gets the curves; null: nobody does.
         resume: a checkpoint to go on from.
 
@@ -401,6 +403,8 @@ def fit(
     if settings.patience:
         mode = "max" if settings.select == "bleu" else "min"
         callbacks.append(EarlyStopping(f"dev/{settings.select}", mode=mode, patience=settings.patience))
+    if pruning is not None:
+        callbacks.append(pruning)  # Lightning calls the checkpoints last, so that they know what was decided.
     strategy: Any = settings.strategy
     if settings.strategy == "ddp":
         strategy = DDPStrategy(start_method="popen" if under_torchrun() else "spawn")

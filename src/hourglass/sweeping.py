@@ -1,0 +1,260 @@
+"""The sweeper of `-m sweep=optuna`: a plugin of Hydra's that claims trials and hands them to a launcher.
+
+Hydra's own Optuna sweeper passes no trial to the job, so that nothing can be pruned, runs n_trials more each time, and
+ends when a job fails. Here the job knows its trial (see trials.py), and every job is a child process (see jobs.py).
+"""
+
+import logging
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from hourglass import jobs
+from hourglass.errors import UserError
+from hourglass.jobs import Outcome, TrialTicket
+from hourglass.options import build
+from hourglass.tracking import MlflowSettings, check_logger
+
+if TYPE_CHECKING:  # Optuna takes a second to import, and Hydra imports this file at every start.
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+    from hourglass.trials import SweepSettings, Workers
+
+log = logging.getLogger(__name__)
+
+# How a job learns which trial it is: set in its environment by Hydra, by whatever launcher.
+TRIAL = "HOURGLASS_TRIAL"
+# After so many trials of which each has failed, a sweep ends.
+HOPELESS = 5
+SCRIPT = str(Path(__file__).resolve().parent.parent / "train.py")
+
+
+def register() -> None:
+    """Make the sweeper known to Hydra."""
+    Plugins.instance().register(OptunaSweeper)
+
+
+class OptunaSweeper(Sweeper):
+    """See the top of the file; the options are those of `trials.SweepSettings`."""
+
+    def __init__(self, **options: Any):
+        self.options = options
+        self.hydra_context: HydraContext | None = None
+        self.config: DictConfig | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take what Hydra hands over."""
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run trials until the study has all of them.
+
+        Raises:
+            UserError: the settings contradict each other, or no trial has ended well.
+        """
+        from hourglass.sweep_report import open_parent, write_report  # noqa: PLC0415 (Optuna and pyplot take a second)
+        from hourglass.trials import Workers, summarise  # noqa: PLC0415
+
+        assert self.config is not None
+        assert self.hydra_context is not None
+        settings = read_settings(self.config.hydra.sweeper)
+        launcher = self.config.hydra.runtime.choices["hydra/launcher"]
+        if settings.n_jobs > 1 and launcher == "basic":
+            raise UserError(
+                f"hydra.sweeper.n_jobs={settings.n_jobs}: the basic launcher runs one job at a time: add "
+                "hydra/launcher=joblib, or start the same command in several shells"
+            )
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        words = [f"{name}={value}" for name, value in settings.params.items()]
+        space, fixed = search_space(parser.parse_overrides(words), parser.parse_overrides(arguments))
+        if not space:
+            raise UserError(
+                "hydra.sweeper.params: nothing to search: name at least one, like attention=choice(none,mean)"
+            )
+        self.validate_batch_is_legal([[*fixed, *(f"{name}={first_of(one)}" for name, one in space.items())]])
+        logger = check_logger(plain(self.config.logger))
+        workers = Workers(settings, Path(self.config.hydra.sweep.dir), space, fixed)
+        if isinstance(logger, MlflowSettings):
+            with workers.alone():
+                open_parent(workers.study, settings, logger)
+        signal.signal(signal.SIGTERM, _stop)
+        while trials := self._claim(workers, settings.n_jobs):
+            self._run(workers, trials, fixed)
+            counted = workers.counted()
+            if len(counted) >= HOPELESS and all(trial.state.name == "FAIL" for trial in counted):
+                raise UserError(f"study {settings.study_name}: all of its first {len(counted)} trials have failed")
+        counted = workers.counted()
+        write_report(workers.study, settings, counted, workers.folder, logger)
+        print(summarise(workers.study, settings, counted), flush=True)
+        if not any(trial.values for trial in counted):
+            raise UserError(f"study {settings.study_name}: not one trial has ended well; each has said why")
+
+    def _run(self, workers: "Workers", trials: list["FrozenTrial"], fixed: list[str]) -> None:
+        """Hand trials to the launcher, and see that each is done with, or queued again if this process is stopped."""
+        from hourglass.trials import Heart, folder_of  # noqa: PLC0415
+
+        assert self.launcher is not None
+        batch = []
+        for trial in trials:
+            drawn = [f"{name}={text_of(value)}" for name, value in trial.params.items()]
+            log.info("\ntrial %d of study %s: %s", trial.number, workers.study.study_name, shlex.join(drawn))
+            place = [f"hydra.sweep.subdir={folder_of(trial)}", f"+hydra.job.env_set.{TRIAL}='{trial.number}'"]
+            batch.append([*fixed, *drawn, *place])
+        with Heart(workers.storage, [trial._trial_id for trial in trials], workers.settings.heartbeat):
+            try:
+                returns = self.launcher.launch(batch, initial_job_idx=trials[0].number)
+            except BaseException as stop:
+                for trial in trials:
+                    workers.give_back(trial)
+                if isinstance(stop, KeyboardInterrupt | SystemExit):
+                    print("\nstopped; the same command goes on", file=sys.stderr, flush=True)
+                    raise SystemExit(130 if isinstance(stop, KeyboardInterrupt) else stop.code) from None
+                raise
+        for trial, job in zip(trials, returns, strict=True):
+            try:
+                _ = job.return_value
+            except Exception as error:  # of the launcher: the job itself tells the study how it ended
+                workers.give_up(trial, error)
+
+    def _claim(self, workers: "Workers", n_jobs: int) -> list["FrozenTrial"]:
+        """Take up to so many trials; wait for others' only while there is none."""
+        trials: list[FrozenTrial] = []
+        while len(trials) < n_jobs and (trial := workers.claim(wait=not trials)):
+            trials.append(trial)
+        return trials
+
+
+def _stop(number: int, _: Any) -> None:
+    raise SystemExit(128 + number)
+
+
+def read_settings(node: Any) -> "SweepSettings":
+    """Return the checked settings of hydra.sweeper.
+
+    Raises:
+        UserError: an option is unknown or outside its choices, or contradicts another.
+    """
+    from hourglass.trials import SweepSettings  # noqa: PLC0415
+
+    options = plain(node)
+    options.pop("_target_")
+    return build(SweepSettings, options, "hydra.sweeper")
+
+
+def plain(node: Any) -> Any:
+    """Return a node of a config as plain values."""
+    return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+
+
+def search_space(
+    params: Sequence[Override], arguments: Sequence[Override]
+) -> tuple[dict[str, "BaseDistribution"], list[str]]:
+    """Return what is searched, and the settings that are the same for all trials.
+
+    Args:
+        params: of hydra.sweeper.params.
+        arguments: of the command line, which come first where both name a key.
+
+    Raises:
+        UserError: a key of the search space has no choices.
+    """
+    space: dict[str, BaseDistribution] = {}
+    fixed: list[str] = []
+    given = {override.get_key_element() for override in arguments}
+    for override in [*(one for one in params if one.get_key_element() not in given), *arguments]:
+        name = override.get_key_element()
+        if override.is_sweep_override():
+            space[name] = distribution(override)
+        else:
+            fixed.append(f"{name}={override.get_value_element_as_str()}")
+    return space, fixed
+
+
+def distribution(override: Override) -> "BaseDistribution":
+    """Return the distribution that an override of Hydra's sweep grammar describes."""
+    from optuna.distributions import (  # noqa: PLC0415
+        BaseDistribution,
+        CategoricalDistribution,
+        FloatDistribution,
+        IntDistribution,
+    )
+
+    name, value = override.get_key_element(), override.value()
+    try:
+        if isinstance(value, RangeSweep):
+            start, stop, step = value.start, value.stop, value.step
+            assert start is not None
+            assert stop is not None
+            if isinstance(start, int) and isinstance(stop, int) and isinstance(step, int):
+                return IntDistribution(start, range(start, stop, step)[-1], step=step)
+            return FloatDistribution(float(start), float(stop), step=float(step))
+        if isinstance(value, IntervalSweep):
+            low, high, log_scale = value.start, value.end, "log" in value.tags
+            assert low is not None
+            assert high is not None
+            made: BaseDistribution
+            if "int" in value.tags:
+                made = IntDistribution(int(low), int(high), log=log_scale)
+            else:
+                made = FloatDistribution(low, high, log=log_scale)
+            return made
+        return CategoricalDistribution([str(one) for one in override.sweep_iterator(transformer=Transformer.encode)])
+    except (ValueError, IndexError) as error:
+        raise UserError(f"hydra.sweeper.params: {name}: {error}") from None
+
+
+def first_of(one: "BaseDistribution") -> str:
+    """Return one value of a distribution, to see that the settings can be composed."""
+    return text_of(one.choices[0] if hasattr(one, "choices") else one.low)  # type: ignore[attr-defined]
+
+
+def text_of(value: Any) -> str:
+    """Return a drawn value as it stands on a command line."""
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def run_job(composed: DictConfig) -> Any:
+    """Run one job of a sweep, in a child process; this is what a launcher calls, wherever it does.
+
+    Returns:
+        The dev score; for a trial, its number and state.
+
+    Raises:
+        UserError: the command line has what every job has to have for itself, or the job ended badly.
+    """
+    # Which sweep it is part of, the job need not know.
+    overrides = [word for word in HydraConfig.get().overrides.task if not word.startswith("sweep=")]
+    for word in overrides:
+        if word.partition("=")[0] in ("run_dir", "resume", "if_exists"):
+            raise UserError(f"{word}: in a sweep every job gets a folder of its own: leave it out")
+    number = os.environ.get(TRIAL)
+    if number is None:
+        return jobs.start_job(SCRIPT, overrides).dev[composed.trainer.select]
+    from hourglass.trials import run_trial  # noqa: PLC0415
+
+    hydra = HydraConfig.get()
+    settings = read_settings(hydra.sweeper)
+    overrides += [f"run_dir={hydra.runtime.output_dir}", "if_exists=continue"]
+
+    def start(ticket: TrialTicket, parent: str | None) -> Outcome:
+        speed = "sentences_per_second" in settings.objectives
+        tags = {"sweep": settings.study_name, "trial": number} | ({"mlflow.parentRunId": parent} if parent else {})
+        return jobs.start_job(SCRIPT, overrides, trial=ticket, tags=tags, measure_speed=speed)
+
+    return run_trial(settings, int(number), composed.trainer.validations, start)
