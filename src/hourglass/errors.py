@@ -43,13 +43,13 @@ def one_line_errors() -> Iterator[None]:
         # Whoever read the output has gone; nothing more can be said there, at exit neither.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
-    except OSError as error:  # A full disk, a folder that has become read-only, ...
-        raise SystemExit(f"error: {error.filename or 'the system'}: {error.strerror or error}") from None
     except Exception as error:
-        if type(error).__module__.split(".")[0] not in ("hydra", "omegaconf"):
-            raise
-        complaint = "\n".join(str(part) for part in (error, error.__cause__) if part is not None)
-        raise SystemExit(f"error: {_one_line(complaint)}") from None
+        if type(error).__module__.split(".")[0] in ("hydra", "omegaconf"):
+            complaint = "\n".join(str(part) for part in (error, error.__cause__) if part is not None)
+            raise SystemExit(f"error: {_one_line(complaint)}") from None
+        if isinstance(error, OSError):  # A full disk, a folder that has become read-only, ...
+            raise SystemExit(f"error: {error.filename or 'the system'}: {error.strerror or error}") from None
+        raise
 
 
 def check_command_line(config_name: str) -> None:

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 # The study's attribute that holds its run in MLflow.
 PARENT = "mlflow_run_id"
+FANOVA = optuna.importance.FanovaImportanceEvaluator(seed=0)
 
 
 def open_parent(study: optuna.Study, settings: SweepSettings, logger: MlflowSettings) -> None:
@@ -89,16 +90,11 @@ def sweep_metrics(study: optuna.Study, settings: SweepSettings, trials: Sequence
 
 
 def importances(study: optuna.Study, index: int) -> dict[str, float]:
-    """Return by what share each parameter moved an objective (PED-ANOVA, Watanabe et al. 2023).
-
-    Empty while there are too few trials to tell.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # Of too few trials, which it takes to matter all the same.
-        try:
-            return optuna.importance.get_param_importances(study, target=_value(index))
-        except (ValueError, RuntimeError, UserWarning):
-            return {}
+    """Return by what share each parameter moved an objective (fANOVA, Hutter et al. 2014); none: all of one score."""
+    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    if len({trial.values[index] for trial in complete}) < 2:
+        return {}
+    return optuna.importance.get_param_importances(study, evaluator=FANOVA, target=_value(index))
 
 
 def _value(index: int) -> Callable[[FrozenTrial], float]:
@@ -128,8 +124,8 @@ def _plots(study: optuna.Study, settings: SweepSettings) -> Iterator[tuple[str, 
         yield f"slice-{objective}", partial(plots.plot_slice, study, **told)
         yield f"parallel-{objective}", partial(plots.plot_parallel_coordinate, study, **told)
         if importances(study, index):
-            yield f"importances-{objective}", partial(plots.plot_param_importances, study, **told)
-    if settings.reported:
+            yield f"importances-{objective}", partial(plots.plot_param_importances, study, evaluator=FANOVA, **told)
+    if settings.reported and any(trial.intermediate_values for trial in study.get_trials(deepcopy=False)):
         yield "intermediate-values", partial(plots.plot_intermediate_values, study)
     if len(settings.objectives) in (2, 3):
         yield "pareto-front", partial(plots.plot_pareto_front, study, target_names=list(settings.objectives))

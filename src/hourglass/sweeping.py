@@ -9,13 +9,13 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -87,7 +87,8 @@ class OptunaSweeper(Sweeper):
             raise UserError(
                 "hydra.sweeper.params: nothing to search: name at least one, like attention=choice(none,mean)"
             )
-        self.validate_batch_is_legal([[*fixed, *(f"{name}={first_of(one)}" for name, one in space.items())]])
+        refuse_places(arguments)
+        self.validate_batch_is_legal([[*fixed, *drawn] for drawn in each_choice(space)])
         logger = check_logger(plain(self.config.logger))
         workers = Workers(settings, Path(self.config.hydra.sweep.dir), space, fixed)
         if isinstance(logger, MlflowSettings):
@@ -209,19 +210,34 @@ def distribution(override: Override) -> "BaseDistribution":
             assert low is not None
             assert high is not None
             made: BaseDistribution
-            if "int" in value.tags:
+            if "int" in value.tags or isinstance(low, int):
                 made = IntDistribution(int(low), int(high), log=log_scale)
             else:
                 made = FloatDistribution(low, high, log=log_scale)
             return made
-        return CategoricalDistribution([str(one) for one in override.sweep_iterator(transformer=Transformer.encode)])
+        return CategoricalDistribution(list(override.sweep_string_iterator()))
     except (ValueError, IndexError) as error:
         raise UserError(f"hydra.sweeper.params: {name}: {error}") from None
 
 
-def first_of(one: "BaseDistribution") -> str:
-    """Return one value of a distribution, to see that the settings can be composed."""
-    return text_of(one.choices[0] if hasattr(one, "choices") else one.low)  # type: ignore[attr-defined]
+def each_choice(space: Mapping[str, "BaseDistribution"]) -> list[list[str]]:
+    """Return a few draws that name every choice once, to see that they can be composed."""
+    choices = {name: getattr(one, "choices", None) or [getattr(one, "low", None)] for name, one in space.items()}
+    return [
+        [f"{name}={text_of(some[min(number, len(some) - 1)])}" for name, some in choices.items()]
+        for number in range(max(map(len, choices.values())))
+    ]
+
+
+def refuse_places(overrides: Sequence[str]) -> None:
+    """See that the command line of a sweep leaves each job to its own folder.
+
+    Raises:
+        UserError: it does not.
+    """
+    for word in overrides:
+        if word.partition("=")[0] in ("run_dir", "resume", "if_exists"):
+            raise UserError(f"{word}: in a sweep every job gets a folder of its own: leave it out")
 
 
 def text_of(value: Any) -> str:
@@ -240,9 +256,7 @@ def run_job(composed: DictConfig) -> Any:
     """
     # Which sweep it is part of, the job need not know.
     overrides = [word for word in HydraConfig.get().overrides.task if not word.startswith("sweep=")]
-    for word in overrides:
-        if word.partition("=")[0] in ("run_dir", "resume", "if_exists"):
-            raise UserError(f"{word}: in a sweep every job gets a folder of its own: leave it out")
+    refuse_places(overrides)
     number = os.environ.get(TRIAL)
     if number is None:
         return jobs.start_job(SCRIPT, overrides).dev[composed.trainer.select]
