@@ -12,7 +12,7 @@ import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from hourglass import runs, scoring
 from hourglass.assembly import Config, build_model
@@ -20,6 +20,7 @@ from hourglass.checkpoints import Progress, load_progress, load_trained, why_not
 from hourglass.devices import is_main_process, under_torchrun
 from hourglass.errors import UserError, check_command_line, one_line_errors
 from hourglass.model import Seq2Seq
+from hourglass.options import plain_values
 from hourglass.preparation import Prepared, prepare
 from hourglass.runs import RunFolder
 from hourglass.saving import Checkpoints
@@ -42,7 +43,7 @@ class Job:
     settings: Settings
 
 
-@hydra.main(config_path="../conf", config_name="config")
+@hydra.main(config_path="../conf", config_name="config", execution_whitelist=())
 def main(composed: DictConfig) -> float:
     """Run the training that the command line describes; return the dev score for a sweep to optimise."""
     with one_line_errors():
@@ -53,7 +54,7 @@ def main(composed: DictConfig) -> float:
 
 def open_job(composed: DictConfig) -> Job:
     """Check all settings, and make the run's folder, or find that of the run to go on with."""
-    config: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    config = plain_values(composed)
     if config["resume"] is not None:
         run, config = runs.resume_run(str(config["resume"]), HydraConfig.get().overrides.task)
         return Job(run, config, check_settings(config))
