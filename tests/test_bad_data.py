@@ -19,20 +19,22 @@ from typing import Any
 
 import datasets
 import pytest
+import torch
 import yaml
 from conftest import ROOT, compose_config, tiny_config, tiny_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import translate as command_line
+from hourglass import translation
 from hourglass.assembly import build_model
 from hourglass.corpora_recipes import SPLITS
 from hourglass.corpus import check_leaks, load_corpus
 from hourglass.errors import UserError
 from hourglass.model import Seq2Seq
 from hourglass.saving import WholeFiles
-from hourglass.search import SearchSettings
-from hourglass.tokenizer import TokenizerSettings, Vocabularies, train_vocabularies
+from hourglass.search import Hypothesis, SearchSettings
+from hourglass.tokenizer import EOS, Tokenizer, TokenizerSettings, Vocabularies, train_vocabularies
 from hourglass.translation import translate
 
 # All that Python, and so this project, takes for white space, written out.
@@ -271,7 +273,7 @@ def text_options() -> dict[str, Any]:
     return options
 
 
-@pytest.mark.parametrize("examples", [30, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [30, pytest.param(250, marks=pytest.mark.slow)])
 def test_any_files_become_the_expected_corpus_or_are_refused_by_line(
     examples: int, text_options: dict[str, Any]
 ) -> None:
@@ -377,8 +379,12 @@ def vocabularies(tmp_path_factory: pytest.TempPathFactory) -> Vocabularies:
 
 @pytest.fixture(scope="module")
 def model(vocabularies: Vocabularies) -> Seq2Seq:
-    """Return a model of random weights: what it writes hangs on what it reads, and is of all kinds of bytes."""
-    return tiny_model(vocabulary=vocabularies.source.size, spread=0.9)
+    """Return a model of random weights: what it writes hangs on what it reads, and it is fond of line ends."""
+    model = tiny_model(vocabulary=vocabularies.source.size, spread=0.9)
+    pieces = vocabularies.source.pieces(range(vocabularies.source.size))
+    with torch.no_grad():
+        model.output.bias[[pieces.index(f"<0x{byte:02X}>") for byte in b"\t\n\r\x1b\x1e\x7f"]] += 2
+    return model
 
 
 def search_settings(beam: int) -> SearchSettings:
@@ -428,6 +434,27 @@ def test_any_lines_are_translated_one_for_one_in_order(
     assert translated >= 60 * examples
     assert examples < 160 or translated >= 10_000
     assert len(set(seen.values())) > len(seen) / 2, "what is written hangs on what is read"
+
+
+def test_whatever_a_model_writes_is_one_clean_line(
+    vocabularies: Vocabularies, model: Seq2Seq, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that writes each of the odd texts, line ends of all kinds among them, and bytes that are no UTF-8."""
+    texts = [odd for odd in [*ODD, "a\nb\r\nc", "\n", "a\tb", "\x85\u2028"] if len(odd) < 10_000]
+    written = vocabularies.target.encode(texts)
+    pieces = vocabularies.target.pieces(range(vocabularies.target.size))
+    written += [[pieces.index(f"<0x{byte:02X}>") for byte in wrong] for wrong in NO_UTF8]
+
+    def write(_: Seq2Seq, source: torch.Tensor, *given: Any) -> list[Hypothesis]:
+        return [Hypothesis(written[int(row[0]) - EOS - 1], 0.0, 0.0, True) for row in source]
+
+    monkeypatch.setattr(translation, "search", write)
+    monkeypatch.setattr(Tokenizer, "encode", lambda self, lines: [[EOS + 1 + int(line)] for line in lines])
+    lines = map(str, range(len(written)))
+    found = list(translate(model, vocabularies, lines, search_settings(1)))
+    assert len(found) == len(written)
+    assert all(map(is_one_clean_line, found)), [ascii(text) for text in found]
+    assert found[texts.index("a\nb\r\nc")] == "a b c"
 
 
 @pytest.mark.slow
