@@ -3,7 +3,7 @@
 The run is src/train.py's own; a run that was killed goes on from its last checkpoint.
 """
 
-from hourglass.ablation import load_ablation, read_tuned, run_training
+from hourglass.ablation import load_ablation, run_training
 from hourglass.errors import arguments, one_line_errors
 
 
@@ -12,8 +12,7 @@ def main(corpus: str, attention: str, seed: str) -> None:
     ablation = load_ablation()
     variant = ablation.variant(corpus, attention)
     overrides = ablation.overrides(variant, int(seed), ablation.corpora[corpus].target_tokens)
-    chosen = read_tuned(ablation.tuned(variant)).chosen
-    run_training([*overrides, *chosen, f"run_dir={ablation.run(variant, int(seed)).path}"])
+    run_training([*overrides, *ablation.chosen(variant), f"run_dir={ablation.run(variant, int(seed)).path}"])
 
 
 if __name__ == "__main__":

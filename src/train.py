@@ -13,7 +13,7 @@ import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from hourglass import jobs, runs, scoring, sweeping
 from hourglass.assembly import Config, build_model
@@ -22,6 +22,7 @@ from hourglass.devices import is_main_process, under_torchrun
 from hourglass.errors import UserError, check_command_line, one_line_errors
 from hourglass.jobs import Outcome, Ticket
 from hourglass.model import Seq2Seq
+from hourglass.options import plain_values
 from hourglass.preparation import Prepared, prepare
 from hourglass.pruning import Pruning
 from hourglass.runs import RunFolder
@@ -46,7 +47,7 @@ class Job:
     ticket: Ticket | None = None  # Where it is one of a sweep's.
 
 
-@hydra.main(config_path="../conf", config_name="config")
+@hydra.main(config_path="../conf", config_name="config", execution_whitelist=())
 def main(composed: DictConfig) -> Any:
     """Run the training that the command line describes, or, in a sweep, start a child process that does."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -62,7 +63,7 @@ def main(composed: DictConfig) -> Any:
 
 def open_job(composed: DictConfig, ticket: Ticket | None) -> Job:
     """Check all settings, and make the run's folder, or find that of the run to go on with."""
-    config: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    config = plain_values(composed)
     if config["resume"] is not None:
         run, config = runs.resume_run(str(config["resume"]), HydraConfig.get().overrides.task)
         return Job(run, config, check_settings(config))

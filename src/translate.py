@@ -4,7 +4,7 @@ import io
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 import hydra
 import torch
@@ -15,7 +15,7 @@ from hourglass.checkpoints import load_trained
 from hourglass.corpora_recipes import decode_line
 from hourglass.devices import Accelerator, find_device
 from hourglass.errors import UserError, check_command_line, one_line_errors
-from hourglass.options import build
+from hourglass.options import build, plain_values
 from hourglass.runs import open_run
 from hourglass.search import SearchSettings
 from hourglass.translation import progress_bar, translate
@@ -38,14 +38,14 @@ class TranslateSettings:
     threads: NonNegativeInt
 
 
-@hydra.main(config_path="../conf", config_name="translate")
+@hydra.main(config_path="../conf", config_name="translate", execution_whitelist=())
 def main(composed: DictConfig) -> None:
     """Translate standard input to standard output, line by line."""
     with one_line_errors():
-        config: Any = OmegaConf.to_container(composed, resolve=True)
-        chosen = config.pop("search", None)
-        if config["run"] == "???":
+        if OmegaConf.is_missing(composed, "run"):
             raise UserError("run: not set; python src/translate.py run=PATH < in.txt > out.txt, PATH a run folder")
+        config = plain_values(composed)
+        chosen = config.pop("search", None)
         settings = build(TranslateSettings, config, "translate")
         run, trained_by = open_run(settings.run, "run")
         search = build(SearchSettings, chosen or trained_by.get("search", {}), "search")

@@ -13,12 +13,11 @@ from typing import Annotated, Any
 
 import yaml
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from hourglass.attention import ATTENTIONS
 from hourglass.errors import UserError
-from hourglass.options import build
+from hourglass.options import build, plain_values
 from hourglass.runs import RunFolder
 from hourglass.scoring import length_buckets
 
@@ -182,12 +181,23 @@ class Ablation:
             return rates
         return rates + [[*rate, "encoder.reverse_source=true"] for rate in rates]
 
+    def chosen(self, variant: Variant) -> list[str]:
+        """Return the overrides that a variant's search has chosen: one of its candidates, and no other words.
+
+        Raises:
+            UserError: the outcome of the search is missing, cut short, or of other candidates.
+        """
+        file = self.tuned(variant)
+        found = read_tuned(file).chosen
+        if found not in self.candidates(variant):
+            raise UserError(f"{file}: chosen is {' '.join(map(str, found))}, no candidate of the search: run dvc repro")
+        return found
+
     def compose(self, overrides: list[str]) -> dict[str, Any]:
         """Compose the settings that a command line with these overrides has."""
         with initialize_config_dir(str(self.root / "conf")):
             composed = compose("config", overrides=overrides)
-        config: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-        return dict(config)
+        return plain_values(composed)
 
 
 def load_ablation(root: Path = ROOT) -> Ablation:

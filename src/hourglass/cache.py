@@ -3,7 +3,8 @@
 import json
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hourglass.errors import UserError
@@ -49,10 +50,24 @@ def fill(cache: Path, kind: str, name: str, write: Callable[[Path], None]) -> Pa
     return folder
 
 
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Name a folder of the cache that is not what was written there, though all its files are of their sizes.
+
+    Raises:
+        UserError: it is not.
+    """
+    try:
+        yield
+    except Exception as error:  # whatever the format says of it: JSON, Arrow, `datasets`, SentencePiece
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{folder}: damaged ({reason}); delete this folder, and it is made anew") from None
+
+
 def _is_whole(folder: Path) -> bool:
     """Say whether a folder holds all the files that were written into it, at their sizes."""
     try:
         sizes = json.loads((folder / FILES).read_text(encoding="utf-8"))
         return all((folder / file).stat().st_size == size for file, size in sizes.items())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, AttributeError):
         return False

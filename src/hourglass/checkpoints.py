@@ -52,7 +52,11 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such checkpoint")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        content["hourglass"], content["state_dict"], content["global_step"]
+        own = content["hourglass"]
+        mappings = own["config"], own["vocabularies"], content["state_dict"]
+        if not all(isinstance(part, dict) for part in mappings):
+            raise TypeError
+        own["corpus_digest"], content["global_step"]
     except Exception:  # torch, zip and pickle each have errors of their own for a damaged file
         raise UserError(f"{path}: not a whole checkpoint of hourglass: cut short, or of something else") from None
     assert isinstance(content, dict)
@@ -82,11 +86,22 @@ def load_trained(path: Path) -> Trained:
     own = content["hourglass"]
     vocabularies = _vocabularies(path, own)
     config: Mapping[str, Any] = own["config"]
-    model = build_model(config, vocabularies.source.size, vocabularies.target.size, joint=vocabularies.joint)
     weights = {name.removeprefix("model."): weight for name, weight in content["state_dict"].items()}
+
+    def build() -> Seq2Seq:
+        return build_model(config, vocabularies.source.size, vocabularies.target.size, joint=vocabularies.joint)
+
     try:
+        # First without memory behind it: altered settings may ask for any amount of it.
+        with torch.device("meta"):
+            wanted = {name: weight.shape for name, weight in build().state_dict().items()}
+        if wanted != {name: weight.shape for name, weight in weights.items()}:
+            raise ValueError
+        model = build()
         model.load_state_dict(weights)
-    except RuntimeError:
+    except UserError as error:
+        raise UserError(f"{path}: its own settings are refused: {error}") from None
+    except Exception:  # a group that is missing, a weight that is no tensor, ...
         raise UserError(f"{path}: its weights do not fit its own settings and vocabularies; it was altered") from None
     return Trained(model.eval(), vocabularies, config, content["global_step"])
 

@@ -15,7 +15,7 @@ import logging
 import re
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
@@ -489,7 +489,8 @@ def decode_line(raw: bytes, file: str, number: int) -> str:
     """Return a line of a UTF-8 file without its end; on the first, a byte-order mark is passed over.
 
     Raises:
-        UserError: the line is not UTF-8, or holds a NUL.
+        UserError: the line is not UTF-8 or holds a NUL, or the first of them is all there is and ends of lines stand
+            within it, as old Macs wrote them: one sentence of the whole file.
     """
     place = f"{file}:{number}"
     raw = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
@@ -501,6 +502,8 @@ def decode_line(raw: bytes, file: str, number: int) -> str:
         ) from error
     if "\0" in line:
         raise UserError(f"{place}: a NUL character: remove it (or is the file UTF-16? convert it to UTF-8)")
+    if number == 1 and not line.endswith("\n") and "\r" in line.rstrip("\r"):
+        raise UserError(f"{place}: lines end in a carriage return alone: convert their ends to \\n")
     return line.removesuffix("\n").removesuffix("\r")
 
 
@@ -520,10 +523,13 @@ def load_from_hub(
         mend: what to do if it cannot be loaded.
 
     Raises:
-        UserError: it cannot be loaded.
+        UserError: it cannot be loaded, or the path is that of no dataset.
     """
     import datasets  # noqa: PLC0415 (a second to import; not needed where the corpus is cached)
 
+    if path.isidentifier() and importlib.util.find_spec(f"datasets.packaged_modules.{path}"):
+        # `datasets` would read the files of that format in the current folder; some, pickles among them, can run code.
+        raise UserError(f"data.path={path}: names a file format, no dataset; if a folder is meant, write ./{path}")
     log.info("loading %s", path)
     # The hub's client tells of each of its attempts; the last failure is told below.
     client = logging.getLogger("huggingface_hub")
@@ -532,7 +538,9 @@ def load_from_hub(
     try:
         loaded = datasets.load_dataset(path, config, revision=revision, split=list(splits))
     except Exception as error:  # the network, the hub, the files and their formats all have errors of their own
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        general = isinstance(error, datasets.exceptions.DatasetGenerationError)
+        cause = error.__cause__ if general and error.__cause__ else error
+        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
         raise UserError(f"{path}: cannot be loaded ({reason}); {mend}") from error
     finally:
         client.setLevel(level)
@@ -551,7 +559,7 @@ def read_rows(rows: Any, path: str, split: Split, source: str, target: str, *, c
         column: the column that holds both sides under their keys; null: each side is a column of its own.
 
     Raises:
-        UserError: the column or a key is missing.
+        UserError: the column or a key is missing, or what it holds is no text.
     """
     if column is not None and column not in rows.column_names:
         raise UserError(f"data.path={path}: no column {column!r} in {split}; it has {', '.join(rows.column_names)}")
@@ -565,7 +573,13 @@ def read_rows(rows: Any, path: str, split: Split, source: str, target: str, *, c
         for sentence in sentences:
             number += 1
             place = f"{path} {split} row {number}"
+            if not isinstance(sentence, Mapping):
+                raise UserError(f"{place}: {column} is not of the form {{{source}: ..., {target}: ...}}")
             for option, language in (("source", source), ("target", target)):
                 if language not in sentence:
                     raise UserError(f"data.{option}={language}: {place} has {', '.join(sorted(sentence))} only")
+                if not isinstance(sentence[language], str | None):
+                    raise UserError(f"data.{option}={language}: {place} is no text")
+                if "\0" in (sentence[language] or ""):
+                    raise UserError(f"{place}: a NUL character: remove it")
             yield Pair(f"{split}-{number}", sentence[source] or "", sentence[target] or "", (place, place))

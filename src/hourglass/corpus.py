@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hourglass.cache import fill
+from hourglass.cache import fill, reading
 from hourglass.corpora_recipes import RECIPES, SPLITS, Recipe, Split
 from hourglass.errors import UserError
 from hourglass.options import build, choose
@@ -71,15 +71,17 @@ def load_corpus(options: Mapping[str, Any], cache: Path) -> Corpus:
         cache: the folder of prepared corpora.
 
     Raises:
-        UserError: an option is wrong, an input is missing or malformed, or the cache cannot be written.
+        UserError: an option is wrong, an input is missing or malformed, or the cache cannot be written or is damaged.
     """
     import datasets  # noqa: PLC0415 (a second to import)
 
     name, recipe = check_recipe(options)
     folder = fill(cache, "corpus", f"{name}-{_key(name, recipe)}", lambda folder: _write(name, recipe, folder))
-    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    splits = datasets.load_from_disk(folder)
-    log.info("%s", summary(record["facts"], record["digest"]))
+    with reading(folder):
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        splits = datasets.load_from_disk(folder)
+        told = summary(record["facts"], record["digest"])
+    log.info("%s", told)
     return Corpus(splits, record["digest"], recipe.source, recipe.target, record["facts"], folder)
 
 

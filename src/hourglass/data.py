@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from hourglass.cache import fill
+from hourglass.cache import fill, reading
 from hourglass.corpus import Corpus
 from hourglass.tokenizer import BOS, EOS, PAD, Vocabularies
 
@@ -88,7 +88,7 @@ def encode_corpus(corpus: Corpus, vocabularies: Vocabularies, cache: Path) -> di
         cache: the cache folder; the encoded splits lie in encoded/KEY below it.
 
     Raises:
-        UserError: the cache cannot be written.
+        UserError: the cache cannot be written or is damaged.
     """
     from datasets import Dataset  # noqa: PLC0415 (a second to import)
 
@@ -100,7 +100,8 @@ def encode_corpus(corpus: Corpus, vocabularies: Vocabularies, cache: Path) -> di
             _encode_split(split, vocabularies, folder / f"{name}.arrow")
 
     folder = fill(cache, "encoded", key, write)
-    return {name: EncodedSplit(Dataset.from_file(str(folder / f"{name}.arrow"))) for name in corpus.splits}
+    with reading(folder):
+        return {name: EncodedSplit(Dataset.from_file(str(folder / f"{name}.arrow"))) for name in corpus.splits}
 
 
 def _encode_split(split: "datasets.Dataset", vocabularies: Vocabularies, file: Path) -> None:

@@ -2,10 +2,14 @@
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# A key by which Hydra would build an object, on the command line: a.b._target_=..., {_target_:...}.
+TARGET = re.compile(r"(^|[^\w])_target_['\"]?\s*[:=]")
 
 
 class UserError(Exception):
@@ -63,6 +67,8 @@ def check_command_line(config_name: str) -> None:
     words = sys.argv[1:]
     if "-m" in words or "--multirun" in words:
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    if named := next((word for word in words if TARGET.search(word)), None):
+        raise SystemExit(f"error: {named}: settings name no Python objects; choose a group's file: GROUP=NAME")
     if any(word.startswith("-") for word in words):
         return  # Help, a sweep and the like are Hydra's.
     from hydra import compose, initialize_config_dir  # noqa: PLC0415 (this file is imported by all)

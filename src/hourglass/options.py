@@ -11,11 +11,42 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import pydantic
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from hourglass.errors import UserError
 
 T = TypeVar("T")
 FINITE = pydantic.ConfigDict(allow_inf_nan=False)
+
+
+def plain_values(composed: DictConfig) -> dict[str, Any]:
+    """Resolve composed settings to plain values.
+
+    Settings are written to the run folder, to checkpoints and to MLflow. So they cannot read the environment, where
+    secrets are, by ${oc.env:NAME}; and they name no Python object for whoever reads them there to build.
+
+    Raises:
+        UserError: a value is missing, refers to what does not exist or to the environment, or is a `_target_`.
+    """
+    OmegaConf.clear_resolver("oc.env")  # For good: nothing else in this process composes settings.
+    try:
+        values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        reason = str(error.msg or error).splitlines()[0]
+        mend = ": settings are written to files, the environment is not" if "oc.env" in reason else ""
+        raise UserError(f"{error.full_key}: {reason}{mend}") from None
+    _refuse_targets(values, "")
+    return dict(values)
+
+
+def _refuse_targets(value: Any, option: str) -> None:
+    inside = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in inside:
+        name = f"{option}.{key}".removeprefix(".")
+        if key == "_target_":
+            raise UserError(f"{name}={part}: settings name no Python objects")
+        _refuse_targets(part, name)
 
 
 def build(make: Callable[..., T], options: Mapping[str, Any], group: str, **at_run_time: Any) -> T:

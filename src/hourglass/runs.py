@@ -99,7 +99,8 @@ def create_run(run_dir: str | None, choices: Iterable[str], *, continues: bool) 
             )
         _make(run.path, f"run_dir={run.path}")
         return run
-    name = "-".join([*choices, time.strftime("%Y%m%d-%H%M%S")])
+    # A choice may be a path within its group (experiment=paper/cho); a run is one folder of runs/ all the same.
+    name = "-".join([*choices, time.strftime("%Y%m%d-%H%M%S")]).replace("/", "_")
     path = Path("runs") / name
     while path.exists():  # Another run began in the same second.
         path = Path("runs") / f"{name}-{secrets.token_hex(2)}"

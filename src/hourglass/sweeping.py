@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from hourglass import jobs
 from hourglass.errors import UserError
 from hourglass.jobs import Outcome, TrialTicket
-from hourglass.options import build
+from hourglass.options import build, plain_values
 from hourglass.tracking import MlflowSettings, check_logger
 
 if TYPE_CHECKING:  # Optuna takes a second to import, and Hydra imports this file at every start.
@@ -89,7 +89,7 @@ class OptunaSweeper(Sweeper):
             )
         refuse_places(arguments)
         self.validate_batch_is_legal([[*fixed, *drawn] for drawn in each_choice(space)])
-        logger = check_logger(plain(self.config.logger))
+        logger = check_logger(plain_values(self.config.logger))
         workers = Workers(settings, Path(self.config.hydra.sweep.dir), space, fixed)
         if isinstance(logger, MlflowSettings):
             with workers.alone():
@@ -153,14 +153,9 @@ def read_settings(node: Any) -> "SweepSettings":
     """
     from hourglass.trials import SweepSettings  # noqa: PLC0415
 
-    options = plain(node)
+    options: Any = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
     options.pop("_target_")
     return build(SweepSettings, options, "hydra.sweeper")
-
-
-def plain(node: Any) -> Any:
-    """Return a node of a config as plain values."""
-    return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
 
 
 def search_space(

@@ -21,7 +21,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hourglass.cache import fill
+from hourglass.cache import fill, reading
 from hourglass.errors import UserError
 
 if TYPE_CHECKING:  # At run time the caller brings the dataset, and importing the library is slow.
@@ -200,11 +200,9 @@ def train_vocabularies(
             (folder / f"{side}.model").write_bytes(_train(settings, sample, columns))
 
     folder = fill(cache, "tokenizer", _cache_key(settings, corpus_digest), write)
-    try:
+    with reading(folder):
         models = [(folder / f"{side}.model").read_bytes() for side in sides]
         return Vocabularies._of_models(models[0], models[-1])
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: not a whole cached tokenizer ({error}); delete this folder") from None
 
 
 def _cache_key(settings: TokenizerSettings, corpus_digest: str) -> str:
