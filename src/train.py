@@ -93,7 +93,6 @@ def train(job: Job) -> float:
         if job.settings.trainer.test:
             metrics["test"] = score_test(job, prepared)
         runs.write_json(job.run.metrics, metrics)
-        tracking.report(metrics)
     if hint := tracking.hint():
         print(hint)
     print(f"run: {job.run.path}", flush=True)

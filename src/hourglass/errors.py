@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,12 @@ def arguments(*names: str) -> list[str]:
     return words
 
 
+def without_secrets(text: str) -> str:
+    """Return a text with the user, the password and the keys in the addresses that it holds covered."""
+    text = re.sub(r"(\w://)[^\s/]+@", r"\1***@", text)
+    return re.sub(r"(?i)([?&](?:password|passwd|pwd|token|secret|key)\w*=)[^&\s]+", r"\1***", text)
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Show the program's log on standard error, and end it in one line where the user can mend what went wrong."""
@@ -38,7 +45,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+        raise SystemExit(f"error: {without_secrets(str(error))}") from None
     except BrokenPipeError:
         # Whoever read the output has gone; nothing more can be said there, at exit neither.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -65,7 +72,7 @@ def check_command_line(config_name: str) -> None:
             compose(config_name, overrides=words)
     except (HydraException, OmegaConfBaseException) as error:
         complaint = "\n".join(str(part) for part in (error, error.__cause__) if part is not None)
-        raise SystemExit(f"error: {_one_line(complaint)}") from None
+        raise SystemExit(f"error: {without_secrets(_one_line(complaint))}") from None
 
 
 def _one_line(complaint: str) -> str:
