@@ -265,7 +265,7 @@ def test_a_password_is_not_in_the_address_that_mlflow_gets(monkeypatch: pytest.M
         assert uri == "http://host:5000/path"
         assert os.environ["MLFLOW_TRACKING_USERNAME"] == "me"
         assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "p@ss"
-        assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
+        assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
         assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"  # The user's own.
     assert dict(os.environ) == before
     for text in ("at http://me:p@ss@host/x?a=1", "postgresql://me:p@ss@host/db", "http://h/db?user=me&password=p@ss"):

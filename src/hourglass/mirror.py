@@ -340,7 +340,11 @@ def served(uri: str) -> Iterator[str]:
     """
     for chatty in ("alembic", "mlflow", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(REQUEST)}
+    wanted = {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # At once: a single hiccup is no news.
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(REQUEST),
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    }
     parts = urllib.parse.urlsplit(uri)
     if parts.scheme in ("http", "https") and "@" in parts.netloc:
         account, _, host = parts.netloc.rpartition("@")
@@ -432,7 +436,8 @@ def describe(tags: Mapping[str, Any], dataset: tuple[str, str], known: Mapping[s
     return {
         "run_id": None,
         "key": secrets.token_hex(16),
-        "tags": {name: str(value) for name, value in {**resolve_tags(), **tags}.items()},
+        # MLflow adds the address of the git repository, which may hold a token.
+        "tags": {name: without_secrets(str(value)) for name, value in {**resolve_tags(), **tags}.items()},
         "dataset": list(dataset),
         "started": round(time.time() * 1000),
         **known,
