@@ -239,6 +239,28 @@ def test_a_run_that_the_store_made_twice_stays_one(
         clear(job.run)
 
 
+def test_a_lost_answer_has_nothing_told_twice(job: train.Job, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every second request is heard but not answered, and so made again, within the run."""
+    log_batch = mlflow.MlflowClient.log_batch
+    heard: list[None] = []
+
+    def lossy(*arguments: Any, **options: Any) -> None:
+        log_batch(*arguments, **options)
+        heard.append(None)
+        if len(heard) % 2:
+            raise requests.exceptions.ReadTimeout("no answer")
+
+    monkeypatch.setattr(mirror, "unreachable", lambda *_: True)
+    monkeypatch.setattr(mirror, "EVERY", 0.1)
+    monkeypatch.setattr(mirror, "RETRY", 0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "log_batch", lossy)
+        train.train(job)
+    sync.send(job.run, None)  # The last one's answer may be lost too.
+    assert len(heard) > 4
+    assert_mirrored(store, job.run)
+
+
 def test_what_is_no_address_of_a_server_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def check(uri: str | None) -> None:
         check_logger({"name": "mlflow", "tracking_uri": uri, "experiment": "e", "system_metrics": 0})
