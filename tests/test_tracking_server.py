@@ -51,7 +51,14 @@ class Server:
     def start(self) -> None:
         with (self.folder / "server.log").open("ab") as said:
             # A process group, to be killed as a whole: the server has workers.
-            self.process = subprocess.Popen(self.command, cwd=self.folder, stdout=said, stderr=said, process_group=0)
+            self.process = subprocess.Popen(
+                self.command,
+                cwd=self.folder,
+                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # Seven more processes.
+                stdout=said,
+                stderr=said,
+                process_group=0,
+            )
         for _ in range(3000):
             try:
                 urllib.request.urlopen(f"{self.uri}/health", timeout=60).close()

@@ -225,8 +225,12 @@ class Tracking(AbstractContextManager["Tracking"]):
 
     def __enter__(self) -> "Tracking":
         if isinstance(self.settings, MlflowSettings):
+            known = read_json(self.run.tracking) if self.run.tracking.exists() else {}
+            # Before the server's account is known here: MLflow would have it as the name of the run's user.
+            record = describe(self._tags, self._dataset, known)
             with ExitStack() as setup:  # Undone at once if MLflow refuses, at the end of the run otherwise.
-                self._sender = self._start_sender(self.settings, setup.enter_context(served(self.settings.uri)))
+                uri = setup.enter_context(served(self.settings.uri))
+                self._sender = self._start_sender(self.settings, uri, record, new=not known)
                 self._setup = setup.pop_all()
             if self.settings.system_metrics:
                 self._machine = Machine(self.run.system, self.settings.system_metrics)
@@ -269,15 +273,13 @@ class Tracking(AbstractContextManager["Tracking"]):
         uri = shlex.quote(self.settings.uri) if self.settings.tracking_uri else '"$MLFLOW_TRACKING_URI"'
         return f"MLflow: run {self.run.path.name}; to see it: mlflow ui --backend-store-uri {uri}"
 
-    def _start_sender(self, settings: MlflowSettings, uri: str) -> Sender:
-        known = read_json(self.run.tracking) if self.run.tracking.exists() else {}
-        record = describe(self._tags, self._dataset, known)
+    def _start_sender(self, settings: MlflowSettings, uri: str, record: dict[str, Any], *, new: bool) -> Sender:
         sender = Sender(Mirror(self.run, uri, settings.experiment, self._config, record), settings.where)
         try:
             # A file has no server that could be down: to make its tables may take long where the disk is slow.
             sender.wait_for_first_try(None if uri.startswith("sqlite") else PATIENCE)
         except UserError as error:
-            if not known:
+            if new:
                 self.run.tracking.unlink(missing_ok=True)
             raise UserError(
                 f"logger.tracking_uri: MLflow cannot open a run there ({error}): mend it, or use logger=csv"
