@@ -4,7 +4,6 @@ The store is sqlite:///mlflow.db, or what MLFLOW_TRACKING_URI or the one argumen
 new; a result that has changed supersedes the one before, which stays, marked.
 """
 
-import logging
 import os
 import sys
 
@@ -12,6 +11,7 @@ from mlflow import MlflowClient
 
 from hourglass.ablation import load_ablation
 from hourglass.errors import UserError, one_line_errors
+from hourglass.mirror import check_database, reason, served
 from hourglass.publishing import publish
 from hourglass.runs import read_json
 
@@ -22,12 +22,17 @@ def main(words: list[str]) -> None:
     """Read the evaluations and tell MLflow what it does not have."""
     if len(words) > 1:
         raise UserError("usage: python pipelines/track.py [TRACKING_URI]")
-    for chatty in ("alembic", "mlflow"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
     uri = words[0] if words else os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     ablation = load_ablation()
     evaluations = {corpus: read_json(ablation.results(corpus) / "evaluation.json") for corpus in ablation.corpora}
-    new = publish(ablation, evaluations, MlflowClient(uri), EXPERIMENT)
+    with served(uri) as shown:
+        try:
+            check_database(shown)
+            new = publish(ablation, evaluations, MlflowClient(shown), EXPERIMENT)
+        except Exception as error:  # The network, a database and MLflow have errors of their own.
+            raise UserError(
+                f"MLflow did not take all ({reason(error)}): mend that, and give the command again"
+            ) from None
     print(f"{len(new)} runs new to the experiment {EXPERIMENT}")
 
 

@@ -103,7 +103,6 @@ def train(job: Job) -> Outcome:
         if job.settings.trainer.test and not progress.pruned:
             metrics["test"] = score_test(job, prepared)
         runs.write_json(job.run.metrics, metrics)
-        tracking.report(metrics)
     if hint := tracking.hint():
         print(hint)
     print(f"run: {job.run.path}", flush=True)

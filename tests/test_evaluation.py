@@ -246,6 +246,20 @@ def test_mlflow_is_told_once_and_what_is_new_supersedes(
     assert tell() == []
     assert told().keys() == runs.keys()
 
+    # A server that dies within a run leaves a part of it: that goes, and the run is told whole.
+    one_more = ablation.run(ablation.variant("numbers", "none"), 1).metrics
+    one_more.write_text(one_more.read_text().replace('"train_seconds": 100.0', '"train_seconds": 60.0'))
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_artifact", None)
+        with pytest.raises(TypeError):
+            tell()
+    (cut,) = told().keys() - runs.keys()
+    assert tell() == ["numbers none 1"]
+    assert cut not in told()
+    assert sum(SUPERSEDED not in run.data.tags for run in told().values()) == 1 + 6
+    assert tell() == []
+    runs = told()
+
     metrics = ablation.run(ablation.variant("numbers", "none"), 2).metrics
     metrics.write_text(metrics.read_text().replace('"train_seconds": 100.0', '"train_seconds": 50.0'))
     assert tell() == ["numbers none 2"]

@@ -1,6 +1,7 @@
 """MLflow: one named run with all it needs to be found again, also when the training was killed and went on."""
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -9,14 +10,18 @@ from typing import Any
 
 import mlflow
 import pytest
+import requests
 import yaml
 from test_train import SMALL, curves
 
+import sync
 import train
-from hourglass.errors import UserError
-from hourglass.runs import RunFolder, create_run, read_curves, read_json
+from hourglass import mirror
+from hourglass.errors import UserError, one_line_errors, without_secrets
+from hourglass.mirror import BY_LENGTH, flatten, served
+from hourglass.runs import RunFolder, clear, create_run, read_curves, read_json, read_points
 from hourglass.settings import check_settings
-from hourglass.tracking import Curves, Tracking, check_logger, flatten
+from hourglass.tracking import Curves, Tracking, check_logger
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +47,44 @@ def job(
     return train.Job(create_run(composed["run_dir"], [], continues=False), composed, check_settings(composed))
 
 
-def only_run(experiment: str) -> Any:
-    found = mlflow.search_runs(experiment_names=[experiment], output_format="list")
-    assert len(found) == 1
-    return found[0]
+def only_run(store: str, experiment: str) -> Any:
+    client = mlflow.MlflowClient(store)
+    known = client.get_experiment_by_name(experiment)
+    assert known is not None
+    (found,) = client.search_runs([known.experiment_id])
+    return found
 
 
-def test_a_run_is_tracked_once(job: train.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def assert_mirrored(store: str, run: RunFolder, status: str = "FINISHED") -> None:
+    """Every point of the folder is in MLflow once, and nothing else is, beside the scores."""
+    client = mlflow.MlflowClient(store)
+    found = client.get_run(read_json(run.tracking)["run_id"])
+    assert found.info.status == status
+    assert found.info.end_time == read_json(run.tracking)["ended"]
+    wanted: dict[str, list[tuple[int, float]]] = {}
+    for point in read_points(run.curves) + read_points(run.system):
+        wanted.setdefault(point.name, []).append((point.step, point.value))
+    assert {"train/loss", "dev/bleu"} <= wanted.keys()
+    for name, points in wanted.items():
+        history = sorted((point.step, point.value) for point in client.get_metric_history(found.info.run_id, name))
+        assert history == points
+    for name in found.data.metrics.keys() - wanted.keys() - {BY_LENGTH}:
+        assert len(client.get_metric_history(found.info.run_id, name)) == 1
+    if status == "FINISHED":
+        test = read_json(run.metrics)["test"]
+        assert found.data.metrics["test/bleu"] == test["bleu"]
+        by_length = [(point.step, point.value) for point in client.get_metric_history(found.info.run_id, BY_LENGTH)]
+        assert by_length == [(b["source_words"][0], b["bleu"]) for b in test["buckets"] if b["sentences"]]
+    config = yaml.safe_load(run.config.read_text())
+    assert found.data.params == {name: str(value) for name, value in flatten(config) if not name.startswith("logger.")}
+    assert found.data.tags["attention"] == "luong_general"
+    assert found.inputs.dataset_inputs[0].dataset.name == "copy"
+    files = {item.path for item in client.list_artifacts(found.info.run_id)}
+    leaves = {file.name for file in (run.config, run.curves, run.metrics, run.translations) if file.exists()}
+    assert files == leaves
+
+
+def test_a_run_is_tracked_once(job: train.Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed after some steps, gone on with: one run, each point of each curve once, scores and files at the end."""
 
     class Killed(BaseException):
@@ -65,7 +101,7 @@ def test_a_run_is_tracked_once(job: train.Job, tmp_path: Path, monkeypatch: pyte
         patch.setattr(Curves, "log_metrics", until_step_ten)
         with pytest.raises(Killed):
             train.train(job)
-    assert only_run(tmp_path.name).info.status == "KILLED"
+    assert only_run(store, tmp_path.name).info.status == "KILLED"
 
     def slowly(*arguments: Any) -> Any:
         time.sleep(3)  # So that the machine is looked at while the run is open.
@@ -75,7 +111,7 @@ def test_a_run_is_tracked_once(job: train.Job, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(train, "score_test", slowly)
     train.train(job)
 
-    run = only_run(tmp_path.name)
+    run = only_run(store, tmp_path.name)
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "one"
     assert run.info.run_id == read_json(job.run.tracking)["run_id"]
@@ -97,10 +133,10 @@ def test_a_run_is_tracked_once(job: train.Job, tmp_path: Path, monkeypatch: pyte
     assert metrics["corpus"]["digest"].startswith(dataset.dataset.digest)
     assert run.data.metrics["test/bleu"] == pytest.approx(metrics["test"]["bleu"])
     assert any(name.startswith("system/") for name in run.data.metrics)
-    artifacts = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
+    client = mlflow.MlflowClient(store)
+    artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert artifacts == {"config.yaml", "metrics.json", "translations.test.tsv", "curves.csv"}
 
-    client = mlflow.MlflowClient()
     for name in ("train/loss", "dev/bleu"):
         history = {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}
         assert len(history) == len(client.get_metric_history(run.info.run_id, name))
@@ -142,26 +178,121 @@ def test_a_store_that_cannot_be_opened_is_one_line(job: train.Job, tmp_path: Pat
 
 
 def test_a_store_that_fails_later_costs_no_training(
-    job: train.Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    job: train.Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The training is whole, what lacks is said once with the command that sends it, and the command does."""
+
     def down(*_: Any, **__: Any) -> None:
         raise ConnectionError("the server is down")
 
-    monkeypatch.setattr(mlflow.MlflowClient, "log_batch", lambda *_, **__: None)  # Not yet: settings are logged.
     log_metrics = Curves.log_metrics
+    with monkeypatch.context() as patch, caplog.at_level("INFO", logger="hourglass"):
 
-    def then_down(self: Curves, metrics: Any, step: int | None = None) -> None:
-        monkeypatch.setattr(mlflow.MlflowClient, "log_batch", down)
-        log_metrics(self, metrics, step)
+        def then_down(self: Curves, metrics: Any, step: int | None = None) -> None:
+            patch.setattr(mlflow.MlflowClient, "log_batch", down)
+            log_metrics(self, metrics, step)
 
-    monkeypatch.setattr(Curves, "log_metrics", then_down)
-    monkeypatch.setattr(mlflow, "log_metrics", down)
-    with caplog.at_level("WARNING", logger="hourglass"):
+        patch.setattr(Curves, "log_metrics", then_down)
         train.train(job)
-    assert "MLflow did not take step 0 (the server is down)" in caplog.text
-    assert "MLflow did not take the scores (the server is down)" in caplog.text
-    assert len(curves(job.run, "train/loss")) == max(curves(job.run, "train/loss")) + 1
-    assert job.run.metrics.exists()
+    points = len(read_points(job.run.curves) + read_points(job.run.system))
+    warnings = [record.getMessage() for record in caplog.records if record.name.startswith("hourglass.mirror")]
+    assert len(warnings) == 1
+    assert f"does not answer (the server is down): the run goes on, {job.run.path} keeps all" in warnings[0]
+    assert (
+        f"lacks {points:,} points of the curves and the end of the run; to send it: python src/sync.py "
+        f"run={job.run.path}" in caplog.text
+    )
+    assert only_run(store, tmp_path.name).info.status == "RUNNING"
+    sync.send(job.run, None)
+    assert_mirrored(store, job.run)
+
+
+def test_a_run_that_the_store_made_twice_stays_one(
+    job: train.Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that hangs makes the run when nobody waits any more: after the second request, or before it."""
+    create_run = mlflow.MlflowClient.create_run
+    late: list[tuple[Any, Any]] = []
+
+    def hangs(client: Any, *arguments: Any, **options: Any) -> Any:
+        if not late:
+            late.append((arguments, options))
+            raise requests.exceptions.ReadTimeout("no answer")
+        made = create_run(client, *arguments, **options)
+        create_run(client, *late[0][0], **late[0][1])
+        return made
+
+    def makes_it_without_an_answer(client: Any, *arguments: Any, **options: Any) -> Any:
+        create_run(client, *arguments, **options)
+        raise requests.exceptions.ReadTimeout("no answer")
+
+    monkeypatch.setattr(mirror, "unreachable", lambda *_: True)
+    for name, trouble in (("hangs", hangs), ("answers late", makes_it_without_an_answer)):
+        experiment = f"{tmp_path.name} {name}"
+        config = {**job.config, "logger": {**job.config["logger"], "experiment": experiment}}
+        with monkeypatch.context() as patch:
+            patch.setattr(mlflow.MlflowClient, "create_run", trouble)
+            train.train(train.Job(job.run, config, check_settings(config)))
+        run = only_run(store, experiment)
+        assert run.info.run_id == read_json(job.run.tracking)["run_id"]
+        assert_mirrored(store, job.run)
+        clear(job.run)
+
+
+def test_a_lost_answer_has_nothing_told_twice(job: train.Job, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every second request is heard but not answered, and so made again, within the run."""
+    log_batch = mlflow.MlflowClient.log_batch
+    heard: list[None] = []
+
+    def lossy(*arguments: Any, **options: Any) -> None:
+        log_batch(*arguments, **options)
+        heard.append(None)
+        if len(heard) % 2:
+            raise requests.exceptions.ReadTimeout("no answer")
+
+    monkeypatch.setattr(mirror, "unreachable", lambda *_: True)
+    monkeypatch.setattr(mirror, "EVERY", 0.1)
+    monkeypatch.setattr(mirror, "RETRY", 0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "log_batch", lossy)
+        train.train(job)
+    sync.send(job.run, None)  # The last one's answer may be lost too.
+    assert len(heard) > 4
+    assert_mirrored(store, job.run)
+
+
+def test_what_is_no_address_of_a_server_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(uri: str | None) -> None:
+        check_logger({"name": "mlflow", "tracking_uri": uri, "experiment": "e", "system_metrics": 0})
+
+    for uri in ("http://token@host", "postgresql://host/db?password=secret", "https://:secret@host"):
+        with pytest.raises(UserError, match=r"logger\.tracking_uri: has a password.*MLFLOW_TRACKING_URI"):
+            check(uri)
+    check("postgresql://me@host/db")
+    for uri in ("./mlruns", "htp://me:secret@host", "http://me:secret@host:port"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with pytest.raises(UserError, match="MLFLOW_TRACKING_URI: ") as refused:
+            check(None)
+        assert "secret" not in str(refused.value)
+    with pytest.raises(SystemExit) as shown, one_line_errors():
+        check("htp://me:secret@host")
+    assert "logger.tracking_uri=htp://***@host: " in str(shown.value)
+
+
+def test_a_password_is_not_in_the_address_that_mlflow_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD", raising=False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
+    before = dict(os.environ)
+    with served("http://me:p%40ss@host:5000/path") as uri:
+        assert uri == "http://host:5000/path"
+        assert os.environ["MLFLOW_TRACKING_USERNAME"] == "me"
+        assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "p@ss"
+        assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
+        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"  # The user's own.
+    assert dict(os.environ) == before
+    for text in ("at http://me:p@ss@host/x?a=1", "postgresql://me:p@ss@host/db", "http://h/db?user=me&password=p@ss"):
+        assert "p@ss" not in without_secrets(text)
+        assert text[:6] == without_secrets(text)[:6]
 
 
 def test_a_store_of_another_kind_of_file(job: train.Job, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -332,7 +333,12 @@ def test_two_processes_train_as_one(tmp_path: Path, cache: Path, start: Callable
     pair = RunFolder(tmp_path / "pair")
     ddp = ("trainer.accelerator=cpu", "trainer.strategy=ddp", "trainer.devices=2")
     done = subprocess.run(
-        command(*SMALL, *still, *ddp, f"cache={cache}", f"run_dir={pair.path}"),
+        command(
+            *(word for word in SMALL if word != "logger=csv"),
+            *(*still, *ddp, f"cache={cache}", f"run_dir={pair.path}"),
+            *("logger=mlflow", f"logger.tracking_uri=sqlite:///{tmp_path}/mlflow.db"),
+        ),
+        cwd=tmp_path,
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -344,3 +350,8 @@ def test_two_processes_train_as_one(tmp_path: Path, cache: Path, start: Callable
     for name in ("dev/bleu", "dev/loss"):
         assert curves(alone, name) == pytest.approx(curves(pair, name), rel=1e-3, abs=1e-2)
     assert load_progress(alone.last).target_tokens == load_progress(pair.last).target_tokens
+    # One run in MLflow too, told by the one process that is not spawned.
+    with sqlite3.connect(tmp_path / "mlflow.db") as store:
+        assert store.execute("select status from runs").fetchall() == [("FINISHED",)]
+        told = store.execute("select step, value from metrics where key = 'train/loss' order by step").fetchall()
+    assert told == sorted(curves(pair, "train/loss").items())

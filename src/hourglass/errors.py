@@ -31,6 +31,12 @@ def arguments(*names: str) -> list[str]:
     return words
 
 
+def without_secrets(text: str) -> str:
+    """Return a text with the user, the password and the keys in the addresses that it holds covered."""
+    text = re.sub(r"(\w://)[^\s/]+@", r"\1***@", text)
+    return re.sub(r"(?i)([?&](?:password|passwd|pwd|token|secret|key)\w*=)[^&\s]+", r"\1***", text)
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Show the program's log on standard error, and end it in one line where the user can mend what went wrong."""
@@ -42,7 +48,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+        raise SystemExit(f"error: {without_secrets(str(error))}") from None
     except BrokenPipeError:
         # Whoever read the output has gone; nothing more can be said there, at exit neither.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -50,7 +56,7 @@ def one_line_errors() -> Iterator[None]:
     except Exception as error:
         if type(error).__module__.split(".")[0] in ("hydra", "omegaconf"):
             complaint = "\n".join(str(part) for part in (error, error.__cause__) if part is not None)
-            raise SystemExit(f"error: {_one_line(complaint)}") from None
+            raise SystemExit(f"error: {without_secrets(_one_line(complaint))}") from None
         if isinstance(error, OSError):  # A full disk, a folder that has become read-only, ...
             raise SystemExit(f"error: {error.filename or 'the system'}: {error.strerror or error}") from None
         raise

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
 
 from hourglass.ablation import Ablation, Variant
-from hourglass.tracking import BY_LENGTH, PARAMETERS_AT_ONCE, flatten
+from hourglass.mirror import BY_LENGTH, PARAMETERS_AT_ONCE, flatten
 
 # What the tags of a run of an ablation say: which ablation and part it is, what it was made of, and if it still counts.
 PART, CONTENT, SUPERSEDED = "hourglass.part", "hourglass.content", "superseded"
@@ -41,12 +41,18 @@ def publish(
 ) -> list[str]:
     """Fill an MLflow store with an ablation, and return the names of the runs that were new to it.
 
-    A run of the same variant and seed that says something else is kept, marked as superseded by the new one.
+    A run of the same variant and seed that says something else is kept, marked as superseded by the new one; one that
+    was cut short, by a server that died, is deleted and told again.
     """
     found = client.get_experiment_by_name(experiment)
     experiment_id = found.experiment_id if found else client.create_experiment(experiment)
     children = [child for corpus, one in evaluations.items() for child in read_children(ablation, corpus, one)]
-    known = {run.data.tags[PART]: run for run in _counting(client, experiment_id)}
+    known = {}
+    for run in _counting(client, experiment_id):
+        if CONTENT in run.data.tags:
+            known[run.data.tags[PART]] = run
+        else:
+            client.delete_run(run.info.run_id)
     new = [
         child for child in children if child.part not in known or known[child.part].data.tags[CONTENT] != child.content
     ]
@@ -59,6 +65,7 @@ def publish(
         if child.part in known:
             client.set_tag(known[child.part].info.run_id, SUPERSEDED, run_id)
         client.set_terminated(run_id)
+        client.set_tag(run_id, CONTENT, child.content)  # Last: what has it is whole.
     return [child.part for child in new]
 
 
@@ -122,7 +129,7 @@ def _create_parent(client: MlflowClient, experiment_id: str) -> Run:
 
 
 def _create(client: MlflowClient, experiment_id: str, parent: str, child: Child) -> str:
-    tags = {**child.tags, PART: child.part, CONTENT: child.content, "mlflow.parentRunId": parent}
+    tags = {**child.tags, PART: child.part, "mlflow.parentRunId": parent}
     run_id: str = client.create_run(experiment_id, run_name=child.part.replace(" ", "-"), tags=tags).info.run_id
     parameters = [Param(name, str(value)) for name, value in child.parameters.items()]
     for first in range(0, len(parameters), PARAMETERS_AT_ONCE):

@@ -3,10 +3,11 @@
 PATH/config.yaml                the settings, resolved
 PATH/checkpoints/best.ckpt      best on dev
 PATH/checkpoints/last.ckpt      where to go on
-PATH/curves.csv                 step, name, value (not with logger=none)
+PATH/curves.csv                 step, name, value, time (not with logger=none)
+PATH/system.csv                 the same of the machine: CPU, memory, GPU (logger=mlflow)
 PATH/metrics.json               scores, counts, seed, commit, machine
 PATH/translations.test.tsv      id, source, reference, hypothesis
-PATH/tracking.json              the MLflow run, where there is one
+PATH/tracking.json              what MLflow is to know of the run beside the above (logger=mlflow)
 PATH/.lock                      held by the process that is at work on the run, with its pid
 
 Files are written whole or not at all.
@@ -14,6 +15,7 @@ Files are written whole or not at all.
 
 import csv
 import fcntl
+import io
 import json
 import os
 import platform
@@ -60,6 +62,11 @@ class RunFolder:
         return self.path / "curves.csv"
 
     @property
+    def system(self) -> Path:
+        """How busy the machine was."""
+        return self.path / "system.csv"
+
+    @property
     def metrics(self) -> Path:
         """Scores and counts; the last file of a complete run."""
         return self.path / "metrics.json"
@@ -76,7 +83,7 @@ class RunFolder:
 
     @property
     def tracking(self) -> Path:
-        """Which MLflow run this is."""
+        """Which MLflow run this is, and what it is to say."""
         return self.path / "tracking.json"
 
 
@@ -193,7 +200,7 @@ def _removed_if_empty(run: RunFolder) -> Iterator[None]:
 
 def clear(run: RunFolder) -> None:
     """Take away what an earlier run left in the folder, but for the lock."""
-    for path in (run.config, run.best, run.last, run.curves, run.metrics, run.translations, run.tracking):
+    for path in (run.config, run.best, run.last, run.curves, run.system, run.metrics, run.translations, run.tracking):
         path.unlink(missing_ok=True)
 
 
@@ -268,17 +275,51 @@ def read_translations(file: Path) -> list[Translation]:
     return [Translation(*row) for row in rows]
 
 
+class Point(NamedTuple):
+    """A row of a curves.csv or system.csv."""
+
+    step: int
+    name: str
+    value: float
+    time: int = 0  # Milliseconds since 1970; 0: not known.
+
+
 def read_curves(file: Path) -> list[tuple[int, str, float]]:
-    """Return the rows of a curves.csv: step, name, value; a row cut short by a kill is left out."""
-    rows = []
-    if file.exists():
-        with file.open(newline="", encoding="utf-8", errors="replace") as stream:
-            for row in csv.reader(stream):
-                try:
-                    rows.append((int(row[0]), row[1], float(row[2])))
-                except (ValueError, IndexError):
-                    continue  # The heading, or the cut row.
-    return rows
+    """Return step, name and value of the rows of a curves.csv; one cut short by a kill is left out."""
+    return [point[:3] for point in read_points(file)]
+
+
+def read_points(file: Path) -> list[Point]:
+    """Return the rows of a curves.csv; one cut short by a kill is left out."""
+    return parse_points(file.read_bytes()) if file.exists() else []
+
+
+def parse_points(text: bytes) -> list[Point]:
+    """Return the rows of whole lines: a last line without its end may lack digits, and is left out."""
+    points = []
+    for row in csv.reader(text[: text.rfind(b"\n") + 1].decode("utf-8", errors="replace").splitlines()):
+        try:
+            points.append(Point(int(row[0]), row[1], float(row[2]), *map(int, row[3:4])))
+        except (ValueError, IndexError):
+            continue  # The heading, or a row that a kill has cut.
+    return points
+
+
+def start_curves(file: Path, points: Iterable[Point] = ()) -> None:
+    """Write a curves.csv with the points that it begins with."""
+    write_whole(file, _lines([Point._fields, *points]))
+
+
+def append_points(file: Path, points: Iterable[Point]) -> None:
+    """Add points to a curves.csv."""
+    with file.open("a", newline="", encoding="utf-8") as stream:
+        stream.write(_lines(points))
+
+
+def _lines(rows: Iterable[Iterable[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def write_whole(path: Path, text: str) -> None:

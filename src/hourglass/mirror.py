@@ -1,0 +1,463 @@
+"""MLflow as a mirror of the run folder: whatever happens to its server, the folder has all, and what lacks is sent.
+
+The folder says what there is to tell: config.yaml the parameters, tracking.json the tags, the dataset and how the run
+ended, curves.csv and system.csv the curves, metrics.json the scores. All of it is sent in a way that can be repeated:
+a point has the time at which it was logged, so that a server that gets it twice keeps one.
+"""
+
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from hourglass.errors import UserError, without_secrets
+from hourglass.runs import Point, RunFolder, parse_points, read_json, write_json
+
+log = logging.getLogger(__name__)
+
+# The curve of BLEU by source length: its step is the first length of a bucket.
+BY_LENGTH = "test/bleu_by_source_words"
+# The most settings, and the most points, that MLflow takes at once.
+PARAMETERS_AT_ONCE = 100
+POINTS_AT_ONCE = 1000
+# The tag by which a run is found whose making was asked for without an answer.
+KEY = "hourglass.key"
+RUNNING = "RUNNING"
+
+# Seconds: between two looks at the folder; to the next try of a server that failed; that a request may take;
+# that a run waits for the server at its start, and at its end since it last took something.
+EVERY, RETRY, REQUEST, PATIENCE = 1.0, 5.0, 10, 10.0
+
+
+class Mirror:
+    """What MLflow has of one run, and the sending of the rest.
+
+    Args:
+        run: the folder.
+        uri: of MLflow, as `served` gives it.
+        experiment: the name under which MLflow lists the run.
+        config: all settings.
+        record: what tracking.json says, or is to say; see `describe`.
+    """
+
+    def __init__(self, run: RunFolder, uri: str, experiment: str, config: Mapping[str, Any], record: dict[str, Any]):
+        self.run, self.uri = run, uri
+        self.record = record
+        self.last_success = float("-inf")  # time.monotonic()
+        self.complete = False
+        self._experiment, self._config = experiment, config
+        self._saving = threading.Lock()
+        self._client: Any = None
+        self._open = False
+        self._tails: list[_Tail] = []
+
+    def follow(self) -> None:
+        """Send the curves from now on; before, the files may be those of an earlier start."""
+        self._tails = [_Tail(self.run.curves), _Tail(self.run.system)]
+
+    def end(self, status: str, at: float) -> None:
+        """Note how the run ended, and at what second since 1970; all that it has left is now to be sent."""
+        if not self._tails:
+            self.follow()
+        self.save(status=status, ended=round(at * 1000))
+
+    def save(self, **changed: Any) -> None:
+        """Change tracking.json."""
+        with self._saving:
+            self.record |= changed
+            write_json(self.run.tracking, self.record)
+
+    def send(self) -> None:
+        """Send what MLflow lacks and the folder has.
+
+        Raises:
+            Exception: whatever the network, a database and MLflow have; what was sent counts, the rest can be tried
+                again.
+        """
+        ended = self.record["status"] != RUNNING  # Before the rest is read: what is written at the end is then there.
+        if not self._open:
+            self._find_or_make()
+            self._open = True
+        try:
+            for tail in self._tails:
+                self._send_points(tail)
+            if ended:
+                self._send_scores()
+                self._send_files()
+                self._ask("set_terminated", self.run_id, self.record["status"], self.record["ended"])
+                self._delete_doubles()
+                self.complete = True
+        except Exception as error:
+            if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":  # A server with another memory.
+                self._open = False
+                self._tails = [_Tail(tail.file) for tail in self._tails]
+            raise
+
+    @property
+    def run_id(self) -> str:
+        """MLflow's name of the run."""
+        run_id: str = self.record["run_id"]
+        return run_id
+
+    def missing(self) -> str:
+        """Say what MLflow may lack; nothing: ''."""
+        if self.complete:
+            return ""
+        if not self._open:
+            return "the run"
+        left = sum(tail.left() for tail in self._tails)
+        return (f"{left:,} points of the curves and " if left else "") + "the end of the run"
+
+    def _ask(self, what: str, *arguments: Any, **options: Any) -> Any:
+        if self._client is None:
+            check_database(self.uri)
+            from mlflow import MlflowClient  # noqa: PLC0415 (seconds to import, and not everybody wants it)
+
+            self._client = MlflowClient(self.uri)
+        found = getattr(self._client, what)(*arguments, **options)
+        self.last_success = time.monotonic()
+        return found
+
+    def _find_or_make(self) -> None:
+        """Open the run, and tell what is known from the start."""
+        from mlflow.entities import DatasetInput, InputTag, Param, RunTag  # noqa: PLC0415
+        from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH  # noqa: PLC0415
+
+        experiment = self._find_experiment()
+        run = self._find_run(experiment)
+        if run is None:
+            self.save(run_id=None)  # The key is on the disk before MLflow knows it.
+            tags = {**self.record["tags"], KEY: self.record["key"]}
+            started, name = self.record["started"], self.run.path.resolve().name
+            run = self._ask("create_run", experiment, start_time=started, tags=tags, run_name=name)
+        if run.info.lifecycle_stage == "deleted":
+            raise UserError(f"run {run.info.run_id} has been deleted there: restore it, or remove {self.run.tracking}")
+        self.save(run_id=run.info.run_id)
+        if run.info.status != RUNNING == self.record["status"]:
+            self._ask("update_run", self.run_id, status=RUNNING)
+        settings = flatten({key: value for key, value in self._config.items() if key != "logger"})
+        lacks = [
+            Param(name, str(value)[:MAX_PARAM_VAL_LENGTH]) for name, value in settings if name not in run.data.params
+        ]
+        tags = [RunTag(name, value) for name, value in self.record["tags"].items() if name not in run.data.tags]
+        for first in range(0, max(len(lacks), len(tags)), PARAMETERS_AT_ONCE):
+            part = slice(first, first + PARAMETERS_AT_ONCE)
+            self._ask("log_batch", self.run_id, params=lacks[part], tags=tags[part])
+        if not run.inputs or not run.inputs.dataset_inputs:
+            used = InputTag("mlflow.data.context", "training")
+            self._ask("log_inputs", self.run_id, [DatasetInput(_dataset(*self.record["dataset"]), [used])])
+        self._has = {name: self._steps(name) for name in run.data.metrics}
+
+    def _find_experiment(self) -> str:
+        found = self._ask("get_experiment_by_name", self._experiment)
+        if found is None:
+            with suppress(Exception):  # Another run may have made it in between; if not, the next line says so.
+                self._ask("create_experiment", self._experiment)
+            found = self._ask("get_experiment_by_name", self._experiment)
+        if found is None:
+            raise UserError(f"the experiment {self._experiment} cannot be made there")
+        if found.lifecycle_stage == "deleted":
+            raise UserError(f"the experiment {self._experiment} has been deleted there: restore it, or name another")
+        experiment: str = found.experiment_id
+        return experiment
+
+    def _find_run(self, experiment: str) -> Any:
+        if self.record["run_id"] is not None:
+            try:
+                return self._ask("get_run", self.run_id)
+            except Exception as error:
+                if getattr(error, "error_code", None) != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+        known = self._with_key(experiment)
+        return known[0] if known else None
+
+    def _with_key(self, experiment: str) -> list[Any]:
+        found: list[Any] = self._ask(
+            "search_runs", [experiment], f"tags.`{KEY}` = '{self.record['key']}'", order_by=["attributes.run_id"]
+        )
+        return found
+
+    def _delete_doubles(self) -> None:
+        """Delete what a server made of a request that it answered too late, so that the request was made again."""
+        experiment = self._ask("get_run", self.run_id).info.experiment_id
+        for run in self._with_key(experiment):
+            if run.info.run_id != self.run_id:
+                self._ask("delete_run", run.info.run_id)
+
+    def _steps(self, name: str) -> set[int]:
+        return {point.step for point in self._ask("get_metric_history", self.run_id, name)}
+
+    def _send_points(self, tail: "_Tail") -> None:
+        from mlflow.entities import Metric  # noqa: PLC0415
+
+        for points, end in tail.blocks():
+            new = [p for p in points if p.step not in self._has.get(p.name, ())]
+            for first in range(0, len(new), POINTS_AT_ONCE):
+                metrics = [Metric(p.name, p.value, p.time, p.step) for p in new[first : first + POINTS_AT_ONCE]]
+                self._ask("log_batch", self.run_id, metrics=metrics)
+            tail.offset = end
+
+    def _send_scores(self) -> None:
+        """Send what a run ends with; a run that is only scored again has it already."""
+        from mlflow.entities import Metric, RunTag  # noqa: PLC0415
+
+        if not self.run.metrics.exists():
+            return
+        metrics, at = read_json(self.run.metrics), self.run.metrics.stat().st_mtime_ns // 1_000_000
+        plain = {key: metrics[key] for key in ("parameters", "train_target_tokens", "train_seconds", "padding_share")}
+        plain |= {f"best/{name}": value for name, value in metrics["dev"].items()}
+        plain |= {f"corpus/dropped {reason}": count for reason, count in metrics["corpus"]["dropped"].items()}
+        tags = {}
+        by_length = {}
+        if test := metrics.get("test"):
+            names = ("bleu", "chrf", "copy_bleu", "brevity_penalty", "length_ratio")
+            plain |= {f"test/{name}": test[name] for name in names if test[name] is not None}
+            tags = {"bleu_signature": test["signature"], "chrf_signature": test["chrf_signature"]}
+            # The step is the bucket's first length, so that comparing runs draws the curves over each other.
+            by_length = {b["source_words"][0]: b["bleu"] for b in test["buckets"] if b["sentences"]}
+        has = self._ask("get_run", self.run_id).data.metrics
+        points = [Metric(name, float(value), at, 0) for name, value in plain.items() if has.get(name) != float(value)]
+        told = self._steps(BY_LENGTH) if BY_LENGTH in has else set()
+        points += [Metric(BY_LENGTH, value, at, step) for step, value in by_length.items() if step not in told]
+        self._ask("log_batch", self.run_id, metrics=points, tags=[RunTag(*tag) for tag in tags.items()])
+
+    def _send_files(self) -> None:
+        for file in (self.run.config, self.run.metrics, self.run.translations, self.run.curves):
+            if file.exists():
+                self._ask("log_artifact", self.run_id, str(file))
+
+
+class _Tail:
+    """A file of points that grows, and how much of it has been sent."""
+
+    def __init__(self, file: Path):
+        self.file, self.offset = file, 0
+
+    def blocks(self) -> Iterator[tuple[list[Point], int]]:
+        """Yield the points that are new, some thousands at a time, and where in the file they end."""
+        if not self.file.exists():
+            return
+        with self.file.open("rb") as stream:
+            while True:
+                stream.seek(self.offset)
+                text = stream.read(1 << 18)
+                end = text.rfind(b"\n") + 1
+                if not end:
+                    return
+                yield parse_points(text[:end]), self.offset + end
+
+    def left(self) -> int:
+        """Return how many points are still to be sent."""
+        if not self.file.exists():
+            return 0
+        with self.file.open("rb") as stream:
+            stream.seek(self.offset)
+            return len(parse_points(stream.read()))
+
+
+class Sender(threading.Thread):
+    """Mirrors a run while it goes on: the one thread of a run that speaks with MLflow, and waits for it.
+
+    Args:
+        mirror: of the run.
+        where: names the store, for messages.
+    """
+
+    def __init__(self, mirror: Mirror, where: str):
+        super().__init__(name="mlflow", daemon=True)  # A server that hangs does not keep the process.
+        self.mirror, self.where = mirror, where
+        self.refusal: Exception | None = None  # Why the first try failed, where that is a mistake to be mended.
+        self._tried, self._ending, self._given_up = threading.Event(), threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        """See the base."""
+        failing = False
+        while not self._given_up.is_set():
+            ending = self._ending.is_set()
+            try:
+                self.mirror.send()
+            except Exception as error:  # The network, a database and MLflow have errors of their own.
+                if not self._tried.is_set() and not unreachable(error, self.mirror.uri):
+                    self.refusal = error
+                    self._given_up.set()
+                elif not failing and not ending:
+                    log.warning(
+                        "MLflow at %s does not answer (%s): the run goes on, %s keeps all, and is sent when it does",
+                        self.where,
+                        reason(error),
+                        self.mirror.run.path,
+                    )
+                failing = True
+            else:
+                if failing:
+                    log.info("MLflow at %s answers again", self.where)
+                failing = False
+            self._tried.set()
+            if ending:
+                return
+            self._ending.wait(RETRY if failing else EVERY)
+
+    def wait_for_first_try(self, seconds: float | None) -> None:
+        """Wait until MLflow has the run, or has failed, or no longer than so many seconds.
+
+        Raises:
+            UserError: there is something to mend first.
+        """
+        self.start()
+        if not self._tried.wait(seconds):
+            self._tried.set()
+            log.warning(
+                "MLflow at %s has not answered for %.0f s: the run begins, %s keeps all, and is sent when it does",
+                self.where,
+                seconds,
+                self.mirror.run.path,
+            )
+        if self.refusal is not None:
+            raise UserError(reason(self.refusal)) from None
+
+    def finish(self) -> None:
+        """Send the rest; give up where nothing has been taken for `PATIENCE` seconds."""
+        began = time.monotonic()
+        self._ending.set()
+        while self.is_alive() and time.monotonic() < max(began, self.mirror.last_success) + PATIENCE:
+            self.join(0.05)
+        self._given_up.set()
+
+
+@contextmanager
+def served(uri: str) -> Iterator[str]:
+    """Set MLflow up for one address, and give the address without its user and password, fit to be shown.
+
+    MLflow would repeat a request for minutes, and show the whole address in its errors. What the user has set in the
+    environment stays.
+    """
+    for chatty in ("alembic", "mlflow", "urllib3"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    wanted = {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # At once: a single hiccup is no news.
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(REQUEST),
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    }
+    parts = urllib.parse.urlsplit(uri)
+    if parts.scheme in ("http", "https") and "@" in parts.netloc:
+        account, _, host = parts.netloc.rpartition("@")
+        user, _, password = account.partition(":")
+        wanted["MLFLOW_TRACKING_USERNAME"] = urllib.parse.unquote(user)
+        wanted["MLFLOW_TRACKING_PASSWORD"] = urllib.parse.unquote(password)
+        uri = parts._replace(netloc=host).geturl()
+    new = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield uri
+    finally:
+        for name in new:
+            os.environ.pop(name, None)
+
+
+def check_database(uri: str) -> None:
+    """See that a database server lets us in; MLflow would try for minutes.
+
+    Raises:
+        Exception: of SQLAlchemy and the driver.
+    """
+    if uri.startswith(("http", "sqlite")):
+        return
+    import sqlalchemy  # noqa: PLC0415 (comes with MLflow)
+
+    engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
+    engine.connect().close()
+
+
+def unreachable(error: BaseException, uri: str) -> bool:
+    """Whether an error says that the server is down, slow or ill, and not that it refuses what it is asked."""
+    if uri.startswith("sqlite"):
+        return False
+    if not uri.startswith("http"):
+        from sqlalchemy.exc import DBAPIError  # noqa: PLC0415 (comes with MLflow)
+
+        return any(isinstance(link, DBAPIError) for link in _chain(error)) and not _listens(uri)
+    import requests  # noqa: PLC0415 (comes with MLflow)
+
+    mistakes = (requests.exceptions.SSLError, requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)
+    if any(isinstance(link, mistakes) for link in _chain(error)):
+        return False
+    busy = getattr(error, "get_http_status_code", lambda: 0)() in (408, 429, 502, 503, 504)
+    return busy or _of_network(error)
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    return chain
+
+
+def _of_network(error: BaseException) -> bool:
+    import requests  # noqa: PLC0415 (comes with MLflow)
+
+    return any(isinstance(link, requests.exceptions.RequestException) for link in _chain(error))
+
+
+def _listens(uri: str) -> bool:
+    """Whether anything listens where a database should."""
+    parts = urllib.parse.urlsplit(uri)
+    ports = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+    try:
+        address = (parts.hostname or "localhost", parts.port or ports[parts.scheme.partition("+")[0]])
+        socket.create_connection(address, timeout=REQUEST).close()
+    except OSError:
+        return False
+    return True
+
+
+def reason(error: BaseException) -> str:
+    """Return an error in one line, without what may be secret; of the network, what is at the bottom of it."""
+    text = str(_chain(error)[-1] if _of_network(error) else error)
+    return without_secrets((text.strip() or type(error).__name__).splitlines()[0])[:200]
+
+
+def describe(tags: Mapping[str, Any], dataset: tuple[str, str], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what tracking.json is to say of a run that begins or goes on.
+
+    Args:
+        tags: what the UI shows and filters by; MLflow's own (mlflow.parentRunId, ...) too.
+        dataset: name and digest of the corpus.
+        known: what the file says already.
+    """
+    from mlflow.tracking.context.registry import resolve_tags  # noqa: PLC0415
+
+    return {
+        "run_id": None,
+        "key": secrets.token_hex(16),
+        # MLflow adds the address of the git repository, which may hold a token.
+        "tags": {name: without_secrets(str(value)) for name, value in {**resolve_tags(), **tags}.items()},
+        "dataset": list(dataset),
+        "started": round(time.time() * 1000),
+        **known,
+        "status": RUNNING,
+        "ended": None,
+    }
+
+
+def _dataset(name: str, digest: str) -> Any:
+    from mlflow.data.code_dataset_source import CodeDatasetSource  # noqa: PLC0415
+    from mlflow.data.meta_dataset import MetaDataset  # noqa: PLC0415
+
+    # Name and digest only: MLflow's other datasets read all the text to make a digest of their own.
+    return MetaDataset(CodeDatasetSource(tags={"corpus": name}), name=name, digest=digest[:32])._to_mlflow_entity()  # type: ignore[abstract]
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the settings under their names on the command line: GROUP.KEY."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,90 @@
+"""Send what MLflow lacks of a run, after its server was down: python src/sync.py run=PATH"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from hourglass import runs
+from hourglass.errors import UserError, check_command_line, one_line_errors
+from hourglass.mirror import RUNNING, Mirror, reason, served
+from hourglass.options import build
+from hourglass.runs import RunFolder, open_run, read_json
+from hourglass.tracking import MlflowSettings, check_logger
+
+
+@dataclass(frozen=True)
+class SyncSettings:
+    """conf/sync.yaml.
+
+    Attributes:
+        run: a run folder, or a folder of run folders.
+        tracking_uri: where MLflow is now; null: where the run says.
+    """
+
+    run: str
+    tracking_uri: str | None
+
+
+@hydra.main(config_path="../conf", config_name="sync")
+def main(composed: DictConfig) -> None:
+    """Send the run, or every run in the folder that MLflow tracks."""
+    with one_line_errors():
+        config: Any = OmegaConf.to_container(composed, resolve=True)
+        if config["run"] == "???":
+            raise UserError("run: not set; python src/sync.py run=PATH, PATH a run folder or a folder of them")
+        settings = build(SyncSettings, config, "sync")
+        folder = Path(settings.run).expanduser()
+        here = RunFolder(folder)
+        found = [here] if here.config.exists() else [RunFolder(path.parent) for path in folder.glob("*/tracking.json")]
+        if not found:
+            raise UserError(f"run={folder}: no run is there that MLflow tracks (no tracking.json)")
+        failed = []
+        for run in sorted(found, key=lambda one: one.path):
+            try:
+                send(run, settings.tracking_uri)
+            except UserError as error:
+                if run is here:
+                    raise
+                failed.append(run)
+                print(f"error: {error}", file=sys.stderr)
+        if failed:
+            raise UserError(f"run={folder}: {len(failed)} of {len(found)} runs were not sent; see above")
+
+
+def send(run: RunFolder, tracking_uri: str | None) -> None:
+    """Send what lacks of one run.
+
+    Raises:
+        UserError: it is no run of MLflow's, a process is at work on it, or MLflow does not take it.
+    """
+    _, config = open_run(str(run.path), "run")
+    moved = {} if tracking_uri is None else {"tracking_uri": tracking_uri}
+    settings = check_logger({**config["logger"], **moved})
+    if not isinstance(settings, MlflowSettings) or not run.tracking.exists():
+        raise UserError(f"run={run.path}: MLflow does not track this run (logger={config['logger']['name']})")
+    record = read_json(run.tracking)
+    if "key" not in record:
+        raise UserError(f"{run.tracking}: of an earlier version: python src/train.py resume={run.path} sends the run")
+    with runs.at_work(run), served(settings.uri) as uri:
+        mirror = Mirror(run, uri, settings.experiment, config, record)
+        if record["status"] == RUNNING:  # Whoever was at work on it has died: we have the lock.
+            mirror.end("KILLED", max(file.stat().st_mtime for file in (run.config, run.curves) if file.exists()))
+        else:
+            mirror.follow()
+        try:
+            mirror.send()
+        except Exception as error:  # The network, a database and MLflow have errors of their own.
+            raise UserError(
+                f"run={run.path}: MLflow at {settings.where} lacks {mirror.missing()} ({reason(error)}): "
+                "mend that, and give the command again"
+            ) from None
+        print(f"{run.path}: all of it is at {settings.where}")
+
+
+if __name__ == "__main__":
+    check_command_line("sync")
+    main()
