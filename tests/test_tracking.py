@@ -78,6 +78,7 @@ def assert_mirrored(store: str, run: RunFolder, status: str = "FINISHED") -> Non
     config = yaml.safe_load(run.config.read_text())
     assert found.data.params == {name: str(value) for name, value in flatten(config) if not name.startswith("logger.")}
     assert found.data.tags["attention"] == "luong_general"
+    assert found.inputs is not None
     assert found.inputs.dataset_inputs[0].dataset.name == "copy"
     files = {item.path for item in client.list_artifacts(found.info.run_id)}
     leaves = {file.name for file in (run.config, run.curves, run.metrics, run.translations) if file.exists()}

@@ -124,7 +124,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], obje
     log_metrics = Curves.log_metrics
 
     def arrange(at: int, event: Callable[[], object]) -> None:
-        happened = []
+        happened: list[int] = []
 
         def log_and_more(self: Curves, metrics: Any, step: int | None = None) -> None:
             log_metrics(self, metrics, step)
@@ -209,6 +209,8 @@ def test_down_from_the_start_and_sent_later(
         histories = [client.get_metric_history(run.info.run_id, name) for run in (one, other)]
         mine, late_ones = ([(point.step, point.value) for point in history] for history in histories)
         assert mine == late_ones != []
+    assert one.inputs is not None
+    assert other.inputs is not None
     assert one.inputs.to_dictionary() == other.inputs.to_dictionary()
 
     files = [file for folder in (tmp_path, server.folder) for file in folder.rglob("*") if file.is_file()]
@@ -235,7 +237,12 @@ def test_killed_in_the_middle_and_back_later(
         raise Killed
 
     job = make("one")
-    at_step(6, lambda: (wait_until(lambda: points_at(server, job.run) > 0), server.kill()))
+
+    def kill_the_server() -> None:
+        wait_until(lambda: points_at(server, job.run) > 0)
+        server.kill()
+
+    at_step(6, kill_the_server)
     at_step_of_own = Curves.log_metrics
 
     def then_die(self: Curves, metrics: Any, step: int | None = None) -> None:
@@ -296,10 +303,17 @@ def test_stopped(
 ) -> None:
     """A server that takes requests and never answers: the run ends all the same, and nothing is there twice."""
     job = make("one")
-    stop = lambda: server.send(signal.SIGSTOP)  # noqa: E731
+
+    def stop() -> None:
+        server.send(signal.SIGSTOP)
+
+    def stop_later() -> None:
+        wait_until(lambda: points_at(server, job.run) > 0)
+        stop()
+
     try:
         if step:
-            at_step(step, lambda: (wait_until(lambda: points_at(server, job.run) > 0), stop()))
+            at_step(step, stop_later)
         else:
             stop()
         with caplog.at_level("INFO", logger="hourglass"):

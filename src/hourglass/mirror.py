@@ -146,10 +146,10 @@ class Mirror:
         lacks = [
             Param(name, str(value)[:MAX_PARAM_VAL_LENGTH]) for name, value in settings if name not in run.data.params
         ]
-        tags = [RunTag(name, value) for name, value in self.record["tags"].items() if name not in run.data.tags]
-        for first in range(0, max(len(lacks), len(tags)), PARAMETERS_AT_ONCE):
+        untold = [RunTag(name, value) for name, value in self.record["tags"].items() if name not in run.data.tags]
+        for first in range(0, max(len(lacks), len(untold)), PARAMETERS_AT_ONCE):
             part = slice(first, first + PARAMETERS_AT_ONCE)
-            self._ask("log_batch", self.run_id, params=lacks[part], tags=tags[part])
+            self._ask("log_batch", self.run_id, params=lacks[part], tags=untold[part])
         if not run.inputs or not run.inputs.dataset_inputs:
             used = InputTag("mlflow.data.context", "training")
             self._ask("log_inputs", self.run_id, [DatasetInput(_dataset(*self.record["dataset"]), [used])])
