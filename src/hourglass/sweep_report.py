@@ -16,6 +16,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as plots
 
+from hourglass.mirror import reason, served
 from hourglass.runs import write_whole
 from hourglass.tracking import MlflowSettings
 from hourglass.trials import SweepSettings
@@ -34,16 +35,18 @@ def open_parent(study: optuna.Study, settings: SweepSettings, logger: MlflowSett
     from mlflow import MlflowClient  # noqa: PLC0415 (seconds to import)
 
     try:
-        client = MlflowClient(logger.uri)
-        found = client.get_experiment_by_name(logger.experiment)
-        experiment = found.experiment_id if found else client.create_experiment(logger.experiment)
-        run = client.create_run(experiment, run_name=settings.study_name, tags={"sweep": settings.study_name})
-        meaning = study.user_attrs["hourglass"]
-        for name, value in meaning.items():
-            client.log_param(run.info.run_id, name, value)
+        with served(logger.uri) as uri:
+            _make_parent(study, settings, MlflowClient(uri), logger.experiment)
     except Exception as error:  # the network, the database
-        log.warning("MLflow has no run for the sweep (%s): its trials stand by themselves", type(error).__name__)
-        return
+        log.warning("MLflow has no run for the sweep (%s): its trials stand by themselves", reason(error))
+
+
+def _make_parent(study: optuna.Study, settings: SweepSettings, client: Any, experiment: str) -> None:
+    found = client.get_experiment_by_name(experiment)
+    experiment_id = found.experiment_id if found else client.create_experiment(experiment)
+    run = client.create_run(experiment_id, run_name=settings.study_name, tags={"sweep": settings.study_name})
+    for name, value in study.user_attrs["hourglass"].items():
+        client.log_param(run.info.run_id, name, value)
     study.set_user_attr(PARENT, run.info.run_id)
 
 
@@ -67,15 +70,16 @@ def write_report(
 
     run_id = study.user_attrs[PARENT]
     try:
-        client = MlflowClient(logger.uri)
-        client.log_artifact(run_id, str(folder / "trials.csv"))
-        if (folder / "plots").is_dir():
-            client.log_artifacts(run_id, str(folder / "plots"), "plots")
-        for name, value in sweep_metrics(study, settings, trials).items():
-            client.log_metric(run_id, name, value)
-        client.set_terminated(run_id)
+        with served(logger.uri) as uri:
+            client = MlflowClient(uri)
+            client.log_artifact(run_id, str(folder / "trials.csv"))
+            if (folder / "plots").is_dir():
+                client.log_artifacts(run_id, str(folder / "plots"), "plots")
+            for name, value in sweep_metrics(study, settings, trials).items():
+                client.log_metric(run_id, name, value)
+            client.set_terminated(run_id)
     except Exception as error:  # the network, the database: the folder has it all
-        log.warning("MLflow did not take the sweep's plots (%s); %s has them", type(error).__name__, folder)
+        log.warning("MLflow did not take the sweep's plots (%s); %s has them", reason(error), folder)
 
 
 def sweep_metrics(study: optuna.Study, settings: SweepSettings, trials: Sequence[FrozenTrial]) -> dict[str, float]:
