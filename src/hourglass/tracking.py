@@ -1,6 +1,7 @@
 """Tracking: the training curves as a file, and a run of MLflow that is opened once, also on resume."""
 
 import csv
+import io
 import logging
 import os
 import shlex
@@ -16,9 +17,9 @@ from pydantic import Field, NonNegativeInt
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from hourglass.errors import UserError
+from hourglass.errors import UserError, writing
 from hourglass.options import build, choose
-from hourglass.runs import RunFolder, read_curves, read_json, write_json
+from hourglass.runs import RunFolder, read_curves, read_json, write_json, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -120,9 +121,9 @@ class Curves(Logger):
         self._client: Any = None  # Made in the process that logs: a client cannot be sent to a spawned one.
         self._has: dict[str, int] | None = {} if new else None  # The last step that MLflow has of each curve.
         kept = [row for row in read_curves(file) if row[0] < first_step] if first_step else []
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("w", newline="", encoding="utf-8") as stream:
-            csv.writer(stream).writerows([("step", "name", "value"), *kept])
+        content = io.StringIO(newline="")
+        csv.writer(content).writerows([("step", "name", "value"), *kept])
+        write_whole(file, content.getvalue())
 
     @property
     def name(self) -> str:
@@ -139,7 +140,7 @@ class Curves(Logger):
         """Log numbers of one step."""
         at = step or 0
         rows = [(at, name, float(value)) for name, value in sorted(metrics.items()) if name != "epoch"]
-        with self.file.open("a", newline="", encoding="utf-8") as stream:
+        with writing(self.file), self.file.open("a", newline="", encoding="utf-8") as stream:
             csv.writer(stream).writerows(rows)
         if self.run_id is not None:
             try:
