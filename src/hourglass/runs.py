@@ -23,7 +23,7 @@ import secrets
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -195,9 +195,10 @@ def _removed_if_empty(run: RunFolder) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if [file.name for file in run.path.iterdir()] == [run.lock.name]:
-            run.lock.unlink()
-            run.path.rmdir()
+        with suppress(OSError):  # Of a disk that fails the run itself says enough.
+            if [file.name for file in run.path.iterdir()] == [run.lock.name]:
+                run.lock.unlink()
+                run.path.rmdir()
         raise
 
 

@@ -54,7 +54,7 @@ def resumable(run: RunFolder) -> Iterator[None]:
         by_ctrl_c = isinstance(stop, KeyboardInterrupt) or isinstance(stop.__context__, KeyboardInterrupt)
         if is_main_process():
             print(f"\nstopped; {hint}" if run.config.exists() else "\nstopped", file=sys.stderr, flush=True)
-        raise SystemExit(CTRL_C_STATUS if by_ctrl_c else stop.code) from None
+        raise SystemExit(CTRL_C_STATUS if by_ctrl_c else SIGTERM_STATUS) from None
     except BrokenOffError as error:
         raise BrokenOffError(f"{error}; {hint}" if run.config.exists() else str(error)) from None
     except (MemoryError, RuntimeError) as error:

@@ -368,6 +368,12 @@ class ProgressBar(TQDMProgressBar):
     def on_train_epoch_start(self, *_: Any) -> None:
         """Keep the bar as it is: the run is one epoch of Lightning's."""
 
+    def on_exception(self, *_: Any) -> None:
+        """End the bars' line, so that what went wrong stands on one of its own."""
+        for bar in (self._val_progress_bar, self._train_progress_bar):
+            if bar is not None:
+                bar.close()
+
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """See the base; the logger's version is no news."""
         metrics = super().get_metrics(trainer, pl_module)
