@@ -134,10 +134,10 @@ ENDS = (
     ),
     (
         LOGGED,
-        3,
-        "os.seteuid(65534) if os.geteuid() == 0 else os.chmod('FOLDER', 0o555)",
+        5,
+        "read_only('FOLDER')",
         1,
-        "cannot be written (Permission denied): free the disk, or make it writable",
+        "next.ckpt: cannot be written (Permission denied): free the disk, or make it writable",
     ),
     (LOGGED, 5, "torch.empty(10**15)", 4, "error: out of memory ("),
 )
