@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections import deque
@@ -25,9 +26,10 @@ from pytorch_lightning.plugins.environments import LightningEnvironment, TorchEl
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from hourglass.data import Batch, EncodedSplit, Part, StreamSampler, TrainingStream, in_order
-from hourglass.devices import Accelerator, find_device, under_torchrun
+from hourglass.devices import Accelerator, die_with_parent, find_device, under_torchrun
 from hourglass.errors import BrokenOffError, DivergedError, UserError
 from hourglass.model import Seq2Seq
 from hourglass.optimizer import AdamSettings, SGDSettings
@@ -215,9 +217,13 @@ class TranslationModule(pl.LightningModule):
         self._dev_output: list[tuple[int, str]] = []
 
     def setup(self, stage: str) -> None:
-        """Set this process's threads; it may be one that Lightning has spawned."""
+        """Set what is this process's own; it may be one that Lightning has spawned."""
         if self.threads:
             torch.set_num_threads(self.threads)
+        if self.trainer.strategy.launcher is not None:
+            die_with_parent()
+        # The bars' own lock is one between processes, of no use here, that a killed process leaves behind.
+        tqdm.set_lock(threading.RLock())
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer, with the schedule advanced after each step."""
