@@ -47,6 +47,8 @@ class Job:
 def main(composed: DictConfig) -> float:
     """Run the training that the command line describes; return the dev score for a sweep to optimise."""
     with one_line_errors():
+        if not is_main_process():
+            log.setLevel(logging.WARNING)  # The first process tells how it goes.
         job = open_job(composed)
         with runs.at_work(job.run) if is_main_process() else nullcontext(), resumable(job.run):
             return train(job)

@@ -239,8 +239,10 @@ def test_no_process_stays_when_one_of_several_dies(tmp_path: Path, session_cache
 def test_a_sweep_over_pairs_of_processes_makes_one_run_a_job(
     tmp_path: Path, session_cache: Path, trainer: list[str]
 ) -> None:
-    """And one MLflow run a job."""
-    small = [word for word in SMALL if not word.startswith(("logger=", "encoder.hidden_size"))]
+    """And one MLflow run a job; also within a job of SLURM's, whose one task Lightning would take for all there is."""
+    slurm = {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "sweep", "SLURM_JOB_ID": "7", "SLURM_PROCID": "0"}
+    slurm |= {"SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NODELIST": "localhost"}
+    small = [word for word in SMALL if not word.startswith("logger=")]
     done = subprocess.run(
         command(
             "-m",
@@ -249,12 +251,12 @@ def test_a_sweep_over_pairs_of_processes_makes_one_run_a_job(
             "trainer.accelerator=cpu",
             "trainer.devices=2",
             *small,
-            "encoder.hidden_size=8",
             "trainer.target_tokens=500",
             "trainer.validations=1",
             f"cache={session_cache}",
         ),
         cwd=tmp_path,
+        env={**os.environ, **slurm},
         capture_output=True,
         text=True,
         check=False,
