@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from hourglass import jobs, runs, scoring, sweeping
 from hourglass.assembly import Config, build_model
-from hourglass.checkpoints import Progress, load_progress, load_trained, why_not
+from hourglass.checkpoints import Progress, Start, find_start, load_progress, load_trained
 from hourglass.devices import is_main_process, under_torchrun
 from hourglass.errors import UserError, check_command_line, one_line_errors
 from hourglass.jobs import Outcome, Ticket
@@ -28,6 +28,7 @@ from hourglass.pruning import Pruning
 from hourglass.runs import RunFolder
 from hourglass.saving import Checkpoints
 from hourglass.settings import Settings, check_settings
+from hourglass.stopping import resumable
 from hourglass.tracking import NoSettings, Tracking
 from hourglass.training import TranslationData, TranslationModule, fit
 from hourglass.translation import translate_split
@@ -54,8 +55,10 @@ def main(composed: DictConfig) -> Any:
         return sweeping.run_job(composed)
     ticket = jobs.read_ticket()
     with one_line_errors(), jobs.answering(ticket) as answer:
+        if not is_main_process():
+            log.setLevel(logging.WARNING)  # The first process tells how it goes.
         job = open_job(composed, ticket)
-        with runs.at_work(job.run) if is_main_process() else nullcontext():
+        with runs.at_work(job.run) if is_main_process() else nullcontext(), resumable(job.run):
             outcome = train(job)
         answer(outcome)
         return outcome.dev[job.settings.trainer.select]
@@ -84,7 +87,7 @@ def train(job: Job) -> Outcome:
     torch.set_num_threads(job.settings.trainer.threads or THREADS)
     prepared = prepare(job.config, job.settings)
     model = make_model(job, prepared)
-    check_checkpoint(job, prepared)
+    start = choose_start(job, prepared)
     version = runs.code_version()
     with Tracking(
         job.settings.logger if is_main_process() else NoSettings(),
@@ -95,7 +98,7 @@ def train(job: Job) -> Outcome:
     ) as tracking:
         if is_main_process():
             runs.write_config(job.run, job.config)
-        progress = train_model(job, prepared, model, tracking)
+        progress = train_model(job, prepared, model, tracking, start)
         outcome = Outcome(str(job.run.path), progress.best, count(model), pruned=progress.pruned)
         if not is_main_process():
             return outcome
@@ -128,24 +131,28 @@ def make_model(job: Job, prepared: Prepared) -> Seq2Seq:
     return model
 
 
-def check_checkpoint(job: Job, prepared: Prepared) -> None:
-    """See that the run's last checkpoint, if there is one, is of these settings, data and vocabularies."""
-    if not job.run.last.exists():
-        return
-    reason = why_not(job.run.last, job.config, prepared.vocabularies, prepared.corpus.digest)
-    if reason is not None and job.config["if_exists"] == "refuse":
-        raise UserError(reason)
-    if reason is not None:
-        log.info("starts clean, as there is %s", reason)
-        runs.clear(job.run)
+def choose_start(job: Job, prepared: Prepared) -> Start | None:
+    """Return the checkpoint to go on from, one of these settings, data and vocabularies; None: begin."""
+    run = job.run
+    try:
+        start = find_start(run.last, run.previous, job.config, prepared.vocabularies, prepared.corpus.digest)
+    except UserError as reason:
+        if job.config["if_exists"] == "refuse":
+            raise
+        if is_main_process():
+            log.warning("starts clean, as there is %s", reason)
+            runs.clear(run)
+        return None
+    if start is not None and start.warning is not None and is_main_process():
+        log.warning("%s", start.warning)
+    return start
 
 
-def train_model(job: Job, prepared: Prepared, model: Seq2Seq, tracking: Tracking) -> Progress:
-    """Train to the end, from the last checkpoint if there is one, and return how it went."""
+def train_model(job: Job, prepared: Prepared, model: Seq2Seq, tracking: Tracking, start: Start | None) -> Progress:
+    """Train to the end, from a checkpoint if there is one, and return how it went."""
     run, stream, settings = job.run, prepared.stream, job.settings.trainer
-    before = load_progress(run.last) if run.last.exists() else None
-    if before is not None and before.finished:
-        return before
+    if start is not None and start.progress.finished:
+        return start.progress
     dev = prepared.corpus.splits["dev"]
     dev_sentences = min(settings.dev_sentences or len(dev), len(dev))
     greedy = dataclasses.replace(job.settings.search, beam=1)
@@ -166,22 +173,22 @@ def train_model(job: Job, prepared: Prepared, model: Seq2Seq, tracking: Tracking
     trial = job.ticket.trial if job.ticket is not None else None
     pruning = Pruning(trial, stream.validate_every) if trial is not None and trial.objective else None
     checkpoints = Checkpoints(
-        run.last.parent,
+        run,
+        resume=start.path if start else None,
         every=settings.checkpoint_every,
         validate_every=stream.validate_every,
         steps=stream.steps,
         select=settings.select,
     )
-    with runs.resumable(run):
-        fit(
-            module,
-            data,
-            settings,
-            checkpoints=checkpoints,
-            pruning=pruning,
-            logger=tracking.curves(before.step if before else 0),
-            resume=run.last if before else None,
-        )
+    fit(
+        module,
+        data,
+        settings,
+        checkpoints=checkpoints,
+        pruning=pruning,
+        logger=tracking.curves(start.progress.step if start else 0),
+        resume=start.path if start else None,
+    )
     return load_progress(run.last)
 
 

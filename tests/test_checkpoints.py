@@ -11,9 +11,10 @@ import torch
 from conftest import tiny_config
 
 from hourglass.assembly import build_model
-from hourglass.checkpoints import differences, load_progress, load_trained, why_not
+from hourglass.checkpoints import differences, find_start, load_progress, load_trained
 from hourglass.errors import UserError
-from hourglass.saving import WholeFiles
+from hourglass.runs import RunFolder
+from hourglass.saving import Checkpoints, WholeFiles
 from hourglass.tokenizer import TokenizerSettings, Vocabularies, train_vocabularies
 
 
@@ -107,13 +108,17 @@ def test_another_vocabulary_is_refused(path: Path, tmp_path: Path, content: dict
     own = Vocabularies.from_state_dict(content["hourglass"]["vocabularies"])
     other = vocabularies(tmp_path, ["xyz"])
     config = content["hourglass"]["config"]
-    assert why_not(path, config, own, "d") is None
-    assert "a checkpoint of another tokenizer" in str(why_not(path, config, other, "d"))
-    assert "a checkpoint of another corpus" in str(why_not(path, config, own, "e"))
     faster = {**config, "optimizer": {**config["optimizer"], "learning_rate": 9.0}}
-    assert "other settings (optimizer.learning_rate)" in str(why_not(path, faster, own, "d"))
     # Where a run lies, and who tracks it, is not what it is.
-    assert why_not(path, {**config, "run_dir": "elsewhere", "logger": {"name": "csv"}}, own, "d") is None
+    for same in (config, {**config, "run_dir": "elsewhere", "logger": {"name": "csv"}}):
+        assert find_start(path, tmp_path / "none", same, own, "d") is not None
+    for settings, vocabulary, corpus, reason in (
+        (config, other, "d", "a checkpoint of another tokenizer"),
+        (config, own, "e", "a checkpoint of another corpus"),
+        (faster, own, "d", r"a checkpoint of other settings \(optimizer\.learning_rate\)"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            find_start(path, tmp_path / "none", settings, vocabulary, corpus)
     # Vocabularies put by hand into a checkpoint do not fit its weights.
     swapped = {**content, "hourglass": {**content["hourglass"], "vocabularies": other.state_dict()}}
     WholeFiles().save_checkpoint(swapped, path)
@@ -124,15 +129,113 @@ def test_another_vocabulary_is_refused(path: Path, tmp_path: Path, content: dict
 def test_a_write_that_fails_leaves_the_one_before(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = path.read_bytes()
 
-    def full(content: Any, stream: Any) -> None:
-        stream.write(b"half")
+    def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"last\.ckpt: cannot be written \(No space left on device\)"):
         WholeFiles().save_checkpoint({}, path)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+class KilledError(BaseException):
+    """Stands for kill -9."""
+
+
+class Steps:
+    """What Checkpoints sees of a Trainer whose every step is to be kept."""
+
+    is_global_zero, accumulate_grad_batches, should_stop = True, 1, False
+
+    def __init__(self, content: dict[str, Any]):
+        self.content, self.global_step, self.strategy = content, 0, self
+
+    def reduce_boolean_decision(self, decision: bool, **_: Any) -> bool:
+        return decision
+
+    def save_checkpoint(self, path: Path) -> None:
+        WholeFiles().save_checkpoint({**self.content, "global_step": self.global_step}, path)
+
+
+def write_steps(run: RunFolder, content: dict[str, Any], resume: Path | None, steps: range) -> None:
+    """Write the checkpoints of some steps, each put in its place as the next step begins."""
+    trainer: Any = Steps(content)
+    callback = Checkpoints(run, resume=resume, every=1, validate_every=99, steps=99, select="bleu")
+    module: Any = None
+    for step in steps:
+        callback.on_train_batch_start(trainer, module, None, step - 1)
+        trainer.global_step = step
+        callback.on_train_batch_end(trainer, module, None, None, step - 1)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_whatever_call_is_the_last_a_whole_checkpoint_is_there(
+    tmp_path: Path, content: dict[str, Any], monkeypatch: pytest.MonkeyPatch, damaged: bool
+) -> None:
+    """Killed before each call that touches the disk, in a new run, or in one whose last.ckpt was damaged."""
+    own = Vocabularies.from_state_dict(content["hourglass"]["vocabularies"])
+
+    def start(run: RunFolder) -> Any:
+        return find_start(run.last, run.previous, content["hourglass"]["config"], own, "d")
+
+    reached = set()
+    for fatal in range(1, 40):
+        run = RunFolder(tmp_path / f"run{fatal}")
+        write_steps(run, content, None, range(1, 6))  # 4 is the last and 3 the one before: 5 waits for its curves.
+        if damaged:
+            run.last.write_bytes(run.last.read_bytes()[:1000])
+        before = start(run)
+        assert before.progress.step == (3 if damaged else 4)
+        calls = 0
+
+        def count(real: Any, fatal: int = fatal) -> Any:
+            def call(*arguments: Any, **options: Any) -> Any:
+                nonlocal calls
+                calls += 1
+                if calls >= fatal:
+                    raise KilledError
+                return real(*arguments, **options)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", count(os.replace))
+            patch.setattr(os, "fsync", count(os.fsync))
+            patch.setattr(Path, "unlink", count(Path.unlink))
+            try:
+                write_steps(run, content, before.path, range(before.progress.step + 1, before.progress.step + 5))
+            except KilledError:
+                pass
+            else:
+                break  # No call is left to be the last.
+        after = start(run)
+        reached.add(after.progress.step)
+        assert after.progress.step >= before.progress.step
+    assert len(reached) == 4  # The step before and three of the four: the newest waits for its curves.
+
+
+def test_what_best_says_of_itself_holds(path: Path, content: dict[str, Any]) -> None:
+    """best.ckpt may be of a validation that a checkpoint before it does not know of."""
+    run = RunFolder(path.parent.parent)
+    WholeFiles().save_checkpoint(content, run.best)
+    callback = Checkpoints(run, resume=run.previous, every=1, validate_every=9, steps=9, select="bleu")
+    callback.load_state_dict({"best": {"bleu": 0.5, "loss": 3.0, "step": 3}, "finished": False})
+    assert callback.best == {"bleu": 1.0, "loss": 2.0, "step": 5}
+    run.best.write_bytes(run.best.read_bytes()[:1000])
+    callback.load_state_dict({"best": {}, "finished": False})  # None is known of yet: it will be written anew.
+    with pytest.raises(UserError, match=r"best\.ckpt: not a whole checkpoint.*: start a new run"):
+        callback.load_state_dict({"best": {"bleu": 0.5, "loss": 3.0, "step": 3}, "finished": False})
+
+
+def test_a_flipped_bit_is_seen(path: Path) -> None:
+    """torch reads on over wrong checksums."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    torch.load(path, weights_only=True)
+    with pytest.raises(UserError, match="not a whole checkpoint"):
+        load_progress(path)
 
 
 def test_differences_are_named_as_on_the_command_line() -> None:

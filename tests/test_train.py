@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -245,6 +246,47 @@ def test_a_run_is_continued_if_it_is_the_same(
         assert ("a checkpoint of other settings (optimizer.learning_rate)" in caplog.text) == bool(again)
 
 
+@pytest.mark.parametrize("kept", [1000, -1])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+    start: Callable[..., RunFolder], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    """Killed at step 26, whose last.ckpt and best.ckpt are of step 24, the validation, and previous.ckpt of 20."""
+    options = ("trainer.select=loss", "trainer.accumulate=2")
+    unbroken = start("unbroken", *options)
+
+    class Killed(BaseException):
+        pass
+
+    log_metrics = Curves.log_metrics
+
+    def until_step_26(self: Curves, metrics: Any, step: int | None = None) -> None:
+        log_metrics(self, metrics, step)
+        if step == 26:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Curves, "log_metrics", until_step_26)
+        with pytest.raises(Killed):
+            start("broken", *options)
+    run = RunFolder(unbroken.path.parent / "broken")
+    assert [load_progress(path).step for path in (run.previous, run.last, run.best)] == [20, 24, 24]
+    run.last.write_bytes(run.last.read_bytes()[:kept])
+    assert start("broken", "if_exists=continue", *options) == run
+    (said,) = [record.message for record in caplog.records if "checkpoint" in record.message]
+    assert re.fullmatch(
+        r".*last\.ckpt: not a whole checkpoint of hourglass: cut short.*; goes on from step 20 of .*previous\.ckpt",
+        said,
+    )
+    assert_same_training(unbroken, run)
+    assert all(torch.equal(one, weights(run.best)[name]) for name, one in weights(unbroken.best).items())
+
+    run.previous.write_bytes(b"")
+    run.last.write_bytes(b"")
+    config = yaml.safe_load(run.config.read_text()) | {"if_exists": "refuse"}
+    with pytest.raises(UserError, match=r"last\.ckpt: not a whole .*; neither is previous\.ckpt: start a new run$"):
+        train.train(train.Job(run, config, check_settings(config)))
+
+
 def test_a_folder_has_one_process_at_work(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     script = (
@@ -272,7 +314,7 @@ def command(*overrides: str) -> list[str]:
     return [sys.executable, str(ROOT / "src" / "train.py"), *overrides]
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
     while not condition():
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.01)
@@ -346,7 +388,7 @@ def test_two_processes_train_as_one(tmp_path: Path, cache: Path, start: Callable
     assert [line for line in done.stdout.splitlines() if line.startswith("run: ")] == [f"run: {pair.path}"]
     mine, theirs = weights(alone.last), weights(pair.last)
     for name, weight in mine.items():
-        torch.testing.assert_close(theirs[name], weight, rtol=1e-3, atol=1e-4, msg=name)
+        torch.testing.assert_close(theirs[name], weight, rtol=1e-4, atol=1e-5, msg=name)  # 1.2e-7 where measured
     for name in ("dev/bleu", "dev/loss"):
         assert curves(alone, name) == pytest.approx(curves(pair, name), rel=1e-3, abs=1e-2)
     assert load_progress(alone.last).target_tokens == load_progress(pair.last).target_tokens

@@ -4,6 +4,7 @@ A checkpoint is complete in itself: settings, vocabularies, weights, and what tr
 never unpickles objects: only tensors and plain values.
 """
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,22 +51,36 @@ def read(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        own = content["hourglass"]
-        mappings = own["config"], own["vocabularies"], content["state_dict"]
-        if not all(isinstance(part, dict) for part in mappings):
-            raise TypeError
-        own["corpus_digest"], content["global_step"]
-    except Exception:  # torch, zip and pickle each have errors of their own for a damaged file
-        raise UserError(f"{path}: not a whole checkpoint of hourglass: cut short, or of something else") from None
+    with path.open("rb") as stream:
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                if archive.testzip() is not None:  # torch does not look at the checksums that it writes.
+                    raise zipfile.BadZipFile
+            stream.seek(0)
+            content = torch.load(stream, map_location="cpu", weights_only=True)
+            own = content["hourglass"]
+            mappings = own["config"], own["vocabularies"], content["state_dict"]
+            if not all(isinstance(part, dict) for part in mappings):
+                raise TypeError
+            own["corpus_digest"], content["global_step"]
+        except Exception:  # torch, zip and pickle each have errors of their own for a damaged file
+            raise DamagedError(
+                f"{path}: not a whole checkpoint of hourglass: cut short, damaged, or of something else"
+            ) from None
     assert isinstance(content, dict)
     return content
 
 
+class DamagedError(UserError):
+    """A file that should be a checkpoint is none."""
+
+
 def load_progress(path: Path) -> Progress:
     """Read how far a training is; raises as `read` does."""
-    content = read(path)
+    return _progress(path, read(path))
+
+
+def _progress(path: Path, content: Mapping[str, Any]) -> Progress:
     try:
         meter, own = content["callbacks"]["Meter"], content["callbacks"]["Checkpoints"]
         pruned = content["callbacks"].get("Pruning", {"pruned": False})["pruned"]
@@ -73,7 +88,7 @@ def load_progress(path: Path) -> Progress:
             content["global_step"], meter["target_tokens"], meter["seconds"], own["best"], own["finished"], pruned
         )
     except (KeyError, TypeError):
-        raise UserError(f"{path}: not a whole checkpoint of hourglass (no counters)") from None
+        raise DamagedError(f"{path}: not a whole checkpoint of hourglass (no counters)") from None
 
 
 def load_trained(path: Path) -> Trained:
@@ -110,27 +125,59 @@ def _vocabularies(path: Path, own: Mapping[str, Any]) -> Vocabularies:
     try:
         return Vocabularies.from_state_dict(own["vocabularies"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: its vocabularies cannot be read ({error})") from None
+        raise DamagedError(f"{path}: its vocabularies cannot be read ({error})") from None
 
 
-def why_not(path: Path, config: Mapping[str, Any], vocabularies: Vocabularies, corpus_digest: str) -> str | None:
-    """Say why a training cannot go on from a checkpoint; None if it can.
+@dataclass(frozen=True)
+class Start:
+    """Where a training goes on from.
 
-    It goes on with the data, the vocabularies and the settings that it began with, or not at all; where it lies and
-    who tracks it may change.
+    Attributes:
+        path: the checkpoint.
+        progress: how far it is.
+        warning: what is wrong with the checkpoint after it; null: nothing.
     """
+
+    path: Path
+    progress: Progress
+    warning: str | None
+
+
+def find_start(
+    last: Path, previous: Path, config: Mapping[str, Any], vocabularies: Vocabularies, corpus_digest: str
+) -> Start | None:
+    """Find the checkpoint to go on from: the last, or the one before if the last is damaged; None where neither is.
+
+    A training goes on with the data, the vocabularies and the settings that it began with, or not at all; where it
+    lies and who tracks it may change.
+
+    Raises:
+        UserError: no checkpoint is whole, or it is of another tokenizer, corpus or settings.
+    """
+    damaged: list[str] = []
+    for path in (last, previous):
+        if not path.exists():
+            continue
+        try:
+            content = read(path)
+            own, progress = content["hourglass"], _progress(path, content)
+            digest = _vocabularies(path, own).digest
+            break
+        except DamagedError as error:
+            damaged.append(str(error))
+    else:
+        if damaged:
+            before = f"neither is {previous.name}" if len(damaged) > 1 else f"there is no {previous.name}"
+            raise UserError(f"{damaged[0]}; {before}: start a new run")
+        return None
     remedy = "restore what it was trained with, or start a new run"
-    try:
-        own = read(path)["hourglass"]
-        digest = _vocabularies(path, own).digest
-    except UserError as error:
-        return f"{error}; without it the run starts from the beginning: delete it to do that"
     if digest != vocabularies.digest:
-        return f"{path}: a checkpoint of another tokenizer: {remedy}"
+        raise UserError(f"{path}: a checkpoint of another tokenizer: {remedy}")
     if own["corpus_digest"] != corpus_digest:
-        return f"{path}: a checkpoint of another corpus: {remedy}"
-    changed = [name for name in differences(own["config"], config) if name.split(".")[0] not in PLACES]
-    return f"{path}: a checkpoint of other settings ({', '.join(changed)}): {remedy}" if changed else None
+        raise UserError(f"{path}: a checkpoint of another corpus: {remedy}")
+    if changed := [name for name in differences(own["config"], config) if name.split(".")[0] not in PLACES]:
+        raise UserError(f"{path}: a checkpoint of other settings ({', '.join(changed)}): {remedy}")
+    return Start(path, progress, f"{damaged[0]}; goes on from step {progress.step} of {path}" if damaged else None)
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -1,9 +1,12 @@
 """Devices and processes: what this process works on, and whether it is one of several."""
 
+import multiprocessing
 import os
+import signal
 from typing import Literal
 
 import torch
+import torch.multiprocessing
 
 from hourglass.errors import UserError
 
@@ -31,3 +34,14 @@ def under_torchrun() -> bool:
 def is_main_process() -> bool:
     """Whether this process writes files and tracks the run: the only one, or torchrun's first."""
     return not under_torchrun() or int(os.environ["RANK"]) == 0
+
+
+def die_with_parent() -> None:
+    """Have the system kill this spawned process when the one that spawned it dies, however that dies.
+
+    torch sends Ctrl-C then, which a shell's background jobs ignore.
+    """
+    torch.multiprocessing._prctl_pr_set_pdeathsig(signal.SIGKILL)  # type: ignore[attr-defined]
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,8 @@
-"""The one kind of error that a user can mend, and how it is shown."""
+"""The errors that a user can mend, how they are shown, and the exit status that tells them apart.
+
+1 an error; 3 the training diverged; 4 out of memory. A run that is stopped ends with 130 (Ctrl-C) or 143 (SIGTERM),
+see `stopping`; one that is killed has no say: shells show 137.
+"""
 
 import logging
 import os
@@ -17,6 +21,38 @@ class UserError(Exception):
 
     The message names the file and line number, or the option, and says what to do.
     """
+
+    status = 1
+
+
+class DivergedError(UserError):
+    """The loss is no number any more."""
+
+    status = 3
+
+
+class OutOfMemoryError(UserError):
+    """The model or a batch is too large for the device."""
+
+    status = 4
+
+
+class BrokenOffError(UserError):
+    """The world around a training failed it, not its settings: once that is mended, the run can go on."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the file when the system refuses to write it; a full disk does not say by itself which it was.
+
+    Raises:
+        BrokenOffError: the system refuses.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise BrokenOffError(f"{path}: cannot be written ({reason}): free the disk, or make it writable") from None
 
 
 def arguments(*names: str) -> list[str]:
@@ -48,7 +84,8 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise SystemExit(f"error: {without_secrets(str(error))}") from None
+        print(f"error: {without_secrets(str(error))}", file=sys.stderr, flush=True)
+        raise SystemExit(error.status) from None
     except BrokenPipeError:
         # Whoever read the output has gone; nothing more can be said there, at exit neither.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

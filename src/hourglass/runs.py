@@ -3,6 +3,8 @@
 PATH/config.yaml                the settings, resolved
 PATH/checkpoints/best.ckpt      best on dev
 PATH/checkpoints/last.ckpt      where to go on
+PATH/checkpoints/previous.ckpt  the last.ckpt before: where to go on if that is damaged
+PATH/checkpoints/next.ckpt      becomes last.ckpt once the curves have its step; nobody reads it
 PATH/curves.csv                 step, name, value, time (not with logger=none)
 PATH/system.csv                 the same of the machine: CPU, memory, GPU (logger=mlflow)
 PATH/metrics.json               scores, counts, seed, commit, machine
@@ -21,10 +23,9 @@ import os
 import platform
 import secrets
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +33,7 @@ from typing import Any, NamedTuple
 import torch
 import yaml
 
-from hourglass.errors import UserError
+from hourglass.errors import UserError, writing
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,16 @@ class RunFolder:
     def last(self) -> Path:
         """The checkpoint to go on from."""
         return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def previous(self) -> Path:
+        """The one to go on from if that is damaged."""
+        return self.path / "checkpoints" / "previous.ckpt"
+
+    @property
+    def next(self) -> Path:
+        """What is about to become the last."""
+        return self.path / "checkpoints" / "next.ckpt"
 
     @property
     def curves(self) -> Path:
@@ -192,32 +203,19 @@ def _removed_if_empty(run: RunFolder) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if [file.name for file in run.path.iterdir()] == [run.lock.name]:
-            run.lock.unlink()
-            run.path.rmdir()
+        with suppress(OSError):  # Of a disk that fails the run itself says enough.
+            if [file.name for file in run.path.iterdir()] == [run.lock.name]:
+                run.lock.unlink()
+                run.path.rmdir()
         raise
 
 
 def clear(run: RunFolder) -> None:
     """Take away what an earlier run left in the folder, but for the lock."""
-    for path in (run.config, run.best, run.last, run.curves, run.system, run.metrics, run.translations, run.tracking):
+    checkpoints = (run.best, run.last, run.previous, run.next)
+    files = (run.config, run.curves, run.system, run.metrics, run.translations, run.tracking)
+    for path in (*checkpoints, *files):
         path.unlink(missing_ok=True)
-
-
-@contextmanager
-def resumable(run: RunFolder) -> Iterator[None]:
-    """Say how to go on if the training is stopped from outside, and exit as shells expect it: 130 or 143.
-
-    Lightning turns Ctrl-C into an exit with status 1, and SIGTERM into one without any.
-    """
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit) as stop:
-        if run.last.exists():
-            print(f"\nstopped; to go on: python src/train.py resume={run.path}", file=sys.stderr, flush=True)
-        if isinstance(stop, KeyboardInterrupt) or isinstance(stop.__context__, KeyboardInterrupt):
-            raise SystemExit(130) from None
-        raise SystemExit(143 if stop.code is None else stop.code) from None
 
 
 def write_config(run: RunFolder, config: Mapping[str, Any]) -> None:
@@ -312,7 +310,7 @@ def start_curves(file: Path, points: Iterable[Point] = ()) -> None:
 
 def append_points(file: Path, points: Iterable[Point]) -> None:
     """Add points to a curves.csv."""
-    with file.open("a", newline="", encoding="utf-8") as stream:
+    with writing(file), file.open("a", newline="", encoding="utf-8") as stream:
         stream.write(_lines(points))
 
 
@@ -324,13 +322,14 @@ def _lines(rows: Iterable[Iterable[Any]]) -> str:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that it is there whole or not at all, whenever the process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        scratch.write_text(text, encoding="utf-8")
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            scratch.write_text(text, encoding="utf-8", newline="")
+            os.replace(scratch, path)
+        finally:
+            scratch.unlink(missing_ok=True)
 
 
 def code_version() -> dict[str, Any]:

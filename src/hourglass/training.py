@@ -1,7 +1,11 @@
 """Training: the batches that a Trainer is handed, the LightningModule with its validation, and the Trainer itself."""
 
 import logging
+import math
+import multiprocessing
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections import deque
@@ -18,18 +22,21 @@ from pydantic import NonNegativeInt, PositiveInt
 from pytorch_lightning.callbacks import EarlyStopping, TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from hourglass.data import Batch, EncodedSplit, Part, StreamSampler, TrainingStream, in_order
-from hourglass.devices import Accelerator, find_device, under_torchrun
-from hourglass.errors import UserError
+from hourglass.devices import Accelerator, die_with_parent, find_device, under_torchrun
+from hourglass.errors import BrokenOffError, DivergedError, UserError
 from hourglass.model import Seq2Seq
 from hourglass.optimizer import AdamSettings, SGDSettings
 from hourglass.saving import Checkpoints, WholeFiles
 from hourglass.scoring import bleu
 from hourglass.search import SearchSettings, search
+from hourglass.stopping import SIGTERM_STATUS, check_memory
 from hourglass.tokenizer import PAD, Vocabularies
 
 
@@ -210,9 +217,13 @@ class TranslationModule(pl.LightningModule):
         self._dev_output: list[tuple[int, str]] = []
 
     def setup(self, stage: str) -> None:
-        """Set this process's threads; it may be one that Lightning has spawned."""
+        """Set what is this process's own; it may be one that Lightning has spawned."""
         if self.threads:
             torch.set_num_threads(self.threads)
+        if self.trainer.strategy.launcher is not None:
+            die_with_parent()
+        # The bars' own lock is one between processes, of no use here, that a killed process leaves behind.
+        tqdm.set_lock(threading.RLock())
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer, with the schedule advanced after each step."""
@@ -232,11 +243,7 @@ class TranslationModule(pl.LightningModule):
         # DDP averages over ranks and Lightning over accumulated parts: both are undone.
         parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
         share = loss.smoothed * parts / batch.step_tokens
-        if not torch.isfinite(share):
-            raise DivergedError(
-                f"the training loss is {share.item()} at step {self.global_step}: the run has diverged; set a lower "
-                "optimizer.learning_rate, a longer optimizer.warmup or a lower optimizer.clip_norm"
-            )
+        _check_finite(share.item(), "training", self.global_step)
         tokens = (batch.target[:, 1:] != PAD).sum().clamp(min=1)
         self.log("train/loss", loss.smoothed.detach() / tokens)  # Of this part and rank: a curve to look at.
         self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
@@ -263,6 +270,7 @@ class TranslationModule(pl.LightningModule):
             torch.distributed.all_gather_object(parts, (self._dev_loss.tolist(), self._dev_output))
         nats, tokens = (sum(column) for column in zip(*(loss for loss, _ in parts), strict=True))
         hypotheses = [text for _, text in sorted(pair for _, output in parts for pair in output)]
+        _check_finite(nats / tokens, "dev", self.global_step)
         # The same numbers on every rank, so nothing is left to reduce.
         self.log("dev/loss", nats / tokens, prog_bar=True)
         self.log("dev/bleu", bleu(hypotheses, self.dev_references, self.target_language), prog_bar=True)
@@ -276,8 +284,12 @@ class TranslationModule(pl.LightningModule):
         }
 
 
-class DivergedError(UserError):
-    """The loss is no number any more."""
+def _check_finite(loss: float, which: str, step: int) -> None:
+    if not math.isfinite(loss):
+        raise DivergedError(
+            f"the {which} loss is {loss} at step {step}: the run has diverged; set a lower "
+            "optimizer.learning_rate, a longer optimizer.warmup or a lower optimizer.clip_norm"
+        )
 
 
 class Meter(pl.Callback):
@@ -362,6 +374,12 @@ class ProgressBar(TQDMProgressBar):
     def on_train_epoch_start(self, *_: Any) -> None:
         """Keep the bar as it is: the run is one epoch of Lightning's."""
 
+    def on_exception(self, *_: Any) -> None:
+        """End the bars' line, so that what went wrong stands on one of its own."""
+        for bar in (self._val_progress_bar, self._train_progress_bar):
+            if bar is not None:
+                bar.close()
+
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """See the base; the logger's version is no news."""
         metrics = super().get_metrics(trainer, pl_module)
@@ -397,7 +415,8 @@ def fit(
         resume: a checkpoint to go on from.
 
     Raises:
-        UserError: the loss is no number any more.
+        UserError: the loss is no number any more, a file cannot be written, or a process was killed.
+        SystemExit: SIGTERM asked for it; last.ckpt has all that was done.
     """
     callbacks: list[pl.Callback] = [Meter(), ProgressBar(data.stream.steps), checkpoints]
     if settings.patience:
@@ -428,18 +447,51 @@ def fit(
             log_every_n_steps=min(settings.log_every, data.stream.steps),
             use_distributed_sampler=False,  # The stream is dealt out by itself.
             callbacks=callbacks,
-            plugins=[WholeFiles()],
+            # Named, as Lightning would take SLURM's processes for its own wherever it finds itself in a job there.
+            plugins=[WholeFiles(), TorchElasticEnvironment() if under_torchrun() else LightningEnvironment()],
             logger=logger or False,
             enable_model_summary=False,
         )
         try:
             trainer.fit(module, data, ckpt_path=resume, weights_only=True)
-        except torch.multiprocessing.ProcessRaisedException as error:
-            # A spawned process hands over its traceback as text: its last line has the error.
-            kind, _, message = str(error).strip().splitlines()[-1].partition(": ")
-            if kind.endswith((DivergedError.__name__, UserError.__name__)):
-                raise UserError(message) from None
+        except (torch.multiprocessing.ProcessRaisedException, torch.multiprocessing.ProcessExitedException) as error:
+            _check_spawned(error, trainer.strategy.launcher.procs)  # type: ignore[union-attr]
             raise
+        finally:
+            for child in multiprocessing.active_children():  # After Ctrl-C; they would train on.
+                child.kill()
+                child.join()
+
+
+def _check_spawned(error: Exception, processes: Sequence[Any]) -> None:
+    """Say what a spawned process ended by, where the user can mend it or asked for it.
+
+    Raises:
+        UserError: it was killed, or said so itself.
+        SystemExit: it was stopped.
+    """
+    # When one is killed, the others fail for want of it, and the first to be noticed may be one of them.
+    stopped = (SIGTERM_STATUS, -signal.SIGTERM)
+    for rank, process in enumerate(processes):
+        if process.exitcode is not None and process.exitcode < 0 and process.exitcode not in stopped:
+            raise BrokenOffError(
+                f"process {rank} of {len(processes)} was killed by {signal.Signals(-process.exitcode).name} (the "
+                "system does that when memory runs out)"
+            ) from None
+    if isinstance(error, torch.multiprocessing.ProcessExitedException):
+        if error.exit_code in stopped:
+            raise SystemExit(SIGTERM_STATUS)
+        return
+    # It hands over its traceback as text: the last paragraph has the error.
+    for line in reversed(str(error).strip().splitlines()):
+        kind, _, message = line.partition(": ")
+        name = kind.rpartition(".")[2]
+        for known in (DivergedError, BrokenOffError, UserError):
+            if name == known.__name__:
+                raise known(message) from None
+        if name.endswith("Error"):
+            check_memory(name, message)
+            return
 
 
 # What Lightning warns of that is so by design here.
