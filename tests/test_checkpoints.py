@@ -67,7 +67,7 @@ def test_a_model_comes_back(path: Path, content: dict[str, Any]) -> None:
     ids = trained.vocabularies.source.encode(["abc"])
     assert trained.vocabularies.source.decode(ids) == ["abc"]
     progress = load_progress(path)
-    assert dataclasses.astuple(progress) == (7, 70, 2.0, {"bleu": 1.0, "loss": 2.0, "step": 5}, False)
+    assert dataclasses.astuple(progress) == (7, 70, 2.0, {"bleu": 1.0, "loss": 2.0, "step": 5}, False, False)
 
 
 def test_a_planted_checkpoint_does_not_run(tmp_path: Path, content: dict[str, Any]) -> None:
