@@ -115,7 +115,8 @@ def test_a_job_that_fails_leaves_the_others_alone(tmp_path: Path, start: Callabl
     assert output.count("run: ") == 3
     assert errors.count("decoder.hidden_size=20 is not encoder.hidden_size=16") == 2  # By the job, and at the end.
     assert errors.splitlines()[-1].startswith("error: ")
-    assert "'attention=luong_dot', 'decoder.hidden_size=20'" in errors.splitlines()[-2]
+    assert "'decoder.hidden_size=20'" in errors.splitlines()[-2]
+    assert "'attention=luong_dot'" in errors.splitlines()[-2]
     assert "Traceback" not in errors
     assert len(list((tmp_path / "runs").iterdir())) == 3
 

@@ -349,7 +349,9 @@ def code_version() -> dict[str, Any]:
     # A site-packages folder inside somebody else's repository is none of ours.
     if commit is None or git("ls-files", "--error-unmatch", str(Path(__file__).resolve())) is None:
         return {"commit": None, "dirty": None}
-    return {"commit": commit, "dirty": bool(git("status", "--porcelain"))}
+    # Results and what a pipeline writes beside the code make it no other code.
+    code = [str(here.parent), str(here.parents[1] / "conf"), str(here.parents[1] / "pipelines")]
+    return {"commit": commit, "dirty": bool(git("status", "--porcelain", "--", *code))}
 
 
 def machine() -> dict[str, Any]:
