@@ -98,7 +98,8 @@ def test_killed_at_random_points(run: Run, unbroken: RunFolder, tmp_path: Path) 
     # The curves get a point before each kill of the first kind; files are written and renamed for many reasons.
     points = [LOGGED, LOGGED, "os.fsync", LOGGED, "os.replace"]
     for at in points:
-        status, said = run(*words, at=at, count=draw.randint(4, 9), what=KILL)
+        first, last = (4, 8) if at == LOGGED else (2, 4)
+        status, said = run(*words, at=at, count=draw.randint(first, last), what=KILL)
         assert status == -signal.SIGKILL, said
         words = [f"resume={broken.path}"]
     assert run(*words)[0] == 0

@@ -42,7 +42,7 @@ def postgres() -> Iterator[str]:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    pytest.importorskip("psycopg2", reason="psycopg2 is not installed: pip install psycopg2-binary")
+    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install psycopg[binary]")
     as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
     folder = tempfile.mkdtemp(prefix="hourglass-postgres-")
     password = Path(folder) / "password"
@@ -209,7 +209,7 @@ def test_a_sweep_prunes_outlives_a_diverged_run_and_ends_at_its_trials(
     assert len(trials) == 4
     assert set(states.values()) == {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
     for trial in trials:
-        diverges = trial.params["optimizer.learning_rate"] == "1e30"
+        diverges = float(trial.params["optimizer.learning_rate"]) == 1e30
         assert (trial.state == TrialState.FAIL) == diverges
         run = tmp_path / "sweeps" / "hourglass" / f"trial-{trial.number}"
         if diverges:

