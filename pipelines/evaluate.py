@@ -19,7 +19,7 @@ def main(corpus: str) -> None:
     }
     write_json(folder / "metrics.json", headline)
     by_length = [
-        f"{name},{bucket['mean_source_words']},{one['bleu']['mean']},{one['bleu']['low']},{one['bleu']['high']}"
+        f"{name},{bucket['mean_source_words']},{one['bleu']['mean']},{_bounds(one['bleu']['interval'])}"
         for name, variant in found["variants"].items()
         for bucket, one in zip(found["buckets"], variant["buckets"], strict=True)
         if one["bleu"]
@@ -32,6 +32,10 @@ def main(corpus: str) -> None:
         for (tokens, loss), (_, bleu) in zip(curve["loss"], curve["bleu"], strict=True)
     ]
     write_whole(folder / "learning.csv", "\n".join(["variant,seed,target_tokens,dev_loss,dev_bleu", *learning, ""]))
+
+
+def _bounds(interval: dict[str, float] | None) -> str:
+    return f"{interval['low']},{interval['high']}" if interval else ","
 
 
 if __name__ == "__main__":

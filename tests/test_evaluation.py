@@ -152,6 +152,7 @@ def test_the_difference_is_that_of_the_paired_bootstrap(ablation: Ablation, foun
     expected = compare(quantities["luong_general"], quantities["none"], pool(list(quantities.values())))
     difference = found["variants"]["luong_general"]["difference"]
     assert difference["value"] == pytest.approx(expected.value)
+    assert expected.trained is not None
     assert difference["trained"]["low"] == pytest.approx(expected.trained.low)
     assert expected.architecture is not None
     assert difference["architecture"]["high"] == pytest.approx(expected.architecture.high)

@@ -14,6 +14,7 @@ from scipy import stats
 from hourglass.errors import UserError
 from hourglass.scoring import bleu_statistics
 from hourglass.significance import (
+    Interval,
     Quantity,
     bleu_quantity,
     compare,
@@ -71,6 +72,7 @@ def test_one_pair_is_as_sacrebleu_has_it(tmp_path: Path, shares: tuple[float, fl
     for one, theirs_one in zip(ours, theirs, strict=True):
         assert one.mean == pytest.approx(theirs_one["score"], abs=0.01)
         assert float(one.drawn.mean()) == pytest.approx(theirs_one["mean"], abs=0.1)
+        assert one.interval is not None
         assert (one.interval.high - one.interval.low) / 2 == pytest.approx(theirs_one["ci"], abs=0.1)
     difference = compare(ours[1], ours[0], pool(ours))
     assert difference.p == pytest.approx(theirs[1]["p_value"], abs=0.01)
@@ -103,6 +105,8 @@ def test_a_difference_is_a_plain_loop_over_corpus_scores() -> None:
     everything = list(range(30))
     assert found.value == pytest.approx(mean_bleu("one", everything) - mean_bleu("other", everything))
     interval = percentiles(np.array(differences))
+    assert found.trained is not None
+    assert interval is not None
     assert (found.trained.low, found.trained.high) == pytest.approx((interval.low, interval.high))
 
 
@@ -118,8 +122,26 @@ def test_draws_are_shared_and_whole() -> None:
 def test_a_system_against_itself_differs_by_nothing() -> None:
     one = bleu_quantity([statistics(0.2, 1)], draw(200, 500))
     found = compare(one, one, pool([one]))
-    assert (found.value, found.trained.low, found.trained.high) == (0, 0, 0)
-    assert found.architecture is None
+    assert (found.value, found.trained, found.architecture) == (0, Interval(0, 0), None)
+
+
+def test_where_references_are_too_short_for_bleu_there_is_no_interval() -> None:
+    """One sentence of four tokens among five: about a third of the resamples have none, and sacreBLEU gives them 0."""
+    references = ["a b c", "a c", "b", "c a b", "a b c d"]
+    counts = draw(5, 200)
+    one = bleu_quantity([bleu_statistics(references, references, "en")], counts)
+    other = bleu_quantity([bleu_statistics(spoilt(references, 0.5, 1), references, "en")], counts)
+    without = (counts[:, 4] == 0).nonzero()[0]
+    assert (np.isnan(one.drawn[0]).nonzero()[0] == without).all()
+    rows = [i for i, count in enumerate(counts[without[0]]) for _ in range(int(count))]
+    texts = [references[i] for i in rows]
+    assert BLEU().corpus_score(texts, [texts]).score == 0
+    assert one.mean == pytest.approx(100)
+    found = compare(one, other, pool([one, other]))
+    assert (one.interval, found.trained, found.architecture, found.p) == (None,) * 4
+    # An output too short for a 4-gram is another thing: a score of 0, which counts.
+    empty = bleu_quantity([bleu_statistics([""] * 200, REFERENCES, "en")], draw(200, 50))
+    assert empty.interval == Interval(0, 0)
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
@@ -137,6 +159,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
             for share in (0.2, 0.25)
         ]
         found = compare(pair[0], pair[1], pool(pair)).trained
+        assert found is not None
         covered += found.low <= difference <= found.high
     assert stats.binom.cdf(covered, trials, 0.95) > 0.001
 

@@ -132,9 +132,10 @@ def compare_measured(one: Measured, other: Measured, everyone: Sequence[Measured
 
 
 def slope_of(measured: Measured, test: TestSet) -> Quantity:
-    """Return the slope of a variant's length curve, BLEU per 10 source words."""
-    means = [float(test.source_words[test.inside(bucket)].mean()) for bucket in measured.buckets]
-    return slope(list(measured.buckets.values()), means, [len(test.inside(bucket)) for bucket in measured.buckets])
+    """Return the slope of a variant's length curve, BLEU per 10 source words, over buckets that have intervals."""
+    buckets = {bucket: quantity for bucket, quantity in measured.buckets.items() if quantity.scorable}
+    means = [float(test.source_words[test.inside(bucket)].mean()) for bucket in buckets]
+    return slope(list(buckets.values()), means, [len(test.inside(bucket)) for bucket in buckets])
 
 
 # ---- An ablation's corpus --------------------------------------------------------------------------------------------
@@ -295,7 +296,8 @@ def _score(
 
 
 def _summary(quantity: Quantity) -> dict[str, Any]:
-    return {"mean": quantity.mean, "spread": quantity.spread, **asdict(quantity.interval)}
+    interval = quantity.interval
+    return {"mean": quantity.mean, "spread": quantity.spread, "interval": asdict(interval) if interval else None}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -322,8 +324,9 @@ def _slopes(
             "refused": f"{baseline.attention} scores {own['bleu']['mean']:.1f} BLEU, under the floor of "
             f"{ablation.settings.floor:g}: it has not learnt to translate, at any length"
         }
-    if len(draws := measured[baseline].buckets) < 2:
-        return {"refused": f"a slope over length needs two buckets with sentences, and there is {len(draws)}"}
+    scorable = sum(bucket.scorable for bucket in measured[baseline].buckets.values())
+    if scorable < 2:
+        return {"refused": f"a slope over length needs two buckets with intervals, and there is {scorable}"}
     slopes = {variant: slope_of(one, test) for variant, one in measured.items()}
     seeds = pool(list(slopes.values()))
     return {

@@ -33,7 +33,13 @@ class Line:
 
 
 def draw_lines(
-    lines: Mapping[str, Line], *, x_label: str, y_label: str, zero: bool = False, order: Sequence[str] | None = None
+    lines: Mapping[str, Line],
+    *,
+    x_label: str,
+    y_label: str,
+    zero: bool = False,
+    order: Sequence[str] | None = None,
+    floor: tuple[str, Line] | None = None,
 ) -> Figure:
     """Draw named lines over each other.
 
@@ -42,7 +48,8 @@ def draw_lines(
         x_label: of the horizontal axis, with its unit.
         y_label: of the vertical axis, with its unit.
         zero: mark the height 0, for differences.
-        order: all names of the report, so that a name has one look in all its figures; null: those of `lines`.
+        order: all names of the report, so that a name has one look in all its figures; None: those of `lines`.
+        floor: name and line of what needs no model; a thin one, without points.
     """
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
@@ -54,6 +61,8 @@ def draw_lines(
         axes.plot(line.x, line.y, label=name, color=colour, linestyle=DASHES[look], marker=MARKERS[look], markersize=5)
         if line.low is not None and line.high is not None:
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
+    if floor:
+        axes.plot(floor[1].x, floor[1].y, label=floor[0], color="#666666", linestyle=(0, (1, 3)), linewidth=1)
     if zero:
         axes.axhline(0, color="#666666", linewidth=0.8)
     axes.set_xlabel(x_label)

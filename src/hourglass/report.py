@@ -3,6 +3,7 @@
 import csv
 import html
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from hourglass.plots import Line, draw_lines, to_svg
 from hourglass.scoring import FEW
 
 Evaluation = Mapping[str, Any]
+# The attention that hands the same vector to the decoder at every step (Cho et al. 2014).
+REREAD = "fixed"
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def write_report(evaluations: Mapping[str, Evaluation], made: Made) -> list[Bloc
 
 
 def answer(name: str, evaluation: Evaluation) -> str:
-    """Return the finding on one corpus in two sentences, with its interval."""
+    """Return the finding on one corpus in few sentences, with its interval."""
     baseline = evaluation["baseline"]
     variants = evaluation["variants"]
     base = variants[baseline]
@@ -104,8 +107,13 @@ def answer(name: str, evaluation: Evaluation) -> str:
     first = (
         f"{name}: with attention ({best}, the best on dev) {variants[best]['bleu']['mean']:.1f} BLEU, through one "
         f"fixed vector ({baseline}) {base['bleu']['mean']:.1f}: a difference of {difference['value']:.1f} BLEU, "
-        f"95 % interval {_range(interval)} ({of})."
+        f"95 % interval {show_range(interval)} ({of})."
     )
+    if REREAD in variants:
+        first += (
+            f" A decoder that reads such a vector again at each step ({REREAD}) scores "
+            f"{variants[REREAD]['bleu']['mean']:.1f}."
+        )
     slopes = evaluation["slopes"]
     if "refused" in slopes:
         return f"{first} Whether the gap grows with the sentence cannot be read here: {slopes['refused']}."
@@ -113,7 +121,7 @@ def answer(name: str, evaluation: Evaluation) -> str:
     interval, of = _widest(growth)
     return (
         f"{first} With every 10 more source words the gap grows by {growth['value']:.1f} BLEU, 95 % interval "
-        f"{_range(interval)} ({of})."
+        f"{show_range(interval)} ({of})."
     )
 
 
@@ -143,21 +151,18 @@ def _corpus(name: str, one: Evaluation) -> list[Block]:
         known = [i for i, bucket in enumerate(own["buckets"]) if bucket["bleu"]]
         x = [means[i] for i in known]
         scores = [own["buckets"][i]["bleu"] for i in known]
-        curves[variant] = Line(x, [s["mean"] for s in scores], [s["low"] for s in scores], [s["high"] for s in scores])
+        curves[variant] = _banded(x, [s["mean"] for s in scores], [s["interval"] for s in scores])
         brevity[variant] = Line(x, [own["buckets"][i]["brevity_penalty"] for i in known])
         ratio[variant] = Line(x, [own["buckets"][i]["length_ratio"] for i in known])
         if "difference" in own:
             rows = [own["difference"]["buckets"][str(i)] for i in known]
-            bounds = [_widest(row)[0] for row in rows]
-            differences[variant] = Line(
-                x, [row["value"] for row in rows], [b["low"] for b in bounds], [b["high"] for b in bounds]
-            )
+            differences[variant] = _banded(x, [row["value"] for row in rows], [_widest(row)[0] for row in rows])
     copies = [own["buckets"][i]["copy_bleu"] for i in known]
     length, of = "mean source words of a bucket", "with 95 % bands over test sentences"
     blocks += [
         Picture(
             f"{name}-bleu-by-length",
-            draw_lines(curves | {"copy": Line(x, copies)}, x_label=length, y_label="BLEU", order=[*order, "copy"]),
+            draw_lines(curves, x_label=length, y_label="BLEU", order=order, floor=("copy", Line(x, copies))),
             f"BLEU of {', '.join(order)} on {name} against the length of the source",
             f"BLEU by source length, means over seeds {of}.",
         ),
@@ -208,7 +213,6 @@ def _variants_table(name: str, one: Evaluation) -> Table:
     for variant, own in one["variants"].items():
         difference = own.get("difference")
         spread = own["bleu"]["spread"]
-        architecture = difference["architecture"] if difference else None
         gains = [each["gain_of_last_fifth"] for each in own["convergence"]]
         rows.append(
             [
@@ -219,9 +223,9 @@ def _variants_table(name: str, one: Evaluation) -> Table:
                 f"{own['chrf']:.2f}",
                 f"{own['brevity_penalty']:.3f}",
                 f"{difference['value']:+.2f}" if difference else "-",
-                _range(difference["trained"]) if difference else "-",
-                _range(architecture) if architecture else "-",
-                f"{difference['p']:.4f}" if difference else "-",
+                show_range(difference["trained"]) if difference else "-",
+                show_range(difference["architecture"]) if difference else "-",
+                show_p(difference["p"]) if difference else "-",
                 f"{own['parameters']:,}",
                 f"{sum(own['train_target_tokens']) / len(own['train_target_tokens']) / 1e6:.2f}",
                 f"{100 * max(gains):.1f}",
@@ -257,19 +261,20 @@ def _lengths_table(name: str, one: Evaluation) -> Table:
                     variant,
                     f"{bucket['sentences']:,}{few}",
                     f"{score['mean']:.2f}",
-                    _range(score),
+                    show_range(score["interval"]),
                     f"{difference['value']:+.2f}" if difference else "-",
-                    _range(difference["trained"]) if difference else "-",
-                    _range(difference["architecture"]) if difference and difference["architecture"] else "-",
-                    f"{difference['p']:.4f}" if difference else "-",
-                    f"{difference['p_holm']:.4f}" if difference else "-",
+                    show_range(difference["trained"]) if difference else "-",
+                    show_range(difference["architecture"]) if difference else "-",
+                    show_p(difference["p"]) if difference else "-",
+                    show_p(difference["p_holm"]) if difference else "-",
                 ]
             )
     head = ["source words", "variant", "sentences", "BLEU", "95 % interval", f"less {one['baseline']}"]
     head += ["these trained models", "this architecture", "p", "p, Holm"]
     caption = (
         f"BLEU on {name} by source length. Buckets are resampled within themselves: intervals are pointwise, and p "
-        f"stands beside its value adjusted for the number of buckets (Holm). *: fewer than {FEW} sentences."
+        f"stands beside its value adjusted for the number of buckets (Holm). *: fewer than {FEW} sentences. No "
+        "interval: the references are so short that some resamples hold no 4-gram, and have no BLEU."
     )
     return Table(f"{name}-lengths", head, rows, caption, text_columns=2)
 
@@ -284,7 +289,7 @@ def _pairs_table(name: str, one: Evaluation) -> Table:
                 f"{pair['one']} - {pair['other']}",
                 ", ".join(pair["differ_in"]) or "nothing but the name",
                 f"{difference['value']:+.2f}" if difference else "-",
-                f"{_range(wide[0])} ({wide[1]})" if wide else "-",
+                f"{show_range(wide[0])} ({wide[1]})" if wide else "-",
             ]
         )
     caption = (
@@ -339,6 +344,12 @@ def _making(evaluations: Mapping[str, Evaluation], made: Made) -> list[Block]:
     return blocks
 
 
+def _banded(x: Sequence[float], y: Sequence[float], intervals: Sequence[Mapping[str, float] | None]) -> Line:
+    """Return a line with a band where there are intervals."""
+    low, high = ([one[side] if one else math.nan for one in intervals] for side in ("low", "high"))
+    return Line(x, y, low, high)
+
+
 def _mean_curve(curves: Sequence[Mapping[str, Sequence[Sequence[float]]]], name: str) -> Line:
     """Return the mean over seeds of a curve, against millions of target tokens."""
     points = list(zip(*(curve[name] for curve in curves), strict=True))
@@ -346,15 +357,21 @@ def _mean_curve(curves: Sequence[Mapping[str, Sequence[Sequence[float]]]], name:
     return Line(x, [sum(value for _, value in each) / len(each) for each in points])
 
 
-def _widest(difference: Mapping[str, Any]) -> tuple[Mapping[str, float], str]:
+def _widest(difference: Mapping[str, Any]) -> tuple[Mapping[str, float] | None, str]:
     """Return the interval of the architecture where seeds allow one, else that of the trained models."""
     if difference["architecture"]:
         return difference["architecture"], "this architecture"
     return difference["trained"], "these trained models; one seed says nothing of others"
 
 
-def _range(interval: Mapping[str, float]) -> str:
-    return f"[{interval['low']:.2f}, {interval['high']:.2f}]"
+def show_range(interval: Mapping[str, float] | None) -> str:
+    """Return an interval as text, to two decimals; '-': there is none."""
+    return f"[{interval['low']:.2f}, {interval['high']:.2f}]" if interval else "-"
+
+
+def show_p(value: float | None) -> str:
+    """Return a p-value as text; '-': there is none."""
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _thousands(tokens: int) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import t as student_t
 
 from hourglass.errors import UserError
-from hourglass.scoring import bleu_from_statistics
+from hourglass.scoring import ORDERS, bleu_from_statistics
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -34,7 +34,7 @@ class Quantity:
 
     Attributes:
         value: [K], on the test set as it is.
-        drawn: [K, R], on the resamples.
+        drawn: [K, R], on the resamples; NaN where a resample has no score.
     """
 
     value: np.ndarray
@@ -51,7 +51,12 @@ class Quantity:
         return float(self.value.std(ddof=1)) if len(self.value) > 1 else None
 
     @property
-    def interval(self) -> Interval:
+    def scorable(self) -> bool:
+        """Whether every resample has a score, so that there are intervals."""
+        return not bool(np.isnan(self.drawn).any())
+
+    @property
+    def interval(self) -> Interval | None:
         """Of the mean over these trained models: the sentences vary, the models do not."""
         return percentiles(self.drawn.mean(0))
 
@@ -72,12 +77,14 @@ class Difference:
         trained: interval for "these trained models": the test sentences vary.
         architecture: interval for "this architecture": sentences and seeds vary; None where no variant has two seeds.
         p: two-sided p-value of the paired bootstrap, over sentences.
+
+    All three are None where a resample has no score.
     """
 
     value: float
-    trained: Interval
+    trained: Interval | None
     architecture: Interval | None
-    p: float
+    p: float | None
 
 
 @dataclass(frozen=True)
@@ -103,12 +110,17 @@ def draw(sentences: int, resamples: int = RESAMPLES, seed: int = 12345) -> np.nd
 def bleu_quantity(statistics: Sequence[np.ndarray], counts: np.ndarray) -> Quantity:
     """Return BLEU of each seed and each resample.
 
+    A resample without a reference of four tokens has no 4-gram to match: sacreBLEU gives it 0 whatever the output, and
+    intervals over such zeros would speak of the draw. It has no score here.
+
     Args:
         statistics: K arrays [N, 10] of `scoring.bleu_statistics`.
         counts: [R, N] of `draw`.
     """
     value = np.array([bleu_from_statistics(one.sum(0)) for one in statistics])
     drawn = np.stack([bleu_from_statistics(counts @ one) for one in statistics])
+    long_enough = (statistics[0][:, -1] >= ORDERS).astype(np.float64)  # [N]
+    drawn[:, counts @ long_enough == 0] = np.nan
     return Quantity(value, drawn)
 
 
@@ -128,32 +140,37 @@ def compare(one: Quantity, other: Quantity, seeds: SeedVariance) -> Difference:
     value = one.mean - other.mean
     drawn = one.drawn.mean(0) - other.drawn.mean(0)  # [R]
     architecture = None
-    if seeds.freedom:
+    if seeds.freedom and one.scorable and other.scorable:
         of_seeds = seeds.variance * (1 / len(one.value) + 1 / len(other.value))
         width = float(student_t.ppf((1 + CONFIDENCE) / 2, seeds.freedom)) * np.sqrt(drawn.var(ddof=1) + of_seeds)
         architecture = Interval(value - float(width), value + float(width))
     return Difference(value, percentiles(drawn), architecture, p_value(drawn, value))
 
 
-def percentiles(drawn: np.ndarray) -> Interval:
-    """Return the middle 95 % of [R] resampled numbers, bounds counted as sacreBLEU counts them."""
+def percentiles(drawn: np.ndarray) -> Interval | None:
+    """Return the middle 95 % of [R] resampled numbers, bounds counted as sacreBLEU counts them; None: one is NaN."""
+    if np.isnan(drawn).any():
+        return None
     ordered = np.sort(drawn)
     cut = len(ordered) // 40
     return Interval(float(ordered[cut]), float(ordered[len(ordered) - cut - 1]))
 
 
-def p_value(drawn: np.ndarray, value: float) -> float:
-    """Return sacreBLEU's two-sided p: how often |difference|, less its mean over resamples, exceeds |value|."""
+def p_value(drawn: np.ndarray, value: float) -> float | None:
+    """Return sacreBLEU's two-sided p: how often |difference|, less its mean, exceeds |value|; None: one is NaN."""
+    if np.isnan(drawn).any():
+        return None
     away = np.abs(drawn)
     return float(((away - away.mean()) > abs(value)).sum() + 1) / (len(drawn) + 1)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values adjusted for their number (Holm 1979), in the order given."""
-    adjusted = [0.0] * len(p_values)
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Return the p-values adjusted for their number (Holm 1979), in the order given; None where there is none."""
+    adjusted: list[float | None] = [None] * len(p_values)
+    known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     largest = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+    for rank, (p, index) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - rank) * p))
         adjusted[index] = largest
     return adjusted
 
