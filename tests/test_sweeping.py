@@ -109,6 +109,7 @@ def trained_to_the_end(run: Path) -> int:
 # ---- Plain sweeps ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_leaves_the_others_alone(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
     output, errors = end(start("-m", "attention=luong_dot,none", "decoder.hidden_size=16,20", "trainer.test=false"), 1)
     # luong_dot wants both sizes to be equal.
@@ -126,6 +127,7 @@ def test_sweep_without_m_is_refused_with_the_right_command(start: Callable[..., 
     assert errors == "error: sweep=optuna: needs -m: python src/train.py -m sweep=optuna ...\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -338,6 +338,7 @@ def small_command(tmp_path: Path, cache: Path) -> tuple[str, ...]:
     return (*SMALL, f"cache={cache}", "trainer.patience=9", "trainer.accumulate=2")
 
 
+@pytest.mark.slow
 def test_kill_and_resume(tmp_path: Path, small_command: tuple[str, ...], start: Callable[..., RunFolder]) -> None:
     """kill -9, twice, and resume: bit for bit the unbroken run, whatever the step."""
     unbroken = start("unbroken", "trainer.patience=9", "trainer.accumulate=2")

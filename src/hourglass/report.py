@@ -312,7 +312,10 @@ def _search_table(name: str, one: Evaluation) -> Table:
                     f"{candidate['seconds'] / 60:.1f}",
                 ]
             )
-    caption = f"The search that every variant on {name} had, on dev, with a smaller budget: the lowest dev loss wins."
+    caption = (
+        f"The search that every variant on {name} had, on dev, with a smaller budget: the lowest dev loss wins. What is "
+        "best there need not be best with the full budget."
+    )
     return Table(f"{name}-search", ["variant", "candidate", "dev loss", "minutes"], rows, caption, text_columns=2)
 
 
@@ -426,7 +429,7 @@ def _html_table(table: Table) -> str:
 
 _STYLE = """
 body { margin: 0; background: #fff; color: #111; font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 60rem; margin: 0 auto; padding: 1rem; }
+main { max-width: 74rem; margin: 0 auto; padding: 1rem; } p, figcaption { max-width: 56rem; }
 h1 { font-size: 1.7rem; line-height: 1.2; } h2 { margin-top: 2.5rem; } h4 { margin-bottom: 0.2rem; }
 figure { margin: 1.5rem 0; } figure svg { width: 100%; height: auto; max-width: 44rem; font-family: sans-serif; }
 p, figcaption { overflow-wrap: anywhere; }
