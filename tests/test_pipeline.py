@@ -54,7 +54,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def dvc(project: Path, *words: str) -> str:
     """Run a command of DVC's in the project, with the project's own code, and return what it printed."""
-    environment = {**os.environ, "PYTHONPATH": str(project / "src"), "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1"}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     done = subprocess.run(
         [sys.executable, "-m", "dvc", *words],
