@@ -1,6 +1,8 @@
 """Sweeps as a user runs them: python src/train.py -m ..., with every job a process of its own."""
 
 import os
+import re
+import secrets
 import shutil
 import signal
 import socket
@@ -313,13 +315,37 @@ def test_workers_share_a_study_and_mlflow_in_postgresql(
         assert not file.is_file() or b"top-secret" not in file.read_bytes(), file
 
 
+@pytest.fixture
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A Ray cluster of one machine, which knows nothing of the folder of the test; -> its address."""
+    folder = tempfile.mkdtemp(prefix="hg-ray-")  # Short: Ray's sockets lie in it.
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    log = tmp_path_factory.mktemp("ray") / "log"
+    words = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--num-cpus=2", "--port=0"]
+    words += ["--include-dashboard=false", "--disable-usage-stats", "--temp-dir", folder]
+    with log.open("w") as stream:
+        head = subprocess.Popen(words, cwd=folder, stdout=stream, stderr=stream, start_new_session=True)
+    try:
+        while (found := re.search(r"--address='([^']+)'", log.read_text())) is None:
+            assert head.poll() is None, log.read_text()
+            time.sleep(0.1)
+        yield found[1]
+    finally:
+        head.terminate()
+        head.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
 def test_launchers_that_run_jobs_at_once(
-    tmp_path: Path, start: Callable[..., subprocess.Popen[str]], launcher: str
+    tmp_path: Path, start: Callable[..., subprocess.Popen[str]], launcher: str, request: pytest.FixtureRequest
 ) -> None:
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
     words = [f"hydra/launcher={launcher}", "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=2"]
+    if launcher == "ray":
+        words.append(f"hydra.launcher.ray.init.address='{request.getfixturevalue('ray_cluster')}'")
     end(start("-m", *SWEEP, *words, "hydra.sweeper.pruner=none", "trainer.test=false"))
     assert [trial.state for trial in study(tmp_path).trials] == [TrialState.COMPLETE] * 2
     for number in range(2):

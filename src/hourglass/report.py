@@ -313,8 +313,8 @@ def _search_table(name: str, one: Evaluation) -> Table:
                 ]
             )
     caption = (
-        f"The search that every variant on {name} had, on dev, with a smaller budget: the lowest dev loss wins. What is "
-        "best there need not be best with the full budget."
+        f"The search that every variant on {name} had, on dev, with a smaller budget: the lowest dev loss wins. What "
+        "is best there need not be best with the full budget."
     )
     return Table(f"{name}-search", ["variant", "candidate", "dev loss", "minutes"], rows, caption, text_columns=2)
 

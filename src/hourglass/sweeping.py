@@ -249,17 +249,24 @@ def run_job(composed: DictConfig) -> Any:
     Raises:
         UserError: the command line has what every job has to have for itself, or the job ended badly.
     """
+    hydra = HydraConfig.get()
+    try:
+        os.chdir(hydra.runtime.cwd)  # A worker of Ray's starts somewhere else, perhaps on another machine.
+    except OSError as error:
+        raise UserError(
+            f"{hydra.runtime.cwd}: not to be entered ({error.strerror}): "
+            "start the sweep in a folder that all its machines see"
+        ) from None
     # Which sweep it is part of, the job need not know.
-    overrides = [word for word in HydraConfig.get().overrides.task if not word.startswith("sweep=")]
+    overrides = [word for word in hydra.overrides.task if not word.startswith("sweep=")]
     refuse_places(overrides)
     number = os.environ.get(TRIAL)
     if number is None:
         return jobs.start_job(SCRIPT, overrides).dev[composed.trainer.select]
     from hourglass.trials import run_trial  # noqa: PLC0415
 
-    hydra = HydraConfig.get()
     settings = read_settings(hydra.sweeper)
-    overrides += [f"run_dir={hydra.runtime.output_dir}", "if_exists=continue"]
+    overrides += [f"run_dir={Path(hydra.sweep.dir, hydra.sweep.subdir).resolve()}", "if_exists=continue"]
 
     def start(ticket: TrialTicket, parent: str | None) -> Outcome:
         speed = "sentences_per_second" in settings.objectives
