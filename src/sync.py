@@ -29,7 +29,7 @@ class SyncSettings:
     tracking_uri: str | None
 
 
-@hydra.main(config_path="../conf", config_name="sync")
+@hydra.main(config_path="../conf", config_name="sync", execution_whitelist=())
 def main(composed: DictConfig) -> None:
     """Send the run, or every run in the folder that MLflow tracks."""
     with one_line_errors():

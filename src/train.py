@@ -58,7 +58,9 @@ def main(composed: DictConfig) -> Any:
         if not is_main_process():
             log.setLevel(logging.WARNING)  # The first process tells how it goes.
         job = open_job(composed, ticket)
-        with runs.at_work(job.run) if is_main_process() else nullcontext(), resumable(job.run):
+        # A trial whose worker has died may still have the old child in its folder, which is about to stop.
+        wait = ticket is not None and ticket.trial is not None
+        with runs.at_work(job.run, wait=wait) if is_main_process() else nullcontext(), resumable(job.run):
             outcome = train(job)
         answer(outcome)
         return outcome.dev[job.settings.trainer.select]

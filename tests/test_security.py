@@ -492,12 +492,19 @@ def test_no_config_file_makes_hydra_build_an_object(group: str, content: str, tm
     assert not (tmp_path / "it_ran").exists()
 
 
-def test_both_scripts_let_hydra_build_nothing() -> None:
+def test_every_script_lets_hydra_build_nothing() -> None:
     """An empty list of targets; without any list, Hydra only warns."""
-    for script in ("train", "translate"):
-        tree = ast.parse((ROOT / "src" / f"{script}.py").read_text())
-        [main] = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main"]
-        [decorator] = main.decorator_list
+    scripts = [path for folder in ("src", "pipelines") for path in (ROOT / folder).glob("*.py")]
+    decorators = [
+        decorator
+        for path in scripts
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+        for decorator in node.decorator_list
+        if "hydra.main" in ast.unparse(decorator)
+    ]
+    assert len(decorators) == 3  # train, translate, sync
+    for decorator in decorators:
         assert isinstance(decorator, ast.Call)
         given = {word.arg: word.value for word in decorator.keywords}
         assert ast.literal_eval(given["execution_whitelist"]) == ()

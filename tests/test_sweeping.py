@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import optuna
+import psutil
 import pytest
 import sqlalchemy
 import yaml
@@ -137,6 +138,7 @@ def test_sweep_without_m_is_refused_with_the_right_command(start: Callable[..., 
         (["hydra.sweeper.trials=2"], "error: Could not override 'hydra.sweeper.trials'"),
         (["attention=choice(luong_genral)"], "Could not find 'attention/luong_genral'"),
         (["hydra.sweeper.n_jobs=2"], "error: hydra.sweeper.n_jobs=2: the basic launcher runs one job at a time"),
+        (["hydra.sweeper.objective=loss"], "set trainer.select=loss (it is bleu)"),
         (["run_dir=here"], "error: run_dir=here: in a sweep every job gets a folder of its own"),
     ],
 )
@@ -248,8 +250,9 @@ def test_a_sweep_prunes_outlives_a_diverged_run_and_ends_at_its_trials(
 
 
 @pytest.mark.slow
-def test_a_sweep_that_is_killed_goes_on_by_the_same_command(
-    tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_sweep_that_is_stopped_goes_on_by_the_same_command(
+    tmp_path: Path, start: Callable[..., subprocess.Popen[str]], number: signal.Signals
 ) -> None:
     words = ["-m", *SWEEP, "hydra.sweeper.pruner=none", "hydra.sweeper.n_trials=3", "trainer.test=false"]
     words += [*SMALL, "trainer.target_tokens=20000", "trainer.checkpoint_every=1"]
@@ -258,8 +261,12 @@ def test_a_sweep_that_is_killed_goes_on_by_the_same_command(
     while not (running / "checkpoints" / "last.ckpt").exists():
         assert sweep.poll() is None
         time.sleep(0.05)
-    sweep.kill()
-    sweep.communicate()
+    sweep.send_signal(number)
+    _, errors = sweep.communicate()
+    if number == signal.SIGINT:
+        assert sweep.returncode == 130
+        assert errors.splitlines()[-1] == "stopped; the same command goes on"
+        assert "Traceback" not in errors
     end(start(*words, small=False))
     trials = study(tmp_path).trials
     states = [trial.state for trial in trials]
@@ -313,6 +320,35 @@ def test_workers_share_a_study_and_mlflow_in_postgresql(
     assert not any("top-secret" in text for texts in ended for text in texts)
     for file in tmp_path.rglob("*"):
         assert not file.is_file() or b"top-secret" not in file.read_bytes(), file
+
+
+@pytest.mark.slow
+def test_a_job_killed_with_its_launchers_process_costs_no_other(
+    tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """submitit raises for all of a batch where one was killed; SLURM kills so for want of time or memory."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    words = ["-m", *SWEEP, "hydra/launcher=submitit_local", "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=2"]
+    words += ["hydra.sweeper.pruner=none", "trainer.test=false", *SMALL, "trainer.target_tokens=20000"]
+    sweep = start(*words, "trainer.checkpoint_every=1", small=False)
+    running = tmp_path / "sweeps" / "hourglass" / "trial-0"
+    while not (running / "checkpoints" / "last.ckpt").exists():
+        assert sweep.poll() is None
+        time.sleep(0.05)
+    (child,) = (
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if any(f"run_dir='{running}'" in word for word in process.info["cmdline"] or [])
+    )
+    child.parent().kill()
+    _, errors = end(sweep)
+    assert "hydra/launcher=submitit_local: a job is lost" in errors
+    assert "Traceback" not in errors
+    trials = study(tmp_path).trials
+    assert [trial.state for trial in trials] == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
+    assert trials[2].user_attrs["run"] == str(running)
+    for number in range(2):
+        trained_to_the_end(running.parent / f"trial-{number}")
 
 
 @pytest.fixture

@@ -269,11 +269,17 @@ def test_what_is_no_address_of_a_server_is_refused(
     def check(uri: str | None) -> None:
         check_logger({"name": "mlflow", "tracking_uri": uri, "experiment": "e", "system_metrics": 0})
 
-    for uri in ("http://token@host", "postgresql://host/db?password=secret", "https://:secret@host"):
+    for uri in (
+        *("http://token@host", "postgresql://host/db?password=secret", "https://:secret@host"),
+        "http://host/?apikey=secret",
+    ):
         with pytest.raises(UserError, match=r"logger\.tracking_uri: has a password.*MLFLOW_TRACKING_URI"):
             check(uri)
     check("postgresql://me@host/db")
-    for uri in ("./mlruns", "htp://me:secret@host", "http://me:secret@host:port"):
+    for uri in (
+        *("./mlruns", "htp://me:secret@host", "http://me:secret@host:port"),
+        *("http://me:secretpa/ss@host", "http://me:12/secret@h:5000", "postgresql://me:top@secret@host/db"),
+    ):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         with pytest.raises(UserError, match="MLFLOW_TRACKING_URI: ") as refused:
             check(None)
@@ -294,7 +300,12 @@ def test_a_password_is_not_in_the_address_that_mlflow_gets(monkeypatch: pytest.M
         assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
         assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"  # The user's own.
     assert dict(os.environ) == before
-    for text in ("at http://me:p@ss@host/x?a=1", "postgresql://me:p@ss@host/db", "http://h/db?user=me&password=p@ss"):
+    for text in (
+        "http://me:1/p@ss@host/db",
+        "at http://me:p@ss@host/x?a=1",
+        "postgresql://me:p@ss@host/db",
+        "http://h/db?user=me&password=p@ss",
+    ):
         assert "p@ss" not in without_secrets(text)
         assert text[:6] == without_secrets(text)[:6]
 

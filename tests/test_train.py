@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -301,8 +302,20 @@ def test_a_folder_has_one_process_at_work(tmp_path: Path) -> None:
     owner.stdout.readline()
     with pytest.raises(UserError, match=rf"process {owner.pid} is at work on this run"), at_work(run):
         pass
+    came: list[str] = []
+
+    def wait_for_it() -> None:
+        with at_work(run, wait=True):
+            came.append(run.lock.read_text())
+
+    waiting = threading.Thread(target=wait_for_it)
+    waiting.start()
+    waiting.join(0.3)
+    assert not came
     owner.kill()
     owner.wait()
+    waiting.join(60)
+    assert came == [f"{os.getpid()}\n"]
     with at_work(run):  # A dead owner's lock holds nobody.
         assert run.lock.read_text() == f"{os.getpid()}\n"
 

@@ -194,7 +194,64 @@ def test_a_trial_that_was_given_away_is_not_run(sweep: Callable[..., Workers]) -
         raise AssertionError("it ran")
 
     run_trial(workers.settings, trial.number, 4, start)
-    assert [trial.state for trial in workers.study.trials] == [TrialState.FAIL, TrialState.WAITING]
+    again = workers.claim(wait=True)
+    assert again is not None
+    assert (again.number, folder_of(again), again.params) == (1, "trial-0", trial.params)
+    assert [trial.state for trial in workers.study.trials] == [TrialState.FAIL, TrialState.RUNNING]
+
+
+def test_a_worker_that_dies_between_failing_a_trial_and_queueing_it_again_loses_none(
+    sweep: Callable[..., Workers],
+) -> None:
+    workers = sweep(n_trials=1)
+    trial = workers.claim(wait=True)
+    assert trial is not None
+    workers.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+    finish(sweep(n_trials=1))
+    assert [trial.state for trial in workers.counted()] == [TrialState.COMPLETE]
+
+
+def test_a_trial_that_kills_its_workers_is_given_up(sweep: Callable[..., Workers]) -> None:
+    """And one whose worker was stopped in good order is not."""
+    workers = sweep(n_trials=1)
+    for _ in range(5):
+        trial = workers.claim(wait=True)
+        assert trial is not None
+        workers.give_back(trial)
+    for _ in range(3):
+        trial = workers.claim(wait=True)
+        assert trial is not None
+        workers.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)  # As `fail_stale_trials` does.
+    assert workers.claim(wait=True) is None
+    (given_up,) = workers.counted()
+    assert given_up.state == TrialState.FAIL
+    assert given_up.user_attrs["error"] == "3 workers have died of it"
+
+
+def test_one_study_in_two_folders_is_refused(tmp_path: Path, sweep: Callable[..., Workers]) -> None:
+    sweep()
+    with pytest.raises(UserError, match=rf"its runs lie in .*{tmp_path}/sweep, and hydra\.sweep\.dir is .*/elsewhere"):
+        Workers(settings(tmp_path), tmp_path / "elsewhere", SPACE, ["data=copy"])
+    (tmp_path / "sweep").rename(tmp_path / "moved")
+    Workers(settings(tmp_path), tmp_path / "moved", SPACE, ["data=copy"])
+
+
+def test_the_end_of_a_trial_waits_for_a_database_that_is_away(
+    tmp_path: Path, sweep: Callable[..., Workers], caplog: pytest.LogCaptureFixture
+) -> None:
+    workers = sweep(n_trials=1)
+    trial = workers.claim(wait=True)
+    assert trial is not None
+    database, away = tmp_path / "study.db", tmp_path / "away.db"
+
+    def start(ticket: TrialTicket, parent: str | None) -> Outcome:
+        database.rename(away)
+        threading.Timer(1, lambda: away.replace(database)).start()
+        return outcome(ticket)
+
+    assert run_trial(workers.settings, trial.number, 4, start)["state"] == "COMPLETE"
+    assert "the study's database does not answer" in caplog.text
+    assert [trial.state for trial in sweep(n_trials=1).counted()] == [TrialState.COMPLETE]
 
 
 # ---- How trials end --------------------------------------------------------------------------------------------------
@@ -229,7 +286,7 @@ def test_several_objectives_make_a_pareto_front(sweep: Callable[..., Workers]) -
         bleu, parameters = scores[ticket.trial_id - 1]
         return Outcome("run", {"bleu": bleu, "loss": 1.0}, parameters)
 
-    workers = sweep(n_trials=3, objective=["bleu", "parameters"], pruner="none")
+    workers = sweep(n_trials=3, objective=["bleu", "parameters"], pruner="auto")
     finish(workers, start)
     assert sorted(trial.number for trial in workers.study.best_trials) == [0, 1]
     assert summarise(workers.study, workers.settings, workers.counted()).count("best: trial") == 2
@@ -259,6 +316,8 @@ def test_plots_and_importances_of_what_there_is(tmp_path: Path, sweep: Callable[
 def test_what_a_trial_is_measured_by() -> None:
     full = Outcome("run", {"bleu": 3.0, "loss": 1.5}, 10, sentences_per_second=7.0)
     assert measure(full, ["bleu", "loss", "parameters", "sentences_per_second"]) == [3.0, 1.5, 10.0, 7.0]
+    with pytest.raises(JobFailedError, match="nan is no score"):
+        measure(Outcome("run", {"bleu": float("nan"), "loss": 1.0}, 10), ["bleu"])
 
 
 @pytest.mark.parametrize("name", ["median", "hyperband", "none"])
@@ -283,9 +342,15 @@ def test_every_pruner_decides(name: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"objective": ["bleu", "parameters"]}, r"a pruner compares trials by bleu or loss alone: set .*pruner=none"),
+        (
+            {"objective": ["bleu", "parameters"], "pruner": "median"},
+            r"a pruner compares trials by bleu or loss alone: set .*pruner=auto",
+        ),
         ({"objective": ["bleu", "bleu"], "pruner": "none"}, "bleu stands twice"),
         ({"storage": "postgresql://me:secret@host/db"}, r"has a password.*OPTUNA_STORAGE"),
+        ({"storage": "postgresql://host/db?user=me&password=secret"}, r"has a password.*OPTUNA_STORAGE"),
+        ({"storage": "postgresql://me:pa/secret@host/db"}, "percent-encode"),
+        ({"storage": "postgresql://me:top@secret@host/db"}, "percent-encode"),
         ({"storage": None}, r"storage: not set, and neither is OPTUNA_STORAGE"),
     ],
 )
@@ -313,6 +378,7 @@ def test_the_password_of_a_storage_comes_from_the_environment_and_is_not_shown(
         (["data=numbers"], {}, "command line"),
         (["data=copy"], {"objective": "loss"}, "objective"),
         (["data=copy"], {"seed": 2}, "seed"),
+        (["data=copy"], {"heartbeat": 2}, "heartbeat"),
     ],
 )
 def test_a_study_keeps_its_meaning(

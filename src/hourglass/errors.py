@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import sys
+import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,10 +68,44 @@ def arguments(*names: str) -> list[str]:
     return words
 
 
+_SECRET_KEY = r"(?i)([?&]\w*(?:password|passwd|pwd|token|secret|key)\w*=)[^&\s]+"
+
+
 def without_secrets(text: str) -> str:
     """Return a text with the user, the password and the keys in the addresses that it holds covered."""
-    text = re.sub(r"(\w://)[^\s/]+@", r"\1***@", text)
-    return re.sub(r"(?i)([?&](?:password|passwd|pwd|token|secret|key)\w*=)[^&\s]+", r"\1***", text)
+    text = re.sub(r"(\w://)[^\s'\"]+@", r"\1***@", text)
+    return re.sub(_SECRET_KEY, r"\1***", text)
+
+
+def check_address(uri: str, option: str, *, environment: str | None) -> None:
+    """See that the address of a database or a server can be read in one way, and gives no secret away.
+
+    Args:
+        uri: the address.
+        option: what set it, for messages; no message repeats the address.
+        environment: the variable that a secret belongs into; None where the address stands there.
+
+    Raises:
+        UserError: what stands before the host is not percent-encoded, or there is a secret and `environment`.
+    """
+    scheme, _, rest = uri.partition("://")
+    if scheme.partition("+")[0] == "sqlite":
+        return
+    place = rest.partition("?")[0]
+    account, at, host = place.rpartition("@")
+    try:
+        _ = urllib.parse.urlsplit(f"{scheme}://{host}").port
+    except ValueError:
+        raise UserError(f"{option}: what follows the host is no port") from None
+    if re.search(r"[@/#\s]", account) or "@" in rest[len(place) :]:
+        raise UserError(f"{option}: percent-encode the user and the password (@ is %40, / is %2F, # is %23, ? is %3F)")
+    # A token may stand as the user of a server; a database has users without passwords.
+    secret = ":" in account or (at and scheme.startswith("http")) or re.search(_SECRET_KEY, rest)
+    if environment and secret:
+        raise UserError(
+            f"{option}: has a password, and settings are written to files: set {environment}=... in the environment, "
+            f"and {option}=null"
+        )
 
 
 @contextmanager
@@ -86,6 +121,9 @@ def one_line_errors() -> Iterator[None]:
     except UserError as error:
         print(f"error: {without_secrets(str(error))}", file=sys.stderr, flush=True)
         raise SystemExit(error.status) from None
+    except KeyboardInterrupt:  # A training says how to go on before it comes to this.
+        print("stopped", file=sys.stderr, flush=True)
+        raise SystemExit(130) from None
     except BrokenPipeError:
         # Whoever read the output has gone; nothing more can be said there, at exit neither.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -108,7 +146,7 @@ def check_command_line(config_name: str) -> None:
         config_name: the file in conf/, without .yaml.
     """
     words = sys.argv[1:]
-    if "-m" in words or "--multirun" in words:
+    if "-m" in words or "--multirun" in words or any(word.startswith("hydra.mode=") for word in words):
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     if named := next((word for word in words if TARGET.search(word)), None):
         raise SystemExit(f"error: {named}: settings name no Python objects; choose a group's file: GROUP=NAME")

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hourglass.errors import UserError
+from hourglass.errors import BrokenOffError, UserError
 from hourglass.runs import read_json, write_json
 
 _TICKET = "HOURGLASS_JOB"
@@ -126,16 +126,17 @@ def start_job(
                     raise
         finally:
             os.close(here)
-        if status:
-            raise JobFailedError(read_json(answer)["error"] if answer.exists() else _how_it_ended(status))
-        return Outcome(**read_json(answer))
+        said = read_json(answer) if answer.exists() else {}
+        if status or not said:
+            raise JobFailedError(said.get("error") or _how_it_ended(status))
+        return Outcome(**said)
 
 
 def _how_it_ended(status: int) -> str:
     if status < 0:
         name = signal.Signals(-status).name
         return f"its process was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-    return f"its process ended with exit status {status}"
+    return f"its process ended with exit status {status}" + ("" if status else ", and did not say how")
 
 
 def read_ticket() -> Ticket | None:
@@ -168,5 +169,5 @@ def answering(ticket: Ticket | None) -> Iterator[Callable[[Outcome], None]]:
 
 def _answer(ticket: Ticket | None, content: dict[str, Any]) -> None:
     if ticket is not None:
-        with contextlib.suppress(OSError):  # The parent has gone: the run's own files say the same.
+        with contextlib.suppress(BrokenOffError):  # The parent has gone: the run's own files say the same.
             write_json(Path(ticket.answer), content)

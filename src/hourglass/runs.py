@@ -19,6 +19,7 @@ import csv
 import fcntl
 import io
 import json
+import logging
 import os
 import platform
 import secrets
@@ -34,6 +35,8 @@ import torch
 import yaml
 
 from hourglass.errors import UserError, writing
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -174,10 +177,14 @@ def resume_run(path: str, overrides: Sequence[str]) -> tuple[RunFolder, dict[str
 
 
 @contextmanager
-def at_work(run: RunFolder) -> Iterator[None]:
+def at_work(run: RunFolder, *, wait: bool = False) -> Iterator[None]:
     """Keep all other processes off a run's folder, and take it away if an error ends the run before it wrote there.
 
     The system lifts the lock when its owner dies, however it dies.
+
+    Args:
+        run: the folder.
+        wait: for a process that is at work on the run, such as one whose sweep has died and that still has to stop.
 
     Raises:
         UserError: another process is at work on the run.
@@ -192,7 +199,12 @@ def at_work(run: RunFolder) -> Iterator[None]:
         except OSError:
             file.seek(0)
             owner = file.read().strip()
-            raise UserError(f"{run.path}: process {owner} is at work on this run: wait for it, or stop it") from None
+            if not wait:
+                raise UserError(
+                    f"{run.path}: process {owner} is at work on this run: wait for it, or stop it"
+                ) from None
+            log.warning("%s: process %s is at work on this run: waiting for it", run.path, owner)
+            fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()

@@ -6,6 +6,7 @@ ends when a job fails. Here the job knows its trial (see trials.py), and every j
 
 import logging
 import os
+import re
 import shlex
 import signal
 import sys
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 TRIAL = "HOURGLASS_TRIAL"
 # After so many trials of which each has failed, a sweep ends.
 HOPELESS = 5
+# The launchers whose jobs end with this process.
+NEAR = ("basic", "joblib")
 SCRIPT = str(Path(__file__).resolve().parent.parent / "train.py")
 
 
@@ -68,6 +71,20 @@ class OptunaSweeper(Sweeper):
         Raises:
             UserError: the settings contradict each other, or no trial has ended well.
         """
+        from optuna.exceptions import StorageInternalError  # noqa: PLC0415 (Optuna takes a second)
+        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+
+        from hourglass.trials import short  # noqa: PLC0415
+
+        try:
+            self._sweep(arguments)
+        except (StorageInternalError, SQLAlchemyError) as error:
+            raise UserError(
+                f"hydra.sweeper.storage: the study's database does not answer ({short(error)}): "
+                "mend that; the same command goes on"
+            ) from None
+
+    def _sweep(self, arguments: list[str]) -> None:
         from hourglass.sweep_report import open_parent, write_report  # noqa: PLC0415 (Optuna and pyplot take a second)
         from hourglass.trials import Workers, summarise  # noqa: PLC0415
 
@@ -79,6 +96,11 @@ class OptunaSweeper(Sweeper):
             raise UserError(
                 f"hydra.sweeper.n_jobs={settings.n_jobs}: the basic launcher runs one job at a time: add "
                 "hydra/launcher=joblib, or start the same command in several shells"
+            )
+        if settings.reported not in (None, select := self.config.trainer.select):
+            raise UserError(
+                f"hydra.sweeper.objective={settings.reported}: a trial would be judged by one score and keep the model "
+                f"that is best by another: set trainer.select={settings.reported} (it is {select})"
             )
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         words = [f"{name}={value}" for name, value in settings.params.items()]
@@ -96,7 +118,7 @@ class OptunaSweeper(Sweeper):
                 open_parent(workers.study, settings, logger)
         signal.signal(signal.SIGTERM, _stop)
         while trials := self._claim(workers, settings.n_jobs):
-            self._run(workers, trials, fixed)
+            self._run(workers, trials, fixed, launcher)
             counted = workers.counted()
             if len(counted) >= HOPELESS and all(trial.state.name == "FAIL" for trial in counted):
                 raise UserError(f"study {settings.study_name}: all of its first {len(counted)} trials have failed")
@@ -106,7 +128,7 @@ class OptunaSweeper(Sweeper):
         if not any(trial.values for trial in counted):
             raise UserError(f"study {settings.study_name}: not one trial has ended well; each has said why")
 
-    def _run(self, workers: "Workers", trials: list["FrozenTrial"], fixed: list[str]) -> None:
+    def _run(self, workers: "Workers", trials: list["FrozenTrial"], fixed: list[str], launcher: str) -> None:
         """Hand trials to the launcher, and see that each is done with, or queued again if this process is stopped."""
         from hourglass.trials import Heart, folder_of  # noqa: PLC0415
 
@@ -117,17 +139,26 @@ class OptunaSweeper(Sweeper):
             log.info("\ntrial %d of study %s: %s", trial.number, workers.study.study_name, shlex.join(drawn))
             place = [f"hydra.sweep.subdir={folder_of(trial)}", f"+hydra.job.env_set.{TRIAL}='{trial.number}'"]
             batch.append([*fixed, *drawn, *place])
+        returns: Sequence[Any] = ()
         with Heart(workers.storage, [trial._trial_id for trial in trials], workers.settings.heartbeat):
             try:
                 returns = self.launcher.launch(batch, initial_job_idx=trials[0].number)
             except BaseException as stop:
-                for trial in trials:
-                    workers.give_back(trial)
-                if isinstance(stop, KeyboardInterrupt | SystemExit):
-                    print("\nstopped; the same command goes on", file=sys.stderr, flush=True)
-                    raise SystemExit(130 if isinstance(stop, KeyboardInterrupt) else stop.code) from None
-                raise
-        for trial, job in zip(trials, returns, strict=True):
+                stopped = isinstance(stop, KeyboardInterrupt | SystemExit)
+                far = launcher not in NEAR and any(map(workers.started, trials))
+                if not far:
+                    for trial in trials:
+                        workers.give_back(trial)
+                if stopped:
+                    running = "; jobs that it has handed on end by themselves, and tell the study" if far else ""
+                    print(f"\nstopped{running}; the same command goes on", file=sys.stderr, flush=True)
+                    raise SystemExit(stop.code if isinstance(stop, SystemExit) else 130) from None
+                if not far:
+                    raise
+                # One job was killed, and the launcher has no results of the others either: they tell the study
+                # themselves, and the dead one's trial goes silent and is queued again.
+                log.warning("hydra/launcher=%s: a job is lost (%s)", launcher, str(stop).strip().partition("\n")[0])
+        for trial, job in zip(trials, returns, strict=False):
             try:
                 _ = job.return_value
             except Exception as error:  # of the launcher: the job itself tells the study how it ended
@@ -240,6 +271,11 @@ def text_of(value: Any) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
+def quoted(text: str) -> str:
+    """Return any text as a quoted value of Hydra's grammar, where backslashes count before a quote only."""
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text) + "'"
+
+
 def run_job(composed: DictConfig) -> Any:
     """Run one job of a sweep, in a child process; this is what a launcher calls, wherever it does.
 
@@ -266,7 +302,7 @@ def run_job(composed: DictConfig) -> Any:
     from hourglass.trials import run_trial  # noqa: PLC0415
 
     settings = read_settings(hydra.sweeper)
-    overrides += [f"run_dir={Path(hydra.sweep.dir, hydra.sweep.subdir).resolve()}", "if_exists=continue"]
+    overrides += [f"run_dir={quoted(str(Path(hydra.sweep.dir, hydra.sweep.subdir).resolve()))}", "if_exists=continue"]
 
     def start(ticket: TrialTicket, parent: str | None) -> Outcome:
         speed = "sentences_per_second" in settings.objectives

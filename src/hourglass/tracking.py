@@ -20,7 +20,7 @@ from pydantic import Field, NonNegativeInt
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from hourglass.errors import UserError, without_secrets
+from hourglass.errors import UserError, check_address
 from hourglass.mirror import PATIENCE, Mirror, Sender, describe, served
 from hourglass.options import build, choose
 from hourglass.runs import Point, RunFolder, append_points, read_json, read_points, start_curves
@@ -54,18 +54,7 @@ class MlflowSettings:
             raise UserError("logger.tracking_uri: not set, and neither is MLFLOW_TRACKING_URI: set one of them")
         if not re.match(_ADDRESS, self.uri):
             raise UserError(f"{option}: no address of MLflow: sqlite:///FILE, postgresql://..., http://HOST:PORT")
-        try:
-            parts = urllib.parse.urlsplit(self.uri)
-            _ = parts.port
-        except ValueError as error:
-            raise UserError(f"{option}: {error}") from None
-        account_of_server = parts.scheme.startswith("http") and "@" in parts.netloc  # A token may stand as the user.
-        shown = without_secrets(parts._replace(netloc="").geturl()) != parts._replace(netloc="").geturl()
-        if self.tracking_uri is not None and (parts.password is not None or account_of_server or shown):
-            raise UserError(
-                "logger.tracking_uri: has a password, and settings are written to files: set "
-                "MLFLOW_TRACKING_URI=... in the environment, and logger.tracking_uri=null"
-            )
+        check_address(self.uri, option, environment=None if self.tracking_uri is None else "MLFLOW_TRACKING_URI")
 
     @property
     def uri(self) -> str:

@@ -5,33 +5,36 @@ that has gone silent fails in the study and is queued again: the new trial has t
 folder, and goes on from the checkpoint there. It counts as one trial of the study's n_trials.
 """
 
+import copy
 import fcntl
 import logging
+import math
 import os
 import re
+import secrets
 import shlex
 import socket
 import threading
 import time
-import urllib.parse
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from hourglass.checkpoints import PLACES
-from hourglass.errors import UserError
+from hourglass.errors import UserError, check_address
 from hourglass.jobs import JobFailedError, Outcome, TrialTicket
+from hourglass.runs import read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,11 @@ Objective = Literal["bleu", "loss", "parameters", "sentences_per_second"]
 Name = Annotated[str, Field(min_length=1, pattern=r"^[^/\\]+$")]
 # Signs of life that may be missing before a trial is taken for dead.
 MISSED = 3
+# After so many workers have died of it, a trial is not queued again.
+DEADLY = 3
+# Seconds that the end of a trial waits for a database that is away.
+PATIENCE = 300.0
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ class SweepSettings:
     sampler: Literal["tpe", "random"]
     startup_trials: NonNegativeInt
     seed: Annotated[int, Field(ge=0, lt=2**31)]
-    pruner: Literal["median", "hyperband", "none"]
+    pruner: Literal["auto", "median", "hyperband", "none"]
     heartbeat: PositiveInt
     params: dict[str, str]
 
@@ -78,18 +86,17 @@ class SweepSettings:
         option = "hydra.sweeper.storage"
         if self.storage is None and not os.environ.get("OPTUNA_STORAGE"):
             raise UserError(f"{option}: not set, and neither is OPTUNA_STORAGE: set one of them")
-        if self.storage is not None and urllib.parse.urlsplit(self.storage).password is not None:
-            raise UserError(
-                f"{option}: has a password, and settings are written to files: set OPTUNA_STORAGE=... in the "
-                f"environment, and {option}=null"
-            )
+        if self.storage is not None:
+            check_address(self.storage, option, environment="OPTUNA_STORAGE")
+        else:
+            check_address(self.uri, "OPTUNA_STORAGE", environment=None)
         for objective in self.objectives:
             if self.objectives.count(objective) > 1:
                 raise UserError(f"hydra.sweeper.objective: {objective} stands twice")
-        if self.pruner != "none" and self.reported is None:
+        if self.pruner not in ("auto", "none") and self.reported is None:
             raise UserError(
                 f"hydra.sweeper.objective={self.objective}: a pruner compares trials by bleu or loss alone: set "
-                "hydra.sweeper.pruner=none"
+                "hydra.sweeper.pruner=auto"
             )
 
     @property
@@ -107,6 +114,13 @@ class SweepSettings:
         """What a trial reports on its way, where that is the one objective."""
         only = self.objectives[0] if len(self.objectives) == 1 else None
         return only if only in ("bleu", "loss") else None
+
+    @property
+    def chosen_pruner(self) -> str:
+        """The pruner; auto: median, where trials can be compared on their way."""
+        if self.pruner == "auto":
+            return "median" if self.reported else "none"
+        return self.pruner
 
     @property
     def directions(self) -> list[StudyDirection]:
@@ -148,12 +162,35 @@ def open_storage(uri: str, heartbeat: int | None = None) -> RDBStorage:
                 engine_kwargs=options,
                 heartbeat_interval=heartbeat,
                 grace_period=MISSED * heartbeat if heartbeat else None,
-                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True),
             )
     except Exception as error:  # a driver that is missing, a server that is down: each has errors of its own
-        said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        said = short(error)
         remedy = "start the server, install its driver (psycopg[binary] for postgresql), or name another"
         raise UserError(f"hydra.sweeper.storage: cannot be opened ({said}): {remedy}") from None
+
+
+def short(error: BaseException) -> str:
+    """Return what an error says, in a line; a driver's own words, below what wraps them."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def persist(do: Callable[[], Result]) -> Result:
+    """Do something with the study, again and again for some minutes while its database does not answer.
+
+    Raises:
+        StorageInternalError: it never did.
+    """
+    ends = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return do()
+        except StorageInternalError as error:
+            if time.monotonic() > ends:
+                raise
+            log.warning("the study's database does not answer (%s): tried again", short(error))
+            time.sleep(min(5, PATIENCE))
 
 
 def folder_of(trial: FrozenTrial) -> str:
@@ -182,6 +219,7 @@ class Workers:
             self.storage = open_storage(settings.uri, settings.heartbeat)
             self.study = self._open()
             self._check_meaning(fixed)
+            self._check_folder()
 
     def _open(self) -> optuna.Study:
         name = self.settings.study_name
@@ -196,7 +234,10 @@ class Workers:
             "command line": " ".join(
                 word for word in sorted(fixed) if re.split(r"[./=]", word)[0] not in (*PLACES, "hydra")
             ),
-            **{name: getattr(self.settings, name) for name in ("sampler", "startup_trials", "seed", "pruner")},
+            **{
+                name: getattr(self.settings, name)
+                for name in ("sampler", "startup_trials", "seed", "pruner", "heartbeat")
+            },
         }
         before = self.study.user_attrs.get("hourglass")
         if before is None:
@@ -205,6 +246,20 @@ class Workers:
             raise UserError(
                 f"hydra.sweeper.study_name={self.settings.study_name}: was begun with other settings "
                 f"({', '.join(changed)}): give those again, or name another study"
+            )
+
+    def _check_folder(self) -> None:
+        """See that the study is not run from two folders, whose locks would keep nobody out of the other."""
+        file = self.folder / ".study"
+        if "folder" not in self.study.user_attrs:
+            write_json(file, {"study": secrets.token_hex(16)})
+            where = f"{socket.gethostname()}:{self.folder.resolve()}"
+            self.study.set_user_attr("folder", [read_json(file)["study"], where])
+        token, where = self.study.user_attrs["folder"]
+        if not file.exists() or read_json(file)["study"] != token:
+            raise UserError(
+                f"hydra.sweeper.study_name={self.settings.study_name}: its runs lie in {where}, and hydra.sweep.dir is "
+                f"{self.folder.resolve()}: start it there, or name another study"
             )
 
     def claim(self, *, wait: bool) -> FrozenTrial | None:
@@ -216,6 +271,7 @@ class Workers:
         waited = False
         while True:
             with self.alone():
+                self._check_folder()
                 self._bury()
                 trials = self.study.get_trials(deepcopy=False)
                 queued = any(trial.state == TrialState.WAITING for trial in trials)
@@ -237,7 +293,7 @@ class Workers:
 
     def _ask(self) -> FrozenTrial:
         # A seed for each trial, so that workers differ, and a sweep that was killed draws as an unbroken one does.
-        seed = (self.settings.seed + 1_000_003 * len(self.study.get_trials(deepcopy=False))) % 2**32
+        seed = (self.settings.seed + 1_000_003 * len(self.counted())) % 2**32
         startup = self.settings.startup_trials
         self.study.sampler = (
             optuna.samplers.TPESampler(n_startup_trials=startup, seed=seed)
@@ -249,6 +305,7 @@ class Workers:
             trial = self.study.ask(dict(self.space))
         self.storage.record_heartbeat(trial._trial_id)
         trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
+        trial.set_user_attr("claimed", trial.number)
         return self.storage.get_trial(trial._trial_id)
 
     def _bury(self) -> None:
@@ -257,27 +314,53 @@ class Workers:
             warnings.simplefilter("ignore", ExperimentalWarning)
             fail_stale_trials(self.study)
         for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-            if "worker" not in trial.user_attrs:  # It died while it was claiming, which is done under the lock.
+            if trial.user_attrs.get("claimed") != trial.number:  # It died while it was claiming, under the lock.
                 self.give_back(trial)
+        # What has failed without an error lost its worker, maybe one that died before it could queue it again.
+        for trial in self.counted():
+            if trial.state == TrialState.FAIL and "error" not in trial.user_attrs:
+                self._queue_again(trial)
+
+    def _queue_again(self, trial: FrozenTrial) -> None:
+        again = copy.deepcopy(trial)
+        deaths = trial.user_attrs.get("deaths", 0) + (trial.user_attrs.get("given_back") != trial.number)
+        again.user_attrs["deaths"] = deaths
+        if deaths < DEADLY:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)(self.study, again)
+            return
+        # A trial that has ended takes no more attributes: another stands for it.
+        again.user_attrs["error"] = f"{deaths} workers have died of it"
+        log.warning("trial %d failed: %s", trial.number, again.user_attrs["error"])
+        history = [*trial.system_attrs.get("retry_history", []), trial.number]
+        self.study.add_trial(
+            optuna.trial.create_trial(
+                state=TrialState.FAIL,
+                params=again.params,
+                distributions=again.distributions,
+                user_attrs=again.user_attrs,
+                system_attrs={"failed_trial": trial.number, **trial.system_attrs, "retry_history": history},
+            )
+        )
 
     def give_back(self, trial: FrozenTrial) -> None:
-        """Queue a trial again that its worker could not finish."""
-        try:
-            if self.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL):
-                callback = self.storage.get_heartbeat_stale_trial_callback()
-                assert callback is not None
-                callback(self.study, self.storage.get_trial(trial._trial_id))
-        except UpdateFinishedTrialError:
-            pass  # Somebody else has, in the meantime.
+        """Let a trial that its worker could not finish fail without an error, so that it is queued again."""
+        with suppress(UpdateFinishedTrialError):  # Somebody else has, in the meantime.
+            self.storage.set_trial_user_attr(trial._trial_id, "given_back", trial.number)
+            self.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
 
     def give_up(self, trial: FrozenTrial, error: BaseException) -> None:
         """Let a trial fail whose launcher did, if nobody has told how it ended."""
-        try:
-            self.storage.set_trial_user_attr(trial._trial_id, "error", str(error))
-            self.study.tell(trial.number, state=TrialState.FAIL)
-        except (UpdateFinishedTrialError, ValueError):
-            return
-        log.warning("trial %d failed: %s", trial.number, error)
+        with suppress(UpdateFinishedTrialError):
+            persist(lambda: self.storage.set_trial_user_attr(trial._trial_id, "error", str(error)))
+            persist(lambda: self.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL))
+            log.warning("trial %d failed: %s", trial.number, error)
+
+    def started(self, trial: FrozenTrial) -> bool:
+        """Whether a launcher has brought a trial to where it runs, or somebody has ended it."""
+        now = self.storage.get_trial(trial._trial_id)
+        return now.state != TrialState.RUNNING or "started" in now.user_attrs
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -333,34 +416,47 @@ def run_trial(
     if trial.state != TrialState.RUNNING:  # It waited for its launcher longer than its worker lived.
         log.warning("trial %d: not run, as it was given to another worker", number)
         return {"number": number, "state": trial.state.name}
-    pruner = {"name": settings.pruner, "startup_trials": settings.startup_trials, "validations": validations}
+    storage.set_trial_user_attr(trial._trial_id, "started", number)
+    pruner = {"name": settings.chosen_pruner, "startup_trials": settings.startup_trials, "validations": validations}
     ticket = TrialTicket(settings.uri, settings.study_name, trial._trial_id, settings.reported or "", pruner)
+
+    def note(name: str, value: str) -> None:
+        persist(lambda: storage.set_trial_user_attr(trial._trial_id, name, value))
+
     with Heart(storage, [trial._trial_id], settings.heartbeat):
         try:
-            outcome = start(ticket, study.user_attrs.get("mlflow_run_id"))
-        except JobFailedError as error:
-            storage.set_trial_user_attr(trial._trial_id, "error", str(error))
-            log.warning("trial %d failed: %s", number, error)
-            told: dict[str, Any] = {"state": TrialState.FAIL}
-        else:
-            storage.set_trial_user_attr(trial._trial_id, "run", outcome.run)
-            told = {"state": TrialState.PRUNED} if outcome.pruned else {"values": measure(outcome, settings.objectives)}
-    try:
-        ended = study.tell(number, **told)
-    except (UpdateFinishedTrialError, ValueError) as error:
-        log.warning("trial %d: %s", number, error)
-        ended = study.get_trials(deepcopy=False)[number]
+            values, state = None, TrialState.PRUNED
+            try:
+                outcome = start(ticket, study.user_attrs.get("mlflow_run_id"))
+                note("run", outcome.run)
+                if not outcome.pruned:
+                    values, state = measure(outcome, settings.objectives), TrialState.COMPLETE
+            except JobFailedError as error:
+                state = TrialState.FAIL
+                note("error", str(error))
+                log.warning("trial %d failed: %s", number, error)
+            ended = persist(lambda: study.tell(number, values, state))
+        except (UpdateFinishedTrialError, ValueError) as error:
+            log.warning("trial %d: %s", number, error)
+            ended = study.get_trials(deepcopy=False)[number]
     return {"number": number, "state": ended.state.name}
 
 
 def measure(outcome: Outcome, objectives: list[Objective]) -> list[float]:
-    """Return what a trial is judged by."""
+    """Return what a trial is judged by.
+
+    Raises:
+        JobFailedError: a score is no number.
+    """
     known = {
         **outcome.dev,
         "parameters": float(outcome.parameters),
         "sentences_per_second": outcome.sentences_per_second,
     }
-    return [float(known[one]) for one in objectives]  # type: ignore[arg-type]
+    values = [float(known[one]) for one in objectives]  # type: ignore[arg-type]
+    if not all(map(math.isfinite, values)):
+        raise JobFailedError(f"{', '.join(objectives)}: {', '.join(map(str, values))} is no score")
+    return values
 
 
 def summarise(study: optuna.Study, settings: SweepSettings, trials: list[FrozenTrial]) -> str:
