@@ -1,5 +1,10 @@
 """Score the variants of a corpus against each other, with intervals: python pipelines/evaluate.py CORPUS"""
 
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
 from hourglass.ablation import load_ablation
 from hourglass.errors import arguments, one_line_errors
 from hourglass.evaluation import evaluate
@@ -18,24 +23,27 @@ def main(corpus: str) -> None:
         for name, one in found["variants"].items()
     }
     write_json(folder / "metrics.json", headline)
+    variants = found["variants"]
+    # A column for each variant: DVC's plots draw a line for each.
     by_length = [
-        f"{name},{bucket['mean_source_words']},{one['bleu']['mean']},{_bounds(one['bleu']['interval'])}"
-        for name, variant in found["variants"].items()
-        for bucket, one in zip(found["buckets"], variant["buckets"], strict=True)
-        if one["bleu"]
+        [bucket["mean_source_words"], *(one["buckets"][number]["bleu"]["mean"] for one in variants.values())]
+        for number, bucket in enumerate(found["buckets"])
+        if bucket["sentences"]
     ]
-    write_whole(folder / "bleu_by_length.csv", "\n".join(["variant,source_words,bleu,low,high", *by_length, ""]))
+    write_table(folder / "bleu_by_length.csv", ["source_words", *variants], by_length)
+    curves = [[curve["bleu"] for curve in one["curves"]] for one in variants.values()]
     learning = [
-        f"{name},{seed},{tokens},{loss},{bleu}"
-        for name, variant in found["variants"].items()
-        for seed, curve in zip(variant["seeds"], variant["curves"], strict=True)
-        for (tokens, loss), (_, bleu) in zip(curve["loss"], curve["bleu"], strict=True)
+        [np.mean([points[number][0] for curve in curves for points in curve])]
+        + [np.mean([points[number][1] for points in curve]) for curve in curves]
+        for number in range(len(curves[0][0]))
     ]
-    write_whole(folder / "learning.csv", "\n".join(["variant,seed,target_tokens,dev_loss,dev_bleu", *learning, ""]))
+    write_table(folder / "learning.csv", ["target_tokens", *variants], learning)
 
 
-def _bounds(interval: dict[str, float] | None) -> str:
-    return f"{interval['low']},{interval['high']}" if interval else ","
+def write_table(path: Path, head: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
+    """Write a CSV file."""
+    lines = [",".join(head), *(",".join(map(str, row)) for row in rows)]
+    write_whole(path, "\n".join([*lines, ""]))
 
 
 if __name__ == "__main__":

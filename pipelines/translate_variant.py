@@ -1,11 +1,9 @@
 """Translate dev and test by a trained variant: python pipelines/translate_variant.py CORPUS ATTENTION SEED"""
 
-from pathlib import Path
-
 from hourglass.ablation import load_ablation
 from hourglass.checkpoints import load_trained
-from hourglass.corpus import load_corpus
-from hourglass.errors import arguments, one_line_errors
+from hourglass.errors import UserError, arguments, one_line_errors
+from hourglass.preparation import prepare
 from hourglass.runs import open_run, write_translations
 from hourglass.settings import check_settings
 from hourglass.translation import translate_split
@@ -18,7 +16,18 @@ def main(corpus: str, attention: str, seed: str) -> None:
     run, config = open_run(str(ablation.run(variant, int(seed)).path), "run")
     settings = check_settings(config)
     trained = load_trained(run.best)
-    splits = load_corpus(config["data"], Path(config["cache"])).splits
+    prepared = prepare(config, settings)
+    made = ablation.compose([*ablation.overrides(variant, int(seed), 1), f"run_dir={run.path}"])
+    for what, one, other in (
+        ("tokenizer", trained.vocabularies.digest, prepared.vocabularies.digest),
+        ("corpus", trained.corpus_digest, prepared.corpus.digest),
+        ("attention", trained.config["attention"], made["attention"]),
+    ):
+        if one != other:
+            raise UserError(
+                f"{run.best}: a checkpoint of another {what} than the ablation's: remove {run.path}, then dvc repro"
+            )
+    splits = prepared.corpus.splits
     for name in ("dev", "test"):
         split = splits[name]
         found = translate_split(trained, split, settings.search, settings.trainer.device, name)

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from hourglass import jobs, runs, scoring, sweeping
 from hourglass.assembly import Config, build_model
-from hourglass.checkpoints import Progress, Start, find_start, load_progress, load_trained
+from hourglass.checkpoints import Progress, Start, code_digest, find_start, load_progress, load_trained
 from hourglass.devices import is_main_process, under_torchrun
 from hourglass.errors import UserError, check_command_line, one_line_errors
 from hourglass.jobs import Outcome, Ticket
@@ -36,6 +36,7 @@ from hourglass.translation import translate_split
 log = logging.getLogger("hourglass")
 # What torch takes by itself: a job of a sweep must not inherit the number of the job before it.
 THREADS = torch.get_num_threads()
+CODE = code_digest()
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,9 @@ def choose_start(job: Job, prepared: Prepared) -> Start | None:
     """Return the checkpoint to go on from, one of these settings, data and vocabularies; None: begin."""
     run = job.run
     try:
-        start = find_start(run.last, run.previous, job.config, prepared.vocabularies, prepared.corpus.digest)
+        # Who resumes by name has decided; a stage that runs again, or a trial, is to be what its code makes it.
+        code = CODE if job.config["if_exists"] == "continue" and job.config["resume"] is None else None
+        start = find_start(run.last, run.previous, job.config, prepared.vocabularies, prepared.corpus.digest, code=code)
     except UserError as reason:
         if job.config["if_exists"] == "refuse":
             raise
@@ -163,6 +166,7 @@ def train_model(job: Job, prepared: Prepared, model: Seq2Seq, tracking: Tracking
         prepared.vocabularies,
         job.config,
         corpus_digest=prepared.corpus.digest,
+        code=CODE,
         optimizer=job.settings.optimizer,
         search_settings=greedy,
         steps=stream.steps,

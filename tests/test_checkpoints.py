@@ -119,6 +119,8 @@ def test_another_vocabulary_is_refused(path: Path, tmp_path: Path, content: dict
     ):
         with pytest.raises(UserError, match=reason):
             find_start(path, tmp_path / "none", settings, vocabulary, corpus)
+    with pytest.raises(UserError, match="a checkpoint of other code"):
+        find_start(path, tmp_path / "none", config, own, "d", code="another digest")
     # Vocabularies put by hand into a checkpoint do not fit its weights.
     swapped = {**content, "hourglass": {**content["hourglass"], "vocabularies": other.state_dict()}}
     WholeFiles().save_checkpoint(swapped, path)

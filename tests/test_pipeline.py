@@ -10,6 +10,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from hourglass.checkpoints import DECIDING
+
 pytest.importorskip("dvc", reason="the pipeline needs DVC: pip install -e '.[pipeline]'")
 
 CHANGES = {
@@ -115,7 +117,6 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
     }
     harmless = {
         "__init__.py": "holds nothing",
-        "ablation.py": "names files and passes on settings, which stages name themselves",
         "devices.py": "finds devices",
         "errors.py": "shows errors",
         "options.py": "checks",
@@ -132,9 +133,22 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
     assert not named & harmless.keys()
 
 
+def test_a_training_hangs_on_the_code_that_its_stage_names() -> None:
+    """What is in a checkpoint's digest of code; and nothing that only passes settings on."""
+    deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["train-numbers"]["deps"]
+    code = {dep for dep in deps if dep.startswith("src/")} - {"src/hourglass/ablation.py"}
+    here = ROOT / "src" / "hourglass"
+    assert {str((here / name).resolve().relative_to(ROOT)) for name in DECIDING} == code
+
+
 def test_the_matrices_are_those_of_the_ablation() -> None:
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    for corpus in yaml.safe_load((ROOT / "conf" / "ablation" / "default.yaml").read_text())["corpora"]:
+    content = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    stages, plots = content["stages"], content["plots"]
+    ablation = yaml.safe_load((ROOT / "conf" / "ablation" / "default.yaml").read_text())
+    for corpus in ablation["corpora"]:
         for kind in ("tune", "train", "translate"):
             assert stages[f"{kind}-{corpus}"]["matrix"]["attention"] == f"${{{corpus}.attentions}}"
         assert f"results/{corpus}/evaluation.json" in stages["report"]["deps"]
+        shown = [plot for plot in plots for name in plot if name.startswith(corpus)]
+        lines = [names for plot in shown for one in plot.values() for names in one["y"].values()]
+        assert lines == [ablation[corpus]["attentions"]] * 2

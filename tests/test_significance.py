@@ -164,6 +164,17 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert stats.binom.cdf(covered, trials, 0.95) > 0.001
 
 
+def test_the_interval_by_own_spread_is_that_of_welch() -> None:
+    """Where the sentences do not vary it is scipy's, of seeds alone."""
+    sides = [np.array([8.0, 7.3, 4.3]), np.array([99.8, 100.0, 99.9])]
+    one, other = (Quantity(values, np.repeat(values[:, None], 50, axis=1)) for values in sides)
+    found = compare(one, other, pool([one, other])).own_spread
+    expected = stats.ttest_ind(*sides, equal_var=False).confidence_interval(0.95)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert compare(one, Quantity(sides[1][:1], other.drawn[:1]), pool([one])).own_spread is None
+
+
 def test_the_architectures_interval_adds_the_variance_of_seeds() -> None:
     """By the formula, in plain numbers: variances add, and t has the pooled degrees of freedom."""
     draws = np.random.default_rng(0)
@@ -217,6 +228,9 @@ def test_converged_looks_at_the_last_fifth() -> None:
     still, gained = converged({0.2: 4.0, 0.8: 2.0, 1.0: 1.5})
     assert not still
     assert gained == pytest.approx(0.25)
+    # What counts is the best so far: a loss that rose, or that came back from a rise, has gained nothing.
+    assert converged({0.2: 1.0, 0.8: 1.2, 1.0: 1.3}) == (True, 0)
+    assert converged({0.2: 1.0, 0.8: 1.2, 1.0: 1.1}) == (True, 0)
     # Between validations the loss is read off the line.
     assert converged({0.5: 2.0, 1.0: 1.0})[1] == pytest.approx((1.4 - 1.0) / 1.4)
     with pytest.raises(UserError, match=r"trainer\.validations=5"):

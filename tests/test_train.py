@@ -245,6 +245,14 @@ def test_a_run_is_continued_if_it_is_the_same(
             run = start(run_dir, "if_exists=continue", *again)
         assert_same_training(like, run)
         assert ("a checkpoint of other settings (optimizer.learning_rate)" in caplog.text) == bool(again)
+    # A finished run of other code is made again; of the same, it is left as it is.
+    made = run.best.stat().st_mtime_ns
+    start(run_dir, "if_exists=continue", *again)
+    assert run.best.stat().st_mtime_ns == made
+    monkeypatch.setattr(train, "CODE", "other")
+    start(run_dir, "if_exists=continue", *again)
+    assert "a checkpoint of other code" in caplog.text
+    assert run.best.stat().st_mtime_ns > made
 
 
 @pytest.mark.parametrize("kept", [1000, -1])

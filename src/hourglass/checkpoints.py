@@ -4,6 +4,7 @@ A checkpoint is complete in itself: settings, vocabularies, weights, and what tr
 never unpickles objects: only tensors and plain values.
 """
 
+import hashlib
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,11 @@ from hourglass.errors import UserError
 from hourglass.model import Seq2Seq
 from hourglass.tokenizer import Vocabularies
 
+# The code that decides what a training comes to, beside its settings and data; dvc.yaml names the same for `train`.
+DECIDING = (
+    *("assembly.py", "attention.py", "checkpoints.py", "data.py", "decoder.py", "encoder.py", "model.py"),
+    *("optimizer.py", "recurrent.py", "saving.py", "scoring.py", "search.py", "training.py", "../train.py"),
+)
 # Settings that say where a run lies and who hears of it, not what it is.
 PLACES = ("run_dir", "resume", "if_exists", "cache", "logger")
 
@@ -41,6 +47,7 @@ class Trained:
     vocabularies: Vocabularies
     config: Config
     step: int
+    corpus_digest: str
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -73,6 +80,15 @@ def read(path: Path) -> dict[str, Any]:
 
 class DamagedError(UserError):
     """A file that should be a checkpoint is none."""
+
+
+def code_digest() -> str:
+    """Return a digest of `DECIDING` as it lies on the disk."""
+    here, digest = Path(__file__).resolve().parent, hashlib.sha256()
+    for name in DECIDING:
+        file = here / name
+        digest.update(file.read_bytes() if file.is_file() else b"")  # Installed, the package is there without scripts.
+    return digest.hexdigest()
 
 
 def load_progress(path: Path) -> Progress:
@@ -118,7 +134,7 @@ def load_trained(path: Path) -> Trained:
         raise UserError(f"{path}: its own settings are refused: {error}") from None
     except Exception:  # a group that is missing, a weight that is no tensor, ...
         raise UserError(f"{path}: its weights do not fit its own settings and vocabularies; it was altered") from None
-    return Trained(model.eval(), vocabularies, config, content["global_step"])
+    return Trained(model.eval(), vocabularies, config, content["global_step"], own["corpus_digest"])
 
 
 def _vocabularies(path: Path, own: Mapping[str, Any]) -> Vocabularies:
@@ -144,15 +160,29 @@ class Start:
 
 
 def find_start(
-    last: Path, previous: Path, config: Mapping[str, Any], vocabularies: Vocabularies, corpus_digest: str
+    last: Path,
+    previous: Path,
+    config: Mapping[str, Any],
+    vocabularies: Vocabularies,
+    corpus_digest: str,
+    *,
+    code: str | None = None,
 ) -> Start | None:
     """Find the checkpoint to go on from: the last, or the one before if the last is damaged; None where neither is.
 
     A training goes on with the data, the vocabularies and the settings that it began with, or not at all; where it
     lies and who tracks it may change.
 
+    Args:
+        last: the last checkpoint.
+        previous: the one before.
+        config: all settings.
+        vocabularies: the tokenizer's.
+        corpus_digest: of the data.
+        code: digest of the code that the training has to have begun with; None: any.
+
     Raises:
-        UserError: no checkpoint is whole, or it is of another tokenizer, corpus or settings.
+        UserError: no checkpoint is whole, or it is of another tokenizer, corpus, code or settings.
     """
     damaged: list[str] = []
     for path in (last, previous):
@@ -175,6 +205,8 @@ def find_start(
         raise UserError(f"{path}: a checkpoint of another tokenizer: {remedy}")
     if own["corpus_digest"] != corpus_digest:
         raise UserError(f"{path}: a checkpoint of another corpus: {remedy}")
+    if code is not None and own.get("code") != code:
+        raise UserError(f"{path}: a checkpoint of other code: {remedy}")
     if changed := [name for name in differences(own["config"], config) if name.split(".")[0] not in PLACES]:
         raise UserError(f"{path}: a checkpoint of other settings ({', '.join(changed)}): {remedy}")
     return Start(path, progress, f"{damaged[0]}; goes on from step {progress.step} of {path}" if damaged else None)

@@ -14,7 +14,7 @@ from hourglass.assembly import build_model
 from hourglass.checkpoints import PLACES
 from hourglass.corpus import count_words
 from hourglass.errors import UserError
-from hourglass.runs import Translation, open_run, read_curves, read_json, read_translations
+from hourglass.runs import RunFolder, Translation, open_run, read_curves, read_json, read_translations
 from hourglass.significance import (
     Quantity,
     bleu_quantity,
@@ -178,6 +178,8 @@ def evaluate(ablation: Ablation, corpus: str) -> dict[str, Any]:
         "corpus": facts,
         "baseline": baseline.attention,
         "resamples": ablation.settings.resamples,
+        "converged": ablation.settings.converged,
+        "floor": ablation.settings.floor,
         "sentences": len(test.rows),
         "buckets": [
             {
@@ -223,7 +225,8 @@ def _describe(ablation: Ablation, variant: Variant) -> dict[str, Any]:
         "config": {name: value for name, value in config.items() if name not in PLACES},
         "differs_by": {
             "score": config["attention"]["name"],
-            "query": config["decoder"]["query"] if attention.reads_query else "unread",
+            "query": config["decoder"]["query"],
+            "source order": "reversed" if config["encoder"]["reverse_source"] else "as it is",
             "context into the RNN": config["decoder"]["query"] == "previous" and attention.context_size > 0,
             "context width": attention.context_size,
         },
@@ -235,6 +238,7 @@ def _describe(ablation: Ablation, variant: Variant) -> dict[str, Any]:
         "commits": sorted({str(one["commit"]) for one in metrics}),
         "dirty": any(one["dirty"] for one in metrics),
         "machine": metrics[0]["machine"],
+        "threads": sorted({one["machine"]["threads"] for one in metrics}),
         "dev": [one["dev"] for one in metrics],
         "convergence": convergence,
         "curves": curves,
@@ -370,6 +374,12 @@ def _examples(
     ]
 
 
+def _translations(run: RunFolder) -> Path:
+    """Return where a run's translations of test lie: those of an ablation in another stage's folder."""
+    of_stage = run.path.resolve().parent.parent / "translations" / run.path.resolve().name / "test.tsv"
+    return of_stage if of_stage.exists() and not run.translations.exists() else run.translations
+
+
 def compare_runs(one: Path, other: Path, resamples: int) -> tuple[TestSet, dict[str, Any], dict[str, Any]]:
     """Compare the test translations of two run folders.
 
@@ -382,7 +392,7 @@ def compare_runs(one: Path, other: Path, resamples: int) -> tuple[TestSet, dict[
     runs = {str(path): open_run(str(path), "run") for path in (one, other)}
     if len(runs) < 2:
         raise UserError(f"{one}: the same folder twice: give two runs")
-    files = {name: read_translations(run.translations) for name, (run, _) in runs.items()}
+    files = {name: read_translations(_translations(run)) for name, (run, _) in runs.items()}
     config = runs[str(one)][1]
     test = make_test_set(files, config["edges"], config["data"]["source"], config["data"]["target"])
     draws = make_draws(test, resamples)

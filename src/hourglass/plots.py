@@ -1,6 +1,7 @@
 """Figures: lines that are told apart by colour, dash and marker, so that they stay legible in greyscale."""
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,12 +25,13 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 @dataclass(frozen=True)
 class Line:
-    """One line: points, and a band round them where there is one."""
+    """One line: points, a band round them where there is one, and which points rest on few sentences."""
 
     x: Sequence[float]
     y: Sequence[float]
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
+    few: Sequence[bool] | None = None
 
 
 def draw_lines(
@@ -40,6 +42,7 @@ def draw_lines(
     zero: bool = False,
     order: Sequence[str] | None = None,
     floor: tuple[str, Line] | None = None,
+    span: float = 0,
 ) -> Figure:
     """Draw named lines over each other.
 
@@ -49,6 +52,7 @@ def draw_lines(
         y_label: of the vertical axis, with its unit.
         zero: mark the height 0, for differences.
         order: all names of the report, so that a name has one look in all its figures; None: those of `lines`.
+        span: the least that the vertical axis spans, so that nothing does not look like much.
         floor: name and line of what needs no model; a thin one, without points.
     """
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
@@ -59,12 +63,19 @@ def draw_lines(
         look = looks.index(name) % len(COLOURS)
         colour = COLOURS[look]
         axes.plot(line.x, line.y, label=name, color=colour, linestyle=DASHES[look], marker=MARKERS[look], markersize=5)
+        hollow = [i for i, few in enumerate(line.few or ()) if few]
+        if hollow:
+            x, y = [line.x[i] for i in hollow], [line.y[i] for i in hollow]
+            axes.plot(x, y, color=colour, linestyle="", marker=MARKERS[look], markersize=5, markerfacecolor="white")
         if line.low is not None and line.high is not None:
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
     if floor:
         axes.plot(floor[1].x, floor[1].y, label=floor[0], color="#666666", linestyle=(0, (1, 3)), linewidth=1)
     if zero:
         axes.axhline(0, color="#666666", linewidth=0.8)
+    bottom, top = axes.get_ylim()
+    if top - bottom < span:
+        axes.set_ylim((bottom + top - span) / 2, (bottom + top + span) / 2)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.spines[["top", "right"]].set_visible(False)
@@ -86,6 +97,8 @@ def to_svg(figure: Figure, salt: str) -> str:
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
+    # An id is one of the whole page that the figure stands in.
+    text = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>{salt}-", text)
     return text[text.index("<svg") :]
 
 

@@ -16,6 +16,12 @@ from hourglass.scoring import FEW
 Evaluation = Mapping[str, Any]
 # The attention that hands the same vector to the decoder at every step (Cho et al. 2014).
 REREAD = "fixed"
+OF_ARCHITECTURE = {
+    "architecture": "this architecture, seeds pooled",
+    "own_spread": "this architecture, own spread of seeds",
+}
+# Contexts that are the same whatever is asked: no attention, though more than a first state.
+NOT_CHOOSING = (REREAD, "mean")
 
 
 @dataclass(frozen=True)
@@ -82,11 +88,14 @@ def write_report(evaluations: Mapping[str, Evaluation], made: Made) -> list[Bloc
     blocks += [Paragraph(answer(name, one)) for name, one in evaluations.items()]
     blocks.append(
         Paragraph(
-            "How to read it. Every variant is the same encoder and decoder; only how the decoder sees the source "
-            "differs. none starts the decoder from one fixed vector (the neck) and shows it nothing else. BLEU runs "
+            "How to read it. Every variant is the same encoder and decoder; how the decoder sees the source differs, "
+            "and the learning rate that a search on dev chose for each (for none also whether the source is read last "
+            "to first). none starts the decoder from one fixed vector (the neck) and shows it nothing else. BLEU runs "
             "from 0 to 100; copy is the score of the source handed in unchanged. "
             '"These trained models" is a 95 % interval over test sentences; "this architecture" also counts how scores '
-            "vary from seed to seed, and is the one to quote of a variant. Intervals of single lengths are pointwise."
+            "vary from seed to seed: once with the variance of seeds pooled over all variants, once with the two "
+            "variants' own (Welch), which is the one to quote where variants differ in their spread. Intervals of "
+            "single lengths are pointwise. A filled mark stands for 50 sentences or more."
         )
     )
     for name, one in evaluations.items():
@@ -101,12 +110,14 @@ def answer(name: str, evaluation: Evaluation) -> str:
     variants = evaluation["variants"]
     base = variants[baseline]
     # Chosen on dev, as any winner has to be.
-    best = min((one for one in variants if one != baseline), key=lambda one: _dev_loss(variants[one]))
+    others = [one for one in variants if one != baseline]
+    choosing = [one for one in others if one not in NOT_CHOOSING] or others
+    best = min(choosing, key=lambda one: _dev_loss(variants[one]))
     difference = variants[best]["difference"]
     interval, of = _widest(difference)
     first = (
-        f"{name}: with attention ({best}, the best on dev) {variants[best]['bleu']['mean']:.1f} BLEU, through one "
-        f"fixed vector ({baseline}) {base['bleu']['mean']:.1f}: a difference of {difference['value']:.1f} BLEU, "
+        f"{name}: with attention ({best}, the best of them on dev) {variants[best]['bleu']['mean']:.1f} BLEU, through "
+        f"one fixed vector ({baseline}) {base['bleu']['mean']:.1f}: a difference of {difference['value']:.1f} BLEU, "
         f"95 % interval {show_range(interval)} ({of})."
     )
     if REREAD in variants:
@@ -114,6 +125,8 @@ def answer(name: str, evaluation: Evaluation) -> str:
             f" A decoder that reads such a vector again at each step ({REREAD}) scores "
             f"{variants[REREAD]['bleu']['mean']:.1f}."
         )
+    if _at_the_edge(base):
+        first += f" The search for {baseline} chose the edge of its grid: its best learning rate may lie beyond."
     slopes = evaluation["slopes"]
     if "refused" in slopes:
         return f"{first} Whether the gap grows with the sentence cannot be read here: {slopes['refused']}."
@@ -151,12 +164,13 @@ def _corpus(name: str, one: Evaluation) -> list[Block]:
         known = [i for i, bucket in enumerate(own["buckets"]) if bucket["bleu"]]
         x = [means[i] for i in known]
         scores = [own["buckets"][i]["bleu"] for i in known]
-        curves[variant] = _banded(x, [s["mean"] for s in scores], [s["interval"] for s in scores])
-        brevity[variant] = Line(x, [own["buckets"][i]["brevity_penalty"] for i in known])
-        ratio[variant] = Line(x, [own["buckets"][i]["length_ratio"] for i in known])
+        few = [one["buckets"][i]["sentences"] < FEW for i in known]
+        curves[variant] = _banded(x, [s["mean"] for s in scores], [s["interval"] for s in scores], few)
+        brevity[variant] = Line(x, [own["buckets"][i]["brevity_penalty"] for i in known], few=few)
+        ratio[variant] = Line(x, [own["buckets"][i]["length_ratio"] for i in known], few=few)
         if "difference" in own:
             rows = [own["difference"]["buckets"][str(i)] for i in known]
-            differences[variant] = _banded(x, [row["value"] for row in rows], [_widest(row)[0] for row in rows])
+            differences[variant] = _banded(x, [row["value"] for row in rows], [_widest(row)[0] for row in rows], few)
     copies = [own["buckets"][i]["copy_bleu"] for i in known]
     length, of = "mean source words of a bucket", "with 95 % bands over test sentences"
     blocks += [
@@ -170,8 +184,8 @@ def _corpus(name: str, one: Evaluation) -> list[Block]:
             f"{name}-difference-by-length",
             draw_lines(differences, x_label=length, y_label=f"BLEU less {one['baseline']}", zero=True, order=order),
             f"By how much each variant leads {one['baseline']} on {name}, against the length of the source",
-            f"The lead over {one['baseline']} by source length, with pointwise 95 % intervals "
-            f"({_widest(next(iter(variants[v]['difference'] for v in differences)))[1]}).",
+            f"The lead over {one['baseline']} by source length, with pointwise 95 % intervals (the widest of each "
+            "length in the table below).",
         ),
         _lengths_table(name, one),
         Picture(
@@ -187,13 +201,13 @@ def _corpus(name: str, one: Evaluation) -> list[Block]:
         ),
         Picture(
             f"{name}-length-ratio",
-            draw_lines(ratio, x_label=length, y_label="output length / reference length", order=order),
+            draw_lines(ratio, x_label=length, y_label="output length / reference length", order=order, span=0.1),
             f"Length of the output over that of the reference on {name}, against the length of the source",
             "Length ratio by source length: under 1, words are left out.",
         ),
         Picture(
             f"{name}-brevity",
-            draw_lines(brevity, x_label=length, y_label="brevity penalty", order=order),
+            draw_lines(brevity, x_label=length, y_label="brevity penalty", order=order, span=0.1),
             f"BLEU's brevity penalty on {name}, against the length of the source",
             "Brevity penalty by source length: the factor by which BLEU is lowered for short output.",
         ),
@@ -217,7 +231,7 @@ def _variants_table(name: str, one: Evaluation) -> Table:
         rows.append(
             [
                 variant,
-                "all" if all(each["converged"] for each in own["convergence"]) else "no",
+                _converged(own),
                 f"{own['bleu']['mean']:.2f}",
                 "-" if spread is None else f"{spread:.2f}",
                 f"{own['chrf']:.2f}",
@@ -225,7 +239,9 @@ def _variants_table(name: str, one: Evaluation) -> Table:
                 f"{difference['value']:+.2f}" if difference else "-",
                 show_range(difference["trained"]) if difference else "-",
                 show_range(difference["architecture"]) if difference else "-",
+                show_range(difference["own_spread"]) if difference else "-",
                 show_p(difference["p"]) if difference else "-",
+                _chosen(own),
                 f"{own['parameters']:,}",
                 f"{sum(own['train_target_tokens']) / len(own['train_target_tokens']) / 1e6:.2f}",
                 f"{100 * max(gains):.1f}",
@@ -234,11 +250,13 @@ def _variants_table(name: str, one: Evaluation) -> Table:
         )
     baseline = one["baseline"]
     head = ["variant", "converged", "BLEU", "sd over seeds", "chrF", "BP", f"less {baseline}", "these trained models"]
-    head += ["this architecture", "p", "parameters", "M tokens", "last fifth, %", "seeds"]
+    head += ["this architecture, pooled", "this architecture, own spread", "p", "learning rate", "parameters"]
+    head += ["M tokens", "last fifth, %", "seeds"]
     caption = (
         f"Variants on {name}, test set. Means over seeds; intervals of the difference to {baseline}, 95 %; p of the "
-        "paired bootstrap over sentences. Converged: the last fifth of the budget gained less than the stated share of "
-        "the dev loss (last fifth, %: the most that a seed gained). "
+        "paired bootstrap over sentences. Converged: the last fifth of the budget lowered the best dev loss by less "
+        f"than {100 * one['converged']:g} %, for all seeds (last fifth, %: the most that a seed gained). A slope over "
+        f"length is read where {baseline} has converged and scores {one['floor']:g} BLEU or more. "
         f"{next(iter(one['variants'].values()))['signature']}"
     )
     return Table(f"{name}-variants", head, rows, caption, text_columns=2)
@@ -259,24 +277,26 @@ def _lengths_table(name: str, one: Evaluation) -> Table:
                 [
                     label,
                     variant,
+                    _converged(own),
                     f"{bucket['sentences']:,}{few}",
                     f"{score['mean']:.2f}",
                     show_range(score["interval"]),
                     f"{difference['value']:+.2f}" if difference else "-",
                     show_range(difference["trained"]) if difference else "-",
                     show_range(difference["architecture"]) if difference else "-",
+                    show_range(difference["own_spread"]) if difference else "-",
                     show_p(difference["p"]) if difference else "-",
                     show_p(difference["p_holm"]) if difference else "-",
                 ]
             )
-    head = ["source words", "variant", "sentences", "BLEU", "95 % interval", f"less {one['baseline']}"]
-    head += ["these trained models", "this architecture", "p", "p, Holm"]
+    head = ["source words", "variant", "converged", "sentences", "BLEU", "95 % interval", f"less {one['baseline']}"]
+    head += ["these trained models", "this architecture, pooled", "this architecture, own spread", "p", "p, Holm"]
     caption = (
         f"BLEU on {name} by source length. Buckets are resampled within themselves: intervals are pointwise, and p "
         f"stands beside its value adjusted for the number of buckets (Holm). *: fewer than {FEW} sentences. No "
         "interval: the references are so short that some resamples hold no 4-gram, and have no BLEU."
     )
-    return Table(f"{name}-lengths", head, rows, caption, text_columns=2)
+    return Table(f"{name}-lengths", head, rows, caption, text_columns=3)
 
 
 def _pairs_table(name: str, one: Evaluation) -> Table:
@@ -304,10 +324,11 @@ def _search_table(name: str, one: Evaluation) -> Table:
     for variant, own in one["variants"].items():
         for candidate in own["tuned"]["candidates"]:
             chosen = candidate["overrides"] == own["tuned"]["chosen"]
+            edge = ", at the edge of the grid" if chosen and _at_the_edge(own) else ""
             rows.append(
                 [
                     variant,
-                    " ".join(candidate["overrides"]) + (" (chosen)" if chosen else ""),
+                    " ".join(candidate["overrides"]) + (f" (chosen{edge})" if chosen else ""),
                     f"{candidate['dev_loss']:.4f}",
                     f"{candidate['seconds'] / 60:.1f}",
                 ]
@@ -330,27 +351,51 @@ def _making(evaluations: Mapping[str, Evaluation], made: Made) -> list[Block]:
         dirty = " (files differed from it)" if any(own["dirty"] for own in variants.values()) else ""
         training = sum(sum(own["train_seconds"]) for own in variants.values())
         searching = sum(own["tuned"]["seconds"] for own in variants.values())
+        threads = " or ".join(map(str, sorted({number for own in variants.values() for number in own["threads"]})))
+        searched = "" if facts["leaks_removed"] else " (made pairs are not searched for leaks when they are made)"
         dropped = ", ".join(f"{count:,} {reason}" for reason, count in facts["dropped"].items())
         blocks.append(
             Paragraph(
                 f"{name}: {facts['pairs']['train']:,} train, {facts['pairs']['dev']:,} dev, "
-                f"{facts['pairs']['test']:,} test pairs; dropped from train: {dropped}; training pairs with a sentence "
-                f"of dev or test: {facts['leaks']}. Digest {facts['digest'][:12]}, tokenizer "
+                f"{facts['pairs']['test']:,} test pairs; dropped from train: {dropped}{searched}; training pairs with "
+                f"a sentence of dev or test: {facts['leaks']}. Digest {facts['digest'][:12]}, tokenizer "
                 f"{facts['tokenizer']['digest'][:12]} ({facts['tokenizer']['pieces']:,} pieces). Seeds "
                 f"{', '.join(map(str, first['seeds']))}. Models are chosen on dev (loss) and scored on test, whole. "
                 f"Trained at commit {', '.join(commit[:12] for commit in commits)}{dirty}, in {training / 60:.0f} "
                 f"minutes, after {searching / 60:.0f} minutes of search, on {machine['gpu'] or machine['processor']} "
-                f"({machine['threads']} threads, torch {machine['torch']}). {one['resamples']:,} resamples. "
+                f"({threads} threads, torch {machine['torch']}). {one['resamples']:,} resamples. "
                 f"{first['signature']}; {first['chrf_signature']}"
             )
         )
     return blocks
 
 
-def _banded(x: Sequence[float], y: Sequence[float], intervals: Sequence[Mapping[str, float] | None]) -> Line:
+def _converged(variant: Mapping[str, Any]) -> str:
+    return "yes" if all(each["converged"] for each in variant["convergence"]) else "no"
+
+
+def _rate(overrides: Sequence[str]) -> float:
+    return next(float(word.partition("=")[2]) for word in overrides if word.startswith("optimizer.learning_rate="))
+
+
+def _chosen(variant: Mapping[str, Any]) -> str:
+    """Return the learning rate of a variant, and whether it reads the source from its end."""
+    chosen = variant["tuned"]["chosen"]
+    return f"{_rate(chosen):g}" + (", source reversed" if "encoder.reverse_source=true" in chosen else "")
+
+
+def _at_the_edge(variant: Mapping[str, Any]) -> bool:
+    """Whether the search chose the lowest or the highest learning rate that it tried."""
+    rates = [_rate(candidate["overrides"]) for candidate in variant["tuned"]["candidates"]]
+    return len(set(rates)) > 1 and _rate(variant["tuned"]["chosen"]) in (min(rates), max(rates))
+
+
+def _banded(
+    x: Sequence[float], y: Sequence[float], intervals: Sequence[Mapping[str, float] | None], few: Sequence[bool]
+) -> Line:
     """Return a line with a band where there are intervals."""
     low, high = ([one[side] if one else math.nan for one in intervals] for side in ("low", "high"))
-    return Line(x, y, low, high)
+    return Line(x, y, low, high, few)
 
 
 def _mean_curve(curves: Sequence[Mapping[str, Sequence[Sequence[float]]]], name: str) -> Line:
@@ -361,9 +406,10 @@ def _mean_curve(curves: Sequence[Mapping[str, Sequence[Sequence[float]]]], name:
 
 
 def _widest(difference: Mapping[str, Any]) -> tuple[Mapping[str, float] | None, str]:
-    """Return the interval of the architecture where seeds allow one, else that of the trained models."""
-    if difference["architecture"]:
-        return difference["architecture"], "this architecture"
+    """Return the wider interval of the architecture where seeds allow one, else that of the trained models."""
+    known = [(difference[name], said) for name, said in OF_ARCHITECTURE.items() if difference[name]]
+    if known:
+        return max(known, key=lambda one: float(one[0]["high"] - one[0]["low"]))
     return difference["trained"], "these trained models; one seed says nothing of others"
 
 
@@ -472,12 +518,14 @@ def to_csv(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """Return a table as a LaTeX tabular of the package booktabs."""
+    """Return a LaTeX table, with the rules of the package booktabs."""
     columns = "".join("l" if i < table.text_columns else "r" for i in range(len(table.head)))
     lines = [" & ".join(map(_tex, row)) + r" \\" for row in [table.head, *table.rows]]
     return "\n".join(
         [
-            f"% {table.caption}",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_tex(table.caption)}}}",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             lines[0],
@@ -485,6 +533,7 @@ def to_latex(table: Table) -> str:
             *lines[1:],
             r"\bottomrule",
             r"\end{tabular}",
+            r"\end{table}",
             "",
         ]
     )
@@ -493,4 +542,4 @@ def to_latex(table: Table) -> str:
 def _tex(text: str) -> str:
     for character in "&%$#_{}":
         text = text.replace(character, f"\\{character}")
-    return text
+    return text.replace("|", r"\textbar{}").replace("<", r"\textless{}").replace(">", r"\textgreater{}")

@@ -76,14 +76,17 @@ class Difference:
         value: the difference.
         trained: interval for "these trained models": the test sentences vary.
         architecture: interval for "this architecture": sentences and seeds vary; None where no variant has two seeds.
+        own_spread: the same from the two variants' own seeds alone (Welch 1947), for where pooling misleads because
+            variants differ in their spread; None where one of the two has a single seed.
         p: two-sided p-value of the paired bootstrap, over sentences.
 
-    All three are None where a resample has no score.
+    All are None where a resample has no score.
     """
 
     value: float
     trained: Interval | None
     architecture: Interval | None
+    own_spread: Interval | None
     p: float | None
 
 
@@ -135,16 +138,27 @@ def compare(one: Quantity, other: Quantity, seeds: SeedVariance) -> Difference:
     """Return `one` less `other`, with both intervals.
 
     "This architecture" has the variance of the difference over sentences plus, for each side, the pooled variance
-    over seeds divided by its number of seeds, and Student's t with the pooled degrees of freedom.
+    over seeds divided by its number of seeds, and Student's t with the pooled degrees of freedom. "Own spread" has each
+    side's own variance over seeds, and the degrees of freedom of Welch and Satterthwaite.
     """
     value = one.mean - other.mean
     drawn = one.drawn.mean(0) - other.drawn.mean(0)  # [R]
-    architecture = None
+    architecture = own_spread = None
     if seeds.freedom and one.scorable and other.scorable:
         of_seeds = seeds.variance * (1 / len(one.value) + 1 / len(other.value))
-        width = float(student_t.ppf((1 + CONFIDENCE) / 2, seeds.freedom)) * np.sqrt(drawn.var(ddof=1) + of_seeds)
-        architecture = Interval(value - float(width), value + float(width))
-    return Difference(value, percentiles(drawn), architecture, p_value(drawn, value))
+        architecture = _student(value, float(drawn.var(ddof=1)) + of_seeds, seeds.freedom)
+        if min(len(one.value), len(other.value)) > 1:
+            parts = [float(side.value.var(ddof=1)) / len(side.value) for side in (one, other)]
+            each = [part**2 / (len(side.value) - 1) for part, side in zip(parts, (one, other), strict=True)]
+            # Seeds that agree to the last digit leave the sentences alone.
+            freedom = sum(parts) ** 2 / sum(each) if sum(each) else np.inf
+            own_spread = _student(value, float(drawn.var(ddof=1)) + sum(parts), freedom)
+    return Difference(value, percentiles(drawn), architecture, own_spread, p_value(drawn, value))
+
+
+def _student(value: float, variance: float, freedom: float) -> Interval:
+    width = float(student_t.ppf((1 + CONFIDENCE) / 2, freedom)) * float(np.sqrt(variance))
+    return Interval(value - width, value + width)
 
 
 def percentiles(drawn: np.ndarray) -> Interval | None:
@@ -198,7 +212,7 @@ def slope(buckets: Sequence[Quantity], source_words: Sequence[float], sentences:
 
 
 def converged(dev_loss: Mapping[float, float], gain: float = 0.01) -> tuple[bool, float]:
-    """Say whether a training had converged, and the share of dev loss that the last fifth of its budget gained.
+    """Say whether a training had converged, and by what share the last fifth of its budget lowered the best dev loss.
 
     Args:
         dev_loss: nats a token, by the share of the budget read, from 0 to 1.
@@ -210,6 +224,8 @@ def converged(dev_loss: Mapping[float, float], gain: float = 0.01) -> tuple[bool
     shares = sorted(dev_loss)
     if len(shares) < 2 or shares[0] > 0.8:
         raise UserError("convergence is judged from dev losses before and at the end: set trainer.validations=5")
-    before = float(np.interp(0.8, shares, [dev_loss[share] for share in shares]))
-    gained = (before - dev_loss[shares[-1]]) / before
+    at_80 = float(np.interp(0.8, shares, [dev_loss[share] for share in shares]))
+    # The best so far, as that is the model that is kept: a loss that rises, and comes back, has gained nothing.
+    before = min([at_80, *(dev_loss[share] for share in shares if share <= 0.8)])
+    gained = (before - min(before, *dev_loss.values())) / before
     return gained < gain, gained

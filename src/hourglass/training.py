@@ -177,6 +177,7 @@ class TranslationModule(pl.LightningModule):
         vocabularies: kept in the checkpoint, so that a model never meets another vocabulary.
         config: the resolved settings, a plain mapping, kept in the checkpoint: model = build(config) + weights.
         corpus_digest: kept in the checkpoint, so that a training never goes on with other data.
+        code: digest of the code, kept likewise.
         optimizer: settings of the optimizer.
         search_settings: how dev is decoded at a validation.
         steps: optimizer steps of the whole run.
@@ -193,6 +194,7 @@ class TranslationModule(pl.LightningModule):
         config: Mapping[str, Any],
         *,
         corpus_digest: str,
+        code: str,
         optimizer: AdamSettings | SGDSettings,
         search_settings: SearchSettings,
         steps: int,
@@ -206,6 +208,7 @@ class TranslationModule(pl.LightningModule):
         self.vocabularies = vocabularies
         self.config = config
         self.corpus_digest = corpus_digest
+        self.code = code
         self.optimizer = optimizer
         self.search_settings = search_settings
         self.steps = steps
@@ -281,6 +284,7 @@ class TranslationModule(pl.LightningModule):
             "config": dict(self.config),
             "vocabularies": self.vocabularies.state_dict(),
             "corpus_digest": self.corpus_digest,
+            "code": self.code,
         }
 
 
