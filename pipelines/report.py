@@ -6,14 +6,14 @@ from hourglass.ablation import load_ablation
 from hourglass.errors import arguments, one_line_errors
 from hourglass.plots import to_pdf, to_svg
 from hourglass.report import Made, Picture, Table, to_csv, to_html, to_latex, to_markdown, write_report
-from hourglass.runs import code_version, read_json, write_whole
+from hourglass.runs import code_version, write_whole
 
 
 def main() -> None:
     """Write results/report.html and report.md, with tables as CSV and LaTeX and figures as SVG and PDF beside them."""
     ablation = load_ablation()
     folder = ablation.root / "results"
-    evaluations = {corpus: read_json(ablation.results(corpus) / "evaluation.json") for corpus in ablation.corpora}
+    evaluations = {corpus: ablation.evaluation(corpus) for corpus in ablation.corpora}
     version = code_version()
     commit = f"{version['commit'] or 'unknown'}{' (files differ from it)' if version['dirty'] else ''}"
     blocks = write_report(evaluations, Made(commit, time.strftime("%Y-%m-%d")))

@@ -13,7 +13,6 @@ from hourglass.ablation import load_ablation
 from hourglass.errors import UserError, one_line_errors
 from hourglass.mirror import check_database, reason, served
 from hourglass.publishing import publish
-from hourglass.runs import read_json
 
 EXPERIMENT = "hourglass-ablation"
 
@@ -24,7 +23,7 @@ def main(words: list[str]) -> None:
         raise UserError("usage: python pipelines/track.py [TRACKING_URI]")
     uri = words[0] if words else os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     ablation = load_ablation()
-    evaluations = {corpus: read_json(ablation.results(corpus) / "evaluation.json") for corpus in ablation.corpora}
+    evaluations = {corpus: ablation.evaluation(corpus) for corpus in ablation.corpora}
     with served(uri) as shown:
         try:
             check_database(shown)

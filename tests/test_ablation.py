@@ -89,7 +89,9 @@ def test_every_variant_gets_the_same_search() -> None:
         ({"resamples": 10}, r"ablation\.resamples=10: .*1000"),
         ({"kjv_web.target_tokens": None}, r"kjv_web\.target_tokens: missing"),
         ({"kjv_web.budget": 3}, r"kjv_web\.budget: no such option"),
-        ({"tune": None}, r"tune\.learning_rates: missing"),
+        ({"tune": None}, "tune: not set, or no block of settings"),
+        ({"tune": 3}, "tune: not set, or no block of settings"),
+        ({"corpora": [{"a": "b"}]}, "corpora: not a list of names"),
         ({"tune.reverse_source": ["nothing"]}, r"tune\.reverse_source=nothing: no such attention"),
     ],
 )

@@ -259,6 +259,7 @@ def test_mlflow_is_told_once_and_what_is_new_supersedes(
     assert tell() == ["numbers none 1"]
     assert cut not in told()
     assert sum(SUPERSEDED not in run.data.tags for run in told().values()) == 1 + 6
+
     assert tell() == []
     runs = told()
 
@@ -269,6 +270,24 @@ def test_mlflow_is_told_once_and_what_is_new_supersedes(
     (new,) = now.keys() - runs.keys()
     assert now[one.info.run_id].data.tags[SUPERSEDED] == new
     assert SUPERSEDED not in now[new].data.tags
+    # Or it dies before the one that is superseded is marked.
+    superseded = next(run for run in told().values() if SUPERSEDED in run.data.tags)
+    client.delete_tag(superseded.info.run_id, SUPERSEDED)
+    assert tell() == []
+    assert SUPERSEDED in told()[superseded.info.run_id].data.tags
+    # What the ablation no longer has is marked too.
+    fewer = evaluate(ablation, "numbers")
+    del fewer["variants"]["luong_dot"]
+    assert publish(ablation, {"numbers": json.loads(json.dumps(fewer))}, client, "e") == []
+    assert sum(SUPERSEDED not in run.data.tags for run in told().values()) == 1 + 4
+
+
+def test_an_evaluation_of_another_version_is_named(ablation: Ablation) -> None:
+    file = ablation.results("numbers") / "evaluation.json"
+    for text, message in (("{}", "no evaluation of this version"), ('{"a": ', "not a whole JSON file")):
+        file.write_text(text)
+        with pytest.raises(UserError, match=rf"evaluation\.json: {message}"):
+            ablation.evaluation("numbers")
 
 
 # ---- The report ------------------------------------------------------------------------------------------------------

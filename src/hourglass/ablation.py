@@ -18,7 +18,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from hourglass.attention import ATTENTIONS
 from hourglass.errors import UserError
 from hourglass.options import build, plain_values
-from hourglass.runs import RunFolder
+from hourglass.runs import RunFolder, read_json
 from hourglass.scoring import length_buckets
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -129,6 +129,18 @@ class Ablation:
         """The file of a variant's search."""
         return self.results(variant.corpus) / "tune" / f"{variant.attention}.json"
 
+    def evaluation(self, corpus: str) -> dict[str, Any]:
+        """Read what the stage `evaluate` has found.
+
+        Raises:
+            UserError: it is missing, cut short, or of another version.
+        """
+        file = self.results(corpus) / "evaluation.json"
+        found = read_json(file)
+        if not isinstance(found, dict) or not {"corpus", "baseline", "variants", "converged"} <= found.keys():
+            raise UserError(f"{file}: no evaluation of this version of hourglass: run dvc repro")
+        return found
+
     def variants(self, corpus: str) -> list[Variant]:
         """The variants of a corpus, in the order of the file."""
         return [Variant(corpus, attention) for attention in self.corpora[corpus].attentions]
@@ -218,7 +230,12 @@ def load_ablation(root: Path = ROOT) -> Ablation:
 
 def _check(content: Mapping[str, Any], root: Path) -> Ablation:
     shared = dict(content)
-    tune = build(TuneSettings, shared.pop("tune", {}), "tune")
+    for name, kind in (("tune", dict), ("corpora", list)):
+        if not isinstance(shared.get(name), kind):
+            raise UserError(f"{name}: not set, or no {'block of settings' if kind is dict else 'list of names'}")
+    if not all(isinstance(name, str) for name in shared["corpora"]):
+        raise UserError("corpora: not a list of names")
+    tune = build(TuneSettings, shared.pop("tune"), "tune")
     corpora = {name: shared.pop(name, None) for name in content.get("corpora") or []}
     for name, block in corpora.items():
         if not isinstance(block, dict):

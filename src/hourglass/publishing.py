@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
@@ -17,6 +18,8 @@ from hourglass.mirror import BY_LENGTH, PARAMETERS_AT_ONCE, flatten
 
 # What the tags of a run of an ablation say: which ablation and part it is, what it was made of, and if it still counts.
 PART, CONTENT, SUPERSEDED = "hourglass.part", "hourglass.content", "superseded"
+# Whether the run's own files are there; what stands for the successor of a run that the ablation no longer has.
+FILES, GONE = "hourglass.files", "no longer in the ablation"
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Child:
     parameters: dict[str, Any]
     metrics: dict[str, float]
     curves: dict[str, list[tuple[int, float]]]  # by name: step, value
+    files: list[Path]  # of the run, where it was made on this machine
 
     @property
     def content(self) -> str:
@@ -47,26 +51,41 @@ def publish(
     found = client.get_experiment_by_name(experiment)
     experiment_id = found.experiment_id if found else client.create_experiment(experiment)
     children = [child for corpus, one in evaluations.items() for child in read_children(ablation, corpus, one)]
-    known = {}
+    known: dict[str, Run] = {}
     for run in _counting(client, experiment_id):
         if CONTENT in run.data.tags:
-            known[run.data.tags[PART]] = run
+            newest = known.setdefault(run.data.tags[PART], run)  # They come the newest first.
+            if newest is not run:
+                client.set_tag(run.info.run_id, SUPERSEDED, newest.info.run_id)
         else:
             client.delete_run(run.info.run_id)
-    new = [
-        child for child in children if child.part not in known or known[child.part].data.tags[CONTENT] != child.content
-    ]
+    for part, run in known.items():
+        if part not in {"ablation", *(child.part for child in children)}:
+            client.set_tag(run.info.run_id, SUPERSEDED, GONE)
+    new = [child for child in children if _is_news(child, known.get(child.part))]
     if not new:
         return []
     parent = known["ablation"] if "ablation" in known else _create_parent(client, experiment_id)
     for child in new:
         run_id = _create(client, experiment_id, parent.info.run_id, child)
-        _log_files(client, ablation, child, run_id)
+        for file in child.files:
+            client.log_artifact(run_id, str(file))
+            client.set_tag(run_id, FILES, "yes")
+        client.set_terminated(run_id)
+        client.set_tag(run_id, CONTENT, child.content)  # Now it is whole.
         if child.part in known:
             client.set_tag(known[child.part].info.run_id, SUPERSEDED, run_id)
-        client.set_terminated(run_id)
-        client.set_tag(run_id, CONTENT, child.content)  # Last: what has it is whole.
+    for report in (ablation.root / "results").glob("report.*"):
+        client.log_artifact(parent.info.run_id, str(report))
     return [child.part for child in new]
+
+
+def _is_news(child: Child, known: Run | None) -> bool:
+    """Whether MLflow lacks a run, or has another one; one told with its files is not told again without them."""
+    if known is None:
+        return True
+    # What came from a fresh clone lacks the files, which another machine may have.
+    return known.data.tags[CONTENT] != child.content or (bool(child.files) and FILES not in known.data.tags)
 
 
 def read_children(ablation: Ablation, corpus: str, evaluation: Mapping[str, Any]) -> Iterator[Child]:
@@ -108,7 +127,14 @@ def read_children(ablation: Ablation, corpus: str, evaluation: Mapping[str, Any]
                     "train_seconds": own["train_seconds"][index],
                 },
                 curves=curves,
+                files=_files(ablation, Variant(corpus, attention), seed),
             )
+
+
+def _files(ablation: Ablation, variant: Variant, seed: int) -> list[Path]:
+    run = ablation.run(variant, seed)
+    files = (run.config, run.curves, run.metrics, ablation.translations(variant, seed, "test"))
+    return [file for file in files if file.is_file()]
 
 
 def _counting(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
@@ -138,13 +164,3 @@ def _create(client: MlflowClient, experiment_id: str, parent: str, child: Child)
     points += [Metric(name, float(value), 0, step) for name, curve in child.curves.items() for step, value in curve]
     client.log_batch(run_id, metrics=points)
     return run_id
-
-
-def _log_files(client: MlflowClient, ablation: Ablation, child: Child, run_id: str) -> None:
-    """Attach the run's own files, where the runs were made on this machine."""
-    corpus, attention, seed = child.part.split()
-    variant = Variant(corpus, attention)
-    run = ablation.run(variant, int(seed))
-    for file in (run.config, run.curves, run.metrics, ablation.translations(variant, int(seed), "test")):
-        if file.is_file():
-            client.log_artifact(run_id, str(file))
