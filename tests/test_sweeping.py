@@ -77,6 +77,11 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
+def hear_ctrl_c() -> None:
+    """Undo that a shell's background job, as these tests are in CI, has its children ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """Return a function that starts src/train.py with SMALL and further words in an empty folder."""
@@ -85,7 +90,13 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
         command = [sys.executable, str(ROOT / "src" / "train.py"), *(SMALL if small else ()), *words]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=hear_ctrl_c,  # noqa: PLW1509 (the tests have no threads)
         )
 
     return begin
