@@ -17,7 +17,7 @@ def main(corpus: str, attention: str, seed: str) -> None:
     settings = check_settings(config)
     trained = load_trained(run.best)
     prepared = prepare(config, settings)
-    made = ablation.compose([*ablation.overrides(variant, int(seed), 1), f"run_dir={run.path}"])
+    made = ablation.compose([f"attention={attention}"])
     for what, one, other in (
         ("tokenizer", trained.vocabularies.digest, prepared.vocabularies.digest),
         ("corpus", trained.corpus_digest, prepared.corpus.digest),

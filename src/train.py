@@ -139,7 +139,7 @@ def choose_start(job: Job, prepared: Prepared) -> Start | None:
     run = job.run
     try:
         # Who resumes by name has decided; a stage that runs again, or a trial, is to be what its code makes it.
-        code = CODE if job.config["if_exists"] == "continue" and job.config["resume"] is None else None
+        code = CODE if job.config["if_exists"] == "continue" else None
         start = find_start(run.last, run.previous, job.config, prepared.vocabularies, prepared.corpus.digest, code=code)
     except UserError as reason:
         if job.config["if_exists"] == "refuse":

@@ -104,6 +104,19 @@ def test_the_whole_pipeline_and_what_a_change_touches(project: Path) -> None:
         "evaluate@kjv_web",
         "report",
     ]
+    # A checkpoint of another variant is named before anything is translated.
+    runs = project / "pipeline" / "numbers" / "runs"
+    shutil.copy(runs / "none-1" / "checkpoints" / "best.ckpt", runs / "luong_general-1" / "checkpoints" / "best.ckpt")
+    refused = subprocess.run(
+        [sys.executable, "pipelines/translate_variant.py", "numbers", "luong_general", "1"],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": "src"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert "a checkpoint of another attention than the ablation's" in refused.stderr.splitlines()[-1]
     shown = dvc(project, "metrics", "show")
     assert "results/numbers/metrics.json" in shown.replace("\\", "/")
     assert "report" in dvc(project, "dag")

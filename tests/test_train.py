@@ -22,7 +22,7 @@ from sacrebleu.metrics import BLEU
 import train
 from hourglass.checkpoints import load_progress, load_trained
 from hourglass.errors import UserError
-from hourglass.runs import RunFolder, at_work, create_run, read_json
+from hourglass.runs import RunFolder, at_work, create_run, read_json, resume_run
 from hourglass.settings import check_settings
 from hourglass.tracking import Curves
 
@@ -253,6 +253,8 @@ def test_a_run_is_continued_if_it_is_the_same(
     start(run_dir, "if_exists=continue", *again)
     assert "a checkpoint of other code" in caplog.text
     assert run.best.stat().st_mtime_ns > made
+    # Who resumes a run by name wants it to go on, whatever the code.
+    assert resume_run(str(run.path), [])[1]["if_exists"] == "refuse"
 
 
 @pytest.mark.parametrize("kept", [1000, -1])

@@ -77,6 +77,11 @@ def without_secrets(text: str) -> str:
     return re.sub(_SECRET_KEY, r"\1***", text)
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, 200 characters at most, without secrets; or the error's name."""
+    return without_secrets((str(error).strip() or type(error).__name__).splitlines()[0])[:200]
+
+
 def check_address(uri: str, option: str, *, environment: str | None) -> None:
     """See that the address of a database or a server can be read in one way, and gives no secret away.
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hourglass.errors import UserError, without_secrets
+from hourglass.errors import UserError, first_line, without_secrets
 from hourglass.runs import Point, RunFolder, parse_points, read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -55,8 +55,8 @@ class Mirror:
         self._experiment, self._config = experiment, config
         self._saving = threading.Lock()
         self._client: Any = None
+        self.closed = False  # Nothing more is asked.
         self._open = False
-        self._closed = False
         self._tails: list[_Tail] = []
 
     def follow(self) -> None:
@@ -71,7 +71,7 @@ class Mirror:
 
     def close(self) -> None:
         """Ask for nothing more, so that whoever sends the rest is alone; a request under way fails when it ends."""
-        self._closed = True
+        self.closed = True
 
     def save(self, **changed: Any) -> None:
         """Change tracking.json."""
@@ -121,7 +121,7 @@ class Mirror:
         return (f"{left:,} points of the curves and " if left else "") + "the end of the run"
 
     def _ask(self, what: str, *arguments: Any, **options: Any) -> Any:
-        if self._closed:
+        if self.closed:
             raise UserError("given up")
         if self._client is None:
             check_database(self.uri)
@@ -281,19 +281,19 @@ class Sender(threading.Thread):
         super().__init__(name="mlflow", daemon=True)  # A server that hangs does not keep the process.
         self.mirror, self.where = mirror, where
         self.refusal: Exception | None = None  # Why the first try failed, where that is a mistake to be mended.
-        self._tried, self._ending, self._given_up = threading.Event(), threading.Event(), threading.Event()
+        self._tried, self._ending = threading.Event(), threading.Event()
 
     def run(self) -> None:
         """See the base."""
         failing = False
-        while not self._given_up.is_set():
+        while not self.mirror.closed:
             ending = self._ending.is_set()
             try:
                 self.mirror.send()
             except Exception as error:  # The network, a database and MLflow have errors of their own.
                 if not self._tried.is_set() and not unreachable(error, self.mirror.uri):
                     self.refusal = error
-                    self._given_up.set()
+                    self.mirror.close()
                 elif not failing and not ending:
                     log.warning(
                         "MLflow at %s does not answer (%s): the run goes on, %s keeps all, and is sent when it does",
@@ -335,7 +335,6 @@ class Sender(threading.Thread):
         self._ending.set()
         while self.is_alive() and time.monotonic() < max(began, self.mirror.last_success) + PATIENCE:
             self.join(0.05)
-        self._given_up.set()
         self.mirror.close()
 
 
@@ -427,8 +426,7 @@ def _listens(uri: str) -> bool:
 
 def reason(error: BaseException) -> str:
     """Return an error in one line, without what may be secret; of the network, what is at the bottom of it."""
-    text = str(_chain(error)[-1] if _of_network(error) else error)
-    return without_secrets((text.strip() or type(error).__name__).splitlines()[0])[:200]
+    return first_line(_chain(error)[-1] if _of_network(error) else error)
 
 
 def describe(tags: Mapping[str, Any], dataset: tuple[str, str], known: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,8 +59,9 @@ def publish(
                 client.set_tag(run.info.run_id, SUPERSEDED, newest.info.run_id)
         else:
             client.delete_run(run.info.run_id)
+    parts = {"ablation", *(child.part for child in children)}
     for part, run in known.items():
-        if part not in {"ablation", *(child.part for child in children)}:
+        if part not in parts:
             client.set_tag(run.info.run_id, SUPERSEDED, GONE)
     new = [child for child in children if _is_news(child, known.get(child.part))]
     if not new:
@@ -70,6 +71,7 @@ def publish(
         run_id = _create(client, experiment_id, parent.info.run_id, child)
         for file in child.files:
             client.log_artifact(run_id, str(file))
+        if child.files:
             client.set_tag(run_id, FILES, "yes")
         client.set_terminated(run_id)
         client.set_tag(run_id, CONTENT, child.content)  # Now it is whole.
@@ -81,10 +83,9 @@ def publish(
 
 
 def _is_news(child: Child, known: Run | None) -> bool:
-    """Whether MLflow lacks a run, or has another one; one told with its files is not told again without them."""
+    """Whether MLflow lacks a run, or has another one, or one without the files that are here."""
     if known is None:
         return True
-    # What came from a fresh clone lacks the files, which another machine may have.
     return known.data.tags[CONTENT] != child.content or (bool(child.files) and FILES not in known.data.tags)
 
 

@@ -236,11 +236,7 @@ def _variants_table(name: str, one: Evaluation) -> Table:
                 "-" if spread is None else f"{spread:.2f}",
                 f"{own['chrf']:.2f}",
                 f"{own['brevity_penalty']:.3f}",
-                f"{difference['value']:+.2f}" if difference else "-",
-                show_range(difference["trained"]) if difference else "-",
-                show_range(difference["architecture"]) if difference else "-",
-                show_range(difference["own_spread"]) if difference else "-",
-                show_p(difference["p"]) if difference else "-",
+                *_lead(difference),
                 _chosen(own),
                 f"{own['parameters']:,}",
                 f"{sum(own['train_target_tokens']) / len(own['train_target_tokens']) / 1e6:.2f}",
@@ -281,11 +277,7 @@ def _lengths_table(name: str, one: Evaluation) -> Table:
                     f"{bucket['sentences']:,}{few}",
                     f"{score['mean']:.2f}",
                     show_range(score["interval"]),
-                    f"{difference['value']:+.2f}" if difference else "-",
-                    show_range(difference["trained"]) if difference else "-",
-                    show_range(difference["architecture"]) if difference else "-",
-                    show_range(difference["own_spread"]) if difference else "-",
-                    show_p(difference["p"]) if difference else "-",
+                    *_lead(difference),
                     show_p(difference["p_holm"]) if difference else "-",
                 ]
             )
@@ -368,6 +360,14 @@ def _making(evaluations: Mapping[str, Evaluation], made: Made) -> list[Block]:
             )
         )
     return blocks
+
+
+def _lead(difference: Mapping[str, Any] | None) -> list[str]:
+    """Return the cells of a difference to the baseline: its value, three intervals and p; of the baseline dashes."""
+    if difference is None:
+        return ["-"] * 5
+    intervals = [show_range(difference[name]) for name in ("trained", *OF_ARCHITECTURE)]
+    return [f"{difference['value']:+.2f}", *intervals, show_p(difference["p"])]
 
 
 def _converged(variant: Mapping[str, Any]) -> str:

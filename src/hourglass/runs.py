@@ -162,7 +162,7 @@ def open_run(path: str, option: str) -> tuple[RunFolder, dict[str, Any]]:
 
 
 def resume_run(path: str, overrides: Sequence[str]) -> tuple[RunFolder, dict[str, Any]]:
-    """Return the run to go on with, and its own settings.
+    """Return the run to go on with, and its own settings; who names it wants it to go on, never to start clean.
 
     Args:
         path: its folder.
@@ -173,7 +173,8 @@ def resume_run(path: str, overrides: Sequence[str]) -> tuple[RunFolder, dict[str
     """
     if others := [word for word in overrides if not word.startswith("resume=")]:
         raise UserError(f"resume={path} goes on by the run's own settings: leave out {' '.join(others)}")
-    return open_run(path, "resume")
+    run, config = open_run(path, "resume")
+    return run, {**config, "if_exists": "refuse"}
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from hourglass import jobs
-from hourglass.errors import UserError
+from hourglass.errors import UserError, first_line
 from hourglass.jobs import Outcome, TrialTicket
 from hourglass.options import build, plain_values
 from hourglass.tracking import MlflowSettings, check_logger
@@ -157,7 +157,7 @@ class OptunaSweeper(Sweeper):
                     raise
                 # One job was killed, and the launcher has no results of the others either: they tell the study
                 # themselves, and the dead one's trial goes silent and is queued again.
-                log.warning("hydra/launcher=%s: a job is lost (%s)", launcher, str(stop).strip().partition("\n")[0])
+                log.warning("hydra/launcher=%s: a job is lost (%s)", launcher, first_line(stop))
         for trial, job in zip(trials, returns, strict=False):
             try:
                 _ = job.return_value

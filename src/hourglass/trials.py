@@ -32,7 +32,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from hourglass.checkpoints import PLACES
-from hourglass.errors import UserError, check_address
+from hourglass.errors import UserError, check_address, first_line
 from hourglass.jobs import JobFailedError, Outcome, TrialTicket
 from hourglass.runs import read_json, write_json
 
@@ -173,7 +173,7 @@ def short(error: BaseException) -> str:
     """Return what an error says, in a line; a driver's own words, below what wraps them."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return first_line(error)
 
 
 def persist(do: Callable[[], Result]) -> Result:
