@@ -24,7 +24,7 @@ from mlflow import MlflowClient
 from optuna.trial import TrialState
 from test_train import SMALL
 
-from hourglass.jobs import JobFailedError, start_job
+from hourglass.jobs import JobFailedError, Outcome, start_job
 from hourglass.runs import read_curves, read_json
 
 SWEEP = (
@@ -179,6 +179,20 @@ def test_how_a_job_ended_is_told(tmp_path: Path, code: str, message: str) -> Non
         start_job(str(script), [])
 
 
+def test_a_job_that_crashes_after_its_answer_has_succeeded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "job.py"
+    script.write_text(
+        "import os\nfrom hourglass.jobs import Outcome, answering, read_ticket\n"
+        "with answering(read_ticket()) as answer:\n    answer(Outcome('here', {'bleu': 1.0, 'loss': 2.0}, 3))\n"
+        "os.abort()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    assert start_job(str(script), []) == Outcome("here", {"bleu": 1.0, "loss": 2.0}, 3)
+    assert caplog.messages == ["here: its process was killed by SIGABRT, after all was done"]
+
+
 def test_a_job_dies_with_its_parent(tmp_path: Path) -> None:
     job = tmp_path / "job.py"
     job.write_text(
@@ -299,7 +313,7 @@ def test_two_shells_share_a_study(tmp_path: Path, start: Callable[..., subproces
     ended = [end(shell) for shell in shells]
     trials = study(tmp_path).trials
     assert [trial.number for trial in trials] == [0, 1, 2, 3]
-    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
+    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials), ended
     assert len({trial.user_attrs["worker"] for trial in trials}) == 2
     assert all("study hourglass: 4 trials" in output for output, _ in ended)
     with sqlite3.connect(tmp_path / "sweeps.db") as database:
@@ -320,7 +334,7 @@ def test_workers_share_a_study_and_mlflow_in_postgresql(
     ended = [end(shell) for shell in shells]
     trials = study(tmp_path, postgres).trials
     assert [trial.number for trial in trials] == [0, 1, 2, 3]
-    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
+    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials), ended
     assert len({trial.user_attrs["worker"] for trial in trials}) == 2
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
     experiment = client.get_experiment_by_name("hourglass")

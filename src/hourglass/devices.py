@@ -1,11 +1,14 @@
 """Devices and processes: what this process works on, and whether it is one of several."""
 
 import multiprocessing
+import multiprocessing.util
 import os
 import signal
+import sys
 from typing import Literal
 
 import torch
+import torch.distributed
 import torch.multiprocessing
 
 from hourglass.errors import UserError
@@ -45,3 +48,23 @@ def die_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def end_without_python() -> None:
+    """Have this spawned process, once its work is done, end without taking the interpreter down.
+
+    gloo's threads live on past the end of the process group, and one of them that lets go of a tensor while the
+    interpreter goes down aborts the process: a training that succeeded would count as killed.
+    """
+    # Lower than all others: a queue, for one, has handed over what was put into it by then.
+    multiprocessing.util.Finalize(None, _end, exitpriority=-1000)
+
+
+def _end() -> None:
+    if sys.exc_info()[0] is not None:  # It failed: its exit status is on the way.
+        return
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

@@ -7,6 +7,7 @@ memory, its data or the kernel, costs this one job. A child whose parent dies st
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -21,6 +22,8 @@ from typing import Any
 
 from hourglass.errors import BrokenOffError, UserError
 from hourglass.runs import read_json, write_json
+
+log = logging.getLogger(__name__)
 
 _TICKET = "HOURGLASS_JOB"
 
@@ -127,8 +130,10 @@ def start_job(
         finally:
             os.close(here)
         said = read_json(answer) if answer.exists() else {}
-        if status or not said:
+        if "error" in said or not said:
             raise JobFailedError(said.get("error") or _how_it_ended(status))
+        if status:  # All is written by then: a crash on the way out costs nothing.
+            log.warning("%s: %s, after all was done", said["run"], _how_it_ended(status))
         return Outcome(**said)
 
 

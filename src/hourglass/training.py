@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from hourglass.data import Batch, EncodedSplit, Part, StreamSampler, TrainingStream, in_order
-from hourglass.devices import Accelerator, die_with_parent, find_device, under_torchrun
+from hourglass.devices import Accelerator, die_with_parent, end_without_python, find_device, under_torchrun
 from hourglass.errors import BrokenOffError, DivergedError, UserError
 from hourglass.model import Seq2Seq
 from hourglass.optimizer import AdamSettings, SGDSettings
@@ -225,6 +225,7 @@ class TranslationModule(pl.LightningModule):
             torch.set_num_threads(self.threads)
         if self.trainer.strategy.launcher is not None:
             die_with_parent()
+            end_without_python()
         # The bars' own lock is one between processes, of no use here, that a killed process leaves behind.
         tqdm.set_lock(threading.RLock())
 
