@@ -26,13 +26,24 @@ def settings(beam: int) -> SearchSettings:
     )
 
 
-COMBINATIONS = [
-    (attention, query, feeding, cell, start)
-    for attention, query, feeding, cell, start in itertools.product(
-        ATTENTION_NAMES, ("previous", "current"), (False, True), ("lstm", "gru"), ("dense", "zero")
-    )
-    if (attention, start) != ("none", "zero")  # refused, see below
-]
+SWITCHES: dict[str, tuple[Any, ...]] = {
+    "decoder.query": ("previous", "current"),
+    "decoder.query_layer": ("top", "bottom"),
+    "decoder.context_to_all": (False, True),
+    "decoder.input_feeding": (False, True),
+    "decoder.readout": ("tanh", "deep", "maxout", "state"),
+    "decoder.start": ("dense", "pass", "zero"),
+}
+ENCODER_SWITCHES: dict[str, tuple[Any, ...]] = {
+    "encoder.cell": ("lstm", "gru", "gru_cho", "lstm_normed"),
+    "encoder.bidirectional": (False, True, "first", "split"),
+    "encoder.residual_from": (0, 2),
+    "encoder.reverse_source": (False, True),
+    "encoder.summary_tanh": (False, True),
+}
+# Every setting of the decoder's switches with every attention; those of the encoder take turns beside them.
+ALL = list(itertools.product(ATTENTION_NAMES, itertools.product(*SWITCHES.values())))
+ENCODERS = list(itertools.product(*ENCODER_SWITCHES.values()))
 
 
 def run(attention: str, changes: dict[str, Any], encoder: str = "rnn") -> None:
@@ -50,18 +61,66 @@ def run(attention: str, changes: dict[str, Any], encoder: str = "rnn") -> None:
         assert all(len(hypothesis.tokens) <= 5 for hypothesis in found)
 
 
-@pytest.mark.parametrize(("attention", "query", "feeding", "cell", "start"), COMBINATIONS)
-def test_every_allowed_combination_runs(attention: str, query: str, feeding: bool, cell: str, start: str) -> None:
-    changes = {
-        "decoder.query": query,
-        "decoder.input_feeding": feeding,
-        "encoder.cell": cell,
-        # The decoder's cell and layers need not be the encoder's.
-        "decoder.cell": "gru" if query == "current" else "lstm",
-        "decoder.layers": 2 if feeding else 1,
-        "decoder.start": start,
-    }
-    run(attention, changes)
+def combine(number: int) -> tuple[str, dict[str, Any]]:
+    """The combination of that number: attention and changes, whatever else makes them fit each other."""
+    attention, decoder = ALL[number]
+    encoder = ENCODERS[number * 37 % len(ENCODERS)]  # 37 shares no factor with them: all are met.
+    changes = dict(zip(SWITCHES, decoder, strict=True)) | dict(zip(ENCODER_SWITCHES, encoder, strict=True))
+    changes |= {"encoder.layers": 4, "decoder.layers": 4, "decoder.cell": encoder[0], "decoder.residual_from": 3}
+    parts = 2 if encoder[0].startswith("lstm") else 1
+    if changes["encoder.bidirectional"] == "split":
+        changes["encoder.hidden_size"] = 16 if "dot" in attention else 32
+        changes["decoder.layers"] = 4
+    if changes["decoder.start"] == "pass":
+        width = changes.get("encoder.hidden_size", 16) // (2 if changes["encoder.bidirectional"] == "split" else 1)
+        changes |= {"encoder.summary_size": 4 * parts * width, "encoder.summary_tanh": False}
+    if changes["decoder.readout"] == "state":
+        changes |= dict.fromkeys(("decoder.readout_size", "decoder.embedding_size", "encoder.embedding_size"), 16)
+    return attention, changes
+
+
+def reason_to_refuse(attention: str, changes: dict[str, Any]) -> str | None:
+    """What the combination is refused for: the option that the message must name."""
+    reads_states = attention not in UNREAD
+    if changes["decoder.start"] == "zero" and attention == "none":
+        return "decoder.start=zero"
+    split = changes["encoder.bidirectional"] == "split" and "dot" in attention
+    if changes["decoder.start"] == "pass" and split:
+        return "decoder.start=pass"  # Layers of half the width, so that dot's widths are equal.
+    context = reads_states or attention == "fixed"
+    unread = changes["decoder.query"] == "current" and not changes["decoder.context_to_all"] and context
+    return "decoder.readout=state" if changes["decoder.readout"] == "state" and unread else None
+
+
+def check_combination(number: int) -> None:
+    attention, changes = combine(number)
+    reason = reason_to_refuse(attention, changes)
+    if reason is None:
+        run(attention, changes)
+        return
+    with pytest.raises(UserError, match=f"{reason}.*set "):
+        build_model(tiny_config(attention, changes), V, V, joint=True)
+
+
+@pytest.mark.parametrize("number", range(0, len(ALL), 17))
+def test_a_sample_of_the_combinations_runs_or_says_why_not(number: int) -> None:
+    check_combination(number)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attention", ATTENTION_NAMES)
+def test_every_combination_runs_or_says_why_not(attention: str) -> None:
+    """Forward, backward, greedy and beam."""
+    met = [number for number, (name, _) in enumerate(ALL) if name == attention]
+    assert len(met) == len(ALL) / len(ATTENTION_NAMES)
+    for number in met:
+        check_combination(number)
+
+
+def test_the_sample_meets_every_setting() -> None:
+    met = [combine(number)[1] for number in range(0, len(ALL), 17)]
+    for option, choices in (SWITCHES | ENCODER_SWITCHES).items():
+        assert {one[option] for one in met} == set(choices)
 
 
 @pytest.mark.parametrize("tie", ["none", "output", "all"])
@@ -117,12 +176,29 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
     ("luong_general", "rnn", {"decoder.readout_size": 13}, "decoder.tie=all * set decoder.readout_size=12"),
     ("none", "rnn", {"encoder.embedding_size": 13}, "encoder.embedding_size=13 * set decoder.tie=output"),
     ("luong_dot", "rnn", {"encoder.hidden_size": 18}, "encoder.hidden_size=18: * use attention=luong_general"),
-    ("luong_scaled", "rnn", {"decoder.hidden_size": 18}, "decoder.hidden_size=18 * use attention=luong_general"),
     (
         "luong_local_m",
         "rnn",
         {"attention.score": "dot", "decoder.hidden_size": 18},
         "attention.score=dot * set attention.score=gen",
+    ),
+    ("luong_general", "rnn", {"decoder.query_layer": "bottom"}, "decoder.query_layer=bottom: * set decoder.layers=2"),
+    ("luong_general", "rnn", {"decoder.readout": "state"}, "decoder.readout=state * set decoder.readout_size=16"),
+    ("luong_general", "rnn", {"decoder.residual_from": 1}, "decoder.residual_from=1: * set 2 or more"),
+    ("luong_general", "rnn", {"encoder.residual_from": 2}, "encoder.residual_from=2: there are 1 layers * set "),
+    ("luong_general", "rnn", {"encoder.bidirectional": "split"}, "encoder.layers=1 * encoder.bidirectional=true"),
+    ("luong_general", "rnn", {"decoder.start": "pass"}, "decoder.start=pass * set encoder.summary_size=32, not 8"),
+    (
+        "luong_general",
+        "rnn",
+        {"decoder.start": "pass", "encoder.summary_size": 32, "encoder.summary_tanh": True},
+        "encoder.summary_tanh=true contradicts decoder.start=pass * set encoder.summary_tanh=false",
+    ),
+    (
+        "luong_general",
+        "rnn",
+        {"decoder.start": "pass", "encoder.summary_size": 32, "decoder.cell": "gru"},
+        "decoder.start=pass * the encoder has 1 of h and c, each 16 wide, the decoder 1 of h, each 16 wide: * set ",
     ),
     ("luong_general", "rnn", {"encoder.hidden_size": 15}, "encoder.hidden_size=15: * encoder.bidirectional=false"),
     # Wrong types and values, options that no constructor has, choices that there are not.
@@ -142,7 +218,7 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
     ("luong_general", "rnn", {"encoder.dropout": 1.0}, "encoder.dropout=1.0: input should be less than 1"),
     ("luong_general", "rnn", {"decoder.dropout": -0.1}, "decoder.dropout=-0.1: "),
     ("luong_general", "rnn", {"decoder.query": "next"}, "decoder.query=next: input should be 'previous' or 'current'"),
-    ("luong_general", "rnn", {"decoder.start": None}, "decoder.start=None: input should be 'dense' or 'zero'"),
+    ("luong_general", "rnn", {"decoder.start": None}, "decoder.start=None: input should be 'dense', 'pass' or 'zero'"),
     (
         "luong_general",
         "rnn",
@@ -150,7 +226,12 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
         "decoder.input_feeding=yes: input should be a valid bool",
     ),
     ("luong_general", "rnn", {"decoder.tie": "some"}, "decoder.tie=some: input should be 'none', 'output' or 'all'"),
-    ("luong_general", "rnn", {"encoder.cell": "rnn"}, "encoder.cell=rnn: input should be 'lstm' or 'gru'"),
+    (
+        "luong_general",
+        "rnn",
+        {"encoder.cell": "rnn"},
+        "encoder.cell=rnn: input should be 'lstm', 'gru', 'gru_cho' or 'lstm_normed'",
+    ),
     ("bahdanau", "rnn", {"attention.size": 0}, "attention.size=0: input should be greater than 0"),
     (
         "luong_general",

@@ -38,7 +38,7 @@ def make(name: str, memory_size: int | None = None, **changes: Any) -> Attention
     options = {key: SMALL.get(key, value) for key, value in options.items()} | changes
     assert options.pop("name") == name
     del options["query"]  # the decoder's
-    dots = name in ("luong_dot", "luong_scaled") or options.get("score") == "dot"
+    dots = name == "luong_dot" or options.get("score") == "dot"
     sizes = {"query_size": 5, "memory_size": memory_size or (5 if dots else 6), "summary_size": D}
     made = build(ATTENTIONS[name], options, "attention", **sizes).double()
     for weight in made.parameters():
@@ -137,7 +137,7 @@ EQUATIONS: dict[str, Callable[..., Vector]] = {
     "bahdanau": content(bahdanau),
     "bahdanau_normed": content(bahdanau_normed),
     "luong_dot": content(lambda a, q, k: dot(q, k)),
-    "luong_scaled": content(lambda a, q, k: a.scale.item() * dot(q, k)),
+    "luong_scaled": content(lambda a, q, k: a.scale.item() * general(a, q, k)),
     "luong_general": content(general),
     "luong_concat": content(concat),
     "luong_location": location,
@@ -276,7 +276,7 @@ def test_local_windows_are_exact_in_16_bits() -> None:
             assert weights[0, t].nonzero().flatten().tolist() == expected
 
 
-@pytest.mark.parametrize("name", ["luong_dot", "luong_scaled"])
+@pytest.mark.parametrize("name", ["luong_dot"])
 def test_dot_refuses_unequal_widths(name: str) -> None:
     with pytest.raises(UserError, match=rf"attention={name}.*hidden_size=5.*hidden_size=6.*attention=luong_general"):
         make(name, memory_size=6)

@@ -112,6 +112,21 @@ def test_one_pass_takes_no_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(steps) == T
 
 
+def affine(layer: Any, inputs: Tensor) -> Tensor:
+    return inputs @ layer.weight.T + layer.bias
+
+
+READOUTS = {
+    "tanh": lambda layer, h, c, e: torch.tanh(affine(layer, torch.cat([h, c], -1))),  # Luong et al. 2015, equation 5
+    "deep": lambda layer, h, c, e: torch.tanh(affine(layer, torch.cat([h, c, e], -1))),
+    # t_j = max(u_2j-1, u_2j) (Bahdanau et al. 2014, appendix A.2.2)
+    "maxout": lambda layer, h, c, e: torch.maximum(
+        affine(layer, torch.cat([h, c, e], -1))[:, 0::2], affine(layer, torch.cat([h, c, e], -1))[:, 1::2]
+    ),
+    "state": lambda layer, h, c, e: h,
+}
+
+
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("feeding", [False, True])
@@ -143,7 +158,7 @@ def test_steps_are_the_published_equations(attention: str, query: str, feeding: 
     def ask(t: int) -> Tensor:
         return decoder.attention(hidden(-1).unsqueeze(1), prepared, torch.tensor([t]))[0].squeeze(1)
 
-    readout_BR = torch.zeros(B, decoder.readout.out_features, dtype=torch.double)
+    readout_BR = torch.zeros(B, decoder.readout_size, dtype=torch.double)
     for t in range(T):
         inputs = [embeddings_BTE[:, t]]
         if feeding:
@@ -157,9 +172,116 @@ def test_steps_are_the_published_equations(attention: str, query: str, feeding: 
             below = hidden(depth)
         if query == "current":
             context_BC = ask(t)
-        mixed = torch.cat([below, context_BC], -1)
-        readout_BR = torch.tanh(mixed @ decoder.readout.weight.T + decoder.readout.bias)  # Luong et al., equation 5
+        readout_BR = READOUTS["tanh"](decoder.readout, below, context_BC, embeddings_BTE[:, t])
         torch.testing.assert_close(outputs_BTR[:, t], readout_BR)
+
+
+@pytest.mark.parametrize("readout", READOUTS)
+@pytest.mark.parametrize("residual_from", [0, 2])
+@pytest.mark.parametrize("context_to_all", [False, True])
+@pytest.mark.parametrize("query_layer", ["top", "bottom"])
+@pytest.mark.parametrize("query", QUERIES)
+def test_orders_of_deep_stacks(
+    query: str, query_layer: str, context_to_all: bool, residual_from: int, readout: str
+) -> None:
+    """Who asks, with which state, and who reads the answer, in three layers, by torch's own cell.
+
+    Wu et al. 2016 (figure 1) and TensorFlow NMT's gnmt are previous, bottom, all; its gnmt_v2 is current, bottom, all.
+    """
+    changes = {
+        "decoder.query": query,
+        "decoder.query_layer": query_layer,
+        "decoder.context_to_all": context_to_all,
+        "decoder.residual_from": residual_from,
+        "decoder.readout": readout,
+        "decoder.layers": 3,
+        "decoder.input_feeding": True,
+    }
+    if readout == "state":
+        if query == "current" and not context_to_all:
+            return  # Refused: the context would be read by nobody.
+        changes |= {"decoder.readout_size": 16, "decoder.embedding_size": 16, "encoder.embedding_size": 16}
+    model = tiny_model("luong_general", changes)
+    decoder = model.decoder
+    source, target = batch()
+    memory = model.encode(source, SOURCE_LENGTHS)
+    embeddings_BTE = model.embedding(target)
+    outputs_BTR, _ = decoder(embeddings_BTE, memory)
+
+    prepared = decoder.attention.prepare(memory)
+    states = list(decoder.start(memory).layers)
+    asks = {"top": 2, "bottom": 0}[query_layer]
+
+    def ask(query_BH: Tensor, t: int) -> Tensor:
+        return decoder.attention(query_BH.unsqueeze(1), prepared, torch.tensor([t]))[0].squeeze(1)
+
+    readout_BR = torch.zeros(B, decoder.readout_size, dtype=torch.double)
+    newest_BC = torch.zeros(B, decoder.attention.context_size, dtype=torch.double)
+    for t in range(T):
+        below = torch.cat([embeddings_BTE[:, t], readout_BR], -1)
+        if query == "previous":
+            newest_BC = ask(states[asks][0], t)
+        for depth, layer in enumerate(decoder.layers):
+            reads = context_to_all or (depth == 0 and query == "previous")
+            weights = [weight for name, weight in layer.weights.named_parameters()]  # type: ignore[union-attr]
+            states[depth] = torch.lstm_cell(
+                torch.cat([below, newest_BC], -1) if reads else below, states[depth], *weights
+            )
+            below = states[depth][0] + below if residual_from and depth >= residual_from - 1 else states[depth][0]
+            if query == "current" and depth == asks:
+                newest_BC = ask(below, t)
+        readout_BR = READOUTS[readout](decoder.readout, below, newest_BC, embeddings_BTE[:, t])
+        torch.testing.assert_close(outputs_BTR[:, t], readout_BR)
+
+
+DEEP = {"decoder.layers": 3, "decoder.residual_from": 2}
+
+
+@pytest.mark.parametrize(
+    ("attention", "changes"),
+    [
+        ("luong_general", {"decoder.query": "current", "decoder.query_layer": "bottom"}),
+        ("luong_general", {"decoder.query": "current", "decoder.readout": "maxout"}),
+        ("mean", {"decoder.query": "previous", "decoder.context_to_all": True, "decoder.readout": "deep"}),
+        ("fixed", {"decoder.query": "previous", "decoder.context_to_all": True, "decoder.readout": "maxout"}),
+        ("none", {"decoder.query": "current", "decoder.context_to_all": True}),
+        ("bahdanau", {"decoder.query": "current", "decoder.cell": "gru_cho"}),
+        ("luong_local_p", {"decoder.query": "current", "decoder.cell": "lstm_normed"}),
+    ],
+)
+def test_one_pass_of_deep_stacks_is_the_step_loop(attention: str, changes: dict[str, Any]) -> None:
+    model = tiny_model(attention, DEEP | changes)
+    assert model.decoder.one_pass
+    source, target = batch()
+    one, other = (model(source, SOURCE_LENGTHS, target, step_loop) for step_loop in (False, True))
+    torch.testing.assert_close(one, other)
+    torch.testing.assert_close(gradients(model, one), gradients(model, other))
+
+
+def test_a_carried_context_forbids_one_pass() -> None:
+    model = tiny_model(changes={"decoder.query": "current", "decoder.context_to_all": True})
+    assert not model.decoder.one_pass
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_pass_starts_in_the_encoders_last_states(cell: str) -> None:
+    """Layer by layer, both directions side by side, by torch's own stack."""
+    parts = 2 if cell == "lstm" else 1
+    layers = {"encoder.layers": 2, "decoder.layers": 2, "encoder.cell": cell, "decoder.cell": cell}
+    model = tiny_model(changes={**layers, "decoder.start": "pass", "encoder.summary_size": 2 * parts * 16})
+    encoder: Any = model.encoder
+    source, _ = batch()
+    started = model.decoder.start(model.encode(source, SOURCE_LENGTHS)).layers
+    for b, length in enumerate(SOURCE_LENGTHS.tolist()):
+        below = encoder.embedding(source[b : b + 1, :length])
+        for depth, layer in enumerate(encoder.layers):
+            library = nn.LSTM if cell == "lstm" else nn.GRU
+            twin = library(below.shape[-1], 8, bidirectional=True, batch_first=True).double()
+            twin.load_state_dict(layer.weights.state_dict())
+            below, final = twin(below)
+            ends = final if cell == "lstm" else (final,)  # each [2, 1, 8]
+            for ours, end in zip(started[depth], ends, strict=True):
+                torch.testing.assert_close(ours[b], end.flatten())
 
 
 def test_input_feeding_feeds() -> None:
@@ -215,11 +337,12 @@ def test_zero_start_leaves_the_fixed_context() -> None:
 def test_select_reorders_everything_carried(cell: str) -> None:
     parts = 2 if cell == "lstm" else 1
     layers = tuple(tuple(torch.randn(5, 3) for _ in range(parts)) for _ in range(2))
-    state = State(layers, torch.randn(5, 4))
+    state = State(layers, torch.randn(5, 4), torch.randn(5, 2))
     order = [3, 3, 0]
     selected = state.select(torch.tensor(order))
     for row, origin in enumerate(order):
         assert torch.equal(selected.feed[row], state.feed[origin])
+        assert torch.equal(selected.context[row], state.context[origin])
         for layer, old in zip(selected.layers, state.layers, strict=True):
             assert all(torch.equal(part[row], before[origin]) for part, before in zip(layer, old, strict=True))
 
@@ -238,7 +361,9 @@ def test_beams_are_rows_of_their_own(attention: str, query: str, feeding: bool) 
     embedding_NE = torch.randn(B * beams, model.embedding.embedding_dim, dtype=torch.double)
     state = model.decoder.start(memory).select(rows)
     state = State(
-        tuple(tuple(torch.randn_like(part) for part in layer) for layer in state.layers), torch.randn_like(state.feed)
+        tuple(tuple(torch.randn_like(part) for part in layer) for layer in state.layers),
+        torch.randn_like(state.feed),
+        torch.randn_like(state.context),
     )
     output, after, weights = model.decoder.step(embedding_NE, state, prepared, t)
     for n, b in enumerate(rows.tolist()):

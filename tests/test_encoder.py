@@ -9,10 +9,11 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from hourglass.encoder import BlindEncoder, Memory, RecurrentEncoder, mask_of, reversed_order
 from hourglass.errors import UserError
-from hourglass.recurrent import Cell
+from hourglass.recurrent import LOOPED, Cell, RecurrentLayer
 from hourglass.tokenizer import EOS, FIXED_PIECES, PAD
 
 CELLS = get_args(Cell)
+KERNELS = [cell for cell in CELLS if cell not in LOOPED]
 V, E, M, D = 20, 6, 8, 5
 LENGTHS = torch.tensor([3, 7, 1, 5])
 S = 7
@@ -24,8 +25,11 @@ def make(**options: Any) -> RecurrentEncoder:
         "layers": 2,
         "hidden_size": M,
         "bidirectional": True,
+        "final_states": False,
+        "residual_from": 0,
         "reverse_source": False,
         "summary_size": D,
+        "summary_tanh": False,
         "dropout": 0.5,  # Evaluation mode must switch it off.
     }
     return RecurrentEncoder(embedding=nn.Embedding(V, E), **(given | options)).double().eval()
@@ -49,10 +53,10 @@ def assert_same(memory: Memory, b: int, alone: Memory) -> None:
 
 
 @pytest.mark.parametrize("reverse_source", [False, True])
-@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("bidirectional", [False, True, "first", "split"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_padding_and_neighbours_change_nothing(cell: Cell, bidirectional: bool, reverse_source: bool) -> None:
-    encoder = make(cell=cell, bidirectional=bidirectional, reverse_source=reverse_source)
+def test_padding_and_neighbours_change_nothing(cell: Cell, bidirectional: Any, reverse_source: bool) -> None:
+    encoder = make(cell=cell, bidirectional=bidirectional, reverse_source=reverse_source, layers=4, residual_from=2)
     rows = sentences()
     order = torch.tensor([2, 0, 3, 1])
     in_batch = encoder(padded(rows), LENGTHS)
@@ -92,7 +96,7 @@ def test_reversed_order(lengths: list[int], expected: list[list[int]]) -> None:
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", KERNELS)
 def test_stack_and_summary_are_the_librarys_stack_and_one_projection(cell: Cell, bidirectional: bool) -> None:
     """States are those of torch's own two-layer RNN; the summary projects the final states of every layer."""
     encoder = make(cell=cell, bidirectional=bidirectional)
@@ -136,7 +140,7 @@ def test_dropout_acts_in_training_only() -> None:
 
 
 def test_the_blind_encoder_sees_nothing() -> None:
-    encoder = BlindEncoder(embedding=nn.Embedding(V, E), summary_size=D)
+    encoder = BlindEncoder(final_states=False, embedding=nn.Embedding(V, E), summary_size=D)
     one, other = (encoder(padded(sentences()), LENGTHS) for _ in range(2))
     torch.testing.assert_close(one, other, rtol=0, atol=0)
     assert one.states.shape == (len(LENGTHS), S, 0)
@@ -151,3 +155,60 @@ def test_two_directions_share_the_width() -> None:
     with pytest.raises(UserError, match=r"encoder\.hidden_size=7.*make it even.*encoder\.bidirectional=false"):
         make(hidden_size=7)
     assert make(hidden_size=7, bidirectional=False).memory_size == 7
+
+
+# ---- Stacks: each against its layers, run by hand over one sentence ----
+
+
+def run(layer: Any, inputs_SI: Tensor) -> tuple[Tensor, Tensor]:
+    """Read one sentence by one layer: its states [S, width] and its final state."""
+    assert isinstance(layer, RecurrentLayer)
+    states, final = layer.encode(inputs_SI.unsqueeze(0), torch.ones(1, len(inputs_SI), dtype=torch.bool))
+    return states[0], final[0]
+
+
+def test_residual_layers_add_what_they_read() -> None:
+    """Wu et al. 2016, equation 6: x^i = m^i + x^(i-1), from the third layer up; final states are without it."""
+    encoder = make(layers=4, residual_from=3, bidirectional="first")
+    (row,) = sentences()[1:2]
+    assert [layer.bidirectional for layer in encoder.layers] == [True, False, False, False]
+    below, finals = encoder.embedding(torch.tensor(row)), []
+    for depth, layer in enumerate(encoder.layers):
+        states, final = run(layer, below)
+        below = states + below if depth >= 2 else states
+        finals.append(final)
+    memory = encoder(torch.tensor([row]), LENGTHS[1:2])
+    torch.testing.assert_close(memory.states[0], below)
+    assert encoder.summarise is not None
+    torch.testing.assert_close(memory.summary[0], encoder.summarise(torch.cat(finals)))
+
+
+@pytest.mark.parametrize("residual_from", [0, 2])
+def test_split_is_two_stacks_side_by_side(residual_from: int) -> None:
+    """TensorFlow NMT's "bi": neither direction sees the other but in the memory; final states take turns."""
+    encoder = make(layers=4, bidirectional="split", residual_from=residual_from)
+    (row,) = sentences()[1:2]
+    assert encoder.backward_layers is not None
+    sides, finals = [], []
+    for layers, order in ((encoder.layers, 1), (encoder.backward_layers, -1)):
+        below = encoder.embedding(torch.tensor(row[::order]))
+        ends = []
+        for depth, layer in enumerate(layers):
+            states, final = run(layer, below)
+            below = states + below if residual_from and depth else states
+            ends.append(final)
+        sides.append(below.flip(0) if order == -1 else below)
+        finals.append(ends)
+    memory = encoder(torch.tensor([row]), LENGTHS[1:2])
+    torch.testing.assert_close(memory.states[0], torch.cat(sides, -1))
+    assert encoder.summarise is not None
+    alternating = torch.cat([final for pair in zip(*finals, strict=True) for final in pair])
+    torch.testing.assert_close(memory.summary[0], encoder.summarise(alternating))
+
+
+def test_summary_tanh() -> None:
+    plain = make()
+    squashed = make(summary_tanh=True)
+    squashed.load_state_dict(plain.state_dict())
+    source = padded(sentences())
+    torch.testing.assert_close(squashed(source, LENGTHS).summary, plain(source, LENGTHS).summary.tanh())

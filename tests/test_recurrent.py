@@ -1,23 +1,29 @@
 """The recurrent layer against packed sequences, against itself step by step, and against its equations."""
 
 import math
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from hourglass.recurrent import SHUT, Cell, RecurrentLayer
+from hourglass.recurrent import LOOPED, SHUT, Cell, RecurrentLayer
 
 CELLS = get_args(Cell)
+KERNELS = [cell for cell in CELLS if cell not in LOOPED]
 B, T, I, H = 4, 6, 3, 5  # noqa: E741
 LENGTHS = torch.tensor([4, 6, 1, 5])  # unsorted; one full, one of a single token
 MASK_BT = torch.arange(T) < LENGTHS.unsqueeze(1)
 
 
 def make(cell: Cell, bidirectional: bool = False) -> RecurrentLayer:
-    return RecurrentLayer(cell, I, H, bidirectional).double()
+    layer = RecurrentLayer(cell, I, H, bidirectional).double()
+    for norm in layer.modules():
+        if isinstance(norm, nn.LayerNorm):  # No weight at a special value.
+            nn.init.normal_(norm.weight)
+            nn.init.normal_(norm.bias)
+    return layer
 
 
 def library(layer: RecurrentLayer) -> nn.RNNBase:
@@ -28,7 +34,7 @@ def library(layer: RecurrentLayer) -> nn.RNNBase:
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", KERNELS)
 def test_padding_is_as_transparent_as_packing(cell: Cell, bidirectional: bool) -> None:
     """Outputs at real positions, final states, and the gradients of inputs and weights."""
     layer = make(cell, bidirectional)
@@ -56,6 +62,48 @@ def test_padding_is_as_transparent_as_packing(cell: Cell, bidirectional: bool) -
     torch.testing.assert_close(ours_BTI.grad, theirs_BTI.grad)
     for ours, theirs in zip(layer.weights.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def one_way(layer: RecurrentLayer, direction: int) -> RecurrentLayer:
+    """A layer of one direction with the weights of one of another's two."""
+    single = make(layer.cell)
+    ending = "_reverse" if direction else ""
+    single.weights.load_state_dict(
+        {name: layer.weights.state_dict()[name + ending] for name in single.weights.state_dict()}
+    )
+    for norms in ("input_norms", "hidden_norms", "cell_norms"):
+        if len(getattr(layer, norms)):
+            getattr(single, norms)[0].load_state_dict(getattr(layer, norms)[direction].state_dict())
+    return single
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_sentence_is_read_step_by_step_from_either_end(cell: Cell, bidirectional: bool) -> None:
+    """Each sentence of the padded batch, against steps over its own tokens alone; and the gradients of the inputs."""
+    layer = make(cell, bidirectional)
+    inputs_BTI = torch.randn(B, T, I, dtype=torch.double)
+    inputs_BTI[~MASK_BT] = 1e3
+    inputs_BTI.requires_grad_()
+    outputs, final = layer.encode(inputs_BTI, MASK_BT)
+    sums = []
+    for b, length in enumerate(LENGTHS.tolist()):
+        ends: list[tuple[Tensor, ...]] = []
+        for direction in range(2 if bidirectional else 1):
+            single = one_way(layer, direction)
+            state = single.zero_state(1, inputs_BTI)
+            for t in reversed(range(length)) if direction else range(length):
+                state = single.step(inputs_BTI[b : b + 1, t], state)
+                seen = outputs[b : b + 1, t, direction * H : (direction + 1) * H]
+                torch.testing.assert_close(seen, state[0])
+            ends.append(state)
+        # All of h, then all of c, each direction by direction.
+        expected = torch.cat([part for parts in zip(*ends, strict=True) for part in parts], -1)[0]
+        torch.testing.assert_close(final[b], expected)
+        sums.append(expected.sum())
+    ours, theirs = (torch.autograd.grad(total, inputs_BTI)[0] for total in (final.sum(), torch.stack(sums).sum()))
+    torch.testing.assert_close(ours, theirs)
+    assert not ours[~MASK_BT].any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -117,6 +165,44 @@ def gru_equations(layer: RecurrentLayer, x: list[float], h: list[float]) -> list
     return [new_h]
 
 
+def gru_cho_equations(layer: RecurrentLayer, x: list[float], h: list[float]) -> list[list[float]]:
+    """Cho et al. 2014, equations 5 to 8: the reset gate acts on the state, before the matrix."""
+    w_x, w_h, b_x, b_h = (weight.tolist() for weight in layer.weights.parameters())
+    from_x, from_h = affine(w_x, x, b_x), affine(w_h, h, b_h)
+    r = [sigmoid(from_x[j] + from_h[j]) for j in range(H)]
+    z = [sigmoid(from_x[j + H] + from_h[j + H]) for j in range(H)]
+    reset = affine(w_h[2 * H :], [r[j] * h[j] for j in range(H)], b_h[2 * H :])
+    return [[z[j] * h[j] + (1 - z[j]) * math.tanh(from_x[j + 2 * H] + reset[j]) for j in range(H)]]
+
+
+def normed(vector: list[float], norm: nn.Module) -> list[float]:
+    """Ba et al. 2016, equations 3 and 4."""
+    mean = sum(vector) / len(vector)
+    deviation = math.sqrt(sum((x - mean) ** 2 for x in vector) / len(vector) + 1e-5)
+    gain, bias = (weight.tolist() for weight in norm.parameters())
+    return [g * (x - mean) / deviation + b for x, g, b in zip(vector, gain, bias, strict=True)]
+
+
+def lstm_normed_equations(layer: RecurrentLayer, x: list[float], h: list[float], c: list[float]) -> list[list[float]]:
+    """Ba et al. 2016, equations 20 to 22, gates i, f, g, o."""
+    w_x, w_h = (weight.tolist() for weight in layer.weights.parameters())
+    norm_x, norm_h, norm_c = layer.input_norms[0], layer.hidden_norms[0], layer.cell_norms[0]
+    nothing = [0.0] * (4 * H)
+    from_x, from_h = normed(affine(w_x, x, nothing), norm_x), normed(affine(w_h, h, nothing), norm_h)
+    gates = [a + b for a, b in zip(from_x, from_h, strict=True)]
+    i, f, g, o = (gates[k * H : (k + 1) * H] for k in range(4))
+    new_c = [sigmoid(f[j]) * c[j] + sigmoid(i[j]) * math.tanh(g[j]) for j in range(H)]
+    return [[sigmoid(o[j]) * math.tanh(y) for j, y in enumerate(normed(new_c, norm_c))], new_c]
+
+
+EQUATIONS = {
+    "lstm": lstm_equations,
+    "gru": gru_equations,
+    "gru_cho": gru_cho_equations,
+    "lstm_normed": lstm_normed_equations,
+}
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_step_is_its_equations(cell: Cell) -> None:
     layer = make(cell)
@@ -125,7 +211,7 @@ def test_a_step_is_its_equations(cell: Cell) -> None:
     after = layer.step(input_BI, state)
     for b in range(B):
         x, *before = input_BI[b].tolist(), *(part[b].tolist() for part in state)
-        expected = lstm_equations(layer, x, *before) if cell == "lstm" else gru_equations(layer, x, *before)
+        expected = EQUATIONS[cell](layer, x, *before)  # type: ignore[operator]
         torch.testing.assert_close([part[b] for part in after], [torch.tensor(e, dtype=torch.double) for e in expected])
 
 
@@ -138,6 +224,8 @@ def test_forget_gates_start_open() -> None:
     for (name, our), their in zip(ours.named_parameters(), plain.parameters(), strict=True):
         expected = their + opened if name.startswith("bias_ih") else their
         torch.testing.assert_close(our, expected)
+    fresh: Any = RecurrentLayer("lstm_normed", I, H).input_norms[0]
+    assert fresh.bias.tolist() == [0.0] * H + [1.0] * H + [0.0] * (2 * H)
 
 
 @pytest.mark.parametrize("cell", CELLS)

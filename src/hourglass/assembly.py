@@ -9,10 +9,11 @@ from torch import nn
 
 from hourglass.attention import ATTENTIONS, FixedContext
 from hourglass.decoder import Decoder
-from hourglass.encoder import ENCODERS, Dropout
+from hourglass.encoder import ENCODERS, Dropout, RecurrentEncoder
 from hourglass.errors import UserError
 from hourglass.model import Seq2Seq
 from hourglass.options import build, check, choose
+from hourglass.recurrent import Cell, parts_of
 from hourglass.tokenizer import PAD
 
 Config = Mapping[str, Any]
@@ -72,10 +73,26 @@ def build_model(config: Config, source_size: int, target_size: int, *, joint: bo
 
     embedding = _embedding(target_size, embedding_size)
     source_embedding = embedding if tie == "all" else _embedding(source_size, source_embedding_size)
-    encoder = build(encoder_kind, encoder_options, "encoder", embedding=source_embedding)
+    encoder = build(
+        encoder_kind,
+        encoder_options,
+        "encoder",
+        embedding=source_embedding,
+        final_states=decoder_options.get("start") == "pass",
+    )
     hidden_size = check(PositiveInt, decoder_options.get("hidden_size"), "decoder.hidden_size")
     sizes = {"memory_size": encoder.memory_size, "summary_size": encoder.summary_size}
     attention = build(attention_kind, attention_options, "attention", query_size=hidden_size, **sizes)
+    if decoder_options.get("start") == "pass" and isinstance(encoder, RecurrentEncoder):
+        cell: Cell = check(Cell, decoder_options.get("cell"), "decoder.cell")
+        layers = check(PositiveInt, decoder_options.get("layers"), "decoder.layers")
+        wanted, found = (layers, parts_of(cell), hidden_size), encoder.final_shape
+        if found != wanted:
+            raise UserError(
+                "decoder.start=pass hands each layer of the decoder the final state of the encoder's: "
+                f"the encoder has {_describe(found)}, the decoder {_describe(wanted)}: make them equal, or set "
+                "decoder.start=dense"
+            )
     decoder = build(
         Decoder,
         decoder_options,
@@ -85,6 +102,11 @@ def build_model(config: Config, source_size: int, target_size: int, *, joint: bo
         summary_size=encoder.summary_size,
     )
     return Seq2Seq(encoder, decoder, embedding, dropout, tie_output=tie != "none")
+
+
+def _describe(shape: tuple[int, int, int]) -> str:
+    layers, parts, width = shape
+    return f"{layers} of {'h and c' if parts == 2 else 'h'}, each {width} wide"
 
 
 def _embedding(size: int, width: int) -> nn.Embedding:

@@ -212,20 +212,6 @@ class DotAttention(ScoredAttention):
         return query @ prepared.keys.mT
 
 
-class ScaledDotAttention(DotAttention):
-    """score = g q . k with one learned g (TensorFlow NMT's scaled_luong)."""
-
-    name = "luong_scaled"
-
-    def __init__(self, *, query_size: int, memory_size: int, summary_size: int):
-        super().__init__(query_size=query_size, memory_size=memory_size, summary_size=summary_size)
-        self.scale = nn.Parameter(torch.tensor(1.0))
-
-    def scores(self, query: Tensor, prepared: Prepared) -> Tensor:
-        """See `ScoredAttention.scores`."""
-        return self.scale * super().scores(query, prepared)
-
-
 class GeneralAttention(ScoredAttention):
     """score = q . W k (Luong et al. 2015, equation 8)."""
 
@@ -242,6 +228,20 @@ class GeneralAttention(ScoredAttention):
     def scores(self, query: Tensor, prepared: Prepared) -> Tensor:
         """See `ScoredAttention.scores`."""
         return query @ prepared.keys.mT
+
+
+class ScaledAttention(GeneralAttention):
+    """score = g q . W k with one learned g (TensorFlow NMT's scaled_luong, whose memory layer is W)."""
+
+    name = "luong_scaled"
+
+    def __init__(self, *, query_size: int, memory_size: int, summary_size: int):
+        super().__init__(query_size=query_size, memory_size=memory_size, summary_size=summary_size)
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+    def scores(self, query: Tensor, prepared: Prepared) -> Tensor:
+        """See `ScoredAttention.scores`."""
+        return self.scale * super().scores(query, prepared)
 
 
 class ConcatAttention(BahdanauAttention):
@@ -408,8 +408,8 @@ ATTENTIONS: dict[str, type[Attention]] = {
         BahdanauAttention,
         NormedBahdanauAttention,
         DotAttention,
-        ScaledDotAttention,
         GeneralAttention,
+        ScaledAttention,
         ConcatAttention,
         LocationAttention,
         LocalMonotonicAttention,

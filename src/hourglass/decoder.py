@@ -1,7 +1,8 @@
-"""The decoder: a recurrent layer stack, attention asked before or after each step, and a readout.
+"""The decoder: a recurrent layer stack, attention asked before, between or after its layers, and a readout.
 
-Two independent switches make the published orders: `query` (Bahdanau et al. 2014 ask with the previous state and
-feed the context to the recurrence; Luong et al. 2015 ask with the current one) and `input_feeding`.
+Independent switches make the published orders: `query` (Bahdanau et al. 2014 ask with the previous state and feed the
+context to the recurrence; Luong et al. 2015 ask with the current one), `query_layer` and `context_to_all` (Wu et al.
+2016 ask with the bottom layer and hand the context to all layers), and `input_feeding`.
 
 Shapes: B batch, T target length, N rows of one step (K beams of each of B sentences, N = B*K, K = 1 outside search),
 E embedding, H state, C context, D summary, R readout.
@@ -10,11 +11,12 @@ E embedding, H state, C context, D summary, R readout.
 from typing import Literal, NamedTuple
 
 import torch
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from hourglass.attention import Attention, Prepared
-from hourglass.encoder import Dropout, Memory
+from hourglass.encoder import Dropout, Memory, check_residual
+from hourglass.errors import UserError
 from hourglass.recurrent import Cell, CellState, RecurrentLayer
 
 # Weights [B, T, S] that exist at once, where they are not returned.
@@ -26,34 +28,48 @@ class State(NamedTuple):
 
     layers: tuple[CellState, ...]  # of each layer, [N, H] tensors
     feed: Tensor  # [N, R] with input feeding: the last readout; [N, 0] without
+    context: Tensor  # [N, C] where layers read the last step's context; [N, 0] elsewhere
 
     def select(self, index: Tensor) -> "State":
         """Take the rows `index` [N'], in that order, of everything carried."""
         return State(
             tuple(tuple(part.index_select(0, index) for part in layer) for layer in self.layers),
             self.feed.index_select(0, index),
+            self.context.index_select(0, index),
         )
 
 
 class Decoder(nn.Module):
     """Stacked recurrent layers with attention.
 
-    The readout is tanh(W [h; c]) (Luong et al. 2015, equation 5), for all variants.
-
     Args:
-        attention: any variant; asked with the top layer's state.
+        attention: any variant.
         embedding_size: E.
         summary_size: D of the encoder.
-        cell: lstm or gru.
+        cell: lstm, gru, ...: see `RecurrentLayer`.
         layers: how many are stacked.
         hidden_size: H.
-        readout_size: R, what the output layer reads.
+        residual_from: each layer from this one up, counted from 1, adds its input to its output (Wu et al. 2016,
+            equation 6); 0: none does.
+        readout: what the output layer reads, of the top layer's h, the context c and the embedding e of the last word:
+            "tanh": tanh(W [h; c]) (Luong et al. 2015, equation 5); "deep": tanh(W [h; c; e]) (Pascanu et al. 2014,
+            section 3.3.2); "maxout": the larger of each pair of W [h; c; e] (Cho et al. 2014, appendix A; Bahdanau et
+            al. 2014, appendix A.2.2); "state": h (Sutskever et al. 2014, Wu et al. 2016).
+        readout_size: R, its width.
         dropout: between layers and on the readout.
         query: "previous": attention is asked with the state before the step, and its context enters the step;
             "current": with the state after it.
+        query_layer: whose state asks, the top layer's or the bottom layer's.
+        context_to_all: every layer reads the newest context there is (Wu et al. 2016, section 3): with query=previous
+            this step's; with query=current this step's above the layer that asks, the last step's up to it. Otherwise
+            the bottom layer reads it, where it is there before the step.
         input_feeding: the last readout enters the step (Luong et al. 2015, section 3.3).
-        start: "dense": the first state is a learned map of the summary; "zero": it is zero, so that with attention
-            nothing of the source comes by way of the summary.
+        start: "dense": the first state is a learned map of the summary; "pass": it is the summary, which then is the
+            encoder's final states; "zero": it is zero, so that with attention nothing of the source comes by way of
+            the summary.
+
+    Raises:
+        UserError: options contradict each other.
     """
 
     def __init__(
@@ -65,42 +81,76 @@ class Decoder(nn.Module):
         cell: Cell,
         layers: PositiveInt,
         hidden_size: PositiveInt,
+        residual_from: NonNegativeInt,
+        readout: Literal["tanh", "deep", "maxout", "state"],
         readout_size: PositiveInt,
         dropout: Dropout,
         query: Literal["previous", "current"],
+        query_layer: Literal["top", "bottom"],
+        context_to_all: bool,
         input_feeding: bool,
-        start: Literal["dense", "zero"],
+        start: Literal["dense", "pass", "zero"],
     ):
         super().__init__()
+        check_residual("decoder", residual_from, layers)
+        if query_layer == "bottom" and layers == 1:
+            raise UserError(
+                "decoder.query_layer=bottom: with decoder.layers=1 the bottom layer is the top one: set "
+                "decoder.layers=2 or more, or decoder.query_layer=top"
+            )
+        if readout == "state" and readout_size != hidden_size:
+            raise UserError(
+                f"decoder.readout=state reads the top layer as it is: set decoder.readout_size={hidden_size}, which is "
+                f"decoder.hidden_size, not {readout_size}, or decoder.readout=tanh"
+            )
+        if readout == "state" and query == "current" and attention.context_size and not context_to_all:
+            raise UserError(
+                f"decoder.readout=state with decoder.query=current leaves the context of attention={attention.name} "
+                "unread: set decoder.readout=tanh, decoder.query=previous or decoder.context_to_all=true"
+            )
         self.attention = attention
         self.query = query
+        self.query_depth = layers - 1 if query_layer == "top" else 0
+        self.context_to_all = context_to_all
+        self.residual_from = residual_from
         self.hidden_size = hidden_size
+        self.readout_size = readout_size
+        self.start_from = start
         self.feed_size = readout_size if input_feeding else 0
         self.dropout = nn.Dropout(dropout)
-        first = embedding_size + self.feed_size + (attention.context_size if query == "previous" else 0)
+        to_bottom = attention.context_size if query == "previous" or context_to_all else 0
+        above = hidden_size + (attention.context_size if context_to_all else 0)
         self.layers = nn.ModuleList(
-            RecurrentLayer(cell, width, hidden_size) for width in [first] + [hidden_size] * (layers - 1)
+            RecurrentLayer(cell, width, hidden_size)
+            for width in [embedding_size + self.feed_size + to_bottom] + [above] * (layers - 1)
         )
+        self.carried_size = to_bottom if query == "current" else 0
         parts = self._layer(0).parts
         self.bridge = nn.Linear(summary_size, layers * parts * hidden_size) if start == "dense" else None
-        self.readout = nn.Linear(hidden_size + attention.context_size, readout_size)
+        self.readout_kind = readout
+        read = hidden_size + attention.context_size + (embedding_size if readout in ("deep", "maxout") else 0)
+        written = readout_size * (2 if readout == "maxout" else 1)
+        self.readout = nn.Linear(read, written) if readout != "state" else None
 
     @property
     def one_pass(self) -> bool:
         """Whether a known target can be read in one pass: no step's input hangs on the step before it."""
-        return self.feed_size == 0 and (self.query == "current" or not self.attention.reads_query)
+        carries = self.feed_size > 0 or self.carried_size > 0
+        return not carries and (self.query == "current" or not self.attention.reads_query)
 
     def start(self, memory: Memory) -> State:
         """Return the state before the first step, N = B."""
         rows, like = len(memory.summary), memory.summary
-        if self.bridge is None:
+        if self.start_from == "zero":
             layers = tuple(self._layer(i).zero_state(rows, like) for i in range(len(self.layers)))
         else:
-            # tanh keeps h in a cell's range (Bahdanau et al. 2014, appendix A.2.2); an LSTM's c has no range.
-            parts = self.bridge(memory.summary).view(rows, len(self.layers), -1, self.hidden_size).unbind(2)
-            hidden = [parts[0].tanh(), *parts[1:]]
-            layers = tuple(tuple(part[:, i] for part in hidden) for i in range(len(self.layers)))
-        return State(layers, like.new_zeros(rows, self.feed_size))
+            flat = self.bridge(memory.summary) if self.bridge is not None else memory.summary
+            parts = flat.view(rows, len(self.layers), -1, self.hidden_size).unbind(2)
+            if self.bridge is not None:
+                # tanh keeps h in a cell's range (Bahdanau et al. 2014, appendix A.2.2); an LSTM's c has no range.
+                parts = (parts[0].tanh(), *parts[1:])
+            layers = tuple(tuple(part[:, i] for part in parts) for i in range(len(self.layers)))
+        return State(layers, like.new_zeros(rows, self.feed_size), like.new_zeros(rows, self.carried_size))
 
     def step(self, embedding: Tensor, state: State, prepared: Prepared, t: int) -> tuple[Tensor, State, Tensor | None]:
         """Advance all rows by one target position.
@@ -114,19 +164,19 @@ class Decoder(nn.Module):
         Returns:
             the readout [N, R], the next state, and the weights [N, S] or None.
         """
-        inputs = [embedding, state.feed]
+        context, weights = state.context, None
         if self.query == "previous":
-            context, weights = self._attend(state.layers[-1][0], prepared, t)
-            inputs.append(context)
-        below = torch.cat(inputs, -1)
+            context, weights = self._attend(state.layers[self.query_depth][0], prepared, t)
+        below = torch.cat([embedding, state.feed], -1)
         layers = []
         for depth, before in enumerate(state.layers):
-            layers.append(self._layer(depth).step(self.dropout(below) if depth else below, before))
-            below = layers[-1][0]
-        if self.query == "current":
-            context, weights = self._attend(below, prepared, t)
-        output = self._read(below, context)
-        return output, State(tuple(layers), output if self.feed_size else state.feed), weights
+            layers.append(self._layer(depth).step(self._input(below, context, depth), before))
+            below = self._output(layers[-1][0], below, depth)
+            if self.query == "current" and depth == self.query_depth:
+                context, weights = self._attend(below, prepared, t)
+        output = self._read(below, context, embedding)
+        feed = output if self.feed_size else state.feed
+        return output, State(tuple(layers), feed, context if self.carried_size else state.context), weights
 
     def forward(
         self, embeddings: Tensor, memory: Memory, step_loop: bool = False, with_weights: bool = True
@@ -156,16 +206,24 @@ class Decoder(nn.Module):
     def _forward_at_once(
         self, embeddings: Tensor, state: State, prepared: Prepared, with_weights: bool
     ) -> tuple[Tensor, Tensor | None]:
-        below = embeddings
+        below, context = embeddings, embeddings.new_empty(*embeddings.shape[:2], 0)
         if self.query == "previous":  # An attention that does not read its query: only its shape counts.
             unread = embeddings.new_empty(*embeddings.shape[:2], self.hidden_size)
             context, weights = self._attend_at_once(unread, prepared, with_weights)
-            below = torch.cat([embeddings, context], -1)
         for depth, start in enumerate(state.layers):
-            below = self._layer(depth)(self.dropout(below) if depth else below, start)
-        if self.query == "current":
-            context, weights = self._attend_at_once(below, prepared, with_weights)
-        return self._read(below, context), weights
+            below = self._output(self._layer(depth)(self._input(below, context, depth), start), below, depth)
+            if self.query == "current" and depth == self.query_depth:
+                context, weights = self._attend_at_once(below, prepared, with_weights)
+        return self._read(below, context, embeddings), weights
+
+    def _input(self, below: Tensor, context: Tensor, depth: int) -> Tensor:
+        """What a layer reads: what is below it, and the newest context where it is one of those that read it."""
+        if depth == 0:
+            return torch.cat([below, context], -1) if self.query == "previous" or self.carried_size else below
+        return self.dropout(torch.cat([below, context], -1) if self.context_to_all else below)
+
+    def _output(self, hidden: Tensor, below: Tensor, depth: int) -> Tensor:
+        return hidden + below if 0 < self.residual_from <= depth + 1 else hidden
 
     def _attend_at_once(self, queries: Tensor, prepared: Prepared, with_weights: bool) -> tuple[Tensor, Tensor | None]:
         """Ask with all T queries; where nobody wants the weights, so many at a time that they stay bounded."""
@@ -183,8 +241,16 @@ class Decoder(nn.Module):
         context, weights = self.attention(query.view(sentences, -1, self.hidden_size), prepared, steps)
         return context.flatten(0, 1), None if weights is None else weights.flatten(0, 1)
 
-    def _read(self, hidden: Tensor, context: Tensor) -> Tensor:
-        return self.dropout(torch.tanh(self.readout(torch.cat([hidden, context], -1))))
+    def _read(self, hidden: Tensor, context: Tensor, embedding: Tensor) -> Tensor:
+        """The readout [..., R] of hidden [..., H], context [..., C] and embedding [..., E]."""
+        if self.readout is None:
+            return self.dropout(hidden)
+        if self.readout_kind == "tanh":
+            return self.dropout(self.readout(torch.cat([hidden, context], -1)).tanh())
+        mixed = self.readout(torch.cat([hidden, context, embedding], -1))
+        if self.readout_kind == "deep":
+            return self.dropout(mixed.tanh())
+        return self.dropout(mixed.unflatten(-1, (-1, 2)).amax(-1))
 
     def _layer(self, depth: int) -> RecurrentLayer:
         layer = self.layers[depth]

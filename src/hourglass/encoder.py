@@ -3,14 +3,15 @@
 Shapes: B batch, S source length, E embedding, M memory width, D summary width, L layers.
 """
 
-from typing import Annotated, NamedTuple
+import math
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from hourglass.errors import UserError
-from hourglass.recurrent import Cell, RecurrentLayer
+from hourglass.recurrent import Cell, RecurrentLayer, parts_of
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 
@@ -44,17 +45,22 @@ class RecurrentEncoder(Encoder):
 
     Args:
         embedding: the source embedding, [V, E].
-        cell: lstm or gru.
+        final_states: the summary is the final states themselves, for a decoder that starts in them.
+        cell: lstm, gru, ...: see `RecurrentLayer`.
         layers: how many are stacked.
         hidden_size: M, the width of a memory state; two directions get half of it each.
-        bidirectional: whether every layer reads both ways.
+        bidirectional: whether every layer reads both ways; "first": the bottom layer alone (Wu et al. 2016, section
+            3.2); "split": half of the layers read each way, as two stacks side by side (TensorFlow NMT's "bi").
+        residual_from: each layer from this one up, counted from 1, adds its input to its output (Wu et al. 2016,
+            equation 6); 0: none does.
         reverse_source: read the words last to first, end-of-sentence still last (Sutskever et al. 2014, section
             3.3). The memory keeps the source's own order.
         summary_size: D, the width of the fixed vector; 0 where nothing reads it.
+        summary_tanh: the summary is the tanh of the projection (Cho et al. 2014, appendix A).
         dropout: on embeddings and between layers.
 
     Raises:
-        UserError: two directions and an odd `hidden_size`.
+        UserError: directions and widths, layers or summary do not fit each other.
     """
 
     name = "rnn"
@@ -63,12 +69,15 @@ class RecurrentEncoder(Encoder):
         self,
         *,
         embedding: nn.Embedding,
+        final_states: bool,
         cell: Cell,
         layers: PositiveInt,
         hidden_size: PositiveInt,
-        bidirectional: bool,
+        bidirectional: Literal[True, False, "first", "split"],
+        residual_from: NonNegativeInt,
         reverse_source: bool,
         summary_size: NonNegativeInt,
+        summary_tanh: bool,
         dropout: Dropout,
     ):
         super().__init__()
@@ -77,35 +86,79 @@ class RecurrentEncoder(Encoder):
                 f"encoder.hidden_size={hidden_size}: two directions share it half and half; make it even, "
                 "or set encoder.bidirectional=false"
             )
+        if bidirectional == "split" and layers % 2:
+            raise UserError(
+                f"encoder.bidirectional=split shares out encoder.layers={layers} half and half: make it even, "
+                "or set encoder.bidirectional=true"
+            )
+        check_residual("encoder", residual_from, layers // 2 if bidirectional == "split" else layers)
         self.embedding = embedding
+        self.residual_from = residual_from
         self.reverse_source = reverse_source
         self.memory_size = hidden_size
         self.summary_size = summary_size
+        self.summary_tanh = summary_tanh
         self.dropout = nn.Dropout(dropout)
-        directions = 2 if bidirectional else 1
-        widths = [embedding.embedding_dim] + [hidden_size] * (layers - 1)
-        self.layers = nn.ModuleList(
-            RecurrentLayer(cell, width, hidden_size // directions, bidirectional) for width in widths
-        )
-        final_size = layers * hidden_size * (2 if cell == "lstm" else 1)
-        self.summarise = nn.Linear(final_size, summary_size) if summary_size else None
+        width = hidden_size // 2 if bidirectional == "split" else hidden_size
+        both = [bidirectional is True or (bidirectional == "first" and depth == 0) for depth in range(layers)]
+
+        def stack(depth: int) -> nn.ModuleList:
+            below = [embedding.embedding_dim] + [width] * (depth - 1)
+            ways = zip(below, both, strict=False)
+            return nn.ModuleList(RecurrentLayer(cell, b, width // (2 if two else 1), two) for b, two in ways)
+
+        self.layers = stack(layers // 2 if bidirectional == "split" else layers)
+        self.backward_layers = stack(layers // 2) if bidirectional == "split" else None
+        self.final_shape = (layers, parts_of(cell), width)
+        final_size = math.prod(self.final_shape)
+        if final_states and summary_size != final_size:
+            raise UserError(
+                f"decoder.start=pass hands over the final states as they are, {final_size} numbers: set "
+                f"encoder.summary_size={final_size}, not {summary_size}, or decoder.start=dense"
+            )
+        if final_states and summary_tanh:
+            raise UserError(
+                "encoder.summary_tanh=true contradicts decoder.start=pass, which hands over the final states as they "
+                "are: set encoder.summary_tanh=false, or decoder.start=dense"
+            )
+        self.summarise = nn.Linear(final_size, summary_size) if summary_size and not final_states else None
 
     def forward(self, source: Tensor, lengths: Tensor) -> Memory:
         """See `Encoder.forward`."""
-        mask = mask_of(lengths, source.shape[1])
+        longest = source.shape[1]
+        mask = mask_of(lengths, longest)
         if self.reverse_source:
-            order = reversed_order(lengths - 1, source.shape[1])
+            order = reversed_order(lengths - 1, longest)
             source = source.gather(1, order)
         states = self.dropout(self.embedding(source))
-        finals = []
-        for depth, layer in enumerate(self.layers):
-            assert isinstance(layer, RecurrentLayer)
-            states, final = layer.encode(self.dropout(states) if depth else states, mask)
-            finals.append(final)
+        if self.backward_layers is None:
+            states, finals = self._climb(self.layers, states, mask)
+        else:
+            turn = reversed_order(lengths, longest).unsqueeze(-1)
+            turned = states.gather(1, turn.expand_as(states))
+            states, forwards = self._climb(self.layers, states, mask)
+            turned, backwards = self._climb(self.backward_layers, turned, mask)
+            states = torch.cat([states, turned.gather(1, turn.expand_as(turned))], -1)
+            finals = [final for pair in zip(forwards, backwards, strict=True) for final in pair]
         if self.reverse_source:
             states = states.gather(1, order.unsqueeze(-1).expand_as(states))
-        summary = self.summarise(torch.cat(finals, -1)) if self.summarise else states.new_zeros(len(source), 0)
-        return Memory(states, mask, lengths, summary)
+        if self.summary_size == 0:
+            return Memory(states, mask, lengths, states.new_zeros(len(source), 0))
+        final = torch.cat(finals, -1)  # [B, layers * parts * width], in this order
+        summary = self.summarise(final) if self.summarise else final
+        return Memory(states, mask, lengths, summary.tanh() if self.summary_tanh else summary)
+
+    def _climb(self, layers: nn.ModuleList, states: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Run a stack from [B, S, E] to the states of its top [B, S, width]; and the final state of each layer."""
+        finals = []
+        for number, layer in enumerate(layers, 1):
+            assert isinstance(layer, RecurrentLayer)
+            below = states
+            states, final = layer.encode(self.dropout(below) if number > 1 else below, mask)
+            if 0 < self.residual_from <= number:
+                states = states + below
+            finals.append(final)
+        return states, finals
 
 
 class BlindEncoder(Encoder):
@@ -119,9 +172,9 @@ class BlindEncoder(Encoder):
     memory_size = 0
     nothing: Tensor  # [D]
 
-    def __init__(self, *, embedding: nn.Embedding, summary_size: NonNegativeInt):
+    def __init__(self, *, embedding: nn.Embedding, final_states: bool, summary_size: NonNegativeInt):
         super().__init__()
-        del embedding  # reads no source
+        del embedding, final_states  # reads no source
         self.summary_size = summary_size
         # A buffer, to be of the type and on the device of the model.
         self.register_buffer("nothing", torch.zeros(summary_size), persistent=False)
@@ -146,3 +199,16 @@ def reversed_order(lengths: Tensor, longest: int) -> Tensor:
     position = torch.arange(longest, device=lengths.device).expand(len(lengths), -1)
     mirrored = lengths.unsqueeze(1) - 1 - position
     return torch.where(mirrored >= 0, mirrored, position)
+
+
+def check_residual(group: str, residual_from: int, layers: int) -> None:
+    """Raise UserError unless `residual_from` is 0 or one of `layers` layers that has a layer below it."""
+    if residual_from == 1:
+        raise UserError(
+            f"{group}.residual_from=1: the bottom layer reads embeddings, which are no state: set 2 or more"
+        )
+    if residual_from > layers:
+        raise UserError(
+            f"{group}.residual_from={residual_from}: there are {layers} layers in a stack: "
+            f"set {group}.residual_from=0, or more of {group}.layers"
+        )

@@ -42,7 +42,7 @@ class Seq2Seq(nn.Module):
         self.decoder = decoder
         self.embedding = embedding
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(decoder.readout.out_features, embedding.num_embeddings)
+        self.output = nn.Linear(decoder.readout_size, embedding.num_embeddings)
         if tie_output:
             self.output.weight = embedding.weight
 

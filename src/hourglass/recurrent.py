@@ -7,20 +7,36 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-Cell = Literal["lstm", "gru"]
+Cell = Literal["lstm", "gru", "gru_cho", "lstm_normed"]
 CellState = tuple[Tensor, ...]  # LSTM: (h, c); GRU: (h,); each [N, H]
 
+# Cells without a kernel of the library's, which are run step by step.
+LOOPED = ("gru_cho", "lstm_normed")
 # Added to gates at padding. Sigmoid of it is exactly 1, and of its negative exactly 0, in every float format.
 SHUT = 1e4
 
 
+def parts_of(cell: Cell) -> int:
+    """Return how many vectors a state has."""
+    return 2 if cell.startswith("lstm") else 1
+
+
 class RecurrentLayer(nn.Module):
-    """An LSTM (Hochreiter and Schmidhuber 1997, with forget gates) or GRU (Cho et al. 2014, as in cuDNN) layer.
+    """A recurrent layer, in one direction or both.
+
+    - lstm: Hochreiter and Schmidhuber 1997, with forget gates.
+    - gru: as in cuDNN, n = tanh(W x + r * (U h)).
+    - gru_cho: as published, n = tanh(W x + U (r * h)) (Cho et al. 2014, equation 8; Bahdanau et al. 2014, appendix
+      A.1.1, whose update gate is one minus this one).
+    - lstm_normed: gates of LN(W x) + LN(U h), and h = o * tanh(LN(c)) (Ba et al. 2016, equations 20 to 22; the bias is
+      that of the two norms).
 
     Padding is made transparent rather than packed away: one more input feature, 1 at padding, holds the gates so
     that the state passes through unchanged. The result is that of packing, by an unpacked call of the library's
-    kernel, which is 3 times as fast as the packed one on a CPU.
+    kernel, which is 3 times as fast as the packed one on a CPU. The last two cells have no kernel and are run step
+    by step, several times slower.
     """
 
     def __init__(self, cell: Cell, input_size: int, hidden_size: int, bidirectional: bool = False):
@@ -28,14 +44,26 @@ class RecurrentLayer(nn.Module):
         self.cell = cell
         self.hidden_size = hidden_size
         self.bidirectional = bidirectional
-        self.parts = 2 if cell == "lstm" else 1  # tensors in a state
-        library = nn.LSTM if cell == "lstm" else nn.GRU
-        self.weights = library(input_size, hidden_size, bidirectional=bidirectional, batch_first=True)
-        if cell == "lstm":
-            with torch.no_grad():  # Forget gates start open (Gers et al. 2000; Jozefowicz et al. 2015, section 2.2).
-                for name, bias in self.weights.named_parameters():
-                    if name.startswith("bias_ih"):
-                        bias[hidden_size : 2 * hidden_size] += 1.0
+        self.parts = parts_of(cell)
+        library = nn.LSTM if self.parts == 2 else nn.GRU
+        biased = cell != "lstm_normed"
+        self.weights = library(input_size, hidden_size, bias=biased, bidirectional=bidirectional, batch_first=True)
+        directions = 0 if biased else 2 if bidirectional else 1
+        self.input_norms = nn.ModuleList(nn.LayerNorm(4 * hidden_size) for _ in range(directions))
+        self.hidden_norms = nn.ModuleList(nn.LayerNorm(4 * hidden_size) for _ in range(directions))
+        self.cell_norms = nn.ModuleList(nn.LayerNorm(hidden_size) for _ in range(directions))
+        self.open_forget_gates()
+
+    def open_forget_gates(self) -> None:
+        """Add 1 to their biases, to begin with (Gers et al. 2000; Jozefowicz et al. 2015, section 2.2)."""
+        forget = slice(self.hidden_size, 2 * self.hidden_size)
+        with torch.no_grad():
+            for name, bias in self.weights.named_parameters():
+                if self.cell == "lstm" and name.startswith("bias_ih"):
+                    bias[forget] += 1.0
+            for norm in self.input_norms:
+                assert isinstance(norm, nn.LayerNorm)
+                norm.bias[forget] += 1.0
 
     def zero_state(self, rows: int, like: Tensor) -> CellState:
         """Return the zero state for `rows` rows, of the type and on the device of `like`."""
@@ -43,6 +71,8 @@ class RecurrentLayer(nn.Module):
 
     def step(self, inputs: Tensor, state: CellState) -> CellState:
         """Advance one step: inputs [N, I], state of [N, H] tensors -> the next state, whose first tensor is h."""
+        if self.cell in LOOPED:
+            return self._advance(self._project(inputs, 0), state, 0)
         weights = self.weights.all_weights[0]
         if self.cell == "lstm":
             return torch.lstm_cell(inputs, state, *weights)
@@ -50,6 +80,8 @@ class RecurrentLayer(nn.Module):
 
     def forward(self, inputs: Tensor, state: CellState) -> Tensor:
         """Run from `state` over inputs [B, T, I] without padding that matters (a decoder's): outputs [B, T, H]."""
+        if self.cell in LOOPED:
+            return self._loop(inputs, state, 0)[0]
         outputs, *_ = self._run(inputs, tuple(part.unsqueeze(0) for part in state), self._flat_weights())
         return outputs
 
@@ -65,6 +97,11 @@ class RecurrentLayer(nn.Module):
             direction, each at its own end of the sentence, side by side: [B, directions * parts * H].
         """
         directions = 2 if self.bidirectional else 1
+        if self.cell in LOOPED:
+            start = self.zero_state(len(inputs), inputs)
+            ways = [self._loop(inputs, start, direction, mask) for direction in range(directions)]
+            last_states = [torch.cat(part, -1) for part in zip(*(state for _, state in ways), strict=True)]
+            return torch.cat([way for way, _ in ways], -1), torch.cat(last_states, -1)
         zero = inputs.new_zeros(directions, len(inputs), self.hidden_size)
         padding = (~mask).unsqueeze(-1).to(inputs.dtype)
         outputs, *final = self._run(
@@ -96,3 +133,41 @@ class RecurrentLayer(nn.Module):
         if self.cell == "lstm":
             return torch.lstm(inputs, state, weights, *settings)
         return torch.gru(inputs, state[0], weights, *settings)
+
+    def _project(self, inputs: Tensor, direction: int) -> Tensor:
+        """What a looped cell's gates take of inputs [..., I], for all steps at once: [..., gates * H]."""
+        weights = self.weights.all_weights[direction]
+        if self.cell == "lstm_normed":
+            return self.input_norms[direction](F.linear(inputs, weights[0]))
+        return F.linear(inputs, weights[0], weights[2])
+
+    def _advance(self, projected: Tensor, state: CellState, direction: int) -> CellState:
+        """One step of a looped cell: projected [N, gates * H]."""
+        weights, width = self.weights.all_weights[direction], self.hidden_size
+        if self.cell == "lstm_normed":
+            gates = projected + self.hidden_norms[direction](F.linear(state[0], weights[1]))
+            i, f, g, o = gates.chunk(4, -1)
+            c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
+            return o.sigmoid() * self.cell_norms[direction](c).tanh(), c
+        h, (_, w, _, b) = state[0], weights
+        r, z = (projected[:, : 2 * width] + F.linear(h, w[: 2 * width], b[: 2 * width])).sigmoid().chunk(2, -1)
+        n = (projected[:, 2 * width :] + F.linear(r * h, w[2 * width :], b[2 * width :])).tanh()
+        return ((1 - z) * n + z * h,)
+
+    def _loop(
+        self, inputs: Tensor, state: CellState, direction: int, mask: Tensor | None = None
+    ) -> tuple[Tensor, CellState]:
+        """Run a looped cell over [B, T, I], the second direction from the end, and hold it where mask [B, T] is False.
+
+        Returns:
+            outputs [B, T, H], and the final state.
+        """
+        projected, outputs = self._project(inputs, direction).unbind(1), {}
+        times = range(len(projected))
+        for t in reversed(times) if direction else times:
+            after = self._advance(projected[t], state, direction)
+            if mask is not None:
+                real = mask[:, t : t + 1]
+                after = tuple(torch.where(real, new, old) for new, old in zip(after, state, strict=True))
+            state, outputs[t] = after, after[0]
+        return torch.stack([outputs[t] for t in times], 1), state
