@@ -21,7 +21,7 @@ from hourglass.checkpoints import Progress, Start, code_digest, find_start, load
 from hourglass.devices import is_main_process, under_torchrun
 from hourglass.errors import UserError, check_command_line, one_line_errors
 from hourglass.jobs import Outcome, Ticket
-from hourglass.model import Seq2Seq
+from hourglass.model import Seq2Seq, draw_evenly
 from hourglass.options import plain_values
 from hourglass.preparation import Prepared, prepare
 from hourglass.pruning import Pruning
@@ -122,6 +122,8 @@ def make_model(job: Job, prepared: Prepared) -> Seq2Seq:
     torch.manual_seed(job.config["seed"])
     vocabularies = prepared.vocabularies
     model = build_model(job.config, vocabularies.source.size, vocabularies.target.size, joint=vocabularies.joint)
+    if width := job.config["init_range"]:
+        draw_evenly(model, width)
     for name, split in prepared.splits.items():
         model.decoder.attention.check_length(int(split.source_lengths.max()), name)
     log.info(

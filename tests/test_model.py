@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import tiny_model
+from conftest import tiny_config, tiny_model
 from torch import Tensor
 from torch.nn import functional as F
 
 from hourglass import model as model_file
-from hourglass.model import Seq2Seq, TokenLoss
+from hourglass.assembly import build_model
+from hourglass.model import Seq2Seq, TokenLoss, draw_evenly
 from hourglass.tokenizer import BOS, EOS, FIXED_PIECES, PAD
 
 V = 20
@@ -110,3 +111,21 @@ def test_embedding_dropout_acts_in_training_only() -> None:
     assert torch.equal(*(model(source, LENGTHS, target) for _ in range(2)))
     model.train()
     assert not torch.equal(*(model(source, LENGTHS, target) for _ in range(2)))
+
+
+def test_weights_drawn_evenly() -> None:
+    changes = {"encoder.cell": "lstm_normed", "decoder.tie": "output"}
+    model = build_model(tiny_config("luong_scaled", changes), 500, 500, joint=True)
+    draw_evenly(model, 0.1)
+    for name, weight in model.named_parameters():
+        if "norm" in name or name.endswith("attention.scale"):
+            assert not ((weight > 0) & (weight < 1)).any(), name  # as they were
+            continue
+        gates = weight.detach().clone()
+        if name.startswith("decoder.layers.0") and "bias_ih" in name:
+            gates[16:32] -= 1.0  # Forget gates.
+        assert gates.abs().max() <= 0.1, name
+        assert abs(float(gates.mean())) < 0.05, name
+        if gates.numel() > 100:
+            assert gates.std() == pytest.approx(0.1 / 3**0.5, rel=0.1), name
+    assert not model.embedding.weight[PAD].any()

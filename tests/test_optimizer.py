@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hourglass.optimizer import AdamSettings, Decay, SGDSettings
+from hourglass.optimizer import AdadeltaSettings, AdamSettings, Decay, SGDSettings
 
 
 def settings(decay: Decay, warmup: float) -> SGDSettings:
@@ -21,6 +21,38 @@ def test_the_rate_rises_linearly_and_then_decays() -> None:
             left = (100 - step) / 90
             expected = {"none": 1, "linear": left, "sqrt": math.sqrt(left), "inverse_sqrt": math.sqrt(10 / (step + 1))}
             assert rates[step] == pytest.approx(expected[decay])
+
+
+@pytest.mark.parametrize(("decay", "first", "times"), [("luong5", 50, 5), ("luong10", 50, 10), ("luong234", 66, 4)])
+def test_the_rate_is_halved_at_even_distances(decay: Decay, first: int, times: int) -> None:
+    """As TensorFlow NMT's _get_decay_info and exponential_decay with staircase, over a run of 100 steps."""
+    rates = [settings(decay, 0.0).rate(step, 100) for step in range(100)]
+    assert rates[: first + 1] == [1.0] * (first + 1)
+    every = (100 - first) // times
+    for step in range(first, 100):
+        halved = 0
+        while first + (halved + 1) * every <= step:
+            halved += 1
+        assert rates[step] == 0.5**halved
+    assert rates[99] <= 0.5 ** (times - 1)
+
+
+def test_adadelta_takes_its_published_step() -> None:
+    """Zeiler 2012, algorithm 1, by hand, two steps."""
+    adadelta = AdadeltaSettings(
+        learning_rate=1.0, warmup=0.0, decay="none", clip_norm=0.0, label_smoothing=0.0, rho=0.9, epsilon=1e-3
+    )
+    weight = torch.nn.Parameter(torch.tensor([1.0]))
+    optimizer = adadelta.make([weight])
+    value, squares, steps = 1.0, 0.0, 0.0
+    for gradient in (0.5, -2.0):
+        weight.grad = torch.tensor([gradient])
+        optimizer.step()
+        squares = 0.9 * squares + 0.1 * gradient**2
+        step = -math.sqrt(steps + 1e-3) / math.sqrt(squares + 1e-3) * gradient
+        steps = 0.9 * steps + 0.1 * step**2
+        value += step
+        assert weight.item() == pytest.approx(value, rel=1e-5)
 
 
 def test_without_warmup_the_first_step_has_the_peak_rate() -> None:

@@ -73,11 +73,27 @@ class Recipe(ABC):
         """
 
 
+@dataclass(frozen=True)
+class Read(Recipe):
+    """A corpus of which long training pairs are left out.
+
+    Attributes:
+        longest: the most words a side of a training pair may have; dev and test are never cut.
+    """
+
+    longest: PositiveInt
+
+    @property
+    def limit(self) -> int | None:
+        """The most words a side of a training pair may have."""
+        return self.longest
+
+
 # ---- The default: two English Bibles ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class KjvWeb(Recipe):
+class KjvWeb(Read):
     """King James English (1611, 1769) to modern English (World English Bible), verse by verse."""
 
     source: Literal["en"]
@@ -276,22 +292,6 @@ class Reverse(Copy):
 
 
 # ---- Read from files and from the hub --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Read(Recipe):
-    """A corpus of which long training pairs are left out.
-
-    Attributes:
-        longest: the most words a side of a training pair may have; dev and test are never cut.
-    """
-
-    longest: PositiveInt
-
-    @property
-    def limit(self) -> int | None:
-        """The most words a side of a training pair may have."""
-        return self.longest
 
 
 @dataclass(frozen=True)

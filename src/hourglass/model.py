@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hourglass.decoder import Decoder
 from hourglass.encoder import Encoder, Memory
+from hourglass.recurrent import RecurrentLayer
 from hourglass.tokenizer import PAD
 
 # Rows of logits that exist at once: [LOGIT_ROWS, V].
@@ -83,3 +84,21 @@ class Seq2Seq(nn.Module):
         ]
         smoothed, nll = (torch.stack(column).sum() for column in zip(*sums, strict=True))
         return TokenLoss(smoothed, nll)
+
+
+@torch.no_grad()
+def draw_evenly(model: Seq2Seq, width: float) -> None:
+    """Draw all weights evenly from -width to width (Sutskever et al. 2014, section 3.4; Luong et al. 2015, 4.1).
+
+    Forget gates are opened again, the embedding of padding is zero; gains of norms and an attention's one factor stay
+    as they are, at 1.
+    """
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if not isinstance(module, nn.LayerNorm) and name != "scale":
+                parameter.uniform_(-width, width)
+    for module in model.modules():
+        if isinstance(module, RecurrentLayer) and module.cell == "lstm":
+            module.open_forget_gates()
+        if isinstance(module, nn.Embedding):
+            module.weight[PAD].zero_()

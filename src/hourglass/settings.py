@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat
 
 from hourglass.assembly import Config, build_model
 from hourglass.corpus import check_recipe
 from hourglass.errors import UserError
-from hourglass.optimizer import OPTIMIZERS, AdamSettings, SGDSettings
+from hourglass.optimizer import OPTIMIZERS, OptimizerSettings
 from hourglass.options import build, check, choose
 from hourglass.scoring import check_language, length_buckets
 from hourglass.search import SearchSettings
@@ -23,6 +23,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 GROUPS = ("data", "tokenizer", "encoder", "attention", "decoder", "optimizer", "trainer", "logger", "search")
 OPTIONS: dict[str, Any] = {
     "seed": Seed,
+    "init_range": NonNegativeFloat,
     "run_dir": str | None,
     "if_exists": Literal["refuse", "continue"],
     "resume": str | None,
@@ -36,7 +37,7 @@ class Settings:
     """The groups that stay settings: those of the model and of the corpus become objects elsewhere."""
 
     tokenizer: TokenizerSettings
-    optimizer: AdamSettings | SGDSettings
+    optimizer: OptimizerSettings
     trainer: TrainerSettings
     search: SearchSettings
     logger: LoggerSettings
@@ -50,7 +51,7 @@ def check_settings(config: Config) -> Settings:
     """
     _check_whole(config)
     optimizer = dict(config["optimizer"])
-    kind: Callable[..., AdamSettings | SGDSettings] = choose(OPTIMIZERS, optimizer.pop("name", None), "optimizer.name")
+    kind: Callable[..., OptimizerSettings] = choose(OPTIMIZERS, optimizer.pop("name", None), "optimizer.name")
     settings = Settings(
         build(TokenizerSettings, config["tokenizer"], "tokenizer"),
         build(kind, optimizer, "optimizer"),

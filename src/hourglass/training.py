@@ -32,7 +32,7 @@ from hourglass.data import Batch, EncodedSplit, Part, StreamSampler, TrainingStr
 from hourglass.devices import Accelerator, die_with_parent, end_without_python, find_device, under_torchrun
 from hourglass.errors import BrokenOffError, DivergedError, UserError
 from hourglass.model import Seq2Seq
-from hourglass.optimizer import AdamSettings, SGDSettings
+from hourglass.optimizer import OptimizerSettings
 from hourglass.saving import Checkpoints, WholeFiles
 from hourglass.scoring import bleu
 from hourglass.search import SearchSettings, search
@@ -195,7 +195,7 @@ class TranslationModule(pl.LightningModule):
         *,
         corpus_digest: str,
         code: str,
-        optimizer: AdamSettings | SGDSettings,
+        optimizer: OptimizerSettings,
         search_settings: SearchSettings,
         steps: int,
         seed: int,
