@@ -162,7 +162,7 @@ def train_model(job: Job, prepared: Prepared, model: Seq2Seq, tracking: Tracking
         return start.progress
     dev = prepared.corpus.splits["dev"]
     dev_sentences = min(settings.dev_sentences or len(dev), len(dev))
-    greedy = dataclasses.replace(job.settings.search, beam=1)
+    greedy = job.settings.search.greedy
     module = TranslationModule(
         model,
         prepared.vocabularies,

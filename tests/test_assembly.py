@@ -22,7 +22,15 @@ UNREAD = ("none", "fixed")  # attentions that read no encoder states
 
 def settings(beam: int) -> SearchSettings:
     return SearchSettings(
-        beam=beam, length_penalty=1.0, output_ratio=1.0, output_extra=2, output_most=5, batch_tokens=100
+        temperature=0.0,
+        coverage_penalty=0.0,
+        replace_unknown=False,
+        beam=beam,
+        length_penalty=1.0,
+        output_ratio=1.0,
+        output_extra=2,
+        output_most=5,
+        batch_tokens=100,
     )
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -389,7 +390,15 @@ def model(vocabularies: Vocabularies) -> Seq2Seq:
 
 def search_settings(beam: int) -> SearchSettings:
     return SearchSettings(
-        beam=beam, length_penalty=1.0, output_ratio=1.0, output_extra=4, output_most=12, batch_tokens=4000
+        temperature=0.0,
+        coverage_penalty=0.0,
+        replace_unknown=False,
+        beam=beam,
+        length_penalty=1.0,
+        output_ratio=1.0,
+        output_extra=4,
+        output_most=12,
+        batch_tokens=4000,
     )
 
 
@@ -445,10 +454,10 @@ def test_whatever_a_model_writes_is_one_clean_line(
     pieces = vocabularies.target.pieces(range(vocabularies.target.size))
     written += [[pieces.index(f"<0x{byte:02X}>") for byte in wrong] for wrong in NO_UTF8]
 
-    def write(_: Seq2Seq, source: torch.Tensor, *given: Any) -> list[Hypothesis]:
-        return [Hypothesis(written[int(row[0]) - EOS - 1], 0.0, 0.0, True) for row in source]
+    def write(_: Sequence[Seq2Seq], source: torch.Tensor, *given: Any) -> list[list[Hypothesis]]:
+        return [[Hypothesis(written[int(row[0]) - EOS - 1], 0.0, 0.0, True)] for row in source]
 
-    monkeypatch.setattr(translation, "search", write)
+    monkeypatch.setattr(translation, "n_best", write)
     monkeypatch.setattr(Tokenizer, "encode", lambda self, lines: [[EOS + 1 + int(line)] for line in lines])
     lines = map(str, range(len(written)))
     found = list(translate(model, vocabularies, lines, search_settings(1)))

@@ -14,8 +14,9 @@ from conftest import tiny_model
 from torch import Tensor
 
 from hourglass.decoder import Decoder
+from hourglass.errors import UserError
 from hourglass.model import Seq2Seq
-from hourglass.search import Hypothesis, SearchSettings, length_penalty, search
+from hourglass.search import UNCOVERED, Hypothesis, SearchSettings, coverage_penalty, length_penalty, n_best, search
 from hourglass.tokenizer import BOS, EOS, FIXED_PIECES, PAD, UNK
 
 V = 9  # four fixed pieces and five more
@@ -38,6 +39,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
 
 def settings(beam: int, alpha: float = 1.0, **changes: Any) -> SearchSettings:
     given: dict[str, Any] = {"output_ratio": 1.0, "output_extra": 3, "output_most": 100, "batch_tokens": 100}
+    given |= {"temperature": 0.0, "coverage_penalty": 0.0, "replace_unknown": False}
     return SearchSettings(beam=beam, length_penalty=alpha, **(given | changes))
 
 
@@ -192,7 +194,7 @@ def test_a_score_is_the_models_likelihood(attention: str, changes: dict[str, Any
     model, source = model_for(attention, changes, ends=2.0), sources()
     found = search(model, source, LENGTHS, settings(beam))
     assert any(hypothesis.finished for hypothesis in found)
-    for b, (tokens, log_probability, score, finished) in enumerate(found):
+    for b, (tokens, log_probability, score, finished, _) in enumerate(found):
         target = torch.tensor([[BOS, *tokens, *([EOS] if finished else [])]])
         with torch.no_grad():
             nll = model.loss(source[b : b + 1], LENGTHS[b : b + 1], target).nll
@@ -296,3 +298,119 @@ def test_one_piece_to_say(beam: int) -> None:
 def test_length_penalty_is_the_equation(alpha: float) -> None:
     for length in (1, 2, 10, 99):
         assert length_penalty(length, alpha) == pytest.approx((5 + length) ** alpha / (5 + 1) ** alpha)
+
+
+# ---- Lists, several models, coverage, draws ----
+
+
+def three_words(attention: str, changes: dict[str, Any]) -> Seq2Seq:
+    """A model of three tokens and end-of-sentence, whose every sequence can be counted."""
+    model = model_for(attention, changes)
+    with torch.no_grad():
+        model.output.bias[FIXED_PIECES + 2 :] = -1e9
+    return model
+
+
+USABLE, LIMIT = [UNK, FIXED_PIECES, FIXED_PIECES + 1], 4
+
+
+@torch.no_grad()
+def weights_of(model: Seq2Seq, source_S: Tensor, tokens: list[int]) -> Tensor:
+    """The weights [T, S] of a translation and its end, by teacher forcing."""
+    source = source_S[source_S != PAD].unsqueeze(0)
+    memory = model.encode(source, torch.tensor([source.shape[1]]))
+    _, weights = model.decoder(model.embedding(torch.tensor([[BOS, *tokens]])), memory)
+    assert weights is not None
+    return weights[0]
+
+
+def covered(weights_TS: Tensor, beta: float) -> float:
+    """Wu et al. 2016, equation 14: beta * sum over i of log(min(sum over j of p_ij, 1))."""
+    sums = [sum(row[i] for row in weights_TS.tolist()) for i in range(weights_TS.shape[1])]
+    return beta * sum(math.log(min(max(total, UNCOVERED), 1.0)) for total in sums)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("attention", ["bahdanau", "luong_general", "luong_local_m", "mean"])
+def test_an_exhaustive_beam_lists_the_best_of_all_sequences(attention: str, count: int, beta: float) -> None:
+    """Of all there are, by length and coverage penalty."""
+    options = settings(4 * 3 ** (LIMIT - 1), 0.6, output_most=LIMIT, coverage_penalty=beta)
+    model, source = three_words(attention, {}), sources()
+    lists = n_best([model], source, LENGTHS, options, count)
+    for b, found in enumerate(lists):
+        every = []
+        for one in all_finished(model, source[b], USABLE, LIMIT, 0.6):
+            extra = covered(weights_of(model, source[b], one.tokens), beta) if beta else 0.0
+            every.append(one._replace(score=one.score + extra))
+        every.sort(key=lambda hypothesis: -hypothesis.score)
+        assert len(found) == count
+        for ours, expected in zip(found, every, strict=False):
+            assert_same(ours, expected)
+
+
+def test_coverage_penalty_by_hand() -> None:
+    coverage = torch.tensor([[0.5, 1.5, 0.25, 0.0], [1.0, 2.0, 0.0, 0.0]])
+    mask = torch.tensor([[True, True, True, False], [True, True, True, True]])
+    expected = [0.2 * (math.log(0.5) + math.log(0.25)), 0.2 * 2 * math.log(1e-6)]
+    assert coverage_penalty(coverage, mask, 0.2).tolist() == pytest.approx(expected)
+
+
+def test_what_was_attended_to() -> None:
+    model, source = model_for("luong_general"), sources()
+    lists = n_best([model], source, LENGTHS, settings(3), 3)
+    for b, found in enumerate(lists):
+        for one in found:
+            assert one.attended == weights_of(model, source[b], one.tokens)[: len(one.tokens)].argmax(-1).tolist()
+    assert all(one.attended is None for one in search(model_for("fixed"), source, LENGTHS, settings(3)))
+
+
+def test_several_models_vote_with_the_mean_of_their_probabilities() -> None:
+    models = [model_for("luong_general"), model_for("none"), model_for("bahdanau", ends=1.0)]
+    source, options = sources(), settings(1)
+    for b, (found,) in enumerate(n_best(models, source, LENGTHS, options, 1)):
+        tokens: list[int] = []
+        total = 0.0
+        while True:
+            rows = [after(model, source[b], [tokens])[0] for model in models]
+            mean = [sum(math.exp(row[v]) for row in rows) / len(rows) for v in range(V)]
+            token = max((v for v in range(V) if v not in (PAD, BOS)), key=mean.__getitem__)
+            total += math.log(mean[token])
+            if token == EOS or len(tokens) + 1 == options.limit(int(LENGTHS[b])):
+                tokens += [] if token == EOS else [token]
+                break
+            tokens.append(token)
+        assert found.tokens == tokens
+        assert found.log_probability == pytest.approx(total, abs=1e-4)
+    one, other = (
+        n_best([models[0]] * 2, source, LENGTHS, settings(3), 2),
+        n_best(models[:1], source, LENGTHS, settings(3), 2),
+    )
+    for ours, theirs in zip(one, other, strict=True):
+        for a, b_ in zip(ours, theirs, strict=True):
+            assert_same(a, b_)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_draws_have_the_models_probabilities(temperature: float) -> None:
+    model, draws = model_for(ends=0.0), 20_000
+    row = sources()[:1]
+    options = settings(1, temperature=temperature, output_most=1, batch_tokens=10**6)
+    found = search(model, row[:, :5].expand(draws, -1), torch.full((draws,), 5), options)
+    counted = [0] * V
+    for hypothesis in found:
+        counted[hypothesis.tokens[0] if hypothesis.tokens else EOS] += 1
+    powers = [
+        0.0 if v in (PAD, BOS) else math.exp(p / temperature) for v, p in enumerate(after(model, row[0], [[]])[0])
+    ]
+    for v in range(V):
+        share = powers[v] / sum(powers)
+        assert counted[v] / draws == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / draws) + 1e-9)
+    for hypothesis in found[:50]:  # The score stays the model's own.
+        expected = after(model, row[0], [[]])[0][hypothesis.tokens[0] if hypothesis.tokens else EOS]
+        assert hypothesis.log_probability == pytest.approx(expected, abs=1e-5)
+
+
+def test_drawing_and_a_beam_contradict_each_other() -> None:
+    with pytest.raises(UserError, match=r"search\.temperature=1\.0 .*set search\.beam=1"):
+        settings(2, temperature=1.0)

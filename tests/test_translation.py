@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ import train
 from hourglass import translation
 from hourglass.checkpoints import Trained, load_trained
 from hourglass.runs import RunFolder, create_run
-from hourglass.search import SearchSettings
+from hourglass.search import Hypothesis, SearchSettings
 from hourglass.settings import check_settings
+from hourglass.tokenizer import UNK
 from hourglass.translation import translate
 
 
@@ -35,7 +37,15 @@ def trained(run: RunFolder) -> Trained:
 
 def settings(beam: int = 2, batch_tokens: int = 200) -> SearchSettings:
     return SearchSettings(
-        beam=beam, length_penalty=1.0, output_ratio=2.0, output_extra=10, output_most=40, batch_tokens=batch_tokens
+        temperature=0.0,
+        coverage_penalty=0.0,
+        replace_unknown=False,
+        beam=beam,
+        length_penalty=1.0,
+        output_ratio=2.0,
+        output_extra=10,
+        output_most=40,
+        batch_tokens=batch_tokens,
     )
 
 
@@ -108,10 +118,63 @@ def test_the_command_translates_as_the_training_did(run: RunFolder) -> None:
     assert "lines" in done.stderr.decode()
 
 
+def test_lists_have_a_line_a_translation(run: RunFolder) -> None:
+    text = b"s1 s2\n\ns3\n"
+    best = command(text, f"run={run.path}", "search=beam", "search.beam=3").stdout.decode().splitlines()
+    done = command(text, f"run={run.path}", "search=beam", "search.beam=3", "n_best=2")
+    rows = [line.split(" ||| ") for line in done.stdout.decode().splitlines()]
+    assert [number for number, *_ in rows] == ["0", "0", "1", "2", "2"]  # Without words there is one translation.
+    assert [rows[0][1], rows[2][1], rows[3][1]] == best
+    assert float(rows[0][2]) >= float(rows[1][2])
+    assert float(rows[3][2]) >= float(rows[4][2])
+
+
+def test_a_run_and_itself_translate_as_it_does(run: RunFolder) -> None:
+    text = "".join(f"{line}\n" for line in some_lines(20)).encode()
+    alone, together = (command(text, f"run={runs}") for runs in (run.path, f"[{run.path},{run.path}]"))
+    assert together.returncode == 0, together.stderr
+    assert together.stdout == alone.stdout
+
+
+def test_draws_hang_on_the_seed(run: RunFolder) -> None:
+    text = b"s1 s2 s3 s4\n" * 20
+    one, same, other = (command(text, f"run={run.path}", "search=sample", f"seed={seed}").stdout for seed in (1, 1, 2))
+    assert one == same != other
+    assert len(set(one.splitlines())) > 10
+
+
+def test_runs_of_different_vocabularies_do_not_vote(run: RunFolder, trained: Trained, tmp_path: Path) -> None:
+    config = compose_config(
+        *SMALL,
+        "data.symbols=5",
+        "data.vocabulary_size=9",
+        f"cache={tmp_path / 'cache'}",
+        f"run_dir={tmp_path / 'other'}",
+    )
+    train.train(train.Job(create_run(config["run_dir"], [], continues=False), config, check_settings(config)))
+    done = command(b"s1\n", f"run=[{run.path},{tmp_path / 'other'}]")
+    assert done.returncode != 0
+    assert "have different vocabularies" in done.stderr.decode()
+
+
+def test_unknown_words_are_those_attended_to(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of unknown words is one piece; what attended to end-of-sentence stays unknown."""
+    vocabularies = trained.vocabularies
+    (known,) = vocabularies.target.encode(["s1"])
+    found = Hypothesis([*known, UNK, UNK], 0.0, 0.0, True, [0, 1, 3])
+    monkeypatch.setattr(translation, "n_best", lambda *_: [[found]])
+    (text,) = translate(trained.model, vocabularies, ["s1 new words s2"], replace(settings(), replace_unknown=True))
+    assert text == "s1 new words \u2047"
+    (text,) = translate(trained.model, vocabularies, ["s1 new words s2"], settings())
+    assert text == "s1 \u2047 \u2047"
+
+
 @pytest.mark.parametrize(
     ("text", "overrides", "message"),
     [
         (b"a\n\xff\n", [], "error: standard input:2: not UTF-8"),
+        (b"a\n", ["n_best=9"], "error: n_best=9 is more than search.beam="),
+        (b"a\n", ["run=[]"], "error: run=[]: names no run folder"),
         (b"a\n", ["checkpoint=worst"], "error: translate.checkpoint=worst: "),
     ],
 )

@@ -38,7 +38,8 @@ class Prepared(NamedTuple):
 class Attention(nn.Module):
     """Base of all variants.
 
-    Class attributes: `name` as in conf/attention; `reads_query`: whether the context depends on the decoder's state.
+    Class attributes: `name` as in conf/attention; `reads_query`: whether the context depends on the decoder's state;
+    `has_weights`: whether it weighs source positions.
     Instance attribute: `context_size`, C.
 
     Args:
@@ -49,6 +50,7 @@ class Attention(nn.Module):
 
     name: str
     reads_query = True
+    has_weights = True
     context_size: int
 
     def __init__(self, *, query_size: int, memory_size: int, summary_size: int):
@@ -90,6 +92,7 @@ class NoAttention(Attention):
 
     name = "none"
     reads_query = False
+    has_weights = False
     context_size = 0
 
     def forward(self, query: Tensor, prepared: Prepared, steps: Tensor) -> tuple[Tensor, None]:
@@ -102,6 +105,7 @@ class FixedContext(Attention):
 
     name = "fixed"
     reads_query = False
+    has_weights = False
 
     def __init__(self, *, query_size: int, memory_size: int, summary_size: int):
         super().__init__(query_size=query_size, memory_size=memory_size, summary_size=summary_size)

@@ -1,18 +1,25 @@
-"""Greedy and beam search over a whole batch.
+"""Greedy and beam search, n-best lists and drawing, over a whole batch, by one model or by several together.
 
 Shapes: B sentences still searched, K beams, N = B*K rows, V vocabulary, S source length.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, NamedTuple
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
+from hourglass.attention import Attention, Prepared
+from hourglass.decoder import State
+from hourglass.errors import UserError
 from hourglass.model import Seq2Seq
 from hourglass.tokenizer import BOS, EOS, PAD
+
+# What a source position that got no attention at all counts for in the coverage penalty, whose logarithm has no end.
+UNCOVERED = 1e-6
 
 
 @dataclass(frozen=True)
@@ -21,19 +28,67 @@ class SearchSettings:
 
     Attributes:
         beam: K; 1 is greedy search.
+        temperature: 0: search. Above: each piece is drawn from p^(1/temperature), and beam is 1.
         length_penalty: alpha of Wu et al. 2016 (equation 14); 0 compares plain log-probabilities.
+        coverage_penalty: beta of Wu et al. 2016 (equation 14); 0: none.
+        replace_unknown: whether an unknown word is written as the source word that it attended to most (Luong et al.
+            2015, section 4.2); for word vocabularies.
         output_ratio: output pieces allowed for each source piece; the limit grows with the source.
         output_extra: further output pieces allowed.
         output_most: an absolute limit, so that one absurd line cannot hold up all others.
         batch_tokens: source tokens of a batch (padded), times K.
+
+    Raises:
+        UserError: options contradict each other.
     """
 
     beam: PositiveInt
+    temperature: NonNegativeFloat
     length_penalty: Annotated[float, Field(ge=0)]
+    coverage_penalty: NonNegativeFloat
+    replace_unknown: bool
     output_ratio: Annotated[float, Field(gt=0)]
     output_extra: PositiveInt
     output_most: PositiveInt
     batch_tokens: PositiveInt
+
+    def __post_init__(self) -> None:
+        if self.temperature and self.beam > 1:
+            raise UserError(
+                f"search.temperature={self.temperature} draws one translation: set search.beam=1, or "
+                "search.temperature=0"
+            )
+
+    @property
+    def greedy(self) -> "SearchSettings":
+        """These settings with a beam of 1, nothing drawn and nothing replaced: how dev is decoded in training."""
+        return replace(self, beam=1, temperature=0.0, coverage_penalty=0.0, replace_unknown=False)
+
+    def check_attention(self, attention: Attention) -> None:
+        """See that these settings find the attention weights that they want.
+
+        Raises:
+            UserError: they do not.
+        """
+        for option, wanted in (("coverage_penalty", self.coverage_penalty), ("replace_unknown", self.replace_unknown)):
+            if wanted and not attention.has_weights:
+                off = "false" if option == "replace_unknown" else "0"
+                raise UserError(
+                    f"search.{option}={str(wanted).lower()} goes by attention weights and attention={attention.name} "
+                    f"has none: set search.{option}={off}"
+                )
+
+    def check_words(self, pieces: str) -> None:
+        """See that unknown words are not to be replaced where `pieces` of the vocabularies are not words.
+
+        Raises:
+            UserError: they are.
+        """
+        if self.replace_unknown and pieces != "word":
+            raise UserError(
+                f"search.replace_unknown=true puts whole words in, and tokenizer.model={pieces} has none: set "
+                "search.replace_unknown=false, or train with tokenizer=word"
+            )
 
     def limit(self, source_tokens: int) -> int:
         """Return how many pieces, end-of-sentence included, a source of so many tokens may get."""
@@ -45,8 +100,9 @@ class Hypothesis(NamedTuple):
 
     tokens: list[int]  # without end-of-sentence
     log_probability: float  # of tokens and, where finished, end-of-sentence; nats
-    score: float  # log_probability over the length penalty
+    score: float  # log_probability over the length penalty, plus the coverage penalty
     finished: bool  # False: cut at the limit
+    attended: list[int] | None = None  # for each token the source position of the largest weight
 
 
 def length_penalty(length: int | Tensor, alpha: float) -> float | Tensor:
@@ -54,84 +110,187 @@ def length_penalty(length: int | Tensor, alpha: float) -> float | Tensor:
     return ((5 + length) / 6) ** alpha
 
 
-@torch.inference_mode()
+def coverage_penalty(coverage: Tensor, mask: Tensor, beta: float) -> Tensor:
+    """Return beta * sum over source positions of log(min(coverage, 1)) (Wu et al. 2016, equation 14).
+
+    Args:
+        coverage: the sum of a hypothesis' weights at each position, [..., S].
+        mask: True at real positions, likewise; end-of-sentence is one.
+        beta: 0: no penalty.
+    """
+    return beta * coverage.clamp(UNCOVERED, 1.0).log().masked_fill(~mask, 0.0).sum(-1)
+
+
 def search(model: Seq2Seq, source: Tensor, lengths: Tensor, settings: SearchSettings) -> list[Hypothesis]:
-    """Find the best translation of each sentence.
+    """Return the best translation of each sentence: `n_best` of one model with a list of one."""
+    return [best for (best,) in n_best([model], source, lengths, settings, 1)]
+
+
+@torch.inference_mode()
+def n_best(
+    models: Sequence[Seq2Seq], source: Tensor, lengths: Tensor, settings: SearchSettings, count: int
+) -> list[list[Hypothesis]]:
+    """Find the best translations of each sentence.
 
     At each step the best K continuations of a sentence that do not end it stay; those among its best K that end it
     are finished. A sentence leaves the batch when K hypotheses have finished and the best live one, as it stands,
-    scores below the best of them; when no live one can still beat the best finished one; or at its limit, where the
-    best live one is taken if none has finished. With K = 1 this is greedy search.
+    scores below the last of the list (of `count`); when no live one can still get onto the list; or at its limit,
+    where the best live ones are taken if too few have finished. With K = 1 this is greedy search.
 
     That K have finished is not enough: a model that is sure of every word leaves all else equally unlikely, an early
     end too, and K early ends fill the list while the one good translation is still being written.
 
     Args:
-        model: in evaluation mode.
+        models: in evaluation mode, of one vocabulary; the probability of a piece is the mean of theirs.
         source: ids [B, S].
         lengths: [B].
         settings: the search's.
+        count: translations wanted of each sentence, at most K.
 
     Returns:
-        B hypotheses, in the order of the source.
+        B lists of `count` hypotheses or, where the vocabulary has no more to say, fewer, best first.
     """
-    beam, alpha, device = settings.beam, settings.length_penalty, source.device
-    found: list[Hypothesis | None] = [None] * len(source)
-    memory = model.encode(source, lengths)
-    prepared = model.decoder.attention.prepare(memory)
+    beam, alpha = settings.beam, settings.length_penalty
+    found: list[list[Hypothesis]] = [[] for _ in range(len(source))]
+    memories = [model.encode(source, lengths) for model in models]
+    prepared = [model.decoder.attention.prepare(memory) for model, memory in zip(models, memories, strict=True)]
     # Before the first step all K rows of a sentence are the same: only the first may be continued.
-    state = model.decoder.start(memory).select(torch.arange(len(source), device=device).repeat_interleave(beam))
-    live = torch.full((len(source), beam), -math.inf, device=device)  # [B, K] log-probabilities
-    live[:, 0] = 0.0
-    tokens = torch.full((len(source), beam, 1), BOS, device=device)  # [B, K, t+1]
-    sentence = torch.arange(len(source), device=device)  # [B] index into the batch as given
-    limit = torch.tensor([settings.limit(int(n)) for n in lengths], device=device)  # [B]
-    finished = torch.zeros(len(source), dtype=torch.long, device=device)  # [B] how many
-    best = torch.full((len(source),), -math.inf, device=device, dtype=torch.float64)  # [B] best finished score
+    first = torch.arange(len(source), device=source.device).repeat_interleave(beam)
+    states = [model.decoder.start(memory).select(first) for model, memory in zip(models, memories, strict=True)]
+    now = _start(source, memories[0].mask, [settings.limit(int(n)) for n in lengths], beam)
 
     t = 0
-    while len(sentence):
-        output, state, _ = model.decoder.step(model.embedding(tokens[:, :, -1].flatten()), state, prepared, t)
+    while len(now.sentence):
+        predictions, states, weights = _step(models, now.tokens[:, :, -1].flatten(), states, prepared, t)
         t += 1
-        log_probabilities = model.output(output).float().log_softmax(-1).view(len(sentence), beam, -1)
-        log_probabilities[..., [PAD, BOS]] = -math.inf  # Never part of a translation.
-        total = live.unsqueeze(-1) + log_probabilities  # [B, K, V]
-        vocabulary = total.shape[-1]
-        # 2K, as at most K of them end the sentence: K that go on are always among them.
-        score, flat = total.flatten(1).topk(min(2 * beam, beam * vocabulary), -1)
-        origin, token = flat // vocabulary, flat % vocabulary
+        if weights is not None:
+            weights = weights.view(len(now.sentence), beam, -1)
+            look = torch.cat([now.attended, weights.argmax(-1, keepdim=True)], -1)
+            now = now._replace(attended=look, coverage=now.coverage + weights)
+        penalty = coverage_penalty(now.coverage, now.mask, settings.coverage_penalty).double()  # [B, K]
+        score, origin, token = _continue(now.live, predictions, settings)  # each [B, 2K]
+        scored = score.double() / length_penalty(t, alpha) + penalty.gather(1, origin)
         ends = token == EOS
 
         # Finished: those of the best K that end.
         for b, k in (ends[:, :beam] & score[:, :beam].isfinite()).nonzero().tolist():
-            candidate = float(score[b, k])
-            normalised = candidate / float(length_penalty(t, alpha))
-            finished[b] += 1
-            if normalised > best[b]:
-                best[b] = normalised
-                ids = tokens[b, origin[b, k], 1:].tolist()
-                found[int(sentence[b])] = Hypothesis(ids, candidate, normalised, True)
+            tokens, attended = _row(now, b, int(origin[b, k]))
+            one = Hypothesis(tokens, float(score[b, k]), float(scored[b, k]), True, attended)
+            best = _keep(found[int(now.sentence[b])], one, count)
+            now.finished[b] += 1
+            if len(best) == count:
+                now.worst[b] = best[-1].score
 
         # Live: the best K that do not.
-        live, kept = score.masked_fill(ends, -math.inf).topk(beam, -1)
+        live, kept = score.masked_fill(ends, -math.inf).topk(min(beam, score.shape[1]), -1)
         origin, token = origin.gather(1, kept), token.gather(1, kept)
-        tokens = torch.cat([tokens.gather(1, origin.unsqueeze(-1).expand(-1, -1, t)), token.unsqueeze(-1)], -1)
+        now = now._replace(
+            live=live,
+            tokens=torch.cat([_of_rows(now.tokens, origin), token.unsqueeze(-1)], -1),
+            attended=_of_rows(now.attended, origin),
+            coverage=_of_rows(now.coverage, origin),
+        )
+        standing = live.double() / length_penalty(t, alpha) + penalty.gather(1, origin)  # [B, K]
 
-        # A live score only falls as it grows longer, while its penalty rises to that of the limit.
-        reachable = live[:, 0].double() / length_penalty(limit, alpha)
-        at_limit = t >= limit
-        for b in (at_limit & (finished == 0)).nonzero().flatten().tolist():
-            candidate = float(live[b, 0])
-            normalised = candidate / float(length_penalty(t, alpha))
-            found[int(sentence[b])] = Hypothesis(tokens[b, 0, 1:].tolist(), candidate, normalised, False)
+        at_limit = t >= now.limit
+        for b in (at_limit & now.worst.isinf()).nonzero().flatten().tolist():
+            best = found[int(now.sentence[b])]
+            for k in standing[b].argsort(descending=True).tolist():
+                if len(best) < count and live[b, k].isfinite():
+                    tokens, attended = _row(now, b, k)
+                    _keep(best, Hypothesis(tokens, float(live[b, k]), float(standing[b, k]), False, attended), count)
 
-        full = (finished >= beam) & (best >= live[:, 0].double() / length_penalty(t, alpha))
-        stay = (~(at_limit | full | (best >= reachable))).nonzero().flatten()
+        # A live score only falls as it grows longer, while its penalties rise to that of the limit and to nothing.
+        reachable = live[:, 0].double() / length_penalty(now.limit, alpha)
+        full = (now.finished >= beam) & (now.worst >= standing.amax(-1))
+        leave = at_limit | full | (now.worst >= reachable) | live[:, 0].isinf()
+        stay = (~leave).nonzero().flatten()
         rows = (stay.unsqueeze(1) * beam + origin[stay]).flatten()
-        state = state.select(rows)
-        if len(stay) < len(sentence):
-            prepared = prepared.select(stay)
-            live, tokens, sentence, limit = live[stay], tokens[stay], sentence[stay], limit[stay]
-            finished, best = finished[stay], best[stay]
-    assert all(hypothesis is not None for hypothesis in found)
-    return [hypothesis for hypothesis in found if hypothesis is not None]
+        states = [state.select(rows) for state in states]
+        if len(stay) < len(now.sentence):
+            prepared = [one.select(stay) for one in prepared]
+            now = _Beams(*(part[stay] for part in now))
+    return found
+
+
+class _Beams(NamedTuple):
+    """Where a search stands: B sentences of K rows."""
+
+    sentence: Tensor  # [B] index into the batch as given
+    mask: Tensor  # [B, 1, S] of the source
+    limit: Tensor  # [B] pieces
+    live: Tensor  # [B, K] log-probabilities
+    tokens: Tensor  # [B, K, t+1]
+    attended: Tensor  # [B, K, t] source positions; [B, K, 0] without weights
+    coverage: Tensor  # [B, K, S] sums of weights
+    finished: Tensor  # [B] how many
+    worst: Tensor  # [B] the last score of a full list; -inf before
+
+
+def _start(source: Tensor, mask: Tensor, limits: list[int], beam: int) -> _Beams:
+    count, longest = source.shape
+    live = torch.full((count, beam), -math.inf, device=source.device)
+    live[:, 0] = 0.0
+    tokens = torch.full((count, beam, 1), BOS, device=source.device)
+    return _Beams(
+        sentence=torch.arange(count, device=source.device),
+        mask=mask.unsqueeze(1),
+        limit=torch.tensor(limits, device=source.device),
+        live=live,
+        tokens=tokens,
+        attended=tokens[..., 1:],
+        coverage=live.new_zeros(count, beam, longest),
+        finished=torch.zeros(count, dtype=torch.long, device=source.device),
+        worst=torch.full((count,), -math.inf, device=source.device, dtype=torch.float64),
+    )
+
+
+def _continue(live: Tensor, predictions: Tensor, settings: SearchSettings) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the best 2K continuations, or the one drawn: score, row of origin and piece, each [B, 2K]."""
+    predictions = predictions.view(*live.shape, -1)  # [B, K, V]
+    vocabulary = predictions.shape[-1]
+    predictions[..., [PAD, BOS]] = -math.inf  # Never part of a translation.
+    total = (live.unsqueeze(-1) + predictions).flatten(1)
+    if settings.temperature:
+        flat = torch.multinomial((predictions[:, 0] / settings.temperature).softmax(-1), 1)
+        score = total.gather(1, flat)
+    else:
+        # 2K, as at most K of them end the sentence: K that go on are always among them.
+        score, flat = total.topk(min(2 * settings.beam, settings.beam * vocabulary), -1)
+    return score, flat // vocabulary, flat % vocabulary
+
+
+def _row(now: _Beams, b: int, k: int) -> tuple[list[int], list[int] | None]:
+    """Return the pieces of row k of sentence b, and what each attended to."""
+    tokens = now.tokens[b, k, 1:].tolist()
+    return tokens, now.attended[b, k, : len(tokens)].tolist() if now.attended.shape[-1] else None
+
+
+def _keep(best: list[Hypothesis], one: Hypothesis, count: int) -> list[Hypothesis]:
+    """Put one onto a list of at most `count`, finished ones first."""
+    best.append(one)
+    best.sort(key=lambda hypothesis: (-hypothesis.finished, -hypothesis.score))
+    del best[count:]
+    return best
+
+
+def _step(
+    models: Sequence[Seq2Seq], last: Tensor, states: list[State], prepared: list[Prepared], t: int
+) -> tuple[Tensor, list[State], Tensor | None]:
+    """Advance all models by one piece: log-probabilities [N, V] and weights [N, S], both of the mean over models."""
+    predictions, after, looks = [], [], []
+    for model, state, memory in zip(models, states, prepared, strict=True):
+        output, state_after, weights = model.decoder.step(model.embedding(last), state, memory, t)
+        predictions.append(model.output(output).float().log_softmax(-1))
+        after.append(state_after)
+        if weights is not None:
+            looks.append(weights.float())
+    mean = predictions[0]
+    if len(models) > 1:
+        mean = torch.stack(predictions).logsumexp(0) - math.log(len(models))
+    return mean, after, torch.stack(looks).mean(0) if looks else None
+
+
+def _of_rows(values: Tensor, origin: Tensor) -> Tensor:
+    """Take [B, K, ...] in the order of rows `origin` [B, K]."""
+    return values.gather(1, origin.unsqueeze(-1).expand(-1, -1, values.shape[-1]))

@@ -64,7 +64,9 @@ def check_settings(config: Config) -> Settings:
     length_buckets(config["edges"])
     # A model without memory behind it: every refusal of a constructor, before the corpus is touched.
     with torch.device("meta"):
-        build_model(config, 8, 8, joint=settings.tokenizer.joint)
+        model = build_model(config, 8, 8, joint=settings.tokenizer.joint)
+    settings.search.check_attention(model.decoder.attention)
+    settings.search.check_words(settings.tokenizer.model)
     return settings
 
 

@@ -122,6 +122,16 @@ class Tokenizer:
         """
         return [_GAPS.sub(" ", self._processor.decode(self._content(row))).strip(" ") for row in ids]
 
+    def surfaces(self, text: str) -> list[str]:
+        """Return the text of each piece that `encode` cuts `text` into, unknown ones too; a space is U+2581."""
+        return list(self._processor.encode(text, out_type=str))
+
+    def decode_with(self, ids: Sequence[int], written: Mapping[int, str]) -> str:
+        """Join one row of pieces as `decode` does, but with `written` at the positions that it names."""
+        row = self._content(ids)
+        pieces = [written.get(i, self._processor.id_to_piece(index)) for i, index in enumerate(row)]
+        return _GAPS.sub(" ", self._processor.decode(pieces)).strip(" ")
+
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return the written form of each id, as a label for plots: a space is U+2581, PAD is <pad>."""
         return [self._processor.id_to_piece(int(index)) for index in ids]

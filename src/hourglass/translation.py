@@ -2,8 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,14 +12,21 @@ from tqdm import tqdm
 from hourglass.checkpoints import Trained
 from hourglass.data import in_order, pad
 from hourglass.model import Seq2Seq
-from hourglass.search import SearchSettings, search
-from hourglass.tokenizer import EOS, Vocabularies
+from hourglass.search import Hypothesis, SearchSettings, n_best
+from hourglass.tokenizer import EOS, UNK, Vocabularies
 
 log = logging.getLogger(__name__)
 
 # Lines are taken so many at a time, or up to so many characters, and sorted by length within.
 WINDOW = 4096
 WINDOW_CHARACTERS = 2_000_000
+
+
+class Translation(NamedTuple):
+    """One translation of a text, and its score (see `Hypothesis`)."""
+
+    text: str
+    score: float
 
 
 def translate(
@@ -31,31 +38,49 @@ def translate(
     progress: Callable[[int], object] = lambda lines: None,
     name: str = "line",
 ) -> Iterator[str]:
-    """Yield the translation of each text, in order, reading ahead no more than `WINDOW` of them.
+    """Yield the best translation of each text by one model; see `translate_n_best`."""
+    lists = translate_n_best([model], vocabularies, texts, settings, 1, progress=progress, name=name)
+    return (best.text for best, *_ in lists)
+
+
+def translate_n_best(
+    models: Sequence[Seq2Seq],
+    vocabularies: Vocabularies,
+    texts: Iterable[str],
+    settings: SearchSettings,
+    count: int,
+    *,
+    progress: Callable[[int], object] = lambda lines: None,
+    name: str = "line",
+) -> Iterator[list[Translation]]:
+    """Yield the translations of each text, best first, in order, reading ahead no more than `WINDOW` of them.
 
     A text without words has an empty translation. One that is too long for the output limit is translated up to it,
     and a warning says so.
 
     Args:
-        model: in evaluation mode, on the device that is to do the work.
-        vocabularies: the model's own.
+        models: in evaluation mode, on the device that is to do the work; several vote.
+        vocabularies: the models' own.
         texts: one sentence each.
         settings: the search's.
+        count: translations wanted of each text; `settings.beam` at most.
         progress: told how many texts more are done.
         name: what a text is called in warnings and errors, with its number.
 
     Raises:
-        UserError: a text is longer than the model can take (attention=luong_location).
+        UserError: a text is longer than a model can take (attention=luong_location).
     """
     first = 1
     for window in _windows(texts):
-        # As the corpus was cleaned: one space between words.
-        sources = [[*ids, EOS] for ids in vocabularies.source.encode([" ".join(text.split()) for text in window])]
+        cleaned = [" ".join(text.split()) for text in window]  # As the corpus was: one space between words.
+        sources = [[*ids, EOS] for ids in vocabularies.source.encode(cleaned)]
         for number, ids in enumerate(sources, first):
-            model.decoder.attention.check_length(len(ids), f"{name} {number}")
+            for model in models:
+                model.decoder.attention.check_length(len(ids), f"{name} {number}")
         _warn_of_long(sources, settings, name, first)
         first += len(window)
-        yield from _translate(model, vocabularies, sources, settings, progress)
+        for text, found in zip(cleaned, _search_all(models, sources, settings, count, progress), strict=True):
+            yield [Translation(_write(vocabularies, text, one, settings), one.score) for one in found]
 
 
 def _windows(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -88,28 +113,41 @@ def translate_split(
         )
 
 
-def _translate(
-    model: Seq2Seq,
-    vocabularies: Vocabularies,
+def _search_all(
+    models: Sequence[Seq2Seq],
     sources: list[list[int]],
     settings: SearchSettings,
+    count: int,
     progress: Callable[[int], object],
-) -> list[str]:
-    device = next(model.parameters()).device
+) -> list[list[Hypothesis]]:
+    """Translate sources of any length, those of similar length together."""
+    device = next(models[0].parameters()).device
     lengths = np.array([len(ids) for ids in sources])
-    translations = [""] * len(sources)
+    lists = [[_EMPTY] for _ in sources]
     worded = np.flatnonzero(lengths > 1)
     progress(len(sources) - len(worded))
     if not len(worded):
-        return translations
+        return lists
     for rows in in_order(lengths[worded], lengths[worded], max(1, settings.batch_tokens // settings.beam)):
         batch = worded[rows]
         source = pad([sources[i] for i in batch]).to(device)
-        found = search(model, source, torch.from_numpy(lengths[batch]).to(device), settings)
-        for i, text in zip(batch, vocabularies.target.decode([one.tokens for one in found]), strict=True):
-            translations[i] = text
+        found = n_best(models, source, torch.from_numpy(lengths[batch]).to(device), settings, count)
+        for i, best in zip(batch, found, strict=True):
+            lists[i] = best
         progress(len(batch))
-    return translations
+    return lists
+
+
+_EMPTY = Hypothesis([], 0.0, 0.0, True)
+
+
+def _write(vocabularies: Vocabularies, text: str, one: Hypothesis, settings: SearchSettings) -> str:
+    """Return a hypothesis as text, with the source words of `text` in place of unknown ones where that is wanted."""
+    if not settings.replace_unknown or UNK not in one.tokens or one.attended is None:
+        return vocabularies.target.decode([one.tokens])[0]
+    words = vocabularies.source.surfaces(text)
+    unknown = [j for j, token in enumerate(one.tokens) if token == UNK and one.attended[j] < len(words)]
+    return vocabularies.target.decode_with(one.tokens, {j: words[one.attended[j]] for j in unknown})
 
 
 def _warn_of_long(sources: list[list[int]], settings: SearchSettings, name: str, first: int) -> None:
