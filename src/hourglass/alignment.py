@@ -1,0 +1,88 @@
+"""Alignment: which source word a model looks at for each word of a reference, held against what is known to be true.
+
+On copy and reverse the true alignment is known: target word j is source word j, or the j-th from the end.
+
+Shapes: B batch, T target length, S source length.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from hourglass.checkpoints import Trained
+from hourglass.data import in_order, pad
+from hourglass.errors import UserError
+from hourglass.tokenizer import BOS, EOS
+
+# Corpus, and the true source word of target word j of n, both from 0.
+TRUE: Mapping[str, Callable[[int, int], int]] = {"copy": lambda j, n: j, "reverse": lambda j, n: n - 1 - j}
+
+
+@dataclass(frozen=True)
+class AlignmentScore:
+    """How a model aligns a split.
+
+    Attributes:
+        links: one for each target word; end-of-sentence has none.
+        error_rate: of alignment, 0 to 1.
+        error_rate_near: the same, were a link to a neighbour of the true word right.
+    """
+
+    links: int
+    error_rate: float
+    error_rate_near: float
+
+
+@torch.inference_mode()
+def align(
+    trained: Trained, sources: Sequence[str], targets: Sequence[str], batch_tokens: int = 4000
+) -> list[list[int]]:
+    """Return for each target word the source position of the largest weight, as the model reads the reference.
+
+    (Luong et al. 2015, section 5.4, force-decode the reference likewise.)
+
+    Args:
+        trained: whose pieces are words.
+        sources: sentences.
+        targets: their references.
+        batch_tokens: padded tokens of a batch.
+
+    Returns:
+        one list for each pair, of positions from 0; the number of source words is end-of-sentence.
+
+    Raises:
+        UserError: the model has no attention weights, or its pieces are no words.
+    """
+    model, vocabularies = trained.model, trained.vocabularies
+    attention = model.decoder.attention
+    if not attention.has_weights:
+        raise UserError(f"attention={attention.name} has no weights to align by: name runs of an attention that has")
+    if trained.config["tokenizer"]["model"] != "word":
+        raise UserError(
+            f"tokenizer.model={trained.config['tokenizer']['model']}: words are aligned, and these pieces are none: "
+            "name runs with tokenizer=word"
+        )
+    source_ids = [[*ids, EOS] for ids in vocabularies.source.encode(list(sources))]
+    target_ids = [[BOS, *ids] for ids in vocabularies.target.encode(list(targets))]
+    source_lengths, target_lengths = (np.array([len(ids) for ids in side]) for side in (source_ids, target_ids))
+    found: list[list[int]] = [[] for _ in source_ids]
+    for rows in in_order(source_lengths, target_lengths, batch_tokens):
+        memory = model.encode(pad([source_ids[i] for i in rows]), torch.from_numpy(source_lengths[rows]))
+        _, weights = model.decoder(model.embedding(pad([target_ids[i] for i in rows])), memory)
+        assert weights is not None  # [B, T, S]
+        for i, looked in zip(rows, weights.argmax(-1).tolist(), strict=True):
+            found[i] = looked[: len(target_ids[i]) - 1]
+    return found
+
+
+def score_alignment(found: Sequence[Sequence[int]], true: Callable[[int, int], int]) -> AlignmentScore:
+    """Return 1 - 2 |A and S| / (|A| + |S|) (Och and Ney 2003, equation 13, all links sure) over a split.
+
+    With one link a word on both sides it is the share of words that are aligned wrong.
+    """
+    distances = [abs(at - true(j, len(row))) for row in found for j, at in enumerate(row)]
+    right, near = sum(d == 0 for d in distances), sum(d <= 1 for d in distances)
+    links = len(distances)
+    return AlignmentScore(links, 1 - 2 * right / (links + links), 1 - 2 * near / (links + links))
