@@ -24,6 +24,7 @@ from hourglass.jobs import Outcome, Ticket
 from hourglass.model import Seq2Seq, draw_evenly
 from hourglass.options import plain_values
 from hourglass.preparation import Prepared, prepare
+from hourglass.pretrained import fill_embeddings
 from hourglass.pruning import Pruning
 from hourglass.runs import RunFolder
 from hourglass.saving import Checkpoints
@@ -124,6 +125,7 @@ def make_model(job: Job, prepared: Prepared) -> Seq2Seq:
     model = build_model(job.config, vocabularies.source.size, vocabularies.target.size, joint=vocabularies.joint)
     if width := job.config["init_range"]:
         draw_evenly(model, width)
+    fill_embeddings(model, job.config, vocabularies)
     for name, split in prepared.splits.items():
         model.decoder.attention.check_length(int(split.source_lengths.max()), name)
     log.info(

@@ -44,6 +44,17 @@ def build_model(config: Config, source_size: int, target_size: int, *, joint: bo
     tie: Tie = check(Tie, decoder_options.pop("tie", None), "decoder.tie")
     dropout = check(Dropout, decoder_options.get("dropout"), "decoder.dropout")
 
+    # Read once, for the first weights: see pretrained.py.
+    check(str | None, decoder_options.pop("embedding_file", False), "decoder.embedding_file")
+    source_file = None
+    if encoder_kind is RecurrentEncoder:
+        source_file = check(str | None, encoder_options.pop("embedding_file", False), "encoder.embedding_file")
+
+    if tie == "all" and source_file is not None:
+        raise UserError(
+            "encoder.embedding_file: with decoder.tie=all both sides have one matrix: set decoder.embedding_file "
+            "alone, or decoder.tie=output"
+        )
     if tie != "none" and readout_size != embedding_size:
         raise UserError(
             f"decoder.tie={tie} needs decoder.readout_size equal to decoder.embedding_size ({embedding_size}): "
