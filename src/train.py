@@ -174,6 +174,7 @@ def train_model(job: Job, prepared: Prepared, model: Seq2Seq, tracking: Tracking
         optimizer=job.settings.optimizer,
         search_settings=greedy,
         steps=stream.steps,
+        scheduled_sampling=settings.scheduled_sampling,
         seed=job.config["seed"],
         threads=settings.threads,
         dev_references=list(dev["target"][:dev_sentences]),
@@ -189,6 +190,7 @@ def train_model(job: Job, prepared: Prepared, model: Seq2Seq, tracking: Tracking
         validate_every=stream.validate_every,
         steps=stream.steps,
         select=settings.select,
+        keep=settings.keep,
     )
     fit(
         module,

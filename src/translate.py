@@ -12,12 +12,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pydantic import NonNegativeInt, PositiveInt
 
-from hourglass.checkpoints import Trained, load_trained
+from hourglass.checkpoints import Trained, load_average, load_trained
 from hourglass.corpora_recipes import decode_line
 from hourglass.devices import Accelerator, find_device
 from hourglass.errors import UserError, check_command_line, one_line_errors
 from hourglass.options import build, plain_values
-from hourglass.runs import open_run
+from hourglass.runs import RunFolder, open_run
 from hourglass.search import SearchSettings
 from hourglass.translation import progress_bar, translate_n_best
 
@@ -28,7 +28,7 @@ class TranslateSettings:
 
     Attributes:
         run: the run folder, or several, whose models translate together.
-        checkpoint: best on dev, or the last.
+        checkpoint: best on dev, the last, or the average of those that trainer.keep kept.
         n_best: translations written of each line; more than one: each on a line of its own, with its score.
         seed: of what is drawn, with search.temperature above 0.
         accelerator: cpu, gpu, or auto for the best there is.
@@ -36,7 +36,7 @@ class TranslateSettings:
     """
 
     run: str | list[str]
-    checkpoint: Literal["best", "last"]
+    checkpoint: Literal["best", "last", "average"]
     n_best: PositiveInt
     seed: NonNegativeInt
     accelerator: Accelerator
@@ -61,7 +61,7 @@ def main(composed: DictConfig) -> None:
                 f"n_best={settings.n_best} is more than search.beam={search.beam} finds: set search=beam "
                 f"search.beam={settings.n_best} or more"
             )
-        trained = [load_trained(run.best if settings.checkpoint == "best" else run.last) for run, _ in runs]
+        trained = [load(run, settings.checkpoint) for run, _ in runs]
         check_together(trained, [run.path for run, _ in runs], search)
         torch.manual_seed(settings.seed)
         if settings.threads:
@@ -80,6 +80,13 @@ def main(composed: DictConfig) -> None:
                         f"{one.text}\n" if settings.n_best == 1 else f"{number} ||| {one.text} ||| {one.score:.6f}\n"
                     )
                 sys.stdout.flush()
+
+
+def load(run: RunFolder, checkpoint: str) -> Trained:
+    """Return the model of a run's checkpoint of that name."""
+    if checkpoint == "average":
+        return load_average(run.all_validated)
+    return load_trained(run.best if checkpoint == "best" else run.last)
 
 
 def check_together(trained: Sequence[Trained], paths: Sequence[Path], search: SearchSettings) -> None:

@@ -163,7 +163,7 @@ class Steps:
 def write_steps(run: RunFolder, content: dict[str, Any], resume: Path | None, steps: range) -> None:
     """Write the checkpoints of some steps, each put in its place as the next step begins."""
     trainer: Any = Steps(content)
-    callback = Checkpoints(run, resume=resume, every=1, validate_every=99, steps=99, select="bleu")
+    callback = Checkpoints(run, resume=resume, every=1, validate_every=99, steps=99, select="bleu", keep=0)
     module: Any = None
     for step in steps:
         callback.on_train_batch_start(trainer, module, None, step - 1)
@@ -221,7 +221,7 @@ def test_what_best_says_of_itself_holds(path: Path, content: dict[str, Any]) -> 
     """best.ckpt may be of a validation that a checkpoint before it does not know of."""
     run = RunFolder(path.parent.parent)
     WholeFiles().save_checkpoint(content, run.best)
-    callback = Checkpoints(run, resume=run.previous, every=1, validate_every=9, steps=9, select="bleu")
+    callback = Checkpoints(run, resume=run.previous, every=1, validate_every=9, steps=9, select="bleu", keep=0)
     callback.load_state_dict({"best": {"bleu": 0.5, "loss": 3.0, "step": 3}, "finished": False})
     assert callback.best == {"bleu": 1.0, "loss": 2.0, "step": 5}
     run.best.write_bytes(run.best.read_bytes()[:1000])

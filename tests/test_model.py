@@ -129,3 +129,36 @@ def test_weights_drawn_evenly() -> None:
         if gates.numel() > 100:
             assert gates.std() == pytest.approx(0.1 / 3**0.5, rel=0.1), name
     assert not model.embedding.weight[PAD].any()
+
+
+@pytest.mark.parametrize("sampling", [0.0, 0.3, 1.0])
+def test_scheduled_sampling_reads_the_models_own_words(sampling: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the decoder reads: the reference, or words of the model's distribution, in the given share."""
+    model = tiny_model("bahdanau", {"decoder.input_feeding": True}, vocabulary=V)
+    source, target = torch.full((800, 3), 5), torch.full((800, 4), 7)
+    source[:, 2], target[:, 0] = EOS, BOS
+    lengths = torch.full((800,), 3)
+    read: list[Tensor] = []
+    model.embedding.register_forward_hook(lambda _, given, __: read.append(given[0]))
+    with torch.no_grad():
+        readouts = model.sampled_readouts(target, model.encode(source, lengths), sampling)
+    tokens = torch.stack(read[-4:], 1)  # [B, T]
+    assert torch.equal(tokens[:, 0], target[:, 0])
+    with torch.no_grad():
+        model.eval()
+        logits = model.output(model.readouts(tokens, model.encode(source, lengths), step_loop=True))
+        torch.testing.assert_close(logits, model.output(readouts))  # Teacher forcing of what was read.
+        logits[..., [PAD, BOS]] = -math.inf
+        expected = logits[0, 0].softmax(-1)  # All rows are alike up to the first draw.
+    shares = torch.bincount(tokens[:, 1], minlength=V) / 800
+    mixed = sampling * expected + (1 - sampling) * torch.nn.functional.one_hot(torch.tensor(7), V)
+    assert (shares - mixed).abs().max() < 4 * 0.5 / 800**0.5
+
+
+def test_without_sampling_the_loss_is_that_of_the_reference() -> None:
+    model = tiny_model(vocabulary=V)
+    source, target = batch()
+    plain = model.loss(source, LENGTHS, target)
+    assert not torch.isclose(model.loss(source, LENGTHS, target, sampling=1.0).nll, plain.nll)
+    readouts = model.sampled_readouts(target[:, :-1], model.encode(source, LENGTHS), 0.0)
+    torch.testing.assert_close(readouts, model.readouts(target[:, :-1], model.encode(source, LENGTHS)))

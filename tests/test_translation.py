@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT, compose_config
 from test_train import SMALL
 
 import train
 from hourglass import translation
-from hourglass.checkpoints import Trained, load_trained
+from hourglass.checkpoints import Trained, load_average, load_trained
 from hourglass.runs import RunFolder, create_run
 from hourglass.search import Hypothesis, SearchSettings
 from hourglass.settings import check_settings
@@ -136,6 +137,24 @@ def test_a_run_and_itself_translate_as_it_does(run: RunFolder) -> None:
     assert together.stdout == alone.stdout
 
 
+def test_the_average_is_the_mean_of_the_kept_weights(tmp_path: Path) -> None:
+    words = ("trainer.validations=3", "trainer.keep=2", "trainer.test=false", "trainer.scheduled_sampling=0.5")
+    config = compose_config(*SMALL, *words, f"cache={tmp_path / 'cache'}", f"run_dir={tmp_path / 'run'}")
+    job = train.Job(create_run(config["run_dir"], [], continues=False), config, check_settings(config))
+    train.train(job)
+    kept = job.run.all_validated
+    assert len(kept) == 2  # The last of three.
+    one, other = (load_trained(path) for path in kept)
+    assert one.step < other.step == load_trained(job.run.last).step
+    average = load_average(kept)
+    for name, weight in average.model.state_dict().items():
+        expected = (one.model.state_dict()[name] + other.model.state_dict()[name]) / 2
+        torch.testing.assert_close(weight, expected)
+    done = command(b"s1 s2\n", f"run={job.run.path}", "checkpoint=average")
+    (text,) = translate(average.model, average.vocabularies, ["s1 s2"], check_settings(config).search)
+    assert done.stdout.decode() == f"{text}\n"
+
+
 def test_draws_hang_on_the_seed(run: RunFolder) -> None:
     text = b"s1 s2 s3 s4\n" * 20
     one, same, other = (command(text, f"run={run.path}", "search=sample", f"seed={seed}").stdout for seed in (1, 1, 2))
@@ -173,6 +192,7 @@ def test_unknown_words_are_those_attended_to(trained: Trained, monkeypatch: pyte
     ("text", "overrides", "message"),
     [
         (b"a\n\xff\n", [], "error: standard input:2: not UTF-8"),
+        (b"a\n", ["checkpoint=average"], "error: checkpoint=average: the run kept no validations' checkpoints: train "),
         (b"a\n", ["n_best=9"], "error: n_best=9 is more than search.beam="),
         (b"a\n", ["run=[]"], "error: run=[]: names no run folder"),
         (b"a\n", ["checkpoint=worst"], "error: translate.checkpoint=worst: "),

@@ -6,7 +6,7 @@ never unpickles objects: only tensors and plain values.
 
 import hashlib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,32 @@ def load_trained(path: Path) -> Trained:
     except Exception:  # a group that is missing, a weight that is no tensor, ...
         raise UserError(f"{path}: its weights do not fit its own settings and vocabularies; it was altered") from None
     return Trained(model.eval(), vocabularies, config, content["global_step"], own["corpus_digest"])
+
+
+def load_average(paths: Sequence[Path]) -> Trained:
+    """Build the model whose weights are the mean of those of several checkpoints of one run, as `load_trained` does.
+
+    (Junczys-Dowmunt et al. 2016, section 2.4.)
+
+    Raises:
+        UserError: as `load_trained`, or there are none, or they are not of one training.
+    """
+    if not paths:
+        raise UserError(
+            "checkpoint=average: the run kept no validations' checkpoints: train with trainer.keep=4 or the like, or "
+            "set checkpoint=best"
+        )
+    average = load_trained(paths[-1])
+    total = {name: weight.double() for name, weight in average.model.state_dict().items()}
+    for path in paths[:-1]:
+        other = load_trained(path)
+        if other.config != average.config or other.vocabularies.digest != average.vocabularies.digest:
+            raise UserError(f"{path}: is of another training than {paths[-1]}: leave it out of the folder")
+        for name, weight in other.model.state_dict().items():
+            total[name] += weight
+    for name, weight in average.model.state_dict().items():
+        weight.copy_(total[name] / len(paths))
+    return average
 
 
 def _vocabularies(path: Path, own: Mapping[str, Any]) -> Vocabularies:

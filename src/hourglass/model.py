@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from hourglass.decoder import Decoder
 from hourglass.encoder import Encoder, Memory
 from hourglass.recurrent import RecurrentLayer
-from hourglass.tokenizer import PAD
+from hourglass.tokenizer import BOS, PAD
 
 # Rows of logits that exist at once: [LOGIT_ROWS, V].
 LOGIT_ROWS = 8192
@@ -59,12 +59,37 @@ class Seq2Seq(nn.Module):
         """Return the logits [B, T, V] of every next token; arguments as in `encode` and `readouts`."""
         return self.output(self.readouts(target, self.encode(source, lengths), step_loop))
 
-    def loss(self, source: Tensor, lengths: Tensor, target: Tensor, smoothing: float = 0.0) -> TokenLoss:
+    def sampled_readouts(self, target: Tensor, memory: Memory, sampling: float) -> Tensor:
+        """Return the readouts [B, T, R] for the target prefix ids [B, T], with some of them replaced on the way.
+
+        Each token but the first is, with probability `sampling`, one drawn from what the model itself predicts there
+        (scheduled sampling: Bengio et al. 2015, section 2.4). No gradient passes through the draw.
+        """
+        prepared, state = self.decoder.attention.prepare(memory), self.decoder.start(memory)
+        readouts, tokens = [], target[:, 0]
+        for t in range(target.shape[1]):
+            readout, state, _ = self.decoder.step(self.dropout(self.embedding(tokens)), state, prepared, t)
+            readouts.append(readout)
+            if t + 1 < target.shape[1]:
+                with torch.no_grad():
+                    logits = self.output(readout).float()
+                    logits[:, [PAD, BOS]] = float("-inf")  # Never said.
+                    drawn = torch.multinomial(logits.softmax(-1), 1).squeeze(1)
+                    own = torch.rand(len(target), device=target.device) < sampling
+                    tokens = torch.where(own, drawn, target[:, t + 1])
+        return torch.stack(readouts, 1)
+
+    def loss(
+        self, source: Tensor, lengths: Tensor, target: Tensor, smoothing: float = 0.0, *, sampling: float = 0.0
+    ) -> TokenLoss:
         """Return the loss of target [B, T+1], from beginning-of-sentence to end-of-sentence, padded on the right.
 
-        Label smoothing spreads `smoothing` evenly over all V tokens (Szegedy et al. 2016, section 7).
+        Label smoothing spreads `smoothing` evenly over all V tokens (Szegedy et al. 2016, section 7). `sampling`: see
+        `sampled_readouts`; what is to be predicted stays the reference.
         """
-        readouts = self.readouts(target[:, :-1], self.encode(source, lengths))
+        memory = self.encode(source, lengths)
+        prefix = target[:, :-1]
+        readouts = self.sampled_readouts(prefix, memory, sampling) if sampling else self.readouts(prefix, memory)
         wanted = target[:, 1:]
         real = wanted != PAD
         rows, labels = readouts[real], wanted[real]  # No logits for padding.

@@ -65,6 +65,15 @@ class RunFolder:
         """The one to go on from if that is damaged."""
         return self.path / "checkpoints" / "previous.ckpt"
 
+    def validated(self, step: int) -> Path:
+        """A checkpoint of a validation, kept to be averaged with others."""
+        return self.path / "checkpoints" / f"validated-{step:09}.ckpt"
+
+    @property
+    def all_validated(self) -> list[Path]:
+        """Those that were kept, in the order of their steps."""
+        return sorted((self.path / "checkpoints").glob("validated-*.ckpt"))
+
     @property
     def next(self) -> Path:
         """What is about to become the last."""
@@ -225,7 +234,7 @@ def _removed_if_empty(run: RunFolder) -> Iterator[None]:
 
 def clear(run: RunFolder) -> None:
     """Take away what an earlier run left in the folder, but for the lock."""
-    checkpoints = (run.best, run.last, run.previous, run.next)
+    checkpoints = (run.best, run.last, run.previous, run.next, *run.all_validated)
     files = (run.config, run.curves, run.system, run.metrics, run.translations, run.tracking)
     for path in (*checkpoints, *files):
         path.unlink(missing_ok=True)

@@ -66,6 +66,7 @@ class Checkpoints(Checkpoint):
         validate_every: steps from one validation to the next; there, last.ckpt is written after it.
         steps: of the whole run.
         select: what is best on dev: the highest bleu, or the lowest loss.
+        keep: how many validations' checkpoints, the last ones, stay, to be averaged.
     """
 
     def __init__(
@@ -77,7 +78,9 @@ class Checkpoints(Checkpoint):
         validate_every: int,
         steps: int,
         select: Selection,
+        keep: int,
     ):
+        self.keep = keep
         self.run, self.every, self.validate_every, self.steps = run, every, validate_every, steps
         self.select: Selection = select
         self.best: dict[str, float] = {}  # dev bleu, dev loss, step
@@ -120,6 +123,11 @@ class Checkpoints(Checkpoint):
         if better:
             self.best = {**dev, "step": trainer.global_step}
             trainer.save_checkpoint(self.run.best)
+        if self.keep:
+            trainer.save_checkpoint(self.run.validated(trainer.global_step))
+            if trainer.is_global_zero:
+                for old in self.run.all_validated[: -self.keep]:
+                    old.unlink(missing_ok=True)
         self._write(trainer)
         self._put_in_place(trainer)
         self._agree_to_stop(trainer)

@@ -12,13 +12,13 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from pytorch_lightning.callbacks import EarlyStopping, TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from pytorch_lightning.loggers import Logger
@@ -61,6 +61,9 @@ class TrainerSettings:
         select: what "best" is on dev: bleu (highest) or loss (lowest).
         patience: validations without a new best after which the run stops; 0: never.
         checkpoint_every: steps between last.ckpt and the next; what a kill can lose.
+        keep: validations whose checkpoints stay, the last ones, for src/translate.py checkpoint=average.
+        scheduled_sampling: probability, at the end of the run, that an input word is drawn from the model instead of
+            being the reference's; it rises linearly from 0 (Bengio et al. 2015). Above 0 there is no one-pass training.
         log_every: steps between points of the training curves.
     """
 
@@ -80,6 +83,8 @@ class TrainerSettings:
     select: Literal["bleu", "loss"]
     patience: NonNegativeInt
     checkpoint_every: PositiveInt
+    keep: NonNegativeInt
+    scheduled_sampling: Annotated[float, Field(ge=0, le=1)]
     log_every: PositiveInt
 
     def __post_init__(self) -> None:
@@ -181,6 +186,7 @@ class TranslationModule(pl.LightningModule):
         optimizer: settings of the optimizer.
         search_settings: how dev is decoded at a validation.
         steps: optimizer steps of the whole run.
+        scheduled_sampling: see `TrainerSettings`.
         seed: of dropout; step by step, so that a resumed run draws what an unbroken one draws.
         threads: CPU threads of this process; 0 leaves torch's choice.
         dev_references: the target text of the dev sentences that are read.
@@ -198,6 +204,7 @@ class TranslationModule(pl.LightningModule):
         optimizer: OptimizerSettings,
         search_settings: SearchSettings,
         steps: int,
+        scheduled_sampling: float,
         seed: int,
         threads: int,
         dev_references: Sequence[str],
@@ -212,6 +219,7 @@ class TranslationModule(pl.LightningModule):
         self.optimizer = optimizer
         self.search_settings = search_settings
         self.steps = steps
+        self.scheduled_sampling = scheduled_sampling
         self.seed = seed
         self.threads = threads
         self.dev_references = dev_references
@@ -243,7 +251,13 @@ class TranslationModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return this part's share of the loss, so that a step's gradient is that of the global batch's mean."""
-        loss = self.model.loss(batch.source, batch.source_lengths, batch.target, self.optimizer.label_smoothing)
+        loss = self.model.loss(
+            batch.source,
+            batch.source_lengths,
+            batch.target,
+            self.optimizer.label_smoothing,
+            sampling=self.scheduled_sampling * self.global_step / self.steps,
+        )
         # DDP averages over ranks and Lightning over accumulated parts: both are undone.
         parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
         share = loss.smoothed * parts / batch.step_tokens
