@@ -1,0 +1,148 @@
+"""The published systems of conf/experiment: each by its name is what its paper says, and trains and translates."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import CONF, ROOT, compose_config
+
+from hourglass.assembly import build_model
+from hourglass.search import SearchSettings, search
+from hourglass.settings import check_settings
+from hourglass.tokenizer import BOS, EOS, PAD
+
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+SOURCE = torch.tensor([[5, 6, 7, 8, EOS], [9, 5, EOS, PAD, PAD]])
+LENGTHS = torch.tensor([5, 3])
+TARGET = torch.tensor([[BOS, 6, 5, EOS, PAD], [BOS, 7, 8, 9, EOS]])
+# What the papers say, beside what the files say in our words: attention, encoder and decoder.
+LUONG = {
+    "encoder.cell": "lstm",
+    "encoder.layers": 4,
+    "encoder.reverse_source": True,
+    "decoder.input_feeding": True,
+    "decoder.query": "current",
+    "decoder.readout": "tanh",
+}
+SEARCHING = {
+    "attention.name": "bahdanau",
+    "encoder.bidirectional": True,
+    "decoder.query": "previous",
+    "decoder.readout": "maxout",
+}
+FIXED = {"attention.name": "fixed", "encoder.bidirectional": False, "decoder.readout": "maxout"}
+GNMT = {
+    "encoder.bidirectional": "first",
+    "encoder.residual_from": 3,
+    "decoder.residual_from": 3,
+    "decoder.query_layer": "bottom",
+    "decoder.context_to_all": True,
+}
+SAID: dict[str, dict[str, Any]] = {
+    "language_model": {"encoder.name": "blind", "attention.name": "none"},
+    "sutskever2014": {
+        "attention.name": "none",
+        "encoder.layers": 4,
+        "encoder.reverse_source": True,
+        "decoder.start": "pass",
+        "decoder.readout": "state",
+        "decoder.input_feeding": False,
+    },
+    "cho2014": FIXED | {"encoder.cell": "gru_cho", "encoder.summary_tanh": True},
+    "bahdanau2014": SEARCHING | {"encoder.cell": "gru_cho", "decoder.cell": "gru_cho"},
+    "bahdanau2014_rnnsearch30": SEARCHING | {"data.longest": 30},
+    "bahdanau2014_rnnsearch50": SEARCHING | {"data.longest": 50},
+    "bahdanau2014_rnnencdec30": FIXED | {"data.longest": 30},
+    "bahdanau2014_rnnencdec50": FIXED | {"data.longest": 50},
+    "luong2015": LUONG | {"attention.name": "luong_general"},
+    "luong2015_location": LUONG | {"attention.name": "luong_location"},
+    "luong2015_dot": LUONG | {"attention.name": "luong_dot"},
+    "luong2015_concat": LUONG | {"attention.name": "luong_concat"},
+    "luong2015_local_m_dot": LUONG | {"attention.name": "luong_local_m", "attention.score": "dot"},
+    "luong2015_local_m_general": LUONG | {"attention.name": "luong_local_m", "attention.score": "general"},
+    "luong2015_local_p_dot": LUONG | {"attention.name": "luong_local_p", "attention.score": "dot"},
+    "luong2015_local_p_general": LUONG | {"attention.name": "luong_local_p", "attention.score": "general"},
+    "gnmt2016": GNMT | {"attention.name": "bahdanau", "decoder.query": "previous"},
+    "tensorflow_nmt": {
+        "attention.name": "luong_scaled",
+        "encoder.bidirectional": "split",
+        "decoder.input_feeding": True,
+        "optimizer.decay": "luong234",
+    },
+    "tensorflow_nmt_wmt16": {
+        "attention.name": "bahdanau_normed",
+        "encoder.bidirectional": "split",
+        "decoder.query": "current",
+        "optimizer.decay": "luong10",
+    },
+    "tensorflow_nmt_gnmt": GNMT | {"attention.name": "bahdanau_normed", "decoder.query": "previous"},
+    "tensorflow_nmt_gnmt_v2": GNMT | {"attention.name": "bahdanau_normed", "decoder.query": "current"},
+}
+
+
+def test_each_is_named_here_and_in_the_readme() -> None:
+    assert sorted(SAID) == EXPERIMENTS
+    readme = (ROOT / "README.md").read_text()
+    assert [name for name in EXPERIMENTS if f"`experiment={name}`" not in readme] == []
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_each_is_what_its_paper_says_and_runs(name: str) -> None:
+    """The settings, and with few words a step of training that moves every weight, and a translation."""
+    config = compose_config(f"experiment={name}")
+    for option, value in SAID[name].items():
+        group, key = option.split(".")
+        assert config[group][key] == value, option
+    settings = check_settings(config)
+    model = build_model(config, 12, 12, joint=settings.tokenizer.joint)
+    model.loss(SOURCE, LENGTHS, TARGET, 0.1).smoothed.backward()
+    idle = {name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()}
+    assert idle <= ({"decoder.bridge.weight"} if config["encoder"]["name"] == "blind" else set())
+    few = SearchSettings(**{**vars(settings.search), "beam": 2, "output_most": 4})
+    assert len(search(model.eval(), SOURCE, LENGTHS, few)) == 2
+
+
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name != "language_model"])
+def test_another_optimizer_takes_the_place_of_the_papers(name: str) -> None:
+    config = compose_config(f"experiment={name}", "optimizer=adam")
+    assert config["optimizer"]["learning_rate"] == compose_config()["optimizer"]["learning_rate"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["gnmt2016", "decoder.layers=1", "decoder.residual_from=0"],
+            "decoder.query_layer=bottom: with decoder.layers=1",
+        ),
+        (["luong2015_dot", "decoder.hidden_size=128"], "decoder.hidden_size=128 is not encoder.hidden_size=256: make"),
+        (
+            ["sutskever2014", "encoder.layers=2"],
+            "decoder.start=pass hands over the final states as they are, 1024 numb",
+        ),
+        (
+            ["sutskever2014", "attention=luong_general"],
+            "decoder.readout=state with decoder.query=current leaves the cont",
+        ),
+        (["luong2015_location", "attention.longest_source=3"], "has 3 source positions and a sentence of"),
+        (["luong2015_local_p_dot", "attention=bahdanau"], "attention.score: no such option"),
+    ],
+)
+def test_a_contradiction_is_refused_by_name(
+    tmp_path: Path, session_cache: Path, overrides: list[str], message: str
+) -> None:
+    name, *rest = overrides
+    words = [f"experiment={name}", "trainer=smoke", "logger=none", f"cache={session_cache}", *rest]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "src" / "train.py"), *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert message in done.stderr.splitlines()[-1]
