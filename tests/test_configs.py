@@ -119,14 +119,28 @@ def run(script: str, *overrides: str, cwd: Path) -> subprocess.CompletedProcess[
             ["attention=luong_genral"],
             "error: In 'config': Could not find 'attention/luong_genral' Available",
         ),
-        (["attention.querry=previous"], "error: Could not override 'attention.querry'. Key 'querry' is not in struct"),
         (["trainer.validations=often"], "error: trainer.validations=often: "),
-        (["run_dir=file/run"], "error: run_dir=file/run: cannot be written (Not a directory): set run_dir=PATH"),
-        (
+        # A process each: the others are slow.
+        pytest.param(
+            ["attention.querry=previous"],
+            "error: Could not override 'attention.querry'. Key 'querry' is not in struct",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["run_dir=file/run"],
+            "error: run_dir=file/run: cannot be written (Not a directory): set run_dir=PATH",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             ["data=text", "data.source=de", "data.target=en", "data.train=no", "data.dev=no", "data.test=no"],
             "no such file",
+            marks=pytest.mark.slow,
         ),
-        (["resume=nowhere", "seed=2"], "error: resume=nowhere goes on by the run's own settings: leave out seed=2"),
+        pytest.param(
+            ["resume=nowhere", "seed=2"],
+            "error: resume=nowhere goes on by the run's own settings: leave out seed=2",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_mistake_is_one_clear_line(tmp_path: Path, overrides: list[str], message: str) -> None:

@@ -119,6 +119,7 @@ def test_the_command_translates_as_the_training_did(run: RunFolder) -> None:
     assert "lines" in done.stderr.decode()
 
 
+@pytest.mark.slow
 def test_lists_have_a_line_a_translation(run: RunFolder) -> None:
     text = b"s1 s2\n\ns3\n"
     best = command(text, f"run={run.path}", "search=beam", "search.beam=3").stdout.decode().splitlines()
@@ -130,6 +131,7 @@ def test_lists_have_a_line_a_translation(run: RunFolder) -> None:
     assert float(rows[3][2]) >= float(rows[4][2])
 
 
+@pytest.mark.slow
 def test_a_run_and_itself_translate_as_it_does(run: RunFolder) -> None:
     text = "".join(f"{line}\n" for line in some_lines(20)).encode()
     alone, together = (command(text, f"run={runs}") for runs in (run.path, f"[{run.path},{run.path}]"))
@@ -155,6 +157,7 @@ def test_the_average_is_the_mean_of_the_kept_weights(tmp_path: Path) -> None:
     assert done.stdout.decode() == f"{text}\n"
 
 
+@pytest.mark.slow
 def test_draws_hang_on_the_seed(run: RunFolder) -> None:
     text = b"s1 s2 s3 s4\n" * 20
     one, same, other = (command(text, f"run={run.path}", "search=sample", f"seed={seed}").stdout for seed in (1, 1, 2))

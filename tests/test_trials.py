@@ -292,6 +292,7 @@ def test_several_objectives_make_a_pareto_front(sweep: Callable[..., Workers]) -
     assert summarise(workers.study, workers.settings, workers.counted()).count("best: trial") == 2
 
 
+@pytest.mark.slow
 def test_plots_and_importances_of_what_there_is(tmp_path: Path, sweep: Callable[..., Workers]) -> None:
     def start(ticket: TrialTicket, parent: str | None) -> Outcome:
         params = optuna.load_study(study_name="test", storage=ticket.storage).trials[ticket.trial_id - 1].params
