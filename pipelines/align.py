@@ -2,7 +2,7 @@
 
 import sys
 
-from hourglass.alignment import TRUE, align, score_alignment
+from hourglass.alignment import TRUE, align, check_aligns, score_alignment
 from hourglass.checkpoints import load_trained
 from hourglass.errors import UserError, one_line_errors
 from hourglass.runs import open_run, read_json, read_translations
@@ -19,6 +19,8 @@ def main(runs: list[str]) -> None:
                 f"{run.path}: the true alignment of data={config['data']['name']} is not known: name runs of copy or "
                 "reverse"
             )
+        check_aligns(config["attention"]["name"], config["tokenizer"]["model"])
+        read_translations(run.translations)
     print(f"{'corpus':<8}  {'attention':<16}  {'seed':>4}  {'BLEU':>6}  {'AER %':>6}  {'within 1 %':>10}  {'links':>7}")
     for run, config in opened:
         trained, corpus = load_trained(run.best), config["data"]["name"]

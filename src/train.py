@@ -24,7 +24,7 @@ from hourglass.jobs import Outcome, Ticket
 from hourglass.model import Seq2Seq, draw_evenly
 from hourglass.options import plain_values
 from hourglass.preparation import Prepared, prepare
-from hourglass.pretrained import fill_embeddings
+from hourglass.pretrained import check_files, fill_embeddings
 from hourglass.pruning import Pruning
 from hourglass.runs import RunFolder
 from hourglass.saving import Checkpoints
@@ -82,6 +82,7 @@ def open_job(composed: DictConfig, ticket: Ticket | None) -> Job:
         raise UserError("run_dir: not set; under torchrun set run_dir=PATH, a folder that all processes share")
     if not is_main_process():  # Only reads there.
         return Job(RunFolder(Path(config["run_dir"])), config, settings)
+    check_files(config)
     run = runs.create_run(config["run_dir"], name_run(choices, config), continues=config["if_exists"] == "continue")
     return Job(run, config, settings, ticket)
 
@@ -92,6 +93,8 @@ def train(job: Job) -> Outcome:
     prepared = prepare(job.config, job.settings)
     model = make_model(job, prepared)
     start = choose_start(job, prepared)
+    if start is None:
+        fill_embeddings(model, job.config, prepared.vocabularies)
     version = runs.code_version()
     with Tracking(
         job.settings.logger if is_main_process() else NoSettings(),
@@ -125,7 +128,6 @@ def make_model(job: Job, prepared: Prepared) -> Seq2Seq:
     model = build_model(job.config, vocabularies.source.size, vocabularies.target.size, joint=vocabularies.joint)
     if width := job.config["init_range"]:
         draw_evenly(model, width)
-    fill_embeddings(model, job.config, vocabularies)
     for name, split in prepared.splits.items():
         model.decoder.attention.check_length(int(split.source_lengths.max()), name)
     log.info(
@@ -210,6 +212,7 @@ def score_test(job: Job, prepared: Prepared) -> dict[str, Any]:
     whole = prepared.corpus.splits["test"]
     test = whole.select(range(min(job.settings.trainer.test_sentences or len(whole), len(whole))))
     search = job.settings.search
+    torch.manual_seed(job.config["seed"])  # Of draws: also where another process trained.
     found = translate_split(trained, test, search, job.settings.trainer.device, name="test")
     sources, references = list(test["source"]), list(test["target"])
     runs.write_translations(job.run.translations, zip(test["id"], sources, references, found, strict=True))

@@ -208,6 +208,7 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
         {"decoder.start": "pass", "encoder.summary_size": 32, "decoder.cell": "gru"},
         "decoder.start=pass * the encoder has 1 of h and c, each 16 wide, the decoder 1 of h, each 16 wide: * set ",
     ),
+    ("none", "blind", {"decoder.start": "pass"}, "decoder.start=pass takes 32 numbers * set encoder.summary_size=32"),
     ("luong_general", "rnn", {"encoder.hidden_size": 15}, "encoder.hidden_size=15: * encoder.bidirectional=false"),
     # Wrong types and values, options that no constructor has, choices that there are not.
     ("none", "rnn", {"encoder.colour": "red"}, "encoder.colour: no such option; encoder takes "),

@@ -35,6 +35,7 @@ def test_the_rate_is_halved_at_even_distances(decay: Decay, first: int, times: i
             halved += 1
         assert rates[step] == 0.5**halved
     assert rates[99] <= 0.5 ** (times - 1)
+    assert settings(decay, 0.0).rate(19, 20) >= 0.5**times  # Also where the steps are few.
 
 
 def test_adadelta_takes_its_published_step() -> None:

@@ -134,7 +134,6 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
         "devices.py": "finds devices",
         "errors.py": "shows errors",
         "options.py": "checks",
-        "pretrained.py": "reads files that the ablation does not name",
         "settings.py": "checks",
         "runs.py": "writes and reads files",
         "tracking.py": "logs",

@@ -91,7 +91,7 @@ def test_a_missing_file_and_another_width_are_refused_before_anything_is_read(tm
     (tmp_path / "narrow").write_text("a 1 2 3\n")
     for file, message in (("no", "cannot be read"), ("narrow", "vectors of width 3")):
         with pytest.raises(UserError, match=message):
-            check_settings(compose_config(*SMALL, f"decoder.embedding_file={tmp_path / file}"))
+            check_files(compose_config(*SMALL, f"decoder.embedding_file={tmp_path / file}"))
     with pytest.raises(UserError, match=r"decoder\.tie=all both sides have one matrix: set decoder\.embedding_file "):
         check_settings(compose_config(*SMALL, f"encoder.embedding_file={tmp_path / 'narrow'}"))
 

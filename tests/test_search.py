@@ -414,3 +414,36 @@ def test_draws_have_the_models_probabilities(temperature: float) -> None:
 def test_drawing_and_a_beam_contradict_each_other() -> None:
     with pytest.raises(UserError, match=r"search\.temperature=1\.0 .*set search\.beam=1"):
         settings(2, temperature=1.0)
+
+
+def test_coverage_to_come_is_not_held_against_a_live_hypothesis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six source positions, one looked at a step; ending early is likelier at each step than going on."""
+    model, longest = model_for("luong_general"), 6
+
+    def step(self: Decoder, embedding: Tensor, state: Any, prepared: Any, t: int) -> Any:
+        look = torch.nn.functional.one_hot(torch.tensor(min(t, longest - 1)), longest).float()
+        return torch.full((len(embedding), 1), t), state, look.expand(len(embedding), -1)
+
+    def distribution(steps: Tensor) -> Tensor:
+        ends = [0.55, 0.62, 0.62, 0.62, 0.62, 1 - 1e-6][min(int(steps[0, 0]), 5)]
+        probabilities = torch.full((len(steps), V), 1e-9)
+        probabilities[:, EOS], probabilities[:, 5] = ends, 1 - ends
+        return probabilities.log()
+
+    monkeypatch.setattr(Decoder, "step", step)
+    monkeypatch.setattr(model.output, "forward", distribution)
+    source = torch.tensor([[5, 6, 7, 8, 5, EOS]])
+    for beam in (2, 3, 4, 8):
+        options = settings(beam, 0.0, coverage_penalty=0.2, output_extra=10)
+        (found,) = search(model, source, torch.tensor([6]), options)
+        assert found.tokens == [5] * 5
+        assert found.score == pytest.approx(math.log(0.45) + 4 * math.log(0.38), abs=1e-3)  # Wholly covered.
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+def test_a_model_of_no_numbers_says_nothing(beam: int) -> None:
+    model = model_for()
+    with torch.no_grad():
+        model.output.bias.fill_(math.nan)
+    for found in search(model, sources(), LENGTHS, settings(beam)):
+        assert (found.tokens, found.finished) == ([], False)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from hourglass.attention import ATTENTIONS
 from hourglass.checkpoints import Trained
 from hourglass.data import in_order, pad
 from hourglass.errors import UserError
@@ -35,6 +36,20 @@ class AlignmentScore:
     error_rate_near: float
 
 
+def check_aligns(attention: str, pieces: str) -> None:
+    """See that a model of this attention and these pieces (attention.name, tokenizer.model) aligns words.
+
+    Raises:
+        UserError: it does not.
+    """
+    if not ATTENTIONS[attention].has_weights:
+        raise UserError(f"attention={attention} has no weights to align by: name runs of an attention that has")
+    if pieces != "word":
+        raise UserError(
+            f"tokenizer.model={pieces}: words are aligned, and these pieces are none: name runs with tokenizer=word"
+        )
+
+
 @torch.inference_mode()
 def align(
     trained: Trained, sources: Sequence[str], targets: Sequence[str], batch_tokens: int = 4000
@@ -56,14 +71,7 @@ def align(
         UserError: the model has no attention weights, or its pieces are no words.
     """
     model, vocabularies = trained.model, trained.vocabularies
-    attention = model.decoder.attention
-    if not attention.has_weights:
-        raise UserError(f"attention={attention.name} has no weights to align by: name runs of an attention that has")
-    if trained.config["tokenizer"]["model"] != "word":
-        raise UserError(
-            f"tokenizer.model={trained.config['tokenizer']['model']}: words are aligned, and these pieces are none: "
-            "name runs with tokenizer=word"
-        )
+    check_aligns(model.decoder.attention.name, trained.config["tokenizer"]["model"])
     source_ids = [[*ids, EOS] for ids in vocabularies.source.encode(list(sources))]
     target_ids = [[BOS, *ids] for ids in vocabularies.target.encode(list(targets))]
     source_lengths, target_lengths = (np.array([len(ids) for ids in side]) for side in (source_ids, target_ids))

@@ -262,7 +262,7 @@ class ConcatAttention(BahdanauAttention):
 
 
 class LocationAttention(ScoredAttention):
-    """score = W q, one row of W for each source position (Luong et al. 2015, equation 9).
+    """score = W q, one row of W for each source position (Luong et al. 2015, section 3.1).
 
     Args:
         longest_source: how many positions W has, in tokens with end-of-sentence; longer input is refused.

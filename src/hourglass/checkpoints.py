@@ -21,7 +21,16 @@ from hourglass.tokenizer import Vocabularies
 # The code that decides what a training comes to, beside its settings and data; dvc.yaml names the same for `train`.
 DECIDING = (
     *("assembly.py", "attention.py", "checkpoints.py", "data.py", "decoder.py", "encoder.py", "model.py"),
-    *("optimizer.py", "recurrent.py", "saving.py", "scoring.py", "search.py", "training.py", "../train.py"),
+    *(
+        "optimizer.py",
+        "pretrained.py",
+        "recurrent.py",
+        "saving.py",
+        "scoring.py",
+        "search.py",
+        "training.py",
+        "../train.py",
+    ),
 )
 # Settings that say where a run lies and who hears of it, not what it is.
 PLACES = ("run_dir", "resume", "if_exists", "cache", "logger")
@@ -154,13 +163,19 @@ def load_average(paths: Sequence[Path]) -> Trained:
     total = {name: weight.double() for name, weight in average.model.state_dict().items()}
     for path in paths[:-1]:
         other = load_trained(path)
-        if other.config != average.config or other.vocabularies.digest != average.vocabularies.digest:
+        same = (other.vocabularies.digest, other.corpus_digest) == (average.vocabularies.digest, average.corpus_digest)
+        if not same or changes(other.config, average.config):
             raise UserError(f"{path}: is of another training than {paths[-1]}: leave it out of the folder")
         for name, weight in other.model.state_dict().items():
             total[name] += weight
     for name, weight in average.model.state_dict().items():
         weight.copy_(total[name] / len(paths))
     return average
+
+
+def changes(before: Config, after: Config) -> list[str]:
+    """Return the names of the settings that differ, but for those that only say where a run lies."""
+    return [name for name in differences(before, after) if name.split(".")[0] not in PLACES]
 
 
 def _vocabularies(path: Path, own: Mapping[str, Any]) -> Vocabularies:
@@ -233,7 +248,7 @@ def find_start(
         raise UserError(f"{path}: a checkpoint of another corpus: {remedy}")
     if code is not None and own.get("code") != code:
         raise UserError(f"{path}: a checkpoint of other code: {remedy}")
-    if changed := [name for name in differences(own["config"], config) if name.split(".")[0] not in PLACES]:
+    if changed := changes(own["config"], config):
         raise UserError(f"{path}: a checkpoint of other settings ({', '.join(changed)}): {remedy}")
     return Start(path, progress, f"{damaged[0]}; goes on from step {progress.step} of {path}" if damaged else None)
 

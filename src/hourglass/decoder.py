@@ -59,7 +59,8 @@ class Decoder(nn.Module):
         dropout: between layers and on the readout.
         query: "previous": attention is asked with the state before the step, and its context enters the step;
             "current": with the state after it.
-        query_layer: whose state asks, the top layer's or the bottom layer's.
+        query_layer: whose state asks, the top layer's or the bottom layer's; with query=current what a residual layer
+            asks with is its output, its input added.
         context_to_all: every layer reads the newest context there is (Wu et al. 2016, section 3): with query=previous
             this step's; with query=current this step's above the layer that asks, the last step's up to it. Otherwise
             the bottom layer reads it, where it is there before the step.
@@ -126,7 +127,13 @@ class Decoder(nn.Module):
         )
         self.carried_size = to_bottom if query == "current" else 0
         parts = self._layer(0).parts
-        self.bridge = nn.Linear(summary_size, layers * parts * hidden_size) if start == "dense" else None
+        state_size = layers * parts * hidden_size
+        if start == "pass" and summary_size != state_size:
+            raise UserError(
+                f"decoder.start=pass takes {state_size} numbers, the states of decoder.layers={layers}: set "
+                f"encoder.summary_size={state_size}, not {summary_size}, or decoder.start=dense"
+            )
+        self.bridge = nn.Linear(summary_size, state_size) if start == "dense" else None
         self.readout_kind = readout
         read = hidden_size + attention.context_size + (embedding_size if readout in ("deep", "maxout") else 0)
         written = readout_size * (2 if readout == "maxout" else 1)
@@ -145,7 +152,7 @@ class Decoder(nn.Module):
             layers = tuple(self._layer(i).zero_state(rows, like) for i in range(len(self.layers)))
         else:
             flat = self.bridge(memory.summary) if self.bridge is not None else memory.summary
-            parts = flat.view(rows, len(self.layers), -1, self.hidden_size).unbind(2)
+            parts = flat.view(rows, len(self.layers), self._layer(0).parts, self.hidden_size).unbind(2)
             if self.bridge is not None:
                 # tanh keeps h in a cell's range (Bahdanau et al. 2014, appendix A.2.2); an LSTM's c has no range.
                 parts = (parts[0].tanh(), *parts[1:])

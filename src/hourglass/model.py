@@ -115,8 +115,8 @@ class Seq2Seq(nn.Module):
 def draw_evenly(model: Seq2Seq, width: float) -> None:
     """Draw all weights evenly from -width to width (Sutskever et al. 2014, section 3.4; Luong et al. 2015, 4.1).
 
-    Forget gates are opened again, the embedding of padding is zero; gains of norms and an attention's one factor stay
-    as they are, at 1.
+    Forget gates are opened again, the embedding of padding is zero; norms and an attention's one factor stay as they
+    are.
     """
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):

@@ -41,7 +41,8 @@ class Schedule:
             return (step + 1) / rise
         if self.decay in HALVINGS:
             start, times = HALVINGS[self.decay]
-            return 0.5 ** max(0, int((step - int(start * steps)) // max(1, (steps - int(start * steps)) // times)))
+            first = int(start * steps)
+            return 0.5 ** min(times, max(0, (step - first) // max(1, (steps - first) // times)))
         left = max(0.0, 1 - (step - rise) / max(1, steps - rise))
         factors = {
             "none": 1.0,

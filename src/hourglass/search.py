@@ -123,7 +123,7 @@ def coverage_penalty(coverage: Tensor, mask: Tensor, beta: float) -> Tensor:
 
 def search(model: Seq2Seq, source: Tensor, lengths: Tensor, settings: SearchSettings) -> list[Hypothesis]:
     """Return the best translation of each sentence: `n_best` of one model with a list of one."""
-    return [best for (best,) in n_best([model], source, lengths, settings, 1)]
+    return [best for best, *_ in n_best([model], source, lengths, settings, 1)]
 
 
 @torch.inference_mode()
@@ -133,9 +133,9 @@ def n_best(
     """Find the best translations of each sentence.
 
     At each step the best K continuations of a sentence that do not end it stay; those among its best K that end it
-    are finished. A sentence leaves the batch when K hypotheses have finished and the best live one, as it stands,
-    scores below the last of the list (of `count`); when no live one can still get onto the list; or at its limit,
-    where the best live ones are taken if too few have finished. With K = 1 this is greedy search.
+    are finished. A sentence leaves the batch when K hypotheses have finished and the best live one, as it stands and
+    coverage aside, scores below the last of the list (of `count`); when no live one can still get onto the list; or at
+    its limit, where the best live ones are taken if too few have finished. With K = 1 this is greedy search.
 
     That K have finished is not enough: a model that is sure of every word leaves all else equally unlikely, an early
     end too, and K early ends fill the list while the one good translation is still being written.
@@ -200,9 +200,10 @@ def n_best(
                     tokens, attended = _row(now, b, k)
                     _keep(best, Hypothesis(tokens, float(live[b, k]), float(standing[b, k]), False, attended), count)
 
-        # A live score only falls as it grows longer, while its penalties rise to that of the limit and to nothing.
+        # A live score only falls as it grows longer, while its penalties rise to that of the limit and to nothing. So
+        # what a live one lacks in coverage so far is not held against it.
         reachable = live[:, 0].double() / length_penalty(now.limit, alpha)
-        full = (now.finished >= beam) & (now.worst >= standing.amax(-1))
+        full = (now.finished >= beam) & (now.worst >= live[:, 0].double() / length_penalty(t, alpha))
         leave = at_limit | full | (now.worst >= reachable) | live[:, 0].isinf()
         stay = (~leave).nonzero().flatten()
         rows = (stay.unsqueeze(1) * beam + origin[stay]).flatten()
@@ -210,7 +211,8 @@ def n_best(
         if len(stay) < len(now.sentence):
             prepared = [one.select(stay) for one in prepared]
             now = _Beams(*(part[stay] for part in now))
-    return found
+    # Nothing can be said by a model whose weights are no numbers any more.
+    return [best or [Hypothesis([], -math.inf, -math.inf, False)] for best in found]
 
 
 class _Beams(NamedTuple):

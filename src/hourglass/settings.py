@@ -12,7 +12,6 @@ from hourglass.corpus import check_recipe
 from hourglass.errors import UserError
 from hourglass.optimizer import OPTIMIZERS, OptimizerSettings
 from hourglass.options import build, check, choose
-from hourglass.pretrained import check_files
 from hourglass.scoring import check_language, length_buckets
 from hourglass.search import SearchSettings
 from hourglass.tokenizer import TokenizerSettings
@@ -66,7 +65,6 @@ def check_settings(config: Config) -> Settings:
     # A model without memory behind it: every refusal of a constructor, before the corpus is touched.
     with torch.device("meta"):
         model = build_model(config, 8, 8, joint=settings.tokenizer.joint)
-    check_files(config)
     settings.search.check_attention(model.decoder.attention)
     settings.search.check_words(settings.tokenizer.model)
     return settings

@@ -275,6 +275,7 @@ class TranslationModule(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add up the likelihood and translate greedily."""
         nll = self.model.loss(batch.source, batch.source_lengths, batch.target).nll
+        _check_finite(float(nll), "dev", self.global_step)
         self._dev_loss += torch.tensor([float(nll), float(batch.step_tokens)], dtype=torch.float64)
         found = search(self.model, batch.source, batch.source_lengths, self.search_settings)
         texts = self.vocabularies.target.decode([hypothesis.tokens for hypothesis in found])
