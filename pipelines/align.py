@@ -12,7 +12,7 @@ def main(runs: list[str]) -> None:
     """Print a line for each run."""
     if not runs:
         raise UserError("usage: python pipelines/align.py RUN ...")
-    opened = [open_run(path, "run") for path in runs]
+    opened, tests = [open_run(path, "run") for path in runs], []
     for run, config in opened:  # All of them, before the work begins.
         if config["data"]["name"] not in TRUE:
             raise UserError(
@@ -20,11 +20,10 @@ def main(runs: list[str]) -> None:
                 "reverse"
             )
         check_aligns(config["attention"]["name"], config["tokenizer"]["model"])
-        read_translations(run.translations)
+        tests.append(read_translations(run.translations))
     print(f"{'corpus':<8}  {'attention':<16}  {'seed':>4}  {'BLEU':>6}  {'AER %':>6}  {'within 1 %':>10}  {'links':>7}")
-    for run, config in opened:
+    for (run, config), rows in zip(opened, tests, strict=True):
         trained, corpus = load_trained(run.best), config["data"]["name"]
-        rows = read_translations(run.translations)
         found = align(trained, [row.source for row in rows], [row.reference for row in rows])
         score, bleu = score_alignment(found, TRUE[corpus]), read_json(run.metrics)["test"]["bleu"]
         print(

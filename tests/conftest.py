@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from hourglass.assembly import build_model
 from hourglass.corpus import Corpus, load_corpus
 from hourglass.model import Seq2Seq
+from hourglass.search import SearchSettings
 
 # No test may reach the hub; said before `datasets` is imported, so that a try is refused at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -94,3 +95,15 @@ def tiny_model(
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=spread)
     return model
+
+
+def plain_search(beam: int, **changes: Any) -> SearchSettings:
+    """Return settings of a plain search by length penalty 1, after `changes`."""
+    given: dict[str, Any] = {
+        "temperature": 0.0,
+        "length_penalty": 1.0,
+        "coverage_penalty": 0.0,
+        "replace_unknown": False,
+    }
+    given |= {"output_ratio": 1.0, "output_extra": 3, "output_most": 100, "batch_tokens": 100}
+    return SearchSettings(beam=beam, **(given | changes))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ATTENTION_NAMES, tiny_config, tiny_model
+from conftest import ATTENTION_NAMES, plain_search, tiny_config, tiny_model
 
 from hourglass.assembly import build_model
 from hourglass.errors import UserError
@@ -21,17 +21,7 @@ UNREAD = ("none", "fixed")  # attentions that read no encoder states
 
 
 def settings(beam: int) -> SearchSettings:
-    return SearchSettings(
-        temperature=0.0,
-        coverage_penalty=0.0,
-        replace_unknown=False,
-        beam=beam,
-        length_penalty=1.0,
-        output_ratio=1.0,
-        output_extra=2,
-        output_most=5,
-        batch_tokens=100,
-    )
+    return plain_search(beam, output_extra=2, output_most=5)
 
 
 SWITCHES: dict[str, tuple[Any, ...]] = {

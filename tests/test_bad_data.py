@@ -22,7 +22,7 @@ import datasets
 import pytest
 import torch
 import yaml
-from conftest import ROOT, compose_config, tiny_config, tiny_model
+from conftest import ROOT, compose_config, plain_search, tiny_config, tiny_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -389,17 +389,7 @@ def model(vocabularies: Vocabularies) -> Seq2Seq:
 
 
 def search_settings(beam: int) -> SearchSettings:
-    return SearchSettings(
-        temperature=0.0,
-        coverage_penalty=0.0,
-        replace_unknown=False,
-        beam=beam,
-        length_penalty=1.0,
-        output_ratio=1.0,
-        output_extra=4,
-        output_most=12,
-        batch_tokens=4000,
-    )
+    return plain_search(beam, output_extra=4, output_most=12, batch_tokens=4000)
 
 
 def is_one_clean_line(text: str) -> bool:

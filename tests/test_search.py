@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import tiny_model
+from conftest import plain_search, tiny_model
 from torch import Tensor
 
 from hourglass.decoder import Decoder
@@ -38,9 +38,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
 
 
 def settings(beam: int, alpha: float = 1.0, **changes: Any) -> SearchSettings:
-    given: dict[str, Any] = {"output_ratio": 1.0, "output_extra": 3, "output_most": 100, "batch_tokens": 100}
-    given |= {"temperature": 0.0, "coverage_penalty": 0.0, "replace_unknown": False}
-    return SearchSettings(beam=beam, length_penalty=alpha, **(given | changes))
+    return plain_search(beam, length_penalty=alpha, **changes)
 
 
 def model_for(attention: str = "luong_general", changes: dict[str, Any] | None = None, ends: float = -1.0) -> Seq2Seq:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, compose_config
+from conftest import ROOT, compose_config, plain_search
 from test_train import SMALL
 
 import train
@@ -37,17 +37,7 @@ def trained(run: RunFolder) -> Trained:
 
 
 def settings(beam: int = 2, batch_tokens: int = 200) -> SearchSettings:
-    return SearchSettings(
-        temperature=0.0,
-        coverage_penalty=0.0,
-        replace_unknown=False,
-        beam=beam,
-        length_penalty=1.0,
-        output_ratio=2.0,
-        output_extra=10,
-        output_most=40,
-        batch_tokens=batch_tokens,
-    )
+    return plain_search(beam, output_ratio=2.0, output_extra=10, output_most=40, batch_tokens=batch_tokens)
 
 
 def some_lines(count: int) -> list[str]:

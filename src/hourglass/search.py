@@ -157,7 +157,7 @@ def n_best(
     # Before the first step all K rows of a sentence are the same: only the first may be continued.
     first = torch.arange(len(source), device=source.device).repeat_interleave(beam)
     states = [model.decoder.start(memory).select(first) for model, memory in zip(models, memories, strict=True)]
-    now = _start(source, memories[0].mask, [settings.limit(int(n)) for n in lengths], beam)
+    now = _start(memories[0].mask, [settings.limit(int(n)) for n in lengths], settings)
 
     t = 0
     while len(now.sentence):
@@ -166,8 +166,12 @@ def n_best(
         if weights is not None:
             weights = weights.view(len(now.sentence), beam, -1)
             look = torch.cat([now.attended, weights.argmax(-1, keepdim=True)], -1)
-            now = now._replace(attended=look, coverage=now.coverage + weights)
-        penalty = coverage_penalty(now.coverage, now.mask, settings.coverage_penalty).double()  # [B, K]
+            now = now._replace(attended=look)
+            if settings.coverage_penalty:
+                now = now._replace(coverage=now.coverage + weights)
+        penalty = torch.zeros_like(now.live, dtype=torch.float64)  # [B, K]
+        if settings.coverage_penalty:
+            penalty += coverage_penalty(now.coverage, now.mask, settings.coverage_penalty)
         score, origin, token = _continue(now.live, predictions, settings)  # each [B, 2K]
         scored = score.double() / length_penalty(t, alpha) + penalty.gather(1, origin)
         ends = token == EOS
@@ -224,26 +228,26 @@ class _Beams(NamedTuple):
     live: Tensor  # [B, K] log-probabilities
     tokens: Tensor  # [B, K, t+1]
     attended: Tensor  # [B, K, t] source positions; [B, K, 0] without weights
-    coverage: Tensor  # [B, K, S] sums of weights
+    coverage: Tensor  # [B, K, S] sums of weights; [B, K, 0] where nothing is made of them
     finished: Tensor  # [B] how many
     worst: Tensor  # [B] the last score of a full list; -inf before
 
 
-def _start(source: Tensor, mask: Tensor, limits: list[int], beam: int) -> _Beams:
-    count, longest = source.shape
-    live = torch.full((count, beam), -math.inf, device=source.device)
+def _start(mask: Tensor, limits: list[int], settings: SearchSettings) -> _Beams:
+    (count, longest), beam = mask.shape, settings.beam
+    live = torch.full((count, beam), -math.inf, device=mask.device)
     live[:, 0] = 0.0
-    tokens = torch.full((count, beam, 1), BOS, device=source.device)
+    tokens = torch.full((count, beam, 1), BOS, device=mask.device)
     return _Beams(
-        sentence=torch.arange(count, device=source.device),
+        sentence=torch.arange(count, device=mask.device),
         mask=mask.unsqueeze(1),
-        limit=torch.tensor(limits, device=source.device),
+        limit=torch.tensor(limits, device=mask.device),
         live=live,
         tokens=tokens,
         attended=tokens[..., 1:],
-        coverage=live.new_zeros(count, beam, longest),
-        finished=torch.zeros(count, dtype=torch.long, device=source.device),
-        worst=torch.full((count,), -math.inf, device=source.device, dtype=torch.float64),
+        coverage=live.new_zeros(count, beam, longest if settings.coverage_penalty else 0),
+        finished=torch.zeros(count, dtype=torch.long, device=mask.device),
+        worst=torch.full((count,), -math.inf, device=mask.device, dtype=torch.float64),
     )
 
 
