@@ -367,6 +367,29 @@ def test_multi30k_reads_a_folder_of_raw_files(config: Config, tmp_path: Path) ->
     assert found.startswith(f"data.folder={tmp_path}/raw: no such file; tried {tmp_path}/raw/test_2016_flickr.de, ")
 
 
+def test_several_test_sets_of_multi30k_are_one_split_that_train_is_cleared_of(config: Config, tmp_path: Path) -> None:
+    texts = {
+        "train": ["nur hier", "auch im ersten", "auch im zweiten"],
+        "val": ["dev"],
+        "test_2016_flickr": ["auch im ersten", "eins"],
+        "test_2017_flickr": ["Auch im zweiten!"],
+    }
+    for name, lines in texts.items():
+        for language, mark in (("de", ""), ("en", f"{name} ")):
+            write(tmp_path / "raw" / f"{name}.{language}", "".join(f"{mark}{line}\n" for line in lines))
+    options = ["data=multi30k", f"data.folder={tmp_path}/raw"]
+    both = "data.test=[test_2016_flickr,test_2017_flickr]"
+    corpus = load_corpus(config(*options, both)["data"], tmp_path / "cache")
+    assert corpus.splits["test"]["source"][:] == ["auch im ersten", "eins", "Auch im zweiten!"]
+    assert corpus.splits["test"]["id"][:] == ["test_2016_flickr-1", "test_2016_flickr-2", "test_2017_flickr-1"]
+    assert corpus.splits["train"]["source"][:] == ["nur hier"]
+    one = load_corpus(config(*options)["data"], tmp_path / "cache")
+    assert one.splits["train"]["source"][:] == ["nur hier", "auch im zweiten"]
+    found = refusal(config(*options, "data.test=[test_2016_flickr,test_2016_flickr]")["data"], tmp_path / "none")
+    assert found.endswith("a test set stands twice")
+    assert refusal(config(*options, "data.test=[]")["data"], tmp_path / "none").startswith("data.test=[]: ")
+
+
 @pytest.mark.skipif(not MULTI30K.is_dir(), reason="needs ../shared/data/multi30k")
 def test_multi30k_as_published(config: Config, tmp_path: Path) -> None:
     corpus = load_corpus(config("data=multi30k", f"data.folder={MULTI30K}")["data"], tmp_path)

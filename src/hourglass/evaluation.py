@@ -209,14 +209,8 @@ def _describe(ablation: Ablation, variant: Variant) -> dict[str, Any]:
     convergence = []
     curves = []
     for (run, _), one in zip(runs, metrics, strict=True):
-        points = read_curves(run.curves)
-        tokens = {step: value for step, name, value in points if name == "train/target_tokens"}
-        total = one["train_target_tokens"]
-        dev = {
-            name: {_tokens_at(tokens, step, total): value for step, curve, value in points if curve == f"dev/{name}"}
-            for name in ("loss", "bleu")
-        }
-        done, gained = converged({at / total: value for at, value in dev["loss"].items()}, ablation.settings.converged)
+        dev = dev_curves(run, one["train_target_tokens"])
+        done, gained = judge_convergence(run, one["train_target_tokens"], ablation.settings.converged)
         convergence.append({"converged": done, "gain_of_last_fifth": gained})
         curves.append({name: [[at, value] for at, value in sorted(curve.items())] for name, curve in dev.items()})
     tuned = read_tuned(ablation.tuned(variant))
@@ -248,6 +242,27 @@ def _describe(ablation: Ablation, variant: Variant) -> dict[str, Any]:
             "seconds": sum(candidate["seconds"] for candidate in tuned.candidates),
         },
     }
+
+
+def dev_curves(run: RunFolder, total: int) -> dict[str, dict[float, float]]:
+    """Return a run's loss and BLEU on dev by the target tokens read, of `total` in all."""
+    points = read_curves(run.curves)
+    tokens = {step: value for step, name, value in points if name == "train/target_tokens"}
+    return {
+        name: {_tokens_at(tokens, step, total): value for step, curve, value in points if curve == f"dev/{name}"}
+        for name in ("loss", "bleu")
+    }
+
+
+def judge_convergence(run: RunFolder, total: int, gain: float) -> tuple[bool, float]:
+    """Say of a run whether it had converged, and by what share the last fifth of its budget lowered the dev loss.
+
+    Args:
+        run: its folder.
+        total: target tokens that it has read.
+        gain: a smaller share counts as converged.
+    """
+    return converged({at / total: value for at, value in dev_curves(run, total)["loss"].items()}, gain)
 
 
 def _tokens_at(tokens: Mapping[int, float], step: int, total: int) -> float:

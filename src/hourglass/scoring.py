@@ -110,6 +110,11 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str], target_language: 
     return float(bleu_from_statistics(bleu_statistics(hypotheses, references, target_language).sum(0)))
 
 
+def signature(target_language: str) -> str:
+    """Return sacreBLEU's signature of the BLEU that texts of this language get, with one reference each."""
+    return _signature(_bleu(target_language, references=[[""]]))
+
+
 def score(
     hypotheses: Sequence[str],
     references: Sequence[str],
@@ -170,7 +175,7 @@ def score(
     bucket_of = np.searchsorted(edges, source_words, side="right") - 1
     return {
         **row(np.arange(len(hypotheses))),
-        "signature": _signature(_bleu(target_language, references=[[""]])),
+        "signature": signature(target_language),
         "chrf_signature": _signature(CHRF(references=[[""]])),
         "buckets": [
             {"source_words": list(bounds), **row(np.flatnonzero(bucket_of == number))}

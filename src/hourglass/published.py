@@ -1,0 +1,302 @@
+"""Published systems side by side on Multi30k: who is trained, what each scores on each test set, and the table.
+
+The file is conf/published.yaml. Runs lie in pipeline/published/SOURCE-TARGET/SYSTEM-SEED; a run that is there, of the
+same settings, is not made again, and one that was killed goes on.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import yaml
+from pydantic import Field, PositiveFloat
+
+from hourglass.ablation import ROOT, run_training
+from hourglass.checkpoints import load_trained
+from hourglass.errors import UserError
+from hourglass.evaluation import judge_convergence
+from hourglass.options import build
+from hourglass.preparation import prepare
+from hourglass.report import show_range
+from hourglass.runs import (
+    RunFolder,
+    Translation,
+    open_run,
+    read_json,
+    read_translations,
+    write_json,
+    write_translations,
+    write_whole,
+)
+from hourglass.scoring import bleu_statistics, signature
+from hourglass.settings import check_settings
+from hourglass.significance import Quantity, bleu_quantity, compare, draw, pool
+from hourglass.translation import translate_split
+
+Names = Annotated[list[str], Field(min_length=1)]
+SEARCHES = ("greedy", "beam")
+
+
+@dataclass(frozen=True)
+class PublishedSettings:
+    """conf/published.yaml.
+
+    Attributes:
+        systems: the words of each system's command line.
+        common: words that all systems are given.
+        baseline: one of `systems`, which all others are compared with.
+        directions: language codes of source and target, with a hyphen.
+        tests: names of test sets.
+        seeds: of each system.
+        resamples: of the bootstrap.
+        converged: share of the dev loss under which the last fifth of a budget counts as no gain.
+    """
+
+    systems: Names
+    common: list[str]
+    baseline: str
+    directions: Names
+    tests: Names
+    seeds: Annotated[list[int], Field(min_length=1)]
+    resamples: Annotated[int, Field(ge=1000)]
+    converged: PositiveFloat
+
+    def __post_init__(self) -> None:
+        for option, entries in (("systems", self.systems), ("directions", self.directions), ("seeds", self.seeds)):
+            if len(set(entries)) < len(entries):
+                raise UserError(f"{option}: an entry stands twice")
+        if self.baseline not in self.systems:
+            raise UserError(f"baseline={self.baseline}: not among systems")
+        for direction in self.directions:
+            if not re.fullmatch(r"\w+-\w+", direction):
+                raise UserError(f"directions={direction}: write SOURCE-TARGET, as in de-en")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One system, direction and seed."""
+
+    system: str
+    direction: str
+    seed: int
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where it lies."""
+        name = re.sub(r"[^\w.]+", "-", self.system.removeprefix("experiment="))
+        return RunFolder(ROOT / "pipeline" / "published" / self.direction / f"{name}-{self.seed}")
+
+    def translations(self, search: str) -> Path:
+        """The file of its translations of all test sets."""
+        return self.folder.path / f"translations.{search}.tsv"
+
+
+def load_published(file: Path = ROOT / "conf" / "published.yaml") -> PublishedSettings:
+    """Read and check conf/published.yaml.
+
+    Raises:
+        UserError: it is missing, or a setting is wrong; the message names the file.
+    """
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise UserError("holds no settings")
+        return build(PublishedSettings, content, "published")
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{file}: cannot be read ({str(error).splitlines()[0]})") from None
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
+
+
+def runs_of(settings: PublishedSettings, directions: Sequence[str]) -> list[Run]:
+    """Return all runs of these directions, the first seed of every system first.
+
+    Raises:
+        UserError: the file has no such direction.
+    """
+    for direction in directions:
+        if direction not in settings.directions:
+            raise UserError(f"{direction}: not in conf/published.yaml; it has {', '.join(settings.directions)}")
+    return [
+        Run(system, direction, seed)
+        for seed in settings.seeds
+        for direction in directions
+        for system in settings.systems
+    ]
+
+
+def make_run(run: Run, settings: PublishedSettings, folder: str) -> bool:
+    """Train a run and translate the test sets by it, greedily and by beam.
+
+    Args:
+        run: which.
+        settings: of the table.
+        folder: with the corpus's raw files.
+
+    Returns:
+        whether there was anything to do.
+    """
+    source, target = run.direction.split("-")
+    words = [
+        *run.system.split(),
+        *settings.common,
+        "data=multi30k",
+        f"data.source={source}",
+        f"data.target={target}",
+        f"data.folder={folder}",
+        f"data.test=[{','.join(settings.tests)}]",
+        "trainer.test=false",
+        "logger=csv",
+        f"seed={run.seed}",
+    ]
+    made = run.folder.path / "made.json"
+    if made.is_file() and read_json(made) == words:
+        return False
+    run_training([*words, f"run_dir={run.folder.path}", "if_exists=continue"])
+    _, config = open_run(str(run.folder.path), "run")
+    checked, trained = check_settings(config), load_trained(run.folder.best)
+    test = prepare(config, checked).corpus.splits["test"]
+    searches = dict(zip(SEARCHES, (checked.search.greedy, checked.search), strict=True))
+    for name, search in searches.items():
+        found = translate_split(trained, test, search, checked.trainer.device, f"{run.system} {name} test")
+        write_translations(run.translations(name), zip(test["id"], test["source"], test["target"], found, strict=True))
+    write_json(made, words)
+    return True
+
+
+def summarise(settings: PublishedSettings) -> dict[str, Any]:
+    """Return all scores of the runs that are made: plain values.
+
+    A system is in it, for a direction, once all its seeds are made.
+    """
+    return {
+        direction: {"systems": dict(_systems(settings, direction)), "signature": signature(direction.split("-")[1])}
+        for direction in settings.directions
+    }
+
+
+def _systems(settings: PublishedSettings, direction: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    made = {
+        system: [Run(system, direction, seed) for seed in settings.seeds]
+        for system in settings.systems
+        if all((Run(system, direction, seed).folder.path / "made.json").is_file() for seed in settings.seeds)
+    }
+    measured = {
+        (system, search): _measure(runs, search, settings, direction.split("-")[1])
+        for system, runs in made.items()
+        for search in SEARCHES
+    }
+    for system, runs in made.items():
+        metrics = [read_json(run.folder.metrics) for run in runs]
+        convergence = [
+            judge_convergence(run.folder, one["train_target_tokens"], settings.converged)
+            for run, one in zip(runs, metrics, strict=True)
+        ]
+        scores = {
+            test: {
+                search: {
+                    "mean": quantity.mean,
+                    "by_seed": quantity.value.tolist(),
+                    "interval": asdict(quantity.interval) if quantity.interval else None,
+                }
+                for search in SEARCHES
+                for quantity in [measured[system, search][test]]
+            }
+            for test in settings.tests
+        }
+        if settings.baseline in made and system != settings.baseline:
+            for test in settings.tests:
+                everyone = [measured[other, "beam"][test] for other in made]
+                base = measured[settings.baseline, "beam"][test]
+                scores[test]["difference"] = asdict(compare(measured[system, "beam"][test], base, pool(everyone)))
+        yield (
+            system,
+            {
+                "parameters": metrics[0]["parameters"],
+                "seeds": settings.seeds,
+                "dev_loss": [one["dev"]["loss"] for one in metrics],
+                "convergence": [{"converged": done, "gain_of_last_fifth": gain} for done, gain in convergence],
+                "train_target_tokens": [one["train_target_tokens"] for one in metrics],
+                "train_seconds": [one["train_seconds"] for one in metrics],
+                "machine": metrics[0]["machine"],
+                "commits": sorted({str(one["commit"]) for one in metrics}),
+                "dirty": any(one["dirty"] for one in metrics),
+                "words": read_json(runs[0].folder.path / "made.json"),
+                "scores": scores,
+            },
+        )
+
+
+def _measure(runs: Sequence[Run], search: str, settings: PublishedSettings, target: str) -> dict[str, Quantity]:
+    """Return BLEU of a system's seeds on each test set."""
+    parts = [_by_test(read_translations(run.translations(search))) for run in runs]
+    return {
+        test: bleu_quantity(
+            [
+                bleu_statistics([row.hypothesis for row in part[test]], [row.reference for row in part[test]], target)
+                for part in parts
+            ],
+            draw(len(parts[0][test]), settings.resamples),
+        )
+        for test in settings.tests
+    }
+
+
+def _by_test(rows: Sequence[Translation]) -> dict[str, list[Translation]]:
+    """Return the rows of each test set; an id is NAME-NUMBER."""
+    return {name: list(some) for name, some in groupby(rows, key=lambda row: row.id.rsplit("-", 1)[0])}
+
+
+def to_markdown(summary: Mapping[str, Any], settings: PublishedSettings) -> str:
+    """Lay the scores out as a table for each direction."""
+    blocks = []
+    for direction, found in summary.items():
+        if not found["systems"]:
+            continue
+        head = ["system", "parameters", "minutes", "dev loss", "converged"]
+        for test in settings.tests:
+            head += [f"{test}: greedy", "beam", f"less {settings.baseline.removeprefix('experiment=')}"]
+        lines = [f"## {direction}", "", _row(head), _row(["---", *["--:"] * (len(head) - 1)])]
+        lines += [_row(_cells(system, one, settings)) for system, one in found["systems"].items()]
+        lines += ["", f"BLEU of each seed ({', '.join(map(str, settings.seeds))}); {found['signature']}", ""]
+        blocks.append("\n".join(lines))
+    return "\n".join(blocks)
+
+
+def _cells(system: str, one: Mapping[str, Any], settings: PublishedSettings) -> list[str]:
+    gains = [f"{100 * seed['gain_of_last_fifth']:.1f} %" for seed in one["convergence"]]
+    done = all(seed["converged"] for seed in one["convergence"])
+    cells = [
+        f"`{system}`",
+        f"{one['parameters']:,}",
+        f"{np.mean(one['train_seconds']) / 60:.0f}",
+        " ".join(f"{loss:.3f}" for loss in one["dev_loss"]),
+        f"{'yes' if done else 'no'} ({', '.join(gains)})",
+    ]
+    for test in settings.tests:
+        scores = one["scores"][test]
+        cells += [" ".join(f"{value:.2f}" for value in scores[search]["by_seed"]) for search in SEARCHES]
+        difference = scores.get("difference")
+        cells.append(
+            f"{difference['value']:+.2f} {show_range(difference['architecture'] or difference['trained'])}"
+            if difference
+            else ""
+        )
+    return cells
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def write_summary(settings: PublishedSettings) -> list[Path]:
+    """Write results/published.json and .md, and return them."""
+    summary = summarise(settings)
+    files = [ROOT / "results" / f"published.{ending}" for ending in ("json", "md")]
+    write_json(files[0], summary)
+    write_whole(files[1], to_markdown(summary, settings))
+    return files

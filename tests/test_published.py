@@ -1,0 +1,113 @@
+"""The table of published systems: its file, its runs, its scores against sacreBLEU's and `compare_runs`' own."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import sacrebleu
+
+from hourglass import published
+from hourglass.errors import UserError
+from hourglass.published import Run, load_published, make_run, runs_of, summarise, to_markdown
+from hourglass.runs import read_translations
+
+WORDS = [f"w{number}" for number in range(30)]
+
+
+def test_the_file_names_only_systems_that_exist() -> None:
+    settings = load_published()
+    files = Path(published.ROOT / "conf" / "experiment")
+    for system in settings.systems:
+        first = system.split()[0]
+        assert (files / f"{first.removeprefix('experiment=')}.yaml").is_file()
+    assert len({run.folder.path for run in runs_of(settings, settings.directions)}) == len(settings.systems) * len(
+        settings.seeds
+    ) * len(settings.directions)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("systems: [a, a]\n", "systems: an entry stands twice"),
+        ("baseline: experiment=none\n", "baseline=experiment=none: not among systems"),
+        ("directions: [german]\n", "directions=german: write SOURCE-TARGET, as in de-en"),
+        ("resamples: 10\n", "published.resamples=10: input should be greater than or equal to 1000"),
+        ("budget: 1\n", "published.budget: no such option"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name(change: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "published.yaml"
+    option = change.split(":", maxsplit=1)[0]
+    lines = (published.ROOT / "conf" / "published.yaml").read_text().splitlines(keepends=True)
+    top = [number for number, line in enumerate(lines) if not line.startswith((" ", "#"))]
+    kept: list[str] = []
+    for start, end in zip(top, [*top[1:], len(lines)], strict=True):
+        if not lines[start].startswith(f"{option}:"):
+            kept += lines[start:end]
+    file.write_text("".join(kept) + change)
+    with pytest.raises(UserError, match=r"published\.yaml") as refused:
+        load_published(file)
+    assert message in str(refused.value)
+
+
+def test_an_unknown_direction_is_refused() -> None:
+    with pytest.raises(UserError, match=r"de-fr: not in conf/published.yaml; it has de-en, en-de"):
+        runs_of(load_published(), ["de-fr"])
+
+
+@pytest.mark.slow
+def test_two_systems_are_made_once_and_scored_as_sacrebleu_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name, count, start in (
+        ("train", 60, 0),
+        ("val", 10, 7),
+        ("test_2016_flickr", 12, 3),
+        ("test_2017_flickr", 8, 5),
+    ):
+        for language, mark in (("de", "d"), ("en", "e")):
+            lines = [
+                " ".join(f"{mark}{name[-1]}{WORDS[(start + row * step) % 30]}" for step in range(1, 7))
+                for row in range(count)
+            ]
+            (raw / f"{name}.{language}").write_text("".join(f"{line} {row}\n" for row, line in enumerate(lines)))
+    monkeypatch.setattr(published, "ROOT", tmp_path)
+    settings = dataclasses.replace(
+        load_published(Path(__file__).parent.parent / "conf" / "published.yaml"),
+        systems=["experiment=cho2014", "experiment=luong2015 decoder.input_feeding=false"],
+        baseline="experiment=cho2014",
+        directions=["de-en"],
+        common=[
+            "trainer=smoke",
+            "trainer.validations=5",
+            "trainer.target_tokens=2000",
+            "trainer.batch_tokens=200",
+            "data.vocabulary_size=60",
+            f"cache={tmp_path}/cache",
+            "encoder.hidden_size=8",
+            "decoder.hidden_size=8",
+            "encoder.summary_size=64",
+            "decoder.readout_size=8",
+        ],
+    )
+    settings.systems[0] += " encoder.summary_size=8"
+    settings = dataclasses.replace(settings, baseline=settings.systems[0])
+    runs = runs_of(settings, ["de-en"])
+    assert summarise(settings)["de-en"]["systems"] == {}
+    assert [make_run(run, settings, str(raw)) for run in runs] == [True] * 4
+    assert [make_run(run, settings, str(raw)) for run in runs] == [False] * 4
+    summary = summarise(settings)
+    for system, one in summary["de-en"]["systems"].items():
+        for search in published.SEARCHES:
+            for number, seed in enumerate(settings.seeds):
+                rows = read_translations(Run(system, "de-en", seed).translations(search))
+                assert len(rows) == 20
+                for test, some in (("test_2016_flickr", rows[:12]), ("test_2017_flickr", rows[12:])):
+                    assert all(row.id.startswith(f"{test}-") for row in some)
+                    theirs = sacrebleu.corpus_bleu([r.hypothesis for r in some], [[r.reference for r in some]])
+                    assert one["scores"][test][search]["by_seed"][number] == pytest.approx(theirs.score, abs=1e-9)
+    table = to_markdown(summary, settings)
+    assert table.count("| `experiment=") == 2
+    assert "tok:13a" in table
