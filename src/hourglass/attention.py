@@ -9,7 +9,7 @@ To add a variant, subclass `ScoredAttention`, write `scores`, give it a name and
 from typing import Literal, NamedTuple
 
 import torch
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -101,19 +101,26 @@ class NoAttention(Attention):
 
 
 class FixedContext(Attention):
-    """The summary at every step (Cho et al. 2014, section 2.2)."""
+    """The summary at every step (Cho et al. 2014, section 2.2).
+
+    Args:
+        width: C, which one linear map takes the summary to, so that D may be swept while the decoder stays as it is;
+            0: the context is the summary itself.
+    """
 
     name = "fixed"
     reads_query = False
     has_weights = False
 
-    def __init__(self, *, query_size: int, memory_size: int, summary_size: int):
+    def __init__(self, *, query_size: int, memory_size: int, summary_size: int, width: NonNegativeInt = 0):
         super().__init__(query_size=query_size, memory_size=memory_size, summary_size=summary_size)
-        self.context_size = summary_size
+        self.context_size = width or summary_size
+        self.widen = nn.Linear(summary_size, width) if width else None
 
     def forward(self, query: Tensor, prepared: Prepared, steps: Tensor) -> tuple[Tensor, None]:
-        """See `Attention.forward`; C is D."""
-        return prepared.summary.unsqueeze(1).expand(-1, query.shape[1], -1), None
+        """See `Attention.forward`."""
+        context = self.widen(prepared.summary) if self.widen else prepared.summary
+        return context.unsqueeze(1).expand(-1, query.shape[1], -1), None
 
 
 class ScoredAttention(Attention):

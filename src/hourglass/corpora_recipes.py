@@ -256,15 +256,36 @@ class Numbers(Made):
                     )
 
 
+# Sequences that there are for each that is drawn, so that a calibrated channel never sees one twice.
+UNSEEN = 1000
+
+
 @dataclass(frozen=True)
 class Copy(Made):
     """Symbols drawn evenly and independently, to be repeated: L of them hold L * log2(symbols) bits.
 
     Attributes:
         symbols: how many different ones there are: s0, s1, ...
+        calibrated: for a run whose bits are to be a bound (see `channel`); what would make them none is refused.
     """
 
     symbols: Annotated[int, Field(ge=2)]
+    calibrated: bool
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        samples, there_are = self.train_pairs + self.dev_pairs + self.test_pairs, self.symbols**self.shortest
+        if self.calibrated and there_are < UNSEEN * samples:
+            raise UserError(
+                f"data.calibrated=true: there are {there_are:,} sequences of data.shortest={self.shortest} symbols, "
+                f"fewer than {UNSEEN:,} for each of the {samples:,} pairs, so that some would be known by heart: raise "
+                "data.shortest or data.symbols"
+            )
+
+    @property
+    def train_tokens(self) -> int:
+        """Target tokens of train, with end-of-sentence."""
+        return sum(size + 1 for size in self.sizes("train"))
 
     def pairs(self, split: Split) -> Iterator[Pair]:
         """Yield sequences and what is to be made of them; each split has its own stream of random numbers."""

@@ -57,6 +57,9 @@ class RecurrentEncoder(Encoder):
             3.3). The memory keeps the source's own order.
         summary_size: D, the width of the fixed vector; 0 where nothing reads it.
         summary_tanh: the summary is the tanh of the projection (Cho et al. 2014, appendix A).
+        summary_bits: the tanh of the projection is rounded to so many bits a component, so that the neck holds D times
+            as many and no more; the gradient passes as if it were not (straight-through: Bengio et al. 2013,
+            "Estimating or propagating gradients through stochastic neurons"). 0: not rounded.
         dropout: on embeddings and between layers.
 
     Raises:
@@ -79,6 +82,7 @@ class RecurrentEncoder(Encoder):
         summary_size: NonNegativeInt,
         summary_tanh: bool,
         dropout: Dropout,
+        summary_bits: Annotated[int, Field(ge=0, le=16)] = 0,
     ):
         super().__init__()
         if bidirectional and hidden_size % 2:
@@ -97,7 +101,8 @@ class RecurrentEncoder(Encoder):
         self.reverse_source = reverse_source
         self.memory_size = hidden_size
         self.summary_size = summary_size
-        self.summary_tanh = summary_tanh
+        self.summary_tanh = summary_tanh or summary_bits > 0
+        self.summary_bits = summary_bits
         self.dropout = nn.Dropout(dropout)
         width = hidden_size // 2 if bidirectional == "split" else hidden_size
         both = [bidirectional is True or (bidirectional == "first" and depth == 0) for depth in range(layers)]
@@ -116,10 +121,11 @@ class RecurrentEncoder(Encoder):
                 f"decoder.start=pass hands over the final states as they are, {final_size} numbers: set "
                 f"encoder.summary_size={final_size}, not {summary_size}, or decoder.start=dense"
             )
-        if final_states and summary_tanh:
+        if final_states and (summary_tanh or summary_bits):
+            option, off = ("summary_tanh=true", "false") if summary_tanh else (f"summary_bits={summary_bits}", "0")
             raise UserError(
-                "encoder.summary_tanh=true contradicts decoder.start=pass, which hands over the final states as they "
-                "are: set encoder.summary_tanh=false, or decoder.start=dense"
+                f"encoder.{option} contradicts decoder.start=pass, which hands over the final states as they are: "
+                f"set encoder.{option.split('=')[0]}={off}, or decoder.start=dense"
             )
         self.summarise = nn.Linear(final_size, summary_size) if summary_size and not final_states else None
 
@@ -146,7 +152,8 @@ class RecurrentEncoder(Encoder):
             return Memory(states, mask, lengths, states.new_zeros(len(source), 0))
         final = torch.cat(finals, -1)  # [B, layers * parts * width], in this order
         summary = self.summarise(final) if self.summarise else final
-        return Memory(states, mask, lengths, summary.tanh() if self.summary_tanh else summary)
+        summary = summary.tanh() if self.summary_tanh else summary
+        return Memory(states, mask, lengths, rounded(summary, self.summary_bits) if self.summary_bits else summary)
 
     def _climb(self, layers: nn.ModuleList, states: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Run a stack from [B, S, E] to the states of its top [B, S, width]; and the final state of each layer."""
@@ -199,6 +206,13 @@ def reversed_order(lengths: Tensor, longest: int) -> Tensor:
     position = torch.arange(longest, device=lengths.device).expand(len(lengths), -1)
     mirrored = lengths.unsqueeze(1) - 1 - position
     return torch.where(mirrored >= 0, mirrored, position)
+
+
+def rounded(values: Tensor, bits: int) -> Tensor:
+    """Round values from -1 to 1 to 2^bits even levels, both ends among them; the gradient is that of the values."""
+    steps = 2**bits - 1
+    level = ((values + 1) / 2 * steps).round() / steps * 2 - 1
+    return values + (level - values).detach()
 
 
 def check_residual(group: str, residual_from: int, layers: int) -> None:

@@ -1,5 +1,6 @@
 """The whole of a config, checked before anything is read or written: contradictions are refused here, by name."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -8,13 +9,14 @@ import torch
 from pydantic import Field, NonNegativeFloat
 
 from hourglass.assembly import Config, build_model
+from hourglass.corpora_recipes import Copy
 from hourglass.corpus import check_recipe
 from hourglass.errors import UserError
 from hourglass.optimizer import OPTIMIZERS, OptimizerSettings
 from hourglass.options import build, check, choose
 from hourglass.scoring import check_language, length_buckets
 from hourglass.search import SearchSettings
-from hourglass.tokenizer import TokenizerSettings
+from hourglass.tokenizer import FIXED_PIECES, TokenizerSettings
 from hourglass.tracking import LoggerSettings, check_logger
 from hourglass.training import TrainerSettings
 
@@ -59,7 +61,9 @@ def check_settings(config: Config) -> Settings:
         build(SearchSettings, config["search"], "search"),
         check_logger(config["logger"]),
     )
-    check_recipe(config["data"])
+    _, recipe = check_recipe(config["data"])
+    if isinstance(recipe, Copy) and recipe.calibrated:
+        _check_calibrated(recipe, settings)
     check_language(config["data"]["target"])
     length_buckets(config["edges"])
     # A model without memory behind it: every refusal of a constructor, before the corpus is touched.
@@ -68,6 +72,35 @@ def check_settings(config: Config) -> Settings:
     settings.search.check_attention(model.decoder.attention)
     settings.search.check_words(settings.tokenizer.model)
     return settings
+
+
+def _check_calibrated(recipe: Copy, settings: Settings) -> None:
+    """See that a calibrated channel is one: pieces are symbols, the likelihood the model's, nothing is read twice."""
+    if settings.tokenizer.model != "word":
+        raise UserError(
+            f"tokenizer.model={settings.tokenizer.model} with data.calibrated=true: every symbol is one piece there: "
+            "set tokenizer=word"
+        )
+    pieces = FIXED_PIECES + recipe.symbols
+    if settings.tokenizer.vocabulary_size != pieces:
+        raise UserError(
+            f"data.vocabulary_size={settings.tokenizer.vocabulary_size} with data.calibrated=true: the pieces are the "
+            f"{recipe.symbols} symbols and {FIXED_PIECES} special ones: set data.vocabulary_size={pieces}"
+        )
+    if settings.optimizer.label_smoothing:
+        raise UserError(
+            f"optimizer.label_smoothing={settings.optimizer.label_smoothing} with data.calibrated=true teaches a "
+            "likelihood that is not the data's: set optimizer.label_smoothing=0"
+        )
+    trainer = settings.trainer
+    # The budget is rounded to whole validations.
+    wanted = trainer.target_tokens + trainer.validations * trainer.batch_tokens
+    if recipe.train_tokens < wanted:
+        pairs = math.ceil(recipe.train_pairs * wanted / recipe.train_tokens)
+        raise UserError(
+            f"data.train_pairs={recipe.train_pairs} with data.calibrated=true would be read more than once: set "
+            f"data.train_pairs={pairs}, or a lower trainer.target_tokens than {trainer.target_tokens}"
+        )
 
 
 def _check_whole(config: Config) -> None:

@@ -1,0 +1,48 @@
+"""Straight against saturating, on curves that are known, and against scipy's own fitting."""
+
+import numpy as np
+import pytest
+from scipy.optimize import curve_fit
+
+from hourglass.saturation import find_plateau, fit_saturating, fit_straight
+
+RANDOM = np.random.default_rng(3)
+X = RANDOM.integers(1, 41, size=800).astype(float)
+NOISE = RANDOM.normal(size=800) * np.sqrt(X)
+
+
+def test_a_curve_that_flattens_has_its_plateau_inside_the_interval() -> None:
+    found = find_plateau(X, 60 * (1 - np.exp(-X / 8)) + 2 * NOISE)
+    assert found.plateau is not None
+    assert found.plateau_interval is not None
+    assert found.plateau_interval.low < 60 < found.plateau_interval.high
+    assert found.plateau_interval.high - found.plateau_interval.low < 6
+
+
+@pytest.mark.parametrize("intercept", [0.0, 5.0])
+def test_a_straight_line_has_none_and_its_slope_inside_the_interval(intercept: float) -> None:
+    found = find_plateau(X, intercept + 3 * X + 2 * NOISE)
+    assert (found.plateau, found.plateau_interval, found.longest) == (None, None, 40)
+    assert found.slope_interval is not None
+    assert found.slope_interval.low < 3 < found.slope_interval.high
+
+
+def test_a_plateau_beyond_the_lengths_that_were_seen_is_not_reported() -> None:
+    """It bends, and clearly so, but what it bends to is a guess."""
+    found = find_plateau(X, 300 * (1 - np.exp(-X / 40)) + NOISE)
+    assert found.gain > 2 * found.gain_error
+    assert found.plateau is None
+
+
+def test_nothing_but_noise_is_no_plateau_above_zero() -> None:
+    found = find_plateau(X, NOISE)
+    assert found.plateau is None or found.plateau_interval is None or found.plateau_interval.low < 0.5
+
+
+def test_both_fits_are_those_of_weighted_least_squares() -> None:
+    y = 60 * (1 - np.exp(-X / 8)) + 2 * NOISE
+    at = np.linspace(1, 40, 7)
+    line, _ = curve_fit(lambda x, a, b: a + b * x, X, y, sigma=np.sqrt(X))
+    assert fit_straight(X, y)(at) == pytest.approx(line[0] + line[1] * at, rel=1e-6)
+    (p, tau), _ = curve_fit(lambda x, p, tau: p * (1 - np.exp(-x / tau)), X, y, p0=(50, 10), sigma=np.sqrt(X))
+    assert fit_saturating(X, y)(at) == pytest.approx(p * (1 - np.exp(-at / tau)), rel=1e-3)
