@@ -3,10 +3,10 @@
 import time
 
 from hourglass.ablation import load_ablation
+from hourglass.bits_report import write_bits
 from hourglass.errors import arguments, one_line_errors
-from hourglass.plots import to_pdf, to_svg
-from hourglass.report import Made, Picture, Table, to_csv, to_html, to_latex, to_markdown, write_report
-from hourglass.runs import code_version, write_whole
+from hourglass.report import Made, write_files, write_report
+from hourglass.runs import code_version
 
 
 def main() -> None:
@@ -16,16 +16,9 @@ def main() -> None:
     evaluations = {corpus: ablation.evaluation(corpus) for corpus in ablation.corpora}
     version = code_version()
     commit = f"{version['commit'] or 'unknown'}{' (files differ from it)' if version['dirty'] else ''}"
-    blocks = write_report(evaluations, Made(commit, time.strftime("%Y-%m-%d")))
-    write_whole(folder / "report.html", to_html(blocks))
-    write_whole(folder / "report.md", to_markdown(blocks, "figures"))
-    for block in blocks:
-        if isinstance(block, Table):
-            write_whole(folder / "tables" / f"{block.name}.csv", to_csv(block))
-            write_whole(folder / "tables" / f"{block.name}.tex", to_latex(block))
-        if isinstance(block, Picture):
-            write_whole(folder / "figures" / f"{block.name}.svg", to_svg(block.figure, block.name))
-            (folder / "figures" / f"{block.name}.pdf").write_bytes(to_pdf(block.figure))
+    sections = {corpus: write_bits(corpus, ablation.information(corpus)) for corpus in ablation.corpora}
+    blocks = write_report(evaluations, Made(commit, time.strftime("%Y-%m-%d")), sections)
+    write_files(folder, blocks)
 
 
 if __name__ == "__main__":

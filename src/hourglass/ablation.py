@@ -121,6 +121,34 @@ class Ablation:
         """The folder of a run."""
         return RunFolder(self.made(variant.corpus) / "runs" / f"{variant.attention}-{seed}")
 
+    def blind_runs(self, corpus: str) -> list[tuple[RunFolder, list[str]]]:
+        """The runs that are blind to the source, one for each learning rate of the search, and their overrides.
+
+        They have the whole budget: the best of them is the yardstick of all variants, and one that was trained less
+        than it could be would flatter them.
+        """
+        settings = self.corpora[corpus]
+        common = self.overrides(Variant(corpus, "none"), settings.seeds[0], settings.target_tokens)
+        return [
+            (
+                RunFolder(self.made(corpus) / "blind" / f"{number}"),
+                [*common, "encoder=blind", f"optimizer.learning_rate={rate}"],
+            )
+            for number, rate in enumerate(self.tune.learning_rates)
+        ]
+
+    def information(self, corpus: str) -> dict[str, Any]:
+        """Read what the stage `information` has found.
+
+        Raises:
+            UserError: it is missing, cut short, or of another version.
+        """
+        file = self.results(corpus) / "information.json"
+        found = read_json(file)
+        if not isinstance(found, dict) or not {"blind", "variants", "positions"} <= found.keys():
+            raise UserError(f"{file}: no bits of this version of hourglass: run dvc repro")
+        return found
+
     def translations(self, variant: Variant, seed: int, split: str) -> Path:
         """The file of a run's translations of dev or test."""
         return self.made(variant.corpus) / "translations" / f"{variant.attention}-{seed}" / f"{split}.tsv"

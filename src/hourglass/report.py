@@ -6,11 +6,13 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from hourglass.plots import Line, draw_lines, to_svg
+from hourglass.plots import Line, draw_lines, to_pdf, to_svg
+from hourglass.runs import write_whole
 from hourglass.scoring import FEW
 
 Evaluation = Mapping[str, Any]
@@ -82,8 +84,10 @@ class Made:
 # ---- What is said ----------------------------------------------------------------------------------------------------
 
 
-def write_report(evaluations: Mapping[str, Evaluation], made: Made) -> list[Block]:
-    """Return the report of an ablation's corpora."""
+def write_report(
+    evaluations: Mapping[str, Evaluation], made: Made, sections: Mapping[str, Sequence[Block]] | None = None
+) -> list[Block]:
+    """Return the report of an ablation's corpora; `sections` are what else is said of a corpus, by its name."""
     blocks: list[Block] = [Heading(1, "What a fixed context vector costs, and what attention buys back")]
     blocks += [Paragraph(answer(name, one)) for name, one in evaluations.items()]
     blocks.append(
@@ -99,7 +103,7 @@ def write_report(evaluations: Mapping[str, Evaluation], made: Made) -> list[Bloc
         )
     )
     for name, one in evaluations.items():
-        blocks += _corpus(name, one)
+        blocks += [*_corpus(name, one), *(sections or {}).get(name, ())]
     blocks += _making(evaluations, made)
     return blocks
 
@@ -114,7 +118,7 @@ def answer(name: str, evaluation: Evaluation) -> str:
     choosing = [one for one in others if one not in NOT_CHOOSING] or others
     best = min(choosing, key=lambda one: _dev_loss(variants[one]))
     difference = variants[best]["difference"]
-    interval, of = _widest(difference)
+    interval, of = widest(difference)
     first = (
         f"{name}: with attention ({best}, the best of them on dev) {variants[best]['bleu']['mean']:.1f} BLEU, through "
         f"one fixed vector ({baseline}) {base['bleu']['mean']:.1f}: a difference of {difference['value']:.1f} BLEU, "
@@ -131,7 +135,7 @@ def answer(name: str, evaluation: Evaluation) -> str:
     if "refused" in slopes:
         return f"{first} Whether the gap grows with the sentence cannot be read here: {slopes['refused']}."
     growth = slopes[best]
-    interval, of = _widest(growth)
+    interval, of = widest(growth)
     return (
         f"{first} With every 10 more source words the gap grows by {growth['value']:.1f} BLEU, 95 % interval "
         f"{show_range(interval)} ({of})."
@@ -165,12 +169,12 @@ def _corpus(name: str, one: Evaluation) -> list[Block]:
         x = [means[i] for i in known]
         scores = [own["buckets"][i]["bleu"] for i in known]
         few = [one["buckets"][i]["sentences"] < FEW for i in known]
-        curves[variant] = _banded(x, [s["mean"] for s in scores], [s["interval"] for s in scores], few)
+        curves[variant] = banded(x, [s["mean"] for s in scores], [s["interval"] for s in scores], few)
         brevity[variant] = Line(x, [own["buckets"][i]["brevity_penalty"] for i in known], few=few)
         ratio[variant] = Line(x, [own["buckets"][i]["length_ratio"] for i in known], few=few)
         if "difference" in own:
             rows = [own["difference"]["buckets"][str(i)] for i in known]
-            differences[variant] = _banded(x, [row["value"] for row in rows], [_widest(row)[0] for row in rows], few)
+            differences[variant] = banded(x, [row["value"] for row in rows], [widest(row)[0] for row in rows], few)
     copies = [own["buckets"][i]["copy_bleu"] for i in known]
     length, of = "mean source words of a bucket", "with 95 % bands over test sentences"
     blocks += [
@@ -295,7 +299,7 @@ def _pairs_table(name: str, one: Evaluation) -> Table:
     rows = []
     for pair in one["pairs"]:
         difference = pair.get("difference")
-        wide = _widest(difference) if difference else None
+        wide = widest(difference) if difference else None
         rows.append(
             [
                 f"{pair['one']} - {pair['other']}",
@@ -390,7 +394,7 @@ def _at_the_edge(variant: Mapping[str, Any]) -> bool:
     return len(set(rates)) > 1 and _rate(variant["tuned"]["chosen"]) in (min(rates), max(rates))
 
 
-def _banded(
+def banded(
     x: Sequence[float], y: Sequence[float], intervals: Sequence[Mapping[str, float] | None], few: Sequence[bool]
 ) -> Line:
     """Return a line with a band where there are intervals."""
@@ -405,7 +409,7 @@ def _mean_curve(curves: Sequence[Mapping[str, Sequence[Sequence[float]]]], name:
     return Line(x, [sum(value for _, value in each) / len(each) for each in points])
 
 
-def _widest(difference: Mapping[str, Any]) -> tuple[Mapping[str, float] | None, str]:
+def widest(difference: Mapping[str, Any]) -> tuple[Mapping[str, float] | None, str]:
     """Return the wider interval of the architecture where seeds allow one, else that of the trained models."""
     known = [(difference[name], said) for name, said in OF_ARCHITECTURE.items() if difference[name]]
     if known:
@@ -428,6 +432,19 @@ def _thousands(tokens: int) -> str:
 
 
 # ---- How it is written -----------------------------------------------------------------------------------------------
+
+
+def write_files(folder: Path, blocks: Sequence[Block]) -> None:
+    """Write report.html and report.md into a folder, tables as CSV and LaTeX and figures as SVG and PDF beside them."""
+    write_whole(folder / "report.html", to_html(blocks))
+    write_whole(folder / "report.md", to_markdown(blocks, "figures"))
+    for block in blocks:
+        if isinstance(block, Table):
+            write_whole(folder / "tables" / f"{block.name}.csv", to_csv(block))
+            write_whole(folder / "tables" / f"{block.name}.tex", to_latex(block))
+        if isinstance(block, Picture):
+            write_whole(folder / "figures" / f"{block.name}.svg", to_svg(block.figure, block.name))
+            (folder / "figures" / f"{block.name}.pdf").write_bytes(to_pdf(block.figure))
 
 
 def to_html(blocks: Sequence[Block]) -> str:

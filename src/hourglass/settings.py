@@ -11,7 +11,9 @@ from pydantic import Field, NonNegativeFloat
 from hourglass.assembly import Config, build_model
 from hourglass.corpora_recipes import Copy
 from hourglass.corpus import check_recipe
+from hourglass.encoder import RecurrentEncoder
 from hourglass.errors import UserError
+from hourglass.model import Seq2Seq
 from hourglass.optimizer import OPTIMIZERS, OptimizerSettings
 from hourglass.options import build, check, choose
 from hourglass.scoring import check_language, length_buckets
@@ -69,6 +71,8 @@ def check_settings(config: Config) -> Settings:
     # A model without memory behind it: every refusal of a constructor, before the corpus is touched.
     with torch.device("meta"):
         model = build_model(config, 8, 8, joint=settings.tokenizer.joint)
+    if isinstance(recipe, Copy) and recipe.calibrated:
+        _check_neck(model)
     settings.search.check_attention(model.decoder.attention)
     settings.search.check_words(settings.tokenizer.model)
     return settings
@@ -100,6 +104,20 @@ def _check_calibrated(recipe: Copy, settings: Settings) -> None:
         raise UserError(
             f"data.train_pairs={recipe.train_pairs} with data.calibrated=true would be read more than once: set "
             f"data.train_pairs={pairs}, or a lower trainer.target_tokens than {trainer.target_tokens}"
+        )
+
+
+def _check_neck(model: Seq2Seq) -> None:
+    """See that the summary is the narrowest place on the way, where the decoder is to live by it."""
+    encoder, decoder = model.encoder, model.decoder
+    if not isinstance(encoder, RecurrentEncoder) or decoder.attention.has_weights:
+        return
+    width, final = encoder.summary_size, math.prod(encoder.final_shape)
+    if final < 2 * width or decoder.hidden_size < width:
+        raise UserError(
+            f"encoder.summary_size={width} with data.calibrated=true is no neck between a final encoder state of "
+            f"{final} numbers and a decoder state of {decoder.hidden_size}: set encoder.hidden_size so that the one "
+            f"has at least {2 * width}, and decoder.hidden_size={width} or more"
         )
 
 

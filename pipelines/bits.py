@@ -1,0 +1,88 @@
+"""Bits of the references that reach the decoder: python pipelines/bits.py BLIND_RUN RUN ...
+
+BLIND_RUN is one of encoder=blind (python src/train.py experiment=language_model), or several with commas between.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from hourglass.bits import choose_blind, measure_bits
+from hourglass.errors import UserError, one_line_errors
+from hourglass.report import show_range
+from hourglass.runs import RunFolder, open_run
+from hourglass.scoring import FEW
+from hourglass.significance import RESAMPLES
+
+# Share of the dev loss that a run may still gain in the last fifth of its budget and count as converged.
+CONVERGED = 0.01
+
+
+def main(words: list[str]) -> None:
+    """Print what each run reads, in all and by source length; the first run is what the others are compared with."""
+    if len(words) < 2:
+        raise UserError("usage: python pipelines/bits.py BLIND_RUN[,BLIND_RUN ...] RUN ...")
+    blind = choose_blind([RunFolder(Path(path)) for path in words[0].split(",")])
+    runs = {path: open_run(path, "run") for path in words[1:]}
+    edges = next(iter(runs.values()))[1]["edges"]
+    found = measure_bits(
+        blind,
+        {path: [run] for path, (run, _) in runs.items()},
+        baseline=words[1],
+        edges=edges,
+        resamples=RESAMPLES,
+        converged=CONVERGED,
+    )
+    print(show(found))
+
+
+def show(found: dict[str, Any]) -> str:
+    """Lay out what `measure_bits` returned as lines of text, the differences first: they assume nothing."""
+    lines = []
+    variants, baseline = found["variants"], found["baseline"]
+    others = [name for name in variants if name != baseline]
+    if others:
+        lines += [f"bits a sentence, less those of {baseline} (the blind model cancels):"]
+        for name in others:
+            own = variants[name]["difference"]
+            lines.append(f"  {name}: {own['value']:+.2f} {show_range(own['trained'])}")
+        lines.append("")
+    blind = found["blind"]
+    lines.append(
+        f"blind model: {blind['bits']:.2f} bits a sentence ({blind['target_pieces']:.1f} pieces), of them end of "
+        f"sentence {blind['end_bits']:.2f}; temperature {blind['temperature']:.2f}, without it {blind['raw_bits']:.2f}"
+    )
+    if found["exact"] is not None:
+        lines.append(f"the references hold {found['exact']:.2f} bits")
+    for name, own in variants.items():
+        lines += ["", f"{name}: {own['bits']['mean']:.2f} bits a sentence {show_range(own['bits']['interval'])}"]
+        lines.append(
+            f"  of them end of sentence {own['end_bits']['mean']:.2f}; temperature "
+            f"{', '.join(f'{one:.2f}' for one in own['temperatures'])}, without it {own['raw_bits']['mean']:.2f}; "
+            f"{'converged' if all(own['converged']) else 'not converged'}"
+        )
+        for bucket, row in zip(found["buckets"], own["buckets"], strict=True):
+            if row is not None:
+                low, high = bucket["source_words"]
+                mark = "*" if bucket["sentences"] < FEW else ""
+                words = f"{low}+" if high is None else f"{low}-{high}"
+                exact = "" if bucket["exact"] is None else f"  of {bucket['exact']:.2f}"
+                lines.append(f"  {words:>7} words{mark:<1}  {row['mean']:8.2f} {show_range(row['interval'])}{exact}")
+        lines.append(f"  {show_plateau(own['saturation'])}")
+    lines += ["", f"*: fewer than {FEW} sentences. Intervals: 95 %, paired bootstrap over sentences."]
+    return "\n".join(lines)
+
+
+def show_plateau(one: dict[str, Any]) -> str:
+    """Say whether a curve over length flattens."""
+    if one["plateau"] is None:
+        return (
+            f"no plateau below {one['longest']:.0f} words; {one['slope']:+.2f} bits a source word "
+            f"{show_range(one['slope_interval'])}"
+        )
+    return f"plateau at {one['plateau']:.1f} bits {show_range(one['plateau_interval'])}"
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main(sys.argv[1:])

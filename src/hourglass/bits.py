@@ -1,0 +1,356 @@
+"""From trained runs, and one that is blind to the source, to what is said of bits: by length, position and time."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from hourglass import scoring
+from hourglass.checkpoints import load_trained
+from hourglass.corpora_recipes import RECIPES, Made
+from hourglass.corpus import count_words
+from hourglass.errors import UserError
+from hourglass.evaluation import Draws, TestSet, dev_curves, judge_convergence, make_draws
+from hourglass.information import (
+    BITS_A_NAT,
+    Pairs,
+    ends,
+    fit_temperature,
+    mean_quantity,
+    numbers_bits,
+    reference_nats,
+    totals,
+)
+from hourglass.preparation import Prepared, prepare
+from hourglass.runs import RunFolder, Translation, open_run, read_json
+from hourglass.saturation import find_plateau
+from hourglass.settings import check_settings
+from hourglass.significance import Quantity, compare, pool
+from hourglass.translation import progress_bar
+
+log = logging.getLogger(__name__)
+
+# First target position of each bucket of positions; the last is open.
+POSITIONS = (1, 2, 3, 5, 9, 17, 33, 65)
+# What a blind decoder has to have in common with those that it is held against.
+SIZES = ("cell", "layers", "hidden_size", "embedding_size")
+# Consecutive test sentences that are joined into one, for the control.
+JOINED = (1, 2, 4)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A trained run's likelihoods of one set of references.
+
+    Attributes:
+        temperature: fitted on dev; 1 where the run was trained without label smoothing.
+        nats: N arrays, by that temperature.
+        raw: N arrays, as the model says them.
+        joined: by k, the bits of groups of k sentences joined into one; empty of a made corpus.
+    """
+
+    temperature: float
+    nats: list[np.ndarray]
+    raw: list[np.ndarray]
+    joined: dict[int, np.ndarray]
+
+
+def choose_blind(runs: Sequence[RunFolder]) -> RunFolder:
+    """Return the run that is blind to the source and was the best of several on dev, by loss.
+
+    Raises:
+        UserError: there is none, or one sees its source.
+    """
+    if not runs:
+        raise UserError("no blind run: python src/train.py experiment=language_model makes one")
+    for run in runs:
+        _, config = open_run(str(run.path), "blind")
+        if config["encoder"]["name"] != "blind":
+            raise UserError(
+                f"{run.path}: a run of encoder={config['encoder']['name']} sees its source: name one of "
+                "encoder=blind attention=none (experiment=language_model)"
+            )
+    return min(runs, key=lambda run: float(read_json(run.metrics)["dev"]["loss"]))
+
+
+def measure_bits(
+    blind: RunFolder,
+    variants: Mapping[str, Sequence[RunFolder]],
+    *,
+    baseline: str,
+    edges: Sequence[int],
+    resamples: int,
+    converged: float,
+) -> dict[str, Any]:
+    """Return all that is said of the bits of these runs: plain values.
+
+    Args:
+        blind: of `choose_blind`.
+        variants: the runs of each variant, one a seed.
+        baseline: the variant that all others are compared with.
+        edges: first source word count of each length bucket.
+        resamples: of the bootstrap.
+        converged: see `significance.converged`.
+
+    Raises:
+        UserError: runs differ in corpus, tokenizer or decoder.
+    """
+    prepared, test = _test_set(blind, edges)
+    draws = make_draws(test, resamples)
+    every = [blind, *(run for runs in variants.values() for run in runs)]
+    _check_alike(blind, every)
+    with progress_bar(len(every), "runs") as bar:
+        readers: dict[RunFolder, Reader] = {}
+        for run in every:
+            readers[run] = read_run(run, prepared)
+            bar.update()
+    unseen = readers[blind]
+    measured = {name: _Measured(unseen, [readers[run] for run in runs], test, draws) for name, runs in variants.items()}
+    tokens = _dev_tokens(blind, prepared)
+    found = {
+        name: {
+            **measured[name].plain(),
+            "temperatures": [readers[run].temperature for run in runs],
+            "parameters": read_json(runs[0].metrics)["parameters"],
+            "learning": [_learning(blind, run, tokens) for run in runs],
+            "converged": [
+                judge_convergence(run, read_json(run.metrics)["train_target_tokens"], converged)[0] for run in runs
+            ],
+        }
+        for name, runs in variants.items()
+    }
+    for name, own in measured.items():
+        if name != baseline:
+            pooled = pool([one.whole for one in measured.values()])
+            found[name]["difference"] = {
+                **asdict(compare(own.whole, measured[baseline].whole, pooled)),
+                "buckets": [
+                    asdict(compare(mine, theirs, pool([one.buckets[bucket] for one in measured.values()])))
+                    if mine is not None and theirs is not None
+                    else None
+                    for bucket, (mine, theirs) in enumerate(
+                        zip(own.optional_buckets, measured[baseline].optional_buckets, strict=True)
+                    )
+                ],
+            }
+    digits = _digits(blind, test)
+    exact = None if digits is None else digits.bits
+    return {
+        "baseline": baseline,
+        "resamples": resamples,
+        "sentences": len(test.rows),
+        "buckets": [
+            {
+                "source_words": list(bounds),
+                "sentences": len(inside),
+                "mean_source_words": float(test.source_words[inside].mean()) if len(inside) else None,
+                "exact": float(exact[inside].mean()) if exact is not None and len(inside) else None,
+                "blind": float(totals(unseen.nats)[inside].mean()) if len(inside) else None,
+            }
+            for bucket, bounds in enumerate(test.bounds)
+            for inside in [test.inside(bucket)]
+        ],
+        "positions": [list(bounds) for bounds in _position_bounds()],
+        "digits": digits.plain(measured, draws.whole) if digits else None,
+        "exact": None if exact is None else float(exact.mean()),
+        "blind": {
+            "run": blind.path.name,
+            "dev_loss": read_json(blind.metrics)["dev"]["loss"],
+            "temperature": unseen.temperature,
+            "bits": float(totals(unseen.nats).mean()),
+            "raw_bits": float(totals(unseen.raw).mean()),
+            "end_bits": float(ends(unseen.nats).mean()),
+            "target_pieces": float(np.mean([len(one) for one in unseen.nats])),
+            "target_words": float(
+                np.mean([count_words(row.reference, prepared.corpus.target_language) for row in test.rows])
+            ),
+        },
+        "variants": found,
+    }
+
+
+def read_run(run: RunFolder, prepared: Prepared) -> Reader:
+    """Let a run read the references of test, with the temperature that suits it on dev."""
+    trained = load_trained(run.best)
+    model = trained.model
+    dev, test = (prepared.corpus.splits[name] for name in ("dev", "test"))
+    pairs = Pairs.encode(trained.vocabularies, test["source"], test["target"])
+    smoothed = trained.config["optimizer"]["label_smoothing"] > 0
+    temperature = (
+        fit_temperature(model, Pairs.encode(trained.vocabularies, dev["source"], dev["target"])) if smoothed else 1.0
+    )
+    joined = {}
+    # Two made items in one are no item of that corpus.
+    counts = () if issubclass(RECIPES[trained.config["data"]["name"]], Made) else JOINED
+    whole = len(test) // max(JOINED) * max(JOINED)
+    for count in counts:
+        sides = (
+            [" ".join(texts[first : first + count]) for first in range(0, whole, count)]
+            for texts in (list(test["source"]), list(test["target"]))
+        )
+        joined[count] = totals(
+            reference_nats(model, Pairs.encode(trained.vocabularies, *sides), temperature=temperature)
+        )
+    return Reader(
+        temperature,
+        reference_nats(model, pairs, temperature=temperature),
+        reference_nats(model, pairs) if smoothed else [],
+        joined,
+    )
+
+
+class _Measured:
+    """Bits of one variant's seeds: whole, by length, by target position, joined, raw, of the end."""
+
+    def __init__(self, blind: Reader, seeds: Sequence[Reader], test: TestSet, draws: Draws):
+        self.test = test
+        self.values = values = [totals(blind.nats) - totals(seed.nats) for seed in seeds]
+        self.whole = mean_quantity(values, draws.whole)
+        self.buckets = {
+            bucket: mean_quantity([one[test.inside(bucket)] for one in values], counts)
+            for bucket, counts in draws.buckets.items()
+        }
+        self.raw = mean_quantity(
+            [totals(blind.raw or blind.nats) - totals(seed.raw or seed.nats) for seed in seeds], draws.whole
+        )
+        self.end = mean_quantity([ends(blind.nats) - ends(seed.nats) for seed in seeds], draws.whole)
+        self.positions = [
+            _ratio_quantity([_inside(blind.nats, seed.nats, *bounds) for seed in seeds], draws.whole)
+            for bounds in _position_bounds()
+        ]
+        self.joined = {
+            count: [float((blind.joined[count] - seed.joined[count]).mean() / count) for seed in seeds]
+            for count in blind.joined
+        }
+        self.saturation = find_plateau(test.source_words, np.mean(values, 0))
+
+    @property
+    def optional_buckets(self) -> list[Quantity | None]:
+        """Of each bucket; None of one without sentences."""
+        return [self.buckets.get(bucket) for bucket in range(len(self.test.bounds))]
+
+    def plain(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "bits": _summary(self.whole),
+            "raw_bits": _summary(self.raw),
+            "end_bits": _summary(self.end),
+            "buckets": [None if one is None else _summary(one) for one in self.optional_buckets],
+            "positions": [None if one is None else _summary(one) for one in self.positions],
+            "joined": self.joined,
+            "saturation": asdict(self.saturation),
+        }
+
+
+def _summary(quantity: Quantity) -> dict[str, Any]:
+    interval = quantity.interval
+    return {
+        "mean": quantity.mean,
+        "by_seed": quantity.value.tolist(),
+        "interval": asdict(interval) if interval else None,
+    }
+
+
+def _position_bounds() -> list[tuple[int, int | None]]:
+    return scoring.length_buckets(POSITIONS)
+
+
+def _inside(blind: Sequence[np.ndarray], nats: Sequence[np.ndarray], low: int, high: int | None) -> np.ndarray:
+    """Return [2, N]: bits at target positions `low` to `high` of each sentence, and how many it has there."""
+    rows = [slice(low - 1, min(len(one) - 1, high or len(one))) for one in nats]  # End-of-sentence left out.
+    bits = [(b[at].sum() - n[at].sum()) * BITS_A_NAT for b, n, at in zip(blind, nats, rows, strict=True)]
+    return np.array([bits, [len(n[at]) for n, at in zip(nats, rows, strict=True)]])
+
+
+def _ratio_quantity(parts: Sequence[np.ndarray], counts: np.ndarray) -> Quantity | None:
+    """Return the sum of bits over the number of tokens, of K arrays [2, N]; None where there are no tokens."""
+    if not parts[0][1].sum():
+        return None
+    value = np.array([bits.sum() / tokens.sum() for bits, tokens in parts])
+    with np.errstate(invalid="ignore"):
+        drawn = np.stack([(counts @ bits) / (counts @ tokens) for bits, tokens in parts])
+    return Quantity(value, drawn)
+
+
+def _test_set(run: RunFolder, edges: Sequence[int]) -> tuple[Prepared, TestSet]:
+    _, config = open_run(str(run.path), "run")
+    prepared = prepare(config, check_settings(config))
+    split = prepared.corpus.splits["test"]
+    rows = [Translation(*row, "") for row in zip(split["id"], split["source"], split["target"], strict=True)]
+    words = np.maximum(np.array(split["source_words"][:]), edges[0])
+    return prepared, TestSet(rows, words, scoring.length_buckets(edges), prepared.corpus.target_language)
+
+
+def _check_alike(blind: RunFolder, runs: Sequence[RunFolder]) -> None:
+    """See that likelihoods can be subtracted: of one corpus and tokenizer, and of decoders of one size.
+
+    Raises:
+        UserError: they cannot.
+    """
+
+    def facts(run: RunFolder) -> dict[str, Any]:
+        metrics, (_, config) = read_json(run.metrics), open_run(str(run.path), "run")
+        sizes = {f"decoder.{size}": config["decoder"][size] for size in SIZES}
+        return {"corpus": metrics["corpus"]["digest"], "tokenizer": metrics["tokenizer_digest"], **sizes}
+
+    wanted = facts(blind)
+    for run in runs:
+        for what, value in facts(run).items():
+            if value != wanted[what]:
+                raise UserError(
+                    f"{run.path}: another {what} than {blind.path}'s ({value}, {wanted[what]}), so that their "
+                    "difference says nothing of the source: train a blind run with the same"
+                )
+
+
+def _dev_tokens(run: RunFolder, prepared: Prepared) -> float:
+    """Return the target pieces of a dev sentence, in the mean over those that a run validates on."""
+    _, config = open_run(str(run.path), "run")
+    lengths = prepared.splits["dev"].target_lengths
+    return float(lengths[: config["trainer"]["dev_sentences"] or len(lengths)].mean())
+
+
+def _learning(blind: RunFolder, run: RunFolder, tokens: float) -> list[list[float]]:
+    """Return, for each validation, the target tokens read and the bits of a dev sentence, by the likelihood as it is.
+
+    The blind model is the one at its best: what is learnt is the source.
+    """
+    least = float(read_json(blind.metrics)["dev"]["loss"])
+    losses = dev_curves(run, read_json(run.metrics)["train_target_tokens"])["loss"]
+    return [[at, (least - loss) * tokens * BITS_A_NAT] for at, loss in sorted(losses.items())]
+
+
+@dataclass(frozen=True)
+class _Digits:
+    """How many digits each number of `numbers` has, and so how many bits: both known exactly."""
+
+    digits: np.ndarray  # [N]
+    bits: np.ndarray  # [N]
+
+    def plain(self, measured: Mapping[str, "_Measured"], counts: np.ndarray) -> list[dict[str, Any]]:
+        """Return, for each number of digits, the exact bits and what each variant reads."""
+        return [
+            {
+                "digits": int(k),
+                "sentences": int(inside.sum()),
+                "exact": float(self.bits[inside].mean()),
+                "variants": {
+                    name: _summary(mean_quantity([values[inside] for values in own.values], counts[:, inside]))
+                    for name, own in measured.items()
+                },
+            }
+            for k in np.unique(self.digits)
+            for inside in [self.digits == k]
+        ]
+
+
+def _digits(run: RunFolder, test: TestSet) -> _Digits | None:
+    _, config = open_run(str(run.path), "run")
+    data = config["data"]
+    if data["name"] != "numbers":
+        return None
+    # The id says how many digits a number has: SPLIT-kDIGITS-NUMBER.
+    digits = np.array([int(row.id.split("-")[1].removeprefix("k")) for row in test.rows])
+    return _Digits(digits, np.array([numbers_bits(int(k), data["shortest"], data["longest"]) for k in digits]))

@@ -1,0 +1,217 @@
+"""Usable capacity of the neck against its width: which runs, and what came through each.
+
+The files are conf/capacity/NAME.yaml; runs lie in pipeline/capacity/NAME.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import yaml
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from hourglass.ablation import ROOT
+from hourglass.channel import ChannelReading, check_channel, longest_copied, others, read_channel, symbol_ids
+from hourglass.checkpoints import load_trained
+from hourglass.errors import UserError
+from hourglass.evaluation import judge_convergence
+from hourglass.information import Pairs
+from hourglass.options import build
+from hourglass.preparation import prepare
+from hourglass.recurrent import Cell
+from hourglass.runs import RunFolder, open_run, read_json, read_translations
+from hourglass.settings import check_settings
+
+Widths = Annotated[list[PositiveInt], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class CapacitySettings:
+    """conf/capacity/NAME.yaml.
+
+    Attributes:
+        widths: D, of experiment=capacity and experiment=capacity_fixed.
+        other_cell: a second cell for both sides.
+        other_widths: D it is tried at.
+        rounded: D and summary_bits of necks with a hard ceiling.
+        control_widths: D of experiment=capacity_attention.
+        overrides: what all runs are told.
+        workers: runs at once.
+        converged: share of the dev loss under which the last fifth of a budget counts as no gain.
+    """
+
+    widths: Widths
+    other_cell: Cell
+    other_widths: list[PositiveInt]
+    rounded: list[list[PositiveInt]]
+    control_widths: list[PositiveInt]
+    overrides: list[str]
+    workers: PositiveInt
+    converged: PositiveFloat
+
+    def __post_init__(self) -> None:
+        if any(len(pair) != 2 for pair in self.rounded):
+            raise UserError(f"rounded={self.rounded}: each entry is [width, bits]")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of the sweep."""
+
+    experiment: str
+    width: int
+    cell: str | None = None  # None: the experiment's own
+    bits: NonNegativeInt = 0  # summary_bits
+
+    @property
+    def name(self) -> str:
+        """Names its folder."""
+        special = [self.cell, f"{self.bits}bits" if self.bits else None]
+        return "-".join([self.experiment, *filter(None, special), str(self.width)])
+
+    @property
+    def overrides(self) -> list[str]:
+        """What its command line says."""
+        words = [f"experiment={self.experiment}", f"encoder.summary_size={self.width}"]
+        if self.cell:
+            words += [f"encoder.cell={self.cell}", f"decoder.cell={self.cell}"]
+        if self.bits:
+            words += [f"encoder.summary_bits={self.bits}"]
+        return words
+
+    @property
+    def line(self) -> str:
+        """The name of its line in the figures."""
+        kind = {"capacity": "none", "capacity_fixed": "fixed", "capacity_attention": "luong_general, zero start"}
+        return f"{kind[self.experiment]}{f', {self.cell}' if self.cell else ''}{', rounded' if self.bits else ''}"
+
+
+def load_capacity(name: str, root: Path = ROOT) -> CapacitySettings:
+    """Read and check conf/capacity/NAME.yaml.
+
+    Raises:
+        UserError: there is none, or a setting is wrong.
+    """
+    file = root / "conf" / "capacity" / f"{name}.yaml"
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise UserError("holds no settings")
+        return build(CapacitySettings, content, "capacity")
+    except FileNotFoundError:
+        choices = ", ".join(sorted(path.stem for path in file.parent.glob("*.yaml")))
+        raise UserError(f"{file}: no such file; choose from {choices}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{file}: cannot be read ({str(error).splitlines()[0]})") from None
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
+
+
+def points(settings: CapacitySettings) -> list[Point]:
+    """Return all runs, the widest and dearest of a kind last."""
+    both = ("capacity", "capacity_fixed")
+    return [
+        *(Point(experiment, width) for width in settings.widths for experiment in both),
+        *(Point(experiment, width, settings.other_cell) for width in settings.other_widths for experiment in both),
+        *(Point("capacity", width, bits=bits) for width, bits in settings.rounded),
+        *(Point("capacity_attention", width) for width in settings.control_widths),
+    ]
+
+
+def run_all(settings: CapacitySettings, folder: Path) -> None:
+    """Train what is not trained yet, some at once; each goes on where it was, and one that is done is looked over.
+
+    Args:
+        settings: of the sweep.
+        folder: where the runs lie.
+
+    Raises:
+        UserError: one failed; its log says why.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    todo = points(settings)
+
+    def one(point: Point) -> int:
+        run = folder / point.name
+        words = [*settings.overrides, *point.overrides, "logger=csv", "if_exists=continue"]
+        words += [f"run_dir={run}", f"cache={folder / 'cache'}"]
+        with (folder / f"{point.name}.log").open("w", encoding="utf-8") as log:
+            command = [sys.executable, str(ROOT / "src" / "train.py"), *words]
+            return subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ, check=False).returncode
+
+    with ThreadPoolExecutor(settings.workers) as pool:
+        for number, (point, status) in enumerate(zip(todo, pool.map(one, todo), strict=True), 1):
+            if status:
+                pool.shutdown(cancel_futures=True)
+                raise UserError(f"{point.name}: ended with exit status {status}: see {folder / point.name}.log")
+            print(f"{number}/{len(todo)}: {point.name}", flush=True)
+
+
+def measure(settings: CapacitySettings, folder: Path) -> dict[str, Any]:
+    """Return what came through each run: plain values."""
+    rows = [measure_point(point, RunFolder(folder / point.name), settings.converged) for point in points(settings)]
+    return {"points": rows, "converged": settings.converged}
+
+
+def measure_point(point: Point, run: RunFolder, converged: float) -> dict[str, Any]:
+    """Read one run's channel.
+
+    Raises:
+        UserError: the run is missing, or no calibrated channel.
+    """
+    opened, config = open_run(str(run.path), "run")
+    symbols = check_channel(str(run.path), config)
+    trained, metrics = load_trained(opened.best), read_json(opened.metrics)
+    test = prepare(config, check_settings(config)).corpus.splits["test"]
+    pairs = Pairs.encode(trained.vocabularies, test["source"], test["target"])
+    ids = symbol_ids(trained.vocabularies, symbols)
+    found = read_channel(trained.model, pairs, ids)
+    wrong = read_channel(trained.model, Pairs(others(pairs.sources), pairs.targets), ids)
+    translations = read_translations(opened.translations)
+    done, gain = judge_convergence(opened, metrics["train_target_tokens"], converged)
+    bits_a_symbol = float(np.log2(symbols))
+    return {
+        "name": point.name,
+        "line": point.line,
+        "width": point.width,
+        "ceiling": point.width * point.bits if point.bits else None,
+        "bits": found.mean,
+        "error": found.error,
+        "of": float(found.lengths.mean() * bits_a_symbol),
+        "of_another": wrong.mean,
+        "end_bits": float(found.end.mean()),
+        "by_length": _by_length(found, bits_a_symbol),
+        "by_position": np.nanmean(found.by_position, 0).tolist(),
+        "longest_copied": longest_copied(
+            [row.hypothesis.split() for row in translations], [row.reference.split() for row in translations]
+        ),
+        "converged": done,
+        "gain_of_last_fifth": gain,
+        "parameters": metrics["parameters"],
+        "train_target_tokens": metrics["train_target_tokens"],
+        "train_seconds": metrics["train_seconds"],
+        "commit": metrics["commit"],
+        "dirty": metrics["dirty"],
+        "machine": metrics["machine"],
+    }
+
+
+def _by_length(found: ChannelReading, bits_a_symbol: float) -> list[dict[str, float]]:
+    """Return, for each L, the bits that came through, their standard error, and those there are."""
+    lengths: Sequence[int] = np.unique(found.lengths).tolist()
+    return [
+        {
+            "symbols": float(length),
+            "bits": float(bits.mean()),
+            "error": float(bits.std(ddof=1) / np.sqrt(len(bits))),
+            "of": length * bits_a_symbol,
+        }
+        for length in lengths
+        for bits in [found.bits[found.lengths == length]]
+    ]

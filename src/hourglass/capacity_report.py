@@ -1,0 +1,167 @@
+"""The report of a sweep over the width of the neck: bits against width, bits a dimension, the longest copy."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from hourglass.plots import Line, draw_lines
+from hourglass.report import Block, Heading, Paragraph, Picture, Table
+
+# Standard errors to each side of a 95 % interval.
+NORMAL = 1.96
+
+
+def write_capacity(name: str, found: Mapping[str, Any], commit: str) -> list[Block]:
+    """Return the report of what `capacity.measure` returned, as JSON has it."""
+    points = found["points"]
+    order = list(dict.fromkeys(point["line"] for point in points))
+    of = points[0]["of"]
+
+    def figure(key: str, y_label: str, ceiling: bool = False) -> Figure:
+        lines = {line: _line([point for point in points if point["line"] == line], key) for line in order}
+        widths = sorted({point["width"] for point in points})
+        top = ("all that there is", Line([float(width) for width in widths], [of] * len(widths)))
+        drawn = draw_lines(
+            lines,
+            x_label="width D of the neck, numbers",
+            y_label=y_label,
+            order=order,
+            zero=True,
+            floor=top if ceiling else None,
+        )
+        axes = drawn.axes[0]
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(widths, [str(width) for width in widths])
+        if ceiling:
+            for point in points:
+                if point["ceiling"]:
+                    axes.hlines(point["ceiling"], point["width"] / 1.2, point["width"] * 1.2, color="#666666")
+        return drawn
+
+    machine = points[0]["machine"]
+    minutes = sum(point["train_seconds"] for point in points) / 60
+    positions = {
+        f"D = {point['width']}": Line([float(at + 1) for at in range(len(point["by_position"]))], point["by_position"])
+        for point in points
+        if point["line"] == order[0]
+    }
+    return [
+        Heading(1, f"How much a neck of D numbers carries ({name})"),
+        Paragraph(aloud(found)),
+        Picture(
+            "capacity-bits",
+            figure("bits", "bits a sequence that came through", ceiling=True),
+            "Bits that came through the neck against its width",
+            "Bits that came through, a sequence, against the width of the neck; 95 % bands over test sequences. "
+            f"Hollow: the last fifth of training still lowered the dev loss by {100 * found['converged']:g} % or more, "
+            "so that the point is limited by training. Short bars: the hard ceiling, D times the bits that a component "
+            "is rounded to.",
+        ),
+        Picture(
+            "capacity-bits-a-dimension",
+            figure("bits_a_dimension", "bits a dimension"),
+            "Bits a dimension against the width of the neck",
+            "The same, divided by D. Control: what attention reads does not pass through the neck.",
+        ),
+        Picture(
+            "capacity-longest-copy",
+            figure("longest_copied", "symbols"),
+            "The longest sequence copied against the width of the neck",
+            "The longest sequences of which, decoded greedily, 99 % of the symbols are right (and of all shorter "
+            "ones).",
+        ),
+        Picture(
+            "capacity-by-position",
+            draw_lines(
+                positions, x_label="position of the symbol", y_label="bits that came through", order=list(positions)
+            ),
+            f"Bits of each symbol by its position, {order[0]}",
+            f"Bits of each symbol by its position in the sequence, {order[0]}: what the neck has let go of.",
+        ),
+        _table(points),
+        Paragraph(
+            f"Trained at commit {', '.join(sorted({str(point['commit'])[:12] for point in points}))}"
+            f"{' (files differed from it)' if any(point['dirty'] for point in points) else ''}, {minutes:.0f} minutes "
+            f"in all on {machine['gpu'] or machine['processor']} ({machine['threads']} threads a run, torch "
+            f"{machine['torch']}); read at {commit}. One seed."
+        ),
+    ]
+
+
+def aloud(found: Mapping[str, Any]) -> str:
+    """Return what the sweep says in a few sentences."""
+    points = found["points"]
+    of = points[0]["of"]
+    plain = [point for point in points if not point["ceiling"]]
+    texts = []
+    for line in dict.fromkeys(point["line"] for point in plain):
+        some = [point for point in plain if point["line"] == line]
+        first, last = some[0], some[-1]
+        texts.append(
+            f"{line}: {_bits(first)} with D = {first['width']}, {_bits(last)} with D = {last['width']}"
+            f"{'' if last['converged'] else ' (limited by training)'}"
+        )
+    rounded = [point for point in points if point["ceiling"]]
+    under = all(point["bits"] <= point["ceiling"] + 3 * point["error"] for point in rounded)
+    wrong = max(point["of_another"] - 3 * point["error"] for point in points)
+    text = (
+        f"Sequences of random symbols hold {of:.1f} bits in the mean, known exactly, and those before say nothing of "
+        f"the next; what a decoder saves is a lower bound on what came through. {'; '.join(texts)}."
+    )
+    if rounded:
+        text += (
+            f" Necks rounded to a hard ceiling of D times b bits read {'no more' if under else 'MORE'} than it "
+            f"({', '.join(_bits(point) + ' of ' + str(point['ceiling']) for point in rounded)})."
+        )
+    return (
+        f"{text} Given the memory of another sequence, {'none reads' if wrong <= 0 else 'SOME READ'} more than "
+        "nothing. It is what this training has taught this cell to use, not what a vector of floating-point numbers "
+        "could hold; more training, another cell or another task would change it."
+    )
+
+
+def _bits(point: Mapping[str, Any]) -> str:
+    width = NORMAL * point["error"]
+    return f"{point['bits']:.1f} bits [{point['bits'] - width:.1f}, {point['bits'] + width:.1f}]"
+
+
+def _line(points: Sequence[Mapping[str, Any]], key: str) -> Line:
+    x = [float(point["width"]) for point in points]
+    hollow = [not point["converged"] for point in points]
+    if key == "longest_copied":
+        return Line(x, [float(point[key]) for point in points], few=hollow)
+    scale = [point["width"] if key == "bits_a_dimension" else 1 for point in points]
+    y = [point["bits"] / by for point, by in zip(points, scale, strict=True)]
+    error = [NORMAL * point["error"] / by for point, by in zip(points, scale, strict=True)]
+    low, high = ([one + sign * e for one, e in zip(y, error, strict=True)] for sign in (-1, 1))
+    return Line(x, y, low, high, hollow)
+
+
+def _table(points: Sequence[Mapping[str, Any]]) -> Table:
+    head = ["variant", "converged", "D", "bits", "95 %", "ceiling", "bits a dimension", "longest copy"]
+    head += ["of another sequence", "end of sequence costs", "last fifth, %", "parameters", "M tokens", "minutes"]
+    rows = [
+        [
+            point["line"],
+            "yes" if point["converged"] else "no",
+            str(point["width"]),
+            f"{point['bits']:.2f}",
+            f"[{point['bits'] - NORMAL * point['error']:.2f}, {point['bits'] + NORMAL * point['error']:.2f}]",
+            "-" if point["ceiling"] is None else str(point["ceiling"]),
+            f"{point['bits'] / point['width']:.2f}",
+            str(point["longest_copied"]),
+            f"{point['of_another']:.2f}",
+            f"{point['end_bits']:.3f}",
+            f"{100 * point['gain_of_last_fifth']:.1f}",
+            f"{point['parameters']:,}",
+            f"{point['train_target_tokens'] / 1e6:.2f}",
+            f"{point['train_seconds'] / 60:.1f}",
+        ]
+        for point in points
+    ]
+    caption = (
+        f"What came through each neck, of {points[0]['of']:.2f} bits a sequence; 95 % over test sequences. Of another "
+        "sequence: the same when the encoder has read another one of that length, which may be no more than nothing."
+    )
+    return Table("capacity", head, rows, caption, text_columns=2)
