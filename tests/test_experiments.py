@@ -42,6 +42,9 @@ GNMT = {
     "decoder.context_to_all": True,
 }
 SAID: dict[str, dict[str, Any]] = {
+    "capacity": {"attention.name": "none", "data.calibrated": True, "decoder.start": "dense"},
+    "capacity_fixed": {"attention.name": "fixed", "data.calibrated": True, "attention.width": 128},
+    "capacity_attention": {"attention.name": "luong_general", "data.calibrated": True, "decoder.start": "zero"},
     "language_model": {"encoder.name": "blind", "attention.name": "none"},
     "sutskever2014": {
         "attention.name": "none",
@@ -105,7 +108,7 @@ def test_each_is_what_its_paper_says_and_runs(name: str) -> None:
     assert len(search(model.eval(), SOURCE, LENGTHS, few)) == 2
 
 
-@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name != "language_model"])
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name[-1].isdigit() or "_nmt" in name])
 def test_another_optimizer_takes_the_place_of_the_papers(name: str) -> None:
     config = compose_config(f"experiment={name}", "optimizer=adam")
     assert config["optimizer"]["learning_rate"] == compose_config()["optimizer"]["learning_rate"]

@@ -40,6 +40,7 @@ class CapacitySettings:
         other_cell: a second cell for both sides.
         other_widths: D it is tried at.
         rounded: D and summary_bits of necks with a hard ceiling.
+        reversed_widths: D of experiment=capacity with the source read last to first.
         control_widths: D of experiment=capacity_attention.
         overrides: what all runs are told.
         workers: runs at once.
@@ -50,6 +51,7 @@ class CapacitySettings:
     other_cell: Cell
     other_widths: list[PositiveInt]
     rounded: list[list[PositiveInt]]
+    reversed_widths: list[PositiveInt]
     control_widths: list[PositiveInt]
     overrides: list[str]
     workers: PositiveInt
@@ -68,11 +70,12 @@ class Point:
     width: int
     cell: str | None = None  # None: the experiment's own
     bits: NonNegativeInt = 0  # summary_bits
+    reverse: bool = False  # reverse_source
 
     @property
     def name(self) -> str:
         """Names its folder."""
-        special = [self.cell, f"{self.bits}bits" if self.bits else None]
+        special = [self.cell, f"{self.bits}bits" if self.bits else None, "reversed" if self.reverse else None]
         return "-".join([self.experiment, *filter(None, special), str(self.width)])
 
     @property
@@ -83,13 +86,16 @@ class Point:
             words += [f"encoder.cell={self.cell}", f"decoder.cell={self.cell}"]
         if self.bits:
             words += [f"encoder.summary_bits={self.bits}"]
+        if self.reverse:
+            words += ["encoder.reverse_source=true"]
         return words
 
     @property
     def line(self) -> str:
         """The name of its line in the figures."""
         kind = {"capacity": "none", "capacity_fixed": "fixed", "capacity_attention": "luong_general, zero start"}
-        return f"{kind[self.experiment]}{f', {self.cell}' if self.cell else ''}{', rounded' if self.bits else ''}"
+        special = [self.cell, "rounded" if self.bits else None, "source reversed" if self.reverse else None]
+        return ", ".join([kind[self.experiment], *filter(None, special)])
 
 
 def load_capacity(name: str, root: Path = ROOT) -> CapacitySettings:
@@ -120,6 +126,7 @@ def points(settings: CapacitySettings) -> list[Point]:
         *(Point(experiment, width) for width in settings.widths for experiment in both),
         *(Point(experiment, width, settings.other_cell) for width in settings.other_widths for experiment in both),
         *(Point("capacity", width, bits=bits) for width, bits in settings.rounded),
+        *(Point("capacity", width, reverse=True) for width in settings.reversed_widths),
         *(Point("capacity_attention", width) for width in settings.control_widths),
     ]
 

@@ -79,6 +79,14 @@ def write_capacity(name: str, found: Mapping[str, Any], commit: str) -> list[Blo
             f"Bits of each symbol by its position, {order[0]}",
             f"Bits of each symbol by its position in the sequence, {order[0]}: what the neck has let go of.",
         ),
+        Picture(
+            "capacity-by-position-and-variant",
+            draw_lines(at_one_width, x_label="position of the symbol", y_label="bits that came through", order=order),
+            f"Bits of each symbol by its position, D = {shared}",
+            f"The same of each variant with D = {shared}. The symbols are copied, so a position in the target is one in "
+            "the source: what is low for none and not for fixed was lost by the decoder on its way, what moves when the "
+            "source is read in reverse was lost by the encoder.",
+        ),
         _table(points),
         Paragraph(
             f"Trained at commit {', '.join(sorted({str(point['commit'])[:12] for point in points}))}"
@@ -136,6 +144,10 @@ def _line(points: Sequence[Mapping[str, Any]], key: str) -> Line:
     error = [NORMAL * point["error"] / by for point, by in zip(points, scale, strict=True)]
     low, high = ([one + sign * e for one, e in zip(y, error, strict=True)] for sign in (-1, 1))
     return Line(x, y, low, high, hollow)
+
+
+def _positions(point: Mapping[str, Any]) -> Line:
+    return Line([float(at + 1) for at in range(len(point["by_position"]))], point["by_position"])
 
 
 def _table(points: Sequence[Mapping[str, Any]]) -> Table:

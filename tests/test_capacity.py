@@ -1,0 +1,114 @@
+"""The sweep over the width of the neck: its files, its runs, what is read of them."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from conftest import CONF, compose_config
+
+from hourglass.capacity import Point, load_capacity, measure, points, run_all
+from hourglass.capacity_report import write_capacity
+from hourglass.errors import UserError
+from hourglass.report import Picture, Table, to_html, to_markdown
+from hourglass.settings import check_settings
+
+NAMES = sorted(path.stem for path in (CONF / "capacity").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_runs_of_a_file_are_different_and_calibrated(name: str) -> None:
+    settings = load_capacity(name)
+    every = points(settings)
+    assert len({point.name for point in every}) == len(every)
+    assert {point.width for point in every if point.line == "none"} == set(settings.widths)
+    # Composed one of each kind, at its widest: where a neck would first be none.
+    widest = {(point.line, point.bits): point for point in sorted(every, key=lambda point: point.width)}
+    for point in widest.values():
+        trainer = (
+            ["trainer.accelerator=cpu", "trainer.precision=32-true"] if "trainer=gpu" in settings.overrides else []
+        )
+        config = compose_config(*settings.overrides, *point.overrides, *trainer)
+        check_settings(config)
+        assert config["encoder"]["summary_size"] == point.width
+        assert config["encoder"]["summary_bits"] == point.bits
+        assert config["data"]["calibrated"]
+
+
+def test_the_widths_of_one_line_differ_in_the_neck_alone() -> None:
+    """But for the maps into it and out of it, which have to be as wide as it is."""
+    one, other = (compose_config(*Point("capacity_fixed", width).overrides) for width in (2, 64))
+    assert one["encoder"].pop("summary_size") != other["encoder"].pop("summary_size")
+    assert one == other
+
+
+def test_what_is_no_neck_is_refused() -> None:
+    with pytest.raises(UserError, match=r"encoder\.summary_size=300 with data\.calibrated=true is no neck between"):
+        check_settings(compose_config("experiment=capacity", "encoder.summary_size=300"))
+    with pytest.raises(
+        UserError, match=r"decoder state of 16: set encoder\.hidden_size so that the one has at least 64"
+    ):
+        check_settings(compose_config("experiment=capacity", "encoder.summary_size=32", "decoder.hidden_size=16"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("rounded: [[4]]", "rounded=[[4]]: each entry is [width, bits]"),
+        ("other_cell: rnn", "capacity.other_cell=rnn: input should be 'lstm'"),
+        ("workers: 0", "capacity.workers=0: input should be greater than 0"),
+        ("depth: 2", "capacity.depth: no such option"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name(change: str, message: str, tmp_path: Path) -> None:
+    folder = tmp_path / "conf" / "capacity"
+    folder.mkdir(parents=True)
+    lines = (CONF / "capacity" / "cpu.yaml").read_text().splitlines()
+    kept = [line for line in lines if not line.startswith(change.split(":", maxsplit=1)[0])]
+    (folder / "mine.yaml").write_text("\n".join([*kept, change, ""]))
+    with pytest.raises(UserError) as refused:
+        load_capacity("mine", tmp_path)
+    assert str(refused.value).startswith(f"{folder / 'mine.yaml'}: {message}")
+    with pytest.raises(UserError, match=r"other\.yaml: no such file; choose from mine"):
+        load_capacity("other", tmp_path)
+
+
+@pytest.mark.slow
+def test_a_small_sweep_from_runs_to_report(tmp_path: Path) -> None:
+    settings = dataclasses.replace(
+        load_capacity("cpu"),
+        widths=[2, 8],
+        other_widths=[],
+        rounded=[[2, 1]],
+        reversed_widths=[8],
+        control_widths=[2],
+        overrides=[
+            "trainer=cpu",
+            "trainer.threads=1",
+            "trainer.target_tokens=20000",
+            "data.train_pairs=5000",
+            "data.dev_pairs=40",
+            "data.test_pairs=100",
+            "encoder.hidden_size=32",
+            "decoder.hidden_size=32",
+        ],
+    )
+    run_all(settings, tmp_path)
+    found = json.loads(json.dumps(measure(settings, tmp_path)))
+    assert [point["line"] for point in found["points"]] == [
+        *["none", "fixed"] * 2,
+        "none, rounded",
+        "none, source reversed",
+        "luong_general, zero start",
+    ]
+    for point in found["points"]:
+        assert point["of"] == pytest.approx(14.5 * 6)  # 5 to 24 symbols of 6 bits
+        assert point["of_another"] <= 3 * point["error"]
+        assert sum(row["bits"] for row in point["by_length"]) / 20 == pytest.approx(point["bits"])
+        assert point["ceiling"] is None or point["bits"] <= point["ceiling"] + 3 * point["error"]
+    blocks = write_capacity("small", found, "0" * 40)
+    assert sum(isinstance(block, Picture) for block in blocks) == 5
+    (table,) = (block for block in blocks if isinstance(block, Table))
+    assert all(len(row) == len(table.head) for row in table.rows)
+    assert "<svg" in to_html(blocks)
+    assert "87.0 bits" in to_markdown(blocks, "figures")
