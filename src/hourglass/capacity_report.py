@@ -41,10 +41,11 @@ def write_capacity(name: str, found: Mapping[str, Any], commit: str) -> list[Blo
 
     machine = points[0]["machine"]
     minutes = sum(point["train_seconds"] for point in points) / 60
-    positions = {
-        f"D = {point['width']}": Line([float(at + 1) for at in range(len(point["by_position"]))], point["by_position"])
-        for point in points
-        if point["line"] == order[0]
+    positions = {f"D = {point['width']}": _positions(point) for point in points if point["line"] == order[0]}
+    # At the width where the source is also read in reverse: which end of it is lost, and does the order decide that?
+    shared = next((point["width"] for point in points if "reversed" in point["line"]), points[0]["width"])
+    at_one_width = {
+        point["line"]: _positions(point) for point in points if point["width"] == shared and not point["ceiling"]
     }
     return [
         Heading(1, f"How much a neck of D numbers carries ({name})"),
@@ -83,9 +84,9 @@ def write_capacity(name: str, found: Mapping[str, Any], commit: str) -> list[Blo
             "capacity-by-position-and-variant",
             draw_lines(at_one_width, x_label="position of the symbol", y_label="bits that came through", order=order),
             f"Bits of each symbol by its position, D = {shared}",
-            f"The same of each variant with D = {shared}. The symbols are copied, so a position in the target is one in "
-            "the source: what is low for none and not for fixed was lost by the decoder on its way, what moves when the "
-            "source is read in reverse was lost by the encoder.",
+            f"The same of each variant with D = {shared}. The symbols are copied, so a position in the target is one "
+            "in the source: what is low for none and not for fixed was lost by the decoder on its way, what moves when "
+            "the source is read in reverse was lost by the encoder.",
         ),
         _table(points),
         Paragraph(
