@@ -270,7 +270,7 @@ class Copy(Made):
     """
 
     symbols: Annotated[int, Field(ge=2)]
-    calibrated: bool
+    calibrated: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

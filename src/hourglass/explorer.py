@@ -1,0 +1,253 @@
+"""The attention explorer: one page of HTML in which one watches trained models translate, step by step.
+
+Models translate greedily here, so that each word is the likeliest of those shown beside it. Vectors are shown by a few
+of their numbers, the same few for all states of a model: those that vary most. A context that is a weighted sum of the
+states is the weighted sum of the numbers shown, too.
+
+Shapes: S source pieces (end-of-sentence the last), T output pieces (likewise), M memory width, C context width,
+F numbers shown of a vector.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import torch
+
+from hourglass.checkpoints import Trained
+from hourglass.tokenizer import BOS, EOS, PAD
+
+# F, numbers shown of a state or context.
+SHOWN = 16
+# Vectors are stored as whole numbers from minus to plus this, weights and probabilities from 0 to the other.
+LEVELS = 9
+PARTS = 1000
+
+
+@dataclass(frozen=True)
+class Followed:
+    """One model's greedy translation of one sentence, step by step.
+
+    Attributes:
+        source: S pieces.
+        target: T pieces; the last is end-of-sentence, unless the output limit came first.
+        alternatives: T lists of (piece, probability), likeliest first; the first is what was said.
+        states: [S, M] of the encoder; M is 0 for one without states.
+        contexts: [T, C] or None: what the decoder was given at each step.
+        weights: [T, S] or None.
+        summary: [D], the fixed vector.
+        text: the translation.
+    """
+
+    source: list[str]
+    target: list[str]
+    alternatives: list[list[tuple[str, float]]]
+    states: np.ndarray
+    contexts: np.ndarray | None
+    weights: np.ndarray | None
+    summary: np.ndarray
+    text: str
+
+
+@torch.inference_mode()
+def follow(trained: Trained, text: str, limit: int, alternatives: int = 5) -> Followed:
+    """Translate a sentence greedily and keep what is seen on the way.
+
+    Args:
+        trained: the model.
+        text: a sentence.
+        limit: output pieces at most, end-of-sentence included.
+        alternatives: pieces kept of each step, the chosen one among them.
+    """
+    model, vocabularies = trained.model, trained.vocabularies
+    ids = [*vocabularies.source.encode([text])[0], EOS]
+    memory = model.encode(torch.tensor([ids]), torch.tensor([len(ids)]))
+    decoder, prepared = model.decoder, model.decoder.attention.prepare(memory)
+    state, token = decoder.start(memory), BOS
+    said: list[int] = []
+    choices: list[list[tuple[str, float]]] = []
+    weights: list[np.ndarray] = []
+    while len(said) < limit and token != EOS:
+        embedding = model.embedding(torch.tensor([token]))
+        readout, state, weight = decoder.step(embedding, state, prepared, len(said))
+        logits = model.output(readout)[0]
+        logits[[PAD, BOS]] = float("-inf")  # Never said.
+        best, places = logits.softmax(-1).topk(min(alternatives, len(logits) - 2))
+        pieces = vocabularies.target.pieces(places.tolist())
+        choices.append(list(zip(pieces, best.tolist(), strict=True)))
+        token = int(places[0])
+        said.append(token)
+        if weight is not None:
+            weights.append(weight[0].numpy())
+    states, summary = memory.states[0].numpy(), memory.summary[0].numpy()
+    contexts = None
+    if weights:
+        contexts = np.stack(weights) @ states
+    elif decoder.attention.context_size:
+        contexts = np.repeat(summary[None], len(said), 0)
+    return Followed(
+        vocabularies.source.pieces(ids),
+        vocabularies.target.pieces(said),
+        choices,
+        states,
+        contexts,
+        np.stack(weights) if weights else None,
+        summary,
+        vocabularies.target.decode([said])[0],
+    )
+
+
+def disorder(weights: np.ndarray) -> float:
+    """Return how far from left to right a model looks: the share of pairs of steps whose source positions are swapped.
+
+    Kendall's tau distance of the largest weights, 0 to 1; end-of-sentence's own step is left out.
+
+    Args:
+        weights: [T, S].
+    """
+    looked = weights[:-1].argmax(-1)
+    pairs = len(looked) * (len(looked) - 1) / 2
+    swapped = sum(int((looked[:i] > looked[i]).sum()) for i in range(1, len(looked)))
+    return swapped / pairs if pairs else 0.0
+
+
+def choose_sentences(lengths: Sequence[int], count: int) -> list[int]:
+    """Return the numbers of sentences at even ranks of length, short to long.
+
+    Args:
+        lengths: source words of each sentence.
+        count: how many at most.
+    """
+    order = np.argsort(np.asarray(lengths), kind="stable")
+    if len(order) <= count:
+        return order.tolist()
+    return order[np.linspace(0, len(order) - 1, num=count).round().astype(int)].tolist()
+
+
+def describe(
+    models: Mapping[str, Trained], sentences: Sequence[tuple[str, str, str]], limits: Mapping[str, Any], title: str
+) -> dict[str, Any]:
+    """Return what the page shows: plain values.
+
+    Args:
+        models: by the name that the page calls them.
+        sentences: id, source and reference of each.
+        limits: by the same names: the search settings, whose `limit` ends a translation.
+        title: of the page.
+    """
+    followed = {
+        name: [
+            follow(trained, source, limits[name].limit(1 + len(trained.vocabularies.source.encode([source])[0])))
+            for _, source, _ in sentences
+        ]
+        for name, trained in models.items()
+    }
+    shown = {name: _shown(rows) for name, rows in followed.items()}
+    return {
+        "title": title,
+        "levels": LEVELS,
+        "parts": PARTS,
+        "variants": [
+            {
+                "name": name,
+                "attention": trained.config["attention"]["name"],
+                "width": int(followed[name][0].summary.size),
+                "reads": _reads(trained),
+            }
+            for name, trained in models.items()
+        ],
+        "sentences": [
+            {
+                "id": identity,
+                "source": source,
+                "reference": reference,
+                "disorder": round(
+                    float(
+                        np.mean(
+                            [
+                                disorder(rows[number].weights)  # type: ignore[arg-type]
+                                for rows in followed.values()
+                                if rows[number].weights is not None
+                            ]
+                            or [0.0]
+                        )
+                    ),
+                    4,
+                ),
+                "views": [_view(followed[name][number], shown[name]) for name in models],
+            }
+            for number, (identity, source, reference) in enumerate(sentences)
+        ],
+    }
+
+
+def _reads(trained: Trained) -> str:
+    """Return what the decoder is given: weights over states, the fixed vector at each step, or once."""
+    attention = trained.model.decoder.attention
+    if attention.has_weights:
+        return "states"
+    return "vector" if attention.context_size else "start"
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Which numbers of a model's vectors are shown, and the value that is drawn full."""
+
+    states: np.ndarray
+    summary: np.ndarray
+    scale: float
+    summary_scale: float
+
+
+def _shown(rows: Sequence[Followed]) -> _Shown:
+    states = np.concatenate([row.states for row in rows])
+    summaries = np.stack([row.summary for row in rows])
+    return _Shown(_varying(states), _varying(summaries), _largest(states), _largest(summaries))
+
+
+def _varying(vectors: np.ndarray) -> np.ndarray:
+    """Return the places of the numbers that vary most, in their own order."""
+    return np.sort(np.argsort(-vectors.std(0), kind="stable")[:SHOWN])
+
+
+def _largest(vectors: np.ndarray) -> float:
+    return float(np.quantile(np.abs(vectors), 0.99)) or 1.0 if vectors.size else 1.0
+
+
+def _levels(vectors: np.ndarray, places: np.ndarray, scale: float) -> list[list[int]]:
+    scaled = np.clip(vectors[:, places] / scale, -1, 1) * LEVELS
+    rows: list[list[int]] = scaled.round().astype(int).tolist()
+    return rows
+
+
+def _view(one: Followed, shown: _Shown) -> dict[str, Any]:
+    """Return one translation as the page reads it."""
+    view: dict[str, Any] = {
+        "source": [_readable(piece) for piece in one.source],
+        "target": [_readable(piece) for piece in one.target],
+        "text": one.text,
+        "choices": [[[_readable(piece), round(PARTS * p)] for piece, p in step] for step in one.alternatives],
+        "states": _levels(one.states, shown.states, shown.scale),
+        "summary": _levels(one.summary[None], shown.summary, shown.summary_scale)[0],
+    }
+    if one.weights is not None:
+        assert one.contexts is not None
+        view["weights"] = (PARTS * one.weights).round().astype(int).tolist()
+        view["contexts"] = _levels(one.contexts, shown.states, shown.scale)
+    return view
+
+
+def _readable(piece: str) -> str:
+    """Return a piece as people read it; SentencePiece marks a word's beginning by U+2581."""
+    return {"</s>": "(end)"}.get(piece, piece)
+
+
+def write_page(content: Mapping[str, Any]) -> str:
+    """Return the page: the template with its data in it, which needs nothing else to be opened."""
+    template = resources.files("hourglass").joinpath("explorer.html").read_text(encoding="utf-8")
+    data = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    # Inside a script element only a closing tag could end it early.
+    return template.replace("/*DATA*/null", data.replace("</", "<\\/").replace("<!--", "<\\!--"))

@@ -1,0 +1,196 @@
+"""The explorer: what it shows is what the model does, and the page works in a browser."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import compose_config, plain_search
+from test_train import SMALL
+
+import train
+from hourglass.checkpoints import Trained, load_trained
+from hourglass.explorer import LEVELS, PARTS, SHOWN, choose_sentences, describe, disorder, follow, write_page
+from hourglass.runs import create_run
+from hourglass.search import search
+from hourglass.settings import check_settings
+from hourglass.tokenizer import EOS
+
+SENTENCES = [("a", "s1 s2 s3", "s1 s2 s3"), ("b", "s0", "s0"), ("c", "s5 s4 s3 s2 s1 s0", "s5 s4 s3 s2 s1 s0")]
+ATTENTIONS = ("none", "fixed", "luong_general", "luong_local_p")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
+    folder = tmp_path_factory.mktemp("runs")
+    trained = {}
+    for attention in ATTENTIONS:
+        words = (f"attention={attention}", "trainer.test=false", "trainer.target_tokens=500")
+        config = compose_config(*SMALL, *words, f"cache={folder / 'cache'}", f"run_dir={folder / attention}")
+        job = train.Job(create_run(config["run_dir"], [], continues=False), config, check_settings(config))
+        train.train(job)
+        trained[attention] = load_trained(job.run.best)
+    return trained
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_it_follows_the_greedy_search(attention: str, models: dict[str, Trained]) -> None:
+    trained, settings = models[attention], plain_search(1)
+    for _, source, _ in SENTENCES:
+        ids = [*trained.vocabularies.source.encode([source])[0], EOS]
+        limit = settings.limit(len(ids))
+        (best,) = search(trained.model, torch.tensor([ids]), torch.tensor([len(ids)]), settings)
+        one = follow(trained, source, limit)
+        assert one.text == trained.vocabularies.target.decode([best.tokens])[0]
+        assert one.source == trained.vocabularies.source.pieces(ids)
+        for said, choices in zip(one.target, one.alternatives, strict=True):
+            shares = [share for _, share in choices]
+            assert choices[0][0] == said
+            assert shares == sorted(shares, reverse=True)
+            assert sum(shares) <= 1 + 1e-6
+
+
+def test_what_is_given_is_what_is_shown(models: dict[str, Trained]) -> None:
+    one = follow(models["luong_general"], "s1 s2 s3", 8)
+    assert one.weights is not None
+    assert one.contexts is not None
+    assert one.weights.sum(-1) == pytest.approx(np.ones(len(one.target)), abs=1e-5)
+    by_hand = sum(one.weights[0, s] * one.states[s] for s in range(len(one.source)))
+    assert one.contexts[0] == pytest.approx(by_hand, abs=1e-5)
+    fixed = follow(models["fixed"], "s1 s2 s3", 8)
+    assert fixed.weights is None
+    assert fixed.contexts is not None
+    assert (fixed.contexts == fixed.summary).all()
+    none = follow(models["none"], "s1 s2 s3", 8)
+    assert (none.weights, none.contexts) == (None, None)
+
+
+def test_disorder_by_hand() -> None:
+    def looking(*places: int) -> np.ndarray:
+        return np.eye(5)[[*places, 4]]
+
+    assert disorder(looking(0, 1, 2, 3)) == 0
+    assert disorder(looking(3, 2, 1, 0)) == 1
+    assert disorder(looking(1, 0, 2)) == pytest.approx(1 / 3)
+    assert disorder(looking(2)) == 0
+    assert disorder(looking(1, 1, 1)) == 0
+
+
+def test_sentences_are_even_over_lengths() -> None:
+    lengths = [9, 1, 5, 3, 7, 2]
+    assert [lengths[i] for i in choose_sentences(lengths, 3)] in ([1, 5, 9], [1, 3, 9])
+    assert [lengths[i] for i in choose_sentences(lengths, 10)] == sorted(lengths)
+
+
+@pytest.fixture(scope="module")
+def content(models: dict[str, Trained]) -> dict[str, Any]:
+    return describe(models, SENTENCES, dict.fromkeys(models, plain_search(1)), "A page")
+
+
+def test_the_page_holds_it_all_and_nothing_of_the_net(content: dict[str, Any]) -> None:
+    page = write_page(content | {"title": "</script><!-- <b>"})
+    assert page.count("</script>") == 1
+    assert "src=" not in page
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
+    start = page.index("const data = ") + len("const data = ")
+    read = json.loads(page[start : page.index(";\n", start)].replace("\\!", "!"))
+    assert read["sentences"] == json.loads(json.dumps(content["sentences"]))
+    for sentence in content["sentences"]:
+        for view in sentence["views"]:
+            assert np.abs(view["states"]).max() <= LEVELS
+            assert np.array(view["states"]).shape[1] <= SHOWN
+            for row in view.get("weights", []):
+                assert sum(row) == pytest.approx(PARTS, abs=len(row))
+
+
+# ---- In a browser ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    found = shutil.which("chromium")
+    if found is None:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    api = pytest.importorskip(
+        "playwright.sync_api", reason="the browser is driven by playwright: pip install playwright"
+    )
+    with api.sync_playwright() as play:
+        yield play.chromium.launch(executable_path=found, args=["--no-sandbox"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark")])
+def test_the_page_in_chromium(browser: Any, content: dict[str, Any], tmp_path: Path, width: int, scheme: str) -> None:
+    file = tmp_path / "page.html"
+    file.write_text(write_page(content), encoding="utf-8")
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on(
+        "request", lambda request: said.append(request.url) if not request.url.startswith(("file:", "data:")) else None
+    )
+    page.goto(file.as_uri())
+    count = page.locator("#count")
+    assert count.text_content().startswith("step 1 of ")
+    # No sideways scrolling of the page itself, at any width.
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+    # Keys: a step, the end, the start, play and pause.
+    page.keyboard.press("ArrowRight")
+    assert count.text_content().startswith("step 2 of ")
+    page.keyboard.press("End")
+    last = int(count.text_content().split()[-1])
+    assert count.text_content() == f"step {last} of {last}"
+    page.keyboard.press("Home")
+    page.keyboard.press(" ")
+    assert page.locator("#play").get_attribute("aria-label") == "pause"
+    page.wait_for_function("document.getElementById('count').textContent.startsWith('step 3 ')")
+    page.keyboard.press(" ")
+    assert page.locator("#play").get_attribute("aria-label") == "play"
+
+    # Variants: three of the four at first; the fourth beside them; no fewer than one.
+    shown = page.locator("section.variant")
+    assert shown.count() == 3
+    page.locator("#choose input").nth(3).check()
+    assert shown.count() == 4
+    assert page.locator("[data-variant=none]").get_by_text("nothing to look back at").count() > 0
+    assert page.locator("[data-variant=none] rect.cell").count() == 0
+    weighted = page.locator("[data-variant=luong_general]")
+    assert weighted.locator("rect.cell").count() > 0
+
+    # What is pointed at in the matrix is marked above it, and a click goes to its step.
+    cell = weighted.locator("rect.cell[data-step='1'][data-source='0']")
+    cell.hover()
+    assert weighted.locator("g.lit[data-source='0']").count() == 1
+    assert weighted.locator("span.lit[data-step='1']").count() == 1
+    cell.click()
+    assert count.text_content().startswith("step 2 of ")
+
+    # Another sentence, by hand, by key and by another order.
+    page.locator("#sentence").select_option("1")
+    assert page.locator("#source").text_content() == "s0"
+    page.locator("body").click(position={"x": 2, "y": 2})
+    page.locator("#sentence").blur()
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#source").text_content() != "s0"
+    page.locator("#order").select_option("disorder")
+    most = max(content["sentences"], key=lambda one: one["disorder"])
+    assert page.locator("#source").text_content() == most["source"]
+    assert said == []
+    page.close()
+
+
+@pytest.mark.slow
+def test_without_javascript_the_page_says_so(browser: Any, content: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    file.write_text(write_page(content), encoding="utf-8")
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(file.as_uri())
+    assert "src/translate.py" in page.locator("noscript").text_content()
+    context.close()
