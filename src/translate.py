@@ -1,8 +1,10 @@
 """Translate lines by a trained model: python src/translate.py run=PATH < in.txt > out.txt"""
 
 import io
+import itertools
+import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -16,10 +18,16 @@ from hourglass.checkpoints import Trained, load_average, load_trained
 from hourglass.corpora_recipes import decode_line
 from hourglass.devices import Accelerator, find_device
 from hourglass.errors import UserError, check_command_line, one_line_errors
+from hourglass.model import Seq2Seq
 from hourglass.options import build, plain_values
 from hourglass.runs import RunFolder, open_run
 from hourglass.search import SearchSettings
-from hourglass.translation import progress_bar, translate_n_best
+from hourglass.tokenizer import Vocabularies
+from hourglass.translation import Translation, progress_bar, translate_n_best
+from hourglass.word_alignment import check_weights, draw, read_weights, to_json, to_pharaoh, word_weights
+
+# Lines whose weights are read at once.
+ALIGNED_TOGETHER = 256
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,8 @@ class TranslateSettings:
         run: the run folder, or several, whose models translate together.
         checkpoint: best on dev, the last, or the average of those that trainer.keep kept.
         n_best: translations written of each line; more than one: each on a line of its own, with its score.
+        output: text alone; with word alignments in Pharaoh's format; or as JSON with the weights over pieces.
+        interactive: ask for lines on a terminal, and draw what the model looks at.
         seed: of what is drawn, with search.temperature above 0.
         accelerator: cpu, gpu, or auto for the best there is.
         threads: CPU threads; 0 leaves torch's choice.
@@ -38,6 +48,8 @@ class TranslateSettings:
     run: str | list[str]
     checkpoint: Literal["best", "last", "average"]
     n_best: PositiveInt
+    output: Literal["text", "pharaoh", "json"]
+    interactive: bool
     seed: NonNegativeInt
     accelerator: Accelerator
     threads: NonNegativeInt
@@ -56,11 +68,7 @@ def main(composed: DictConfig) -> None:
         if not runs:
             raise UserError("run=[]: names no run folder; give one or several")
         search = build(SearchSettings, chosen or runs[0][1].get("search", {}), "search")
-        if settings.n_best > search.beam:
-            raise UserError(
-                f"n_best={settings.n_best} is more than search.beam={search.beam} finds: set search=beam "
-                f"search.beam={settings.n_best} or more"
-            )
+        check_options(settings, search)
         trained = [load(run, settings.checkpoint) for run, _ in runs]
         check_together(trained, [run.path for run, _ in runs], search)
         torch.manual_seed(settings.seed)
@@ -69,17 +77,103 @@ def main(composed: DictConfig) -> None:
         models = [one.model.to(find_device(settings.accelerator)) for one in trained]
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale says
-        lines = read(sys.stdin.buffer)
+        if settings.output != "text":
+            check_weights(models, f"output={settings.output}")
+        if settings.interactive:
+            talk(models, trained[0].vocabularies, search)
+            return
+        lines, copies = itertools.tee(read(sys.stdin.buffer))
         with progress_bar(None, "lines") as bar:
             found = translate_n_best(
                 models, trained[0].vocabularies, lines, search, settings.n_best, progress=bar.update
             )
-            for number, best in enumerate(found):
-                for one in best:
-                    sys.stdout.write(
-                        f"{one.text}\n" if settings.n_best == 1 else f"{number} ||| {one.text} ||| {one.score:.6f}\n"
-                    )
+            for number, written in enumerate(write(models, trained[0].vocabularies, copies, found, settings.output)):
+                for line, score in written:
+                    sys.stdout.write(f"{line}\n" if settings.n_best == 1 else f"{number} ||| {line} ||| {score:.6f}\n")
                 sys.stdout.flush()
+
+
+def check_options(settings: TranslateSettings, search: SearchSettings) -> None:
+    """See that options go together.
+
+    Raises:
+        UserError: they do not.
+    """
+    if settings.n_best > search.beam:
+        raise UserError(
+            f"n_best={settings.n_best} is more than search.beam={search.beam} finds: set search=beam "
+            f"search.beam={settings.n_best} or more"
+        )
+    if settings.interactive and (settings.n_best > 1 or settings.output != "text"):
+        raise UserError(
+            "interactive=true draws one translation of each line: leave out n_best and output, or set interactive=false"
+        )
+
+
+def write(
+    models: Sequence[Seq2Seq],
+    vocabularies: Vocabularies,
+    lines: Iterable[str],
+    found: Iterable[list[Translation]],
+    output: str,
+) -> Iterator[list[tuple[str, float]]]:
+    """Yield what is written of the translations of each line, and their scores; some lines are aligned together."""
+    pairs = zip(lines, found, strict=True)
+    while some := list(itertools.islice(pairs, 1 if output == "text" else ALIGNED_TOGETHER)):
+        if output == "text":
+            yield from ([(one.text, one.score) for one in best] for _, best in some)
+            continue
+        flat = [(line, one) for line, best in some for one in best]
+        sources = vocabularies.source.encode([line for line, _ in flat])
+        weights = iter(read_weights(models, sources, [one.tokens for _, one in flat]))
+        numbered = iter(sources)
+        for line, best in some:
+            row = []
+            for one in best:
+                ids, own = next(numbered), next(weights)
+                if output == "json":
+                    text = to_json(
+                        vocabularies,
+                        line,
+                        source_ids=ids,
+                        text=one.text,
+                        target_ids=one.tokens,
+                        score=one.score,
+                        weights=own,
+                    )
+                else:
+                    pieces = vocabularies.source.pieces(ids), vocabularies.target.pieces(one.tokens)
+                    text = f"{one.text} ||| {to_pharaoh(word_weights(own, *pieces))}"
+                row.append((text, one.score))
+            yield row
+
+
+def talk(models: Sequence[Seq2Seq], vocabularies: Vocabularies, search: SearchSettings) -> None:
+    """Ask for a line, translate it, draw the weights; until the input ends."""
+    asks = sys.stdin.isatty()
+    if asks:
+        print("A line to translate; Ctrl-D ends.")
+    while True:
+        if asks:
+            sys.stdout.write("> ")
+            sys.stdout.flush()
+        raw = sys.stdin.buffer.readline()
+        if not raw:
+            break
+        line = decode_line(raw, "standard input", 1)
+        ((best,),) = translate_n_best(models, vocabularies, [line], search, 1)
+        print(best.text)
+        if not all(model.decoder.attention.has_weights for model in models):
+            print(f"(attention={models[0].decoder.attention.name} has no weights to draw)")
+        elif best.tokens and line.split():
+            (ids,) = vocabularies.source.encode([line])
+            (weights,) = read_weights(models, [ids], [best.tokens])
+            words = word_weights(weights, vocabularies.source.pieces(ids), vocabularies.target.pieces(best.tokens))
+            # Where pieces hold no spaces as the text does, the words are those of the pieces.
+            source, target = line.split(), best.text.split()
+            if (len(target), len(source) + 1) == words.shape:
+                print(f"\n{draw(words, source, target, shutil.get_terminal_size().columns)}\n")
+        sys.stdout.flush()
 
 
 def load(run: RunFolder, checkpoint: str) -> Trained:

@@ -1,5 +1,6 @@
 """Translating lines: one out for each in, in order, by the function and by the command."""
 
+import json
 import random
 import subprocess
 import sys
@@ -119,6 +120,33 @@ def test_lists_have_a_line_a_translation(run: RunFolder) -> None:
     assert [rows[0][1], rows[2][1], rows[3][1]] == best
     assert float(rows[0][2]) >= float(rows[1][2])
     assert float(rows[3][2]) >= float(rows[4][2])
+
+
+@pytest.mark.slow
+def test_alignments_are_written_beside_the_same_translations(run: RunFolder) -> None:
+    """A line each, in order; links of words that are there; weights of pieces that add up."""
+    lines = [*some_lines(20), ""]
+    text = "".join(f"{line}\n" for line in lines).encode()
+    plain = command(text, f"run={run.path}").stdout.decode().splitlines()
+    pharaoh = command(text, f"run={run.path}", "output=pharaoh").stdout.decode().splitlines()
+    assert [row.split(" |||")[0] for row in pharaoh] == plain
+    rows = [json.loads(row) for row in command(text, f"run={run.path}", "output=json").stdout.decode().splitlines()]
+    assert [row["source"] for row in rows] == lines
+    assert [row["translation"] for row in rows] == plain
+    for row, links in zip(rows, pharaoh, strict=True):
+        pairs = [tuple(map(int, link.split("-"))) for link in links.partition(" |||")[2].split()]
+        assert pairs == [tuple(link) for link in row["alignment"]]
+        assert all(s < len(row["source"].split()) and t < len(row["translation"].split()) for s, t in pairs)
+        assert [len(weights) for weights in row["weights"]] == [len(row["source_pieces"])] * len(row["target_pieces"])
+        assert all(sum(weights) == pytest.approx(1, abs=0.01) for weights in row["weights"])
+
+
+def test_a_prompt_draws_what_it_looks_at(run: RunFolder) -> None:
+    done = command(b"s1 s2 s3\n\n", f"run={run.path}", "interactive=true")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.decode().splitlines()
+    assert lines[0] == command(b"s1 s2 s3\n", f"run={run.path}").stdout.decode().splitlines()[0]
+    assert any(line.split() == ["s", "s", "s", "n"] for line in lines) or any("(" in line for line in lines)
 
 
 @pytest.mark.slow

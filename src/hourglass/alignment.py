@@ -1,21 +1,15 @@
 """Alignment: which source word a model looks at for each word of a reference, held against what is known to be true.
 
 On copy and reverse the true alignment is known: target word j is source word j, or the j-th from the end.
-
-Shapes: B batch, T target length, S source length.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-
 from hourglass.attention import ATTENTIONS
 from hourglass.checkpoints import Trained
-from hourglass.data import in_order, pad
 from hourglass.errors import UserError
-from hourglass.tokenizer import BOS, EOS
+from hourglass.word_alignment import read_weights
 
 # Corpus, and the true source word of target word j of n, both from 0.
 TRUE: Mapping[str, Callable[[int, int], int]] = {"copy": lambda j, n: j, "reverse": lambda j, n: n - 1 - j}
@@ -50,7 +44,6 @@ def check_aligns(attention: str, pieces: str) -> None:
         )
 
 
-@torch.inference_mode()
 def align(
     trained: Trained, sources: Sequence[str], targets: Sequence[str], batch_tokens: int = 4000
 ) -> list[list[int]]:
@@ -72,17 +65,8 @@ def align(
     """
     model, vocabularies = trained.model, trained.vocabularies
     check_aligns(model.decoder.attention.name, trained.config["tokenizer"]["model"])
-    source_ids = [[*ids, EOS] for ids in vocabularies.source.encode(list(sources))]
-    target_ids = [[BOS, *ids] for ids in vocabularies.target.encode(list(targets))]
-    source_lengths, target_lengths = (np.array([len(ids) for ids in side]) for side in (source_ids, target_ids))
-    found: list[list[int]] = [[] for _ in source_ids]
-    for rows in in_order(source_lengths, target_lengths, batch_tokens):
-        memory = model.encode(pad([source_ids[i] for i in rows]), torch.from_numpy(source_lengths[rows]))
-        _, weights = model.decoder(model.embedding(pad([target_ids[i] for i in rows])), memory)
-        assert weights is not None  # [B, T, S]
-        for i, looked in zip(rows, weights.argmax(-1).tolist(), strict=True):
-            found[i] = looked[: len(target_ids[i]) - 1]
-    return found
+    sides = vocabularies.source.encode(list(sources)), vocabularies.target.encode(list(targets))
+    return [weights.argmax(-1).tolist()[:-1] for weights in read_weights([model], *sides, batch_tokens)]
 
 
 def score_alignment(found: Sequence[Sequence[int]], true: Callable[[int, int], int]) -> AlignmentScore:

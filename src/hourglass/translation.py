@@ -23,10 +23,11 @@ WINDOW_CHARACTERS = 2_000_000
 
 
 class Translation(NamedTuple):
-    """One translation of a text, and its score (see `Hypothesis`)."""
+    """One translation of a text, its score (see `Hypothesis`) and its pieces, without end-of-sentence."""
 
     text: str
     score: float
+    tokens: list[int]
 
 
 def translate(
@@ -80,7 +81,7 @@ def translate_n_best(
         _warn_of_long(sources, settings, name, first)
         first += len(window)
         for text, found in zip(cleaned, _search_all(models, sources, settings, count, progress), strict=True):
-            yield [Translation(_write(vocabularies, text, one, settings), one.score) for one in found]
+            yield [Translation(_write(vocabularies, text, one, settings), one.score, one.tokens) for one in found]
 
 
 def _windows(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -1,0 +1,85 @@
+"""Words from pieces, links from weights: by hand, and against a model read one pair at a time."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_model
+
+from hourglass.errors import UserError
+from hourglass.tokenizer import BOS, EOS
+from hourglass.word_alignment import (
+    SPACE,
+    check_weights,
+    draw,
+    links,
+    read_weights,
+    to_pharaoh,
+    word_numbers,
+    word_weights,
+)
+
+SOURCE = [f"{SPACE}ein", f"{SPACE}klein", "es", f"{SPACE}Haus"]
+TARGET = [f"{SPACE}a", f"{SPACE}hou", "se"]
+# Rows: a, hou, se, end. Columns: ein, klein, es, Haus, end.
+WEIGHTS = np.array(
+    [[0.6, 0.1, 0.1, 0.1, 0.1], [0.1, 0.0, 0.0, 0.5, 0.4], [0.1, 0.2, 0.2, 0.1, 0.4], [0.0, 0.0, 0.0, 0.0, 1.0]]
+)
+
+
+def test_words_by_hand() -> None:
+    assert word_numbers(SOURCE) == [0, 1, 1, 2]
+    assert word_numbers(["a", "b", SPACE, "c"]) == [0, 0, 1, 1]
+    words = word_weights(WEIGHTS, SOURCE, TARGET)
+    assert words == pytest.approx(np.array([[0.6, 0.2, 0.1, 0.1], [0.1, 0.2, 0.3, 0.4]]))
+    assert words.sum(1) == pytest.approx(np.ones(2))
+    assert links(words) == [(0, 0)]  # The second word looks at the end more than at any word.
+    assert to_pharaoh(np.array([[0.1, 0.6, 0.3], [0.8, 0.1, 0.1]])) == "1-0 0-1"
+
+
+def test_nothing_has_no_links() -> None:
+    words = word_weights(np.ones((1, 1)), [], [])
+    assert words.shape == (0, 1)
+    assert to_pharaoh(words) == ""
+    assert draw(words, [], [], 80).split() == list("(end)")
+
+
+def test_a_picture_by_hand() -> None:
+    picture = draw(np.array([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]]), ["ab", "c"], ["x", "yz"], 80)
+    assert picture.splitlines() == [
+        "       (",
+        "       e",
+        "       n",
+        "   a   d",
+        "   b c )",
+        " x \u2588",
+        "yz   \u2592 \u2592",
+    ]
+
+
+def test_a_long_source_is_drawn_in_parts_that_fit() -> None:
+    words = np.full((2, 31), 1 / 31)
+    picture = draw(words, [f"w{i}" for i in range(30)], ["one", "two"], 40)
+    assert picture.count("one") == 2
+    assert max(map(len, picture.splitlines())) <= 40
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_weights_are_those_of_each_pair_alone(count: int) -> None:
+    models = [tiny_model("bahdanau", spread=0.4 + 0.2 * number) for number in range(count)]
+    sources, targets = [[5, 6, 7], [8], [9, 5]], [[6, 5], [7, 8, 9, 5], []]
+    for one, source, target in zip(read_weights(models, sources, targets, 8), sources, targets, strict=True):
+        alone = []
+        for model in models:
+            memory = model.encode(torch.tensor([[*source, EOS]]), torch.tensor([len(source) + 1]))
+            prepared, state = model.decoder.attention.prepare(memory), model.decoder.start(memory)
+            rows = []
+            for t, token in enumerate([BOS, *target]):
+                _, state, weights = model.decoder.step(model.embedding(torch.tensor([token])), state, prepared, t)
+                rows.append(weights[0].detach().numpy())
+            alone.append(np.stack(rows))
+        assert one == pytest.approx(np.mean(alone, 0), abs=1e-9)
+
+
+def test_without_weights_it_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match=r"output=json: attention=none has no weights to align by: set output=text"):
+        check_weights([tiny_model(), tiny_model("none")], "output=json")
