@@ -1,6 +1,7 @@
 """The calibrated channel against channels of known capacity: perfect, blind, of the wrong sentence, of k bits."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,12 +85,12 @@ class BitEncoder(Encoder):
         return Memory(torch.zeros(*source.shape, 0), mask_of(lengths, source.shape[1]), lengths, summary)
 
 
-def make(attention: str = "none", encoder: str = "rnn", **changes: Any) -> Seq2Seq:
+def make(attention: str = "none", changes: Mapping[str, Any] | None = None, encoder: str = "rnn") -> Seq2Seq:
     options = {"decoder.hidden_size": 64, "encoder.hidden_size": 64, "encoder.dropout": 0.0, "decoder.dropout": 0.0}
     options |= {"decoder.embedding_size": 32, "encoder.embedding_size": 32, "decoder.readout_size": 32}
     if encoder == "blind":
         options = {name: value for name, value in options.items() if name.startswith("decoder") or "embedding" in name}
-    return build_model(tiny_config(attention, options | changes, encoder), V, V, joint=True)
+    return build_model(tiny_config(attention, options | dict(changes or {}), encoder), V, V, joint=True)
 
 
 def train(model: Seq2Seq, shortest: int, longest: int, steps: int, batch: int = 128) -> Seq2Seq:
@@ -147,7 +148,7 @@ def at_most(found: ChannelReading, bits: float) -> bool:
 @pytest.mark.slow
 def test_a_trained_decoder_reads_k_bits_of_a_channel_of_k() -> None:
     k = 10
-    model = make(**{"encoder.summary_size": 12})
+    model = make("none", {"encoder.summary_size": 12})
     model.encoder = BitEncoder(k, summary_size=12)
     found = read_channel(train(model, 4, 6, steps=700), draw(1500, 4, 6, seed=5), SYMBOLS)
     assert found.mean == pytest.approx(k, rel=0.05)
@@ -173,7 +174,7 @@ def test_a_trained_model_of_another_sentence_reads_at_most_nothing(attention: st
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "bits"), [(2, 1), (2, 3), (6, 1)])
 def test_a_rounded_summary_holds_no_more_than_its_ceiling(width: int, bits: int) -> None:
-    model = train(make(**{"encoder.summary_size": width, "encoder.summary_bits": bits}), 4, 6, steps=400)
+    model = train(make("none", {"encoder.summary_size": width, "encoder.summary_bits": bits}), 4, 6, steps=400)
     found = read_channel(model, draw(1500, 4, 6, seed=8), SYMBOLS)
     assert at_most(found, width * bits)
     assert found.mean > 0.5
@@ -191,7 +192,7 @@ def test_rounding_has_its_levels_and_the_gradient_of_what_it_rounds() -> None:
 
 
 def test_a_rounded_summary_takes_no_more_values_than_it_may() -> None:
-    model = make(**{"encoder.summary_size": 2, "encoder.summary_bits": 2})
+    model = make("none", {"encoder.summary_size": 2, "encoder.summary_bits": 2})
     source = torch.cat([torch.randint(FIXED_PIECES, V, (400, 6)), torch.full((400, 1), EOS)], 1)
     summary = model.encode(source, torch.full((400,), 7)).summary
     assert len(summary.unique(dim=0)) <= 2 ** (2 * 2)
@@ -201,11 +202,11 @@ def test_a_rounded_summary_takes_no_more_values_than_it_may() -> None:
 def test_a_summary_that_is_the_final_states_is_not_rounded() -> None:
     changes = {"decoder.start": "pass", "encoder.bidirectional": False, "encoder.summary_size": 128}
     with pytest.raises(UserError, match=r"encoder\.summary_bits=3 contradicts decoder\.start=pass"):
-        make(**changes, **{"encoder.summary_bits": 3})
+        make("none", {**changes, "encoder.summary_bits": 3})
 
 
 def test_a_fixed_context_of_constant_width_leaves_the_decoder_as_it_is() -> None:
-    models = [make("fixed", **{"encoder.summary_size": size, "attention.width": 24}) for size in (2, 64)]
+    models = [make("fixed", {"encoder.summary_size": size, "attention.width": 24}) for size in (2, 64)]
     shapes = [
         {
             name: weight.shape
@@ -216,7 +217,7 @@ def test_a_fixed_context_of_constant_width_leaves_the_decoder_as_it_is() -> None
     ]
     assert shapes[0] == shapes[1]
     assert [model.decoder.attention.context_size for model in models] == [24, 24]
-    wide = make("fixed", **{"encoder.summary_size": 5})
+    wide = make("fixed", {"encoder.summary_size": 5})
     assert wide.decoder.attention.context_size == 5
 
 
@@ -229,11 +230,11 @@ def test_longest_copied_by_hand() -> None:
 
 
 def test_others_are_of_the_same_length_and_never_oneself() -> None:
-    rows = [[4, 5], [6, 7], [8], [9], [4, 4]]
+    rows: list[Sequence[int]] = [[4, 5], [6, 7], [8], [9], [4, 4]]
     found = others(rows)
     assert [len(row) for row in found] == [2, 2, 1, 1, 2]
     assert all(mine is not theirs for mine, theirs in zip(rows, found, strict=True))
-    assert sorted(found) == sorted(rows)
+    assert sorted(map(list, found)) == sorted(map(list, rows))
     with pytest.raises(ValueError, match="has no other"):
         others([[4], [5, 6]])
 

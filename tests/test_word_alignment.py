@@ -75,6 +75,7 @@ def test_weights_are_those_of_each_pair_alone(count: int) -> None:
             rows = []
             for t, token in enumerate([BOS, *target]):
                 _, state, weights = model.decoder.step(model.embedding(torch.tensor([token])), state, prepared, t)
+                assert weights is not None
                 rows.append(weights[0].detach().numpy())
             alone.append(np.stack(rows))
         assert one == pytest.approx(np.mean(alone, 0), abs=1e-9)

@@ -389,8 +389,9 @@ class Multi30k(Read):
                 yield pair._replace(id=f"{name}{pair.id.removeprefix(split)}") if several else pair
 
     def _names(self, split: Split) -> list[str]:
-        test = self.test if isinstance(self.test, list) else [self.test]
-        return {"train": ["train"], "dev": ["val"], "test": [*test]}[split]
+        if split != "test":
+            return [{"train": "train", "dev": "val"}[split]]
+        return list(self.test) if isinstance(self.test, list) else [self.test]
 
     def _files(self, name: str, *, folder: str) -> list[Path]:
         return find_files(f"{folder}/{name}", f"data.folder={folder}", self.source, self.target, tsv=False)

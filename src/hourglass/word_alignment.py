@@ -55,15 +55,15 @@ def read_weights(
     found: list[np.ndarray] = [np.empty((0, 0))] * len(source_ids)
     for rows in in_order(lengths[0], lengths[1], batch_tokens) if source_ids else []:
         source, target = pad([source_ids[i] for i in rows]), pad([target_ids[i] for i in rows])
-        total = np.zeros(1)
+        total = np.zeros((len(rows), target.shape[1], source.shape[1]))
         for model in models:
             device = next(model.parameters()).device
             memory = model.encode(source.to(device), torch.from_numpy(lengths[0][rows]).to(device))
             _, weights = model.decoder(model.embedding(target.to(device)), memory)
             assert weights is not None
-            total = total + weights.double().cpu().numpy() / len(models)
-        for row, weights_TS in zip(rows, total, strict=True):
-            found[row] = weights_TS[: lengths[1][row], : lengths[0][row]]
+            total += weights.double().cpu().numpy() / len(models)
+        for number, row in enumerate(rows):
+            found[row] = total[number, : lengths[1][row], : lengths[0][row]]
     return found
 
 
