@@ -1,0 +1,160 @@
+"""The weight gradients of a step loop, gathered into one product over all steps.
+
+A loop over T steps applies the same linear map T times. Left to itself, the backward pass makes T small products for
+the gradient of its weights, and adds up T arrays as large as the weights. Inside `gathering()` a linear map only notes
+what came in (forward) and the gradient of what went out (backward); when the last of its uses is done, one product over
+all steps gives the gradient. The values are those of the plain loop, up to the order of a sum.
+
+LSTM cells are taken as one product for all gates and both of their inputs, with a backward pass of their own.
+
+Shapes: N rows of a step, T steps, I width in, O width out, H state.
+"""
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+
+class _Uses:
+    """What one weight [O, I] and bias [O] of a loop was used for."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None):
+        self.inputs: list[Tensor] = []  # [N, I] each
+        self.gradients: list[Tensor] = []  # [N, O] each, in the order of `numbers`
+        self.numbers: list[int] = []  # which input each gradient belongs to
+        self.weight, self.bias = weight.detach(), None if bias is None else bias.detach()
+
+
+class _Gathered(torch.autograd.Function):
+    """Hands out a ticket; when all uses are done, gives the weights their gradients.
+
+    The ticket depends on the weights, and every use on it, so that this backward pass comes after all of theirs.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, bias: Tensor | None, uses: _Uses) -> Tensor:
+        ctx.uses, ctx.biased = uses, bias is not None
+        return weight.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        uses = ctx.uses
+        if not uses.gradients:
+            return None, None, None
+        gradients = torch.cat(uses.gradients)
+        inputs = torch.cat([uses.inputs[number] for number in uses.numbers])
+        uses.gradients, uses.numbers = [], []  # The graph may be asked again.
+        bias = gradients.sum(0) if ctx.biased and ctx.needs_input_grad[1] else None
+        return gradients.t() @ inputs if ctx.needs_input_grad[0] else None, bias, None
+
+
+class _Use(torch.autograd.Function):
+    """One use: inputs [N, I] -> [N, O]."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, ticket: Tensor, uses: _Uses) -> Tensor:
+        ctx.uses, ctx.number = uses, len(uses.inputs)
+        uses.inputs.append(inputs.detach())  # With its history it would refer to the graph that refers to it.
+        return F.linear(inputs, uses.weight, uses.bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        uses = ctx.uses
+        uses.gradients.append(gradient)
+        uses.numbers.append(ctx.number)
+        return gradient @ uses.weight if ctx.needs_input_grad[0] else None, gradient.new_zeros(()), None
+
+
+class _LstmCell(torch.autograd.Function):
+    """The pointwise part of an LSTM step: gates [N, 4H] before their functions, c [N, H] -> h, c."""
+
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        i, f, g, o = gates.chunk(4, -1)
+        i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
+        after = torch.addcmul(f * before, i, g)
+        bent = after.tanh()
+        ctx.save_for_backward(i, f, g, o, before, bent)
+        return o * bent, after
+
+    @staticmethod
+    def backward(ctx: Any, of_h: Tensor, of_c: Tensor) -> tuple[Tensor, Tensor]:
+        i, f, g, o, before, bent = ctx.saved_tensors
+        of_c = torch.addcmul(of_c, of_h * o, 1 - bent * bent)
+        gates = torch.cat(
+            [
+                of_c * g * (i * (1 - i)),
+                of_c * before * (f * (1 - f)),
+                of_c * i * (1 - g * g),
+                of_h * bent * (o * (1 - o)),
+            ],
+            -1,
+        )
+        return gates, of_c * f
+
+
+class _Gathering(TorchFunctionMode):
+    """Takes over the linear maps and LSTM cells that are called while it is on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # By where the weights lie, as a slice of them is another object at every step. They are kept, so that nothing
+        # else comes to lie there. Nothing that the graph holds refers to the ticket: that would be a circle.
+        self.uses: dict[Hashable, tuple[_Uses, Tensor, tuple[Tensor, Tensor | None]]] = {}
+        self.joined: dict[Hashable, tuple[Tensor, Tensor]] = {}
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if torch.is_grad_enabled() and not kwargs:
+            if func is F.linear:
+                return self._linear(*args)
+            if func is torch.lstm_cell:
+                return self._lstm_cell(*args)
+        return func(*args, **(kwargs or {}))
+
+    def _linear(self, inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if not weight.requires_grad:
+            return F.linear(inputs, weight, bias)
+        key = _place(weight), None if bias is None else _place(bias)
+        if key not in self.uses:
+            uses = _Uses(weight, bias)
+            self.uses[key] = uses, _Gathered.apply(weight, bias, uses), (weight, bias)
+        uses, ticket, _ = self.uses[key]
+        found: Tensor = _Use.apply(inputs.flatten(0, -2), ticket, uses)
+        return found.unflatten(0, inputs.shape[:-1])
+
+    def _lstm_cell(self, inputs: Tensor, state: Sequence[Tensor], *weights: Tensor) -> tuple[Tensor, Tensor]:
+        of_input, of_state, *biases = weights
+        key = _place(of_input), _place(of_state)
+        if key not in self.joined:
+            self.joined[key] = torch.cat([of_input, of_state], 1), biases[0] + biases[1]
+        gates = self._linear(torch.cat([inputs, state[0]], -1), *self.joined[key])
+        found: tuple[Tensor, Tensor] = _LstmCell.apply(gates, state[1])
+        return found
+
+
+def _place(tensor: Tensor) -> Hashable:
+    return tensor.data_ptr(), tensor.shape, tensor.stride()
+
+
+@contextmanager
+def gathering() -> Iterator[None]:
+    """Gather the weight gradients of the loop inside; without gradients to come it does nothing.
+
+    Mixed precision has its own casts of weights, which are made anew at every use: there the loop is left as it is.
+    """
+    if not torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+        yield
+        return
+    with _Gathering():
+        yield
