@@ -1,0 +1,196 @@
+"""A packed model: the run's own translations, in another process, over HTTP, with nothing but what it asks for."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from conftest import ROOT, compose_config
+from test_train import SMALL
+
+import train
+from hourglass.checkpoints import load_trained
+from hourglass.errors import UserError
+from hourglass.packing import NEEDS, pack
+from hourglass.runs import RunFolder, create_run
+from hourglass.search import SearchSettings
+from hourglass.settings import check_settings
+from hourglass.translation import translate
+
+LINES = ["s1 s2 s3", "s0", "s5 s4 s3 s2", ""]
+
+
+def make(folder: Path, attention: str) -> RunFolder:
+    words = (f"attention={attention}", "trainer.test=false", "trainer.target_tokens=500")
+    config = compose_config(*SMALL, *words, f"cache={folder / 'cache'}", f"run_dir={folder / attention}")
+    job = train.Job(create_run(config["run_dir"], [], continues=False), config, check_settings(config))
+    train.train(job)
+    return job.run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return make(tmp_path_factory.mktemp("run"), "luong_general")
+
+
+@pytest.fixture(scope="module")
+def packed(run: RunFolder) -> Path:
+    pack(run.best, run.path / "model", "s1 s2")
+    return run.path / "model"
+
+
+def wanted(run: RunFolder, beam: int) -> list[str]:
+    trained = load_trained(run.best)
+    search = SearchSettings(**(trained.config["search"] | {"beam": beam}))
+    return list(translate(trained.model, trained.vocabularies, LINES, search))
+
+
+def test_it_translates_as_the_run_does(run: RunFolder, packed: Path) -> None:
+    model = mlflow.pyfunc.load_model(str(packed))
+    lines = pd.DataFrame({"source": LINES})
+    assert model.predict(lines)["translation"].tolist() == wanted(run, 1)
+    assert model.predict(lines, params={"beam": 3})["translation"].tolist() == wanted(run, 3)
+    found = model.predict(lines, params={"alignments": True})
+    assert list(found.columns) == ["translation", "score", "alignment"]
+    assert found["alignment"].iloc[3] == ""
+    for row, line in zip(found.itertuples(), LINES, strict=True):
+        for link in str(row.alignment).split():
+            source, target = map(int, link.split("-"))
+            assert source < len(line.split())
+            assert target < len(str(row.translation).split())
+
+
+@pytest.mark.slow
+def test_alignments_of_a_model_without_are_refused(tmp_path: Path) -> None:
+    run = make(tmp_path, "none")
+    pack(run.best, tmp_path / "packed", "s1")
+    model = mlflow.pyfunc.load_model(str(tmp_path / "packed"))
+    with pytest.raises(UserError, match="alignments=true: attention=none has no weights to align by"):
+        model.predict(pd.DataFrame({"source": ["s1"]}), params={"alignments": True})
+
+
+def test_what_is_there_is_not_written_over(run: RunFolder, packed: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there already: remove it, or name another"):
+        pack(run.best, packed, "s1")
+    with pytest.raises(UserError, match="no such checkpoint"):
+        pack(tmp_path / "best.ckpt", tmp_path / "packed", "s1")
+    assert not (tmp_path / "packed").exists()
+
+
+@pytest.mark.slow
+def test_it_is_loaded_without_a_pickle_and_without_what_only_training_needs(packed: Path, tmp_path: Path) -> None:
+    """In a process that finds neither this repository nor any library but those that it asks for."""
+    assert [file for file in packed.rglob("*") if file.suffix in (".pkl", ".pickle")] == []
+    asked = {line.split("==")[0] for line in (packed / "requirements.txt").read_text().split()}
+    assert asked == set(NEEDS)
+    script = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("pytorch_lightning", "hydra", "datasets", "sacrebleu", "optuna", "dvc", "matplotlib"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Missing())
+import mlflow
+model = mlflow.pyfunc.load_model(sys.argv[1])
+import hourglass, pandas
+assert sys.argv[1] in hourglass.__file__, hourglass.__file__
+print(model.predict(pandas.DataFrame({"source": ["s1 s2"]}))["translation"][0])
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    # -S and the editable install: a .pth file would lead back to the repository.
+    finder = "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in str(f).lower()]\n"
+    removal = f"sys.path = [p for p in sys.path if p != {str(ROOT / 'src')!r}]\n"
+    done = subprocess.run(
+        [sys.executable, "-c", finder + removal + script, str(packed)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def post(port: int, content: Any) -> Any:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/invocations", json.dumps(content).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+@pytest.mark.slow
+def test_mlflow_serves_it_over_http(run: RunFolder, packed: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        "mlflow",
+        "models",
+        "serve",
+        "--env-manager",
+        "local",
+        "-m",
+        str(packed),
+        "-p",
+        str(port),
+        "-h",
+        "127.0.0.1",
+    ]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        while True:
+            assert server.poll() is None, (tmp_path / "log").read_text()
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5).close()
+                break
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.3)
+        rows = [{"source": line} for line in LINES]
+        answer = post(port, {"dataframe_records": rows, "params": {"alignments": True}})["predictions"]
+        assert [row["translation"] for row in answer] == wanted(run, 1)
+        assert all("alignment" in row for row in answer)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            post(port, {"dataframe_records": [{"text": "s1"}]})
+        assert refused.value.code == 400
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait()
+
+
+@pytest.mark.slow
+def test_the_command_packs_and_registers_the_best(run: RunFolder, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    words = [f"run={run.path}", f"output={tmp_path}/packed", "register=small", f"tracking_uri={uri}"]
+    environment = {**os.environ, "MLFLOW_ARTIFACT_ROOT": str(tmp_path)}
+    for version in (1, 2):
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "src" / "pack.py"), *words],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert f"registered: models:/small@best (version {version})" in done.stdout
+        words[1] = f"output={tmp_path}/packed-again"
+    mlflow.set_tracking_uri(uri)
+    try:
+        model = mlflow.pyfunc.load_model("models:/small@best")
+        assert model.predict(pd.DataFrame({"source": LINES}))["translation"].tolist() == wanted(run, 1)
+    finally:
+        mlflow.set_tracking_uri(None)
