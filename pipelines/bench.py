@@ -8,6 +8,7 @@ growth                  time and memory against sentence length and beam, with t
 FOLDER has the raw files of Multi30k, RUN is a run of it. What is compared takes turns, and medians are reported.
 """
 
+import functools
 import json
 import platform
 import resource
@@ -144,16 +145,12 @@ def limit(settings: BenchSettings, **_: Any) -> None:
             optimizer = torch.optim.Adam(model.parameters(), fused=True)
             batch = make_batch(SENTENCES, SOURCE, TARGET)
 
-            def step(model: Seq2Seq = model, optimizer: Any = optimizer, batch: Any = batch) -> None:
-                optimizer.zero_grad()
-                (model.loss(*batch).smoothed / (SENTENCES * TARGET)).backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-                optimizer.step()
-
+            step = functools.partial(training_step, model, optimizer, batch)
             with FlopCounterMode(display=False) as counter:
                 step()
             work = counter.get_total_flops()
-            rates, shares = [], []
+            rates: list[float] = []
+            shares: list[float] = []
             for _ in range(settings.rounds):
                 rate, seconds = matmul_rate(), timed(step)
                 rates.append(rate)
@@ -164,15 +161,25 @@ def limit(settings: BenchSettings, **_: Any) -> None:
             say(f"share of that rate in training, {name}", statistics.median(shares), "share", all=shares)
 
 
+def training_step(model: Seq2Seq, optimizer: torch.optim.Optimizer, batch: tuple[torch.Tensor, ...]) -> None:
+    """Take one step, as a training does, of a batch of `make_batch`."""
+    source, lengths, target = batch
+    optimizer.zero_grad()
+    (model.loss(source, lengths, target).smoothed / (target.numel() - len(target))).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+    optimizer.step()
+
+
 def growth(settings: BenchSettings, **_: Any) -> None:
     """Time a training step and a search against the length of sentences and the beam."""
     for variant in settings.variants:
         model = make_model(settings, variant, settings.decoder_sizes[0])
-        seconds = []
+        optimizer = torch.optim.Adam(model.parameters(), fused=True)
+        seconds: list[float] = []
         for length in settings.lengths:
             batch = make_batch(max(1, 960 // length), length, length)
-            tokens = batch[0].numel()
-            seconds.append(timed(lambda model=model, batch=batch: model.loss(*batch).smoothed.backward()) / tokens)
+            step = functools.partial(training_step, model, optimizer, batch)
+            seconds.append(timed(step) / batch[0].numel())
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             say(f"training step, {variant}, length {length}", 1e6 * seconds[-1], "us/target token", peak_mb=peak)
         exponent = np.polyfit(np.log(settings.lengths), np.log(seconds), 1)[0]

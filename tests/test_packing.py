@@ -172,7 +172,9 @@ def test_mlflow_serves_it_over_http(run: RunFolder, packed: Path, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_the_command_packs_and_registers_the_best(run: RunFolder, tmp_path: Path) -> None:
+def test_the_command_packs_and_registers_the_best(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     words = [f"run={run.path}", f"output={tmp_path}/packed", "register=small", f"tracking_uri={uri}"]
     environment = {**os.environ, "MLFLOW_ARTIFACT_ROOT": str(tmp_path)}
@@ -188,9 +190,6 @@ def test_the_command_packs_and_registers_the_best(run: RunFolder, tmp_path: Path
         assert done.returncode == 0, done.stderr[-2000:]
         assert f"registered: models:/small@best (version {version})" in done.stdout
         words[1] = f"output={tmp_path}/packed-again"
-    mlflow.set_tracking_uri(uri)
-    try:
-        model = mlflow.pyfunc.load_model("models:/small@best")
-        assert model.predict(pd.DataFrame({"source": LINES}))["translation"].tolist() == wanted(run, 1)
-    finally:
-        mlflow.set_tracking_uri(None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    model = mlflow.pyfunc.load_model("models:/small@best")
+    assert model.predict(pd.DataFrame({"source": LINES}))["translation"].tolist() == wanted(run, 1)
