@@ -137,7 +137,7 @@ def decode(settings: BenchSettings, folder: str, path: str) -> None:
         say(f"decoding test_2016_flickr, {name}", statistics.median(found), "s", all=found, run=path)
 
 
-def limit(settings: BenchSettings, **_: Any) -> None:
+def limit(settings: BenchSettings) -> None:
     """Hold the matrix multiply work of a training step against this machine's rate."""
     for size in settings.decoder_sizes:
         for variant in settings.variants:
@@ -148,7 +148,7 @@ def limit(settings: BenchSettings, **_: Any) -> None:
             step = functools.partial(training_step, model, optimizer, batch)
             with FlopCounterMode(display=False) as counter:
                 step()
-            work = counter.get_total_flops()
+            work = float(counter.get_total_flops())
             rates: list[float] = []
             shares: list[float] = []
             for _ in range(settings.rounds):
@@ -170,7 +170,7 @@ def training_step(model: Seq2Seq, optimizer: torch.optim.Optimizer, batch: tuple
     optimizer.step()
 
 
-def growth(settings: BenchSettings, **_: Any) -> None:
+def growth(settings: BenchSettings) -> None:
     """Time a training step and a search against the length of sentences and the beam."""
     for variant in settings.variants:
         model = make_model(settings, variant, settings.decoder_sizes[0])

@@ -14,6 +14,7 @@ import mlflow
 import pandas as pd
 import torch
 from mlflow.models import ModelSignature
+from mlflow.pyfunc.model import PythonModel
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from hourglass.checkpoints import load_trained, read
@@ -39,7 +40,7 @@ SIGNATURE = ModelSignature(
 )
 
 
-class ServedModel(mlflow.pyfunc.PythonModel):
+class ServedModel(PythonModel):
     """Translates. Its parameters: `alignments`, whether to say them; `beam`, 0 for that of the run."""
 
     def load_context(self, context: Any) -> None:
