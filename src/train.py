@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from hourglass import jobs, runs, scoring, sweeping
+from hourglass import jobs, pictures, runs, scoring, sweeping
 from hourglass.assembly import Config, build_model
 from hourglass.checkpoints import Progress, Start, code_digest, find_start, load_progress, load_trained
 from hourglass.devices import is_main_process, under_torchrun
@@ -113,6 +114,8 @@ def train(job: Job) -> Outcome:
         if job.settings.trainer.test and not progress.pruned:
             metrics["test"] = score_test(job, prepared)
         runs.write_json(job.run.metrics, metrics)
+        if job.settings.trainer.pictures:
+            pictures.draw(job.run)
     if hint := tracking.hint():
         print(hint)
     print(f"run: {job.run.path}", flush=True)
@@ -184,7 +187,14 @@ def train_model(job: Job, prepared: Prepared, model: Seq2Seq, tracking: Tracking
     )
     data = TranslationData(prepared.splits, stream, batch_tokens=greedy.batch_tokens, dev_sentences=dev_sentences)
     trial = job.ticket.trial if job.ticket is not None else None
-    pruning = Pruning(trial, stream.validate_every) if trial is not None and trial.objective else None
+    others: list[pl.Callback] = []
+    if trial is not None and trial.objective:
+        others.append(Pruning(trial, stream.validate_every))
+    if settings.pictures:
+        first_step = start.progress.step if start else 0
+        others.append(
+            pictures.Alignments(run, prepared.splits["dev"], prepared.vocabularies, settings.pictures, first_step)
+        )
     checkpoints = Checkpoints(
         run,
         resume=start.path if start else None,
@@ -199,7 +209,7 @@ def train_model(job: Job, prepared: Prepared, model: Seq2Seq, tracking: Tracking
         data,
         settings,
         checkpoints=checkpoints,
-        pruning=pruning,
+        others=others,
         logger=tracking.curves(start.progress.step if start else 0),
         resume=start.path if start else None,
     )

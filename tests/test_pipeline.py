@@ -136,7 +136,7 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
         "alignment.py": "reads what is trained",
         **dict.fromkeys(("capacity.py", "capacity_report.py", "channel.py"), "of pipelines/capacity/dvc.yaml"),
         "devices.py": "finds devices",
-        **dict.fromkeys(("explorer.py", "word_alignment.py"), "shows what is trained"),
+        **dict.fromkeys(("explorer.py", "pictures.py", "word_alignment.py"), "shows what is trained"),
         **dict.fromkeys(("packing.py", "served_model.py"), "packs what is trained"),
         "errors.py": "shows errors",
         "options.py": "checks",

@@ -204,6 +204,7 @@ class Ablation:
             f"trainer.validations={self.settings.validations}",
             "trainer.test=false",
             "trainer.select=loss",
+            "trainer.pictures=0",
             f"seed={seed}",
             "logger=csv",
             "if_exists=continue",

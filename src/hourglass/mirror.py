@@ -239,6 +239,8 @@ class Mirror:
         for file in (self.run.config, self.run.metrics, self.run.translations, self.run.curves):
             if file.exists():
                 self._ask("log_artifact", self.run_id, str(file))
+        for file in sorted((self.run.path / "pictures").glob("*.svg")):
+            self._ask("log_artifact", self.run_id, str(file), "pictures")
 
 
 class _Tail:

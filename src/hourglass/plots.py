@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -82,6 +83,41 @@ def draw_lines(
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.legend(frameon=False, fontsize=8, ncols=2 if len(lines) > 4 else 1)
+    return figure
+
+
+def draw_points(x: Sequence[float], y: Sequence[float], *, x_label: str, y_label: str) -> Figure:
+    """Draw points, and the diagonal on which both sides are equal; where many fall together it is darker."""
+    figure = Figure(figsize=(4.8, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    most = max([1, *x, *y])
+    axes.plot([0, most], [0, most], color="#666666", linewidth=0.8)
+    axes.scatter(x, y, s=12, color=COLOURS[2], alpha=0.3, linewidth=0)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def draw_matrices(columns: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> Figure:
+    """Draw weights as matrices, dark where they are large: a column for each heading, a row for each sentence.
+
+    Args:
+        columns: heading, and of each sentence its `source` and `target` pieces and `weights` [T, S].
+    """
+    sentences = len(columns[0][1])
+    figure = Figure(figsize=(3.6 * len(columns), 3.6 * sentences), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(sentences, len(columns), squeeze=False)
+    for column, (heading, some) in enumerate(columns):
+        for row, one in enumerate(some):
+            axes = grid[row][column]
+            axes.imshow(one["weights"], cmap="Greys", vmin=0, vmax=1, aspect="auto")
+            axes.set_xticks(range(len(one["source"])), one["source"], rotation=90, fontsize=6)
+            axes.set_yticks(range(len(one["target"])), one["target"] if column == 0 else [], fontsize=6)
+            if row == 0:
+                axes.set_title(heading, fontsize=9)
     return figure
 
 

@@ -9,6 +9,8 @@ PATH/curves.csv                 step, name, value, time (not with logger=none)
 PATH/system.csv                 the same of the machine: CPU, memory, GPU (logger=mlflow)
 PATH/metrics.json               scores, counts, seed, commit, machine
 PATH/translations.test.tsv      id, source, reference, hypothesis
+PATH/alignments/STEP.json       weights over some dev references, as they were at a validation
+PATH/pictures/NAME.svg          what of the above can be drawn
 PATH/tracking.json              what MLflow is to know of the run beside the above (logger=mlflow)
 PATH/.lock                      held by the process that is at work on the run, with its pid
 
@@ -23,6 +25,7 @@ import logging
 import os
 import platform
 import secrets
+import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -238,6 +241,8 @@ def clear(run: RunFolder) -> None:
     files = (run.config, run.curves, run.system, run.metrics, run.translations, run.tracking)
     for path in (*checkpoints, *files):
         path.unlink(missing_ok=True)
+    for name in ("alignments", "pictures"):
+        shutil.rmtree(run.path / name, ignore_errors=True)
 
 
 def write_config(run: RunFolder, config: Mapping[str, Any]) -> None:

@@ -65,6 +65,7 @@ class TrainerSettings:
         scheduled_sampling: probability, at the end of the run, that an input word is drawn from the model instead of
             being the reference's; it rises linearly from 0 (Bengio et al. 2015). Above 0 there is no one-pass training.
         log_every: steps between points of the training curves.
+        pictures: dev sentences whose alignment is drawn as it is learnt, beside the run's other pictures; 0: none.
     """
 
     accelerator: Accelerator
@@ -86,6 +87,7 @@ class TrainerSettings:
     keep: NonNegativeInt
     scheduled_sampling: Annotated[float, Field(ge=0, le=1)]
     log_every: PositiveInt
+    pictures: Annotated[int, Field(ge=0, le=20)] = 0
 
     def __post_init__(self) -> None:
         if self.strategy == "auto" and self.devices * self.nodes > 1:
@@ -415,7 +417,7 @@ def fit(
     settings: TrainerSettings,
     *,
     checkpoints: Checkpoints,
-    pruning: pl.Callback | None,
+    others: Sequence[pl.Callback],
     logger: Logger | None,
     resume: Path | None,
 ) -> None:
@@ -430,7 +432,7 @@ def fit(
         data: hands out the batches.
         settings: the trainer's.
         checkpoints: where and when.
-        pruning: stops the run where it is one of the worse of a sweep; null: nobody does.
+        others: what else follows the training: what prunes it in a sweep, what notes alignments.
         logger: gets the curves; null: nobody does.
         resume: a checkpoint to go on from.
 
@@ -442,8 +444,7 @@ def fit(
     if settings.patience:
         mode = "max" if settings.select == "bleu" else "min"
         callbacks.append(EarlyStopping(f"dev/{settings.select}", mode=mode, patience=settings.patience))
-    if pruning is not None:
-        callbacks.append(pruning)  # Lightning calls the checkpoints last, so that they know what was decided.
+    callbacks += others  # Lightning calls the checkpoints last, so that they know what was decided.
     strategy: Any = settings.strategy
     if settings.strategy == "ddp":
         strategy = DDPStrategy(start_method="popen" if under_torchrun() else "spawn")
