@@ -37,7 +37,7 @@ from hourglass.model import Seq2Seq
 from hourglass.options import build, plain_values
 from hourglass.preparation import prepare
 from hourglass.runs import open_run, read_json
-from hourglass.settings import check_settings
+from hourglass.settings import check_to_read
 from hourglass.tokenizer import BOS, EOS, FIXED_PIECES
 from hourglass.translation import translate
 
@@ -121,7 +121,7 @@ def decode(settings: BenchSettings, folder: str, path: str) -> None:
     if config["data"]["name"] != "multi30k":
         raise UserError(f"{path}: a run of data={config['data']['name']}, and test_2016_flickr is Multi30k's")
     config["data"] |= {"folder": folder, "test": "test_2016_flickr"}
-    checked, trained = check_settings(config), load_trained(run.best)
+    checked, trained = check_to_read(config), load_trained(run.best)
     sources = list(prepare(config, checked).corpus.splits["test"]["source"])
     searches = {
         "greedy": checked.search.greedy,

@@ -1,6 +1,7 @@
-"""Bits of the references that reach the decoder: python pipelines/bits.py BLIND_RUN RUN ...
+"""Bits of the references that reach the decoder: python pipelines/bits.py BLIND_RUN RUN ... [out=FOLDER]
 
-BLIND_RUN is one of encoder=blind (python src/train.py experiment=language_model), or several with commas between.
+BLIND_RUN is one of encoder=blind (python src/train.py experiment=language_model). Several runs with commas between are
+seeds of one variant; of several blind runs the best on dev counts. With out= the report, its figures and tables, too.
 """
 
 import sys
@@ -8,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from hourglass.bits import choose_blind, measure_bits
+from hourglass.bits_report import write_bits
 from hourglass.errors import UserError, one_line_errors
-from hourglass.report import show_range
-from hourglass.runs import RunFolder, open_run
+from hourglass.report import show_range, write_files
+from hourglass.runs import RunFolder, open_run, read_json, write_json
 from hourglass.scoring import FEW
 from hourglass.significance import RESAMPLES
 
@@ -19,21 +21,31 @@ CONVERGED = 0.01
 
 
 def main(words: list[str]) -> None:
-    """Print what each run reads, in all and by source length; the first run is what the others are compared with."""
-    if len(words) < 2:
-        raise UserError("usage: python pipelines/bits.py BLIND_RUN[,BLIND_RUN ...] RUN ...")
-    blind = choose_blind([RunFolder(Path(path)) for path in words[0].split(",")])
-    runs = {path: open_run(path, "run") for path in words[1:]}
-    edges = next(iter(runs.values()))[1]["edges"]
+    """Print what each run reads, in all and by source length; the first variant is what the others are held against."""
+    outs = [word.removeprefix("out=") for word in words if word.startswith("out=")]
+    paths = [word for word in words if not word.startswith("out=")]
+    if len(paths) < 2 or len(outs) > 1:
+        raise UserError("usage: python pipelines/bits.py BLIND_RUN[,BLIND_RUN ...] RUN[,RUN ...] ... [out=FOLDER]")
+    blind = choose_blind([RunFolder(Path(path)) for path in paths[0].split(",")])
+    variants = {word: [open_run(path, "run") for path in word.split(",")] for word in paths[1:]}
+    # By its attention where that tells them apart: that is what the report knows them by.
+    names = [runs[0][1]["attention"]["name"] for runs in variants.values()]
+    if len(set(names)) < len(names):
+        names = list(variants)
     found = measure_bits(
         blind,
-        {path: [run] for path, (run, _) in runs.items()},
-        baseline=words[1],
-        edges=edges,
+        {name: [run for run, _ in runs] for name, runs in zip(names, variants.values(), strict=True)},
+        baseline=names[0],
+        edges=next(iter(variants.values()))[0][1]["edges"],
         resamples=RESAMPLES,
         converged=CONVERGED,
     )
     print(show(found))
+    for out in outs:
+        corpus = open_run(paths[0].split(",")[0], "run")[1]["data"]["name"]
+        write_json(Path(out) / "information.json", found)
+        write_files(Path(out), write_bits(corpus, read_json(Path(out) / "information.json")))
+        print(f"written: {out}/report.html")
 
 
 def show(found: dict[str, Any]) -> str:
@@ -50,7 +62,8 @@ def show(found: dict[str, Any]) -> str:
     blind = found["blind"]
     lines.append(
         f"blind model: {blind['bits']:.2f} bits a sentence ({blind['target_pieces']:.1f} pieces), of them end of "
-        f"sentence {blind['end_bits']:.2f}; temperature {blind['temperature']:.2f}, without it {blind['raw_bits']:.2f}"
+        f"sentence {blind['end_bits']:.2f}; temperature {blind['temperature']:.2f}, without it "
+        f"{blind['raw_bits']:.2f}; {'converged' if blind['converged'] else 'not converged'}"
     )
     if found["exact"] is not None:
         lines.append(f"the references hold {found['exact']:.2f} bits")

@@ -14,7 +14,7 @@ from hourglass.explorer import choose_sentences, describe, write_page
 from hourglass.options import build, plain_values
 from hourglass.preparation import prepare
 from hourglass.runs import open_run, write_whole
-from hourglass.settings import check_settings
+from hourglass.settings import check_to_read
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def main(composed: DictConfig) -> None:
         if not paths:
             raise UserError("run=[]: names no run folder; give one or several")
         runs = [open_run(path, "run") for path in paths]
-        checked = [check_settings(config) for _, config in runs]
+        checked = [check_to_read(config) for _, config in runs]
         corpora = {str(config["data"]) for _, config in runs}
         if len(corpora) > 1:
             raise UserError(f"run={settings.run}: runs of different corpora; name runs of one")

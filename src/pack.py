@@ -15,7 +15,7 @@ from hourglass.mirror import check_database, reason, served
 from hourglass.options import build, plain_values
 from hourglass.preparation import prepare
 from hourglass.runs import RunFolder, open_run, read_json
-from hourglass.settings import check_settings
+from hourglass.settings import check_to_read
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def main(composed: DictConfig) -> None:
         from hourglass.packing import pack  # noqa: PLC0415 (MLflow takes seconds to import)
 
         folder = Path(settings.output) if settings.output else run.path / "model"
-        example = prepare(config, check_settings(config)).corpus.splits["dev"][0]["source"]
+        example = prepare(config, check_to_read(config)).corpus.splits["dev"][0]["source"]
         pack(run.best, folder, example)
         print(f"packed: {folder}; to serve it: mlflow models serve --env-manager local -m {shlex.quote(str(folder))}")
         if settings.register:

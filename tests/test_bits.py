@@ -11,12 +11,12 @@ from conftest import TINY, compose_config
 
 import train
 from hourglass.bits import choose_blind, measure_bits
-from hourglass.bits_report import write_bits
+from hourglass.bits_report import aloud, write_bits
 from hourglass.checkpoints import load_trained
 from hourglass.corpus import load_corpus
 from hourglass.errors import UserError
 from hourglass.report import Picture, Table, to_html, to_markdown
-from hourglass.runs import RunFolder, create_run
+from hourglass.runs import RunFolder, create_run, read_curves, read_json
 from hourglass.settings import check_settings
 from hourglass.tokenizer import BOS, EOS
 
@@ -36,6 +36,7 @@ SMALL = (
     "trainer.validations=5",
     "trainer.dev_sentences=12",
     "trainer.test=false",
+    "trainer.select=loss",
     "trainer.log_every=1",
     "trainer.threads=1",
     "logger=csv",
@@ -137,8 +138,9 @@ def test_parts_add_up_to_the_whole(found: dict[str, Any]) -> None:
     for name, own in found["variants"].items():
         by_length = sum(count * row["mean"] for count, row in zip(sentences, own["buckets"], strict=True) if row)
         assert by_length / 60 == pytest.approx(own["bits"]["mean"])
-        by_digits = sum(row["sentences"] * row["variants"][name]["mean"] for row in found["digits"])
-        assert by_digits / 60 == pytest.approx(own["bits"]["mean"])
+        # What there is less what is told; and the blind model's bits, less those, are told too.
+        by_digits = sum(row["sentences"] * row["variants"][name]["mean"] for row in found["digits"]) / 60
+        assert by_digits == pytest.approx(found["exact"] - (found["blind"]["bits"] - own["bits"]["mean"]))
     assert [row["digits"] for row in found["digits"]] == [3, 4, 5]
     assert found["digits"][0]["exact"] == pytest.approx(math.log2(3) + math.log2(900))
 
@@ -155,6 +157,12 @@ def test_what_cannot_be_subtracted_is_refused_by_name(runs: dict[str, RunFolder]
         choose_blind([])
     another = make(folder, "another", "attention=none", "data.seed=5")
     smaller = make(folder, "smaller", "attention=none", "decoder.hidden_size=8")
+    longer = make(folder, "longer", "attention=none", "trainer.target_tokens=9000")
+    with pytest.raises(UserError, match=r"a blind run that was trained less would flatter the other"):
+        measure_bits(runs["blind"], {"one": [longer]}, baseline="one", edges=[1], resamples=1000, converged=0.01)
+    by_bleu = make(folder, "by_bleu", *BLIND, "trainer.select=bleu", "trainer.target_tokens=500")
+    with pytest.raises(UserError, match=r"chosen by BLEU, .*: train it with trainer\.select=loss"):
+        choose_blind([by_bleu])
     for run, what in ((another, "corpus"), (smaller, r"decoder\.hidden_size")):
         with pytest.raises(UserError, match=rf"{run.path.name}: another {what} than .*blind's"):
             measure_bits(runs["blind"], {"one": [run]}, baseline="one", edges=[1], resamples=1000, converged=0.01)
@@ -162,9 +170,26 @@ def test_what_cannot_be_subtracted_is_refused_by_name(runs: dict[str, RunFolder]
 
 def test_learning_is_the_dev_curve_in_bits(runs: dict[str, RunFolder], found: dict[str, Any]) -> None:
     (curve,) = found["variants"]["none"]["learning"]
+    config = load_trained(runs["none"].best).config
+    dev = load_corpus(config["data"], Path(config["cache"])).splits["dev"]["target"][:12]
+    pieces = load_trained(runs["none"].best).vocabularies.target.encode(dev)
+    blind = read_json(runs["blind"].metrics)["dev"]["loss"]
+    losses = [value for _, name, value in read_curves(runs["none"].curves) if name == "dev/loss"]
+    a_sentence = sum(len(one) + 1 for one in pieces) / 12
+    wanted = [(blind - loss) * a_sentence / math.log(2) for loss in losses]
+    assert [bits for _, bits in curve] == pytest.approx(wanted)
     assert len(curve) == 5
-    assert [at for at, _ in curve] == sorted(at for at, _ in curve)
-    assert curve[-1][1] > curve[0][1]
+
+
+def test_a_variant_that_carries_nothing_is_said_to(found: dict[str, Any]) -> None:
+    text = aloud("numbers", json.loads(json.dumps(found)))
+    assert "has to be told" in text
+    nothing = json.loads(json.dumps(found))
+    nothing["variants"]["none"]["bits"] = {"mean": -0.8, "interval": {"low": -1.0, "high": -0.6}}
+    text = aloud("numbers", nothing)
+    assert "(none), nothing measurable has come through (-0.8 bits [-1.00, -0.60])" in text
+    assert "plateau" not in text
+    assert "-0.8 bits fewer" not in text
 
 
 def test_the_section_says_all_of_it(found: dict[str, Any]) -> None:
@@ -174,7 +199,9 @@ def test_the_section_says_all_of_it(found: dict[str, Any]) -> None:
     assert [row[0] for row in table.rows] == ["none", "plain"]
     assert all(len(row) == len(table.head) for row in table.rows)
     pictures = [block.name for block in blocks if isinstance(block, Picture)]
-    assert pictures == [f"numbers-bits-{of}" for of in ("by-digits", "by-length", "by-position", "learnt")]
+    assert pictures == [
+        f"numbers-bits-{of}" for of in ("difference", "by-digits", "by-length", "by-position", "learnt")
+    ]
     text = to_markdown(blocks, "figures")
     assert f"{found['variants']['plain']['bits']['mean']:.1f} bits" in text
     assert "<svg" in to_html(blocks)

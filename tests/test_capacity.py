@@ -30,7 +30,7 @@ def test_all_runs_of_a_file_are_different_and_calibrated(name: str) -> None:
         )
         config = compose_config(*settings.overrides, *point.overrides, *trainer)
         check_settings(config)
-        assert config["encoder"]["summary_size"] == point.width
+        assert not point.width or config["encoder"]["summary_size"] == point.width
         assert config["encoder"]["summary_bits"] == point.bits
         assert config["data"]["calibrated"]
 
@@ -73,6 +73,17 @@ def test_a_wrong_file_is_refused_by_name(change: str, message: str, tmp_path: Pa
         load_capacity("other", tmp_path)
 
 
+def test_a_sweep_that_cannot_be_read_is_refused_before_it_begins(tmp_path: Path) -> None:
+    settings = load_capacity("cpu")
+    for override, message in (
+        ("data.test_pairs=30", r"capacity-2: data\.test_pairs=30: each length needs two sequences"),
+        ("decoder.hidden_size=32", r"capacity-64: encoder\.summary_size=64 with data\.calibrated=true is no neck"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run_all(dataclasses.replace(settings, overrides=[*settings.overrides, override]), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_a_small_sweep_from_runs_to_report(tmp_path: Path) -> None:
     settings = dataclasses.replace(
@@ -97,13 +108,14 @@ def test_a_small_sweep_from_runs_to_report(tmp_path: Path) -> None:
     found = json.loads(json.dumps(measure(settings, tmp_path)))
     assert [point["line"] for point in found["points"]] == [
         *["none", "fixed"] * 2,
-        "none, rounded",
+        "none, rounded to 1 bits",
         "none, source reversed",
-        "luong_general, zero start",
+        "luong_general, start from the neck",
+        "luong_general, no neck",
     ]
     for point in found["points"]:
         assert point["of"] == pytest.approx(14.5 * 6)  # 5 to 24 symbols of 6 bits
-        assert point["of_another"] <= 3 * point["error"]
+        assert point["of_another"] <= 3 * point["of_another_error"]
         assert sum(row["bits"] for row in point["by_length"]) / 20 == pytest.approx(point["bits"])
         assert point["ceiling"] is None or point["bits"] <= point["ceiling"] + 3 * point["error"]
     blocks = write_capacity("small", found, "0" * 40)

@@ -235,7 +235,7 @@ def test_others_are_of_the_same_length_and_never_oneself() -> None:
     assert [len(row) for row in found] == [2, 2, 1, 1, 2]
     assert all(mine is not theirs for mine, theirs in zip(rows, found, strict=True))
     assert sorted(map(list, found)) == sorted(map(list, rows))
-    with pytest.raises(ValueError, match="has no other"):
+    with pytest.raises(UserError, match="and so no other"):
         others([[4], [5, 6]])
 
 

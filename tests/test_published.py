@@ -111,3 +111,11 @@ def test_two_systems_are_made_once_and_scored_as_sacrebleu_scores(
     table = to_markdown(summary, settings)
     assert table.count("| `experiment=") == 2
     assert "tok:13a" in table
+    # Other settings are another table, and a run that is begun again is not made until it is done.
+    other = dataclasses.replace(settings, common=[*settings.common, "optimizer.warmup=0.5"])
+    assert summarise(other)["de-en"]["systems"] == {}
+    monkeypatch.setattr(published, "run_training", lambda words: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        make_run(runs[0], other, str(raw))
+    assert list(summarise(settings)["de-en"]["systems"]) == settings.systems[1:]
+    assert f"Owed: `{settings.systems[0]}`" in to_markdown(summarise(settings), settings)

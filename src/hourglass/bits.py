@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,16 +27,26 @@ from hourglass.information import (
 from hourglass.preparation import Prepared, prepare
 from hourglass.runs import RunFolder, Translation, open_run, read_json
 from hourglass.saturation import find_plateau
-from hourglass.settings import check_settings
-from hourglass.significance import Quantity, compare, pool
+from hourglass.settings import check_to_read
+from hourglass.significance import Quantity, compare, draw, pool
 from hourglass.translation import progress_bar
 
 log = logging.getLogger(__name__)
 
 # First target position of each bucket of positions; the last is open.
 POSITIONS = (1, 2, 3, 5, 9, 17, 33, 65)
-# What a blind decoder has to have in common with those that it is held against.
-SIZES = ("cell", "layers", "hidden_size", "embedding_size")
+# What a blind decoder has to have in common with those that it is held against; how it sees the source is not among it.
+DECODER = (
+    "cell",
+    "layers",
+    "hidden_size",
+    "embedding_size",
+    "residual_from",
+    "readout",
+    "readout_size",
+    "tie",
+    "dropout",
+)
 # Consecutive test sentences that are joined into one, for the control.
 JOINED = (1, 2, 4)
 
@@ -61,7 +72,7 @@ def choose_blind(runs: Sequence[RunFolder]) -> RunFolder:
     """Return the run that is blind to the source and was the best of several on dev, by loss.
 
     Raises:
-        UserError: there is none, or one sees its source.
+        UserError: there is none, one sees its source, or one's best was not chosen by loss.
     """
     if not runs:
         raise UserError("no blind run: python src/train.py experiment=language_model makes one")
@@ -71,6 +82,11 @@ def choose_blind(runs: Sequence[RunFolder]) -> RunFolder:
             raise UserError(
                 f"{run.path}: a run of encoder={config['encoder']['name']} sees its source: name one of "
                 "encoder=blind attention=none (experiment=language_model)"
+            )
+        if config["trainer"]["select"] != "loss":
+            raise UserError(
+                f"{run.path}: its best checkpoint was chosen by BLEU, which says nothing of a model that cannot "
+                "translate: train it with trainer.select=loss"
             )
     return min(runs, key=lambda run: float(read_json(run.metrics)["dev"]["loss"]))
 
@@ -108,13 +124,12 @@ def measure_bits(
             bar.update()
     unseen = readers[blind]
     measured = {name: _Measured(unseen, [readers[run] for run in runs], test, draws) for name, runs in variants.items()}
-    tokens = _dev_tokens(blind, prepared)
     found = {
         name: {
             **measured[name].plain(),
             "temperatures": [readers[run].temperature for run in runs],
             "parameters": read_json(runs[0].metrics)["parameters"],
-            "learning": [_learning(blind, run, tokens) for run in runs],
+            "learning": [_learning(blind, run, prepared) for run in runs],
             "converged": [
                 judge_convergence(run, read_json(run.metrics)["train_target_tokens"], converged)[0] for run in runs
             ],
@@ -158,6 +173,7 @@ def measure_bits(
         "blind": {
             "run": blind.path.name,
             "dev_loss": read_json(blind.metrics)["dev"]["loss"],
+            "converged": judge_convergence(blind, read_json(blind.metrics)["train_target_tokens"], converged)[0],
             "temperature": unseen.temperature,
             "bits": float(totals(unseen.nats).mean()),
             "raw_bits": float(totals(unseen.raw).mean()),
@@ -181,7 +197,7 @@ def read_run(run: RunFolder, prepared: Prepared) -> Reader:
     temperature = (
         fit_temperature(model, Pairs.encode(trained.vocabularies, dev["source"], dev["target"])) if smoothed else 1.0
     )
-    joined = {}
+    joined: dict[int, np.ndarray] = {}
     # Two made items in one are no item of that corpus.
     counts = () if issubclass(RECIPES[trained.config["data"]["name"]], Made) else JOINED
     whole = len(test) // max(JOINED) * max(JOINED)
@@ -190,9 +206,10 @@ def read_run(run: RunFolder, prepared: Prepared) -> Reader:
             [" ".join(texts[first : first + count]) for first in range(0, whole, count)]
             for texts in (list(test["source"]), list(test["target"]))
         )
-        joined[count] = totals(
-            reference_nats(model, Pairs.encode(trained.vocabularies, *sides), temperature=temperature)
-        )
+        with suppress(UserError):  # An attention of so many positions and no more.
+            joined[count] = totals(
+                reference_nats(model, Pairs.encode(trained.vocabularies, *sides), temperature=temperature)
+            )
     return Reader(
         temperature,
         reference_nats(model, pairs, temperature=temperature),
@@ -206,7 +223,8 @@ class _Measured:
 
     def __init__(self, blind: Reader, seeds: Sequence[Reader], test: TestSet, draws: Draws):
         self.test = test
-        self.values = values = [totals(blind.nats) - totals(seed.nats) for seed in seeds]
+        self.told = [totals(seed.nats) for seed in seeds]
+        values = [totals(blind.nats) - told for told in self.told]
         self.whole = mean_quantity(values, draws.whole)
         self.buckets = {
             bucket: mean_quantity([one[test.inside(bucket)] for one in values], counts)
@@ -220,9 +238,14 @@ class _Measured:
             _ratio_quantity([_inside(blind.nats, seed.nats, *bounds) for seed in seeds], draws.whole)
             for bounds in _position_bounds()
         ]
+        # Bits of a sentence, when so many are read as one; groups of sentences are what is resampled.
         self.joined = {
-            count: [float((blind.joined[count] - seed.joined[count]).mean() / count) for seed in seeds]
+            count: mean_quantity(
+                [(blind.joined[count] - seed.joined[count]) / count for seed in seeds],
+                draw(len(blind.joined[count]), len(draws.whole)),
+            )
             for count in blind.joined
+            if all(count in seed.joined for seed in seeds)
         }
         self.saturation = find_plateau(test.source_words, np.mean(values, 0))
 
@@ -239,7 +262,7 @@ class _Measured:
             "end_bits": _summary(self.end),
             "buckets": [None if one is None else _summary(one) for one in self.optional_buckets],
             "positions": [None if one is None else _summary(one) for one in self.positions],
-            "joined": self.joined,
+            "joined": {str(count): _summary(one) for count, one in self.joined.items()},
             "saturation": asdict(self.saturation),
         }
 
@@ -276,7 +299,7 @@ def _ratio_quantity(parts: Sequence[np.ndarray], counts: np.ndarray) -> Quantity
 
 def _test_set(run: RunFolder, edges: Sequence[int]) -> tuple[Prepared, TestSet]:
     _, config = open_run(str(run.path), "run")
-    prepared = prepare(config, check_settings(config))
+    prepared = prepare(config, check_to_read(config))
     split = prepared.corpus.splits["test"]
     rows = [Translation(*row, "") for row in zip(split["id"], split["source"], split["target"], strict=True)]
     words = np.maximum(np.array(split["source_words"][:]), edges[0])
@@ -292,11 +315,16 @@ def _check_alike(blind: RunFolder, runs: Sequence[RunFolder]) -> None:
 
     def facts(run: RunFolder) -> dict[str, Any]:
         metrics, (_, config) = read_json(run.metrics), open_run(str(run.path), "run")
-        sizes = {f"decoder.{size}": config["decoder"][size] for size in SIZES}
+        sizes = {f"decoder.{option}": config["decoder"][option] for option in DECODER}
         return {"corpus": metrics["corpus"]["digest"], "tokenizer": metrics["tokenizer_digest"], **sizes}
 
-    wanted = facts(blind)
+    wanted, read = facts(blind), read_json(blind.metrics)["train_target_tokens"]
     for run in runs:
+        if (more := read_json(run.metrics)["train_target_tokens"]) > 1.05 * read:
+            raise UserError(
+                f"{blind.path}: read {read:,} target tokens and {run.path} {more:,}: a blind run that was trained less "
+                f"would flatter the other: train one with trainer.target_tokens={more} or more"
+            )
         for what, value in facts(run).items():
             if value != wanted[what]:
                 raise UserError(
@@ -305,21 +333,17 @@ def _check_alike(blind: RunFolder, runs: Sequence[RunFolder]) -> None:
                 )
 
 
-def _dev_tokens(run: RunFolder, prepared: Prepared) -> float:
-    """Return the target pieces of a dev sentence, in the mean over those that a run validates on."""
-    _, config = open_run(str(run.path), "run")
-    lengths = prepared.splits["dev"].target_lengths
-    return float(lengths[: config["trainer"]["dev_sentences"] or len(lengths)].mean())
-
-
-def _learning(blind: RunFolder, run: RunFolder, tokens: float) -> list[list[float]]:
+def _learning(blind: RunFolder, run: RunFolder, prepared: Prepared) -> list[list[float]]:
     """Return, for each validation, the target tokens read and the bits of a dev sentence, by the likelihood as it is.
 
     The blind model is the one at its best: what is learnt is the source.
     """
+    _, config = open_run(str(run.path), "run")
+    lengths = prepared.splits["dev"].target_lengths
+    pieces = float(lengths[: config["trainer"]["dev_sentences"] or len(lengths)].mean())
     least = float(read_json(blind.metrics)["dev"]["loss"])
     losses = dev_curves(run, read_json(run.metrics)["train_target_tokens"])["loss"]
-    return [[at, (least - loss) * tokens * BITS_A_NAT] for at, loss in sorted(losses.items())]
+    return [[at, (least - loss) * pieces * BITS_A_NAT] for at, loss in sorted(losses.items())]
 
 
 @dataclass(frozen=True)
@@ -336,8 +360,11 @@ class _Digits:
                 "digits": int(k),
                 "sentences": int(inside.sum()),
                 "exact": float(self.bits[inside].mean()),
+                # What there is less what is still to be told: it needs no blind model.
                 "variants": {
-                    name: _summary(mean_quantity([values[inside] for values in own.values], counts[:, inside]))
+                    name: _summary(
+                        mean_quantity([self.bits[inside] - told[inside] for told in own.told], counts[:, inside])
+                    )
                     for name, own in measured.items()
                 },
             }

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import yaml
+from hydra import compose, initialize_config_dir
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from hourglass.ablation import ROOT
@@ -22,11 +23,11 @@ from hourglass.checkpoints import load_trained
 from hourglass.errors import UserError
 from hourglass.evaluation import judge_convergence
 from hourglass.information import Pairs
-from hourglass.options import build
+from hourglass.options import build, plain_values
 from hourglass.preparation import prepare
 from hourglass.recurrent import Cell
 from hourglass.runs import RunFolder, open_run, read_json, read_translations
-from hourglass.settings import check_settings
+from hourglass.settings import check_settings, check_to_read
 
 Widths = Annotated[list[PositiveInt], Field(min_length=1)]
 
@@ -41,7 +42,7 @@ class CapacitySettings:
         other_widths: D it is tried at.
         rounded: D and summary_bits of necks with a hard ceiling.
         reversed_widths: D of experiment=capacity with the source read last to first.
-        control_widths: D of experiment=capacity_attention.
+        control_widths: D of experiment=capacity_attention with decoder.start=dense, a neck beside the attention.
         overrides: what all runs are told.
         workers: runs at once.
         converged: share of the dev loss under which the last fifth of a budget counts as no gain.
@@ -71,30 +72,38 @@ class Point:
     cell: str | None = None  # None: the experiment's own
     bits: NonNegativeInt = 0  # summary_bits
     reverse: bool = False  # reverse_source
+    dense: bool = False  # the control's start from the summary, which otherwise is not there
 
     @property
     def name(self) -> str:
         """Names its folder."""
         special = [self.cell, f"{self.bits}bits" if self.bits else None, "reversed" if self.reverse else None]
+        special += ["dense" if self.dense else None]
         return "-".join([self.experiment, *filter(None, special), str(self.width)])
 
     @property
     def overrides(self) -> list[str]:
         """What its command line says."""
-        words = [f"experiment={self.experiment}", f"encoder.summary_size={self.width}"]
+        words = [f"experiment={self.experiment}"]
+        words += [f"encoder.summary_size={self.width}"] if self.width else []
         if self.cell:
             words += [f"encoder.cell={self.cell}", f"decoder.cell={self.cell}"]
         if self.bits:
             words += [f"encoder.summary_bits={self.bits}"]
         if self.reverse:
             words += ["encoder.reverse_source=true"]
+        if self.dense:
+            words += ["decoder.start=dense"]
         return words
 
     @property
     def line(self) -> str:
         """The name of its line in the figures."""
-        kind = {"capacity": "none", "capacity_fixed": "fixed", "capacity_attention": "luong_general, zero start"}
-        special = [self.cell, "rounded" if self.bits else None, "source reversed" if self.reverse else None]
+        kind = {"capacity": "none", "capacity_fixed": "fixed", "capacity_attention": "luong_general"}
+        special = [self.cell, f"rounded to {self.bits} bits" if self.bits else None]
+        special += ["source reversed" if self.reverse else None]
+        if self.experiment == "capacity_attention":
+            special += ["start from the neck" if self.dense else "no neck"]
         return ", ".join([kind[self.experiment], *filter(None, special)])
 
 
@@ -127,8 +136,27 @@ def points(settings: CapacitySettings) -> list[Point]:
         *(Point(experiment, width, settings.other_cell) for width in settings.other_widths for experiment in both),
         *(Point("capacity", width, bits=bits) for width, bits in settings.rounded),
         *(Point("capacity", width, reverse=True) for width in settings.reversed_widths),
-        *(Point("capacity_attention", width) for width in settings.control_widths),
+        *(Point("capacity_attention", width, dense=True) for width in settings.control_widths),
+        Point("capacity_attention", 0),  # There is no neck there.
     ]
+
+
+def check_points(settings: CapacitySettings) -> None:
+    """See that every run can be made and read, before the first begins.
+
+    Raises:
+        UserError: one cannot; the message begins with its name.
+    """
+    for point in points(settings):
+        with initialize_config_dir(str(ROOT / "conf")):
+            config = plain_values(compose("config", overrides=[*settings.overrides, *point.overrides]))
+        try:
+            check_settings(config)
+            data = config["data"]
+            if data["test_pairs"] < 2 * (data["longest"] - data["shortest"] + 1):
+                raise UserError(f"data.test_pairs={data['test_pairs']}: each length needs two sequences: raise it")
+        except UserError as error:
+            raise UserError(f"{point.name}: {error}") from None
 
 
 def run_all(settings: CapacitySettings, folder: Path) -> None:
@@ -141,6 +169,7 @@ def run_all(settings: CapacitySettings, folder: Path) -> None:
     Raises:
         UserError: one failed; its log says why.
     """
+    check_points(settings)
     folder.mkdir(parents=True, exist_ok=True)
     todo = points(settings)
 
@@ -167,34 +196,19 @@ def measure(settings: CapacitySettings, folder: Path) -> dict[str, Any]:
 
 
 def measure_point(point: Point, run: RunFolder, converged: float) -> dict[str, Any]:
-    """Read one run's channel.
+    """Return what is said of a run of the sweep.
 
     Raises:
         UserError: the run is missing, or no calibrated channel.
     """
-    opened, config = open_run(str(run.path), "run")
-    symbols = check_channel(str(run.path), config)
-    trained, metrics = load_trained(opened.best), read_json(opened.metrics)
-    test = prepare(config, check_settings(config)).corpus.splits["test"]
-    pairs = Pairs.encode(trained.vocabularies, test["source"], test["target"])
-    ids = symbol_ids(trained.vocabularies, symbols)
-    found = read_channel(trained.model, pairs, ids)
-    wrong = read_channel(trained.model, Pairs(others(pairs.sources), pairs.targets), ids)
-    translations = read_translations(opened.translations)
-    done, gain = judge_convergence(opened, metrics["train_target_tokens"], converged)
-    bits_a_symbol = float(np.log2(symbols))
+    found, metrics = read_run(run), read_json(run.metrics)
+    translations = read_translations(run.translations)
+    done, gain = judge_convergence(run, metrics["train_target_tokens"], converged)
     return {
         "name": point.name,
         "line": point.line,
         "width": point.width,
-        "ceiling": point.width * point.bits if point.bits else None,
-        "bits": found.mean,
-        "error": found.error,
-        "of": float(found.lengths.mean() * bits_a_symbol),
-        "of_another": wrong.mean,
-        "end_bits": float(found.end.mean()),
-        "by_length": _by_length(found, bits_a_symbol),
-        "by_position": np.nanmean(found.by_position, 0).tolist(),
+        **found,
         "longest_copied": longest_copied(
             [row.hypothesis.split() for row in translations], [row.reference.split() for row in translations]
         ),
@@ -207,6 +221,43 @@ def measure_point(point: Point, run: RunFolder, converged: float) -> dict[str, A
         "dirty": metrics["dirty"],
         "machine": metrics["machine"],
     }
+
+
+def read_run(run: RunFolder) -> dict[str, Any]:
+    """Read a run's channel: plain values.
+
+    Raises:
+        UserError: the run is missing, or no calibrated channel.
+    """
+    opened, config = open_run(str(run.path), "run")
+    symbols = check_channel(str(run.path), config)
+    trained = load_trained(opened.best)
+    test = prepare(config, check_to_read(config)).corpus.splits["test"]
+    pairs = Pairs.encode(trained.vocabularies, test["source"], test["target"])
+    ids = symbol_ids(trained.vocabularies, symbols)
+    found = read_channel(trained.model, pairs, ids)
+    wrong = read_channel(trained.model, Pairs(others(pairs.sources), pairs.targets), ids)
+    bits_a_symbol = float(np.log2(symbols))
+    encoder = config["encoder"]
+    return {
+        "ceiling": encoder["summary_size"] * encoder["summary_bits"] if encoder.get("summary_bits") else None,
+        "bits": found.mean,
+        "error": found.error,
+        "of": float(found.lengths.mean() * bits_a_symbol),
+        "of_another": wrong.mean,
+        "of_another_error": wrong.error,
+        "end_bits": float(found.end.mean()),
+        "by_length": _by_length(found, bits_a_symbol),
+        # Of the longest quarter, so that all positions are of the same sequences.
+        "by_position": _by_position(found),
+        "shortest": int(found.lengths.min()),
+    }
+
+
+def _by_position(found: ChannelReading) -> list[float]:
+    least = int(np.quantile(found.lengths, 0.75))
+    values: list[float] = found.by_position[found.lengths >= least][:, :least].mean(0).tolist()
+    return values
 
 
 def _by_length(found: ChannelReading, bits_a_symbol: float) -> list[dict[str, float]]:

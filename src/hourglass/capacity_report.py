@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from hourglass.plots import Line, draw_lines
 from hourglass.report import Block, Heading, Paragraph, Picture, Table
 
+# How the names of lines with attention begin.
+CONTROL = "luong_general"
 # Standard errors to each side of a 95 % interval.
 NORMAL = 1.96
 
@@ -16,14 +18,15 @@ def write_capacity(name: str, found: Mapping[str, Any], commit: str) -> list[Blo
     """Return the report of what `capacity.measure` returned, as JSON has it."""
     points = found["points"]
     order = list(dict.fromkeys(point["line"] for point in points))
-    of = points[0]["of"]
+    widths = sorted({point["width"] for point in points if point["width"]})
+    of, shortest = points[0]["of"], points[0]["shortest"]
+    necks = [point for point in points if point["width"] and not point["line"].startswith(CONTROL)]
 
-    def figure(key: str, y_label: str, ceiling: bool = False) -> Figure:
-        lines = {line: _line([point for point in points if point["line"] == line], key) for line in order}
-        widths = sorted({point["width"] for point in points})
+    def figure(some: Sequence[Mapping[str, Any]], key: str, y_label: str, ceiling: bool = False) -> Figure:
+        lines = {line: _line([p for p in some if p["line"] == line], key, widths) for line in order}
         top = ("all that there is", Line([float(width) for width in widths], [of] * len(widths)))
         drawn = draw_lines(
-            lines,
+            {line: one for line, one in lines.items() if one.x},
             x_label="width D of the neck, numbers",
             y_label=y_label,
             order=order,
@@ -33,26 +36,25 @@ def write_capacity(name: str, found: Mapping[str, Any], commit: str) -> list[Blo
         axes = drawn.axes[0]
         axes.set_xscale("log", base=2)
         axes.set_xticks(widths, [str(width) for width in widths])
-        if ceiling:
-            for point in points:
-                if point["ceiling"]:
-                    axes.hlines(point["ceiling"], point["width"] / 1.2, point["width"] * 1.2, color="#666666")
+        for point in some if ceiling else []:
+            if point["ceiling"]:
+                axes.hlines(point["ceiling"], point["width"] / 1.2, point["width"] * 1.2, color="#666666")
         return drawn
 
     machine = points[0]["machine"]
-    minutes = sum(point["train_seconds"] for point in points) / 60
     positions = {f"D = {point['width']}": _positions(point) for point in points if point["line"] == order[0]}
     # At the width where the source is also read in reverse: which end of it is lost, and does the order decide that?
     shared = next((point["width"] for point in points if "reversed" in point["line"]), points[0]["width"])
     at_one_width = {
         point["line"]: _positions(point) for point in points if point["width"] == shared and not point["ceiling"]
     }
+    position = "position of the symbol"
     return [
         Heading(1, f"How much a neck of D numbers carries ({name})"),
         Paragraph(aloud(found)),
         Picture(
             "capacity-bits",
-            figure("bits", "bits a sequence that came through", ceiling=True),
+            figure(points, "bits", "bits a sequence that came through", ceiling=True),
             "Bits that came through the neck against its width",
             "Bits that came through, a sequence, against the width of the neck; 95 % bands over test sequences. "
             f"Hollow: the last fifth of training still lowered the dev loss by {100 * found['converged']:g} % or more, "
@@ -61,39 +63,39 @@ def write_capacity(name: str, found: Mapping[str, Any], commit: str) -> list[Blo
         ),
         Picture(
             "capacity-bits-a-dimension",
-            figure("bits_a_dimension", "bits a dimension"),
+            figure(necks, "bits_a_dimension", "bits a dimension"),
             "Bits a dimension against the width of the neck",
-            "The same, divided by D. Control: what attention reads does not pass through the neck.",
+            "The same, divided by D. The controls are left out: what attention reads does not pass through the neck.",
         ),
         Picture(
             "capacity-longest-copy",
-            figure("longest_copied", "symbols"),
+            figure(points, "longest_copied", "symbols"),
             "The longest sequence copied against the width of the neck",
             "The longest sequences of which, decoded greedily, 99 % of the symbols are right (and of all shorter "
-            "ones).",
+            f"ones). The shortest that there are have {shortest}: 0 says fewer than that.",
         ),
         Picture(
             "capacity-by-position",
-            draw_lines(
-                positions, x_label="position of the symbol", y_label="bits that came through", order=list(positions)
-            ),
+            draw_lines(positions, x_label=position, y_label="bits that came through", order=list(positions)),
             f"Bits of each symbol by its position, {order[0]}",
-            f"Bits of each symbol by its position in the sequence, {order[0]}: what the neck has let go of.",
+            f"Bits of each symbol by its position, {order[0]}, in the longest quarter of the sequences.",
         ),
         Picture(
             "capacity-by-position-and-variant",
-            draw_lines(at_one_width, x_label="position of the symbol", y_label="bits that came through", order=order),
+            draw_lines(at_one_width, x_label=position, y_label="bits that came through", order=order),
             f"Bits of each symbol by its position, D = {shared}",
             f"The same of each variant with D = {shared}. The symbols are copied, so a position in the target is one "
-            "in the source: what is low for none and not for fixed was lost by the decoder on its way, what moves when "
-            "the source is read in reverse was lost by the encoder.",
+            "in the source. What is low for none and not for fixed is what one would see if the decoder forgot it on "
+            "its way; what moves when the source is read in reverse, if the encoder did. Encoder and decoder are "
+            "trained together, so that neither is proved.",
         ),
         _table(points),
         Paragraph(
             f"Trained at commit {', '.join(sorted({str(point['commit'])[:12] for point in points}))}"
-            f"{' (files differed from it)' if any(point['dirty'] for point in points) else ''}, {minutes:.0f} minutes "
-            f"in all on {machine['gpu'] or machine['processor']} ({machine['threads']} threads a run, torch "
-            f"{machine['torch']}); read at {commit}. One seed."
+            f"{' (files differed from it)' if any(point['dirty'] for point in points) else ''}, "
+            f"{sum(point['train_seconds'] for point in points) / 60:.0f} minutes in all on "
+            f"{machine['gpu'] or machine['processor']} ({machine['threads']} threads a run, torch {machine['torch']}); "
+            f"read at {commit}. One seed."
         ),
     ]
 
@@ -102,18 +104,22 @@ def aloud(found: Mapping[str, Any]) -> str:
     """Return what the sweep says in a few sentences."""
     points = found["points"]
     of = points[0]["of"]
-    plain = [point for point in points if not point["ceiling"]]
     texts = []
-    for line in dict.fromkeys(point["line"] for point in plain):
-        some = [point for point in plain if point["line"] == line]
+    for line in dict.fromkeys(point["line"] for point in points if not point["ceiling"]):
+        some = [point for point in points if point["line"] == line]
         first, last = some[0], some[-1]
-        texts.append(
-            f"{line}: {_bits(first)} with D = {first['width']}, {_bits(last)} with D = {last['width']}"
-            f"{'' if last['converged'] else ' (limited by training)'}"
-        )
+        limited = "" if last["converged"] else " (limited by training)"
+        if not first["width"]:
+            texts.append(f"{line}: {_bits(first)}, the same for every D by construction{limited}")
+        elif first is last:
+            texts.append(f"{line}: {_bits(first)} with D = {first['width']}{limited}")
+        else:
+            texts.append(
+                f"{line}: {_bits(first)} with D = {first['width']}, {_bits(last)} with D = {last['width']}{limited}"
+            )
     rounded = [point for point in points if point["ceiling"]]
     under = all(point["bits"] <= point["ceiling"] + 3 * point["error"] for point in rounded)
-    wrong = max(point["of_another"] - 3 * point["error"] for point in points)
+    wrong = max(point["of_another"] - 3 * point["of_another_error"] for point in points)
     text = (
         f"Sequences of random symbols hold {of:.1f} bits in the mean, known exactly, and those before say nothing of "
         f"the next; what a decoder saves is a lower bound on what came through. {'; '.join(texts)}."
@@ -124,9 +130,9 @@ def aloud(found: Mapping[str, Any]) -> str:
             f"({', '.join(_bits(point) + ' of ' + str(point['ceiling']) for point in rounded)})."
         )
     return (
-        f"{text} Given the memory of another sequence, {'none reads' if wrong <= 0 else 'SOME READ'} more than "
-        "nothing. It is what this training has taught this cell to use, not what a vector of floating-point numbers "
-        "could hold; more training, another cell or another task would change it."
+        f"{text} When the encoder has read another sequence, {'no model reads' if wrong <= 0 else 'SOME MODELS READ'} "
+        "more than nothing. It is what this training has taught this cell to use, not what a vector of floating-point "
+        "numbers could hold; more training, another cell or another task may change it."
     )
 
 
@@ -135,7 +141,9 @@ def _bits(point: Mapping[str, Any]) -> str:
     return f"{point['bits']:.1f} bits [{point['bits'] - width:.1f}, {point['bits'] + width:.1f}]"
 
 
-def _line(points: Sequence[Mapping[str, Any]], key: str) -> Line:
+def _line(points: Sequence[Mapping[str, Any]], key: str, widths: Sequence[int]) -> Line:
+    if points and not points[0]["width"]:  # No neck: the same at every width.
+        points = [{**points[0], "width": width} for width in (widths[0], widths[-1])]
     x = [float(point["width"]) for point in points]
     hollow = [not point["converged"] for point in points]
     if key == "longest_copied":
@@ -158,12 +166,12 @@ def _table(points: Sequence[Mapping[str, Any]]) -> Table:
         [
             point["line"],
             "yes" if point["converged"] else "no",
-            str(point["width"]),
+            str(point["width"] or "-"),
             f"{point['bits']:.2f}",
             f"[{point['bits'] - NORMAL * point['error']:.2f}, {point['bits'] + NORMAL * point['error']:.2f}]",
             "-" if point["ceiling"] is None else str(point["ceiling"]),
-            f"{point['bits'] / point['width']:.2f}",
-            str(point["longest_copied"]),
+            "-" if not point["width"] or point["line"].startswith(CONTROL) else f"{point['bits'] / point['width']:.2f}",
+            str(point["longest_copied"] or f"under {point['shortest']}"),
             f"{point['of_another']:.2f}",
             f"{point['end_bits']:.3f}",
             f"{100 * point['gain_of_last_fifth']:.1f}",

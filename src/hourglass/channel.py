@@ -116,7 +116,7 @@ def others(sources: Sequence[Sequence[int]]) -> list[Sequence[int]]:
     """Return each sentence's neighbour of the same length in its place: a memory of the wrong sentence.
 
     Raises:
-        ValueError: a length has one sentence only.
+        UserError: a length has one sentence only.
     """
     of_length: dict[int, list[int]] = {}
     for number, ids in enumerate(sources):
@@ -124,7 +124,7 @@ def others(sources: Sequence[Sequence[int]]) -> list[Sequence[int]]:
     found: list[Sequence[int]] = list(sources)
     for numbers in of_length.values():
         if len(numbers) < 2:
-            raise ValueError("a length with one sentence has no other")
+            raise UserError("data.test_pairs: a length has one sequence only, and so no other: raise it")
         for number, neighbour in zip(numbers, numbers[1:] + numbers[:1], strict=True):
             found[number] = sources[neighbour]
     return found

@@ -21,7 +21,7 @@ from hourglass.errors import UserError
 from hourglass.evaluation import judge_convergence
 from hourglass.options import build
 from hourglass.preparation import prepare
-from hourglass.report import show_range
+from hourglass.report import show_range, widest
 from hourglass.runs import (
     RunFolder,
     Translation,
@@ -33,7 +33,7 @@ from hourglass.runs import (
     write_whole,
 )
 from hourglass.scoring import bleu_statistics, signature
-from hourglass.settings import check_settings
+from hourglass.settings import check_to_read
 from hourglass.significance import Quantity, bleu_quantity, compare, draw, pool
 from hourglass.translation import translate_split
 
@@ -140,25 +140,14 @@ def make_run(run: Run, settings: PublishedSettings, folder: str) -> bool:
     Returns:
         whether there was anything to do.
     """
-    source, target = run.direction.split("-")
-    words = [
-        *run.system.split(),
-        *settings.common,
-        "data=multi30k",
-        f"data.source={source}",
-        f"data.target={target}",
-        f"data.folder={folder}",
-        f"data.test=[{','.join(settings.tests)}]",
-        "trainer.test=false",
-        "logger=csv",
-        f"seed={run.seed}",
-    ]
-    made = run.folder.path / "made.json"
-    if made.is_file() and read_json(made) == words:
+    words, made = words_of(run, settings), run.folder.path / "made.json"
+    if is_made(run, settings):
         return False
-    run_training([*words, f"run_dir={run.folder.path}", "if_exists=continue"])
+    made.unlink(missing_ok=True)  # From here on it is not.
+    where = [f"data.folder={Path(folder).expanduser().resolve()}", f"run_dir={run.folder.path}", "if_exists=continue"]
+    run_training([*words, *where])
     _, config = open_run(str(run.folder.path), "run")
-    checked, trained = check_settings(config), load_trained(run.folder.best)
+    checked, trained = check_to_read(config), load_trained(run.folder.best)
     test = prepare(config, checked).corpus.splits["test"]
     searches = dict(zip(SEARCHES, (checked.search.greedy, checked.search), strict=True))
     for name, search in searches.items():
@@ -166,6 +155,28 @@ def make_run(run: Run, settings: PublishedSettings, folder: str) -> bool:
         write_translations(run.translations(name), zip(test["id"], test["source"], test["target"], found, strict=True))
     write_json(made, words)
     return True
+
+
+def words_of(run: Run, settings: PublishedSettings) -> list[str]:
+    """Return what a run's command line says, but for where things lie."""
+    source, target = run.direction.split("-")
+    return [
+        *run.system.split(),
+        *settings.common,
+        "data=multi30k",
+        f"data.source={source}",
+        f"data.target={target}",
+        f"data.test=[{','.join(settings.tests)}]",
+        "trainer.test=false",
+        "logger=csv",
+        f"seed={run.seed}",
+    ]
+
+
+def is_made(run: Run, settings: PublishedSettings) -> bool:
+    """Whether a run is there, whole and of these settings."""
+    made = run.folder.path / "made.json"
+    return made.is_file() and read_json(made) == words_of(run, settings)
 
 
 def summarise(settings: PublishedSettings) -> dict[str, Any]:
@@ -183,7 +194,7 @@ def _systems(settings: PublishedSettings, direction: str) -> Iterator[tuple[str,
     made = {
         system: [Run(system, direction, seed) for seed in settings.seeds]
         for system in settings.systems
-        if all((Run(system, direction, seed).folder.path / "made.json").is_file() for seed in settings.seeds)
+        if all(is_made(Run(system, direction, seed), settings) for seed in settings.seeds)
     }
     measured = {
         (system, search): _measure(runs, search, settings, direction.split("-")[1])
@@ -252,8 +263,25 @@ def _by_test(rows: Sequence[Translation]) -> dict[str, list[Translation]]:
 
 
 def to_markdown(summary: Mapping[str, Any], settings: PublishedSettings) -> str:
-    """Lay the scores out as a table for each direction."""
-    blocks = []
+    """Lay the scores out: what they are, a table for each direction, and what is not made yet."""
+    made = [one for found in summary.values() for one in found["systems"].values()]
+    if not made:
+        return "No system is made yet: python pipelines/published.py FOLDER\n"
+    machine = made[0]["machine"]
+    commits = sorted({commit[:12] for one in made for commit in one["commits"]})
+    blocks = [
+        "# Published systems on Multi30k\n\n"
+        "`python pipelines/published.py FOLDER`, settings of `conf/published.yaml`. All systems are trained alike "
+        f"(`{' '.join(settings.common)}`, with label smoothing as in `conf/optimizer/adam.yaml`), not by their papers' "
+        "own recipes, so that the architectures are what differs. Models are chosen on dev (loss), test sentences are "
+        "neither filtered nor cut, no sentence of a test set stands in train. Beam 5; sacreBLEU on raw, cased text. "
+        f"Seeds {', '.join(map(str, settings.seeds))}, each one's BLEU. Converged: the last fifth of the budget "
+        f"lowered the best dev loss by less than {100 * settings.converged:g} %. The difference to "
+        f"`{settings.baseline}` is of the means over seeds, beam 5, with the wider 95 % interval of those that count "
+        f"how seeds vary (pooled, own). Minutes of training a run, on {machine['processor']}, {machine['threads']} "
+        f"threads. Trained at commit "
+        f"{', '.join(commits)}{' (files differed)' if any(one['dirty'] for one in made) else ''}.\n"
+    ]
     for direction, found in summary.items():
         if not found["systems"]:
             continue
@@ -262,7 +290,9 @@ def to_markdown(summary: Mapping[str, Any], settings: PublishedSettings) -> str:
             head += [f"{test}: greedy", "beam", f"less {settings.baseline.removeprefix('experiment=')}"]
         lines = [f"## {direction}", "", _row(head), _row(["---", *["--:"] * (len(head) - 1)])]
         lines += [_row(_cells(system, one, settings)) for system, one in found["systems"].items()]
-        lines += ["", f"BLEU of each seed ({', '.join(map(str, settings.seeds))}); {found['signature']}", ""]
+        lines += ["", f"BLEU: {found['signature']}", ""]
+        if owed := [system for system in settings.systems if system not in found["systems"]]:
+            lines += [f"Owed: {', '.join(f'`{system}`' for system in owed)}.", ""]
         blocks.append("\n".join(lines))
     return "\n".join(blocks)
 
@@ -281,11 +311,7 @@ def _cells(system: str, one: Mapping[str, Any], settings: PublishedSettings) -> 
         scores = one["scores"][test]
         cells += [" ".join(f"{value:.2f}" for value in scores[search]["by_seed"]) for search in SEARCHES]
         difference = scores.get("difference")
-        cells.append(
-            f"{difference['value']:+.2f} {show_range(difference['architecture'] or difference['trained'])}"
-            if difference
-            else ""
-        )
+        cells.append(f"{difference['value']:+.2f} {show_range(widest(difference)[0])}" if difference else "")
     return cells
 
 

@@ -4,8 +4,9 @@ straight:    y = a + b x
 saturating:  y = p (1 - exp(-x / tau)), which flattens at the plateau p
 
 Both have two parameters and the same noise, of a variance that grows with x as that of a sum of x words does. The
-plateau is reported only where held-out likelihood prefers the saturating curve, and where the curve has come near it
-(to 90 %) within the lengths that were seen.
+plateau is reported only where held-out likelihood prefers the saturating curve, where that has come near it (to 90 %)
+within the lengths that were seen, and where the longest third of the sentences is flat by itself: much that bends goes
+on rising, or falls again.
 
 Shapes: N sentences.
 """
@@ -24,6 +25,8 @@ RESAMPLES = 200
 REACHED = 0.9
 # Standard errors by which the saturating curve has to be the likelier one.
 ERRORS = 2.0
+# The 95 % interval of the slope over the longest third has to lie within this share of the slope at the beginning.
+FLAT = 0.1
 
 Curve = Callable[[np.ndarray], np.ndarray]
 
@@ -39,7 +42,7 @@ class Saturation:
         gain_error: its standard error over sentences.
         plateau: p; None where there is none to report.
         plateau_interval: 95 %, over sentences.
-        longest: the greatest x that was seen.
+        longest: the 95th percentile of x: beyond it there is little to go by.
     """
 
     slope: float
@@ -72,17 +75,27 @@ def find_plateau(x: np.ndarray, y: np.ndarray, seed: int = 12345) -> Saturation:
     drawn = [random.integers(len(x), size=len(x)) for _ in range(RESAMPLES)]
     slopes = np.array([_straight(x[rows], y[rows])[1] for rows in drawn])
     p, tau = _saturating(x, y)
-    preferred = gain > ERRORS * error and x.max() >= -tau * np.log(1 - REACHED)
-    plateaus = np.array([_saturating(x[rows], y[rows])[0] for rows in drawn]) if preferred else None
+    longest = float(np.quantile(x, 0.95))
+    preferred = gain > ERRORS * error and longest >= -tau * np.log(1 - REACHED)
+    interval = percentiles(np.array([_saturating(x[rows], y[rows])[0] for rows in drawn])) if preferred else None
+    found = interval is not None and interval.low > 0 and _is_flat(x, y, drawn, FLAT * p / tau)
     return Saturation(
         slope=_straight(x, y)[1],
         slope_interval=percentiles(slopes),
         gain=gain,
         gain_error=error,
-        plateau=p if preferred else None,
-        plateau_interval=None if plateaus is None else percentiles(plateaus),
-        longest=float(x.max()),
+        plateau=p if found else None,
+        plateau_interval=interval if found else None,
+        longest=longest,
     )
+
+
+def _is_flat(x: np.ndarray, y: np.ndarray, drawn: list[np.ndarray], most: float) -> bool:
+    """Say whether the slope over the longest third of the sentences is certainly no steeper than `most`."""
+    start = np.quantile(x, 2 / 3)
+    slopes = np.array([_straight(x[rows][x[rows] >= start], y[rows][x[rows] >= start])[1] for rows in drawn])
+    interval = percentiles(slopes)
+    return interval is not None and -most < interval.low and interval.high < most
 
 
 def log_likelihood(

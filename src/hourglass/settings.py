@@ -78,6 +78,16 @@ def check_settings(config: Config) -> Settings:
     return settings
 
 
+def check_to_read(config: Config) -> Settings:
+    """Check the settings of a run that is only to be read here, whatever machine it was trained on.
+
+    Raises:
+        UserError: as `check_settings`.
+    """
+    here = {"accelerator": "cpu", "devices": 1, "nodes": 1, "strategy": "auto", "precision": "32-true"}
+    return check_settings({**config, "trainer": {**config["trainer"], **here}})
+
+
 def _check_calibrated(recipe: Copy, settings: Settings) -> None:
     """See that a calibrated channel is one: pieces are symbols, the likelihood the model's, nothing is read twice."""
     if settings.tokenizer.model != "word":
