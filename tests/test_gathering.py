@@ -7,8 +7,10 @@ import pytest
 import torch
 from conftest import ATTENTION_NAMES, tiny_model
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hourglass import decoder as decoder_file
+from hourglass import gathering as gathering_file
 from hourglass.gathering import gathering
 from hourglass.model import Seq2Seq
 from hourglass.tokenizer import BOS, EOS, PAD
@@ -107,18 +109,85 @@ def test_a_graph_may_be_asked_twice() -> None:
     torch.testing.assert_close(torch.autograd.grad(x.sum(), layer.weight), first)
 
 
-def test_nothing_stays_when_the_graph_is_gone() -> None:
+def test_a_pass_that_does_not_come_to_the_weights_leaves_nothing_behind() -> None:
+    layer, x = nn.Linear(3, 3).double(), torch.randn(4, 3, dtype=torch.double, requires_grad=True)
+
+    def run(gathered: bool) -> list[Tensor]:
+        layer.zero_grad()
+        with gathering() if gathered else torch.enable_grad():
+            y = layer(layer(x).tanh())
+        torch.autograd.grad(y.sum(), x, retain_graph=True)
+        y.sum().backward(inputs=list(layer.parameters()))
+        return [weight.grad.clone() for weight in layer.parameters() if weight.grad is not None]
+
+    torch.testing.assert_close(run(True), run(False))
+
+
+def test_what_is_changed_in_place_is_noticed() -> None:
+    layer, x = nn.Linear(3, 3), torch.randn(4, 3)
+    with gathering():
+        y = layer(layer(x).tanh())
+    with torch.no_grad():
+        layer.weight.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_second_derivatives_are_refused() -> None:
+    layer, x = nn.Linear(3, 3), torch.randn(4, 3, requires_grad=True)
+    with gathering():
+        y = layer(x).pow(2)
+    (gradient,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+def test_nothing_stays_when_the_graph_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a loop has noted goes with its graph, whether or not a backward pass was made."""
+    made: list[weakref.ref[Any]] = []
+
+    class Watched(gathering_file._Uses):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr(gathering_file, "_Uses", Watched)
     layer = nn.Linear(3, 3)
     for backward in (True, False):
-        x = torch.randn(4, 3)
-        noted = weakref.ref(x)
         with gathering():
-            y = layer(layer(x))
+            y = layer(layer(torch.randn(4, 3)))
         if backward:
             y.sum().backward()
-        del x, y
-        assert noted() is None
+        del y
+    assert len(made) == 2
+    assert [uses() for uses in made] == [None, None]
+
+
+@pytest.mark.parametrize("biases", [True, False])
+def test_an_lstm_cell_is_one_product_a_step(biases: bool) -> None:
+    """With biases; without, the library's own is left as it is."""
+    cell = nn.LSTMCell(3, 4, bias=biases)
+    seen: list[str] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    state = torch.zeros(2, 4), torch.zeros(2, 4)
+    with gathering(), Watch():
+        state = cell(torch.randn(2, 3), state)
+    products = [name for name in seen if "mm" in name]
+    assert len(products) == (1 if biases else 2)
+
+
+def test_a_vector_is_left_to_the_library() -> None:
+    layer, x = nn.Linear(3, 2), torch.randn(3)
+    with gathering():
+        y = layer(x)
+    torch.testing.assert_close(y, layer(x))
+    y.sum().backward()
+    torch.testing.assert_close(layer.weight.grad, x.expand(2, 3))
 
 
 def test_frozen_weights_and_no_gradients() -> None:

@@ -16,18 +16,24 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 
 class _Uses:
-    """What one weight [O, I] and bias [O] of a loop was used for."""
+    """What one weight [O, I] and bias [O] of a loop was used for, as the backward pass under way has met it."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None):
+    def __init__(self) -> None:
+        self.task = -1  # the backward pass
         self.inputs: list[Tensor] = []  # [N, I] each
-        self.gradients: list[Tensor] = []  # [N, O] each, in the order of `numbers`
-        self.numbers: list[int] = []  # which input each gradient belongs to
-        self.weight, self.bias = weight.detach(), None if bias is None else bias.detach()
+        self.gradients: list[Tensor] = []  # [N, O] each
+
+    def begin(self) -> None:
+        """Forget another backward pass: one that did not come to the weights, or broke off, leaves its notes."""
+        task = torch._C._current_graph_task_id()
+        if self.task != task:
+            self.task, self.inputs, self.gradients = task, [], []
 
 
 class _Gathered(torch.autograd.Function):
@@ -42,13 +48,13 @@ class _Gathered(torch.autograd.Function):
         return weight.new_zeros(())
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        uses = ctx.uses
-        if not uses.gradients:
+        ctx.uses.begin()
+        if not ctx.uses.gradients:
             return None, None, None
-        gradients = torch.cat(uses.gradients)
-        inputs = torch.cat([uses.inputs[number] for number in uses.numbers])
-        uses.gradients, uses.numbers = [], []  # The graph may be asked again.
+        gradients, inputs = torch.cat(ctx.uses.gradients), torch.cat(ctx.uses.inputs)
+        ctx.uses.gradients, ctx.uses.inputs = [], []
         bias = gradients.sum(0) if ctx.biased and ctx.needs_input_grad[1] else None
         return gradients.t() @ inputs if ctx.needs_input_grad[0] else None, bias, None
 
@@ -57,17 +63,21 @@ class _Use(torch.autograd.Function):
     """One use: inputs [N, I] -> [N, O]."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, ticket: Tensor, uses: _Uses) -> Tensor:
-        ctx.uses, ctx.number = uses, len(uses.inputs)
-        uses.inputs.append(inputs.detach())  # With its history it would refer to the graph that refers to it.
-        return F.linear(inputs, uses.weight, uses.bias)
+    def forward(ctx: Any, inputs: Tensor, ticket: Tensor, plain: tuple[Tensor, Tensor | None], uses: _Uses) -> Tensor:
+        weight, bias = plain  # Without their history: that is the ticket's.
+        ctx.uses = uses
+        ctx.save_for_backward(inputs, weight)  # Which also notices when one is changed in place.
+        return F.linear(inputs, weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None]:
-        uses = ctx.uses
-        uses.gradients.append(gradient)
-        uses.numbers.append(ctx.number)
-        return gradient @ uses.weight if ctx.needs_input_grad[0] else None, gradient.new_zeros(()), None
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
+        inputs, weight = ctx.saved_tensors
+        ctx.uses.begin()
+        ctx.uses.inputs.append(inputs)
+        ctx.uses.gradients.append(gradient)
+        to_input = gradient @ weight if ctx.needs_input_grad[0] else None
+        return to_input, gradient.new_zeros(()), None, None
 
 
 class _LstmCell(torch.autograd.Function):
@@ -83,6 +93,7 @@ class _LstmCell(torch.autograd.Function):
         return o * bent, after
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, of_h: Tensor, of_c: Tensor) -> tuple[Tensor, Tensor]:
         i, f, g, o, before, bent = ctx.saved_tensors
         of_c = torch.addcmul(of_c, of_h * o, 1 - bent * bent)
@@ -106,7 +117,7 @@ class _Gathering(TorchFunctionMode):
         # By where the weights lie, as a slice of them is another object at every step. They are kept, so that nothing
         # else comes to lie there. Nothing that the graph holds refers to the ticket: that would be a circle.
         self.uses: dict[Hashable, tuple[_Uses, Tensor, tuple[Tensor, Tensor | None]]] = {}
-        self.joined: dict[Hashable, tuple[Tensor, Tensor]] = {}
+        self.joined: dict[Hashable, tuple[tuple[Tensor, Tensor], Sequence[Tensor]]] = {}
 
     def __torch_function__(
         self,
@@ -115,30 +126,35 @@ class _Gathering(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if torch.is_grad_enabled() and not kwargs:
-            if func is F.linear:
-                return self._linear(*args)
-            if func is torch.lstm_cell:
-                return self._lstm_cell(*args)
-        return func(*args, **(kwargs or {}))
+        # Mixed precision has its own casts of weights, made anew at every use: there the loop is left as it is.
+        if kwargs or not torch.is_grad_enabled() or func not in (F.linear, torch.lstm_cell):
+            return func(*args, **(kwargs or {}))
+        if torch.is_autocast_enabled(args[0].device.type):
+            return func(*args)
+        if func is F.linear and args[0].dim() > 1 and args[1].requires_grad:
+            return self._linear(*args)
+        # On a GPU the library's cell is one kernel.
+        if func is torch.lstm_cell and args[0].device.type == "cpu" and all(isinstance(w, Tensor) for w in args[2:6]):
+            return self._lstm_cell(*args)
+        return func(*args)
 
     def _linear(self, inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        if not weight.requires_grad:
-            return F.linear(inputs, weight, bias)
         key = _place(weight), None if bias is None else _place(bias)
         if key not in self.uses:
-            uses = _Uses(weight, bias)
+            uses = _Uses()
             self.uses[key] = uses, _Gathered.apply(weight, bias, uses), (weight, bias)
         uses, ticket, _ = self.uses[key]
-        found: Tensor = _Use.apply(inputs.flatten(0, -2), ticket, uses)
+        plain = weight.detach(), None if bias is None else bias.detach()
+        found: Tensor = _Use.apply(inputs.flatten(0, -2), ticket, plain, uses)
         return found.unflatten(0, inputs.shape[:-1])
 
     def _lstm_cell(self, inputs: Tensor, state: Sequence[Tensor], *weights: Tensor) -> tuple[Tensor, Tensor]:
-        of_input, of_state, *biases = weights
-        key = _place(of_input), _place(of_state)
+        key = tuple(map(_place, weights))
         if key not in self.joined:
-            self.joined[key] = torch.cat([of_input, of_state], 1), biases[0] + biases[1]
-        gates = self._linear(torch.cat([inputs, state[0]], -1), *self.joined[key])
+            of_input, of_state, *biases = weights
+            self.joined[key] = (torch.cat([of_input, of_state], 1), biases[0] + biases[1]), weights
+        joined, rows = self.joined[key][0], torch.cat([inputs, state[0]], -1)
+        gates = self._linear(rows, *joined) if joined[0].requires_grad else F.linear(rows, *joined)
         found: tuple[Tensor, Tensor] = _LstmCell.apply(gates, state[1])
         return found
 
@@ -149,11 +165,11 @@ def _place(tensor: Tensor) -> Hashable:
 
 @contextmanager
 def gathering() -> Iterator[None]:
-    """Gather the weight gradients of the loop inside; without gradients to come it does nothing.
+    """Gather the weight gradients of the loop inside; without gradients to come, or in a compiler, it does nothing.
 
-    Mixed precision has its own casts of weights, which are made anew at every use: there the loop is left as it is.
+    There are no second derivatives inside: a backward pass of the backward pass is refused by torch.
     """
-    if not torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
         yield
         return
     with _Gathering():
