@@ -4,7 +4,7 @@ import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -13,9 +13,10 @@ from pydantic import Field
 from hourglass.errors import UserError, check_command_line, one_line_errors
 from hourglass.mirror import check_database, reason, served
 from hourglass.options import build, plain_values
-from hourglass.preparation import prepare
-from hourglass.runs import RunFolder, open_run, read_json
-from hourglass.settings import check_to_read
+from hourglass.runs import RunFolder, open_run, read_json, read_translations
+
+# Where runs are listed that MLflow did not know.
+EXPERIMENT = "hourglass"
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,12 @@ class PackSettings:
         run: the run folder.
         output: the packed model; None: in the run folder.
         register: name of a registered model; None: none.
-        tracking_uri: MLflow, for that; None: as the environment says.
+        tracking_uri: MLflow, for that; None: where the run is tracked, or as the environment says.
     """
 
     run: str
-    output: str | None
-    register: Annotated[str, Field(min_length=1, pattern=r"^[^/:]+$")] | None
+    output: Annotated[str, Field(min_length=1)] | None
+    register: Annotated[str, Field(pattern=r"^[\w. -]+$")] | None
     tracking_uri: str | None
 
 
@@ -43,22 +44,32 @@ def main(composed: DictConfig) -> None:
             raise UserError("run: not set; python src/pack.py run=PATH, PATH a run folder")
         settings = build(PackSettings, plain_values(composed), "pack")
         run, config = open_run(settings.run, "run")
-        uri = settings.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        uri = settings.tracking_uri or config["logger"].get("tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI")
         if settings.register and not uri:
             raise UserError("tracking_uri: not set, and neither is MLFLOW_TRACKING_URI: set one of them")
         from hourglass.packing import pack  # noqa: PLC0415 (MLflow takes seconds to import)
 
-        folder = Path(settings.output) if settings.output else run.path / "model"
-        example = prepare(config, check_to_read(config)).corpus.splits["dev"][0]["source"]
-        pack(run.best, folder, example)
-        print(f"packed: {folder}; to serve it: mlflow models serve --env-manager local -m {shlex.quote(str(folder))}")
+        folder = Path(settings.output).expanduser() if settings.output else run.path / "model"
+        if settings.register and (folder / "MLmodel").is_file():
+            print(f"packed before: {folder}")
+        else:
+            pack(run.best, folder, example_of(run))
+            print(
+                f"packed: {folder}; to serve it: mlflow models serve --env-manager local -m {shlex.quote(str(folder))}"
+            )
         if settings.register:
             assert uri is not None
-            print(f"registered: {register(run, folder, settings.register, uri)}")
+            print(register(run, folder, settings.register, uri))
+
+
+def example_of(run: RunFolder) -> str:
+    """Return a source sentence for people to look at."""
+    rows = read_translations(run.translations) if run.translations.exists() else []
+    return rows[0].source if rows else "a sentence"
 
 
 def register(run: RunFolder, folder: Path, name: str, uri: str) -> str:
-    """Log a packed model to MLflow and register it, with the alias best; return its address.
+    """Log a packed model to MLflow and register it; the alias best goes to the lowest dev loss. Return what was done.
 
     Args:
         run: it is of; where MLflow has the run, the model is logged to it.
@@ -67,31 +78,71 @@ def register(run: RunFolder, folder: Path, name: str, uri: str) -> str:
         uri: of MLflow.
 
     Raises:
-        UserError: MLflow does not take it.
+        UserError: MLflow does not take it, or has models of another corpus under that name.
     """
     from mlflow import MlflowClient  # noqa: PLC0415
 
+    metrics = read_json(run.metrics)
+    tags = {"corpus_digest": metrics["corpus"]["digest"], "dev_loss": str(metrics["dev"]["loss"])}
     with served(uri) as shown:
         try:
             check_database(shown)
             client = MlflowClient(shown)
-            run_id = read_json(run.tracking)["run_id"] if run.tracking.exists() else None
-            if run_id is None:
-                experiment = client.get_experiment_by_name("hourglass")
-                owner = experiment.experiment_id if experiment else client.create_experiment("hourglass")
-                run_id = client.create_run(owner, run_name=run.path.resolve().name).info.run_id
-                client.set_terminated(run_id)
+            best = find_best(client, name)
+            if best is not None and best.tags.get("corpus_digest") != tags["corpus_digest"]:
+                raise UserError(f"{name}@best is a model of another corpus: give another name")
+            run_id = find_run(client, run)
             client.log_artifacts(run_id, str(folder), "model")
-            if not client.search_registered_models(f"name = '{name}'"):
-                client.create_registered_model(name)
             source = f"{client.get_run(run_id).info.artifact_uri}/model"
-            version = client.create_model_version(name, source, run_id)
-            client.set_registered_model_alias(name, "best", version.version)
+            version = client.create_model_version(name, source, run_id, tags=tags)
+            better = best is None or metrics["dev"]["loss"] < float(best.tags["dev_loss"])
+            if better:
+                client.set_registered_model_alias(name, "best", version.version)
+        except UserError as error:
+            raise UserError(f"register={error}") from None
         except Exception as error:  # The network, a database and MLflow have errors of their own.
             raise UserError(
-                f"MLflow at {shown} did not take the model ({reason(error)}); it lies at {folder}"
+                f"MLflow at {shown} did not take the model ({reason(error)}); it lies at {folder}: mend that, and give "
+                "the command again"
             ) from None
-    return f"models:/{name}@best (version {version.version})"
+    said = "it is the best: " if better else f"version {best.version} stays the best, by dev loss: "
+    return f"registered: models:/{name}/{version.version}; {said}models:/{name}@best"
+
+
+def find_best(client: Any, name: str) -> Any:
+    """Return the version of a registered model that has the alias best, None where there is none yet."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    try:
+        client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        client.create_registered_model(name)
+        return None
+    try:
+        return client.get_model_version_by_alias(name, "best")
+    except MlflowException:
+        return None
+
+
+def find_run(client: Any, run: RunFolder) -> str:
+    """Return the MLflow run of a run folder; one is made where this MLflow does not have it."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    known = read_json(run.tracking)["run_id"] if run.tracking.exists() else None
+    if known is not None:
+        try:
+            run_id: str = client.get_run(known).info.run_id
+            return run_id
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    owner = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
+    made: str = client.create_run(owner, run_name=run.path.resolve().name).info.run_id
+    client.set_terminated(made)
+    return made
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import hydra
 import torch
@@ -23,11 +23,20 @@ from hourglass.options import build, plain_values
 from hourglass.runs import RunFolder, open_run
 from hourglass.search import SearchSettings
 from hourglass.tokenizer import Vocabularies
-from hourglass.translation import Translation, progress_bar, translate_n_best
-from hourglass.word_alignment import check_weights, draw, read_weights, to_json, to_pharaoh, word_weights
+from hourglass.translation import Translation, clean, progress_bar, translate_n_best
+from hourglass.word_alignment import (
+    check_weights,
+    draw,
+    read_weights,
+    source_words,
+    target_words,
+    to_json,
+    to_pharaoh,
+    word_weights,
+)
 
-# Lines whose weights are read at once.
-ALIGNED_TOGETHER = 256
+# Translations whose weights are read at once.
+ALIGNED_TOGETHER = 64
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ def main(composed: DictConfig) -> None:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale says
         if settings.output != "text":
-            check_weights(models, f"output={settings.output}")
+            check_weights(models, f"output={settings.output}", "set output=text")
         if settings.interactive:
             talk(models, trained[0].vocabularies, search)
             return
@@ -87,9 +96,9 @@ def main(composed: DictConfig) -> None:
             found = translate_n_best(
                 models, trained[0].vocabularies, lines, search, settings.n_best, progress=bar.update
             )
-            for number, written in enumerate(write(models, trained[0].vocabularies, copies, found, settings.output)):
-                for line, score in written:
-                    sys.stdout.write(f"{line}\n" if settings.n_best == 1 else f"{number} ||| {line} ||| {score:.6f}\n")
+            written = write(models, trained[0].vocabularies, copies, found, settings)
+            for line in written:
+                sys.stdout.write(f"{line}\n")
                 sys.stdout.flush()
 
 
@@ -115,65 +124,61 @@ def write(
     vocabularies: Vocabularies,
     lines: Iterable[str],
     found: Iterable[list[Translation]],
-    output: str,
-) -> Iterator[list[tuple[str, float]]]:
-    """Yield what is written of the translations of each line, and their scores; some lines are aligned together."""
-    pairs = zip(lines, found, strict=True)
-    while some := list(itertools.islice(pairs, 1 if output == "text" else ALIGNED_TOGETHER)):
-        if output == "text":
-            yield from ([(one.text, one.score) for one in best] for _, best in some)
-            continue
-        flat = [(line, one) for line, best in some for one in best]
-        sources = vocabularies.source.encode([line for line, _ in flat])
-        weights = iter(read_weights(models, sources, [one.tokens for _, one in flat]))
-        numbered = iter(sources)
-        for line, best in some:
-            row = []
-            for one in best:
-                ids, own = next(numbered), next(weights)
-                if output == "json":
-                    text = to_json(
-                        vocabularies,
-                        line,
-                        source_ids=ids,
-                        text=one.text,
-                        target_ids=one.tokens,
-                        score=one.score,
-                        weights=own,
-                    )
-                else:
-                    pieces = vocabularies.source.pieces(ids), vocabularies.target.pieces(one.tokens)
-                    text = f"{one.text} ||| {to_pharaoh(word_weights(own, *pieces))}"
-                row.append((text, one.score))
-            yield row
+    settings: TranslateSettings,
+) -> Iterator[str]:
+    """Yield the lines that are written of the translations of each line; what is aligned is aligned some at a time."""
+    pairs = (
+        (number, clean(line), one) for number, (line, best) in enumerate(zip(lines, found, strict=True)) for one in best
+    )
+    if settings.output == "text":
+        for number, _, one in pairs:
+            yield one.text if settings.n_best == 1 else f"{number} ||| {one.text} ||| {one.score:.6f}"
+        return
+    while some := list(itertools.islice(pairs, ALIGNED_TOGETHER)):
+        sources = vocabularies.source.encode([line for _, line, _ in some])
+        read = read_weights(models, sources, [one.tokens for *_, one in some])
+        for (number, line, one), weights in zip(some, read, strict=True):
+            if settings.output == "json":
+                more: dict[str, Any] = {"line": number, "score": round(one.score, 6)}
+                yield to_json(vocabularies, line, one.text, one.tokens, weights, **more)
+                continue
+            words = word_weights(weights, source_words(vocabularies, line), target_words(vocabularies, one.tokens))
+            aligned = f"{one.text} ||| {to_pharaoh(words)}"
+            yield aligned if settings.n_best == 1 else f"{number} ||| {aligned} ||| {one.score:.6f}"
 
 
 def talk(models: Sequence[Seq2Seq], vocabularies: Vocabularies, search: SearchSettings) -> None:
-    """Ask for a line, translate it, draw the weights; until the input ends."""
+    """Ask for a line, translate it, draw the weights; until the input ends. A line that cannot be is said to."""
     asks = sys.stdin.isatty()
     if asks:
         print("A line to translate; Ctrl-D ends.")
-    while True:
+    for number in itertools.count(1):
         if asks:
             sys.stdout.write("> ")
             sys.stdout.flush()
         raw = sys.stdin.buffer.readline()
         if not raw:
             break
-        line = decode_line(raw, "standard input", 1)
-        ((best,),) = translate_n_best(models, vocabularies, [line], search, 1)
-        print(best.text)
-        if not all(model.decoder.attention.has_weights for model in models):
-            print(f"(attention={models[0].decoder.attention.name} has no weights to draw)")
-        elif best.tokens and line.split():
-            (ids,) = vocabularies.source.encode([line])
-            (weights,) = read_weights(models, [ids], [best.tokens])
-            words = word_weights(weights, vocabularies.source.pieces(ids), vocabularies.target.pieces(best.tokens))
-            # Where pieces hold no spaces as the text does, the words are those of the pieces.
-            source, target = line.split(), best.text.split()
-            if (len(target), len(source) + 1) == words.shape:
-                print(f"\n{draw(words, source, target, shutil.get_terminal_size().columns)}\n")
-        sys.stdout.flush()
+        try:
+            print(answer(models, vocabularies, search, decode_line(raw, "standard input", number)), flush=True)
+        except UserError as error:
+            print(f"error: {error}", flush=True)
+
+
+def answer(models: Sequence[Seq2Seq], vocabularies: Vocabularies, search: SearchSettings, raw: str) -> str:
+    """Return the translation of a line, and below it what the models look at."""
+    line = clean(raw)
+    ((best,),) = translate_n_best(models, vocabularies, [line], search, 1)
+    if not all(model.decoder.attention.has_weights for model in models):
+        return f"{best.text}\n(attention={models[0].decoder.attention.name} has no weights to draw)"
+    if not best.tokens or not line:
+        return best.text
+    (weights,) = read_weights(models, vocabularies.source.encode([line]), [best.tokens])
+    words = word_weights(weights, source_words(vocabularies, line), target_words(vocabularies, best.tokens))
+    source, target = line.split(), best.text.split()
+    if (len(target), len(source) + 1) != words.shape:  # Bytes that make no character, and the like.
+        return f"{best.text}\n(its pieces do not make words one by one: nothing is drawn)"
+    return f"{best.text}\n\n{draw(words, source, target, shutil.get_terminal_size().columns)}\n"
 
 
 def load(run: RunFolder, checkpoint: str) -> Trained:

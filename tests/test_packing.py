@@ -15,6 +15,7 @@ import mlflow
 import pandas as pd
 import pytest
 from conftest import ROOT, compose_config
+from mlflow.exceptions import MlflowException
 from test_train import SMALL
 
 import train
@@ -74,7 +75,7 @@ def test_alignments_of_a_model_without_are_refused(tmp_path: Path) -> None:
     run = make(tmp_path, "none")
     pack(run.best, tmp_path / "packed", "s1")
     model = mlflow.pyfunc.load_model(str(tmp_path / "packed"))
-    with pytest.raises(UserError, match="alignments=true: attention=none has no weights to align by"):
+    with pytest.raises(MlflowException, match="alignments=true: attention=none has no weights to align by: leave it"):
         model.predict(pd.DataFrame({"source": ["s1"]}), params={"alignments": True})
 
 
@@ -96,8 +97,16 @@ def test_it_is_loaded_without_a_pickle_and_without_what_only_training_needs(pack
 import sys
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("pytorch_lightning", "hydra", "datasets", "sacrebleu", "optuna", "dvc", "matplotlib"):
+        # What the packed package imports by itself has to be asked for.
+        caller = sys._getframe(1)
+        while "importlib" in caller.f_code.co_filename or caller.f_code.co_filename == "<string>":
+            caller = caller.f_back
+            if caller is None:
+                return None
+        top = name.split(".")[0]
+        if "/hourglass/" in caller.f_code.co_filename and top not in asked and top not in sys.stdlib_module_names:
             raise ModuleNotFoundError(name)
+asked = {"hourglass", "yaml", *sys.argv[2].split(",")}
 sys.meta_path.insert(0, Missing())
 import mlflow
 model = mlflow.pyfunc.load_model(sys.argv[1])
@@ -106,11 +115,11 @@ assert sys.argv[1] in hourglass.__file__, hourglass.__file__
 print(model.predict(pandas.DataFrame({"source": ["s1 s2"]}))["translation"][0])
 """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    # -S and the editable install: a .pth file would lead back to the repository.
+    # An editable install would lead back to the repository.
     finder = "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in str(f).lower()]\n"
     removal = f"sys.path = [p for p in sys.path if p != {str(ROOT / 'src')!r}]\n"
     done = subprocess.run(
-        [sys.executable, "-c", finder + removal + script, str(packed)],
+        [sys.executable, "-c", finder + removal + script, str(packed), ",".join(asked)],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -163,9 +172,15 @@ def test_mlflow_serves_it_over_http(run: RunFolder, packed: Path, tmp_path: Path
         answer = post(port, {"dataframe_records": rows, "params": {"alignments": True}})["predictions"]
         assert [row["translation"] for row in answer] == wanted(run, 1)
         assert all("alignment" in row for row in answer)
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            post(port, {"dataframe_records": [{"text": "s1"}]})
-        assert refused.value.code == 400
+        for wrong, said in (
+            ({"dataframe_records": [{"text": "s1"}]}, "source"),
+            ({"dataframe_records": [{"source": "s1"}], "params": {"beam": 1000}}, "beam=1000: set 1 to 50"),
+            ({"dataframe_records": [{"source": None}]}, "source"),
+        ):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                post(port, wrong)
+            assert refused.value.code == 400
+            assert said in refused.value.read().decode()
     finally:
         os.killpg(server.pid, 15)
         server.wait()
@@ -177,19 +192,31 @@ def test_the_command_packs_and_registers_the_best(
 ) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     words = [f"run={run.path}", f"output={tmp_path}/packed", "register=small", f"tracking_uri={uri}"]
-    environment = {**os.environ, "MLFLOW_ARTIFACT_ROOT": str(tmp_path)}
-    for version in (1, 2):
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "src" / "pack.py"), *words],
+
+    def command(*changes: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(ROOT / "src" / "pack.py"), *words, *changes],
             cwd=tmp_path,
-            env=environment,
             capture_output=True,
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert f"registered: models:/small@best (version {version})" in done.stdout
-        words[1] = f"output={tmp_path}/packed-again"
+
+    done = command()
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "registered: models:/small/1; it is the best" in done.stdout
+    # A worse one does not take its place, and one of another corpus is refused.
+    worse = make(tmp_path, "mean")
+    metrics = json.loads(worse.metrics.read_text())
+    metrics["dev"]["loss"] = 99.0
+    worse.metrics.write_text(json.dumps(metrics))
+    done = command(f"run={worse.path}", f"output={tmp_path}/worse")
+    assert "registered: models:/small/2; version 1 stays the best, by dev loss" in done.stdout
+    metrics["corpus"]["digest"] = "another"
+    worse.metrics.write_text(json.dumps(metrics))
+    done = command(f"run={worse.path}", f"output={tmp_path}/worse")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: register=small@best is a model of another corpus: give another name"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     model = mlflow.pyfunc.load_model("models:/small@best")
     assert model.predict(pd.DataFrame({"source": LINES}))["translation"].tolist() == wanted(run, 1)

@@ -139,6 +139,12 @@ def test_alignments_are_written_beside_the_same_translations(run: RunFolder) -> 
         assert all(s < len(row["source"].split()) and t < len(row["translation"].split()) for s, t in pairs)
         assert [len(weights) for weights in row["weights"]] == [len(row["source_pieces"])] * len(row["target_pieces"])
         assert all(sum(weights) == pytest.approx(1, abs=0.01) for weights in row["weights"])
+    # Whatever stands for a space: what is aligned is what was translated.
+    odd = command("s1\u00a0s2\ts3\u3000s1\n".encode(), f"run={run.path}", "output=json").stdout.decode()
+    assert json.loads(odd)["source"] == "s1 s2 s3 s1"
+    assert len(json.loads(odd)["source_pieces"]) == 5
+    several = command(b"s1 s2\n", f"run={run.path}", "output=json", "search=beam", "search.beam=3", "n_best=2")
+    assert [json.loads(row)["line"] for row in several.stdout.decode().splitlines()] == [0, 0]
 
 
 def test_a_prompt_draws_what_it_looks_at(run: RunFolder) -> None:
@@ -146,7 +152,11 @@ def test_a_prompt_draws_what_it_looks_at(run: RunFolder) -> None:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.decode().splitlines()
     assert lines[0] == command(b"s1 s2 s3\n", f"run={run.path}").stdout.decode().splitlines()[0]
-    assert any(line.split() == ["s", "s", "s", "n"] for line in lines) or any("(" in line for line in lines)
+    assert any(line.split() == ["s", "s", "s", "d"] for line in lines)  # The heads: s1, s2, s3 and (end), letters down.
+    # A line that cannot be read is said to, and the next is asked for.
+    done = command(b"\xff\ns1\n", f"run={run.path}", "interactive=true")
+    assert done.stdout.decode().splitlines()[0].startswith("error: standard input:1: ")
+    assert len(done.stdout.decode().splitlines()) > 2
 
 
 @pytest.mark.slow

@@ -5,7 +5,9 @@ the few libraries that it needs, and a signature. It is loaded by running `serve
 """
 
 import importlib.metadata
+import os
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,18 +15,29 @@ from typing import Any
 import mlflow
 import pandas as pd
 import torch
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from hourglass.checkpoints import load_trained, read
-from hourglass.errors import UserError
+from hourglass.errors import UserError, writing
 from hourglass.options import build
 from hourglass.search import SearchSettings
-from hourglass.translation import translate_n_best
-from hourglass.word_alignment import check_weights, read_weights, to_pharaoh, word_weights
+from hourglass.translation import clean, translate_n_best
+from hourglass.word_alignment import (
+    check_weights,
+    read_weights,
+    source_words,
+    target_words,
+    to_pharaoh,
+    word_weights,
+)
 
 CHECKPOINT = "checkpoint"
+# The widest beam that a request may ask for.
+WIDEST = 50
 # All that translating imports; MLflow itself comes with whatever loads the model.
 NEEDS = ("mlflow", "numpy", "omegaconf", "pandas", "pydantic", "sentencepiece", "torch", "tqdm")
 SIGNATURE = ModelSignature(
@@ -40,6 +53,10 @@ SIGNATURE = ModelSignature(
 )
 
 
+# MLflow wants types of its own kinds here, from which it would make a signature: this one is written down.
+warnings.filterwarnings("ignore", message=".*[Tt]ype hint.*`?predict`? .*")
+
+
 class ServedModel(PythonModel):
     """Translates. Its parameters: `alignments`, whether to say them; `beam`, 0 for that of the run."""
 
@@ -51,46 +68,51 @@ class ServedModel(PythonModel):
     def predict(
         self,
         context: Any,
-        model_input: Any,  # Typed, MLflow would take it for a signature of its own kind.
+        model_input: Any,
         params: Mapping[str, Any] | None = None,
     ) -> pd.DataFrame:
         """Return a row for each input: translation, score, and the alignment as i-j, source and target word from 0.
 
         Args:
             context: unused.
-            model_input: the column `source`, or strings.
+            model_input: a table with the column `source`.
             params: see the class.
 
         Raises:
-            UserError: alignments are asked of a model without attention weights, or the beam is no number above 0.
+            MlflowException: alignments are asked of a model without attention weights, a beam is too wide, or a source
+                is no text; a server answers 400 with its line.
         """
-        wanted = dict(params or {})
-        sources = [
-            str(text) for text in (model_input["source"] if isinstance(model_input, pd.DataFrame) else model_input)
-        ]
-        search = self.search
-        if beam := int(wanted.get("beam") or 0):
+        try:
+            return self._translate(list(model_input["source"]), dict(params or {}))
+        except UserError as error:
+            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
+
+    def _translate(self, sources: list[Any], params: dict[str, Any]) -> pd.DataFrame:
+        for number, source in enumerate(sources):
+            if not isinstance(source, str):
+                raise UserError(f"source: row {number} is {source}, no text")
+        search, beam = self.search, int(params.get("beam") or 0)
+        if not 0 <= beam <= WIDEST:
+            raise UserError(f"beam={beam}: set 1 to {WIDEST}, or 0 for the model's own")
+        if beam:
             search = build(SearchSettings, vars(search) | {"beam": beam}, "search")
         model, vocabularies = self.trained.model, self.trained.vocabularies
-        aligns = bool(wanted.get("alignments"))
-        if aligns:
-            check_weights([model], "alignments=true")
-        found = [best for best, *_ in translate_n_best([model], vocabularies, sources, search, 1)]
+        if params.get("alignments"):
+            check_weights([model], "alignments=true", "leave it out")
+        texts = list(map(clean, sources))
+        found = [best for best, *_ in translate_n_best([model], vocabularies, texts, search, 1)]
         table = pd.DataFrame({"translation": [one.text for one in found], "score": [one.score for one in found]})
-        if aligns:
-            ids = vocabularies.source.encode(sources)
-            weights = read_weights([model], ids, [one.tokens for one in found])
+        if params.get("alignments"):
+            read = read_weights([model], vocabularies.source.encode(texts), [one.tokens for one in found])
             table["alignment"] = [
-                to_pharaoh(
-                    word_weights(own, vocabularies.source.pieces(source), vocabularies.target.pieces(one.tokens))
-                )
-                for own, source, one in zip(weights, ids, found, strict=True)
+                to_pharaoh(word_weights(own, source_words(vocabularies, text), target_words(vocabularies, one.tokens)))
+                for own, text, one in zip(read, texts, found, strict=True)
             ]
         return table
 
 
 def pack(checkpoint: Path, folder: Path, example: str) -> None:
-    """Write a packed model.
+    """Write a packed model, whole or not at all.
 
     Args:
         checkpoint: of a run, such as its best.
@@ -98,7 +120,7 @@ def pack(checkpoint: Path, folder: Path, example: str) -> None:
         example: a sentence, for those who look what goes in.
 
     Raises:
-        UserError: the folder is there already, or the checkpoint is none.
+        UserError: the folder is there already or cannot be written, or the checkpoint is none.
     """
     if folder.exists():
         raise UserError(f"{folder}: there already: remove it, or name another")
@@ -106,18 +128,21 @@ def pack(checkpoint: Path, folder: Path, example: str) -> None:
     load_trained(checkpoint)  # Says in its line what is wrong, before anything is written.
     package = Path(__file__).resolve().parent
     kept = {name: content[name] for name in ("hourglass", "state_dict", "global_step")}
-    with tempfile.TemporaryDirectory() as scratch:
-        small = Path(scratch) / "model.ckpt"
-        torch.save(kept, small)  # Without what only training wants.
-        mlflow.pyfunc.save_model(
-            str(folder),
-            python_model=str(package / "served_model.py"),
-            artifacts={CHECKPOINT: str(small)},
-            code_paths=[str(package)],
-            signature=SIGNATURE,
-            input_example=pd.DataFrame({"source": [example]}),
-            pip_requirements=[f"{name}=={_version(name)}" for name in NEEDS],
-        )
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+            small = Path(scratch) / "model.ckpt"
+            torch.save(kept, small)  # Without what only training wants.
+            mlflow.pyfunc.save_model(
+                f"{scratch}/packed",
+                python_model=str(package / "served_model.py"),
+                artifacts={CHECKPOINT: str(small)},
+                code_paths=[str(package)],
+                signature=SIGNATURE,
+                input_example=pd.DataFrame({"source": [example]}),
+                pip_requirements=[f"{name}=={_version(name)}" for name in NEEDS],
+            )
+            os.replace(f"{scratch}/packed", folder)
 
 
 def _version(name: str) -> str:

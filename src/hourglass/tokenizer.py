@@ -126,6 +126,11 @@ class Tokenizer:
         """Return the text of each piece that `encode` cuts `text` into, unknown ones too; a space is U+2581."""
         return list(self._processor.encode(text, out_type=str))
 
+    def written(self, ids: Sequence[int]) -> list[str]:
+        """Return how `decode` writes each id, an unknown one too; a space is U+2581."""
+        unknown = self._processor.decode([UNK]).replace(" ", "\u2581")
+        return [unknown if index == UNK else piece for index, piece in zip(ids, self.pieces(ids), strict=True)]
+
     def decode_with(self, ids: Sequence[int], written: Mapping[int, str]) -> str:
         """Join one row of pieces as `decode` does, but with `written` at the positions that it names."""
         row = self._content(ids)

@@ -73,7 +73,7 @@ def translate_n_best(
     """
     first = 1
     for window in _windows(texts):
-        cleaned = [" ".join(text.split()) for text in window]  # As the corpus was: one space between words.
+        cleaned = list(map(clean, window))
         sources = [[*ids, EOS] for ids in vocabularies.source.encode(cleaned)]
         for number, ids in enumerate(sources, first):
             for model in models:
@@ -82,6 +82,11 @@ def translate_n_best(
         first += len(window)
         for text, found in zip(cleaned, _search_all(models, sources, settings, count, progress), strict=True):
             yield [Translation(_write(vocabularies, text, one, settings), one.score, one.tokens) for one in found]
+
+
+def clean(text: str) -> str:
+    """Return a text as corpora are: one space between words, whatever it was, and none at the ends."""
+    return " ".join(text.split())
 
 
 def _windows(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -7,7 +7,9 @@ Shapes: T target pieces, S source pieces (both with end-of-sentence last), V tar
 """
 
 import json
+import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,20 +20,22 @@ from hourglass.model import Seq2Seq
 from hourglass.tokenizer import BOS, EOS, Vocabularies
 
 SPACE = "\u2581"  # SentencePiece's mark of a space
+# Characters of a word that are drawn.
+LONGEST = 20
 SHADES = " \u00b7\u2591\u2592\u2593\u2588"
 
 
-def check_weights(models: Sequence[Seq2Seq], option: str) -> None:
+def check_weights(models: Sequence[Seq2Seq], option: str, remedy: str) -> None:
     """See that all models have attention weights.
 
     Raises:
-        UserError: one has none; the message begins with `option`.
+        UserError: one has none; the message begins with `option` and says `remedy`.
     """
     for model in models:
         if not model.decoder.attention.has_weights:
             raise UserError(
-                f"{option}: attention={model.decoder.attention.name} has no weights to align by: set output=text, or "
-                "name a run with an attention that has some"
+                f"{option}: attention={model.decoder.attention.name} has no weights to align by: {remedy}, or take a "
+                "run with an attention that has some"
             )
 
 
@@ -67,24 +71,43 @@ def read_weights(
     return found
 
 
-def word_numbers(pieces: Sequence[str]) -> list[int]:
-    """Return which word, from 0, each piece belongs to; a word begins where a space does."""
-    numbers, word = [], -1
-    for piece in pieces:
-        word += piece.startswith(SPACE) or word < 0
-        numbers.append(word)
+def source_words(vocabularies: Vocabularies, text: str) -> list[int]:
+    """Return which word of a clean text, from 0, each of its pieces belongs to; an unknown run to its first word."""
+    return word_numbers(vocabularies.source.surfaces(text))
+
+
+def target_words(vocabularies: Vocabularies, ids: Sequence[int]) -> list[int]:
+    """Return which word of the text that these ids are written as each of them belongs to."""
+    return word_numbers(vocabularies.target.written(ids))
+
+
+def word_numbers(surfaces: Sequence[str]) -> list[int]:
+    """Return which word, from 0, each surface belongs to: words begin where spaces do, and spaces alone are none.
+
+    Args:
+        surfaces: the text of each piece, a space written as SentencePiece writes it.
+    """
+    numbers, word, begun = [], 0, False  # `begun`: the word has a character.
+    for surface in surfaces:
+        first = None
+        for character in surface:
+            if character == SPACE:
+                word, begun = word + begun, False
+            else:
+                begun = True
+                first = word if first is None else first
+        numbers.append(word if first is None else first)
     return numbers
 
 
-def word_weights(weights: np.ndarray, source_pieces: Sequence[str], target_pieces: Sequence[str]) -> np.ndarray:
+def word_weights(weights: np.ndarray, source: Sequence[int], target: Sequence[int]) -> np.ndarray:
     """Return the weights [V, W + 1] of words; the last column is the source's end-of-sentence.
 
     Args:
         weights: [T, S] of pieces.
-        source_pieces: S - 1, without end-of-sentence.
-        target_pieces: T - 1, likewise.
+        source: the word of each of S - 1 pieces, without end-of-sentence.
+        target: the word of each of T - 1 pieces, likewise.
     """
-    source, target = word_numbers(source_pieces), word_numbers(target_pieces)
     columns = np.zeros((weights.shape[1], max(source, default=-1) + 2))
     columns[np.arange(len(source)), source] = 1
     columns[-1, -1] = 1
@@ -110,26 +133,19 @@ def to_pharaoh(words: np.ndarray) -> str:
 
 
 def to_json(
-    vocabularies: Vocabularies,
-    source: str,
-    *,
-    source_ids: Sequence[int],
-    text: str,
-    target_ids: Sequence[int],
-    score: float,
-    weights: np.ndarray,
+    vocabularies: Vocabularies, source: str, text: str, target_ids: Sequence[int], weights: np.ndarray, **more: Any
 ) -> str:
     """Return one translation with its weights over pieces, end-of-sentence the last of each side, in a line of JSON."""
-    pieces = [vocabularies.source.pieces([*source_ids, EOS]), vocabularies.target.pieces([*target_ids, EOS])]
-    words = word_weights(weights, pieces[0][:-1], pieces[1][:-1])
+    words = word_weights(weights, source_words(vocabularies, source), target_words(vocabularies, target_ids))
+    (source_ids,) = vocabularies.source.encode([source])
     return json.dumps(
         {
             "source": source,
             "translation": text,
-            "score": round(score, 6),
+            **more,
             "alignment": links(words),
-            "source_pieces": pieces[0],
-            "target_pieces": pieces[1],
+            "source_pieces": vocabularies.source.pieces([*source_ids, EOS]),
+            "target_pieces": vocabularies.target.pieces([*target_ids, EOS]),
             "weights": weights.round(4).tolist(),
         },
         ensure_ascii=False,
@@ -145,15 +161,30 @@ def draw(words: np.ndarray, source: Sequence[str], target: Sequence[str], width:
         target: V words.
         width: columns of the terminal; a longer source is drawn in several parts.
     """
-    heads, margin = [*source, "(end)"], max(map(len, target), default=0)
-    room = max(1, (width - margin - 1) // 2)
+    source, target = (list(map(_printable, side)) for side in ([*source, "(end)"], target))
+    margin = max(map(_columns, target), default=0)
+    room = max(1, (width - margin - 1) // 3)
     parts = []
-    for first in range(0, len(heads), room):
-        some = heads[first : first + room]
+    for first in range(0, len(source), room):
+        some = source[first : first + room]
         tall = max(map(len, some))
-        lines = [" " * (margin + 1) + " ".join(head.rjust(tall)[row] for head in some) for row in range(tall)]
+        lines = []
+        for row in range(tall):
+            heads = ((" " * (tall - len(word)) + word)[row] for word in some)
+            lines.append(" " * (margin + 1) + " ".join(head + " " * (2 - _columns(head)) for head in heads))
         for word, weights in zip(target, words[:, first : first + room], strict=True):
             cells = [SHADES[min(int(weight * len(SHADES)), len(SHADES) - 1)] for weight in weights]
-            lines.append(f"{word.rjust(margin)} {' '.join(cells)}")
+            lines.append(f"{' ' * (margin - _columns(word))}{word} {'  '.join(cells)}")
         parts.append("\n".join(line.rstrip() for line in lines))
     return "\n\n".join(parts)
+
+
+def _printable(word: str) -> str:
+    """Return a word without what would move the cursor or colour the terminal, and no longer than a head may be."""
+    shown = "".join(c for c in unicodedata.normalize("NFC", word) if unicodedata.category(c)[0] not in "CM")
+    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}\u2026"
+
+
+def _columns(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
