@@ -9,10 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, PositiveInt
 
 from hourglass.checkpoints import load_trained
+from hourglass.corpus import load_corpus
 from hourglass.errors import UserError, check_command_line, one_line_errors
 from hourglass.explorer import choose_sentences, describe, write_page
 from hourglass.options import build, plain_values
-from hourglass.preparation import prepare
 from hourglass.runs import open_run, write_whole
 from hourglass.settings import check_to_read
 
@@ -43,25 +43,29 @@ def main(composed: DictConfig) -> None:
         if not paths:
             raise UserError("run=[]: names no run folder; give one or several")
         runs = [open_run(path, "run") for path in paths]
+        models = [load_trained(run.best) for run, _ in runs]
+        for path, model in zip(paths, models, strict=True):
+            if model.corpus_digest != models[0].corpus_digest:
+                raise UserError(f"run: {path} and {paths[0]} are runs of different corpora: name runs of one")
         checked = [check_to_read(config) for _, config in runs]
-        corpora = {str(config["data"]) for _, config in runs}
-        if len(corpora) > 1:
-            raise UserError(f"run={settings.run}: runs of different corpora; name runs of one")
         config = runs[0][1]
-        corpus = prepare(config, checked[0]).corpus
+        corpus = load_corpus(config["data"], Path(config["cache"]).expanduser())
+        if corpus.digest != models[0].corpus_digest:
+            raise UserError(f"run: the corpus of {paths[0]} has changed since: restore it, or train again")
         test = corpus.splits["test"]
         chosen = choose_sentences(test["source_words"][:], settings.sentences)
         rows = [(test[i]["id"], test[i]["source"], test[i]["target"]) for i in chosen]
         names = name_runs([one for _, one in runs])
         content = describe(
-            {name: load_trained(run.best) for name, (run, _) in zip(names, runs, strict=True)},
+            dict(zip(names, models, strict=True)),
             rows,
             {name: one.search for name, one in zip(names, checked, strict=True)},
             f"Watch it translate: {config['data']['name']}, {corpus.source_language} to {corpus.target_language}",
         )
-        write_whole(Path(settings.output), write_page(content))
-        size = Path(settings.output).stat().st_size / 1e6
-        print(f"written: {settings.output} ({size:.1f} MB, {len(rows)} sentences, {', '.join(names)})")
+        output = Path(settings.output).expanduser()
+        write_whole(output, write_page(content))
+        size = output.stat().st_size / 1e6
+        print(f"written: {output} ({size:.1f} MB, {len(rows)} sentences, {', '.join(names)})")
 
 
 def name_runs(configs: list[dict[str, Any]]) -> list[str]:

@@ -61,12 +61,9 @@ def test_what_is_given_is_what_is_shown(models: dict[str, Trained]) -> None:
     assert one.weights.sum(-1) == pytest.approx(np.ones(len(one.target)), abs=1e-5)
     by_hand = sum(one.weights[0, s] * one.states[s] for s in range(len(one.source)))
     assert one.contexts[0] == pytest.approx(by_hand, abs=1e-5)
-    fixed = follow(models["fixed"], "s1 s2 s3", 8)
-    assert fixed.weights is None
-    assert fixed.contexts is not None
-    assert (fixed.contexts == fixed.summary).all()
-    none = follow(models["none"], "s1 s2 s3", 8)
-    assert (none.weights, none.contexts) == (None, None)
+    for name in ("fixed", "none"):
+        without = follow(models[name], "s1 s2 s3", 8)
+        assert (without.weights, without.contexts) == (None, None)
 
 
 def test_disorder_by_hand() -> None:
@@ -95,9 +92,10 @@ def test_the_page_holds_it_all_and_nothing_of_the_net(content: dict[str, Any]) -
     page = write_page(content | {"title": "</script><!-- <b>"})
     assert page.count("</script>") == 1
     assert "src=" not in page
-    assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
+    assert "://" not in page.replace("http://www.w3.org/2000/svg", "")
     start = page.index("const data = ") + len("const data = ")
-    read = json.loads(page[start : page.index(";\n", start)].replace("\\!", "!"))
+    read = json.loads(page[start : page.index(";\n", start)])
+    assert read["title"] == "</script><!-- <b>"
     assert read["sentences"] == json.loads(json.dumps(content["sentences"]))
     for sentence in content["sentences"]:
         for view in sentence["views"]:
@@ -123,25 +121,41 @@ def browser() -> Iterator[Any]:
         yield play.chromium.launch(executable_path=found, args=["--no-sandbox"])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark")])
-def test_the_page_in_chromium(browser: Any, content: dict[str, Any], tmp_path: Path, width: int, scheme: str) -> None:
+@pytest.fixture(params=[(1400, "light"), (390, "dark")], ids=["wide", "narrow and dark"])
+def page(request: pytest.FixtureRequest, browser: Any, content: dict[str, Any], tmp_path: Path) -> Iterator[Any]:
+    """The page, opened; in the end it has said nothing to the console and asked for nothing."""
+    width, scheme = request.param
     file = tmp_path / "page.html"
     file.write_text(write_page(content), encoding="utf-8")
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    opened = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on(
-        "request", lambda request: said.append(request.url) if not request.url.startswith(("file:", "data:")) else None
-    )
-    page.goto(file.as_uri())
+    opened.on("console", lambda message: said.append(message.text))
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.on("request", lambda asked: said.append(asked.url) if not asked.url.startswith(("file:", "data:")) else None)
+    opened.goto(file.as_uri())
+    yield opened
+    assert said == []
+    opened.close()
+
+
+@pytest.mark.slow
+def test_the_page_fits_and_its_diagrams_fill_their_frames(page: Any) -> None:
+    width = page.viewport_size["width"]
+    for wide in (width, 360):
+        page.set_viewport_size({"width": wide, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= wide
+        for panel in page.locator("section.variant").all():
+            drawn = panel.locator("svg").first.evaluate("one => Number(one.getAttribute('width'))")
+            frame = panel.locator(".scroll").first.evaluate("one => one.clientWidth")
+            assert drawn >= frame
+            meeting = panel.locator("svg > g[transform]").first.get_attribute("transform")
+            assert abs(float(meeting.split("(")[1].split()[0]) - frame / 2) < frame / 2 + drawn
+
+
+@pytest.mark.slow
+def test_keys_step_and_play(page: Any) -> None:
     count = page.locator("#count")
     assert count.text_content().startswith("step 1 of ")
-    # No sideways scrolling of the page itself, at any width.
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-
-    # Keys: a step, the end, the start, play and pause.
     page.keyboard.press("ArrowRight")
     assert count.text_content().startswith("step 2 of ")
     page.keyboard.press("End")
@@ -150,40 +164,47 @@ def test_the_page_in_chromium(browser: Any, content: dict[str, Any], tmp_path: P
     page.keyboard.press("Home")
     page.keyboard.press(" ")
     assert page.locator("#play").get_attribute("aria-label") == "pause"
-    page.wait_for_function("document.getElementById('count').textContent.startsWith('step 3 ')")
+    page.get_by_text("step 3 of ").wait_for()
     page.keyboard.press(" ")
     assert page.locator("#play").get_attribute("aria-label") == "play"
+    assert page.locator("#told").text_content().startswith("none: ")
 
-    # Variants: three of the four at first; the fourth beside them; no fewer than one.
+
+@pytest.mark.slow
+def test_variants_side_by_side_and_what_is_pointed_at(page: Any) -> None:
     shown = page.locator("section.variant")
-    assert shown.count() == 3
+    assert shown.count() == 3  # Of the four.
     page.locator("#choose input").nth(3).check()
     assert shown.count() == 4
+    page.keyboard.press("End")
+    page.locator("body").click(position={"x": 2, "y": 2})
+    page.keyboard.press("End")
     assert page.locator("[data-variant=none]").get_by_text("nothing to look back at").count() > 0
     assert page.locator("[data-variant=none] rect.cell").count() == 0
     weighted = page.locator("[data-variant=luong_general]")
-    assert weighted.locator("rect.cell").count() > 0
-
-    # What is pointed at in the matrix is marked above it, and a click goes to its step.
     cell = weighted.locator("rect.cell[data-step='1'][data-source='0']")
     cell.hover()
     assert weighted.locator("g.lit[data-source='0']").count() == 1
     assert weighted.locator("span.lit[data-step='1']").count() == 1
+    assert " looks at s" in weighted.locator(".tip").text_content()
     cell.click()
-    assert count.text_content().startswith("step 2 of ")
+    assert page.locator("#count").text_content().startswith("step 2 of ")
+    assert weighted.get_by_text("looks at ").first.text_content().count("%") >= 2
 
-    # Another sentence, by hand, by key and by another order.
+
+@pytest.mark.slow
+def test_other_sentences(page: Any, content: dict[str, Any]) -> None:
+    source = page.locator("#source")
     page.locator("#sentence").select_option("1")
-    assert page.locator("#source").text_content() == "s0"
-    page.locator("body").click(position={"x": 2, "y": 2})
+    assert source.text_content() == "s0"
     page.locator("#sentence").blur()
-    page.keyboard.press("ArrowDown")
-    assert page.locator("#source").text_content() != "s0"
+    page.keyboard.press("]")
+    assert source.text_content() == "s1 s2 s3"
+    page.keyboard.press("[")
+    assert source.text_content() == "s0"
     page.locator("#order").select_option("disorder")
     most = max(content["sentences"], key=lambda one: one["disorder"])
-    assert page.locator("#source").text_content() == most["source"]
-    assert said == []
-    page.close()
+    assert source.text_content() == most["source"]
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ class Followed:
         target: T pieces; the last is end-of-sentence, unless the output limit came first.
         alternatives: T lists of (piece, probability), likeliest first; the first is what was said.
         states: [S, M] of the encoder; M is 0 for one without states.
-        contexts: [T, C] or None: what the decoder was given at each step.
+        contexts: [T, M] or None: the weighted sums of the states that the decoder was given.
         weights: [T, S] or None.
         summary: [D], the fixed vector.
         text: the translation.
@@ -83,11 +83,7 @@ def follow(trained: Trained, text: str, limit: int, alternatives: int = 5) -> Fo
         if weight is not None:
             weights.append(weight[0].numpy())
     states, summary = memory.states[0].numpy(), memory.summary[0].numpy()
-    contexts = None
-    if weights:
-        contexts = np.stack(weights) @ states
-    elif decoder.attention.context_size:
-        contexts = np.repeat(summary[None], len(said), 0)
+    contexts = np.stack(weights) @ states if weights else None
     return Followed(
         vocabularies.source.pieces(ids),
         vocabularies.target.pieces(said),
@@ -169,8 +165,8 @@ def describe(
                         np.mean(
                             [
                                 disorder(rows[number].weights)  # type: ignore[arg-type]
-                                for rows in followed.values()
-                                if rows[number].weights is not None
+                                for name, rows in followed.items()
+                                if rows[number].weights is not None and models[name].model.decoder.attention.reads_query
                             ]
                             or [0.0]
                         )
@@ -249,5 +245,5 @@ def write_page(content: Mapping[str, Any]) -> str:
     """Return the page: the template with its data in it, which needs nothing else to be opened."""
     template = resources.files("hourglass").joinpath("explorer.html").read_text(encoding="utf-8")
     data = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    # Inside a script element only a closing tag could end it early.
-    return template.replace("/*DATA*/null", data.replace("</", "<\\/").replace("<!--", "<\\!--"))
+    # Inside a script element a tag could end it early.
+    return template.replace("/*DATA*/null", data.replace("<", "\\u003c"))
