@@ -2,16 +2,16 @@
 
 train FOLDER            target tokens a second of whole trainings (src/train.py, without its start), each variant
 decode FOLDER RUN       seconds to translate test_2016_flickr, greedily and by beam 5, without the start
-limit                   matrix multiply work of a training step, this machine's rate, and the share reached
-growth                  time and memory against sentence length and beam, with the exponent
+limit                   matrix multiply work of a training step, this machine's rates, and the share reached
+growth                  time and memory of a training step against sentence length, with the exponent
 
 FOLDER has the raw files of Multi30k, RUN is a run of it. What is compared takes turns, and medians are reported.
 """
 
 import functools
 import json
-import platform
-import resource
+import math
+import shutil
 import statistics
 import subprocess
 import sys
@@ -36,13 +36,16 @@ from hourglass.errors import UserError, one_line_errors
 from hourglass.model import Seq2Seq
 from hourglass.options import build, plain_values
 from hourglass.preparation import prepare
-from hourglass.runs import open_run, read_json
+from hourglass.runs import machine, open_run, read_json
 from hourglass.settings import check_to_read
+from hourglass.sweeping import quoted
 from hourglass.tokenizer import BOS, EOS, FIXED_PIECES
 from hourglass.translation import translate
 
 # A batch of the peers: sentences, source and target tokens of each (Multi30k's means).
 SENTENCES, SOURCE, TARGET = 64, 15, 15
+# Of a vocabulary, as conf/bench.yaml has it or fewer.
+PIECES = 4000
 # Seconds a rate is measured for.
 MEASURED = 2.0
 
@@ -58,6 +61,7 @@ class BenchSettings:
         target_tokens: of a training that is timed.
         rounds: of each measurement.
         lengths: tokens of a sentence, for the growth of cost.
+        threads: of everything measured.
     """
 
     overrides: list[str]
@@ -66,13 +70,20 @@ class BenchSettings:
     target_tokens: PositiveInt
     rounds: PositiveInt
     lengths: Annotated[list[PositiveInt], Field(min_length=2)]
+    threads: PositiveInt
 
 
 def say(what: str, value: float, unit: str, **more: Any) -> None:
     """Print one figure."""
-    versions = {"torch": torch.__version__, "python": platform.python_version()}
-    machine = {"machine": platform.machine(), "threads": torch.get_num_threads(), **versions}
-    print(json.dumps({"what": what, "value": round(value, 4), "unit": unit, **more, **machine}), flush=True)
+    told = {
+        "what": what,
+        "value": round(value, 4),
+        "unit": unit,
+        **more,
+        **machine(),
+        "threads": torch.get_num_threads(),
+    }
+    print(json.dumps(told), flush=True)
 
 
 def settings_of(settings: BenchSettings, variant: str, size: int) -> list[str]:
@@ -95,7 +106,7 @@ def train(settings: BenchSettings, folder: str) -> None:
                     run = Path(scratch) / f"{variant.replace(' ', '-')}-{size}-{number}"
                     words = [
                         *settings_of(settings, variant, size),
-                        f"data.folder={folder}",
+                        f"data.folder={quoted(str(Path(folder).expanduser().resolve()))}",
                         f"cache={scratch}/cache",
                         f"trainer.target_tokens={settings.target_tokens}",
                         "trainer.validations=1",
@@ -103,14 +114,18 @@ def train(settings: BenchSettings, folder: str) -> None:
                         "trainer.checkpoint_every=1000000",
                         "trainer.test=false",
                         "logger=none",
+                        f"trainer.threads={settings.threads}",
+                        "trainer.pictures=0",
                         f"run_dir={run}",
                     ]
                     command = [sys.executable, str(ROOT / "src" / "train.py"), *words]
                     done = subprocess.run(command, capture_output=True, text=True, check=False)
                     if done.returncode:
-                        raise UserError(done.stderr.strip().splitlines()[-1])
+                        said = done.stderr.strip().splitlines() or [f"src/train.py ended with {done.returncode}"]
+                        raise UserError(said[-1].removeprefix("error: "))
                     rate = read_json(run / "metrics.json")["train_target_tokens_per_second"]
                     rates.setdefault((variant, size), []).append(rate)
+                    shutil.rmtree(run)
     for (variant, size), found in rates.items():
         say(f"training, {variant}, decoder {size}", statistics.median(found), "target tokens/s", all=found)
 
@@ -146,9 +161,7 @@ def limit(settings: BenchSettings) -> None:
             batch = make_batch(SENTENCES, SOURCE, TARGET)
 
             step = functools.partial(training_step, model, optimizer, batch)
-            with FlopCounterMode(display=False) as counter:
-                step()
-            work = float(counter.get_total_flops())
+            work = count_work(step)
             rates: list[float] = []
             shares: list[float] = []
             for _ in range(settings.rounds):
@@ -157,7 +170,9 @@ def limit(settings: BenchSettings) -> None:
                 shares.append(work / seconds / rate)
             name = f"{variant}, decoder {size}"
             say(f"matrix multiply work, {name}", work / (SENTENCES * TARGET) / 1e6, "MFLOP/target token")
-            say("matrix multiply rate", statistics.median(rates) / 1e9, "GFLOP/s", all=[rate / 1e9 for rate in rates])
+            say("matrix multiply rate, 1024 x 1024", statistics.median(rates) / 1e9, "GFLOP/s", all=rates)
+            of_step = matmul_rate(SENTENCES, 2 * size, 4 * size)
+            say(f"matrix multiply rate, a step of decoder {size}", of_step / 1e9, "GFLOP/s")
             say(f"share of that rate in training, {name}", statistics.median(shares), "share", all=shares)
 
 
@@ -180,8 +195,9 @@ def growth(settings: BenchSettings) -> None:
             batch = make_batch(max(1, 960 // length), length, length)
             step = functools.partial(training_step, model, optimizer, batch)
             seconds.append(timed(step) / batch[0].numel())
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            say(f"training step, {variant}, length {length}", 1e6 * seconds[-1], "us/target token", peak_mb=peak)
+            start_peak()
+            step()
+            say(f"training step, {variant}, length {length}", 1e6 * seconds[-1], "us/target token", peak_mb=peak())
         exponent = np.polyfit(np.log(settings.lengths), np.log(seconds), 1)[0]
         say(f"growth of a target token's time with length, {variant}", float(exponent), "exponent")
 
@@ -191,14 +207,13 @@ def make_model(settings: BenchSettings, variant: str, size: int) -> Seq2Seq:
     with initialize_config_dir(str(ROOT / "conf")):
         config = plain_values(compose("config", overrides=settings_of(settings, variant, size)))
     torch.manual_seed(1)
-    return build_model(
-        config, config["tokenizer"]["vocabulary_size"], config["tokenizer"]["vocabulary_size"], joint=False
-    )
+    pieces = config["tokenizer"]["vocabulary_size"]
+    return build_model(config, pieces, pieces, joint=False)
 
 
 def make_batch(sentences: int, source: int, target: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return source, lengths and target of random ids; each side has so many tokens with end-of-sentence."""
-    ids = torch.randint(FIXED_PIECES, 4000, (sentences, source + target))
+    ids = torch.randint(FIXED_PIECES, PIECES, (sentences, source + target))
     ids[:, source - 1] = ids[:, -1] = EOS
     first = torch.full((sentences, 1), BOS)
     return ids[:, :source], torch.full((sentences,), source), torch.cat([first, ids[:, source:]], 1)
@@ -217,10 +232,40 @@ def timed(step: Callable[[], object]) -> float:
     return statistics.median(found)
 
 
-def matmul_rate(size: int = 1024) -> float:
-    """Return the operations a second of a square product that the machine likes."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
-    return 2 * size**3 / timed(lambda: a @ b)
+def matmul_rate(rows: int = 1024, inner: int = 1024, columns: int = 1024) -> float:
+    """Return the operations a second of a product of these sizes; square, it is what the machine likes best."""
+    a, b = torch.randn(rows, inner), torch.randn(inner, columns)
+    return 2 * rows * inner * columns / timed(lambda: a @ b)
+
+
+def count_work(step: Callable[[], object]) -> float:
+    """Return the operations of a step's matrix products, those inside the library's recurrent layers too."""
+    layer, backward = torch.ops.aten.mkldnn_rnn_layer, torch.ops.aten.mkldnn_rnn_layer_backward
+    with FlopCounterMode(display=False, custom_mapping={layer: lstm_work, backward: lstm_backward_work}) as counter:
+        step()
+    return float(counter.get_total_flops())
+
+
+def lstm_work(inputs: Any, of_input: Any, of_state: Any, *_: Any, **__: Any) -> int:
+    """Return the operations of one layer and direction: inputs [T, N, I], weights [4H, I] and [4H, H]."""
+    steps, rows, _width = inputs
+    return 2 * steps * rows * (math.prod(of_input) + math.prod(of_state))
+
+
+def lstm_backward_work(*shapes: Any, **more: Any) -> int:
+    """Return the operations of its backward pass: a product for the inputs and one for the weights."""
+    return 2 * lstm_work(*shapes, **more)
+
+
+def start_peak() -> None:
+    """Begin to watch this process's memory anew."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak() -> float:
+    """Return the most memory that was resident since, in MB."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def main(words: list[str]) -> None:
@@ -234,8 +279,9 @@ def main(words: list[str]) -> None:
     if not words or words[0] not in kinds or len(words) - 1 != kinds[words[0]][1]:
         raise UserError("usage: python pipelines/bench.py train FOLDER | decode FOLDER RUN | limit | growth")
     content = yaml.safe_load((ROOT / "conf" / "bench.yaml").read_text(encoding="utf-8"))
-    measure, _ = kinds[words[0]]
-    measure(build(BenchSettings, content, "bench"), *words[1:])
+    settings = build(BenchSettings, content, "bench")
+    torch.set_num_threads(settings.threads)
+    kinds[words[0]][0](settings, *words[1:])
 
 
 if __name__ == "__main__":

@@ -154,6 +154,21 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
     assert not named & harmless.keys()
 
 
+def test_the_sweep_over_the_neck_names_what_it_hangs_on() -> None:
+    """The code of a training and of the reading, and every file that its experiments compose."""
+    stages = yaml.safe_load((ROOT / "pipelines" / "capacity" / "dvc.yaml").read_text())["stages"]
+    trained = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["train-numbers"]["deps"]
+    code = {dep for dep in trained if dep.startswith("src/")} - {
+        "src/hourglass/ablation.py",
+        "src/hourglass/pretrained.py",
+    }
+    for name, stage in stages.items():
+        deps = set(stage["deps"])
+        assert code | {f"src/hourglass/{one}.py" for one in ("capacity", "channel", "information")} <= deps
+        assert f"conf/capacity/{name}.yaml" in deps
+        assert all((ROOT / dep).is_file() for dep in deps)
+
+
 def test_a_training_hangs_on_the_code_that_its_stage_names() -> None:
     """What is in a checkpoint's digest of code; and nothing that only passes settings on."""
     deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["train-numbers"]["deps"]
