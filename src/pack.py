@@ -4,19 +4,16 @@ import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
 from hourglass.errors import UserError, check_command_line, one_line_errors
-from hourglass.mirror import check_database, reason, served
 from hourglass.options import build, plain_values
-from hourglass.runs import RunFolder, open_run, read_json, read_translations
-
-# Where runs are listed that MLflow did not know.
-EXPERIMENT = "hourglass"
+from hourglass.registry import register
+from hourglass.runs import RunFolder, open_run, read_translations
 
 
 @dataclass(frozen=True)
@@ -66,83 +63,6 @@ def example_of(run: RunFolder) -> str:
     """Return a source sentence for people to look at."""
     rows = read_translations(run.translations) if run.translations.exists() else []
     return rows[0].source if rows else "a sentence"
-
-
-def register(run: RunFolder, folder: Path, name: str, uri: str) -> str:
-    """Log a packed model to MLflow and register it; the alias best goes to the lowest dev loss. Return what was done.
-
-    Args:
-        run: it is of; where MLflow has the run, the model is logged to it.
-        folder: the packed model.
-        name: of the registered model.
-        uri: of MLflow.
-
-    Raises:
-        UserError: MLflow does not take it, or has models of another corpus under that name.
-    """
-    from mlflow import MlflowClient  # noqa: PLC0415
-
-    metrics = read_json(run.metrics)
-    tags = {"corpus_digest": metrics["corpus"]["digest"], "dev_loss": str(metrics["dev"]["loss"])}
-    with served(uri) as shown:
-        try:
-            check_database(shown)
-            client = MlflowClient(shown)
-            best = find_best(client, name)
-            if best is not None and best.tags.get("corpus_digest") != tags["corpus_digest"]:
-                raise UserError(f"{name}@best is a model of another corpus: give another name")
-            run_id = find_run(client, run)
-            client.log_artifacts(run_id, str(folder), "model")
-            source = f"{client.get_run(run_id).info.artifact_uri}/model"
-            version = client.create_model_version(name, source, run_id, tags=tags)
-            better = best is None or metrics["dev"]["loss"] < float(best.tags["dev_loss"])
-            if better:
-                client.set_registered_model_alias(name, "best", version.version)
-        except UserError as error:
-            raise UserError(f"register={error}") from None
-        except Exception as error:  # The network, a database and MLflow have errors of their own.
-            raise UserError(
-                f"MLflow at {shown} did not take the model ({reason(error)}); it lies at {folder}: mend that, and give "
-                "the command again"
-            ) from None
-    said = "it is the best: " if better else f"version {best.version} stays the best, by dev loss: "
-    return f"registered: models:/{name}/{version.version}; {said}models:/{name}@best"
-
-
-def find_best(client: Any, name: str) -> Any:
-    """Return the version of a registered model that has the alias best, None where there is none yet."""
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415
-
-    try:
-        client.get_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        client.create_registered_model(name)
-        return None
-    try:
-        return client.get_model_version_by_alias(name, "best")
-    except MlflowException:
-        return None
-
-
-def find_run(client: Any, run: RunFolder) -> str:
-    """Return the MLflow run of a run folder; one is made where this MLflow does not have it."""
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415
-
-    known = read_json(run.tracking)["run_id"] if run.tracking.exists() else None
-    if known is not None:
-        try:
-            run_id: str = client.get_run(known).info.run_id
-            return run_id
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    owner = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
-    made: str = client.create_run(owner, run_name=run.path.resolve().name).info.run_id
-    client.set_terminated(made)
-    return made
 
 
 if __name__ == "__main__":

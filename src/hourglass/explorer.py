@@ -12,12 +12,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from hourglass.checkpoints import Trained
+from hourglass.checkpoints import Trained, load_trained
+from hourglass.corpus import load_corpus
+from hourglass.errors import UserError
+from hourglass.runs import open_run, write_whole
+from hourglass.settings import check_to_read
 from hourglass.tokenizer import BOS, EOS, PAD
 
 # F, numbers shown of a state or context.
@@ -25,6 +30,51 @@ SHOWN = 16
 # Vectors are stored as whole numbers from minus to plus this, weights and probabilities from 0 to the other.
 LEVELS = 9
 PARTS = 1000
+
+
+def explore(paths: Sequence[str], sentences: int, output: Path) -> str:
+    """Write the page of some runs, and return what it is in a few words.
+
+    Args:
+        paths: run folders of one corpus.
+        sentences: test sentences on the page.
+        output: the file.
+
+    Raises:
+        UserError: a run is missing or damaged, or they are of different corpora.
+    """
+    runs = [open_run(path, "run") for path in paths]
+    models = [load_trained(run.best) for run, _ in runs]
+    for path, model in zip(paths, models, strict=True):
+        if model.corpus_digest != models[0].corpus_digest:
+            raise UserError(f"run: {path} and {paths[0]} are runs of different corpora: name runs of one")
+    searches = [check_to_read(config).search for _, config in runs]
+    config = runs[0][1]
+    corpus = load_corpus(config["data"], Path(config["cache"]).expanduser())
+    if corpus.digest != models[0].corpus_digest:
+        raise UserError(f"run: the corpus of {paths[0]} has changed since: restore it, or train again")
+    test = corpus.splits["test"]
+    chosen = choose_sentences(test["source_words"][:], sentences)
+    names = name_runs([one for _, one in runs])
+    content = describe(
+        dict(zip(names, models, strict=True)),
+        [(test[i]["id"], test[i]["source"], test[i]["target"]) for i in chosen],
+        dict(zip(names, searches, strict=True)),
+        f"Watch it translate: {config['data']['name']}, {corpus.source_language} to {corpus.target_language}",
+    )
+    write_whole(output, write_page(content))
+    size = output.stat().st_size / 1e6
+    return f"{output} ({size:.1f} MB, {len(chosen)} sentences, {', '.join(names)})"
+
+
+def name_runs(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a name for each run: its attention, with the seed or a number where that is not enough."""
+    names = [config["attention"]["name"] for config in configs]
+    if len(set(names)) < len(names):
+        names = [f"{name}, seed {config['seed']}" for name, config in zip(names, configs, strict=True)]
+    if len(set(names)) < len(names):
+        names = [f"{number}: {name}" for number, name in enumerate(names, 1)]
+    return names
 
 
 @dataclass(frozen=True)
