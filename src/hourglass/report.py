@@ -94,7 +94,8 @@ def write_report(
         Paragraph(
             "How to read it. Every variant is the same encoder and decoder; how the decoder sees the source differs, "
             "and the learning rate that a search on dev chose for each (for none also whether the source is read last "
-            "to first). none starts the decoder from one fixed vector (the neck) and shows it nothing else. BLEU runs "
+            "to first; where the encoder reads both ways, as it does by default, that is little more than another "
+            "draw). none starts the decoder from one fixed vector (the neck) and shows it nothing else. BLEU runs "
             "from 0 to 100; copy is the score of the source handed in unchanged. "
             '"These trained models" is a 95 % interval over test sentences; "this architecture" also counts how scores '
             "vary from seed to seed: once with the variance of seeds pooled over all variants, once with the two "
