@@ -99,6 +99,9 @@ def plain_bits(run: RunFolder, temperature: float) -> list[list[float]]:
 def test_bits_are_the_blind_models_less_the_variants(runs: dict[str, RunFolder], found: dict[str, Any]) -> None:
     blind = plain_bits(runs["blind"], found["blind"]["temperature"])
     assert found["blind"]["bits"] == pytest.approx(sum(map(sum, blind)) / 60, rel=1e-4)
+    raw = sum(map(sum, plain_bits(runs["blind"], 1.0))) / 60
+    assert found["blind"]["raw_bits"] == pytest.approx(raw, rel=1e-4)
+    assert raw > found["blind"]["bits"]  # What smoothing costs.
     for name in ("none", "plain"):
         own = found["variants"][name]
         (temperature,) = own["temperatures"]

@@ -210,12 +210,8 @@ def read_run(run: RunFolder, prepared: Prepared) -> Reader:
             joined[count] = totals(
                 reference_nats(model, Pairs.encode(trained.vocabularies, *sides), temperature=temperature)
             )
-    return Reader(
-        temperature,
-        reference_nats(model, pairs, temperature=temperature),
-        reference_nats(model, pairs) if smoothed else [],
-        joined,
-    )
+    nats = reference_nats(model, pairs, temperature=temperature)
+    return Reader(temperature, nats, reference_nats(model, pairs) if smoothed else nats, joined)
 
 
 class _Measured:
@@ -230,9 +226,7 @@ class _Measured:
             bucket: mean_quantity([one[test.inside(bucket)] for one in values], counts)
             for bucket, counts in draws.buckets.items()
         }
-        self.raw = mean_quantity(
-            [totals(blind.raw or blind.nats) - totals(seed.raw or seed.nats) for seed in seeds], draws.whole
-        )
+        self.raw = mean_quantity([totals(blind.raw) - totals(seed.raw) for seed in seeds], draws.whole)
         self.end = mean_quantity([ends(blind.nats) - ends(seed.nats) for seed in seeds], draws.whole)
         self.positions = [
             _ratio_quantity([_inside(blind.nats, seed.nats, *bounds) for seed in seeds], draws.whole)
