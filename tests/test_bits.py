@@ -43,6 +43,7 @@ SMALL = (
     "search=greedy",
 )
 BLIND = ("encoder=blind", "attention=none")
+pytestmark = pytest.mark.slow  # Some trainings, of seconds each.
 
 
 @pytest.fixture(scope="module")

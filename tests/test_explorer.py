@@ -37,6 +37,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
     return trained
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ATTENTIONS)
 def test_it_follows_the_greedy_search(attention: str, models: dict[str, Trained]) -> None:
     trained, settings = models[attention], plain_search(1)
@@ -54,6 +55,7 @@ def test_it_follows_the_greedy_search(attention: str, models: dict[str, Trained]
             assert sum(shares) <= 1 + 1e-6
 
 
+@pytest.mark.slow
 def test_what_is_given_is_what_is_shown(models: dict[str, Trained]) -> None:
     one = follow(models["luong_general"], "s1 s2 s3", 8)
     assert one.weights is not None
@@ -88,6 +90,7 @@ def content(models: dict[str, Trained]) -> dict[str, Any]:
     return describe(models, SENTENCES, dict.fromkeys(models, plain_search(1)), "A page")
 
 
+@pytest.mark.slow
 def test_the_page_holds_it_all_and_nothing_of_the_net(content: dict[str, Any]) -> None:
     page = write_page(content | {"title": "</script><!-- <b>"})
     assert page.count("</script>") == 1

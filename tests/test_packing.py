@@ -28,6 +28,7 @@ from hourglass.settings import check_settings
 from hourglass.translation import translate
 
 LINES = ["s1 s2 s3", "s0", "s5 s4 s3 s2", ""]
+pytestmark = pytest.mark.slow  # MLflow, servers, other processes.
 
 
 def make(folder: Path, attention: str) -> RunFolder:
@@ -70,7 +71,6 @@ def test_it_translates_as_the_run_does(run: RunFolder, packed: Path) -> None:
             assert target < len(str(row.translation).split())
 
 
-@pytest.mark.slow
 def test_alignments_of_a_model_without_are_refused(tmp_path: Path) -> None:
     run = make(tmp_path, "none")
     pack(run.best, tmp_path / "packed", "s1")
@@ -87,7 +87,6 @@ def test_what_is_there_is_not_written_over(run: RunFolder, packed: Path, tmp_pat
     assert not (tmp_path / "packed").exists()
 
 
-@pytest.mark.slow
 def test_it_is_loaded_without_a_pickle_and_without_what_only_training_needs(packed: Path, tmp_path: Path) -> None:
     """In a process that finds neither this repository nor any library but those that it asks for."""
     assert [file for file in packed.rglob("*") if file.suffix in (".pkl", ".pickle")] == []
@@ -137,7 +136,6 @@ def post(port: int, content: Any) -> Any:
         return json.load(answer)
 
 
-@pytest.mark.slow
 def test_mlflow_serves_it_over_http(run: RunFolder, packed: Path, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -186,7 +184,6 @@ def test_mlflow_serves_it_over_http(run: RunFolder, packed: Path, tmp_path: Path
         server.wait()
 
 
-@pytest.mark.slow
 def test_the_command_packs_and_registers_the_best(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

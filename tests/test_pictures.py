@@ -17,6 +17,8 @@ from hourglass.runs import RunFolder, clear, create_run
 from hourglass.settings import check_settings
 from hourglass.word_alignment import read_weights
 
+pytestmark = pytest.mark.slow  # Some trainings, of seconds each.
+
 
 def make(folder: Path, attention: str, *overrides: str) -> RunFolder:
     words = (f"attention={attention}", "trainer.pictures=2", *overrides)

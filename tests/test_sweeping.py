@@ -275,7 +275,7 @@ def test_a_sweep_prunes_outlives_a_diverged_run_and_ends_at_its_trials(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.more)])
 def test_a_sweep_that_is_stopped_goes_on_by_the_same_command(
     tmp_path: Path, start: Callable[..., subprocess.Popen[str]], number: signal.Signals
 ) -> None:
