@@ -503,7 +503,7 @@ def test_every_script_lets_hydra_build_nothing() -> None:
         for decorator in node.decorator_list
         if "hydra.main" in ast.unparse(decorator)
     ]
-    assert len(decorators) == 3  # train, translate, sync
+    assert len(decorators) == 5  # train, translate, sync, pack, explore
     for decorator in decorators:
         assert isinstance(decorator, ast.Call)
         given = {word.arg: word.value for word in decorator.keywords}

@@ -42,6 +42,7 @@ def job(
         f"logger.tracking_uri={store}",
         f"logger.experiment={tmp_path.name}",
         "logger.system_metrics=1",
+        "trainer.pictures=1",
         f"run_dir={tmp_path / 'one'}",
     )
     return train.Job(create_run(composed["run_dir"], [], continues=False), composed, check_settings(composed))
@@ -136,7 +137,7 @@ def test_a_run_is_tracked_once(job: train.Job, store: str, tmp_path: Path, monke
     assert any(name.startswith("system/") for name in run.data.metrics)
     client = mlflow.MlflowClient(store)
     artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
-    assert artifacts == {"config.yaml", "metrics.json", "translations.test.tsv", "curves.csv"}
+    assert artifacts == {"config.yaml", "metrics.json", "translations.test.tsv", "curves.csv", "pictures"}
 
     for name in ("train/loss", "dev/bleu"):
         history = {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}

@@ -43,6 +43,7 @@ SMALL = (
     "trainer.checkpoint_every=4",
     "trainer.log_every=1",
     "trainer.threads=1",
+    "trainer.pictures=0",
     "logger=csv",
     "search=greedy",
 )
