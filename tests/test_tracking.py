@@ -82,7 +82,8 @@ def assert_mirrored(store: str, run: RunFolder, status: str = "FINISHED") -> Non
     assert found.inputs is not None
     assert found.inputs.dataset_inputs[0].dataset.name == "copy"
     files = {item.path for item in client.list_artifacts(found.info.run_id)}
-    leaves = {file.name for file in (run.config, run.curves, run.metrics, run.translations) if file.exists()}
+    left = (run.config, run.curves, run.metrics, run.translations, run.path / "pictures")
+    leaves = {file.name for file in left if file.exists()}
     assert files == leaves
 
 
