@@ -90,13 +90,15 @@ def test_the_whole_pipeline_and_what_a_change_touches(project: Path) -> None:
 
     # A second time there is nothing to do.
     assert stages_run(dvc(project, "repro")) == []
-    assert "Data and pipelines are up to date" in dvc(project, "status")
+    assert "Data and pipelines are up to date" in dvc(project, "status", "dvc.yaml")
 
     # A variant's own file concerns that variant and what follows it.
     file = project / "conf" / "attention" / "bahdanau.yaml"
     file.write_text(file.read_text().replace("size: 256", "size: 16"))
     concerned = {
-        line.strip(" :") for line in dvc(project, "status").splitlines() if line.endswith(":") and line[0] != "\t"
+        line.strip(" :")
+        for line in dvc(project, "status", "dvc.yaml").splitlines()
+        if line.endswith(":") and line[0] != "\t"
     }
     assert concerned == {"tune-kjv_web@bahdanau", "train-kjv_web@bahdanau-1"}
     again = stages_run(dvc(project, "repro"))

@@ -468,7 +468,11 @@ def test_a_value_that_cannot_be_resolved_is_one_line(value: str) -> None:
     ("group", "content"),
     [
         ("callbacks", "x: {_target_: logging.FileHandler, filename: it_ran}"),
-        ("callbacks", "x: {_target_: hourglass.runs.create_run, run_dir: it_ran, choices: [], continues: true}"),
+        pytest.param(
+            "callbacks",
+            "x: {_target_: hourglass.runs.create_run, run_dir: it_ran, choices: [], continues: true}",
+            marks=pytest.mark.more,
+        ),
         ("job_logging", "version: 1\nhandlers: {x: {(): os.mkdir, path: it_ran}}\nroot: {handlers: [x]}"),
         ("sweeper", "_target_: os.mkdir\npath: it_ran"),
     ],
