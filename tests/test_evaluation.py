@@ -213,6 +213,7 @@ def test_what_is_missing_or_cut_is_named(ablation: Ablation) -> None:
 # ---- MLflow ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_mlflow_is_told_once_and_what_is_new_supersedes(
     ablation: Ablation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

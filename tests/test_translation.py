@@ -147,6 +147,7 @@ def test_alignments_are_written_beside_the_same_translations(run: RunFolder) -> 
     assert [json.loads(row)["line"] for row in several.stdout.decode().splitlines()] == [0, 0]
 
 
+@pytest.mark.slow
 def test_a_prompt_draws_what_it_looks_at(run: RunFolder) -> None:
     done = command(b"s1 s2 s3\n\n", f"run={run.path}", "interactive=true")
     assert done.returncode == 0, done.stderr
@@ -167,6 +168,7 @@ def test_a_run_and_itself_translate_as_it_does(run: RunFolder) -> None:
     assert together.stdout == alone.stdout
 
 
+@pytest.mark.slow
 def test_the_average_is_the_mean_of_the_kept_weights(tmp_path: Path) -> None:
     words = ("trainer.validations=3", "trainer.keep=2", "trainer.test=false", "trainer.scheduled_sampling=0.5")
     config = compose_config(*SMALL, *words, f"cache={tmp_path / 'cache'}", f"run_dir={tmp_path / 'run'}")

@@ -157,6 +157,7 @@ def test_what_a_killed_worker_leaves_is_run_again_in_its_folder(
     assert len({folder_of(trial) for trial in workers.counted()}) == 3
 
 
+@pytest.mark.slow
 def test_a_trial_with_signs_of_life_is_waited_for(sweep: Callable[..., Workers]) -> None:
     slow, other = sweep(n_trials=1), sweep(n_trials=1)
     trial = slow.claim(wait=True)
@@ -236,6 +237,7 @@ def test_one_study_in_two_folders_is_refused(tmp_path: Path, sweep: Callable[...
     Workers(settings(tmp_path), tmp_path / "moved", SPACE, ["data=copy"])
 
 
+@pytest.mark.slow
 def test_the_end_of_a_trial_waits_for_a_database_that_is_away(
     tmp_path: Path, sweep: Callable[..., Workers], caplog: pytest.LogCaptureFixture
 ) -> None:
