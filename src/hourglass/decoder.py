@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from hourglass.attention import Attention, Prepared
 from hourglass.encoder import Dropout, Memory, check_residual
 from hourglass.errors import UserError
-from hourglass.gathering import gathering
 from hourglass.recurrent import Cell, CellState, RecurrentLayer
 
 # Weights [B, T, S] that exist at once, where they are not returned.
@@ -205,11 +204,10 @@ class Decoder(nn.Module):
         if self.one_pass and not step_loop:
             return self._forward_at_once(embeddings, state, prepared, with_weights)
         outputs, weights = [], []
-        with gathering():
-            for t, embedding in enumerate(embeddings.unbind(1)):
-                output, state, weight = self.step(embedding, state, prepared, t)
-                outputs.append(output)
-                weights.append(weight if with_weights else None)
+        for t, embedding in enumerate(embeddings.unbind(1)):
+            output, state, weight = self.step(embedding, state, prepared, t)
+            outputs.append(output)
+            weights.append(weight if with_weights else None)
         return torch.stack(outputs, 1), None if weights[0] is None else torch.stack(weights, 1)  # type: ignore[arg-type]
 
     def _forward_at_once(

@@ -12,7 +12,6 @@ from torch.utils.checkpoint import checkpoint
 
 from hourglass.decoder import Decoder
 from hourglass.encoder import Encoder, Memory
-from hourglass.gathering import gathering
 from hourglass.recurrent import RecurrentLayer
 from hourglass.tokenizer import BOS, PAD
 
@@ -68,17 +67,16 @@ class Seq2Seq(nn.Module):
         """
         prepared, state = self.decoder.attention.prepare(memory), self.decoder.start(memory)
         readouts, tokens = [], target[:, 0]
-        with gathering():
-            for t in range(target.shape[1]):
-                readout, state, _ = self.decoder.step(self.dropout(self.embedding(tokens)), state, prepared, t)
-                readouts.append(readout)
-                if t + 1 < target.shape[1]:
-                    with torch.no_grad():
-                        logits = self.output(readout).float()
-                        logits[:, [PAD, BOS]] = float("-inf")  # Never said.
-                        drawn = torch.multinomial(logits.softmax(-1), 1).squeeze(1)
-                        own = torch.rand(len(target), device=target.device) < sampling
-                        tokens = torch.where(own, drawn, target[:, t + 1])
+        for t in range(target.shape[1]):
+            readout, state, _ = self.decoder.step(self.dropout(self.embedding(tokens)), state, prepared, t)
+            readouts.append(readout)
+            if t + 1 < target.shape[1]:
+                with torch.no_grad():
+                    logits = self.output(readout).float()
+                    logits[:, [PAD, BOS]] = float("-inf")  # Never said.
+                    drawn = torch.multinomial(logits.softmax(-1), 1).squeeze(1)
+                    own = torch.rand(len(target), device=target.device) < sampling
+                    tokens = torch.where(own, drawn, target[:, t + 1])
         return torch.stack(readouts, 1)
 
     def loss(
