@@ -88,10 +88,10 @@ def test_a_sweep_that_cannot_be_read_is_refused_before_it_begins(tmp_path: Path)
 def test_a_small_sweep_from_runs_to_report(tmp_path: Path) -> None:
     settings = dataclasses.replace(
         load_capacity("cpu"),
-        widths=[2, 8],
+        widths=[2],
         other_widths=[],
         rounded=[[2, 1]],
-        reversed_widths=[8],
+        reversed_widths=[2],
         control_widths=[2],
         overrides=[
             "trainer=cpu",
@@ -107,7 +107,8 @@ def test_a_small_sweep_from_runs_to_report(tmp_path: Path) -> None:
     run_all(settings, tmp_path)
     found = json.loads(json.dumps(measure(settings, tmp_path)))
     assert [point["line"] for point in found["points"]] == [
-        *["none", "fixed"] * 2,
+        "none",
+        "fixed",
         "none, rounded to 1 bits",
         "none, source reversed",
         "luong_general, start from the neck",

@@ -131,8 +131,16 @@ def test_another_optimizer_takes_the_place_of_the_papers(name: str) -> None:
             ["sutskever2014", "attention=luong_general"],
             "decoder.readout=state with decoder.query=current leaves the cont",
         ),
-        (["luong2015_location", "attention.longest_source=3"], "has 3 source positions and a sentence of"),
-        (["luong2015_local_p_dot", "attention=bahdanau"], "attention.score: no such option"),
+        pytest.param(
+            ["luong2015_location", "attention.longest_source=3"],
+            "has 3 source positions and a sentence of",
+            marks=pytest.mark.more,
+        ),
+        pytest.param(
+            ["luong2015_local_p_dot", "attention=bahdanau"],
+            "attention.score: no such option",
+            marks=pytest.mark.more,
+        ),
     ],
 )
 def test_a_contradiction_is_refused_by_name(

@@ -306,6 +306,7 @@ def test_a_sweep_that_is_stopped_goes_on_by_the_same_command(
     assert len({str((one["optimizer"], one["encoder"], one["attention"])) for one in configs}) > 1
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_two_shells_share_a_study(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
     words = ["-m", *SWEEP, "hydra.sweeper.n_trials=4", "trainer.test=false"]
