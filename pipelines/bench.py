@@ -24,17 +24,15 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-import yaml
-from hydra import compose, initialize_config_dir
 from pydantic import Field, PositiveInt
 from torch.utils.flop_counter import FlopCounterMode
 
-from hourglass.ablation import ROOT
+from hourglass.ablation import ROOT, compose_settings
 from hourglass.assembly import build_model
 from hourglass.checkpoints import load_trained
 from hourglass.errors import UserError, one_line_errors
 from hourglass.model import Seq2Seq
-from hourglass.options import build, plain_values
+from hourglass.options import build, read_settings
 from hourglass.preparation import prepare
 from hourglass.runs import machine, open_run, read_json
 from hourglass.settings import check_to_read
@@ -170,10 +168,15 @@ def limit(settings: BenchSettings) -> None:
                 shares.append(work / seconds / rate)
             name = f"{variant}, decoder {size}"
             say(f"matrix multiply work, {name}", work / (SENTENCES * TARGET) / 1e6, "MFLOP/target token")
-            say("matrix multiply rate, 1024 x 1024", statistics.median(rates) / 1e9, "GFLOP/s", all=rates)
+            say(
+                "matrix multiply rate, 1024 x 1024",
+                statistics.median(rates) / 1e9,
+                "GFLOP/s",
+                all=[rate / 1e9 for rate in rates],
+            )
             of_step = matmul_rate(SENTENCES, 2 * size, 4 * size)
             say(f"matrix multiply rate, a step of decoder {size}", of_step / 1e9, "GFLOP/s")
-            say(f"share of that rate in training, {name}", statistics.median(shares), "share", all=shares)
+            say(f"share of the rate of 1024 x 1024 in training, {name}", statistics.median(shares), "share", all=shares)
 
 
 def training_step(model: Seq2Seq, optimizer: torch.optim.Optimizer, batch: tuple[torch.Tensor, ...]) -> None:
@@ -186,7 +189,7 @@ def training_step(model: Seq2Seq, optimizer: torch.optim.Optimizer, batch: tuple
 
 
 def growth(settings: BenchSettings) -> None:
-    """Time a training step and a search against the length of sentences and the beam."""
+    """Time a training step against the length of sentences."""
     for variant in settings.variants:
         model = make_model(settings, variant, settings.decoder_sizes[0])
         optimizer = torch.optim.Adam(model.parameters(), fused=True)
@@ -204,8 +207,7 @@ def growth(settings: BenchSettings) -> None:
 
 def make_model(settings: BenchSettings, variant: str, size: int) -> Seq2Seq:
     """Build a variant's model, with the peers' vocabulary."""
-    with initialize_config_dir(str(ROOT / "conf")):
-        config = plain_values(compose("config", overrides=settings_of(settings, variant, size)))
+    config = compose_settings(settings_of(settings, variant, size))
     torch.manual_seed(1)
     pieces = config["tokenizer"]["vocabulary_size"]
     return build_model(config, pieces, pieces, joint=False)
@@ -278,8 +280,7 @@ def main(words: list[str]) -> None:
     }
     if not words or words[0] not in kinds or len(words) - 1 != kinds[words[0]][1]:
         raise UserError("usage: python pipelines/bench.py train FOLDER | decode FOLDER RUN | limit | growth")
-    content = yaml.safe_load((ROOT / "conf" / "bench.yaml").read_text(encoding="utf-8"))
-    settings = build(BenchSettings, content, "bench")
+    settings = read_settings(ROOT / "conf" / "bench.yaml", lambda content: build(BenchSettings, content, "bench"))
     torch.set_num_threads(settings.threads)
     kinds[words[0]][0](settings, *words[1:])
 

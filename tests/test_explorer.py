@@ -9,15 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import compose_config, plain_search
-from test_train import SMALL
+from conftest import plain_search
+from test_train import make_run
 
-import train
 from hourglass.checkpoints import Trained, load_trained
 from hourglass.explorer import LEVELS, PARTS, SHOWN, choose_sentences, describe, disorder, follow, write_page
-from hourglass.runs import create_run
 from hourglass.search import search
-from hourglass.settings import check_settings
 from hourglass.tokenizer import EOS
 
 SENTENCES = [("a", "s1 s2 s3", "s1 s2 s3"), ("b", "s0", "s0"), ("c", "s5 s4 s3 s2 s1 s0", "s5 s4 s3 s2 s1 s0")]
@@ -27,14 +24,8 @@ ATTENTIONS = ("none", "fixed", "luong_general", "luong_local_p")
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
     folder = tmp_path_factory.mktemp("runs")
-    trained = {}
-    for attention in ATTENTIONS:
-        words = (f"attention={attention}", "trainer.test=false", "trainer.target_tokens=500")
-        config = compose_config(*SMALL, *words, f"cache={folder / 'cache'}", f"run_dir={folder / attention}")
-        job = train.Job(create_run(config["run_dir"], [], continues=False), config, check_settings(config))
-        train.train(job)
-        trained[attention] = load_trained(job.run.best)
-    return trained
+    words = ("trainer.test=false", "trainer.target_tokens=500")
+    return {name: load_trained(make_run(folder, f"attention={name}", *words).best) for name in ATTENTIONS}
 
 
 @pytest.mark.slow

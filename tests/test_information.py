@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from hourglass.information import (
     BITS_A_NAT,
     Pairs,
-    by_position,
     ends,
     fit_temperature,
     mean_quantity,
@@ -122,10 +121,6 @@ def test_parts_by_hand() -> None:
     nats = [np.array([1.0, 2.0, 4.0]), np.array([3.0, 5.0])]
     assert totals(nats) == pytest.approx(np.array([7, 8]) * BITS_A_NAT)
     assert ends(nats) == pytest.approx(np.array([4, 5]) * BITS_A_NAT)
-    table = by_position(nats, 3)
-    assert table[0, :2] == pytest.approx(np.array([1, 2]) * BITS_A_NAT)
-    assert table[1, 0] == pytest.approx(3 * BITS_A_NAT)
-    assert np.isnan(table[[0, 1, 1], [2, 1, 2]]).all()
 
 
 def test_a_mean_on_resamples_is_that_of_the_rows_drawn() -> None:

@@ -14,17 +14,15 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
-from conftest import ROOT, compose_config
+from conftest import ROOT
 from mlflow.exceptions import MlflowException
-from test_train import SMALL
+from test_train import make_run
 
-import train
 from hourglass.checkpoints import load_trained
 from hourglass.errors import UserError
 from hourglass.packing import NEEDS, pack
-from hourglass.runs import RunFolder, create_run
+from hourglass.runs import RunFolder
 from hourglass.search import SearchSettings
-from hourglass.settings import check_settings
 from hourglass.translation import translate
 
 LINES = ["s1 s2 s3", "s0", "s5 s4 s3 s2", ""]
@@ -32,11 +30,7 @@ pytestmark = pytest.mark.slow  # MLflow, servers, other processes.
 
 
 def make(folder: Path, attention: str) -> RunFolder:
-    words = (f"attention={attention}", "trainer.test=false", "trainer.target_tokens=500")
-    config = compose_config(*SMALL, *words, f"cache={folder / 'cache'}", f"run_dir={folder / attention}")
-    job = train.Job(create_run(config["run_dir"], [], continues=False), config, check_settings(config))
-    train.train(job)
-    return job.run
+    return make_run(folder, f"attention={attention}", "trainer.test=false", "trainer.target_tokens=500")
 
 
 @pytest.fixture(scope="module")

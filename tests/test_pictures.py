@@ -5,15 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import compose_config
-from test_train import SMALL
+from test_train import make_run
 
-import train
 from hourglass.checkpoints import load_trained
 from hourglass.corpus import load_corpus
 from hourglass.pictures import Alignments, draw, noted
 from hourglass.preparation import prepare
-from hourglass.runs import RunFolder, clear, create_run
+from hourglass.runs import RunFolder, clear
 from hourglass.settings import check_settings
 from hourglass.word_alignment import read_weights
 
@@ -21,11 +19,7 @@ pytestmark = pytest.mark.slow  # Some trainings, of seconds each.
 
 
 def make(folder: Path, attention: str, *overrides: str) -> RunFolder:
-    words = (f"attention={attention}", "trainer.pictures=2", *overrides)
-    config = compose_config(*SMALL, *words, f"cache={folder / 'cache'}", f"run_dir={folder / attention}")
-    job = train.Job(create_run(config["run_dir"], [], continues=False), config, check_settings(config))
-    train.train(job)
-    return job.run
+    return make_run(folder, f"attention={attention}", "trainer.pictures=2", *overrides)
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,15 @@ SMALL = (
 )
 
 
+def make_run(folder: Path, *overrides: str) -> RunFolder:
+    """Train SMALL with further overrides, in this process; the run lies in a folder named by its attention."""
+    config = compose_config(*SMALL, *overrides, f"cache={folder / 'cache'}")
+    config["run_dir"] = str(folder / config["attention"]["name"])
+    job = train.Job(create_run(config["run_dir"], [], continues=False), config, check_settings(config))
+    train.train(job)
+    return job.run
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")

@@ -6,18 +6,17 @@ The file is conf/ablation/default.yaml. dvc.yaml reads it for its matrices, the 
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from hydra import compose, initialize_config_dir
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from hourglass.attention import ATTENTIONS
 from hourglass.errors import UserError
-from hourglass.options import build, plain_values
+from hourglass.options import build, plain_values, read_settings
 from hourglass.runs import RunFolder, read_json
 from hourglass.scoring import length_buckets
 
@@ -236,9 +235,7 @@ class Ablation:
 
     def compose(self, overrides: list[str]) -> dict[str, Any]:
         """Compose the settings that a command line with these overrides has."""
-        with initialize_config_dir(str(self.root / "conf")):
-            composed = compose("config", overrides=overrides)
-        return plain_values(composed)
+        return compose_settings(overrides, self.root)
 
 
 def load_ablation(root: Path = ROOT) -> Ablation:
@@ -248,13 +245,7 @@ def load_ablation(root: Path = ROOT) -> Ablation:
         UserError: a setting is wrong, a variant does not exist or stands twice; the message names the file.
     """
     file = root / "conf" / "ablation" / "default.yaml"
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{file}: cannot be read ({str(error).splitlines()[0]})") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: holds no settings")
-    return _in_file(file, lambda: _check(content, root))
+    return read_settings(file, lambda content: _check(content, root))
 
 
 def _check(content: Mapping[str, Any], root: Path) -> Ablation:
@@ -300,11 +291,10 @@ def _refuse_unknown(root: Path, group: str, name: str) -> None:
         raise UserError(f"{group} {name}: no file conf/{group}/{name}.yaml; choose from {choices}")
 
 
-def _in_file(file: Path, check: Callable[[], Ablation]) -> Ablation:
-    try:
-        return check()
-    except UserError as error:
-        raise UserError(f"{file}: {error}") from None
+def compose_settings(overrides: Sequence[str], root: Path = ROOT) -> dict[str, Any]:
+    """Compose the settings that a command line of src/train.py with these overrides has."""
+    with initialize_config_dir(str(root / "conf")):
+        return plain_values(compose("config", overrides=list(overrides)))
 
 
 def run_training(overrides: list[str]) -> None:

@@ -1,6 +1,5 @@
 """From trained runs, and one that is blind to the source, to what is said of bits: by length, position and time."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -30,8 +29,6 @@ from hourglass.saturation import find_plateau
 from hourglass.settings import check_to_read
 from hourglass.significance import Quantity, compare, draw, pool
 from hourglass.translation import progress_bar
-
-log = logging.getLogger(__name__)
 
 # First target position of each bucket of positions; the last is open.
 POSITIONS = (1, 2, 3, 5, 9, 17, 33, 65)
@@ -130,9 +127,7 @@ def measure_bits(
             "temperatures": [readers[run].temperature for run in runs],
             "parameters": read_json(runs[0].metrics)["parameters"],
             "learning": [_learning(blind, run, prepared) for run in runs],
-            "converged": [
-                judge_convergence(run, read_json(run.metrics)["train_target_tokens"], converged)[0] for run in runs
-            ],
+            "converged": [judge_convergence(run, converged)[0] for run in runs],
         }
         for name, runs in variants.items()
     }
@@ -173,7 +168,7 @@ def measure_bits(
         "blind": {
             "run": blind.path.name,
             "dev_loss": read_json(blind.metrics)["dev"]["loss"],
-            "converged": judge_convergence(blind, read_json(blind.metrics)["train_target_tokens"], converged)[0],
+            "converged": judge_convergence(blind, converged)[0],
             "temperature": unseen.temperature,
             "bits": float(totals(unseen.nats).mean()),
             "raw_bits": float(totals(unseen.raw).mean()),
@@ -251,23 +246,14 @@ class _Measured:
     def plain(self) -> dict[str, Any]:
         """Return plain values."""
         return {
-            "bits": _summary(self.whole),
-            "raw_bits": _summary(self.raw),
-            "end_bits": _summary(self.end),
-            "buckets": [None if one is None else _summary(one) for one in self.optional_buckets],
-            "positions": [None if one is None else _summary(one) for one in self.positions],
-            "joined": {str(count): _summary(one) for count, one in self.joined.items()},
+            "bits": self.whole.plain(),
+            "raw_bits": self.raw.plain(),
+            "end_bits": self.end.plain(),
+            "buckets": [None if one is None else one.plain() for one in self.optional_buckets],
+            "positions": [None if one is None else one.plain() for one in self.positions],
+            "joined": {str(count): one.plain() for count, one in self.joined.items()},
             "saturation": asdict(self.saturation),
         }
-
-
-def _summary(quantity: Quantity) -> dict[str, Any]:
-    interval = quantity.interval
-    return {
-        "mean": quantity.mean,
-        "by_seed": quantity.value.tolist(),
-        "interval": asdict(interval) if interval else None,
-    }
 
 
 def _position_bounds() -> list[tuple[int, int | None]]:
@@ -356,9 +342,9 @@ class _Digits:
                 "exact": float(self.bits[inside].mean()),
                 # What there is less what is still to be told: it needs no blind model.
                 "variants": {
-                    name: _summary(
-                        mean_quantity([self.bits[inside] - told[inside] for told in own.told], counts[:, inside])
-                    )
+                    name: mean_quantity(
+                        [self.bits[inside] - told[inside] for told in own.told], counts[:, inside]
+                    ).plain()
                     for name, own in measured.items()
                 },
             }

@@ -19,7 +19,7 @@ from hourglass.report import (
     show_range,
     widest,
 )
-from hourglass.scoring import FEW
+from hourglass.scoring import FEW, show_bounds
 
 Information = Mapping[str, Any]
 # Shares of the budget at which the table says what was learnt.
@@ -319,6 +319,5 @@ def _draw_positions(lines: Mapping[str, Line], bounds: Sequence[Sequence[int | N
     figure = draw_lines(
         lines, x_label="position in the translation, pieces", y_label="bits a piece", order=order, zero=True
     )
-    labels = [f"{low}+" if high is None else f"{low}" if low == high else f"{low}-{high}" for low, high in bounds]
-    figure.axes[0].set_xticks(next(iter(lines.values())).x, labels)
+    figure.axes[0].set_xticks(next(iter(lines.values())).x, [show_bounds(one) for one in bounds])
     return figure

@@ -13,17 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import yaml
-from hydra import compose, initialize_config_dir
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from hourglass.ablation import ROOT
+from hourglass.ablation import ROOT, compose_settings
 from hourglass.channel import ChannelReading, check_channel, longest_copied, others, read_channel, symbol_ids
 from hourglass.checkpoints import load_trained
 from hourglass.errors import UserError
 from hourglass.evaluation import judge_convergence
 from hourglass.information import Pairs
-from hourglass.options import build, plain_values
+from hourglass.options import build, read_settings
 from hourglass.preparation import prepare
 from hourglass.recurrent import Cell
 from hourglass.runs import RunFolder, open_run, read_json, read_translations
@@ -114,18 +112,10 @@ def load_capacity(name: str, root: Path = ROOT) -> CapacitySettings:
         UserError: there is none, or a setting is wrong.
     """
     file = root / "conf" / "capacity" / f"{name}.yaml"
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise UserError("holds no settings")
-        return build(CapacitySettings, content, "capacity")
-    except FileNotFoundError:
+    if not file.is_file():
         choices = ", ".join(sorted(path.stem for path in file.parent.glob("*.yaml")))
-        raise UserError(f"{file}: no such file; choose from {choices}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{file}: cannot be read ({str(error).splitlines()[0]})") from None
-    except UserError as error:
-        raise UserError(f"{file}: {error}") from None
+        raise UserError(f"{file}: no such file; choose from {choices}")
+    return read_settings(file, lambda content: build(CapacitySettings, content, "capacity"))
 
 
 def points(settings: CapacitySettings) -> list[Point]:
@@ -148,8 +138,7 @@ def check_points(settings: CapacitySettings) -> None:
         UserError: one cannot; the message begins with its name.
     """
     for point in points(settings):
-        with initialize_config_dir(str(ROOT / "conf")):
-            config = plain_values(compose("config", overrides=[*settings.overrides, *point.overrides]))
+        config = compose_settings([*settings.overrides, *point.overrides])
         try:
             check_settings(config)
             data = config["data"]
@@ -203,7 +192,7 @@ def measure_point(point: Point, run: RunFolder, converged: float) -> dict[str, A
     """
     found, metrics = read_run(run), read_json(run.metrics)
     translations = read_translations(run.translations)
-    done, gain = judge_convergence(run, metrics["train_target_tokens"], converged)
+    done, gain = judge_convergence(run, converged)
     return {
         "name": point.name,
         "line": point.line,

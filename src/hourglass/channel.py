@@ -12,7 +12,7 @@ Shapes: N sentences, L symbols of a sentence, P different symbols.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,22 +87,16 @@ def symbol_ids(vocabularies: Vocabularies, symbols: int) -> torch.Tensor:
     return torch.tensor([one[0] for one in ids])
 
 
-def read_channel(
-    model: Seq2Seq,
-    pairs: Pairs,
-    symbols: torch.Tensor,
-    progress: Callable[[int], object] = lambda sentences: None,
-) -> ChannelReading:
+def read_channel(model: Seq2Seq, pairs: Pairs, symbols: torch.Tensor) -> ChannelReading:
     """Read the bits that came through.
 
     Args:
         model: dropout is off while it is asked.
         pairs: sentences of symbols.
         symbols: [P] ids of `symbol_ids`.
-        progress: is told of sentences as they are done.
     """
     device = next(model.parameters()).device
-    nats = reference_nats(model, pairs, among=symbols.to(device), progress=progress)
+    nats = reference_nats(model, pairs, among=symbols.to(device))
     lengths = np.array([len(one) - 1 for one in nats])
     by_position = np.full((len(nats), lengths.max()), np.nan)
     for row, one in zip(by_position, nats, strict=True):

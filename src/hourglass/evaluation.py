@@ -210,7 +210,7 @@ def _describe(ablation: Ablation, variant: Variant) -> dict[str, Any]:
     curves = []
     for (run, _), one in zip(runs, metrics, strict=True):
         dev = dev_curves(run, one["train_target_tokens"])
-        done, gained = judge_convergence(run, one["train_target_tokens"], ablation.settings.converged)
+        done, gained = _converged(dev["loss"], one["train_target_tokens"], ablation.settings.converged)
         convergence.append({"converged": done, "gain_of_last_fifth": gained})
         curves.append({name: [[at, value] for at, value in sorted(curve.items())] for name, curve in dev.items()})
     tuned = read_tuned(ablation.tuned(variant))
@@ -254,15 +254,19 @@ def dev_curves(run: RunFolder, total: int) -> dict[str, dict[float, float]]:
     }
 
 
-def judge_convergence(run: RunFolder, total: int, gain: float) -> tuple[bool, float]:
+def judge_convergence(run: RunFolder, gain: float) -> tuple[bool, float]:
     """Say of a run whether it had converged, and by what share the last fifth of its budget lowered the dev loss.
 
     Args:
         run: its folder.
-        total: target tokens that it has read.
         gain: a smaller share counts as converged.
     """
-    return converged({at / total: value for at, value in dev_curves(run, total)["loss"].items()}, gain)
+    total = read_json(run.metrics)["train_target_tokens"]
+    return _converged(dev_curves(run, total)["loss"], total, gain)
+
+
+def _converged(dev_loss: Mapping[float, float], total: int, gain: float) -> tuple[bool, float]:
+    return converged({at / total: value for at, value in dev_loss.items()}, gain)
 
 
 def _tokens_at(tokens: Mapping[int, float], step: int, total: int) -> float:

@@ -15,7 +15,7 @@ K seeds of a variant, P data symbols.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,7 @@ from hourglass.significance import Quantity
 from hourglass.tokenizer import BOS, EOS, PAD, Vocabularies
 
 BITS_A_NAT = 1 / math.log(2)
-# Temperatures outside these say that a model is broken, not that it is too sure.
+# Where a temperature is looked for.
 TEMPERATURES = (0.2, 5.0)
 
 
@@ -59,7 +59,6 @@ def reference_nats(
     temperature: float = 1.0,
     among: Tensor | None = None,
     batch_tokens: int = 4000,
-    progress: Callable[[int], object] = lambda sentences: None,
 ) -> list[np.ndarray]:
     """Return the negative log-likelihood of each target token, in nats, as the model reads the reference.
 
@@ -69,7 +68,6 @@ def reference_nats(
         temperature: the logits are divided by it.
         among: [P] ids; what is not end-of-sentence is one of these, so their probabilities are made to sum to 1.
         batch_tokens: padded tokens of a batch.
-        progress: is told of sentences as they are done.
 
     Returns:
         N float64 arrays [T_i], end-of-sentence last.
@@ -80,7 +78,6 @@ def reference_nats(
         ends = np.cumsum(real.sum(1).cpu().numpy())
         for row, one in zip(rows, np.split(nats.double().cpu().numpy(), ends[:-1]), strict=True):
             found[row] = one
-        progress(len(rows))
     return found
 
 
@@ -157,18 +154,6 @@ def mean_quantity(values: Sequence[np.ndarray], counts: np.ndarray) -> Quantity:
     """
     stacked = np.stack(list(values))
     return Quantity(stacked.mean(1), stacked @ counts.T / counts.sum(1))
-
-
-def by_position(nats: Sequence[np.ndarray], positions: int) -> np.ndarray:
-    """Return the bits [N, positions] of the first so many target positions, NaN where a sentence is shorter.
-
-    End-of-sentence is left out: it stands at another position in every sentence.
-    """
-    table = np.full((len(nats), positions), np.nan)
-    for row, one in zip(table, nats, strict=True):
-        some = one[:-1][:positions]
-        row[: len(some)] = some * BITS_A_NAT
-    return table
 
 
 def numbers_bits(digits: int, shortest: int, longest: int) -> float:

@@ -8,9 +8,11 @@ object, so there is nothing for a config, or a checkpoint, to import.
 import inspect
 import typing
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pydantic
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -74,6 +76,23 @@ def build(make: Callable[..., T], options: Mapping[str, Any], group: str, **at_r
             continue
         checked[name] = check(annotations[name], options[name], f"{group}.{name}")
     return make(**checked, **at_run_time)
+
+
+def read_settings(file: Path, make: Callable[[dict[str, Any]], T]) -> T:
+    """Return what `make` makes of the mapping in a YAML file.
+
+    Raises:
+        UserError: the file cannot be read or holds no mapping, or `make` refuses it; the message names the file.
+    """
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise UserError("holds no settings")
+        return make(content)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{file}: cannot be read ({str(error).splitlines()[0]})") from None
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
 
 
 def check(annotation: Any, value: Any, option: str) -> Any:

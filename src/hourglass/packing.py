@@ -7,7 +7,6 @@ the few libraries that it needs, and a signature. It is loaded by running `serve
 import importlib.metadata
 import os
 import tempfile
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,10 +50,6 @@ SIGNATURE = ModelSignature(
     ),
     params=ParamSchema([ParamSpec("alignments", DataType.boolean, False), ParamSpec("beam", DataType.long, 0)]),
 )
-
-
-# MLflow wants types of its own kinds here, from which it would make a signature: this one is written down.
-warnings.filterwarnings("ignore", message=".*[Tt]ype hint.*`?predict`? .*")
 
 
 class ServedModel(PythonModel):

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import yaml
 from pydantic import Field, PositiveFloat
 
 from hourglass.ablation import ROOT, run_training
 from hourglass.checkpoints import load_trained
 from hourglass.errors import UserError
 from hourglass.evaluation import judge_convergence
-from hourglass.options import build
+from hourglass.options import build, read_settings
 from hourglass.preparation import prepare
 from hourglass.report import show_range, widest
 from hourglass.runs import (
@@ -101,15 +100,7 @@ def load_published(file: Path = ROOT / "conf" / "published.yaml") -> PublishedSe
     Raises:
         UserError: it is missing, or a setting is wrong; the message names the file.
     """
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise UserError("holds no settings")
-        return build(PublishedSettings, content, "published")
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{file}: cannot be read ({str(error).splitlines()[0]})") from None
-    except UserError as error:
-        raise UserError(f"{file}: {error}") from None
+    return read_settings(file, lambda content: build(PublishedSettings, content, "published"))
 
 
 def runs_of(settings: PublishedSettings, directions: Sequence[str]) -> list[Run]:
@@ -203,21 +194,9 @@ def _systems(settings: PublishedSettings, direction: str) -> Iterator[tuple[str,
     }
     for system, runs in made.items():
         metrics = [read_json(run.folder.metrics) for run in runs]
-        convergence = [
-            judge_convergence(run.folder, one["train_target_tokens"], settings.converged)
-            for run, one in zip(runs, metrics, strict=True)
-        ]
+        convergence = [judge_convergence(run.folder, settings.converged) for run in runs]
         scores = {
-            test: {
-                search: {
-                    "mean": quantity.mean,
-                    "by_seed": quantity.value.tolist(),
-                    "interval": asdict(quantity.interval) if quantity.interval else None,
-                }
-                for search in SEARCHES
-                for quantity in [measured[system, search][test]]
-            }
-            for test in settings.tests
+            test: {search: measured[system, search][test].plain() for search in SEARCHES} for test in settings.tests
         }
         if settings.baseline in made and system != settings.baseline:
             for test in settings.tests:

@@ -206,7 +206,7 @@ def format_table(scores: dict[str, Any]) -> str:
         cells = ["-" if row[key] is None else f"{row[key]:.{digits}f}" for _, key, digits in columns]
         return f"{label:<12}  {row['sentences']:>9,}{mark}" + "".join(f"{cell:>8}" for cell in cells)
 
-    rows = [line(_words(bucket["source_words"]), bucket) for bucket in scores["buckets"]] + [line("all", scores)]
+    rows = [line(show_bounds(bucket["source_words"]), bucket) for bucket in scores["buckets"]] + [line("all", scores)]
     heading = f"{'source words':<12}  {'sentences':>9} " + "".join(f"{name:>8}" for name, _, _ in columns)
     notes = [
         "copy: the source, unchanged, scored as a translation; BP: brevity penalty; ratio: length to reference length",
@@ -219,7 +219,8 @@ def format_table(scores: dict[str, Any]) -> str:
     return "\n".join([heading, rule, *rows[:-1], rule, rows[-1], *notes])
 
 
-def _words(bounds: Sequence[int | None]) -> str:
+def show_bounds(bounds: Sequence[int | None]) -> str:
+    """Return the first and last number of a bucket as text; the last bucket is open."""
     low, high = bounds
     if high is None:
         return f"{low}+"

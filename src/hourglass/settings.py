@@ -64,14 +64,13 @@ def check_settings(config: Config) -> Settings:
         check_logger(config["logger"]),
     )
     _, recipe = check_recipe(config["data"])
-    if isinstance(recipe, Copy) and recipe.calibrated:
-        _check_calibrated(recipe, settings)
     check_language(config["data"]["target"])
     length_buckets(config["edges"])
     # A model without memory behind it: every refusal of a constructor, before the corpus is touched.
     with torch.device("meta"):
         model = build_model(config, 8, 8, joint=settings.tokenizer.joint)
     if isinstance(recipe, Copy) and recipe.calibrated:
+        _check_calibrated(recipe, settings)
         _check_neck(model)
     settings.search.check_attention(model.decoder.attention)
     settings.search.check_words(settings.tokenizer.model)

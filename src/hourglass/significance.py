@@ -8,7 +8,8 @@ Shapes: N sentences, R resamples, K seeds of a variant, B length buckets.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import t as student_t
@@ -59,6 +60,15 @@ class Quantity:
     def interval(self) -> Interval | None:
         """Of the mean over these trained models: the sentences vary, the models do not."""
         return percentiles(self.drawn.mean(0))
+
+    def plain(self) -> dict[str, Any]:
+        """Return mean, value of each seed and interval as plain values."""
+        interval = self.interval
+        return {
+            "mean": self.mean,
+            "by_seed": self.value.tolist(),
+            "interval": asdict(interval) if interval else None,
+        }
 
     def __add__(self, other: "Quantity") -> "Quantity":
         return Quantity(self.value + other.value, self.drawn + other.drawn)
