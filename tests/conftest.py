@@ -1,7 +1,12 @@
 """What all tests share: the project's own configs, composed as the command line would compose them."""
 
 import os
-from collections.abc import Callable, Mapping
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -107,3 +112,41 @@ def plain_search(beam: int, **changes: Any) -> SearchSettings:
     }
     given |= {"output_ratio": 1.0, "output_extra": 3, "output_most": 100, "batch_tokens": 100}
     return SearchSettings(beam=beam, **(given | changes))
+
+
+@pytest.fixture
+def postgres() -> Iterator[str]:
+    """Start a PostgreSQL server on loopback, as user postgres where this process is root, and return its address."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install psycopg[binary]")
+    as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+    folder = tempfile.mkdtemp(prefix="hourglass-postgres-")
+    password = Path(folder) / "password"
+    password.write_text("top-secret\n")
+    if as_user:
+        shutil.chown(folder, "postgres")
+        shutil.chown(password, "postgres")
+    data, binaries = f"{folder}/data", found[-1].parent
+    words = [*as_user, str(binaries / "initdb"), "-D", data, "-U", "me", "-A", "scram-sha-256", f"--pwfile={password}"]
+    subprocess.run(words, check=True, capture_output=True, cwd="/")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [*as_user, str(binaries / "postgres"), "-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", folder]
+    server = subprocess.Popen(words, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f"postgresql://me:top-secret@127.0.0.1:{port}/postgres"
+    try:
+        for _ in range(600):
+            ready = subprocess.run(
+                [str(binaries / "pg_isready"), "-h", "127.0.0.1", "-p", str(port)], capture_output=True, check=False
+            )
+            if ready.returncode == 0:
+                break
+            time.sleep(0.1)
+        yield address
+    finally:
+        server.terminate()
+        server.wait()
+        shutil.rmtree(folder)

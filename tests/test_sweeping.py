@@ -5,7 +5,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -37,44 +36,6 @@ SWEEP = (
     "encoder.layers=range(1,3)",
     "attention=choice(none,luong_general)",
 )
-
-
-@pytest.fixture
-def postgres() -> Iterator[str]:
-    """Start a PostgreSQL server on loopback, as user postgres where this process is root, and return its address."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install psycopg[binary]")
-    as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
-    folder = tempfile.mkdtemp(prefix="hourglass-postgres-")
-    password = Path(folder) / "password"
-    password.write_text("top-secret\n")
-    if as_user:
-        shutil.chown(folder, "postgres")
-        shutil.chown(password, "postgres")
-    data, binaries = f"{folder}/data", found[-1].parent
-    words = [*as_user, str(binaries / "initdb"), "-D", data, "-U", "me", "-A", "scram-sha-256", f"--pwfile={password}"]
-    subprocess.run(words, check=True, capture_output=True, cwd="/")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = [*as_user, str(binaries / "postgres"), "-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", folder]
-    server = subprocess.Popen(words, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f"postgresql://me:top-secret@127.0.0.1:{port}/postgres"
-    try:
-        for _ in range(600):
-            ready = subprocess.run(
-                [str(binaries / "pg_isready"), "-h", "127.0.0.1", "-p", str(port)], capture_output=True, check=False
-            )
-            if ready.returncode == 0:
-                break
-            time.sleep(0.1)
-        yield address
-    finally:
-        server.terminate()
-        server.wait()
-        shutil.rmtree(folder)
 
 
 def hear_ctrl_c() -> None:
@@ -314,7 +275,9 @@ def test_two_shells_share_a_study(tmp_path: Path, start: Callable[..., subproces
     ended = [end(shell) for shell in shells]
     trials = study(tmp_path).trials
     assert [trial.number for trial in trials] == [0, 1, 2, 3]
-    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials), ended
+    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials), "".join(
+        map("".join, ended)
+    )
     assert len({trial.user_attrs["worker"] for trial in trials}) == 2
     assert all("study hourglass: 4 trials" in output for output, _ in ended)
     with sqlite3.connect(tmp_path / "sweeps.db") as database:
@@ -335,7 +298,9 @@ def test_workers_share_a_study_and_mlflow_in_postgresql(
     ended = [end(shell) for shell in shells]
     trials = study(tmp_path, postgres).trials
     assert [trial.number for trial in trials] == [0, 1, 2, 3]
-    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials), ended
+    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials), "".join(
+        map("".join, ended)
+    )
     assert len({trial.user_attrs["worker"] for trial in trials}) == 2
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
     experiment = client.get_experiment_by_name("hourglass")

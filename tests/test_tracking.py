@@ -1,6 +1,7 @@
 """MLflow: one named run with all it needs to be found again, also when the training was killed and went on."""
 
 import json
+import multiprocessing
 import os
 import sqlite3
 import time
@@ -18,7 +19,7 @@ import sync
 import train
 from hourglass import mirror
 from hourglass.errors import UserError, one_line_errors, without_secrets
-from hourglass.mirror import BY_LENGTH, flatten, served
+from hourglass.mirror import BY_LENGTH, Mirror, Sender, describe, flatten, served
 from hourglass.runs import RunFolder, clear, create_run, read_curves, read_json, read_points
 from hourglass.settings import check_settings
 from hourglass.tracking import Curves, Tracking, check_logger
@@ -263,6 +264,61 @@ def test_a_lost_answer_has_nothing_told_twice(job: train.Job, store: str, monkey
     sync.send(job.run, None)  # The last one's answer may be lost too.
     assert len(heard) > 4
     assert_mirrored(store, job.run)
+
+
+def test_of_runs_that_begin_together_one_makes_what_both_need(
+    job: train.Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow looks for the dataset, then makes it: the slower of two runs is refused, and asks again."""
+    log_inputs = mlflow.MlflowClient.log_inputs
+    left = [3]
+
+    def taken(*arguments: Any, **options: Any) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise mlflow.MlflowException("(sqlite3.IntegrityError) UNIQUE constraint failed: datasets.name")
+        log_inputs(*arguments, **options)
+
+    monkeypatch.setattr(mirror, "EVERY", 0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "log_inputs", taken)
+        train.train(job)
+        assert left == [0]
+        assert only_run(store, tmp_path.name).info.run_id == read_json(job.run.tracking)["run_id"]
+        assert_mirrored(store, job.run)
+        left[0] = -1  # For ever: this is a mistake.
+        patch.setattr(mirror, "PATIENCE", 0.5)
+        clear(job.run)
+        with pytest.raises(UserError, match=r"MLflow cannot open a run there .*UNIQUE constraint failed"):
+            train.train(job)
+
+
+def open_together(uri: str, folder: Path, together: Any) -> None:
+    mirror.PATIENCE = 120.0  # A slow machine takes long to make the tables.
+    folder.mkdir()
+    sender = Sender(Mirror(RunFolder(folder), uri, "together", {}, describe({}, ("copy", "digest"), {})), "there")
+    together.wait()
+    sender.wait_for_first_try(None)
+    sender.mirror.close()
+
+
+@pytest.mark.slow
+def test_two_runs_that_begin_together_on_an_empty_database(postgres: str, tmp_path: Path) -> None:
+    """They make the tables, the experiment and the dataset at the same moment."""
+    spawn = multiprocessing.get_context("spawn")
+    together = spawn.Barrier(2)
+    processes = [spawn.Process(target=open_together, args=(postgres, tmp_path / name, together)) for name in "ab"]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    client = mlflow.MlflowClient(postgres)
+    experiment = client.get_experiment_by_name("together")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert sorted(run.info.run_name for run in runs) == ["a", "b"]
+    assert [used.dataset.digest for run in runs if run.inputs for used in run.inputs.dataset_inputs] == ["digest"] * 2
 
 
 def test_what_is_no_address_of_a_server_is_refused(

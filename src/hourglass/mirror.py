@@ -7,6 +7,7 @@ a point has the time at which it was logged, so that a server that gets it twice
 
 import logging
 import os
+import re
 import secrets
 import socket
 import threading
@@ -288,11 +289,15 @@ class Sender(threading.Thread):
     def run(self) -> None:
         """See the base."""
         failing = False
+        began = time.monotonic()
         while not self.mirror.closed:
             ending = self._ending.is_set()
             try:
                 self.mirror.send()
             except Exception as error:  # The network, a database and MLflow have errors of their own.
+                if not self._tried.is_set() and made_by_another(error) and time.monotonic() < began + PATIENCE:
+                    self._ending.wait(EVERY)
+                    continue
                 if not self._tried.is_set() and not unreachable(error, self.mirror.uri):
                     self.refusal = error
                     self.mirror.close()
@@ -399,6 +404,15 @@ def unreachable(error: BaseException, uri: str) -> bool:
         return False
     busy = getattr(error, "get_http_status_code", lambda: 0)() in (408, 429, 502, 503, 504)
     return busy or _of_network(error)
+
+
+def made_by_another(error: BaseException) -> bool:
+    """Whether an error says that what was to be made is there: MLflow looks first, and two runs may look at once.
+
+    Of runs that begin together, one makes the tables and the dataset; asked again, MLflow finds them. A server repeats
+    what its database says in the text.
+    """
+    return any(re.search("IntegrityError|UniqueViolation|Duplicate|already exists", repr(one)) for one in _chain(error))
 
 
 def _chain(error: BaseException) -> list[BaseException]:
