@@ -1,25 +1,22 @@
 """Fill an MLflow store with the recorded ablation: python pipelines/track.py [TRACKING_URI]
 
 The store is sqlite:///mlflow.db, or what MLFLOW_TRACKING_URI or the one argument says. Told twice, it tells nothing
-new; a result that has changed supersedes the one before, which stays, marked. Where the runs are on this machine, the
-best model of each corpus is registered under the corpus's name.
+new; a result that has changed supersedes the one before, which stays, marked. Where the runs are on this machine, so
+are their models: each is logged with its run, and the best of each corpus registered under the corpus's name.
 """
 
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from mlflow import MlflowClient
 
-from hourglass.ablation import Ablation, load_ablation
+from hourglass.ablation import load_ablation
 from hourglass.errors import UserError, one_line_errors
 from hourglass.mirror import check_database, reason, served
-from hourglass.packing import pack
-from hourglass.publishing import publish
-from hourglass.registry import register
-from hourglass.runs import RunFolder
+from hourglass.publishing import find_model, publish
+from hourglass.registry import add_version
 
 EXPERIMENT = "hourglass-ablation"
 
@@ -34,32 +31,31 @@ def main(words: list[str]) -> None:
     with served(uri) as shown:
         try:
             check_database(shown)
-            new = publish(ablation, evaluations, MlflowClient(shown), EXPERIMENT)
+            client = MlflowClient(shown)
+            new = publish(ablation, evaluations, client, EXPERIMENT)
+            print(f"{len(new)} runs new to the experiment {EXPERIMENT}")
+            for corpus, evaluation in evaluations.items():
+                model = find_model(client, EXPERIMENT, f"{corpus} {best_part(evaluation)}")
+                if model is None:
+                    print(f"{corpus}: the best model is not on this machine: dvc repro makes it")
+                else:
+                    print(add_version(client, corpus, model))
+        except UserError:
+            raise
         except Exception as error:  # The network, a database and MLflow have errors of their own.
             raise UserError(
                 f"MLflow did not take all ({reason(error)}): mend that, and give the command again"
             ) from None
-    print(f"{len(new)} runs new to the experiment {EXPERIMENT}")
-    for corpus in ablation.corpora:
-        run = best_run(ablation, corpus, evaluations[corpus])
-        if not run.best.is_file():
-            print(f"{corpus}: the best model is not on this machine: dvc repro makes it")
-        elif corpus in {part.split()[0] for part in new}:
-            folder = ablation.made(corpus) / "model"
-            shutil.rmtree(folder, ignore_errors=True)
-            pack(run.best, folder, "a sentence")
-            print(register(run, folder, corpus, uri))
 
 
-def best_run(ablation: Ablation, corpus: str, evaluation: Mapping[str, Any]) -> RunFolder:
-    """Return the run of a corpus that has the lowest dev loss, of all variants and seeds."""
+def best_part(evaluation: Mapping[str, Any]) -> str:
+    """Return attention and seed of the run of a corpus that has the lowest dev loss."""
     runs = {
-        (variant, seed): dev["loss"]
+        f"{variant} {seed}": float(dev["loss"])
         for variant, own in evaluation["variants"].items()
         for seed, dev in zip(own["seeds"], own["dev"], strict=True)
     }
-    variant, seed = min(runs, key=lambda one: float(runs[one]))
-    return ablation.run(ablation.variant(corpus, variant), seed)
+    return min(runs, key=lambda one: runs[one])
 
 
 if __name__ == "__main__":

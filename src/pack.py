@@ -13,7 +13,7 @@ from pydantic import Field
 from hourglass.errors import UserError, check_command_line, one_line_errors
 from hourglass.options import build, plain_values
 from hourglass.registry import register
-from hourglass.runs import RunFolder, open_run, read_translations
+from hourglass.runs import open_run
 
 
 @dataclass(frozen=True)
@@ -46,23 +46,17 @@ def main(composed: DictConfig) -> None:
             raise UserError("tracking_uri: not set, and neither is MLFLOW_TRACKING_URI: set one of them")
         from hourglass.packing import pack  # noqa: PLC0415 (MLflow takes seconds to import)
 
-        folder = Path(settings.output).expanduser() if settings.output else run.path / "model"
+        folder = Path(settings.output).expanduser() if settings.output else run.model
         if settings.register and (folder / "MLmodel").is_file():
             print(f"packed before: {folder}")
         else:
-            pack(run.best, folder, example_of(run))
+            pack(run, folder)
             print(
                 f"packed: {folder}; to serve it: mlflow models serve --env-manager local -m {shlex.quote(str(folder))}"
             )
         if settings.register:
             assert uri is not None
             print(register(run, folder, settings.register, uri))
-
-
-def example_of(run: RunFolder) -> str:
-    """Return a source sentence for people to look at."""
-    rows = read_translations(run.translations) if run.translations.exists() else []
-    return rows[0].source if rows else "a sentence"
 
 
 if __name__ == "__main__":

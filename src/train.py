@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import shutil
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -31,7 +32,7 @@ from hourglass.runs import RunFolder
 from hourglass.saving import Checkpoints
 from hourglass.settings import Settings, check_settings
 from hourglass.stopping import resumable
-from hourglass.tracking import NoSettings, Tracking
+from hourglass.tracking import MlflowSettings, NoSettings, Tracking
 from hourglass.training import TranslationData, TranslationModule, fit
 from hourglass.translation import translate_split
 
@@ -116,12 +117,23 @@ def train(job: Job) -> Outcome:
         runs.write_json(job.run.metrics, metrics)
         if job.settings.trainer.pictures:
             pictures.draw(job.run)
+        if keeps_model(job):
+            from hourglass.packing import pack  # noqa: PLC0415 (MLflow takes seconds to import)
+
+            shutil.rmtree(job.run.model, ignore_errors=True)  # Of an earlier start.
+            pack(job.run, job.run.model)
     if hint := tracking.hint():
         print(hint)
     print(f"run: {job.run.path}", flush=True)
     if job.ticket is not None and job.ticket.measure_speed:
         outcome = dataclasses.replace(outcome, sentences_per_second=measure_speed(job, prepared))
     return outcome
+
+
+def keeps_model(job: Job) -> bool:
+    """Whether the model is to be packed for MLflow."""
+    logger = job.settings.logger
+    return isinstance(logger, MlflowSettings) and (job.ticket is None if logger.model == "auto" else logger.model)
 
 
 def make_model(job: Job, prepared: Prepared) -> Seq2Seq:

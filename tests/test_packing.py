@@ -40,7 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 @pytest.fixture(scope="module")
 def packed(run: RunFolder) -> Path:
-    pack(run.best, run.path / "model", "s1 s2")
+    pack(run, run.path / "model")
     return run.path / "model"
 
 
@@ -67,7 +67,7 @@ def test_it_translates_as_the_run_does(run: RunFolder, packed: Path) -> None:
 
 def test_alignments_of_a_model_without_are_refused(tmp_path: Path) -> None:
     run = make(tmp_path, "none")
-    pack(run.best, tmp_path / "packed", "s1")
+    pack(run, tmp_path / "packed")
     model = mlflow.pyfunc.load_model(str(tmp_path / "packed"))
     with pytest.raises(MlflowException, match="alignments=true: attention=none has no weights to align by: leave it"):
         model.predict(pd.DataFrame({"source": ["s1"]}), params={"alignments": True})
@@ -75,9 +75,9 @@ def test_alignments_of_a_model_without_are_refused(tmp_path: Path) -> None:
 
 def test_what_is_there_is_not_written_over(run: RunFolder, packed: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there already: remove it, or name another"):
-        pack(run.best, packed, "s1")
+        pack(run, packed)
     with pytest.raises(UserError, match="no such checkpoint"):
-        pack(tmp_path / "best.ckpt", tmp_path / "packed", "s1")
+        pack(RunFolder(tmp_path), tmp_path / "packed")
     assert not (tmp_path / "packed").exists()
 
 
@@ -195,17 +195,21 @@ def test_the_command_packs_and_registers_the_best(
 
     done = command()
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "registered: models:/small/1; it is the best" in done.stdout
+    said = "registered: models:/small/1; it is the best by dev loss: models:/small@best\n"
+    assert done.stdout.endswith(said)
+    assert command().stdout.endswith(said)  # Once, also when it is said twice.
     # A worse one does not take its place, and one of another corpus is refused.
     worse = make(tmp_path, "mean")
     metrics = json.loads(worse.metrics.read_text())
     metrics["dev"]["loss"] = 99.0
     worse.metrics.write_text(json.dumps(metrics))
     done = command(f"run={worse.path}", f"output={tmp_path}/worse")
-    assert "registered: models:/small/2; version 1 stays the best, by dev loss" in done.stdout
+    assert "registered: models:/small/2; version 1 is the best by dev loss" in done.stdout
+    other = make(tmp_path, "fixed")
+    metrics = json.loads(other.metrics.read_text())
     metrics["corpus"]["digest"] = "another"
-    worse.metrics.write_text(json.dumps(metrics))
-    done = command(f"run={worse.path}", f"output={tmp_path}/worse")
+    other.metrics.write_text(json.dumps(metrics))
+    done = command(f"run={other.path}", f"output={tmp_path}/other")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "error: register=small@best is a model of another corpus: give another name"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

@@ -1,5 +1,6 @@
 """MLflow: one named run with all it needs to be found again, also when the training was killed and went on."""
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 import pytest
 import requests
 import yaml
@@ -19,8 +21,9 @@ import sync
 import train
 from hourglass import mirror
 from hourglass.errors import UserError, one_line_errors, without_secrets
+from hourglass.jobs import Ticket
 from hourglass.mirror import BY_LENGTH, Mirror, Sender, describe, flatten, served
-from hourglass.runs import RunFolder, clear, create_run, read_curves, read_json, read_points
+from hourglass.runs import RunFolder, clear, create_run, read_curves, read_json, read_points, read_translations
 from hourglass.settings import check_settings
 from hourglass.tracking import Curves, Tracking, check_logger
 
@@ -43,6 +46,7 @@ def job(
         f"logger.tracking_uri={store}",
         f"logger.experiment={tmp_path.name}",
         "logger.system_metrics=1",
+        "logger.model=false",
         "trainer.pictures=1",
         f"run_dir={tmp_path / 'one'}",
     )
@@ -156,7 +160,9 @@ def test_a_run_is_tracked_once(job: train.Job, store: str, tmp_path: Path, monke
 
 def test_hint_names_the_store_without_its_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def hint(uri: str | None) -> str:
-        settings = check_logger({"name": "mlflow", "tracking_uri": uri, "experiment": "e", "system_metrics": 0})
+        settings = check_logger(
+            {"name": "mlflow", "tracking_uri": uri, "experiment": "e", "system_metrics": 0, "model": False}
+        )
         run = RunFolder(tmp_path / "one")
         return str(Tracking(settings, run, tags={}, config={}, dataset=("", "")).hint())
 
@@ -266,6 +272,31 @@ def test_a_lost_answer_has_nothing_told_twice(job: train.Job, store: str, monkey
     assert_mirrored(store, job.run)
 
 
+@pytest.mark.slow
+def test_the_best_model_is_logged_once_and_translates(job: train.Job, store: str, tmp_path: Path) -> None:
+    config = {**job.config, "logger": {**job.config["logger"], "model": "auto"}}
+    train.train(train.Job(job.run, config, check_settings(config)))
+    sync.send(job.run, None)
+    run = only_run(store, tmp_path.name)
+    (output,) = run.outputs.model_outputs
+    model = mlflow.MlflowClient(store).get_logged_model(output.model_id)
+    assert model.status == "READY"
+    assert model.source_run_id == run.info.run_id
+    assert float(model.tags["dev_loss"]) == read_json(job.run.metrics)["dev"]["loss"]
+    mlflow.set_tracking_uri(store)
+    loaded = mlflow.pyfunc.load_model(model.model_uri)
+    rows = read_translations(job.run.translations)
+    found = loaded.predict(pd.DataFrame({"source": [row.source for row in rows]}))
+    assert found["translation"].tolist() == [row.hypothesis for row in rows]
+    # A job of a sweep keeps its model to itself, unless it is told.
+    alone = train.Job(job.run, config, check_settings(config))
+    of_sweep = dataclasses.replace(alone, ticket=Ticket(answer="", lifeline=0))
+    assert train.keeps_model(alone)
+    assert not train.keeps_model(of_sweep)
+    told = {**config, "logger": {**config["logger"], "model": True}}
+    assert train.keeps_model(dataclasses.replace(of_sweep, settings=check_settings(told)))
+
+
 def test_of_runs_that_begin_together_one_makes_what_both_need(
     job: train.Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,7 +356,7 @@ def test_what_is_no_address_of_a_server_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def check(uri: str | None) -> None:
-        check_logger({"name": "mlflow", "tracking_uri": uri, "experiment": "e", "system_metrics": 0})
+        check_logger({"name": "mlflow", "tracking_uri": uri, "experiment": "e", "system_metrics": 0, "model": False})
 
     for uri in (
         *("http://token@host", "postgresql://host/db?password=secret", "https://:secret@host"),

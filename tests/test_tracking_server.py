@@ -100,7 +100,12 @@ def words(tmp_path: Path, only_server: Server) -> Callable[..., list[str]]:
     """Return a function that gives the command line of a small run that the server is to track."""
 
     def give(name: str, *overrides: str) -> list[str]:
-        logger = ("logger=mlflow", f"logger.tracking_uri={only_server.uri}", "logger.system_metrics=1")
+        logger = (
+            "logger=mlflow",
+            f"logger.tracking_uri={only_server.uri}",
+            "logger.system_metrics=1",
+            "logger.model=false",
+        )
         own = (f"logger.experiment={tmp_path.name}", f"cache={tmp_path / 'cache'}", f"run_dir={tmp_path / name}")
         return [*(word for word in SMALL if word != "logger=csv"), *logger, *own, *overrides]
 

@@ -1,10 +1,11 @@
 """MLflow as a mirror of the run folder: whatever happens to its server, the folder has all, and what lacks is sent.
 
 The folder says what there is to tell: config.yaml the parameters, tracking.json the tags, the dataset and how the run
-ended, curves.csv and system.csv the curves, metrics.json the scores. All of it is sent in a way that can be repeated:
-a point has the time at which it was logged, so that a server that gets it twice keeps one.
+ended, curves.csv and system.csv the curves, metrics.json the scores; model/ is the packed model. All of it is sent in a
+way that can be repeated: a point has the time at which it was logged, so that a server that gets it twice keeps one.
 """
 
+import hashlib
 import logging
 import os
 import re
@@ -13,7 +14,7 @@ import socket
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ PARAMETERS_AT_ONCE = 100
 POINTS_AT_ONCE = 1000
 # The tag by which a run is found whose making was asked for without an answer.
 KEY = "hourglass.key"
+# The tag that says what a logged model is made of.
+MODEL = "hourglass.model"
 RUNNING = "RUNNING"
 
 # Seconds: between two looks at the folder; to the next try of a server that failed; that a request may take;
@@ -242,6 +245,50 @@ class Mirror:
                 self._ask("log_artifact", self.run_id, str(file))
         for file in sorted((self.run.path / "pictures").glob("*.svg")):
             self._ask("log_artifact", self.run_id, str(file), "pictures")
+        if self.run.model.is_dir():
+            log_model(self._ask, self.run_id, self.run, self.run.model)
+
+
+def log_model(ask: Callable[..., Any], run_id: str, run: RunFolder, folder: Path) -> str:
+    """Log a packed model to an MLflow run, once, and return MLflow's name of it.
+
+    Args:
+        ask: calls a method of MLflow's client: its name, its arguments.
+        run_id: MLflow's name of the run.
+        run: the run's folder.
+        folder: the packed model.
+    """
+    from mlflow.entities import LoggedModelOutput  # noqa: PLC0415
+
+    told = ask("get_run", run_id)
+    # Named by its content: a run that was trained again has another model.
+    metrics, digest = read_json(run.metrics), digest_of(folder)
+    known = [
+        model
+        for model in ask("search_logged_models", [told.info.experiment_id], f"source_run_id='{run_id}'")
+        if model.tags.get(MODEL) == digest
+    ]
+    tags = {MODEL: digest, "dev_loss": str(metrics["dev"]["loss"]), "corpus_digest": metrics["corpus"]["digest"]}
+    model_id: str = (
+        known[0] if known else ask("create_logged_model", told.info.experiment_id, "model", run_id, tags)
+    ).model_id
+    if not known or known[0].status != "READY":
+        ask("log_model_artifacts", model_id, str(folder))
+        ask("finalize_logged_model", model_id, "READY")
+    if model_id not in [one.model_id for one in (told.outputs.model_outputs if told.outputs else [])]:
+        ask("log_outputs", run_id, [LoggedModelOutput(model_id, step=0)])
+    return model_id
+
+
+def asking(client: Any) -> Callable[..., Any]:
+    """Return what calls a method of MLflow's client by its name."""
+    return lambda what, *arguments: getattr(client, what)(*arguments)
+
+
+def digest_of(folder: Path) -> str:
+    """Return a digest of what a packed model was made of."""
+    files = sorted((folder / "artifacts").iterdir())
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:32]
 
 
 class _Tail:
@@ -358,6 +405,7 @@ def served(uri: str) -> Iterator[str]:
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # At once: a single hiccup is no news.
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(REQUEST),
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     }
     parts = urllib.parse.urlsplit(uri)
     if parts.scheme in ("http", "https") and "@" in parts.netloc:

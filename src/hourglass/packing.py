@@ -5,8 +5,10 @@ the few libraries that it needs, and a signature. It is loaded by running `serve
 """
 
 import importlib.metadata
+import logging
 import os
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from hourglass.checkpoints import load_trained, read
 from hourglass.errors import UserError, writing
 from hourglass.options import build
+from hourglass.runs import RunFolder, read_translations
 from hourglass.search import SearchSettings
 from hourglass.translation import clean, translate_n_best
 from hourglass.word_alignment import (
@@ -52,75 +55,81 @@ SIGNATURE = ModelSignature(
 )
 
 
-class ServedModel(PythonModel):
-    """Translates. Its parameters: `alignments`, whether to say them; `beam`, 0 for that of the run."""
+with warnings.catch_warnings(record=True):  # MLflow wants type hints to check inputs by; the signature does that.
 
-    def load_context(self, context: Any) -> None:
-        """Load the checkpoint that lies in the packed model."""
-        self.trained = load_trained(Path(context.artifacts[CHECKPOINT]))
-        self.search = build(SearchSettings, self.trained.config["search"], "search")
+    class ServedModel(PythonModel):
+        """Translates. Its parameters: `alignments`, whether to say them; `beam`, 0 for that of the run."""
 
-    def predict(
-        self,
-        context: Any,
-        model_input: Any,
-        params: Mapping[str, Any] | None = None,
-    ) -> pd.DataFrame:
-        """Return a row for each input: translation, score, and the alignment as i-j, source and target word from 0.
+        def load_context(self, context: Any) -> None:
+            """Load the checkpoint that lies in the packed model."""
+            self.trained = load_trained(Path(context.artifacts[CHECKPOINT]))
+            self.search = build(SearchSettings, self.trained.config["search"], "search")
 
-        Args:
-            context: unused.
-            model_input: a table with the column `source`.
-            params: see the class.
+        def predict(
+            self,
+            context: Any,
+            model_input: Any,
+            params: Mapping[str, Any] | None = None,
+        ) -> pd.DataFrame:
+            """Return a row for each input: translation, score, and the alignment as i-j, source and target word from 0.
 
-        Raises:
-            MlflowException: alignments are asked of a model without attention weights, a beam is too wide, or a source
-                is no text; a server answers 400 with its line.
-        """
-        try:
-            return self._translate(list(model_input["source"]), dict(params or {}))
-        except UserError as error:
-            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
+            Args:
+                context: unused.
+                model_input: a table with the column `source`.
+                params: see the class.
 
-    def _translate(self, sources: list[Any], params: dict[str, Any]) -> pd.DataFrame:
-        for number, source in enumerate(sources):
-            if not isinstance(source, str):
-                raise UserError(f"source: row {number} is {source}, no text")
-        search, beam = self.search, int(params.get("beam") or 0)
-        if not 0 <= beam <= WIDEST:
-            raise UserError(f"beam={beam}: set 1 to {WIDEST}, or 0 for the model's own")
-        if beam:
-            search = build(SearchSettings, vars(search) | {"beam": beam}, "search")
-        model, vocabularies = self.trained.model, self.trained.vocabularies
-        if params.get("alignments"):
-            check_weights([model], "alignments=true", "leave it out")
-        texts = list(map(clean, sources))
-        found = [best for best, *_ in translate_n_best([model], vocabularies, texts, search, 1)]
-        table = pd.DataFrame({"translation": [one.text for one in found], "score": [one.score for one in found]})
-        if params.get("alignments"):
-            read = read_weights([model], vocabularies.source.encode(texts), [one.tokens for one in found])
-            table["alignment"] = [
-                to_pharaoh(word_weights(own, source_words(vocabularies, text), target_words(vocabularies, one.tokens)))
-                for own, text, one in zip(read, texts, found, strict=True)
-            ]
-        return table
+            Raises:
+                MlflowException: alignments are asked of a model without attention weights, a beam is too wide, or a
+                    source is no text; a server answers 400 with its line.
+            """
+            try:
+                return self._translate(list(model_input["source"]), dict(params or {}))
+            except UserError as error:
+                raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
+
+        def _translate(self, sources: list[Any], params: dict[str, Any]) -> pd.DataFrame:
+            for number, source in enumerate(sources):
+                if not isinstance(source, str):
+                    raise UserError(f"source: row {number} is {source}, no text")
+            search, beam = self.search, int(params.get("beam") or 0)
+            if not 0 <= beam <= WIDEST:
+                raise UserError(f"beam={beam}: set 1 to {WIDEST}, or 0 for the model's own")
+            if beam:
+                search = build(SearchSettings, vars(search) | {"beam": beam}, "search")
+            model, vocabularies = self.trained.model, self.trained.vocabularies
+            if params.get("alignments"):
+                check_weights([model], "alignments=true", "leave it out")
+            texts = list(map(clean, sources))
+            found = [best for best, *_ in translate_n_best([model], vocabularies, texts, search, 1)]
+            table = pd.DataFrame({"translation": [one.text for one in found], "score": [one.score for one in found]})
+            if params.get("alignments"):
+                read = read_weights([model], vocabularies.source.encode(texts), [one.tokens for one in found])
+                links = []
+                for weights, text, one in zip(read, texts, found, strict=True):
+                    words = source_words(vocabularies, text), target_words(vocabularies, one.tokens)
+                    links.append(to_pharaoh(word_weights(weights, *words)))
+                table["alignment"] = links
+            return table
 
 
-def pack(checkpoint: Path, folder: Path, example: str) -> None:
-    """Write a packed model, whole or not at all.
+def pack(run: RunFolder, folder: Path) -> None:
+    """Pack the best model of a run, whole or not at all.
 
     Args:
-        checkpoint: of a run, such as its best.
+        run: its folder.
         folder: to make.
-        example: a sentence, for those who look what goes in.
 
     Raises:
         UserError: the folder is there already or cannot be written, or the checkpoint is none.
     """
     if folder.exists():
         raise UserError(f"{folder}: there already: remove it, or name another")
-    content = read(checkpoint)
-    load_trained(checkpoint)  # Says in its line what is wrong, before anything is written.
+    content = read(run.best)
+    load_trained(run.best)  # Says in its line what is wrong, before anything is written.
+    rows = read_translations(run.translations) if run.translations.exists() else []
+    example = rows[0].source if rows else "a sentence"  # For those who look what goes in.
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # It would count one file, twice.
     package = Path(__file__).resolve().parent
     kept = {name: content[name] for name in ("hourglass", "state_dict", "global_step")}
     with writing(folder):
@@ -128,15 +137,16 @@ def pack(checkpoint: Path, folder: Path, example: str) -> None:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
             small = Path(scratch) / "model.ckpt"
             torch.save(kept, small)  # Without what only training wants.
-            mlflow.pyfunc.save_model(
-                f"{scratch}/packed",
-                python_model=str(package / "served_model.py"),
-                artifacts={CHECKPOINT: str(small)},
-                code_paths=[str(package)],
-                signature=SIGNATURE,
-                input_example=pd.DataFrame({"source": [example]}),
-                pip_requirements=[f"{name}=={_version(name)}" for name in NEEDS],
-            )
+            with warnings.catch_warnings(record=True):  # As above.
+                mlflow.pyfunc.save_model(
+                    f"{scratch}/packed",
+                    python_model=str(package / "served_model.py"),
+                    artifacts={CHECKPOINT: str(small)},
+                    code_paths=[str(package)],
+                    signature=SIGNATURE,
+                    input_example=pd.DataFrame({"source": [example]}),
+                    pip_requirements=[f"{name}=={_version(name)}" for name in NEEDS],
+                )
             os.replace(f"{scratch}/packed", folder)
 
 

@@ -5,16 +5,20 @@ All but the files of a run comes from results/CORPUS/evaluation.json, so that a 
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run
+from mlflow.entities import LoggedModel, Metric, Param, Run
+from tqdm import tqdm
 
 from hourglass.ablation import Ablation, Variant
-from hourglass.mirror import BY_LENGTH, PARAMETERS_AT_ONCE, flatten
+from hourglass.mirror import BY_LENGTH, PARAMETERS_AT_ONCE, asking, flatten, log_model
+from hourglass.packing import pack
+from hourglass.runs import RunFolder
 
 # What the tags of a run of an ablation say: which ablation and part it is, what it was made of, and if it still counts.
 PART, CONTENT, SUPERSEDED = "hourglass.part", "hourglass.content", "superseded"
@@ -31,6 +35,7 @@ class Child:
     parameters: dict[str, Any]
     metrics: dict[str, float]
     curves: dict[str, list[tuple[int, float]]]  # by name: step, value
+    run: RunFolder
     files: list[Path]  # of the run, where it was made on this machine
 
     @property
@@ -51,14 +56,7 @@ def publish(
     found = client.get_experiment_by_name(experiment)
     experiment_id = found.experiment_id if found else client.create_experiment(experiment)
     children = [child for corpus, one in evaluations.items() for child in read_children(ablation, corpus, one)]
-    known: dict[str, Run] = {}
-    for run in _counting(client, experiment_id):
-        if CONTENT in run.data.tags:
-            newest = known.setdefault(run.data.tags[PART], run)  # They come the newest first.
-            if newest is not run:
-                client.set_tag(run.info.run_id, SUPERSEDED, newest.info.run_id)
-        else:
-            client.delete_run(run.info.run_id)
+    known = _known(client, experiment_id)
     parts = {"ablation", *(child.part for child in children)}
     for part, run in known.items():
         if part not in parts:
@@ -67,10 +65,16 @@ def publish(
     if not new:
         return []
     parent = known["ablation"] if "ablation" in known else _create_parent(client, experiment_id)
-    for child in new:
+    for child in tqdm(new, "MLflow", unit="run"):
         run_id = _create(client, experiment_id, parent.info.run_id, child)
         for file in child.files:
             client.log_artifact(run_id, str(file))
+        if child.run.best.is_file():
+            with tempfile.TemporaryDirectory() as scratch:  # The run's folder is DVC's, and stays as it is.
+                pack(child.run, Path(scratch) / "model")
+                log_model(
+                    lambda what, *words: getattr(client, what)(*words), run_id, child.run, Path(scratch) / "model"
+                )
         if child.files:
             client.set_tag(run_id, FILES, "yes")
         client.set_terminated(run_id)
@@ -80,6 +84,46 @@ def publish(
     for report in (ablation.root / "results").glob("report.*"):
         client.log_artifact(parent.info.run_id, str(report))
     return [child.part for child in new]
+
+
+def _known(client: MlflowClient, experiment_id: str) -> dict[str, Run]:
+    """Return the run of each part that counts, after clearing up what a server that died has left."""
+    known: dict[str, Run] = {}
+    for run in _counting(client, experiment_id):
+        if CONTENT in run.data.tags:
+            newest = known.setdefault(run.data.tags[PART], run)  # They come the newest first.
+            if newest is not run:
+                client.set_tag(run.info.run_id, SUPERSEDED, newest.info.run_id)
+        else:
+            client.delete_run(run.info.run_id)
+    return known
+
+
+def _send_files(client: MlflowClient, run_id: str, child: Child) -> None:
+    for file in child.files:
+        client.log_artifact(run_id, str(file))
+    if child.run.best.is_file():
+        with tempfile.TemporaryDirectory() as scratch:  # The run's folder is DVC's, and stays as it is.
+            folder = Path(scratch) / "model"
+            pack(child.run, folder)
+            log_model(asking(client), run_id, child.run, folder)
+    client.set_tag(run_id, FILES, "yes")
+
+
+def find_model(client: MlflowClient, experiment: str, part: str) -> LoggedModel | None:
+    """Return the logged model of a run of the ablation, None where it was told without one.
+
+    Args:
+        client: of MLflow.
+        experiment: the ablation's.
+        part: of the ablation: CORPUS ATTENTION SEED.
+    """
+    found = client.get_experiment_by_name(experiment)
+    runs = (run for run in _counting(client, found.experiment_id) if run.data.tags[PART] == part) if found else ()
+    for run in runs:
+        for output in run.outputs.model_outputs if run.outputs else ():
+            return client.get_logged_model(output.model_id)
+    return None
 
 
 def _is_news(child: Child, known: Run | None) -> bool:
@@ -128,6 +172,7 @@ def read_children(ablation: Ablation, corpus: str, evaluation: Mapping[str, Any]
                     "train_seconds": own["train_seconds"][index],
                 },
                 curves=curves,
+                run=ablation.run(Variant(corpus, attention), seed),
                 files=_files(ablation, Variant(corpus, attention), seed),
             )
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from hourglass.errors import UserError
-from hourglass.mirror import check_database, reason, served
+from hourglass.mirror import MODEL, asking, check_database, digest_of, log_model, reason, served
 from hourglass.runs import RunFolder, read_json
 
 # Where runs are listed that MLflow did not know.
@@ -12,7 +12,7 @@ EXPERIMENT = "hourglass"
 
 
 def register(run: RunFolder, folder: Path, name: str, uri: str) -> str:
-    """Log a packed model to MLflow and register it; the alias best goes to the lowest dev loss. Return what was done.
+    """Register a packed model; the alias best goes to the lowest dev loss. Return what was done.
 
     Args:
         run: it is of; where MLflow has the run, the model is logged to it.
@@ -25,22 +25,12 @@ def register(run: RunFolder, folder: Path, name: str, uri: str) -> str:
     """
     from mlflow import MlflowClient  # noqa: PLC0415
 
-    metrics = read_json(run.metrics)
-    tags = {"corpus_digest": metrics["corpus"]["digest"], "dev_loss": str(metrics["dev"]["loss"])}
     with served(uri) as shown:
         try:
             check_database(shown)
             client = MlflowClient(shown)
-            best = find_best(client, name)
-            if best is not None and best.tags.get("corpus_digest") != tags["corpus_digest"]:
-                raise UserError(f"{name}@best is a model of another corpus: give another name")
-            run_id = find_run(client, run)
-            client.log_artifacts(run_id, str(folder), "model")
-            source = f"{client.get_run(run_id).info.artifact_uri}/model"
-            version = client.create_model_version(name, source, run_id, tags=tags)
-            better = best is None or metrics["dev"]["loss"] < float(best.tags["dev_loss"])
-            if better:
-                client.set_registered_model_alias(name, "best", version.version)
+            model_id = log_model(asking(client), find_run(client, run, folder), run, folder)
+            return add_version(client, name, client.get_logged_model(model_id))
         except UserError as error:
             raise UserError(f"register={error}") from None
         except Exception as error:  # The network, a database and MLflow have errors of their own.
@@ -48,8 +38,30 @@ def register(run: RunFolder, folder: Path, name: str, uri: str) -> str:
                 f"MLflow at {shown} did not take the model ({reason(error)}); it lies at {folder}: mend that, and give "
                 "the command again"
             ) from None
-    said = "it is the best: " if better else f"version {best.version} stays the best, by dev loss: "
-    return f"registered: models:/{name}/{version.version}; {said}models:/{name}@best"
+
+
+def add_version(client: Any, name: str, model: Any) -> str:
+    """Make a logged model a version of a registered model, once, and the best if it is. Return what was done.
+
+    Raises:
+        UserError: that name has models of another corpus.
+    """
+    best = find_best(client, name)
+    if best is not None and best.tags.get("corpus_digest") != model.tags["corpus_digest"]:
+        raise UserError(f"{name}@best is a model of another corpus: give another name")
+    version = next(
+        (one for one in client.search_model_versions(f"name='{name}'") if one.source == model.model_uri), None
+    )
+    if version is None:
+        tags = {key: model.tags[key] for key in ("corpus_digest", "dev_loss")}
+        version = client.create_model_version(
+            name, model.model_uri, model.source_run_id, tags=tags, model_id=model.model_id
+        )
+    if best is None or float(version.tags["dev_loss"]) < float(best.tags["dev_loss"]):
+        client.set_registered_model_alias(name, "best", version.version)
+        best = version
+    said = "it is" if best.version == version.version else f"version {best.version} is"
+    return f"registered: models:/{name}/{version.version}; {said} the best by dev loss: models:/{name}@best"
 
 
 def find_best(client: Any, name: str) -> Any:
@@ -69,8 +81,14 @@ def find_best(client: Any, name: str) -> Any:
         return None
 
 
-def find_run(client: Any, run: RunFolder) -> str:
-    """Return the MLflow run of a run folder; one is made where this MLflow does not have it."""
+def find_run(client: Any, run: RunFolder, folder: Path) -> str:
+    """Return the MLflow run of a run folder; one is made where this MLflow does not have it.
+
+    Args:
+        client: of MLflow.
+        run: the run's folder.
+        folder: its packed model, by which a run that was made here is found again.
+    """
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
     known = read_json(run.tracking)["run_id"] if run.tracking.exists() else None
@@ -83,6 +101,10 @@ def find_run(client: Any, run: RunFolder) -> str:
                 raise
     experiment = client.get_experiment_by_name(EXPERIMENT)
     owner = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
-    made: str = client.create_run(owner, run_name=run.path.resolve().name).info.run_id
-    client.set_terminated(made)
-    return made
+    tag = digest_of(folder)
+    made = client.search_runs([owner], f"tags.`{MODEL}` = '{tag}'")
+    if not made:
+        made = [client.create_run(owner, run_name=run.path.resolve().name, tags={MODEL: tag})]
+        client.set_terminated(made[0].info.run_id)
+    run_id = made[0].info.run_id
+    return run_id

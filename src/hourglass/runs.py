@@ -11,6 +11,7 @@ PATH/metrics.json               scores, counts, seed, commit, machine
 PATH/translations.test.tsv      id, source, reference, hypothesis
 PATH/alignments/STEP.json       weights over some dev references, as they were at a validation
 PATH/pictures/NAME.svg          what of the above can be drawn
+PATH/model/                     the best model, packed for MLflow (logger.model, or src/pack.py)
 PATH/tracking.json              what MLflow is to know of the run beside the above (logger=mlflow)
 PATH/.lock                      held by the process that is at work on the run, with its pid
 
@@ -101,6 +102,11 @@ class RunFolder:
     def translations(self) -> Path:
         """The test split as the model translates it."""
         return self.path / "translations.test.tsv"
+
+    @property
+    def model(self) -> Path:
+        """The best model, packed: a folder."""
+        return self.path / "model"
 
     @property
     def lock(self) -> Path:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt
 from pytorch_lightning.loggers import Logger
@@ -39,6 +39,7 @@ class MlflowSettings:
             null: what MLFLOW_TRACKING_URI says, the one place for a password, as settings are written to files.
         experiment: the name under which it lists them.
         system_metrics: seconds between readings of CPU, memory and GPU; 0: none.
+        model: whether the best model is packed and logged; auto: unless the run is a job of `-m`.
 
     Raises:
         UserError: it is no address, a password stands in `tracking_uri`, or it is null and so is the environment.
@@ -47,6 +48,7 @@ class MlflowSettings:
     tracking_uri: Annotated[str, Field(pattern=_ADDRESS)] | None
     experiment: Annotated[str, Field(min_length=1)]
     system_metrics: NonNegativeInt
+    model: bool | Literal["auto"]
 
     def __post_init__(self) -> None:
         option = "logger.tracking_uri" if self.tracking_uri is not None else "MLFLOW_TRACKING_URI"
