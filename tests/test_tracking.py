@@ -22,7 +22,7 @@ import train
 from hourglass import mirror
 from hourglass.errors import UserError, one_line_errors, without_secrets
 from hourglass.jobs import Ticket
-from hourglass.mirror import BY_LENGTH, Mirror, Sender, describe, flatten, served
+from hourglass.mirror import BY_LENGTH, LENGTH_TABLE, Mirror, Sender, describe, flatten, served
 from hourglass.runs import RunFolder, clear, create_run, read_curves, read_json, read_points, read_translations
 from hourglass.settings import check_settings
 from hourglass.tracking import Curves, Tracking, check_logger
@@ -81,6 +81,10 @@ def assert_mirrored(store: str, run: RunFolder, status: str = "FINISHED") -> Non
         assert found.data.metrics["test/bleu"] == test["bleu"]
         by_length = [(point.step, point.value) for point in client.get_metric_history(found.info.run_id, BY_LENGTH)]
         assert by_length == [(b["source_words"][0], b["bleu"]) for b in test["buckets"] if b["sentences"]]
+        mlflow.set_tracking_uri(store)
+        table = mlflow.load_table(LENGTH_TABLE, [found.info.run_id])
+        assert [*table["sentences"]] == [b["sentences"] for b in test["buckets"]]
+        assert [*table["bleu"]] == [b["bleu"] for b in test["buckets"]]
     config = yaml.safe_load(run.config.read_text())
     assert found.data.params == {name: str(value) for name, value in flatten(config) if not name.startswith("logger.")}
     assert found.data.tags["attention"] == "luong_general"
@@ -89,7 +93,7 @@ def assert_mirrored(store: str, run: RunFolder, status: str = "FINISHED") -> Non
     files = {item.path for item in client.list_artifacts(found.info.run_id)}
     left = (run.config, run.curves, run.metrics, run.translations, run.path / "pictures")
     leaves = {file.name for file in left if file.exists()}
-    assert files == leaves
+    assert files == leaves | ({LENGTH_TABLE} if status == "FINISHED" else set())
 
 
 def test_a_run_is_tracked_once(job: train.Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +147,8 @@ def test_a_run_is_tracked_once(job: train.Job, store: str, tmp_path: Path, monke
     assert any(name.startswith("system/") for name in run.data.metrics)
     client = mlflow.MlflowClient(store)
     artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
-    assert artifacts == {"config.yaml", "metrics.json", "translations.test.tsv", "curves.csv", "pictures"}
+    files = {"config.yaml", "metrics.json", "translations.test.tsv", "curves.csv", "pictures"}
+    assert artifacts == {*files, LENGTH_TABLE}
 
     for name in ("train/loss", "dev/bleu"):
         history = {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}

@@ -206,6 +206,7 @@ class Ablation:
             "trainer.pictures=0",
             f"seed={seed}",
             "logger=csv",
+            "logger.system_metrics=10",
             "if_exists=continue",
         ]
 

@@ -6,6 +6,7 @@ way that can be repeated: a point has the time at which it was logged, so that a
 """
 
 import hashlib
+import json
 import logging
 import os
 import re
@@ -14,13 +15,14 @@ import socket
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from hourglass.errors import UserError, first_line, without_secrets
 from hourglass.runs import Point, RunFolder, parse_points, read_json, write_json
+from hourglass.scoring import show_bounds
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,8 @@ PARAMETERS_AT_ONCE = 100
 POINTS_AT_ONCE = 1000
 # The tag by which a run is found whose making was asked for without an answer.
 KEY = "hourglass.key"
+# The table of scores by source length.
+LENGTH_TABLE = "scores_by_length.json"
 # The tag that says what a logged model is made of.
 MODEL = "hourglass.model"
 RUNNING = "RUNNING"
@@ -138,7 +142,7 @@ class Mirror:
 
     def _find_or_make(self) -> None:
         """Open the run, and tell what is known from the start."""
-        from mlflow.entities import DatasetInput, InputTag, Param, RunTag  # noqa: PLC0415
+        from mlflow.entities import Param, RunTag  # noqa: PLC0415
         from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH  # noqa: PLC0415
 
         experiment = self._find_experiment()
@@ -162,8 +166,7 @@ class Mirror:
             part = slice(first, first + PARAMETERS_AT_ONCE)
             self._ask("log_batch", self.run_id, params=lacks[part], tags=untold[part])
         if not run.inputs or not run.inputs.dataset_inputs:
-            used = InputTag("mlflow.data.context", "training")
-            self._ask("log_inputs", self.run_id, [DatasetInput(_dataset(*self.record["dataset"]), [used])])
+            self._ask("log_inputs", self.run_id, [dataset_input(*self.record["dataset"])])
         self._has = {name: self._steps(name) for name in run.data.metrics}
 
     def _find_experiment(self) -> str:
@@ -238,6 +241,13 @@ class Mirror:
         told = self._steps(BY_LENGTH) if BY_LENGTH in has else set()
         points += [Metric(BY_LENGTH, value, at, step) for step, value in by_length.items() if step not in told]
         self._ask("log_batch", self.run_id, metrics=points, tags=[RunTag(*tag) for tag in tags.items()])
+        if test:
+            columns = ("sentences", "bleu", "copy_bleu", "chrf", "brevity_penalty", "length_ratio")
+            rows = [
+                {"source_words": show_bounds(bucket["source_words"]), **{name: bucket[name] for name in columns}}
+                for bucket in test["buckets"]
+            ]
+            log_by_length(self._ask, self.run_id, rows)
 
     def _send_files(self) -> None:
         for file in (self.run.config, self.run.metrics, self.run.translations, self.run.curves):
@@ -247,6 +257,21 @@ class Mirror:
             self._ask("log_artifact", self.run_id, str(file), "pictures")
         if self.run.model.is_dir():
             log_model(self._ask, self.run_id, self.run, self.run.model)
+
+
+def log_by_length(ask: Callable[..., Any], run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Log scores by source length as a table, in the form and under the tag by which MLflow's pages show one.
+
+    MLflow's own `log_table` adds to what is there, so that what is sent twice would stand twice.
+
+    Args:
+        ask: calls a method of MLflow's client: its name, its arguments.
+        run_id: MLflow's name of the run.
+        rows: all with the same keys, the columns.
+    """
+    table = {"columns": list(rows[0]), "data": [list(row.values()) for row in rows]}
+    ask("log_dict", run_id, table, LENGTH_TABLE)
+    ask("set_tag", run_id, "mlflow.loggedArtifacts", json.dumps([{"path": LENGTH_TABLE, "type": "table"}]))
 
 
 def log_model(ask: Callable[..., Any], run_id: str, run: RunFolder, folder: Path) -> str:
@@ -516,12 +541,15 @@ def describe(tags: Mapping[str, Any], dataset: tuple[str, str], known: Mapping[s
     }
 
 
-def _dataset(name: str, digest: str) -> Any:
+def dataset_input(name: str, digest: str) -> Any:
+    """Return the corpus of a run as MLflow takes it: its name and digest."""
     from mlflow.data.code_dataset_source import CodeDatasetSource  # noqa: PLC0415
     from mlflow.data.meta_dataset import MetaDataset  # noqa: PLC0415
+    from mlflow.entities import DatasetInput, InputTag  # noqa: PLC0415
 
     # Name and digest only: MLflow's other datasets read all the text to make a digest of their own.
-    return MetaDataset(CodeDatasetSource(tags={"corpus": name}), name=name, digest=digest[:32])._to_mlflow_entity()  # type: ignore[abstract]
+    known = MetaDataset(CodeDatasetSource(tags={"corpus": name}), name=name, digest=digest[:32])  # type: ignore[abstract]
+    return DatasetInput(known._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -16,9 +16,19 @@ from mlflow.entities import LoggedModel, Metric, Param, Run
 from tqdm import tqdm
 
 from hourglass.ablation import Ablation, Variant
-from hourglass.mirror import BY_LENGTH, PARAMETERS_AT_ONCE, asking, flatten, log_model
+from hourglass.mirror import (
+    BY_LENGTH,
+    PARAMETERS_AT_ONCE,
+    POINTS_AT_ONCE,
+    asking,
+    dataset_input,
+    flatten,
+    log_by_length,
+    log_model,
+)
 from hourglass.packing import pack
-from hourglass.runs import RunFolder
+from hourglass.runs import RunFolder, read_points
+from hourglass.scoring import show_bounds
 
 # What the tags of a run of an ablation say: which ablation and part it is, what it was made of, and if it still counts.
 PART, CONTENT, SUPERSEDED = "hourglass.part", "hourglass.content", "superseded"
@@ -35,13 +45,15 @@ class Child:
     parameters: dict[str, Any]
     metrics: dict[str, float]
     curves: dict[str, list[tuple[int, float]]]  # by name: step, value
+    by_length: list[dict[str, Any]]  # the table: a row for each bucket
+    dataset: tuple[str, str]  # name and digest
     run: RunFolder
     files: list[Path]  # of the run, where it was made on this machine
 
     @property
     def content(self) -> str:
         """A digest of all that is told, so that the same is told once."""
-        everything = [self.part, self.tags, self.parameters, self.metrics, self.curves]
+        everything = [self.part, self.tags, self.parameters, self.metrics, self.curves, self.by_length]
         return hashlib.sha256(json.dumps(everything, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
@@ -102,6 +114,10 @@ def _known(client: MlflowClient, experiment_id: str) -> dict[str, Run]:
 def _send_files(client: MlflowClient, run_id: str, child: Child) -> None:
     for file in child.files:
         client.log_artifact(run_id, str(file))
+    readings = read_points(child.run.system)
+    for first in range(0, len(readings), POINTS_AT_ONCE):
+        points = [Metric(p.name, p.value, p.time, p.step) for p in readings[first : first + POINTS_AT_ONCE]]
+        client.log_batch(run_id, metrics=points)
     if child.run.best.is_file():
         with tempfile.TemporaryDirectory() as scratch:  # The run's folder is DVC's, and stays as it is.
             folder = Path(scratch) / "model"
@@ -172,6 +188,16 @@ def read_children(ablation: Ablation, corpus: str, evaluation: Mapping[str, Any]
                     "train_seconds": own["train_seconds"][index],
                 },
                 curves=curves,
+                by_length=[
+                    {
+                        "source_words": show_bounds(bucket["source_words"]),
+                        "sentences": counted["sentences"],
+                        "bleu": bucket["bleu_by_seed"][index],
+                        "copy_bleu": bucket["copy_bleu"],
+                    }
+                    for bucket, counted in zip(own["buckets"], evaluation["buckets"], strict=True)
+                ],
+                dataset=(corpus, evaluation["corpus"]["digest"]),
                 run=ablation.run(Variant(corpus, attention), seed),
                 files=_files(ablation, Variant(corpus, attention), seed),
             )
@@ -209,4 +235,6 @@ def _create(client: MlflowClient, experiment_id: str, parent: str, child: Child)
     points = [Metric(name, float(value), 0, 0) for name, value in child.metrics.items()]
     points += [Metric(name, float(value), 0, step) for name, curve in child.curves.items() for step, value in curve]
     client.log_batch(run_id, metrics=points)
+    client.log_inputs(run_id, [dataset_input(*child.dataset)])
+    log_by_length(asking(client), run_id, child.by_length)
     return run_id

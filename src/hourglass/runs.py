@@ -6,7 +6,7 @@ PATH/checkpoints/last.ckpt      where to go on
 PATH/checkpoints/previous.ckpt  the last.ckpt before: where to go on if that is damaged
 PATH/checkpoints/next.ckpt      becomes last.ckpt once the curves have its step; nobody reads it
 PATH/curves.csv                 step, name, value, time (not with logger=none)
-PATH/system.csv                 the same of the machine: CPU, memory, GPU (logger=mlflow)
+PATH/system.csv                 the same of the machine: CPU, memory, GPU (logger.system_metrics)
 PATH/metrics.json               scores, counts, seed, commit, machine
 PATH/translations.test.tsv      id, source, reference, hypothesis
 PATH/alignments/STEP.json       weights over some dev references, as they were at a validation

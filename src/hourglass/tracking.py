@@ -73,7 +73,13 @@ class MlflowSettings:
 
 @dataclass(frozen=True)
 class CsvSettings:
-    """The config `logger=csv`: curves.csv in the run folder."""
+    """The config `logger=csv`: curves.csv in the run folder.
+
+    Attributes:
+        system_metrics: seconds between readings of CPU, memory and GPU, into system.csv; 0: none.
+    """
+
+    system_metrics: NonNegativeInt
 
 
 @dataclass(frozen=True)
@@ -94,11 +100,15 @@ def check_logger(options: Mapping[str, Any]) -> LoggerSettings:
     own = dict(options)
     kind: Callable[..., LoggerSettings] = choose(_KINDS, own.pop("name", None), "logger.name")
     settings = build(kind, own, "logger")
-    if isinstance(settings, MlflowSettings):
+    needs = isinstance(settings, MlflowSettings) or (isinstance(settings, CsvSettings) and settings.system_metrics)
+    if needs:
         try:
             import mlflow  # noqa: F401, PLC0415 (seconds to import, and not everybody wants it)
         except ImportError:
-            raise UserError("logger=mlflow: MLflow is not installed: pip install mlflow, or use logger=csv") from None
+            what = "logger=mlflow" if isinstance(settings, MlflowSettings) else "logger.system_metrics"
+            raise UserError(
+                f"{what}: MLflow is not installed: pip install mlflow, or use logger=csv logger.system_metrics=0"
+            ) from None
     return settings
 
 
@@ -223,17 +233,17 @@ class Tracking(AbstractContextManager["Tracking"]):
                 uri = setup.enter_context(served(self.settings.uri))
                 self._sender = self._start_sender(self.settings, uri, record, new=not known)
                 self._setup = setup.pop_all()
-            if self.settings.system_metrics:
-                self._machine = Machine(self.run.system, self.settings.system_metrics)
-                self._machine.start()
+        if not isinstance(self.settings, NoSettings) and self.settings.system_metrics:
+            self._machine = Machine(self.run.system, self.settings.system_metrics)
+            self._machine.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        if self._machine is not None:
+            self._machine.finish()
         if self._sender is None:
             return
         with self._setup:
-            if self._machine is not None:
-                self._machine.finish()
             killed = kind is not None and not issubclass(kind, Exception)
             mirror = self._sender.mirror
             mirror.end("FINISHED" if kind is None else "KILLED" if killed else "FAILED", time.time())
