@@ -81,10 +81,9 @@ def assert_mirrored(store: str, run: RunFolder, status: str = "FINISHED") -> Non
         assert found.data.metrics["test/bleu"] == test["bleu"]
         by_length = [(point.step, point.value) for point in client.get_metric_history(found.info.run_id, BY_LENGTH)]
         assert by_length == [(b["source_words"][0], b["bleu"]) for b in test["buckets"] if b["sentences"]]
-        mlflow.set_tracking_uri(store)
-        table = mlflow.load_table(LENGTH_TABLE, [found.info.run_id])
-        assert [*table["sentences"]] == [b["sentences"] for b in test["buckets"]]
-        assert [*table["bleu"]] == [b["bleu"] for b in test["buckets"]]
+        table = mlflow.artifacts.load_dict(f"{found.info.artifact_uri}/{LENGTH_TABLE}")
+        assert table["columns"][:3] == ["source_words", "sentences", "bleu"]
+        assert [row[1:3] for row in table["data"]] == [[b["sentences"], b["bleu"]] for b in test["buckets"]]
     config = yaml.safe_load(run.config.read_text())
     assert found.data.params == {name: str(value) for name, value in flatten(config) if not name.startswith("logger.")}
     assert found.data.tags["attention"] == "luong_general"
@@ -288,8 +287,7 @@ def test_the_best_model_is_logged_once_and_translates(job: train.Job, store: str
     assert model.status == "READY"
     assert model.source_run_id == run.info.run_id
     assert float(model.tags["dev_loss"]) == read_json(job.run.metrics)["dev"]["loss"]
-    mlflow.set_tracking_uri(store)
-    loaded = mlflow.pyfunc.load_model(model.model_uri)
+    loaded = mlflow.pyfunc.load_model(model.artifact_location)
     rows = read_translations(job.run.translations)
     found = loaded.predict(pd.DataFrame({"source": [row.source for row in rows]}))
     assert found["translation"].tolist() == [row.hypothesis for row in rows]
