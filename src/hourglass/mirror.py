@@ -145,7 +145,7 @@ class Mirror:
         from mlflow.entities import Param, RunTag  # noqa: PLC0415
         from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH  # noqa: PLC0415
 
-        experiment = self._find_experiment()
+        experiment = find_experiment(self._ask, self._experiment)
         run = self._find_run(experiment)
         if run is None:
             self.save(run_id=None)  # The key is on the disk before MLflow knows it.
@@ -168,19 +168,6 @@ class Mirror:
         if not run.inputs or not run.inputs.dataset_inputs:
             self._ask("log_inputs", self.run_id, [dataset_input(*self.record["dataset"])])
         self._has = {name: self._steps(name) for name in run.data.metrics}
-
-    def _find_experiment(self) -> str:
-        found = self._ask("get_experiment_by_name", self._experiment)
-        if found is None:
-            with suppress(Exception):  # Another run may have made it in between; if not, the next line says so.
-                self._ask("create_experiment", self._experiment)
-            found = self._ask("get_experiment_by_name", self._experiment)
-        if found is None:
-            raise UserError(f"the experiment {self._experiment} cannot be made there")
-        if found.lifecycle_stage == "deleted":
-            raise UserError(f"the experiment {self._experiment} has been deleted there: restore it, or name another")
-        experiment: str = found.experiment_id
-        return experiment
 
     def _find_run(self, experiment: str) -> Any:
         if self.record["run_id"] is not None:
@@ -303,6 +290,29 @@ def log_model(ask: Callable[..., Any], run_id: str, run: RunFolder, folder: Path
     if model_id not in [one.model_id for one in (told.outputs.model_outputs if told.outputs else [])]:
         ask("log_outputs", run_id, [LoggedModelOutput(model_id, step=0)])
     return model_id
+
+
+def find_experiment(ask: Callable[..., Any], name: str) -> str:
+    """Return MLflow's name of an experiment, which is made if it is not there.
+
+    Args:
+        ask: calls a method of MLflow's client: its name, its arguments.
+        name: of the experiment.
+
+    Raises:
+        UserError: it has been deleted there, or cannot be made.
+    """
+    found = ask("get_experiment_by_name", name)
+    if found is None:
+        with suppress(Exception):  # Another run may have made it in between; if not, the next line says so.
+            ask("create_experiment", name, None, {"mlflow.experimentKind": "custom_model_development"})
+        found = ask("get_experiment_by_name", name)
+    if found is None:
+        raise UserError(f"the experiment {name} cannot be made there")
+    if found.lifecycle_stage == "deleted":
+        raise UserError(f"the experiment {name} has been deleted there: restore it, or name another")
+    experiment: str = found.experiment_id
+    return experiment
 
 
 def asking(client: Any) -> Callable[..., Any]:

@@ -22,6 +22,7 @@ from hourglass.mirror import (
     POINTS_AT_ONCE,
     asking,
     dataset_input,
+    find_experiment,
     flatten,
     log_by_length,
     log_model,
@@ -65,8 +66,7 @@ def publish(
     A run of the same variant and seed that says something else is kept, marked as superseded by the new one; one that
     was cut short, by a server that died, is deleted and told again.
     """
-    found = client.get_experiment_by_name(experiment)
-    experiment_id = found.experiment_id if found else client.create_experiment(experiment)
+    experiment_id = find_experiment(asking(client), experiment)
     children = [child for corpus, one in evaluations.items() for child in read_children(ablation, corpus, one)]
     known = _known(client, experiment_id)
     parts = {"ablation", *(child.part for child in children)}
@@ -89,7 +89,8 @@ def publish(
                 )
         if child.files:
             client.set_tag(run_id, FILES, "yes")
-        client.set_terminated(run_id)
+        took = round(1000 * child.metrics["train_seconds"])  # As if it began now: the newest are those told last.
+        client.set_terminated(run_id, end_time=client.get_run(run_id).info.start_time + took)
         client.set_tag(run_id, CONTENT, child.content)  # Now it is whole.
         if child.part in known:
             client.set_tag(known[child.part].info.run_id, SUPERSEDED, run_id)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from hourglass.errors import UserError
-from hourglass.mirror import MODEL, asking, check_database, digest_of, log_model, reason, served
+from hourglass.mirror import MODEL, asking, check_database, digest_of, find_experiment, log_model, reason, served
 from hourglass.runs import RunFolder, read_json
 
 # Where runs are listed that MLflow did not know.
@@ -99,8 +99,7 @@ def find_run(client: Any, run: RunFolder, folder: Path) -> str:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    owner = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
+    owner = find_experiment(asking(client), EXPERIMENT)
     tag = digest_of(folder)
     made = client.search_runs([owner], f"tags.`{MODEL}` = '{tag}'")
     if not made:

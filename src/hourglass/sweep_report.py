@@ -16,7 +16,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as plots
 
-from hourglass.mirror import reason, served
+from hourglass.mirror import asking, find_experiment, reason, served
 from hourglass.runs import write_whole
 from hourglass.tracking import MlflowSettings
 from hourglass.trials import SweepSettings
@@ -42,9 +42,9 @@ def open_parent(study: optuna.Study, settings: SweepSettings, logger: MlflowSett
 
 
 def _make_parent(study: optuna.Study, settings: SweepSettings, client: Any, experiment: str) -> None:
-    found = client.get_experiment_by_name(experiment)
-    experiment_id = found.experiment_id if found else client.create_experiment(experiment)
-    run = client.create_run(experiment_id, run_name=settings.study_name, tags={"sweep": settings.study_name})
+    run = client.create_run(
+        find_experiment(asking(client), experiment), run_name=settings.study_name, tags={"sweep": settings.study_name}
+    )
     for name, value in study.user_attrs["hourglass"].items():
         client.log_param(run.info.run_id, name, value)
     study.set_user_attr(PARENT, run.info.run_id)
