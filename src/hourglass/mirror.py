@@ -256,7 +256,8 @@ def log_by_length(ask: Callable[..., Any], run_id: str, rows: Sequence[Mapping[s
         run_id: MLflow's name of the run.
         rows: all with the same keys, the columns.
     """
-    table = {"columns": list(rows[0]), "data": [list(row.values()) for row in rows]}
+    shown = [[round(value, 3) if isinstance(value, float) else value for value in row.values()] for row in rows]
+    table = {"columns": list(rows[0]), "data": shown}
     ask("log_dict", run_id, table, LENGTH_TABLE)
     ask("set_tag", run_id, "mlflow.loggedArtifacts", json.dumps([{"path": LENGTH_TABLE, "type": "table"}]))
 
@@ -280,9 +281,10 @@ def log_model(ask: Callable[..., Any], run_id: str, run: RunFolder, folder: Path
         for model in ask("search_logged_models", [told.info.experiment_id], f"source_run_id='{run_id}'")
         if model.tags.get(MODEL) == digest
     ]
+    name = re.sub(r"[^\w -]", "-", told.info.run_name)
     tags = {MODEL: digest, "dev_loss": str(metrics["dev"]["loss"]), "corpus_digest": metrics["corpus"]["digest"]}
     model_id: str = (
-        known[0] if known else ask("create_logged_model", told.info.experiment_id, "model", run_id, tags)
+        known[0] if known else ask("create_logged_model", told.info.experiment_id, name, run_id, tags)
     ).model_id
     if not known or known[0].status != "READY":
         ask("log_model_artifacts", model_id, str(folder))

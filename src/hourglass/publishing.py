@@ -52,6 +52,12 @@ class Child:
     files: list[Path]  # of the run, where it was made on this machine
 
     @property
+    def name(self) -> str:
+        """What MLflow lists it as; attention first, as a column is narrow."""
+        corpus, attention, seed = self.part.split()
+        return f"{attention}-{seed} {corpus}"
+
+    @property
     def content(self) -> str:
         """A digest of all that is told, so that the same is told once."""
         everything = [self.part, self.tags, self.parameters, self.metrics, self.curves, self.by_length]
@@ -229,7 +235,7 @@ def _create_parent(client: MlflowClient, experiment_id: str) -> Run:
 
 def _create(client: MlflowClient, experiment_id: str, parent: str, child: Child) -> str:
     tags = {**child.tags, PART: child.part, "mlflow.parentRunId": parent}
-    run_id: str = client.create_run(experiment_id, run_name=child.part.replace(" ", "-"), tags=tags).info.run_id
+    run_id: str = client.create_run(experiment_id, run_name=child.name, tags=tags).info.run_id
     parameters = [Param(name, str(value)) for name, value in child.parameters.items()]
     for first in range(0, len(parameters), PARAMETERS_AT_ONCE):
         client.log_batch(run_id, params=parameters[first : first + PARAMETERS_AT_ONCE])

@@ -1,5 +1,6 @@
 """The registry of MLflow: a packed model as a version of a registered model, whose alias `best` is the best on dev."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,10 @@ def add_version(client: Any, name: str, model: Any) -> str:
         version = client.create_model_version(
             name, model.model_uri, model.source_run_id, tags=tags, model_id=model.model_id
         )
+        # What MLflow's own register_model sets, so that the model's page shows it.
+        versions_of_it = json.loads(model.tags.get("mlflow.modelVersions", "[]"))
+        versions_of_it.append({"name": name, "version": version.version})
+        client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": json.dumps(versions_of_it)})
     if best is None or float(version.tags["dev_loss"]) < float(best.tags["dev_loss"]):
         client.set_registered_model_alias(name, "best", version.version)
         best = version

@@ -1,0 +1,112 @@
+"""Take the pictures of docs/mlflow.md: python pipelines/screenshots.py
+
+A store is filled with the recorded ablation (track.py), served by a real `mlflow ui`, and looked at in Chromium. The
+runs have to be on this machine (dvc repro), as models and translations are shown.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+
+from hourglass.errors import UserError, one_line_errors
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "docs" / "mlflow"
+NUMBERS = "tags.corpus = 'numbers' and tags.seed = '1'"
+
+
+def main() -> None:
+    """Take them."""
+    try:
+        from playwright.sync_api import sync_playwright  # noqa: PLC0415 (only developers have it)
+    except ImportError:
+        raise UserError('playwright is not installed: pip install -e ".[dev]"') from None
+    with tempfile.TemporaryDirectory() as scratch, served(scratch) as (address, run_id), sync_playwright() as play:
+        browser = play.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 760}, locale="en-GB")
+        FOLDER.mkdir(exist_ok=True)
+        for name in look(page, address, run_id):
+            page.screenshot(path=FOLDER / f"{name}.png")
+            print(f"written: {FOLDER / name}.png", flush=True)
+        browser.close()
+
+
+@contextmanager
+def served(folder: str) -> Iterator[tuple[str, str]]:
+    """Fill a store, serve it, and give its address and the run of luong_general on kjv_web."""
+    uri = f"sqlite:///{folder}/mlflow.db"
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    track = [sys.executable, str(ROOT / "pipelines" / "track.py"), uri]
+    if subprocess.run(track, cwd=folder, env=environment, check=False).returncode:
+        raise UserError("the store could not be filled; see above")
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("hourglass-ablation")
+    assert experiment is not None
+    (run,) = client.search_runs(
+        [experiment.experiment_id], "tags.corpus = 'kjv_web' and tags.attention = 'luong_general' and tags.seed = '1'"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["mlflow", "ui", "--backend-store-uri", uri, "--port", str(port), "--workers", "1"]
+    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL) as server:
+        try:
+            while server.poll() is None:
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                    break
+                except (urllib.error.URLError, OSError):
+                    time.sleep(0.3)
+            yield f"http://127.0.0.1:{port}/#/experiments/{experiment.experiment_id}", run.info.run_id
+        finally:
+            server.terminate()
+
+
+def look(page: Any, address: str, run_id: str) -> Iterator[str]:
+    """Go where docs/mlflow.md goes, and yield each picture's name when it can be taken."""
+    page.goto(f"{address}/runs?workflowType=machine_learning")
+    page.get_by_text("Close").or_(page.get_by_role("button", name="Close")).first.click()  # MLflow's assistant.
+    search = page.get_by_placeholder("metrics.rmse")
+    search.fill(NUMBERS)
+    search.press("Enter")
+    page.get_by_text("8 matching runs").wait_for()
+    page.locator('[data-component-id*="runnamecellrenderer"]').first.click()  # The + of the ablation: its runs.
+    boxes = page.locator(".ag-row .ag-selection-checkbox input[type=checkbox]")
+    boxes.nth(7).wait_for(state="attached")
+    for number in range(1, 8):
+        boxes.nth(number).click(force=True)
+    page.get_by_role("button", name="Compare").wait_for()
+    yield "runs"
+    page.goto(f"{address}/runs?workflowType=machine_learning&compareRunsMode=CHART&searchFilter={NUMBERS}")
+    page.get_by_placeholder("Search metric charts").fill("source_words")
+    page.get_by_text("test/bleu_by_source_words").first.wait_for()
+    page.wait_for_timeout(3000)  # The lines are drawn.
+    yield "curves"
+    page.goto(f"{address}/runs/{run_id}?workflowType=machine_learning")
+    page.get_by_text("Registered models").wait_for()
+    page.wait_for_timeout(1000)
+    yield "run"
+    page.goto(f"{address}/runs/{run_id}/artifacts?workflowType=machine_learning")
+    page.get_by_text("scores_by_length.json").first.click()
+    page.get_by_text("51+").first.wait_for()
+    yield "table"
+    page.goto(f"{address.partition('#')[0]}#/models/kjv_web/versions/1")
+    page.get_by_text("Schema").first.wait_for()
+    page.locator(".anticon-plus-square, [aria-label='Expand row']").first.click(timeout=2000)
+    yield "model"
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()
