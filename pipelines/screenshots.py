@@ -46,7 +46,7 @@ def main() -> None:
 def served(folder: str) -> Iterator[tuple[str, str]]:
     """Fill a store, serve it, and give its address and the run of luong_general on kjv_web."""
     uri = f"sqlite:///{folder}/mlflow.db"
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": f"{ROOT}/src"}
     track = [sys.executable, str(ROOT / "pipelines" / "track.py"), uri]
     if subprocess.run(track, cwd=folder, env=environment, check=False).returncode:
         raise UserError("the store could not be filled; see above")
@@ -60,7 +60,7 @@ def served(folder: str) -> Iterator[tuple[str, str]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = ["mlflow", "ui", "--backend-store-uri", uri, "--port", str(port), "--workers", "1"]
-    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL) as server:
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
             while server.poll() is None:
                 try:
@@ -77,9 +77,7 @@ def look(page: Any, address: str, run_id: str) -> Iterator[str]:
     """Go where docs/mlflow.md goes, and yield each picture's name when it can be taken."""
     page.goto(f"{address}/runs?workflowType=machine_learning")
     page.get_by_text("Close").or_(page.get_by_role("button", name="Close")).first.click()  # MLflow's assistant.
-    search = page.get_by_placeholder("metrics.rmse")
-    search.fill(NUMBERS)
-    search.press("Enter")
+    page.goto(f"{address}/runs?workflowType=machine_learning&searchFilter={NUMBERS}")
     page.get_by_text("8 matching runs").wait_for()
     page.locator('[data-component-id*="runnamecellrenderer"]').first.click()  # The + of the ablation: its runs.
     boxes = page.locator(".ag-row .ag-selection-checkbox input[type=checkbox]")
@@ -91,19 +89,23 @@ def look(page: Any, address: str, run_id: str) -> Iterator[str]:
     page.goto(f"{address}/runs?workflowType=machine_learning&compareRunsMode=CHART&searchFilter={NUMBERS}")
     page.get_by_placeholder("Search metric charts").fill("source_words")
     page.get_by_text("test/bleu_by_source_words").first.wait_for()
+    page.locator('[data-component-id="fullscreen_button_chartcard"]').first.click()
     page.wait_for_timeout(3000)  # The lines are drawn.
     yield "curves"
     page.goto(f"{address}/runs/{run_id}?workflowType=machine_learning")
-    page.get_by_text("Registered models").wait_for()
+    page.get_by_role("heading", name="Registered models").wait_for()
     page.wait_for_timeout(1000)
     yield "run"
     page.goto(f"{address}/runs/{run_id}/artifacts?workflowType=machine_learning")
     page.get_by_text("scores_by_length.json").first.click()
     page.get_by_text("51+").first.wait_for()
     yield "table"
-    page.goto(f"{address.partition('#')[0]}#/models/kjv_web/versions/1")
+    page.goto(f"{address.partition('#')[0]}#/models/kjv_web/versions/1?workflowType=machine_learning")
     page.get_by_text("Schema").first.wait_for()
-    page.locator(".anticon-plus-square, [aria-label='Expand row']").first.click(timeout=2000)
+    for row in ("Inputs", "Outputs"):
+        page.get_by_role("row", name=row).locator("svg").first.click()
+    page.wait_for_timeout(2000)  # Where it is from is asked for last.
+    page.get_by_text("Version 1").first.scroll_into_view_if_needed()
     yield "model"
 
 

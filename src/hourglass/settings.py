@@ -78,13 +78,13 @@ def check_settings(config: Config) -> Settings:
 
 
 def check_to_read(config: Config) -> Settings:
-    """Check the settings of a run that is only to be read here, whatever machine it was trained on.
+    """Check the settings of a run that is only to be read here, whatever machine it was trained on and told to.
 
     Raises:
         UserError: as `check_settings`.
     """
     here = {"accelerator": "cpu", "devices": 1, "nodes": 1, "strategy": "auto", "precision": "32-true"}
-    return check_settings({**config, "trainer": {**config["trainer"], **here}})
+    return check_settings({**config, "trainer": {**config["trainer"], **here}, "logger": {"name": "none"}})
 
 
 def _check_calibrated(recipe: Copy, settings: Settings) -> None:
