@@ -46,7 +46,11 @@ def main() -> None:
 def served(folder: str) -> Iterator[tuple[str, str]]:
     """Fill a store, serve it, and give its address and the run of luong_general on kjv_web."""
     uri = f"sqlite:///{folder}/mlflow.db"
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": f"{ROOT}/src"}
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": f"{ROOT}/src",
+    }
     track = [sys.executable, str(ROOT / "pipelines" / "track.py"), uri]
     if subprocess.run(track, cwd=folder, env=environment, check=False).returncode:
         raise UserError("the store could not be filled; see above")
@@ -60,7 +64,9 @@ def served(folder: str) -> Iterator[tuple[str, str]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = ["mlflow", "ui", "--backend-store-uri", uri, "--port", str(port), "--workers", "1"]
-    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as server:
         try:
             while server.poll() is None:
                 try:

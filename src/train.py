@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import shutil
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -17,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from hourglass import jobs, pictures, runs, scoring, sweeping
+from hourglass import jobs, pictures, runs, scoring, sweeping, usage
 from hourglass.assembly import Config, build_model
 from hourglass.checkpoints import Progress, Start, code_digest, find_start, load_progress, load_trained
 from hourglass.devices import is_main_process, under_torchrun
@@ -307,6 +308,9 @@ def count(model: Seq2Seq) -> int:
 
 
 if __name__ == "__main__":
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(usage.describe())
+        raise SystemExit
     check_command_line("config")
     sweeping.register()
     with one_line_errors():

@@ -162,7 +162,14 @@ def test_a_mistake_is_one_clear_line(tmp_path: Path, overrides: list[str], messa
 
 
 def test_help_lists_the_choices(tmp_path: Path) -> None:
-    assert "luong_general" in run("train.py", "--help", cwd=tmp_path).stdout
+    """Each has a line, and the line says something."""
+    said = run("train.py", "--help", cwd=tmp_path).stdout
+    groups = {block.partition(":")[0]: block.splitlines()[1:] for block in said.split("\n\n")}
+    composed = yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
+    for group in {name for entry in composed if isinstance(entry, dict) for name in entry if "/" not in name}:
+        listed = dict(line.split(maxsplit=1) for line in groups[group])
+        assert listed.keys() == {file.stem for file in (CONF / group).glob("*.yaml")}
+    assert "  luong_general    Luong et al. 2015: q . W k\n" in said
 
 
 @pytest.mark.parametrize("group", ["optimizer", "if_exists"])
