@@ -107,10 +107,18 @@ def test_sweep_without_m_is_refused_with_the_right_command(start: Callable[..., 
     ("words", "message"),
     [
         (["hydra.sweeper.n_trials=none"], "error: hydra.sweeper.n_trials=none: "),
-        (["hydra.sweeper.trials=2"], "error: Could not override 'hydra.sweeper.trials'"),
-        (["attention=choice(luong_genral)"], "Could not find 'attention/luong_genral'"),
-        (["hydra.sweeper.n_jobs=2"], "error: hydra.sweeper.n_jobs=2: the basic launcher runs one job at a time"),
-        (["hydra.sweeper.objective=loss"], "set trainer.select=loss (it is bleu)"),
+        pytest.param(
+            ["hydra.sweeper.trials=2"], "error: Could not override 'hydra.sweeper.trials'", marks=pytest.mark.more
+        ),
+        pytest.param(
+            ["attention=choice(luong_genral)"], "Could not find 'attention/luong_genral'", marks=pytest.mark.more
+        ),
+        pytest.param(
+            ["hydra.sweeper.n_jobs=2"],
+            "error: hydra.sweeper.n_jobs=2: the basic launcher runs one job at a time",
+            marks=pytest.mark.more,
+        ),
+        pytest.param(["hydra.sweeper.objective=loss"], "set trainer.select=loss (it is bleu)", marks=pytest.mark.more),
         (["run_dir=here"], "error: run_dir=here: in a sweep every job gets a folder of its own"),
     ],
 )

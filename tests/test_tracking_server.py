@@ -298,7 +298,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_impatient")
-@pytest.mark.parametrize("step", [0, 12])
+@pytest.mark.parametrize("step", [pytest.param(0, marks=pytest.mark.more), 12])
 def test_stopped(
     step: int,
     server: Server,

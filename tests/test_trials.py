@@ -137,7 +137,7 @@ with Heart(workers.storage, [trial._trial_id], 1):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["while working", "while claiming"])
+@pytest.mark.parametrize("moment", [pytest.param("while working", marks=pytest.mark.more), "while claiming"])
 def test_what_a_killed_worker_leaves_is_run_again_in_its_folder(
     tmp_path: Path, sweep: Callable[..., Workers], moment: str
 ) -> None:
