@@ -1,16 +1,19 @@
-"""Measure speed, one line of JSON a figure: python pipelines/bench.py WHAT [FOLDER] [RUN]
+"""Measure speed, one line of JSON a figure: python pipelines/bench.py WHAT [ARGUMENT ...]
 
 train FOLDER            target tokens a second of whole trainings (src/train.py, without its start), each variant
-decode FOLDER RUN       seconds to translate test_2016_flickr, greedily and by beam 5, without the start
+decode FOLDER RUN       sentences a second of translating test_2016_flickr, greedily and by beam 5, without the start
 limit                   matrix multiply work of a training step, this machine's rates, and the share reached
-growth                  time and memory of a training step against sentence length, with the exponent
+growth                  time and memory against sentence length, beam, corpus and number of variants, with exponents
+corpus PAIRS            of growth, one size of a corpus
+start FOLDER            seconds from the command to the first step of a training, on a cached corpus
+table FILE              what such lines in FILE come to beside the peers' (conf/peers.yaml), as Markdown
 
 FOLDER has the raw files of Multi30k, RUN is a run of it. What is compared takes turns, and medians are reported.
 """
 
 import functools
+import itertools
 import json
-import math
 import shutil
 import statistics
 import subprocess
@@ -23,19 +26,36 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from pydantic import Field, PositiveInt
-from torch.utils.flop_counter import FlopCounterMode
 
 from hourglass.ablation import ROOT, compose_settings
 from hourglass.assembly import build_model
-from hourglass.checkpoints import load_trained
+from hourglass.checkpoints import Trained, load_trained
+from hourglass.data import EncodedSplit, TrainingStream
 from hourglass.errors import UserError, one_line_errors
 from hourglass.model import Seq2Seq
 from hourglass.options import build, read_settings
+from hourglass.plots import Line, draw_lines, to_svg
 from hourglass.preparation import prepare
-from hourglass.runs import machine, open_run, read_json
+from hourglass.runs import machine, open_run, read_json, read_points, write_whole
+from hourglass.search import SearchSettings, search
 from hourglass.settings import check_to_read
+from hourglass.significance import bleu_quantity, draw
+from hourglass.speed import (
+    Peer,
+    Peers,
+    compare,
+    count_work,
+    matmul_rate,
+    own_memory,
+    peak,
+    start_peak,
+    step_rate,
+    timed,
+    to_markdown,
+)
 from hourglass.sweeping import quoted
 from hourglass.tokenizer import BOS, EOS, FIXED_PIECES
 from hourglass.translation import translate
@@ -44,8 +64,8 @@ from hourglass.translation import translate
 SENTENCES, SOURCE, TARGET = 64, 15, 15
 # Of a vocabulary, as conf/bench.yaml has it or fewer.
 PIECES = 4000
-# Seconds a rate is measured for.
-MEASURED = 2.0
+# Batches that are read of a corpus, to see what one takes.
+READ = 300
 
 
 @dataclass(frozen=True)
@@ -59,6 +79,9 @@ class BenchSettings:
         target_tokens: of a training that is timed.
         rounds: of each measurement.
         lengths: tokens of a sentence, for the growth of cost.
+        beams: widths, for the growth of cost.
+        corpora: pairs, for the growth of cost.
+        compared: numbers of variants that are compared, for the growth of cost.
         threads: of everything measured.
     """
 
@@ -68,6 +91,9 @@ class BenchSettings:
     target_tokens: PositiveInt
     rounds: PositiveInt
     lengths: Annotated[list[PositiveInt], Field(min_length=2)]
+    beams: Annotated[list[PositiveInt], Field(min_length=2)]
+    corpora: Annotated[list[PositiveInt], Field(min_length=2)]
+    compared: Annotated[list[PositiveInt], Field(min_length=2)]
     threads: PositiveInt
 
 
@@ -75,7 +101,7 @@ def say(what: str, value: float, unit: str, **more: Any) -> None:
     """Print one figure."""
     told = {
         "what": what,
-        "value": round(value, 4),
+        "value": float(f"{value:.5g}"),
         "unit": unit,
         **more,
         **machine(),
@@ -95,41 +121,72 @@ def settings_of(settings: BenchSettings, variant: str, size: int) -> list[str]:
 
 
 def train(settings: BenchSettings, folder: str) -> None:
-    """Time whole trainings, all variants taking turns."""
-    rates: dict[tuple[str, int], list[float]] = {}
+    """Time whole trainings, all variants taking turns, with the rate of matrix products between them."""
+    kinds = [(variant, size) for size in settings.decoder_sizes for variant in settings.variants]
+    speeds: dict[tuple[str, int], list[float]] = {kind: [] for kind in kinds}
+    rates: dict[int, list[float]] = {size: [] for size in settings.decoder_sizes}
     with tempfile.TemporaryDirectory() as scratch:
         for number in range(settings.rounds):
             for size in settings.decoder_sizes:
-                for variant in settings.variants:
-                    run = Path(scratch) / f"{variant.replace(' ', '-')}-{size}-{number}"
-                    words = [
-                        *settings_of(settings, variant, size),
-                        f"data.folder={quoted(str(Path(folder).expanduser().resolve()))}",
-                        f"cache={scratch}/cache",
-                        f"trainer.target_tokens={settings.target_tokens}",
-                        "trainer.validations=1",
-                        "trainer.dev_sentences=4",
-                        "trainer.checkpoint_every=1000000",
-                        "trainer.test=false",
-                        "logger=none",
-                        f"trainer.threads={settings.threads}",
-                        "trainer.pictures=0",
-                        f"run_dir={run}",
-                    ]
-                    command = [sys.executable, str(ROOT / "src" / "train.py"), *words]
-                    done = subprocess.run(command, capture_output=True, text=True, check=False)
-                    if done.returncode:
-                        said = done.stderr.strip().splitlines() or [f"src/train.py ended with {done.returncode}"]
-                        raise UserError(said[-1].removeprefix("error: "))
-                    rate = read_json(run / "metrics.json")["train_target_tokens_per_second"]
-                    rates.setdefault((variant, size), []).append(rate)
-                    shutil.rmtree(run)
-    for (variant, size), found in rates.items():
-        say(f"training, {variant}, decoder {size}", statistics.median(found), "target tokens/s", all=found)
+                rates[size].append(step_rate(SENTENCES, size))
+            for variant, size in kinds:
+                run = Path(scratch) / f"{variant.replace(' ', '-')}-{size}-{number}"
+                run_training(
+                    *settings_of(settings, variant, size),
+                    *corpus_words(folder, scratch),
+                    f"trainer.target_tokens={settings.target_tokens}",
+                    "logger=none",
+                    f"trainer.threads={settings.threads}",
+                    f"run_dir={run}",
+                )
+                speeds[variant, size].append(read_json(run / "metrics.json")["train_target_tokens_per_second"])
+                shutil.rmtree(run)
+    for (variant, size), found in speeds.items():
+        say(
+            f"training, {variant}, decoder {size}",
+            statistics.median(found),
+            "target tokens/s",
+            all=found,
+            work=work_of(settings, variant, size),
+            step_rate=statistics.median(rates[size]),
+        )
+
+
+def corpus_words(folder: str, cache: str) -> list[str]:
+    """Return the overrides that say where the corpus is, and leave out what is not timed."""
+    return [
+        f"data.folder={quoted(str(Path(folder).expanduser().resolve()))}",
+        f"cache={cache}/cache",
+        "trainer.validations=1",
+        "trainer.dev_sentences=4",
+        "trainer.checkpoint_every=1000000",
+        "trainer.test=false",
+        "trainer.pictures=0",
+    ]
+
+
+def run_training(*words: str) -> None:
+    """Run src/train.py.
+
+    Raises:
+        UserError: it ended badly.
+    """
+    command = [sys.executable, str(ROOT / "src" / "train.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"src/train.py ended with {done.returncode}"]
+        raise UserError(said[-1].removeprefix("error: "))
+
+
+def work_of(settings: BenchSettings, variant: str, size: int) -> float:
+    """Return the operations of a training step's matrix products for each target token."""
+    model = make_model(settings, variant, size)
+    step = functools.partial(training_step, model, torch.optim.Adam(model.parameters()), make_batch())
+    return count_work(step) / (SENTENCES * TARGET)
 
 
 def decode(settings: BenchSettings, folder: str, path: str) -> None:
-    """Time translations of test_2016_flickr, both searches taking turns."""
+    """Time translations of test_2016_flickr, both searches taking turns, with the rate of matrix products."""
     run, config = open_run(path, "run")
     if config["data"]["name"] != "multi30k":
         raise UserError(f"{path}: a run of data={config['data']['name']}, and test_2016_flickr is Multi30k's")
@@ -141,13 +198,28 @@ def decode(settings: BenchSettings, folder: str, path: str) -> None:
         "beam 5": build(type(checked.search), vars(checked.search) | {"beam": 5}, "search"),
     }
     seconds: dict[str, list[float]] = {name: [] for name in searches}
+    rates = []
     for _ in range(settings.rounds):
-        for name, search in searches.items():
+        rates.append(step_rate(checked.search.batch_tokens // SOURCE, config["decoder"]["hidden_size"]))
+        for name, one in searches.items():
             started = time.perf_counter()
-            list(translate(trained.model, trained.vocabularies, sources, search))
+            translate_all(trained, sources, one)
             seconds[name].append(time.perf_counter() - started)
-    for name, found in seconds.items():
-        say(f"decoding test_2016_flickr, {name}", statistics.median(found), "s", all=found, run=path)
+    for name, one in searches.items():
+        say(
+            f"decoding, {name}",
+            len(sources) / statistics.median(seconds[name]),
+            "sentences/s",
+            seconds=seconds[name],
+            run=path,
+            work=count_work(functools.partial(translate_all, trained, sources, one)) / len(sources),
+            step_rate=statistics.median(rates),
+        )
+
+
+def translate_all(trained: Trained, sources: list[str], settings: SearchSettings) -> list[str]:
+    """Translate by one search."""
+    return list(translate(trained.model, trained.vocabularies, sources, settings))
 
 
 def limit(settings: BenchSettings) -> None:
@@ -155,27 +227,19 @@ def limit(settings: BenchSettings) -> None:
     for size in settings.decoder_sizes:
         for variant in settings.variants:
             model = make_model(settings, variant, size)
-            optimizer = torch.optim.Adam(model.parameters(), fused=True)
-            batch = make_batch(SENTENCES, SOURCE, TARGET)
-
-            step = functools.partial(training_step, model, optimizer, batch)
+            step = functools.partial(
+                training_step, model, torch.optim.Adam(model.parameters(), fused=True), make_batch()
+            )
             work = count_work(step)
-            rates: list[float] = []
-            shares: list[float] = []
+            squares, steps, shares = [], [], []
             for _ in range(settings.rounds):
-                rate, seconds = matmul_rate(), timed(step)
-                rates.append(rate)
-                shares.append(work / seconds / rate)
+                squares.append(matmul_rate())
+                steps.append(step_rate(SENTENCES, size))
+                shares.append(work / timed(step) / squares[-1])
             name = f"{variant}, decoder {size}"
             say(f"matrix multiply work, {name}", work / (SENTENCES * TARGET) / 1e6, "MFLOP/target token")
-            say(
-                "matrix multiply rate, 1024 x 1024",
-                statistics.median(rates) / 1e9,
-                "GFLOP/s",
-                all=[rate / 1e9 for rate in rates],
-            )
-            of_step = matmul_rate(SENTENCES, 2 * size, 4 * size)
-            say(f"matrix multiply rate, a step of decoder {size}", of_step / 1e9, "GFLOP/s")
+            say("matrix multiply rate, 1024 x 1024", statistics.median(squares) / 1e9, "GFLOP/s", all=squares)
+            say(f"matrix multiply rate, a step of decoder {size}", statistics.median(steps) / 1e9, "GFLOP/s", all=steps)
             say(f"share of the rate of 1024 x 1024 in training, {name}", statistics.median(shares), "share", all=shares)
 
 
@@ -189,20 +253,149 @@ def training_step(model: Seq2Seq, optimizer: torch.optim.Optimizer, batch: tuple
 
 
 def growth(settings: BenchSettings) -> None:
-    """Time a training step against the length of sentences."""
+    """Say how time and memory grow with sentence length, beam, corpus, and the number of variants compared."""
     for variant in settings.variants:
         model = make_model(settings, variant, settings.decoder_sizes[0])
         optimizer = torch.optim.Adam(model.parameters(), fused=True)
-        seconds: list[float] = []
-        for length in settings.lengths:
-            batch = make_batch(max(1, 960 // length), length, length)
-            step = functools.partial(training_step, model, optimizer, batch)
-            seconds.append(timed(step) / batch[0].numel())
-            start_peak()
-            step()
-            say(f"training step, {variant}, length {length}", 1e6 * seconds[-1], "us/target token", peak_mb=peak())
-        exponent = np.polyfit(np.log(settings.lengths), np.log(seconds), 1)[0]
-        say(f"growth of a target token's time with length, {variant}", float(exponent), "exponent")
+
+        def learn(length: int, model: Seq2Seq = model, optimizer: torch.optim.Optimizer = optimizer) -> float:
+            batch = make_batch(max(1, SENTENCES * TARGET // length), length, length)
+            return timed(functools.partial(training_step, model, optimizer, batch)) / batch[0].numel()
+
+        measure(f"training, {variant}, us/target token by tokens a sentence", settings.lengths, learn)
+    model = make_model(settings, next(iter(settings.variants)), settings.decoder_sizes[0]).eval()
+    source, lengths, _ = make_batch()
+    base = compose_settings(settings.overrides)["search"]
+
+    def look(beam: int) -> float:
+        options = base | {"beam": beam, "output_most": TARGET}
+        return timed(lambda: search(model, source, lengths, build(SearchSettings, options, "search"))) / len(source)
+
+    measure("decoding, us/sentence by beam", settings.beams, look)
+    measure("comparing, us in all by variants of 1,000 sentences", settings.compared, compare_variants)
+    for pairs in settings.corpora:  # Each in a process of its own, as memory that was had once is not all given back.
+        command = [sys.executable, __file__, "corpus", str(pairs)]
+        subprocess.run(command, check=True)
+
+
+def measure(what: str, sizes: list[int], seconds_of: Callable[[int], float]) -> None:
+    """Print microseconds and memory at each size, and the exponent of time."""
+    found = []
+    for size in sizes:
+        start_peak()
+        found.append(1e6 * seconds_of(size))
+        say(what, found[-1], "us", size=size, peak_mb=peak())
+    say(f"exponent: {what}", float(np.polyfit(np.log(sizes), np.log(found), 1)[0]), "exponent")
+
+
+def compare_variants(count: int) -> float:
+    """Return the seconds of resampling BLEU of so many variants of 1,000 sentences, as an evaluation does."""
+    random = np.random.default_rng(1)
+    statistics_of = [random.integers(1, 20, (1000, 10)) for _ in range(count)]
+    started = time.perf_counter()
+    counts = draw(1000)
+    for one in statistics_of:
+        bleu_quantity([one], counts)
+    return time.perf_counter() - started
+
+
+def corpus(settings: BenchSettings, pairs: str) -> None:
+    """Write a corpus of random pieces as the cache has it, and read it as a training does."""
+    from datasets import Dataset  # noqa: PLC0415 (a second to import)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "train.arrow"
+        write_corpus(file, int(pairs))
+        before = own_memory()
+        started = time.perf_counter()
+        split = EncodedSplit(Dataset.from_file(str(file)))
+        stream = TrainingStream(
+            split.source_lengths,
+            split.target_lengths,
+            batch_tokens=1000,
+            target_tokens=READ * 1000,
+            validations=1,
+            seed=1,
+        )
+        parts = stream.parts(first_step=0, rank=0, ranks=1, accumulate=1)
+        first = next(parts)
+        opened = time.perf_counter() - started
+        started = time.perf_counter()
+        tokens = sum(int(split[part].step_tokens) for part in (first, *itertools.islice(parts, READ - 1)))
+        seconds = time.perf_counter() - started
+        more = {"size": int(pairs), "own_mb": own_memory() - before, "arrow_mb": file.stat().st_size / 2**20}
+        say("corpus, opened and ordered, s by pairs", opened, "s", **more)
+        say("corpus, read, target tokens/s by pairs", tokens / seconds, "target tokens/s", **more)
+
+
+def write_corpus(file: Path, pairs: int) -> None:
+    """Write pairs of 5 to 25 random pieces a side, a hundred thousand at a time."""
+    ids, count = pa.list_(pa.int32()), pa.int32()
+    schema = pa.schema({"source_ids": ids, "target_ids": ids, "source_tokens": count, "target_tokens": count})
+    random = np.random.default_rng(1)
+    with pa.OSFile(str(file), "wb") as stream, pa.ipc.new_stream(stream, schema) as writer:
+        for first in range(0, pairs, 100_000):
+            columns, counts = [], []
+            for _ in range(2):
+                lengths = random.integers(5, 26, min(100_000, pairs - first), dtype=np.int32)
+                offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.int32)
+                pieces = random.integers(FIXED_PIECES, PIECES, int(offsets[-1]), dtype=np.int32)
+                columns.append(pa.ListArray.from_arrays(offsets, pieces))
+                counts.append(pa.array(lengths + 1))
+            writer.write_batch(pa.record_batch([*columns, *counts], schema=schema))
+
+
+def start(settings: BenchSettings, folder: str) -> None:
+    """Time a training from its command to its first step, on a corpus that is cached."""
+    found: list[float] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for number in range(settings.rounds + 1):  # The first one fills the cache.
+            run = Path(scratch) / str(number)
+            words = [*settings_of(settings, next(iter(settings.variants)), settings.decoder_sizes[0])]
+            words += [*corpus_words(folder, scratch), "trainer.target_tokens=2000", "trainer.log_every=1"]
+            began = time.time()
+            run_training(*words, "logger=csv", f"trainer.threads={settings.threads}", f"run_dir={run}")
+            found.append(min(point.time for point in read_points(run / "curves.csv")) / 1000 - began)
+    say("start, from the command to the first step's loss", statistics.median(found[1:]), "s", all=found[1:])
+
+
+def table(settings: BenchSettings, path: str) -> None:
+    """Print the tables of figures that were printed into a file, and draw how cost grows, beside it."""
+    try:
+        lines = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines() if line]
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: not the lines that bench.py prints ({error})") from None
+    peers = read_settings(ROOT / "conf" / "peers.yaml", read_peers)
+    print(to_markdown(compare(lines, peers.peers, peers.share)))
+    rest = {(line["what"], line.get("size")): line for line in lines if "work" not in line}
+    rows = [["what", "size", "value", "unit", "memory, MB"]]
+    for line in rest.values():
+        memory = line.get("own_mb", line.get("peak_mb"))
+        rows.append(
+            [
+                line["what"],
+                f"{line['size']:,}" if "size" in line else "",
+                f"{line['value']:,.4g}",
+                line["unit"],
+                "" if memory is None else f"{memory:,.0f}",
+            ]
+        )
+    print()
+    print(to_markdown(rows))
+    grown: dict[str, list[tuple[int, float]]] = {}
+    for (what, size), line in rest.items():
+        if size is not None and what.startswith("training, "):
+            grown.setdefault(what.split(", ")[1], []).append((size, line["value"]))
+    if grown:
+        curves = {name: Line(*map(list, zip(*sorted(points), strict=True))) for name, points in grown.items()}
+        figure = draw_lines(curves, x_label="tokens of a sentence, each side", y_label="microseconds a target token")
+        write_whole(Path(path).with_suffix(".svg"), to_svg(figure, "speed"))
+
+
+def read_peers(content: Any) -> Peers:
+    """Check conf/peers.yaml."""
+    content = {**content, "peers": [build(Peer, one, "peers") for one in content["peers"]]}
+    return build(Peers, content, "peers")
 
 
 def make_model(settings: BenchSettings, variant: str, size: int) -> Seq2Seq:
@@ -213,61 +406,14 @@ def make_model(settings: BenchSettings, variant: str, size: int) -> Seq2Seq:
     return build_model(config, pieces, pieces, joint=False)
 
 
-def make_batch(sentences: int, source: int, target: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def make_batch(
+    sentences: int = SENTENCES, source: int = SOURCE, target: int = TARGET
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return source, lengths and target of random ids; each side has so many tokens with end-of-sentence."""
     ids = torch.randint(FIXED_PIECES, PIECES, (sentences, source + target))
     ids[:, source - 1] = ids[:, -1] = EOS
     first = torch.full((sentences, 1), BOS)
     return ids[:, :source], torch.full((sentences,), source), torch.cat([first, ids[:, source:]], 1)
-
-
-def timed(step: Callable[[], object]) -> float:
-    """Return the median seconds of a step, after two that are not counted."""
-    step()
-    step()
-    found: list[float] = []
-    until = time.perf_counter() + MEASURED
-    while time.perf_counter() < until or len(found) < 3:
-        started = time.perf_counter()
-        step()
-        found.append(time.perf_counter() - started)
-    return statistics.median(found)
-
-
-def matmul_rate(rows: int = 1024, inner: int = 1024, columns: int = 1024) -> float:
-    """Return the operations a second of a product of these sizes; square, it is what the machine likes best."""
-    a, b = torch.randn(rows, inner), torch.randn(inner, columns)
-    return 2 * rows * inner * columns / timed(lambda: a @ b)
-
-
-def count_work(step: Callable[[], object]) -> float:
-    """Return the operations of a step's matrix products, those inside the library's recurrent layers too."""
-    layer, backward = torch.ops.aten.mkldnn_rnn_layer, torch.ops.aten.mkldnn_rnn_layer_backward
-    with FlopCounterMode(display=False, custom_mapping={layer: lstm_work, backward: lstm_backward_work}) as counter:
-        step()
-    return float(counter.get_total_flops())
-
-
-def lstm_work(inputs: Any, of_input: Any, of_state: Any, *_: Any, **__: Any) -> int:
-    """Return the operations of one layer and direction: inputs [T, N, I], weights [4H, I] and [4H, H]."""
-    steps, rows, _width = inputs
-    return 2 * steps * rows * (math.prod(of_input) + math.prod(of_state))
-
-
-def lstm_backward_work(*shapes: Any, **more: Any) -> int:
-    """Return the operations of its backward pass: a product for the inputs and one for the weights."""
-    return 2 * lstm_work(*shapes, **more)
-
-
-def start_peak() -> None:
-    """Begin to watch this process's memory anew."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def peak() -> float:
-    """Return the most memory that was resident since, in MB."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def main(words: list[str]) -> None:
@@ -277,9 +423,15 @@ def main(words: list[str]) -> None:
         "decode": (decode, 2),
         "limit": (limit, 0),
         "growth": (growth, 0),
+        "corpus": (corpus, 1),
+        "start": (start, 1),
+        "table": (table, 1),
     }
     if not words or words[0] not in kinds or len(words) - 1 != kinds[words[0]][1]:
-        raise UserError("usage: python pipelines/bench.py train FOLDER | decode FOLDER RUN | limit | growth")
+        raise UserError(
+            "usage: python pipelines/bench.py train FOLDER | decode FOLDER RUN | limit | growth | corpus PAIRS | "
+            "start FOLDER | table FILE"
+        )
     settings = read_settings(ROOT / "conf" / "bench.yaml", lambda content: build(BenchSettings, content, "bench"))
     torch.set_num_threads(settings.threads)
     kinds[words[0]][0](settings, *words[1:])

@@ -1,0 +1,158 @@
+"""Measuring speed: seconds, matrix multiply work and rates, memory; and the table of what was measured.
+
+Work is counted in operations, two for a multiplication and the addition that goes with it.
+"""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, PositiveFloat
+from torch.utils.flop_counter import FlopCounterMode
+
+# Seconds a rate is measured for.
+MEASURED = 2.0
+
+
+@dataclass(frozen=True)
+class Peer:
+    """What a toolkit was measured at.
+
+    Attributes:
+        peer: its name and version.
+        what: the figure's name, as pipelines/bench.py prints ours.
+        speed: tokens or sentences a second.
+        times: how many times as fast ours is to be.
+    """
+
+    peer: str
+    what: str
+    speed: PositiveFloat
+    times: PositiveFloat
+
+
+@dataclass(frozen=True)
+class Peers:
+    """conf/peers.yaml.
+
+    Attributes:
+        peers: their figures.
+        share: of the matrix multiply rate at the shapes of one step, that a target never asks more than.
+    """
+
+    peers: list[Peer]
+    share: Annotated[float, Field(gt=0, le=1)]
+
+
+def timed(step: Callable[[], object], seconds: float = MEASURED) -> float:
+    """Return the median seconds of a step, over so many seconds, after two that are not counted."""
+    step()
+    step()
+    found: list[float] = []
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until or len(found) < 3:
+        started = time.perf_counter()
+        step()
+        found.append(time.perf_counter() - started)
+    return statistics.median(found)
+
+
+def matmul_rate(rows: int = 1024, inner: int = 1024, columns: int = 1024) -> float:
+    """Return the operations a second of a product of these sizes; square, it is what the machine likes best."""
+    a, b = torch.randn(rows, inner), torch.randn(inner, columns)
+    return 2 * rows * inner * columns / timed(lambda: a @ b)
+
+
+def step_rate(rows: int, size: int) -> float:
+    """Return the rate at the shapes of one step: rows [rows, 2 * size] through an LSTM's weights [2 * size, 4 * size].
+
+    Args:
+        rows: of one step: sentences, or beams.
+        size: of the decoder's state.
+    """
+    return matmul_rate(rows, 2 * size, 4 * size)
+
+
+def count_work(step: Callable[[], object]) -> float:
+    """Return the operations of a step's matrix products, those inside the library's recurrent layers too."""
+    layer, backward = torch.ops.aten.mkldnn_rnn_layer, torch.ops.aten.mkldnn_rnn_layer_backward
+    mapping = {layer: _lstm_work, backward: _lstm_backward_work}
+    with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+        step()
+    return float(counter.get_total_flops())
+
+
+def _lstm_work(inputs: Any, of_input: Any, of_state: Any, *_: Any, **__: Any) -> int:
+    """One layer and direction: inputs [T, N, I], weights [4H, I] and [4H, H]."""
+    steps, rows, _width = inputs
+    return 2 * steps * rows * (math.prod(of_input) + math.prod(of_state))
+
+
+def _lstm_backward_work(*shapes: Any, **more: Any) -> int:
+    """Its backward pass: a product for the inputs and one for the weights."""
+    return 2 * _lstm_work(*shapes, **more)
+
+
+def start_peak() -> None:
+    """Begin to watch this process's memory anew (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak() -> float:
+    """Return the most memory that was resident since, in MB."""
+    return _memory("VmHWM")
+
+
+def own_memory() -> float:
+    """Return the resident memory that is no file mapped into it, in MB."""
+    return _memory("RssAnon")
+
+
+def _memory(name: str) -> float:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+
+
+def compare(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer], share: float) -> list[list[str]]:
+    """Hold measured speeds against the peers', and against what the machine can do.
+
+    Args:
+        lines: what pipelines/bench.py has printed; those that have a speed, and of the same thing the last.
+        peers: the peers' figures.
+        share: of the rate at the shapes of one step, that a target never asks more than.
+
+    Returns:
+        rows of text, the head first.
+    """
+    rows = [["what", "ours, a second", "share of the step's rate", "peer", "its speed", "ratio", "target", "reached"]]
+    for one in {line["what"]: line for line in lines if "work" in line}.values():
+        speed, limit = one["value"], one["step_rate"] / one["work"]
+        ours = [one["what"], f"{speed:,.0f} {one['unit'].partition('/')[0]}", f"{speed / limit:.0%}"]
+        rivals = [peer for peer in peers if peer.what == one["what"]]
+        for rival in rivals:
+            target = min(rival.speed * rival.times, share * limit)
+            by = f"{rival.times:g} times" if target < share * limit else f"{share:.0%} of the rate"
+            rows.append(
+                [
+                    *ours,
+                    rival.peer,
+                    f"{rival.speed:,.0f}",
+                    f"{speed / rival.speed:.2f}",
+                    f"{target:,.0f} ({by})",
+                    "yes" if speed >= target else "no",
+                ]
+            )
+        if not rivals:
+            rows.append([*ours, "", "", "", "", ""])
+    return rows
+
+
+def to_markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Lay rows out as a Markdown table, the head first."""
+    head, *body = rows
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body])

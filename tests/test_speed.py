@@ -1,0 +1,144 @@
+"""The counts that speed hangs on (calls of a training step, logits that exist at once), and the table of speeds.
+
+Seconds are measured by pipelines/bench.py, and never asserted.
+"""
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from conftest import CONF, ROOT, compose_config
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from hourglass import model as model_module
+from hourglass.assembly import build_model
+from hourglass.model import Seq2Seq
+from hourglass.speed import Peer, compare, count_work
+from hourglass.tokenizer import BOS, EOS, FIXED_PIECES
+
+V = 50
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "mkldnn_rnn_layer", "mkldnn_rnn_layer_backward")
+SMALL = ("encoder.hidden_size=32", "decoder.hidden_size=32", "decoder.readout_size=32", "decoder.tie=none")
+
+
+class Calls(TorchDispatchMode):
+    """Counts the library's calls by name, and notes the largest tensor whose rows are logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count: Counter[str] = Counter()
+        self.logit_rows = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count[function.overloadpacket.__name__] += 1
+        found = function(*args, **(kwargs or {}))
+        for one in found if isinstance(found, tuple) else (found,):
+            if isinstance(one, Tensor) and one.shape[-1:] == (V,) and one.is_floating_point():
+                self.logit_rows = max(self.logit_rows, one.numel() // V)
+        return found
+
+
+def calls_of_a_step(model: Seq2Seq, target_length: int, sentences: int = 3) -> Calls:
+    """Count the calls of a forward and a backward pass."""
+    ids = torch.randint(FIXED_PIECES, V, (sentences, 5 + target_length))
+    ids[:, 4] = ids[:, -1] = EOS
+    target = torch.cat([torch.full((sentences, 1), BOS), ids[:, 5:]], 1)
+    model.zero_grad()
+    with Calls() as calls:
+        model.loss(ids[:, :5], torch.full((sentences,), 5), target, smoothing=0.1).smoothed.backward()
+    return calls
+
+
+def make(*words: str) -> Seq2Seq:
+    return build_model(compose_config(*SMALL, *words), V, V, joint=False)
+
+
+@pytest.mark.parametrize("attention", ["none", "fixed", "mean", "luong_general", "luong_concat", "luong_local_p"])
+def test_a_known_target_is_read_in_as_many_calls_however_long(attention: str) -> None:
+    model = make(f"attention={attention}")
+    short, long = (calls_of_a_step(model, length).count for length in (6, 12))
+    assert long == short
+    assert short["mkldnn_rnn_layer"] == 3  # Two directions of the encoder, one of the decoder.
+
+
+# Five products forward, and two backward for each of them.
+@pytest.mark.parametrize(
+    ("words", "products", "calls"),
+    [
+        # Queries and context; LSTM of input and of state; readout.
+        (("attention=luong_general", "decoder.input_feeding=true"), 15, 140),
+        (("attention=bahdanau",), 15, 160),
+    ],
+)
+def test_a_step_of_the_loop_makes_few_calls(words: tuple[str, ...], products: int, calls: int) -> None:
+    """What does not hang on the step before is outside the loop: source keys, the output layer."""
+    model = make(*words)
+    short, long = (calls_of_a_step(model, length).count for length in (6, 12))
+    grown = {name: (long[name] - short[name]) / 6 for name in long}
+    assert sum(grown[name] for name in PRODUCTS if name in grown) <= products
+    assert sum(grown.values()) <= calls
+
+
+def test_the_logits_that_exist_at_once_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make("attention=luong_general")
+    assert calls_of_a_step(model, 12, sentences=8).logit_rows == 12 * 8
+    monkeypatch.setattr(model_module, "LOGIT_ROWS", 20)
+    calls = calls_of_a_step(model, 12, sentences=8)
+    # The weights of the output layer have as many columns as there are pieces when they are turned for the product.
+    assert calls.logit_rows <= max(20, 32)
+
+
+def test_work_is_counted_as_by_hand() -> None:
+    """A product counts twice its sizes; a recurrent layer its two, forward, and twice that backward."""
+    a, b = torch.randn(3, 5), torch.randn(5, 7)
+    assert count_work(lambda: a @ b) == 2 * 3 * 5 * 7
+    layer, inputs = torch.nn.LSTM(6, 4, batch_first=True), torch.randn(2, 9, 6)
+    forward = 2 * (2 * 9) * (16 * 6 + 16 * 4)
+    with torch.no_grad():
+        assert count_work(lambda: layer(inputs)) == forward
+    assert count_work(lambda: layer(inputs)[0].sum().backward()) == 3 * forward
+
+
+def test_the_table_has_the_target_that_applies() -> None:
+    peers = [Peer("slow", "training, x, decoder 4", 100, 3), Peer("quick", "training, x, decoder 4", 1000, 3)]
+    line = {"what": "training, x, decoder 4", "unit": "target tokens/s", "work": 2.0, "step_rate": 1000.0}
+    lines = [{**line, "value": 200}, {"what": "a rate", "value": 1, "unit": "GFLOP/s"}, {**line, "value": 300}]
+    # 60 % of 1,000 operations a second are 300 tokens of 2 each.
+    _, *rows = compare(lines, peers, 0.6)
+    own = ["training, x, decoder 4", "300 target tokens", "60%"]
+    assert rows == [
+        [*own, "slow", "100", "3.00", "300 (60% of the rate)", "yes"],
+        [*own, "quick", "1,000", "0.30", "300 (60% of the rate)", "yes"],
+    ]
+    assert compare(lines[:1], peers[:1], 0.9)[1][5:] == ["2.00", "300 (3 times)", "no"]
+    assert compare(lines[:1], [], 0.9)[1][3:] == [""] * 5
+
+
+def test_peers_are_of_what_is_measured() -> None:
+    settings = yaml.safe_load((CONF / "bench.yaml").read_text())
+    trained = [f"training, {one}, decoder {size}" for one in settings["variants"] for size in settings["decoder_sizes"]]
+    peers = yaml.safe_load((CONF / "peers.yaml").read_text())["peers"]
+    assert {peer["what"] for peer in peers} <= {*trained, "decoding, greedy", "decoding, beam 5"}
+
+
+@pytest.mark.slow
+def test_the_command_reads_what_it_printed(tmp_path: Path) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "pipelines" / "bench.py"), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    printed = run("corpus", "2000")
+    assert printed.returncode == 0, printed.stderr
+    (tmp_path / "figures").write_text(printed.stdout)
+    shown = run("table", "figures")
+    assert shown.returncode == 0, shown.stderr
+    assert "| corpus, opened and ordered, s by pairs | 2,000 |" in shown.stdout
+    (tmp_path / "figures").write_text("no line of it")
+    assert run("table", "figures").stderr.startswith("error: figures: not the lines that bench.py prints")
+    assert run("quickly").stderr.startswith("error: usage: python pipelines/bench.py train FOLDER |")
