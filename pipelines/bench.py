@@ -1,6 +1,7 @@
 """Measure speed, one line of JSON a figure: python pipelines/bench.py WHAT [ARGUMENT ...]
 
 train FOLDER            target tokens a second of whole trainings (src/train.py, without its start), each variant
+model FOLDER RUN        trains the model for decode into the folder RUN: general attention with feeding, 4 epochs
 decode FOLDER RUN       sentences a second of translating test_2016_flickr, greedily and by beam 5, without the start
 limit                   matrix multiply work of a training step, this machine's rates, and the share reached
 growth                  time and memory against sentence length, beam, corpus and number of variants, with exponents
@@ -30,7 +31,8 @@ import pyarrow as pa
 import torch
 from pydantic import Field, PositiveInt
 
-from hourglass.ablation import ROOT, compose_settings
+from hourglass import significance
+from hourglass.ablation import ROOT, compose_settings, run_training
 from hourglass.assembly import build_model
 from hourglass.checkpoints import Trained, load_trained
 from hourglass.data import EncodedSplit, TrainingStream
@@ -42,7 +44,6 @@ from hourglass.preparation import prepare
 from hourglass.runs import machine, open_run, read_json, read_points, write_whole
 from hourglass.search import SearchSettings, search
 from hourglass.settings import check_to_read
-from hourglass.significance import bleu_quantity, draw
 from hourglass.speed import (
     Peer,
     Peers,
@@ -77,6 +78,7 @@ class BenchSettings:
         decoder_sizes: H.
         variants: name and overrides of each.
         target_tokens: of a training that is timed.
+        decoded_target_tokens: of the model that decodes: the first variant, at the largest size.
         rounds: of each measurement.
         lengths: tokens of a sentence, for the growth of cost.
         beams: widths, for the growth of cost.
@@ -89,6 +91,7 @@ class BenchSettings:
     decoder_sizes: list[PositiveInt]
     variants: dict[str, str]
     target_tokens: PositiveInt
+    decoded_target_tokens: PositiveInt
     rounds: PositiveInt
     lengths: Annotated[list[PositiveInt], Field(min_length=2)]
     beams: Annotated[list[PositiveInt], Field(min_length=2)]
@@ -131,7 +134,7 @@ def train(settings: BenchSettings, folder: str) -> None:
                 rates[size].append(step_rate(SENTENCES, size))
             for variant, size in kinds:
                 run = Path(scratch) / f"{variant.replace(' ', '-')}-{size}-{number}"
-                run_training(
+                train_quietly(
                     *settings_of(settings, variant, size),
                     *corpus_words(folder, scratch),
                     f"trainer.target_tokens={settings.target_tokens}",
@@ -165,17 +168,10 @@ def corpus_words(folder: str, cache: str) -> list[str]:
     ]
 
 
-def run_training(*words: str) -> None:
-    """Run src/train.py.
-
-    Raises:
-        UserError: it ended badly.
-    """
-    command = [sys.executable, str(ROOT / "src" / "train.py"), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"src/train.py ended with {done.returncode}"]
-        raise UserError(said[-1].removeprefix("error: "))
+def train_quietly(*words: str) -> None:
+    """Run src/train.py, what it prints aside: figures alone go to the output."""
+    with tempfile.TemporaryFile("w+") as printed:
+        run_training(list(words), output=printed)
 
 
 def work_of(settings: BenchSettings, variant: str, size: int) -> float:
@@ -185,11 +181,28 @@ def work_of(settings: BenchSettings, variant: str, size: int) -> float:
     return count_work(step) / (SENTENCES * TARGET)
 
 
+def train_decoded(settings: BenchSettings, folder: str, path: str) -> None:
+    """Train the model that decodes."""
+    train_quietly(
+        *settings_of(settings, next(iter(settings.variants)), max(settings.decoder_sizes)),
+        f"data.folder={quoted(str(Path(folder).expanduser().resolve()))}",
+        "data.test=test_2016_flickr",
+        f"trainer.target_tokens={settings.decoded_target_tokens}",
+        "trainer.select=loss",
+        f"trainer.threads={settings.threads}",
+        "logger=csv",
+        f"run_dir={quoted(path)}",
+    )
+
+
 def decode(settings: BenchSettings, folder: str, path: str) -> None:
     """Time translations of test_2016_flickr, both searches taking turns, with the rate of matrix products."""
     run, config = open_run(path, "run")
     if config["data"]["name"] != "multi30k":
         raise UserError(f"{path}: a run of data={config['data']['name']}, and test_2016_flickr is Multi30k's")
+    measured = compose_settings(settings_of(settings, next(iter(settings.variants)), max(settings.decoder_sizes)))
+    if other := [one for one in ("tokenizer", "encoder", "attention", "decoder") if config[one] != measured[one]]:
+        raise UserError(f"{path}: another {', '.join(other)} than is measured: bench.py model FOLDER RUN makes one")
     config["data"] |= {"folder": folder, "test": "test_2016_flickr"}
     checked, trained = check_to_read(config), load_trained(run.best)
     sources = list(prepare(config, checked).corpus.splits["test"]["source"])
@@ -272,10 +285,10 @@ def growth(settings: BenchSettings) -> None:
         return timed(lambda: search(model, source, lengths, build(SearchSettings, options, "search"))) / len(source)
 
     measure("decoding, us/sentence by beam", settings.beams, look)
-    measure("comparing, us in all by variants of 1,000 sentences", settings.compared, compare_variants)
+    measure("comparing, us in all by variants of 2 seeds and 1,000 sentences", settings.compared, compare_variants)
     for pairs in settings.corpora:  # Each in a process of its own, as memory that was had once is not all given back.
-        command = [sys.executable, __file__, "corpus", str(pairs)]
-        subprocess.run(command, check=True)
+        if subprocess.run([sys.executable, __file__, "corpus", str(pairs)], check=False).returncode:
+            raise UserError(f"corpus {pairs}: ended badly; see above")
 
 
 def measure(what: str, sizes: list[int], seconds_of: Callable[[int], float]) -> None:
@@ -289,20 +302,26 @@ def measure(what: str, sizes: list[int], seconds_of: Callable[[int], float]) -> 
 
 
 def compare_variants(count: int) -> float:
-    """Return the seconds of resampling BLEU of so many variants of 1,000 sentences, as an evaluation does."""
+    """Return the seconds in which so many variants of two seeds and 1,000 sentences are held against the first."""
     random = np.random.default_rng(1)
-    statistics_of = [random.integers(1, 20, (1000, 10)) for _ in range(count)]
-    started = time.perf_counter()
-    counts = draw(1000)
-    for one in statistics_of:
-        bleu_quantity([one], counts)
-    return time.perf_counter() - started
+    found = [[random.integers(1, 20, (1000, 10)) for _ in range(2)] for _ in range(count)]
+
+    def compare_all() -> None:
+        counts = significance.draw(1000)
+        quantities = [significance.bleu_quantity(one, counts) for one in found]
+        seeds = significance.pool(quantities)
+        for one in quantities[1:]:
+            significance.compare(one, quantities[0], seeds)
+
+    return timed(compare_all)
 
 
 def corpus(settings: BenchSettings, pairs: str) -> None:
     """Write a corpus of random pieces as the cache has it, and read it as a training does."""
     from datasets import Dataset  # noqa: PLC0415 (a second to import)
 
+    if not pairs.isdecimal() or int(pairs) < READ:
+        raise UserError(f"corpus {pairs}: set a whole number of pairs from {READ}")
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "train.arrow"
         write_corpus(file, int(pairs))
@@ -354,7 +373,7 @@ def start(settings: BenchSettings, folder: str) -> None:
             words = [*settings_of(settings, next(iter(settings.variants)), settings.decoder_sizes[0])]
             words += [*corpus_words(folder, scratch), "trainer.target_tokens=2000", "trainer.log_every=1"]
             began = time.time()
-            run_training(*words, "logger=csv", f"trainer.threads={settings.threads}", f"run_dir={run}")
+            train_quietly(*words, "logger=csv", f"trainer.threads={settings.threads}", f"run_dir={run}")
             found.append(min(point.time for point in read_points(run / "curves.csv")) / 1000 - began)
     say("start, from the command to the first step's loss", statistics.median(found[1:]), "s", all=found[1:])
 
@@ -363,7 +382,9 @@ def table(settings: BenchSettings, path: str) -> None:
     """Print the tables of figures that were printed into a file, and draw how cost grows, beside it."""
     try:
         lines = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines() if line]
-    except (OSError, json.JSONDecodeError) as error:
+        if not all({"what", "value", "unit"} <= line.keys() for line in lines):
+            raise ValueError("one has no what, value or unit")
+    except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: not the lines that bench.py prints ({error})") from None
     peers = read_settings(ROOT / "conf" / "peers.yaml", read_peers)
     print(to_markdown(compare(lines, peers.peers, peers.share)))
@@ -394,7 +415,7 @@ def table(settings: BenchSettings, path: str) -> None:
 
 def read_peers(content: Any) -> Peers:
     """Check conf/peers.yaml."""
-    content = {**content, "peers": [build(Peer, one, "peers") for one in content["peers"]]}
+    content = {**content, "peers": [build(Peer, one, "peers") for one in content.get("peers", [])]}
     return build(Peers, content, "peers")
 
 
@@ -420,6 +441,7 @@ def main(words: list[str]) -> None:
     """Measure one thing."""
     kinds: dict[str, tuple[Callable[..., None], int]] = {
         "train": (train, 1),
+        "model": (train_decoded, 2),
         "decode": (decode, 2),
         "limit": (limit, 0),
         "growth": (growth, 0),
@@ -429,8 +451,8 @@ def main(words: list[str]) -> None:
     }
     if not words or words[0] not in kinds or len(words) - 1 != kinds[words[0]][1]:
         raise UserError(
-            "usage: python pipelines/bench.py train FOLDER | decode FOLDER RUN | limit | growth | corpus PAIRS | "
-            "start FOLDER | table FILE"
+            "usage: python pipelines/bench.py train FOLDER | model FOLDER RUN | decode FOLDER RUN | limit | growth | "
+            "corpus PAIRS | start FOLDER | table FILE"
         )
     settings = read_settings(ROOT / "conf" / "bench.yaml", lambda content: build(BenchSettings, content, "bench"))
     torch.set_num_threads(settings.threads)

@@ -20,9 +20,11 @@ from typing import Any
 from mlflow import MlflowClient
 
 from hourglass.errors import UserError, one_line_errors
+from hourglass.publishing import find_model
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "mlflow"
+CHROMIUM = "/usr/bin/chromium"
 NUMBERS = "tags.corpus = 'numbers' and tags.seed = '1'"
 
 
@@ -32,8 +34,10 @@ def main() -> None:
         from playwright.sync_api import sync_playwright  # noqa: PLC0415 (only developers have it)
     except ImportError:
         raise UserError('playwright is not installed: pip install -e ".[dev]"') from None
+    if not Path(CHROMIUM).exists():
+        raise UserError(f"{CHROMIUM}: not there: apt-get install chromium")
     with tempfile.TemporaryDirectory() as scratch, served(scratch) as (address, run_id), sync_playwright() as play:
-        browser = play.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 760}, locale="en-GB")
         FOLDER.mkdir(exist_ok=True)
         for name in look(page, address, run_id):
@@ -57,6 +61,8 @@ def served(folder: str) -> Iterator[tuple[str, str]]:
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("hourglass-ablation")
     assert experiment is not None
+    if find_model(client, experiment.name, "kjv_web luong_general 1") is None:
+        raise UserError("the runs are not on this machine: dvc repro makes them")
     (run,) = client.search_runs(
         [experiment.experiment_id], "tags.corpus = 'kjv_web' and tags.attention = 'luong_general' and tags.seed = '1'"
     )
@@ -68,15 +74,26 @@ def served(folder: str) -> Iterator[tuple[str, str]]:
         command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as server:
         try:
-            while server.poll() is None:
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-                    break
-                except (urllib.error.URLError, OSError):
-                    time.sleep(0.3)
+            wait_for(f"http://127.0.0.1:{port}/health", server)
             yield f"http://127.0.0.1:{port}/#/experiments/{experiment.experiment_id}", run.info.run_id
         finally:
             server.terminate()
+
+
+def wait_for(address: str, server: "subprocess.Popen[bytes]") -> None:
+    """Wait until a server answers.
+
+    Raises:
+        UserError: it has ended, or has not answered for a minute.
+    """
+    until = time.monotonic() + 60
+    while server.poll() is None and time.monotonic() < until:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.3)
+    raise UserError("mlflow ui does not answer")
 
 
 def look(page: Any, address: str, run_id: str) -> Iterator[str]:

@@ -39,7 +39,7 @@ def main(words: list[str]) -> None:
                 if model is None:
                     print(f"{corpus}: the best model is not on this machine: dvc repro makes it")
                 else:
-                    print(add_version(client, corpus, model))
+                    print(add_version(client, corpus, model, is_best=True))
         except UserError:
             raise
         except Exception as error:  # The network, a database and MLflow have errors of their own.

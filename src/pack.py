@@ -47,13 +47,8 @@ def main(composed: DictConfig) -> None:
         from hourglass.packing import pack  # noqa: PLC0415 (MLflow takes seconds to import)
 
         folder = Path(settings.output).expanduser() if settings.output else run.model
-        if settings.register and (folder / "MLmodel").is_file():
-            print(f"packed before: {folder}")
-        else:
-            pack(run, folder)
-            print(
-                f"packed: {folder}; to serve it: mlflow models serve --env-manager local -m {shlex.quote(str(folder))}"
-            )
+        said = "packed" if pack(run, folder) else "packed before"
+        print(f"{said}: {folder}; to serve it: mlflow models serve --env-manager local -m {shlex.quote(str(folder))}")
         if settings.register:
             assert uri is not None
             print(register(run, folder, settings.register, uri))

@@ -5,6 +5,7 @@ import io
 import json
 import random
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -16,12 +17,13 @@ import pytest
 import yaml
 from conftest import ROOT
 from sacrebleu.metrics import BLEU
+from test_train import make_run
 
 from hourglass.ablation import Ablation, AblationSettings, CorpusSettings, TuneSettings
 from hourglass.errors import UserError
 from hourglass.evaluation import compare_runs, evaluate
 from hourglass.report import Made, Picture, Table, to_csv, to_html, to_latex, to_markdown, write_report
-from hourglass.runs import write_config, write_json, write_translations
+from hourglass.runs import Point, append_points, write_config, write_json, write_translations
 from hourglass.significance import bleu_quantity, compare, draw, pool
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
@@ -281,6 +283,40 @@ def test_mlflow_is_told_once_and_what_is_new_supersedes(
     del fewer["variants"]["luong_dot"]
     assert publish(ablation, {"numbers": json.loads(json.dumps(fewer))}, client, "e") == []
     assert sum(SUPERSEDED not in run.data.tags for run in told().values()) == 1 + 4
+
+
+@pytest.mark.slow
+def test_mlflow_gets_models_and_the_machine_where_the_runs_are(
+    ablation: Ablation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told without them at first, a run is told again with them, once, and its model is registered once."""
+    from mlflow import MlflowClient
+
+    from hourglass.publishing import find_model, publish
+    from hourglass.registry import add_version
+
+    monkeypatch.chdir(tmp_path)  # Artifacts go to a folder below it.
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    evaluated = {"numbers": json.loads(json.dumps(evaluate(ablation, "numbers")))}
+    assert len(publish(ablation, evaluated, client, "e")) == 6
+    assert find_model(client, "e", "numbers none 1") is None
+    real = make_run(tmp_path, "attention=none", "trainer.test=false", "trainer.target_tokens=500")
+    run = ablation.run(ablation.variant("numbers", "none"), 1)
+    run.best.parent.mkdir(exist_ok=True)
+    shutil.copy(real.best, run.best)
+    append_points(run.system, [Point(0, "system/cpu", 50.0, 1000)])
+    assert publish(ablation, evaluated, client, "e") == ["numbers none 1"]
+    assert publish(ablation, evaluated, client, "e") == []
+    model = find_model(client, "e", "numbers none 1")
+    assert model is not None
+    told = client.get_run(model.source_run_id)
+    assert told.data.metrics["system/cpu"] == 50.0
+    assert told.inputs.dataset_inputs[0].dataset.name == "numbers"
+    assert "scores_by_length.json" in {item.path for item in client.list_artifacts(model.source_run_id)}
+    for _ in range(2):
+        said = "registered: models:/numbers/1; it is the best by dev loss: models:/numbers@best"
+        assert add_version(client, "numbers", model, is_best=True) == said
+    assert '"version": "1"' in client.get_logged_model(model.model_id).tags["mlflow.modelVersions"]
 
 
 def test_an_evaluation_of_another_version_is_named(ablation: Ablation) -> None:

@@ -74,8 +74,12 @@ def test_alignments_of_a_model_without_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_there_is_not_written_over(run: RunFolder, packed: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there already: remove it, or name another"):
-        pack(run, packed)
+    before = {file: file.stat().st_mtime_ns for file in packed.rglob("*")}
+    assert not pack(run, packed)
+    assert {file: file.stat().st_mtime_ns for file in packed.rglob("*")} == before
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match="there already, and of another model: remove it, or name another"):
+        pack(run, tmp_path / "other")
     with pytest.raises(UserError, match="no such checkpoint"):
         pack(RunFolder(tmp_path), tmp_path / "packed")
     assert not (tmp_path / "packed").exists()

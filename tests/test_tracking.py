@@ -7,6 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +293,9 @@ def test_the_best_model_is_logged_once_and_translates(job: train.Job, store: str
     rows = read_translations(job.run.translations)
     found = loaded.predict(pd.DataFrame({"source": [row.source for row in rows]}))
     assert found["translation"].tolist() == [row.hypothesis for row in rows]
+    # A clean start leaves nothing of it.
+    clear(job.run)
+    assert not job.run.model.exists()
     # A job of a sweep keeps its model to itself, unless it is told.
     alone = train.Job(job.run, config, check_settings(config))
     of_sweep = dataclasses.replace(alone, ticket=Ticket(answer="", lifeline=0))
@@ -354,6 +358,47 @@ def test_two_runs_that_begin_together_on_an_empty_database(postgres: str, tmp_pa
     runs = client.search_runs([experiment.experiment_id])
     assert sorted(run.info.run_name for run in runs) == ["a", "b"]
     assert [used.dataset.digest for run in runs if run.inputs for used in run.inputs.dataset_inputs] == ["digest"] * 2
+
+
+@pytest.mark.slow
+def test_a_model_whose_sending_is_cut_anywhere_is_logged_once(
+    job: train.Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each request is heard and not answered, the first time: made again, it makes no second model."""
+    client, unanswered = mlflow.MlflowClient, []
+
+    def lossy(name: str) -> Callable[..., Any]:
+        real = getattr(client, name)
+
+        def request(*arguments: Any, **options: Any) -> Any:
+            answer = real(*arguments, **options)
+            if name not in unanswered:
+                unanswered.append(name)
+                raise requests.exceptions.ReadTimeout("no answer")
+            return answer
+
+        return request
+
+    config = {**job.config, "logger": {**job.config["logger"], "model": True}}
+    job = train.Job(job.run, config, check_settings(config))
+    requested = ("set_terminated", "create_logged_model", "log_model_artifact", "finalize_logged_model", "log_outputs")
+    monkeypatch.setattr(mirror, "unreachable", lambda *_: True)
+    monkeypatch.setattr(mirror, "RETRY", 0.01)
+    with monkeypatch.context() as patch:
+        for name in requested:
+            patch.setattr(client, name, lossy(name))
+        train.train(job)
+        for _ in requested:
+            with suppress(UserError):
+                sync.send(job.run, None)
+    assert unanswered == list(requested)
+    sync.send(job.run, None)
+    run = only_run(store, tmp_path.name)
+    (model,) = client(store).search_logged_models([run.info.experiment_id])
+    assert model.status == "READY"
+    assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
+    assert run.info.status == "FINISHED"
+    mlflow.pyfunc.load_model(model.artifact_location)
 
 
 def test_what_is_no_address_of_a_server_is_refused(

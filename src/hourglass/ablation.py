@@ -4,18 +4,17 @@ The file is conf/ablation/default.yaml. dvc.yaml reads it for its matrices, the 
 """
 
 import json
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 from hydra import compose, initialize_config_dir
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from hourglass.attention import ATTENTIONS
 from hourglass.errors import UserError
+from hourglass.jobs import JobFailedError, start_job
 from hourglass.options import build, plain_values, read_settings
 from hourglass.runs import RunFolder, read_json
 from hourglass.scoring import length_buckets
@@ -298,15 +297,20 @@ def compose_settings(overrides: Sequence[str], root: Path = ROOT) -> dict[str, A
         return plain_values(compose("config", overrides=list(overrides)))
 
 
-def run_training(overrides: list[str]) -> None:
-    """Run src/train.py with these overrides, in a process of its own.
+def run_training(overrides: list[str], output: IO[str] | None = None) -> None:
+    """Run src/train.py with these overrides, in a process of its own, which stops when this one dies.
+
+    Args:
+        overrides: its command line.
+        output: gets what it prints; None: that goes where ours does.
 
     Raises:
-        UserError: it failed; it has said why.
+        UserError: it failed.
     """
-    done = subprocess.run([sys.executable, str(ROOT / "src" / "train.py"), *overrides], check=False)
-    if done.returncode:
-        raise UserError(f"src/train.py ended with exit status {done.returncode}; its settings: {' '.join(overrides)}")
+    try:
+        start_job(str(ROOT / "src" / "train.py"), overrides, output=output)
+    except JobFailedError as error:
+        raise UserError(f"{error}; the settings: {' '.join(overrides)}") from None
 
 
 @dataclass(frozen=True)

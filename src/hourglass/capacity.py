@@ -3,9 +3,6 @@
 The files are conf/capacity/NAME.yaml; runs lie in pipeline/capacity/NAME.
 """
 
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +18,7 @@ from hourglass.checkpoints import load_trained
 from hourglass.errors import UserError
 from hourglass.evaluation import judge_convergence
 from hourglass.information import Pairs
+from hourglass.jobs import JobFailedError, start_job
 from hourglass.options import build, read_settings
 from hourglass.preparation import prepare
 from hourglass.recurrent import Cell
@@ -162,19 +160,22 @@ def run_all(settings: CapacitySettings, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     todo = points(settings)
 
-    def one(point: Point) -> int:
+    def one(point: Point) -> str:
         run = folder / point.name
         words = [*settings.overrides, *point.overrides, "logger=csv", "if_exists=continue"]
         words += [f"run_dir={run}", f"cache={folder / 'cache'}"]
         with (folder / f"{point.name}.log").open("w", encoding="utf-8") as log:
-            command = [sys.executable, str(ROOT / "src" / "train.py"), *words]
-            return subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ, check=False).returncode
+            try:
+                start_job(str(ROOT / "src" / "train.py"), words, output=log)
+            except JobFailedError as error:
+                return str(error)
+            return ""
 
     with ThreadPoolExecutor(settings.workers) as pool:
-        for number, (point, status) in enumerate(zip(todo, pool.map(one, todo), strict=True), 1):
-            if status:
+        for number, (point, failure) in enumerate(zip(todo, pool.map(one, todo), strict=True), 1):
+            if failure:
                 pool.shutdown(cancel_futures=True)
-                raise UserError(f"{point.name}: ended with exit status {status}: see {folder / point.name}.log")
+                raise UserError(f"{point.name}: {failure}; see {folder / point.name}.log")
             print(f"{number}/{len(todo)}: {point.name}", flush=True)
 
 

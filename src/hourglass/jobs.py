@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from hourglass.errors import BrokenOffError, UserError
 from hourglass.runs import read_json, write_json
@@ -96,6 +96,7 @@ def start_job(
     trial: TrialTicket | None = None,
     tags: Mapping[str, str] | None = None,
     measure_speed: bool = False,
+    output: IO[str] | None = None,
     watch: Callable[["subprocess.Popen[bytes]"], None] = lambda _: None,
 ) -> Outcome:
     """Run a training in a child process, and return how it ended.
@@ -106,6 +107,7 @@ def start_job(
         trial: what it is in an Optuna study.
         tags: of its MLflow run.
         measure_speed: whether the outcome is to say how fast dev is translated.
+        output: gets what it prints; None: that goes where ours does.
         watch: is handed the child as soon as it runs.
 
     Raises:
@@ -118,7 +120,8 @@ def start_job(
         environment = {**os.environ, _TICKET: json.dumps(dataclasses.asdict(ticket))}
         try:
             command = [sys.executable, script, *overrides]
-            with subprocess.Popen(command, env=environment, pass_fds=[there]) as child:
+            errors = None if output is None else subprocess.STDOUT
+            with subprocess.Popen(command, env=environment, pass_fds=[there], stdout=output, stderr=errors) as child:
                 os.close(there)
                 watch(child)
                 try:

@@ -42,6 +42,8 @@ RUNNING = "RUNNING"
 # Seconds: between two looks at the folder; to the next try of a server that failed; that a request may take;
 # that a run waits for the server at its start, and at its end since it last took something.
 EVERY, RETRY, REQUEST, PATIENCE = 1.0, 5.0, 10, 10.0
+# Seconds in which another run has made what both need: of a slow database, all its tables.
+MAKING = 60.0
 
 
 class Mirror:
@@ -65,6 +67,7 @@ class Mirror:
         self._client: Any = None
         self.closed = False  # Nothing more is asked.
         self._open = False
+        self._ended = False
         self._tails: list[_Tail] = []
 
     def follow(self) -> None:
@@ -106,6 +109,10 @@ class Mirror:
                 self._send_files()
                 self._ask("set_terminated", self.run_id, self.record["status"], self.record["ended"])
                 self._delete_doubles()
+                self._ended = True
+                # The largest last: a server that is too slow for it, or takes none, has all the rest.
+                if self.run.model.is_dir() and self.run.metrics.exists():
+                    log_model(self._ask, self.run_id, self.run, self.run.model)
                 self.complete = True
         except Exception as error:
             if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":  # A server with another memory.
@@ -125,6 +132,8 @@ class Mirror:
             return ""
         if not self._open:
             return "the run"
+        if self._ended:
+            return "its model"
         left = sum(tail.left() for tail in self._tails)
         return (f"{left:,} points of the curves and " if left else "") + "the end of the run"
 
@@ -242,8 +251,6 @@ class Mirror:
                 self._ask("log_artifact", self.run_id, str(file))
         for file in sorted((self.run.path / "pictures").glob("*.svg")):
             self._ask("log_artifact", self.run_id, str(file), "pictures")
-        if self.run.model.is_dir():
-            log_model(self._ask, self.run_id, self.run, self.run.model)
 
 
 def log_by_length(ask: Callable[..., Any], run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -283,12 +290,17 @@ def log_model(ask: Callable[..., Any], run_id: str, run: RunFolder, folder: Path
     ]
     name = re.sub(r"[^\w -]", "-", told.info.run_name)
     tags = {MODEL: digest, "dev_loss": str(metrics["dev"]["loss"]), "corpus_digest": metrics["corpus"]["digest"]}
-    model_id: str = (
-        known[0] if known else ask("create_logged_model", told.info.experiment_id, name, run_id, tags)
-    ).model_id
-    if not known or known[0].status != "READY":
-        ask("log_model_artifacts", model_id, str(folder))
+    known.sort(key=lambda model: model.status != "READY")
+    if not known:
+        known.append(ask("create_logged_model", told.info.experiment_id, name, run_id, tags))
+    model_id: str = known[0].model_id
+    if known[0].status != "READY":
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):  # One by one: each is a sign of life.
+            below = file.relative_to(folder).parent
+            ask("log_model_artifact", model_id, str(file), None if below == Path() else str(below))
         ask("finalize_logged_model", model_id, "READY")
+    for double in known[1:]:  # Of a request that was answered too late, so that it was made again.
+        ask("delete_logged_model", double.model_id)
     if model_id not in [one.model_id for one in (told.outputs.model_outputs if told.outputs else [])]:
         ask("log_outputs", run_id, [LoggedModelOutput(model_id, step=0)])
     return model_id
@@ -379,7 +391,7 @@ class Sender(threading.Thread):
             try:
                 self.mirror.send()
             except Exception as error:  # The network, a database and MLflow have errors of their own.
-                if not self._tried.is_set() and made_by_another(error) and time.monotonic() < began + PATIENCE:
+                if made_by_another(error) and time.monotonic() < began + MAKING:
                     self._ending.wait(EVERY)
                     continue
                 if not self._tried.is_set() and not unreachable(error, self.mirror.uri):
@@ -436,13 +448,10 @@ def served(uri: str) -> Iterator[str]:
     MLflow would repeat a request for minutes, and show the whole address in its errors. What the user has set in the
     environment stays.
     """
-    for chatty in ("alembic", "mlflow", "urllib3"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
     wanted = {
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # At once: a single hiccup is no news.
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(REQUEST),
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     }
     parts = urllib.parse.urlsplit(uri)
     if parts.scheme in ("http", "https") and "@" in parts.netloc:
@@ -451,10 +460,26 @@ def served(uri: str) -> Iterator[str]:
         wanted["MLFLOW_TRACKING_USERNAME"] = urllib.parse.unquote(user)
         wanted["MLFLOW_TRACKING_PASSWORD"] = urllib.parse.unquote(password)
         uri = parts._replace(netloc=host).geturl()
+    with quiet(), _environment(wanted):
+        yield uri
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Have MLflow say only what went wrong."""
+    for chatty in ("alembic", "mlflow", "urllib3"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    with _environment({"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}):
+        yield
+
+
+@contextmanager
+def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
+    """Set what the user has not."""
     new = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(new)
     try:
-        yield uri
+        yield
     finally:
         for name in new:
             os.environ.pop(name, None)
@@ -497,7 +522,8 @@ def made_by_another(error: BaseException) -> bool:
     Of runs that begin together, one makes the tables and the dataset; asked again, MLflow finds them. A server repeats
     what its database says in the text.
     """
-    return any(re.search("IntegrityError|UniqueViolation|Duplicate|already exists", repr(one)) for one in _chain(error))
+    said = [repr(one).partition("[SQL")[0] for one in _chain(error)]  # What was to be written is not what went wrong.
+    return any(re.search("IntegrityError|UniqueViolation|Duplicate|already exists", one) for one in said)
 
 
 def _chain(error: BaseException) -> list[BaseException]:

@@ -5,7 +5,6 @@ the few libraries that it needs, and a signature. It is loaded by running `serve
 """
 
 import importlib.metadata
-import logging
 import os
 import tempfile
 import warnings
@@ -24,6 +23,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from hourglass.checkpoints import load_trained, read
 from hourglass.errors import UserError, writing
+from hourglass.mirror import quiet
 from hourglass.options import build
 from hourglass.runs import RunFolder, read_translations
 from hourglass.search import SearchSettings
@@ -112,31 +112,32 @@ with warnings.catch_warnings(record=True):  # MLflow wants type hints to check i
             return table
 
 
-def pack(run: RunFolder, folder: Path) -> None:
-    """Pack the best model of a run, whole or not at all.
+def pack(run: RunFolder, folder: Path) -> bool:
+    """Pack the best model of a run, whole or not at all, and say whether that had not been done before.
 
     Args:
         run: its folder.
         folder: to make.
 
     Raises:
-        UserError: the folder is there already or cannot be written, or the checkpoint is none.
+        UserError: the folder is there already, and not this model's, or cannot be written, or the checkpoint is none.
     """
-    if folder.exists():
-        raise UserError(f"{folder}: there already: remove it, or name another")
     content = read(run.best)
     load_trained(run.best)  # Says in its line what is wrong, before anything is written.
     rows = read_translations(run.translations) if run.translations.exists() else []
     example = rows[0].source if rows else "a sentence"  # For those who look what goes in.
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # It would count one file, twice.
     package = Path(__file__).resolve().parent
     kept = {name: content[name] for name in ("hourglass", "state_dict", "global_step")}
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+        with quiet(), tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
             small = Path(scratch) / "model.ckpt"
             torch.save(kept, small)  # Without what only training wants.
+            if folder.exists():
+                before = folder / "artifacts" / small.name
+                if before.is_file() and before.read_bytes() == small.read_bytes():
+                    return False
+                raise UserError(f"{folder}: there already, and of another model: remove it, or name another")
             with warnings.catch_warnings(record=True):  # As above.
                 mlflow.pyfunc.save_model(
                     f"{scratch}/packed",
@@ -148,6 +149,7 @@ def pack(run: RunFolder, folder: Path) -> None:
                     pip_requirements=[f"{name}=={_version(name)}" for name in NEEDS],
                 )
             os.replace(f"{scratch}/packed", folder)
+    return True
 
 
 def _version(name: str) -> str:

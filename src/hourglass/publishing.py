@@ -33,7 +33,9 @@ from hourglass.scoring import show_bounds
 
 # What the tags of a run of an ablation say: which ablation and part it is, what it was made of, and if it still counts.
 PART, CONTENT, SUPERSEDED = "hourglass.part", "hourglass.content", "superseded"
-# Whether the run's own files are there; what stands for the successor of a run that the ablation no longer has.
+# What of the run's own files is there, the more the higher: nothing (or no tag says so), all but the model, all.
+PARTS: dict[str | None, int] = {None: 0, "no": 0, "yes": 1, "model": 2}
+# The tag that says which of these it is; what stands for the successor of a run that the ablation no longer has.
 FILES, GONE = "hourglass.files", "no longer in the ablation"
 
 
@@ -56,6 +58,11 @@ class Child:
         """What MLflow lists it as; attention first, as a column is narrow."""
         corpus, attention, seed = self.part.split()
         return f"{attention}-{seed} {corpus}"
+
+    @property
+    def here(self) -> str:
+        """What of the run is on this machine: one of PARTS."""
+        return "model" if self.run.best.is_file() else "yes" if self.files else "no"
 
     @property
     def content(self) -> str:
@@ -85,16 +92,7 @@ def publish(
     parent = known["ablation"] if "ablation" in known else _create_parent(client, experiment_id)
     for child in tqdm(new, "MLflow", unit="run"):
         run_id = _create(client, experiment_id, parent.info.run_id, child)
-        for file in child.files:
-            client.log_artifact(run_id, str(file))
-        if child.run.best.is_file():
-            with tempfile.TemporaryDirectory() as scratch:  # The run's folder is DVC's, and stays as it is.
-                pack(child.run, Path(scratch) / "model")
-                log_model(
-                    lambda what, *words: getattr(client, what)(*words), run_id, child.run, Path(scratch) / "model"
-                )
-        if child.files:
-            client.set_tag(run_id, FILES, "yes")
+        _send_files(client, run_id, child)
         took = round(1000 * child.metrics["train_seconds"])  # As if it began now: the newest are those told last.
         client.set_terminated(run_id, end_time=client.get_run(run_id).info.start_time + took)
         client.set_tag(run_id, CONTENT, child.content)  # Now it is whole.
@@ -114,6 +112,8 @@ def _known(client: MlflowClient, experiment_id: str) -> dict[str, Run]:
             if newest is not run:
                 client.set_tag(run.info.run_id, SUPERSEDED, newest.info.run_id)
         else:
+            for output in run.outputs.model_outputs if run.outputs else ():
+                client.delete_logged_model(output.model_id)
             client.delete_run(run.info.run_id)
     return known
 
@@ -130,7 +130,7 @@ def _send_files(client: MlflowClient, run_id: str, child: Child) -> None:
             folder = Path(scratch) / "model"
             pack(child.run, folder)
             log_model(asking(client), run_id, child.run, folder)
-    client.set_tag(run_id, FILES, "yes")
+    client.set_tag(run_id, FILES, child.here)
 
 
 def find_model(client: MlflowClient, experiment: str, part: str) -> LoggedModel | None:
@@ -150,10 +150,10 @@ def find_model(client: MlflowClient, experiment: str, part: str) -> LoggedModel 
 
 
 def _is_news(child: Child, known: Run | None) -> bool:
-    """Whether MLflow lacks a run, or has another one, or one without the files that are here."""
+    """Whether MLflow lacks a run, or has another one, or one without the files or the model that are here."""
     if known is None:
         return True
-    return known.data.tags[CONTENT] != child.content or (bool(child.files) and FILES not in known.data.tags)
+    return known.data.tags[CONTENT] != child.content or PARTS[known.data.tags.get(FILES)] < PARTS[child.here]
 
 
 def read_children(ablation: Ablation, corpus: str, evaluation: Mapping[str, Any]) -> Iterator[Child]:

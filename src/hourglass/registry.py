@@ -41,13 +41,21 @@ def register(run: RunFolder, folder: Path, name: str, uri: str) -> str:
             ) from None
 
 
-def add_version(client: Any, name: str, model: Any) -> str:
+def add_version(client: Any, name: str, model: Any, *, is_best: bool = False) -> str:
     """Make a logged model a version of a registered model, once, and the best if it is. Return what was done.
+
+    Args:
+        client: of MLflow.
+        name: of the registered model.
+        model: the logged model.
+        is_best: whoever asks knows that it is the best there is now; otherwise the lowest dev loss decides.
 
     Raises:
         UserError: that name has models of another corpus.
     """
     best = find_best(client, name)
+    if is_best:
+        best = None
     if best is not None and best.tags.get("corpus_digest") != model.tags["corpus_digest"]:
         raise UserError(f"{name}@best is a model of another corpus: give another name")
     version = next(
@@ -58,10 +66,10 @@ def add_version(client: Any, name: str, model: Any) -> str:
         version = client.create_model_version(
             name, model.model_uri, model.source_run_id, tags=tags, model_id=model.model_id
         )
-        # What MLflow's own register_model sets, so that the model's page shows it.
-        versions_of_it = json.loads(model.tags.get("mlflow.modelVersions", "[]"))
-        versions_of_it.append({"name": name, "version": version.version})
-        client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": json.dumps(versions_of_it)})
+    # What MLflow's own register_model sets, so that the model's page shows it.
+    known, own = json.loads(model.tags.get("mlflow.modelVersions", "[]")), {"name": name, "version": version.version}
+    if own not in known:
+        client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": json.dumps([*known, own])})
     if best is None or float(version.tags["dev_loss"]) < float(best.tags["dev_loss"]):
         client.set_registered_model_alias(name, "best", version.version)
         best = version
@@ -109,6 +117,7 @@ def find_run(client: Any, run: RunFolder, folder: Path) -> str:
     made = client.search_runs([owner], f"tags.`{MODEL}` = '{tag}'")
     if not made:
         made = [client.create_run(owner, run_name=run.path.resolve().name, tags={MODEL: tag})]
-        client.set_terminated(made[0].info.run_id)
     run_id = made[0].info.run_id
+    if made[0].info.status == "RUNNING":
+        client.set_terminated(run_id)
     return run_id

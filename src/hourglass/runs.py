@@ -247,7 +247,7 @@ def clear(run: RunFolder) -> None:
     files = (run.config, run.curves, run.system, run.metrics, run.translations, run.tracking)
     for path in (*checkpoints, *files):
         path.unlink(missing_ok=True)
-    for name in ("alignments", "pictures"):
+    for name in ("alignments", "pictures", run.model.name):
         shutil.rmtree(run.path / name, ignore_errors=True)
 
 

@@ -48,7 +48,7 @@ class MlflowSettings:
     tracking_uri: Annotated[str, Field(pattern=_ADDRESS)] | None
     experiment: Annotated[str, Field(min_length=1)]
     system_metrics: NonNegativeInt
-    model: bool | Literal["auto"]
+    model: bool | Literal["auto"] = "auto"  # A run of before this option can be gone on with.
 
     def __post_init__(self) -> None:
         option = "logger.tracking_uri" if self.tracking_uri is not None else "MLFLOW_TRACKING_URI"
@@ -79,7 +79,7 @@ class CsvSettings:
         system_metrics: seconds between readings of CPU, memory and GPU, into system.csv; 0: none.
     """
 
-    system_metrics: NonNegativeInt
+    system_metrics: NonNegativeInt = 0  # As above.
 
 
 @dataclass(frozen=True)
