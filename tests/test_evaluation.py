@@ -309,8 +309,10 @@ def test_mlflow_gets_models_and_the_machine_where_the_runs_are(
     assert publish(ablation, evaluated, client, "e") == []
     model = find_model(client, "e", "numbers none 1")
     assert model is not None
+    assert model.source_run_id is not None
     told = client.get_run(model.source_run_id)
     assert told.data.metrics["system/cpu"] == 50.0
+    assert told.inputs is not None
     assert told.inputs.dataset_inputs[0].dataset.name == "numbers"
     assert "scores_by_length.json" in {item.path for item in client.list_artifacts(model.source_run_id)}
     for _ in range(2):

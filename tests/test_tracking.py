@@ -326,14 +326,14 @@ def test_of_runs_that_begin_together_one_makes_what_both_need(
         assert only_run(store, tmp_path.name).info.run_id == read_json(job.run.tracking)["run_id"]
         assert_mirrored(store, job.run)
         left[0] = -1  # For ever: this is a mistake.
-        patch.setattr(mirror, "PATIENCE", 0.5)
+        patch.setattr(mirror, "MAKING", 0.5)
         clear(job.run)
         with pytest.raises(UserError, match=r"MLflow cannot open a run there .*UNIQUE constraint failed"):
             train.train(job)
 
 
 def open_together(uri: str, folder: Path, together: Any) -> None:
-    mirror.PATIENCE = 120.0  # A slow machine takes long to make the tables.
+    mirror.MAKING = 240.0  # A slow machine takes long to make the tables.
     folder.mkdir()
     sender = Sender(Mirror(RunFolder(folder), uri, "together", {}, describe({}, ("copy", "digest"), {})), "there")
     together.wait()

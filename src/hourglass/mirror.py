@@ -392,7 +392,7 @@ class Sender(threading.Thread):
                 self.mirror.send()
             except Exception as error:  # The network, a database and MLflow have errors of their own.
                 if made_by_another(error) and time.monotonic() < began + MAKING:
-                    self._ending.wait(EVERY)
+                    time.sleep(EVERY)
                     continue
                 if not self._tried.is_set() and not unreachable(error, self.mirror.uri):
                     self.refusal = error
