@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -112,6 +113,11 @@ def plain_search(beam: int, **changes: Any) -> SearchSettings:
     }
     given |= {"output_ratio": 1.0, "output_extra": 3, "output_most": 100, "batch_tokens": 100}
     return SearchSettings(beam=beam, **(given | changes))
+
+
+def hear_ctrl_c() -> None:
+    """Undo that a shell's background job, as tests may be, has its children ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -153,7 +153,10 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
         "mirror.py": "logs",
         "publishing.py": "logs",
         "stopping.py": "ends a run that is to be gone on with",
-        **dict.fromkeys(("jobs.py", "pruning.py", "sweep_report.py", "sweeping.py", "trials.py"), "of sweeps alone"),
+        "jobs.py": "starts a training",
+        "speed.py": "of pipelines/bench.py",
+        "usage.py": "says what --help does",
+        **dict.fromkeys(("pruning.py", "sweep_report.py", "sweeping.py", "trials.py"), "of sweeps alone"),
     }
     modules = {path.name for path in (ROOT / "src" / "hourglass").glob("*.py")}
     assert named | harmless.keys() == modules

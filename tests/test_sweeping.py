@@ -18,7 +18,7 @@ import psutil
 import pytest
 import sqlalchemy
 import yaml
-from conftest import ROOT
+from conftest import ROOT, hear_ctrl_c
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 from test_train import SMALL
@@ -36,11 +36,6 @@ SWEEP = (
     "encoder.layers=range(1,3)",
     "attention=choice(none,luong_general)",
 )
-
-
-def hear_ctrl_c() -> None:
-    """Undo that a shell's background job, as these tests are in CI, has its children ignore it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture

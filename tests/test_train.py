@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import ROOT, TINY, compose_config
+from conftest import ROOT, TINY, compose_config, hear_ctrl_c
 from sacrebleu.metrics import BLEU
 
 import train
@@ -391,7 +391,12 @@ def test_a_stop_says_how_to_go_on(
 ) -> None:
     run = RunFolder(tmp_path / "one")
     overrides = (*small_command, f"run_dir={run.path}", "trainer.target_tokens=1000000")
-    process = subprocess.Popen(command(*overrides), stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(
+        command(*overrides),
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=hear_ctrl_c,  # noqa: PLW1509 (the tests have no threads)
+    )
     wait_for(run.last.exists, process)
     process.send_signal(sent)
     _, said = process.communicate()
