@@ -23,7 +23,6 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from hourglass.checkpoints import load_trained, read
 from hourglass.errors import UserError, writing
-from hourglass.mirror import quiet
 from hourglass.options import build
 from hourglass.runs import RunFolder, read_translations
 from hourglass.search import SearchSettings
@@ -122,6 +121,8 @@ def pack(run: RunFolder, folder: Path) -> bool:
     Raises:
         UserError: the folder is there already, and not this model's, or cannot be written, or the checkpoint is none.
     """
+    from hourglass.mirror import quiet  # noqa: PLC0415 (what is packed does without it)
+
     content = read(run.best)
     load_trained(run.best)  # Says in its line what is wrong, before anything is written.
     rows = read_translations(run.translations) if run.translations.exists() else []
