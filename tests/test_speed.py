@@ -3,8 +3,6 @@
 Seconds are measured by pipelines/bench.py, and never asserted.
 """
 
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hourglass import model as model_module
 from hourglass.assembly import build_model
+from hourglass.errors import UserError
 from hourglass.model import Seq2Seq
 from hourglass.speed import Peer, compare, count_work
 from hourglass.tokenizer import BOS, EOS, FIXED_PIECES
@@ -127,18 +126,24 @@ def test_peers_are_of_what_is_measured() -> None:
     assert {peer["what"] for peer in peers} <= {*trained, "decoding, greedy", "decoding, beam 5"}
 
 
-@pytest.mark.slow
-def test_the_command_reads_what_it_printed(tmp_path: Path) -> None:
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / "pipelines" / "bench.py"), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+def test_the_command_reads_what_it_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "pipelines")
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    import bench
 
-    printed = run("corpus", "2000")
-    assert printed.returncode == 0, printed.stderr
-    (tmp_path / "figures").write_text(printed.stdout)
-    shown = run("table", "figures")
-    assert shown.returncode == 0, shown.stderr
-    assert "| corpus, opened and ordered, s by pairs | 2,000 |" in shown.stdout
-    (tmp_path / "figures").write_text("no line of it")
-    assert run("table", "figures").stderr.startswith("error: figures: not the lines that bench.py prints")
-    assert run("quickly").stderr.startswith("error: usage: python pipelines/bench.py train FOLDER |")
+    bench.main(["corpus", "2000"])
+    file = tmp_path / "figures.jsonl"
+    file.write_text(capsys.readouterr().out)
+    bench.main(["table", str(file)])
+    assert "| corpus, opened and ordered, s by pairs | 2,000 |" in capsys.readouterr().out
+    for content in ("no line of it", "{}", "1"):
+        file.write_text(content)
+        with pytest.raises(UserError, match="not the lines that bench"):
+            bench.main(["table", str(file)])
+    for words in ([], ["quickly"], ["table"]):
+        with pytest.raises(UserError, match=r"usage: python pipelines/bench\.py train FOLDER |"):
+            bench.main(words)
+    with pytest.raises(UserError, match="corpus 7: set a whole number of pairs from 300"):
+        bench.main(["corpus", "7"])
