@@ -41,6 +41,7 @@ from hourglass.model import Seq2Seq
 from hourglass.options import build, read_settings
 from hourglass.plots import Line, draw_lines, to_svg
 from hourglass.preparation import prepare
+from hourglass.report import Table, to_markdown
 from hourglass.runs import machine, open_run, read_json, read_points, write_whole
 from hourglass.search import SearchSettings, search
 from hourglass.settings import check_to_read
@@ -55,7 +56,6 @@ from hourglass.speed import (
     start_peak,
     step_rate,
     timed,
-    to_markdown,
 )
 from hourglass.sweeping import quoted
 from hourglass.tokenizer import BOS, EOS, FIXED_PIECES
@@ -155,10 +155,15 @@ def train(settings: BenchSettings, folder: str) -> None:
         )
 
 
+def folder_word(folder: str) -> str:
+    """Return the override that says where the corpus is."""
+    return f"data.folder={quoted(str(Path(folder).expanduser().resolve()))}"
+
+
 def corpus_words(folder: str, cache: str) -> list[str]:
     """Return the overrides that say where the corpus is, and leave out what is not timed."""
     return [
-        f"data.folder={quoted(str(Path(folder).expanduser().resolve()))}",
+        folder_word(folder),
         f"cache={cache}/cache",
         "trainer.validations=1",
         "trainer.dev_sentences=4",
@@ -185,7 +190,7 @@ def train_decoded(settings: BenchSettings, folder: str, path: str) -> None:
     """Train the model that decodes."""
     train_quietly(
         *settings_of(settings, next(iter(settings.variants)), max(settings.decoder_sizes)),
-        f"data.folder={quoted(str(Path(folder).expanduser().resolve()))}",
+        folder_word(folder),
         "data.test=test_2016_flickr",
         f"trainer.target_tokens={settings.decoded_target_tokens}",
         "trainer.select=loss",
@@ -387,9 +392,10 @@ def table(settings: BenchSettings, path: str) -> None:
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: not the lines that bench.py prints ({error})") from None
     peers = read_settings(ROOT / "conf" / "peers.yaml", read_peers)
-    print(to_markdown(compare(lines, peers.peers, peers.share)))
+    head, *rows = compare(lines, peers.peers, peers.share)
+    shown = [Table("peers", head, rows, f"Beside the peers; {peers.share:.0%} of a step's rate are enough.")]
     rest = {(line["what"], line.get("size")): line for line in lines if "work" not in line}
-    rows = [["what", "size", "value", "unit", "memory, MB"]]
+    rows = []
     for line in rest.values():
         memory = line.get("own_mb", line.get("peak_mb"))
         rows.append(
@@ -401,8 +407,9 @@ def table(settings: BenchSettings, path: str) -> None:
                 "" if memory is None else f"{memory:,.0f}",
             ]
         )
-    print()
-    print(to_markdown(rows))
+    head = ["what", "size", "value", "unit", "memory, MB"]
+    shown.append(Table("figures", head, rows, "Every other figure; of the same thing the last."))
+    print(to_markdown(shown, figures=""))
     grown: dict[str, list[tuple[int, float]]] = {}
     for (what, size), line in rest.items():
         if size is not None and what.startswith("training, "):

@@ -215,16 +215,22 @@ def test_what_is_missing_or_cut_is_named(ablation: Ablation) -> None:
 # ---- MLflow ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A client of an empty store, whose artifacts go to a folder below it."""
+    from mlflow import MlflowClient
+
+    monkeypatch.chdir(tmp_path)
+    return MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+
+
 @pytest.mark.slow
 def test_mlflow_is_told_once_and_what_is_new_supersedes(
-    ablation: Ablation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ablation: Ablation, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow import MlflowClient
 
     from hourglass.publishing import PART, SUPERSEDED, publish
-
-    monkeypatch.chdir(tmp_path)  # Artifacts go to a folder below it.
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
 
     def told() -> dict[str, Any]:
         experiment = client.get_experiment_by_name("e")
@@ -286,17 +292,12 @@ def test_mlflow_is_told_once_and_what_is_new_supersedes(
 
 
 @pytest.mark.slow
-def test_mlflow_gets_models_and_the_machine_where_the_runs_are(
-    ablation: Ablation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mlflow_gets_models_and_the_machine_where_the_runs_are(ablation: Ablation, client: Any, tmp_path: Path) -> None:
     """Told without them at first, a run is told again with them, once, and its model is registered once."""
-    from mlflow import MlflowClient
 
     from hourglass.publishing import find_model, publish
     from hourglass.registry import add_version
 
-    monkeypatch.chdir(tmp_path)  # Artifacts go to a folder below it.
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     evaluated = {"numbers": json.loads(json.dumps(evaluate(ablation, "numbers")))}
     assert len(publish(ablation, evaluated, client, "e")) == 6
     assert find_model(client, "e", "numbers none 1") is None

@@ -205,13 +205,8 @@ class Mirror:
         return {point.step for point in self._ask("get_metric_history", self.run_id, name)}
 
     def _send_points(self, tail: "_Tail") -> None:
-        from mlflow.entities import Metric  # noqa: PLC0415
-
         for points, end in tail.blocks():
-            new = [p for p in points if p.step not in self._has.get(p.name, ())]
-            for first in range(0, len(new), POINTS_AT_ONCE):
-                metrics = [Metric(p.name, p.value, p.time, p.step) for p in new[first : first + POINTS_AT_ONCE]]
-                self._ask("log_batch", self.run_id, metrics=metrics)
+            log_points(self._ask, self.run_id, [p for p in points if p.step not in self._has.get(p.name, ())])
             tail.offset = end
 
     def _send_scores(self) -> None:
@@ -251,6 +246,21 @@ class Mirror:
                 self._ask("log_artifact", self.run_id, str(file))
         for file in sorted((self.run.path / "pictures").glob("*.svg")):
             self._ask("log_artifact", self.run_id, str(file), "pictures")
+
+
+def log_points(ask: Callable[..., Any], run_id: str, points: Sequence[Point]) -> None:
+    """Log points of curves, as many at once as MLflow takes.
+
+    Args:
+        ask: calls a method of MLflow's client: its name, its arguments.
+        run_id: MLflow's name of the run.
+        points: of any names.
+    """
+    from mlflow.entities import Metric  # noqa: PLC0415
+
+    for first in range(0, len(points), POINTS_AT_ONCE):
+        some = points[first : first + POINTS_AT_ONCE]
+        ask("log_batch", run_id, metrics=[Metric(p.name, p.value, p.time, p.step) for p in some])
 
 
 def log_by_length(ask: Callable[..., Any], run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -331,7 +341,7 @@ def find_experiment(ask: Callable[..., Any], name: str) -> str:
 
 def asking(client: Any) -> Callable[..., Any]:
     """Return what calls a method of MLflow's client by its name."""
-    return lambda what, *arguments: getattr(client, what)(*arguments)
+    return lambda what, *arguments, **options: getattr(client, what)(*arguments, **options)
 
 
 def digest_of(folder: Path) -> str:

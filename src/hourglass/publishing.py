@@ -19,13 +19,13 @@ from hourglass.ablation import Ablation, Variant
 from hourglass.mirror import (
     BY_LENGTH,
     PARAMETERS_AT_ONCE,
-    POINTS_AT_ONCE,
     asking,
     dataset_input,
     find_experiment,
     flatten,
     log_by_length,
     log_model,
+    log_points,
 )
 from hourglass.packing import pack
 from hourglass.runs import RunFolder, read_points
@@ -121,10 +121,7 @@ def _known(client: MlflowClient, experiment_id: str) -> dict[str, Run]:
 def _send_files(client: MlflowClient, run_id: str, child: Child) -> None:
     for file in child.files:
         client.log_artifact(run_id, str(file))
-    readings = read_points(child.run.system)
-    for first in range(0, len(readings), POINTS_AT_ONCE):
-        points = [Metric(p.name, p.value, p.time, p.step) for p in readings[first : first + POINTS_AT_ONCE]]
-        client.log_batch(run_id, metrics=points)
+    log_points(asking(client), run_id, read_points(child.run.system))
     if child.run.best.is_file():
         with tempfile.TemporaryDirectory() as scratch:  # The run's folder is DVC's, and stays as it is.
             folder = Path(scratch) / "model"

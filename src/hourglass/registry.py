@@ -54,9 +54,7 @@ def add_version(client: Any, name: str, model: Any, *, is_best: bool = False) ->
         UserError: that name has models of another corpus.
     """
     best = find_best(client, name)
-    if is_best:
-        best = None
-    if best is not None and best.tags.get("corpus_digest") != model.tags["corpus_digest"]:
+    if not is_best and best is not None and best.tags.get("corpus_digest") != model.tags["corpus_digest"]:
         raise UserError(f"{name}@best is a model of another corpus: give another name")
     version = next(
         (one for one in client.search_model_versions(f"name='{name}'") if one.source == model.model_uri), None
@@ -70,7 +68,7 @@ def add_version(client: Any, name: str, model: Any, *, is_best: bool = False) ->
     known, own = json.loads(model.tags.get("mlflow.modelVersions", "[]")), {"name": name, "version": version.version}
     if own not in known:
         client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": json.dumps([*known, own])})
-    if best is None or float(version.tags["dev_loss"]) < float(best.tags["dev_loss"]):
+    if is_best or best is None or float(version.tags["dev_loss"]) < float(best.tags["dev_loss"]):
         client.set_registered_model_alias(name, "best", version.version)
         best = version
     said = "it is" if best.version == version.version else f"version {best.version} is"

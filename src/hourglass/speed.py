@@ -150,9 +150,3 @@ def compare(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer], share: fl
         if not rivals:
             rows.append([*ours, "", "", "", "", ""])
     return rows
-
-
-def to_markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Lay rows out as a Markdown table, the head first."""
-    head, *body = rows
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body])
