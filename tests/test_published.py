@@ -1,6 +1,7 @@
 """The table of published systems: its file, its runs, its scores against sacreBLEU's and `compare_runs`' own."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,10 @@ def test_two_systems_are_made_once_and_scored_as_sacrebleu_scores(
     assert table.count("| `experiment=") == 2
     assert "tok:13a" in table
     # Other settings are another table, and a run that is begun again is not made until it is done.
+    # What is kept is enough for the table: the runs may go.
+    shutil.rmtree(tmp_path / "pipeline")
+    assert summarise(settings) == summary
+    assert [make_run(run, settings, str(raw)) for run in runs] == [False] * 4
     other = dataclasses.replace(settings, common=[*settings.common, "optimizer.warmup=0.5"])
     assert summarise(other)["de-en"]["systems"] == {}
     monkeypatch.setattr(published, "run_training", lambda words: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -119,3 +124,6 @@ def test_two_systems_are_made_once_and_scored_as_sacrebleu_scores(
         make_run(runs[0], other, str(raw))
     assert list(summarise(settings)["de-en"]["systems"]) == settings.systems[1:]
     assert f"Owed: `{settings.systems[0]}`" in to_markdown(summarise(settings), settings)
+    runs[-1].counts.write_bytes(runs[-1].counts.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"-2\.npz: not a whole file of counts .*: delete .*-2\.json beside it"):
+        summarise(settings)

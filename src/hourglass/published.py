@@ -1,10 +1,14 @@
 """Published systems side by side on Multi30k: who is trained, what each scores on each test set, and the table.
 
-The file is conf/published.yaml. Runs lie in pipeline/published/SOURCE-TARGET/SYSTEM-SEED; a run that is there, of the
-same settings, is not made again, and one that was killed goes on.
+The file is conf/published.yaml. Runs lie in pipeline/published/SOURCE-TARGET/SYSTEM-SEED; one that was killed goes on.
+What the table is made of is kept beside it and committed, results/published/SOURCE-TARGET/SYSTEM-SEED.json and .npz
+(the counts of BLEU, sentence by sentence, and no text): a run whose record is there, of the same settings, is not made
+again, on whatever machine.
 """
 
+import io
 import re
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -93,6 +97,16 @@ class Run:
         """The file of its translations of all test sets."""
         return self.folder.path / f"translations.{search}.tsv"
 
+    @property
+    def record(self) -> Path:
+        """What is kept of it: settings, dev losses, counts of tokens and parameters, machine, commit."""
+        return ROOT / "results" / "published" / self.direction / f"{self.folder.path.name}.json"
+
+    @property
+    def counts(self) -> Path:
+        """BLEU's counts of every test sentence, [N, 10] for each test set and search."""
+        return self.record.with_suffix(".npz")
+
 
 def load_published(file: Path = ROOT / "conf" / "published.yaml") -> PublishedSettings:
     """Read and check conf/published.yaml.
@@ -131,10 +145,10 @@ def make_run(run: Run, settings: PublishedSettings, folder: str) -> bool:
     Returns:
         whether there was anything to do.
     """
-    words, made = words_of(run, settings), run.folder.path / "made.json"
+    words = words_of(run, settings)
     if is_made(run, settings):
         return False
-    made.unlink(missing_ok=True)  # From here on it is not.
+    run.record.unlink(missing_ok=True)  # From here on it is not made.
     where = [f"data.folder={Path(folder).expanduser().resolve()}", f"run_dir={run.folder.path}", "if_exists=continue"]
     run_training([*words, *where])
     _, config = open_run(str(run.folder.path), "run")
@@ -144,8 +158,31 @@ def make_run(run: Run, settings: PublishedSettings, folder: str) -> bool:
     for name, search in searches.items():
         found = translate_split(trained, test, search, checked.trainer.device, f"{run.system} {name} test")
         write_translations(run.translations(name), zip(test["id"], test["source"], test["target"], found, strict=True))
-    write_json(made, words)
+    write_record(run, settings)
     return True
+
+
+def write_record(run: Run, settings: PublishedSettings) -> None:
+    """Keep of a run, trained and translated, what the table is made of."""
+    metrics = read_json(run.folder.metrics)
+    converged, gain = judge_convergence(run.folder, settings.converged)
+    target = run.direction.split("-")[1]
+    counts = {
+        f"{test}.{search}": bleu_statistics([row.hypothesis for row in rows], [row.reference for row in rows], target)
+        for search in SEARCHES
+        for test, rows in _by_test(read_translations(run.translations(search))).items()
+    }
+    content = io.BytesIO()
+    np.savez_compressed(content, **{name: some.astype(np.int32) for name, some in counts.items()})
+    write_whole(run.counts, content.getvalue())
+    kept = ("parameters", "train_target_tokens", "train_seconds", "machine", "commit", "dirty")
+    record = {
+        "words": words_of(run, settings),
+        **{name: metrics[name] for name in kept},
+        "dev_loss": metrics["dev"]["loss"],
+        "convergence": {"converged": converged, "gain_of_last_fifth": gain},
+    }
+    write_json(run.record, record)  # The last: a run with a record is made.
 
 
 def words_of(run: Run, settings: PublishedSettings) -> list[str]:
@@ -166,8 +203,7 @@ def words_of(run: Run, settings: PublishedSettings) -> list[str]:
 
 def is_made(run: Run, settings: PublishedSettings) -> bool:
     """Whether a run is there, whole and of these settings."""
-    made = run.folder.path / "made.json"
-    return made.is_file() and read_json(made) == words_of(run, settings)
+    return run.record.is_file() and read_json(run.record)["words"] == words_of(run, settings)
 
 
 def summarise(settings: PublishedSettings) -> dict[str, Any]:
@@ -188,13 +224,10 @@ def _systems(settings: PublishedSettings, direction: str) -> Iterator[tuple[str,
         if all(is_made(Run(system, direction, seed), settings) for seed in settings.seeds)
     }
     measured = {
-        (system, search): _measure(runs, search, settings, direction.split("-")[1])
-        for system, runs in made.items()
-        for search in SEARCHES
+        (system, search): _measure(runs, search, settings) for system, runs in made.items() for search in SEARCHES
     }
     for system, runs in made.items():
-        metrics = [read_json(run.folder.metrics) for run in runs]
-        convergence = [judge_convergence(run.folder, settings.converged) for run in runs]
+        records = [read_json(run.record) for run in runs]
         scores = {
             test: {search: measured[system, search][test].plain() for search in SEARCHES} for test in settings.tests
         }
@@ -206,34 +239,45 @@ def _systems(settings: PublishedSettings, direction: str) -> Iterator[tuple[str,
         yield (
             system,
             {
-                "parameters": metrics[0]["parameters"],
+                "parameters": records[0]["parameters"],
                 "seeds": settings.seeds,
-                "dev_loss": [one["dev"]["loss"] for one in metrics],
-                "convergence": [{"converged": done, "gain_of_last_fifth": gain} for done, gain in convergence],
-                "train_target_tokens": [one["train_target_tokens"] for one in metrics],
-                "train_seconds": [one["train_seconds"] for one in metrics],
-                "machine": metrics[0]["machine"],
-                "commits": sorted({str(one["commit"]) for one in metrics}),
-                "dirty": any(one["dirty"] for one in metrics),
-                "words": read_json(runs[0].folder.path / "made.json"),
+                "dev_loss": [one["dev_loss"] for one in records],
+                "convergence": [one["convergence"] for one in records],
+                "train_target_tokens": [one["train_target_tokens"] for one in records],
+                "train_seconds": [one["train_seconds"] for one in records],
+                "machines": [one["machine"] for one in records],
+                "commits": sorted({str(one["commit"]) for one in records}),
+                "dirty": any(one["dirty"] for one in records),
+                "words": records[0]["words"],
                 "scores": scores,
             },
         )
 
 
-def _measure(runs: Sequence[Run], search: str, settings: PublishedSettings, target: str) -> dict[str, Quantity]:
+def _measure(runs: Sequence[Run], search: str, settings: PublishedSettings) -> dict[str, Quantity]:
     """Return BLEU of a system's seeds on each test set."""
-    parts = [_by_test(read_translations(run.translations(search))) for run in runs]
+    counts = [read_counts(run) for run in runs]
+    names = {test: f"{test}.{search}" for test in settings.tests}
     return {
-        test: bleu_quantity(
-            [
-                bleu_statistics([row.hypothesis for row in part[test]], [row.reference for row in part[test]], target)
-                for part in parts
-            ],
-            draw(len(parts[0][test]), settings.resamples),
-        )
-        for test in settings.tests
+        test: bleu_quantity([one[name] for one in counts], draw(len(counts[0][name]), settings.resamples))
+        for test, name in names.items()
     }
+
+
+def read_counts(run: Run) -> dict[str, np.ndarray]:
+    """Return BLEU's counts of a run, [N, 10] under TEST.SEARCH.
+
+    Raises:
+        UserError: the file is missing, or not whole.
+    """
+    try:
+        with np.load(run.counts, allow_pickle=False) as content:
+            return {name: content[name].astype(np.int64) for name in content.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{run.counts}: not a whole file of counts ({error}): delete {run.record.name} beside it, "
+            "and make the run again"
+        ) from None
 
 
 def _by_test(rows: Sequence[Translation]) -> dict[str, list[Translation]]:
@@ -246,7 +290,9 @@ def to_markdown(summary: Mapping[str, Any], settings: PublishedSettings) -> str:
     made = [one for found in summary.values() for one in found["systems"].values()]
     if not made:
         return "No system is made yet: python pipelines/published.py FOLDER\n"
-    machine = made[0]["machine"]
+    machines = sorted(
+        {f"{machine['processor']}, {machine['threads']} threads" for one in made for machine in one["machines"]}
+    )
     commits = sorted({commit[:12] for one in made for commit in one["commits"]})
     blocks = [
         "# Published systems on Multi30k\n\n"
@@ -257,9 +303,8 @@ def to_markdown(summary: Mapping[str, Any], settings: PublishedSettings) -> str:
         f"Seeds {', '.join(map(str, settings.seeds))}, each one's BLEU. Converged: the last fifth of the budget "
         f"lowered the best dev loss by less than {100 * settings.converged:g} %. The difference to "
         f"`{settings.baseline}` is of the means over seeds, beam 5, with the wider 95 % interval of those that count "
-        f"how seeds vary (pooled, own). Minutes of training a run, on {machine['processor']}, {machine['threads']} "
-        f"threads. Trained at commit "
-        f"{', '.join(commits)}{' (files differed)' if any(one['dirty'] for one in made) else ''}.\n"
+        f"how seeds vary (pooled, own). Minutes of training a run, on {'; '.join(machines)}. "
+        f"Trained at commit {', '.join(commits)}{' (files differed)' if any(one['dirty'] for one in made) else ''}.\n"
     ]
     for direction, found in summary.items():
         if not found["systems"]:

@@ -353,13 +353,13 @@ def _lines(rows: Iterable[Iterable[Any]]) -> str:
     return text.getvalue()
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all, whenever the process dies."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file, text as UTF-8, so that it is there whole or not at all, whenever the process dies."""
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            scratch.write_text(text, encoding="utf-8", newline="")
+            scratch.write_bytes(content.encode() if isinstance(content, str) else content)
             os.replace(scratch, path)
         finally:
             scratch.unlink(missing_ok=True)
