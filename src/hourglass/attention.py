@@ -31,8 +31,16 @@ class Prepared(NamedTuple):
     summary: Tensor  # [B, D]
 
     def select(self, index: Tensor) -> "Prepared":
-        """Keep the sentences `index` [B']."""
-        return Prepared(*(part.index_select(0, index) for part in self))
+        """Keep the sentences `index` [B'], B' at most B. The tensors are used again: only what moves is copied."""
+        moves = (index != torch.arange(len(index), device=index.device)).nonzero().flatten()
+
+        def moved(part: Tensor) -> Tensor:
+            part[moves] = part[index[moves]]
+            return part[: len(index)]
+
+        states = moved(self.states)
+        keys = states if self.keys is self.states else moved(self.keys)
+        return Prepared(states, keys, *(part.index_select(0, index) for part in self[2:]))
 
 
 class Attention(nn.Module):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-IntArray = np.ndarray[Any, np.dtype[np.int64]]
+IntArray = np.ndarray[Any, np.dtype[np.integer[Any]]]
 
 
 class Batch(NamedTuple):
@@ -54,8 +54,8 @@ class EncodedSplit(Dataset[Batch]):
 
     def __init__(self, encoded: "datasets.Dataset"):
         self.encoded = encoded.with_format("numpy")
-        self.source_lengths = np.asarray(self.encoded["source_tokens"][:], dtype=np.int64)
-        self.target_lengths = np.asarray(self.encoded["target_tokens"][:], dtype=np.int64)
+        self.source_lengths = np.asarray(self.encoded["source_tokens"][:], dtype=np.int32)
+        self.target_lengths = np.asarray(self.encoded["target_tokens"][:], dtype=np.int32)
 
     def __len__(self) -> int:
         return len(self.source_lengths)

@@ -167,13 +167,15 @@ def write_record(run: Run, settings: PublishedSettings) -> None:
     metrics = read_json(run.folder.metrics)
     converged, gain = judge_convergence(run.folder, settings.converged)
     target = run.direction.split("-")[1]
-    counts = {
-        f"{test}.{search}": bleu_statistics([row.hypothesis for row in rows], [row.reference for row in rows], target)
+    counts: dict[str, Any] = {
+        f"{test}.{search}": bleu_statistics(
+            [row.hypothesis for row in rows], [row.reference for row in rows], target
+        ).astype(np.int32)
         for search in SEARCHES
         for test, rows in _by_test(read_translations(run.translations(search))).items()
     }
     content = io.BytesIO()
-    np.savez_compressed(content, **{name: some.astype(np.int32) for name, some in counts.items()})
+    np.savez_compressed(content, **counts)
     write_whole(run.counts, content.getvalue())
     kept = ("parameters", "train_target_tokens", "train_seconds", "machine", "commit", "dirty")
     record = {

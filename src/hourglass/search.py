@@ -209,7 +209,7 @@ def n_best(
         reachable = live[:, 0].double() / length_penalty(now.limit, alpha)
         full = (now.finished >= beam) & (now.worst >= live[:, 0].double() / length_penalty(t, alpha))
         leave = at_limit | full | (now.worst >= reachable) | live[:, 0].isinf()
-        stay = (~leave).nonzero().flatten()
+        stay = _close_up(leave)
         rows = (stay.unsqueeze(1) * beam + origin[stay]).flatten()
         states = [state.select(rows) for state in states]
         if len(stay) < len(now.sentence):
@@ -264,6 +264,17 @@ def _continue(live: Tensor, predictions: Tensor, settings: SearchSettings) -> tu
         # 2K, as at most K of them end the sentence: K that go on are always among them.
         score, flat = total.topk(min(2 * settings.beam, settings.beam * vocabulary), -1)
     return score, flat // vocabulary, flat % vocabulary
+
+
+def _close_up(leave: Tensor) -> Tensor:
+    """Return who stays, [B'], of those who do not `leave` [B]: who is after the first B' takes a leaver's place.
+
+    All others keep their places, so that little of the memory is copied.
+    """
+    left = len(leave) - int(leave.sum())
+    stay = torch.arange(left, device=leave.device)
+    stay[leave[:left]] = (~leave[left:]).nonzero().flatten() + left
+    return stay
 
 
 def _row(now: _Beams, b: int, k: int) -> tuple[list[int], list[int] | None]:
