@@ -13,10 +13,20 @@ import torch
 from conftest import plain_search, tiny_model
 from torch import Tensor
 
+from hourglass.attention import Prepared
 from hourglass.decoder import Decoder
 from hourglass.errors import UserError
 from hourglass.model import Seq2Seq
-from hourglass.search import UNCOVERED, Hypothesis, SearchSettings, coverage_penalty, length_penalty, n_best, search
+from hourglass.search import (
+    UNCOVERED,
+    Hypothesis,
+    SearchSettings,
+    _close_up,
+    coverage_penalty,
+    length_penalty,
+    n_best,
+    search,
+)
 from hourglass.tokenizer import BOS, EOS, FIXED_PIECES, PAD, UNK
 
 V = 9  # four fixed pieces and five more
@@ -231,6 +241,23 @@ def test_finished_sentences_leave_the_batch(beam: int, monkeypatch: pytest.Monke
     assert sum(in_batch) == sum(rows)
     if beam == 1:  # A greedy sentence takes a step a token and one for its end.
         assert sum(in_batch) == sum(len(hypothesis.tokens) + hypothesis.finished for hypothesis in together)
+
+
+def test_who_leaves_moves_little() -> None:
+    """The memory of those that stay: theirs in a plain selection, and only as many rows copied as sentences left."""
+    generator = torch.Generator().manual_seed(3)
+    for count, share in itertools.product((1, 2, 7, 30), (0.0, 0.2, 0.8, 1.0)):
+        leave = torch.rand(count, generator=generator) < share
+        stay = _close_up(leave)
+        assert sorted(stay.tolist()) == (~leave).nonzero().flatten().tolist()
+        assert int((stay != torch.arange(len(stay))).sum()) <= int(leave.sum())
+        parts = [torch.rand(count, 3, 2, generator=generator) for _ in range(2)]
+        for states, keys in ((parts[0], parts[1]), (parts[0], parts[0])):
+            given = Prepared(states.clone(), keys.clone(), states[..., 0] > 0.5, torch.arange(count), keys[:, 0])
+            if keys is states:
+                given = given._replace(keys=given.states)
+            wanted = [part[stay] for part in given]
+            assert all(map(torch.equal, given.select(stay), wanted))
 
 
 @pytest.mark.parametrize("beam", [1, 3])
