@@ -299,9 +299,10 @@ def to_markdown(summary: Mapping[str, Any], settings: PublishedSettings) -> str:
     blocks = [
         "# Published systems on Multi30k\n\n"
         "`python pipelines/published.py FOLDER`, settings of `conf/published.yaml`. All systems are trained alike "
-        f"(`{' '.join(settings.common)}`, with label smoothing as in `conf/optimizer/adam.yaml`), not by their papers' "
-        "own recipes, so that the architectures are what differs. Models are chosen on dev (loss), test sentences are "
-        "neither filtered nor cut, no sentence of a test set stands in train. Beam 5; sacreBLEU on raw, cased text. "
+        f"(`{' '.join(settings.common)}`, the rest of the recipe as in `conf/optimizer/adam.yaml`), not by their "
+        "papers' own recipes, so that the architectures are what differs. Models are chosen on dev (loss), "
+        "test sentences are neither filtered nor cut, no sentence of a test set stands in train. Beam 5; sacreBLEU on "
+        "raw, cased text. "
         f"Seeds {', '.join(map(str, settings.seeds))}, each one's BLEU. Converged: the last fifth of the budget "
         f"lowered the best dev loss by less than {100 * settings.converged:g} %. The difference to "
         f"`{settings.baseline}` is of the means over seeds, beam 5, with the wider 95 % interval of those that count "
