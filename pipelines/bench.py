@@ -415,7 +415,10 @@ def table(settings: BenchSettings, path: str) -> None:
         if size is not None and what.startswith("training, "):
             grown.setdefault(what.split(", ")[1], []).append((size, line["value"]))
     if grown:
-        curves = {name: Line(*map(list, zip(*sorted(points), strict=True))) for name, points in grown.items()}
+        curves = {
+            name: Line([size for size, _ in sorted(points)], [value for _, value in sorted(points)])
+            for name, points in grown.items()
+        }
         figure = draw_lines(curves, x_label="tokens of a sentence, each side", y_label="microseconds a target token")
         write_whole(Path(path).with_suffix(".svg"), to_svg(figure, "speed"))
 

@@ -90,9 +90,11 @@ def show_plateau(one: dict[str, Any]) -> str:
     """Say whether a curve over length flattens."""
     if one["plateau"] is None:
         return (
-            f"no plateau below {one['longest']:.0f} words; {one['slope']:+.2f} bits a source word "
+            f"no plateau to be shown below {one['longest']:.0f} words; {one['slope']:+.2f} bits a source word "
             f"{show_range(one['slope_interval'])}"
         )
+    if one["flat"]:
+        return f"flat at {one['plateau']:.1f} bits {show_range(one['plateau_interval'])} at all lengths seen"
     return f"plateau at {one['plateau']:.1f} bits {show_range(one['plateau_interval'])}"
 
 

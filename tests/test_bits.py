@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from conftest import TINY, compose_config
 
 import train
 from hourglass.bits import choose_blind, measure_bits
-from hourglass.bits_report import aloud, write_bits
+from hourglass.bits_report import aloud, explanations, write_bits
 from hourglass.checkpoints import load_trained
 from hourglass.corpus import load_corpus
 from hourglass.errors import UserError
@@ -53,8 +54,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make(folder: Path, name: str, *overrides: str) -> RunFolder:
     small = [word for word in SMALL if "encoder=blind" not in overrides or word != "encoder.hidden_size=16"]
-    words = [*small, *overrides, f"cache={folder / 'cache'}", f"run_dir={folder / name}"]
-    config = compose_config(*words)
+    return made(folder / name, small, *overrides)
+
+
+def made(path: Path, words: list[str], *overrides: str) -> RunFolder:
+    config = compose_config(*words, *overrides, f"cache={path.parent / 'cache'}", f"run_dir={path}")
     job = train.Job(create_run(config["run_dir"], [], continues=False), config, check_settings(config))
     train.train(job)
     return job.run
@@ -82,12 +86,16 @@ def found(runs: dict[str, RunFolder]) -> dict[str, Any]:
     )
 
 
-def plain_bits(run: RunFolder, temperature: float) -> list[list[float]]:
-    """Bits of each token of each test sentence, one sentence at a time."""
+def plain_bits(run: RunFolder, temperature: float, joined: int = 1) -> list[list[float]]:
+    """Bits of each token of each test sentence, one sentence, or so many as one, at a time."""
     trained = load_trained(run.best)
     test = load_corpus(trained.config["data"], Path(trained.config["cache"])).splits["test"]
+    sides = (
+        [" ".join(test[side][first : first + joined]) for first in range(0, len(test), joined)]
+        for side in ("source", "target")
+    )
     rows = []
-    for source, target in zip(test["source"], test["target"], strict=True):
+    for source, target in zip(*sides, strict=True):
         ids = [*trained.vocabularies.source.encode([source])[0], EOS]
         wanted = [*trained.vocabularies.target.encode([target])[0], EOS]
         with torch.no_grad():
@@ -167,9 +175,44 @@ def test_what_cannot_be_subtracted_is_refused_by_name(runs: dict[str, RunFolder]
     by_bleu = make(folder, "by_bleu", *BLIND, "trainer.select=bleu", "trainer.target_tokens=500")
     with pytest.raises(UserError, match=r"chosen by BLEU, .*: train it with trainer\.select=loss"):
         choose_blind([by_bleu])
-    for run, what in ((another, "corpus"), (smaller, r"decoder\.hidden_size")):
+    chosen = make(folder, "chosen", "attention=none", "trainer.select=bleu")
+    wrong = ((another, "corpus"), (smaller, r"decoder\.hidden_size"), (chosen, r"trainer\.select"))
+    for run, what in wrong:
         with pytest.raises(UserError, match=rf"{run.path.name}: another {what} than .*blind's"):
             measure_bits(runs["blind"], {"one": [run]}, baseline="one", edges=[1], resamples=1000, converged=0.01)
+
+
+def test_joined_sentences_are_compared_with_the_same_ones_apart(folder: Path) -> None:
+    words = [f"w{number}" for number in range(40)]
+    for name, count, shift in (("train", 120, 0), ("dev", 12, 5), ("test", 10, 11)):
+        rows = [" ".join(words[(shift + 7 * row + 3 * at) % 40] for at in range(2 + row % 5)) for row in range(count)]
+        (folder / f"{name}.en").write_text("".join(f"{line} {name}{row}\n" for row, line in enumerate(rows)))
+        (folder / f"{name}.de").write_text("".join(f"{name}{row} {line}\n" for row, line in enumerate(rows)))
+    text = [f"data.{name}={folder / name}" for name in ("train", "dev", "test")]
+    small = [word for word in SMALL if not word.startswith("data")]
+    given = ["data=text", "data.source=de", "data.target=en", *text, "data.vocabulary_size=80", *small]
+    runs = {
+        "blind": made(folder / "text-blind", [word for word in given if word != "encoder.hidden_size=16"], *BLIND),
+        "none": made(folder / "text-none", given, "attention=none"),
+    }
+    found = measure_bits(
+        runs["blind"], {"none": [runs["none"]]}, baseline="none", edges=[1], resamples=1000, converged=0.01
+    )
+    own = found["variants"]["none"]
+    bits = {}
+    for count in (1, 2, 4):
+        blind, none = (
+            # Eight of ten sentences: whole groups of four; and no ends of sentence.
+            sum(sum(row[:-1]) for row in plain_bits(runs[name], temperature, count)[: 8 // count]) / 8
+            for name, temperature in (("blind", found["blind"]["temperature"]), ("none", own["temperatures"][0]))
+        )
+        bits[count] = blind - none
+        joined = own["joined"][str(count)]
+        assert found["blind"]["joined"][str(count)] == pytest.approx(blind, rel=1e-4)
+        assert joined["mean"] == pytest.approx(bits[count], abs=1e-3)
+        assert joined["gain"]["mean"] == pytest.approx(bits[count] - bits[1], abs=1e-3)
+    (table,) = (block for block in write_bits("text", json.loads(json.dumps(found))) if isinstance(block, Table))
+    assert f"{bits[2] - bits[1]:+.1f} " in " ".join(table.rows[0])
 
 
 def test_learning_is_the_dev_curve_in_bits(runs: dict[str, RunFolder], found: dict[str, Any]) -> None:
@@ -185,10 +228,106 @@ def test_learning_is_the_dev_curve_in_bits(runs: dict[str, RunFolder], found: di
     assert len(curve) == 5
 
 
-def test_a_variant_that_carries_nothing_is_said_to(found: dict[str, Any]) -> None:
-    text = aloud("numbers", json.loads(json.dumps(found)))
-    assert "has to be told" in text
-    nothing = json.loads(json.dumps(found))
+@pytest.fixture
+def said(found: dict[str, Any]) -> dict[str, Any]:
+    """What was found, as the report reads it, and to be changed."""
+    return dict(json.loads(json.dumps(found)))
+
+
+def test_the_winner_is_who_did_best_on_dev(said: dict[str, Any]) -> None:
+    variants = said["variants"]
+    variants["other"] = json.loads(json.dumps(variants["plain"]))
+    variants["other"]["bits"]["mean"] += 100
+    for row in said["digits"]:
+        row["variants"]["other"] = row["variants"]["plain"]
+    variants["other"]["dev_loss"] = [loss + 0.1 for loss in variants["plain"]["dev_loss"]]
+    assert "a decoder that may look back (plain)" in aloud("numbers", said)
+    variants["other"]["dev_loss"] = [loss - 0.1 for loss in variants["plain"]["dev_loss"]]
+    assert "a decoder that may look back (other)" in aloud("numbers", said)
+
+
+def test_more_is_not_fewer(said: dict[str, Any]) -> None:
+    said["variants"]["plain"]["difference"]["value"] = -0.8
+    assert (
+        "(plain) needs 0.8 bits more a sentence than one that is given one fixed vector at its start (none)"
+        in aloud("numbers", said)
+    )
+
+
+def test_who_has_no_choice_is_not_said_to_look_back(said: dict[str, Any]) -> None:
+    """Whatever it is called: two runs of one attention go by their paths."""
+    variants = said["variants"]
+    said["variants"] = {"runs/A": variants["none"], "runs/B": {**variants["plain"], "attention": "none"}}
+    said["baseline"] = "runs/A"
+    for row in said["digits"]:
+        row["variants"] = {"runs/A": row["variants"]["none"], "runs/B": row["variants"]["plain"]}
+    text = aloud("numbers", said)
+    assert "may look back" not in text
+    assert "one fixed vector at its start (runs/B)" in text
+    assert write_bits("numbers", said)
+
+
+@pytest.mark.parametrize(
+    ("saturation", "words"),
+    [
+        (
+            {"plateau": None, "slope": -0.4},
+            r"no plateau can be shown below 9 words; .* it is -0\.40 bits \[-1\.00, 1\.00\]",
+        ),
+        ({"plateau": 12.0, "flat": True}, r"the same at all lengths seen, from 2 words to 9: it was full before"),
+        ({"plateau": 12.0, "flat": False}, r"flattens at 12\.0 bits \[-1\.00, 1\.00\] as sentences grow"),
+    ],
+)
+def test_a_plateau_is_put_in_words(said: dict[str, Any], saturation: dict[str, Any], words: str) -> None:
+    one = {"low": -1.0, "high": 1.0}
+    own = said["variants"]["none"]
+    own["bits"] = {"mean": 5.0, "interval": {"low": 4.0, "high": 6.0}}
+    own["saturation"] |= {"slope_interval": one, "plateau_interval": one, "shortest": 2.0, "longest": 9.0, **saturation}
+    assert re.search(words, aloud("numbers", said))
+
+
+def test_convergence_is_said_of_each(said: dict[str, Any]) -> None:
+    for own in said["variants"].values():
+        own["converged"] = [True]
+    said["blind"]["converged"] = False
+    text = aloud("numbers", said)
+    assert "The blind decoder had not converged" in text
+    assert "more training may raise" not in text
+
+
+def test_what_there_is_is_counted_without_the_blind_decoder(said: dict[str, Any]) -> None:
+    said["exact"] = 40.0
+    for row in said["digits"]:
+        row["variants"]["plain"]["mean"] = 30.0
+    assert "plain has 30.0 of the 40.0 bits, 75.0 %" in aloud("numbers", said)
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "verdict"),
+    [
+        (2.0, 1.0, 3.0, "the decoder that saw it once did not use it"),
+        (2.0, -1.0, 3.0, "is not shown"),
+        (-2.0, -3.0, -1.0, "forgetting is not what is missing"),
+    ],
+)
+def test_forgetting_is_told_from_what_fixed_reads(
+    said: dict[str, Any], value: float, low: float, high: float, verdict: str
+) -> None:
+    assert "they are not both here" in explanations(said)
+    fixed = said["variants"]["plain"]
+    fixed["attention"] = "fixed"
+    fixed["difference"] |= {
+        "value": value,
+        "trained": {"low": low, "high": high},
+        "architecture": None,
+        "own_spread": None,
+    }
+    assert verdict in explanations(said)
+
+
+def test_a_variant_that_carries_nothing_is_said_to(said: dict[str, Any]) -> None:
+    assert "has to be told" in aloud("numbers", said)
+    nothing = said
     nothing["variants"]["none"]["bits"] = {"mean": -0.8, "interval": {"low": -1.0, "high": -0.6}}
     text = aloud("numbers", nothing)
     assert "(none), nothing measurable has come through (-0.8 bits [-1.00, -0.60])" in text
@@ -196,8 +335,8 @@ def test_a_variant_that_carries_nothing_is_said_to(found: dict[str, Any]) -> Non
     assert "-0.8 bits fewer" not in text
 
 
-def test_the_section_says_all_of_it(found: dict[str, Any]) -> None:
-    found = json.loads(json.dumps(found))  # As the report reads it.
+def test_the_section_says_all_of_it(said: dict[str, Any]) -> None:
+    found = said
     blocks = write_bits("numbers", found)
     (table,) = (block for block in blocks if isinstance(block, Table))
     assert [row[0] for row in table.rows] == ["none", "plain"]

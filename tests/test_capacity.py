@@ -10,6 +10,7 @@ from conftest import CONF, compose_config
 from hourglass.capacity import Point, load_capacity, measure, points, run_all
 from hourglass.capacity_report import write_capacity
 from hourglass.errors import UserError
+from hourglass.plots import look
 from hourglass.report import Picture, Table, to_html, to_markdown
 from hourglass.settings import check_settings
 
@@ -33,6 +34,13 @@ def test_all_runs_of_a_file_are_different_and_calibrated(name: str) -> None:
         assert not point.width or config["encoder"]["summary_size"] == point.width
         assert config["encoder"]["summary_bits"] == point.bits
         assert config["data"]["calibrated"]
+
+
+def test_no_two_lines_look_alike() -> None:
+    for name in NAMES:
+        lines = dict.fromkeys(point.line for point in points(load_capacity(name)))
+        assert len({look(number) for number in range(len(lines))}) == len(lines) > 7
+    assert len({look(number) for number in range(49)}) == 49
 
 
 def test_the_widths_of_one_line_differ_in_the_neck_alone() -> None:

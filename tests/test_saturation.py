@@ -38,6 +38,23 @@ def test_a_plateau_beyond_the_lengths_that_were_seen_is_not_reported() -> None:
 
 def test_nothing_but_noise_is_no_plateau() -> None:
     assert find_plateau(X, NOISE).plateau is None
+    assert not find_plateau(X, NOISE).flat
+
+
+def test_what_is_full_before_the_shortest_is_flat_at_its_mean() -> None:
+    x = RANDOM.integers(6, 27, size=2000).astype(float)
+    found = find_plateau(x, 12 + RANDOM.normal(size=2000) * np.sqrt(x))
+    assert found.flat
+    assert found.plateau_interval is not None
+    assert found.plateau_interval.low < 12 < found.plateau_interval.high
+    assert (found.shortest, found.longest) == (np.quantile(x, 0.05), np.quantile(x, 0.95))
+    assert found.slope_interval is not None
+    assert found.slope_interval.low < 0 < found.slope_interval.high
+
+
+def test_one_length_says_nothing_of_flatness() -> None:
+    x = np.full(500, 9.0)
+    assert find_plateau(x, 12 + RANDOM.normal(size=500)).plateau is None
 
 
 @pytest.mark.parametrize(
@@ -45,6 +62,7 @@ def test_nothing_but_noise_is_no_plateau() -> None:
     [
         lambda x: 30 * (1 - np.exp(-x / 3)) + x,  # Bends, and goes on rising.
         lambda x: np.where(x < 20, 3 * x, 60 - 0.5 * (x - 20)),  # Rises to 60, and falls again.
+        lambda x: 30 * (1 - np.exp(-x / 2)) * (1 - 0.008 * x),  # Rises at once, and falls all the way.
     ],
 )
 def test_what_bends_need_not_flatten(curve: Callable[[np.ndarray], np.ndarray]) -> None:

@@ -1,7 +1,6 @@
 """From trained runs, and one that is blind to the source, to what is said of bits: by length, position and time."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,6 +43,8 @@ DECODER = (
     "tie",
     "dropout",
 )
+# And with which they have to have been chosen alike.
+STOPPING = ("select", "patience", "dev_sentences")
 # Consecutive test sentences that are joined into one, for the control.
 JOINED = (1, 2, 4)
 
@@ -56,7 +57,8 @@ class Reader:
         temperature: fitted on dev; 1 where the run was trained without label smoothing.
         nats: N arrays, by that temperature.
         raw: N arrays, as the model says them.
-        joined: by k, the bits of groups of k sentences joined into one; empty of a made corpus.
+        joined: by k, the bits of groups of so many sentences as JOINED's most, read k at a time, without the ends of
+            sentence, of which there are fewer when k are one; empty of a made corpus.
     """
 
     temperature: float
@@ -123,6 +125,8 @@ def measure_bits(
     measured = {name: _Measured(unseen, [readers[run] for run in runs], test, draws) for name, runs in variants.items()}
     found = {
         name: {
+            "attention": open_run(str(runs[0].path), "run")[1]["attention"]["name"],
+            "dev_loss": [read_json(run.metrics)["dev"]["loss"] for run in runs],
             **measured[name].plain(),
             "temperatures": [readers[run].temperature for run in runs],
             "parameters": read_json(runs[0].metrics)["parameters"],
@@ -162,7 +166,10 @@ def measure_bits(
             for bucket, bounds in enumerate(test.bounds)
             for inside in [test.inside(bucket)]
         ],
-        "positions": [list(bounds) for bounds in _position_bounds()],
+        "positions": [
+            {"pieces": list(bounds), "sentences": sum(len(one) > bounds[0] for one in unseen.nats)}
+            for bounds in _position_bounds()
+        ],
         "digits": digits.plain(measured, draws.whole) if digits else None,
         "exact": None if exact is None else float(exact.mean()),
         "blind": {
@@ -173,6 +180,7 @@ def measure_bits(
             "bits": float(totals(unseen.nats).mean()),
             "raw_bits": float(totals(unseen.raw).mean()),
             "end_bits": float(ends(unseen.nats).mean()),
+            "joined": {str(count): float(one.mean()) / max(JOINED) for count, one in unseen.joined.items()},
             "target_pieces": float(np.mean([len(one) for one in unseen.nats])),
             "target_words": float(
                 np.mean([count_words(row.reference, prepared.corpus.target_language) for row in test.rows])
@@ -201,10 +209,13 @@ def read_run(run: RunFolder, prepared: Prepared) -> Reader:
             [" ".join(texts[first : first + count]) for first in range(0, whole, count)]
             for texts in (list(test["source"]), list(test["target"]))
         )
-        with suppress(UserError):  # An attention of so many positions and no more.
-            joined[count] = totals(
-                reference_nats(model, Pairs.encode(trained.vocabularies, *sides), temperature=temperature)
-            )
+        longer = Pairs.encode(trained.vocabularies, *sides)
+        try:
+            model.decoder.attention.check_length(max(map(len, longer.sources), default=0) + 1, "test, joined")
+        except UserError:  # An attention of so many positions and no more.
+            continue
+        nats = reference_nats(model, longer, temperature=temperature)
+        joined[count] = (totals(nats) - ends(nats)).reshape(-1, max(JOINED) // count).sum(1)
     nats = reference_nats(model, pairs, temperature=temperature)
     return Reader(temperature, nats, reference_nats(model, pairs) if smoothed else nats, joined)
 
@@ -227,10 +238,10 @@ class _Measured:
             _ratio_quantity([_inside(blind.nats, seed.nats, *bounds) for seed in seeds], draws.whole)
             for bounds in _position_bounds()
         ]
-        # Bits of a sentence, when so many are read as one; groups of sentences are what is resampled.
+        # Bits of a sentence, when so many are read as one; groups of sentences are what is resampled, the same of all.
         self.joined = {
             count: mean_quantity(
-                [(blind.joined[count] - seed.joined[count]) / count for seed in seeds],
+                [(blind.joined[count] - seed.joined[count]) / max(JOINED) for seed in seeds],
                 draw(len(blind.joined[count]), len(draws.whole)),
             )
             for count in blind.joined
@@ -251,7 +262,10 @@ class _Measured:
             "end_bits": self.end.plain(),
             "buckets": [None if one is None else one.plain() for one in self.optional_buckets],
             "positions": [None if one is None else one.plain() for one in self.positions],
-            "joined": {str(count): one.plain() for count, one in self.joined.items()},
+            "joined": {
+                str(count): {**one.plain(), "gain": (one + self.joined[1].times(-1)).plain()}
+                for count, one in self.joined.items()
+            },
             "saturation": asdict(self.saturation),
         }
 
@@ -296,7 +310,8 @@ def _check_alike(blind: RunFolder, runs: Sequence[RunFolder]) -> None:
     def facts(run: RunFolder) -> dict[str, Any]:
         metrics, (_, config) = read_json(run.metrics), open_run(str(run.path), "run")
         sizes = {f"decoder.{option}": config["decoder"][option] for option in DECODER}
-        return {"corpus": metrics["corpus"]["digest"], "tokenizer": metrics["tokenizer_digest"], **sizes}
+        rule = {f"trainer.{option}": config["trainer"][option] for option in STOPPING}
+        return {"corpus": metrics["corpus"]["digest"], "tokenizer": metrics["tokenizer_digest"], **sizes, **rule}
 
     wanted, read = facts(blind), read_json(blind.metrics)["train_target_tokens"]
     for run in runs:
@@ -309,7 +324,7 @@ def _check_alike(blind: RunFolder, runs: Sequence[RunFolder]) -> None:
             if value != wanted[what]:
                 raise UserError(
                     f"{run.path}: another {what} than {blind.path}'s ({value}, {wanted[what]}), so that their "
-                    "difference says nothing of the source: train a blind run with the same"
+                    "difference is not of the source alone: train both with the same"
                 )
 
 

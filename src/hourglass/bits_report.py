@@ -22,6 +22,12 @@ from hourglass.report import (
 from hourglass.scoring import FEW, show_bounds
 
 Information = Mapping[str, Any]
+# Attentions by which the decoder has one vector and no more.
+VECTOR = {
+    "none": "one that is given one fixed vector at its start",
+    REREAD: "one that reads such a vector at each step",
+}
+NO_CHOICE = {*VECTOR, *NOT_CHOOSING}
 # Shares of the budget at which the table says what was learnt.
 SHARES = (0.25, 0.5, 1.0)
 
@@ -38,7 +44,11 @@ def write_bits(name: str, found: Information) -> list[Block]:
     }
     places = [i for i in range(len(found["positions"])) if all(own["positions"][i] for own in variants.values())]
     by_position = {
-        variant: _curve([float(i) for i in places], [own["positions"][i] for i in places], [False] * len(places))
+        variant: _curve(
+            [float(i) for i in places],
+            [own["positions"][i] for i in places],
+            [found["positions"][i]["sentences"] < FEW for i in places],
+        )
         for variant, own in variants.items()
     }
     learning = {variant: _mean_learning(own["learning"]) for variant, own in variants.items()}
@@ -51,6 +61,7 @@ def write_bits(name: str, found: Information) -> list[Block]:
     blocks: list[Block] = [
         Heading(3, f"{name}: bits through the neck"),
         Paragraph(aloud(name, found)),
+        Paragraph(explanations(found)),
         _table(name, found),
     ]
     if differences:
@@ -71,7 +82,13 @@ def write_bits(name: str, found: Information) -> list[Block]:
         )
     if found["digits"]:
         blocks.append(_by_digits(name, found))
-    positions = _draw_positions(by_position, [found["positions"][i] for i in places], order)
+    positions = _draw_positions(by_position, [found["positions"][i]["pieces"] for i in places], order)
+    most = (
+        "The dotted line is what there is to tell, known exactly; the curves are too high by what the blind decoder "
+        "needs beyond that."
+        if found["exact"] is not None
+        else "What the blind decoder needs in all is the most that there is to tell."
+    )
     blocks += [
         Picture(
             f"{name}-bits-by-length",
@@ -85,7 +102,7 @@ def write_bits(name: str, found: Information) -> list[Block]:
             ),
             f"Bits about the translation that reach the decoder of {', '.join(order)} on {name}, by sentence length",
             "Bits about the translation that reach the decoder, by sentence length, with 95 % bands over test "
-            "sentences. What the blind decoder needs in all is the most that there is to tell.",
+            f"sentences. {most}",
         ),
         Picture(
             f"{name}-bits-by-position",
@@ -115,48 +132,55 @@ def aloud(name: str, found: Information) -> str:
     """Return one paragraph to be read to people: what the neck carries, how sure that is, what would change it."""
     blind, variants, baseline = found["blind"], found["variants"], found["baseline"]
     a_word = blind["bits"] / max(blind["target_words"], 1)
-    choosing = [one for one in variants if one != baseline and one not in NOT_CHOOSING]
+    choosing = [one for one, own in variants.items() if one != baseline and own["attention"] not in NO_CHOICE]
+    # Chosen on dev, as any winner has to be.
+    best = min(choosing, key=lambda one: float(np.mean(variants[one]["dev_loss"]))) if choosing else None
     texts = []
-    if choosing:  # What needs nothing to be assumed comes first.
-        best = max(choosing, key=lambda one: float(variants[one]["bits"]["mean"]))
+    if best:  # What needs nothing to be assumed comes first.
         difference = variants[best]["difference"]
         interval, of = widest(difference)
         texts.append(
-            f"On {name} a decoder that may look back ({best}) needs {difference['value']:.1f} bits a sentence fewer "
-            f"than {_described(baseline)}, 95 % interval {show_range(interval)} ({of}): that needs nothing to be "
-            "believed but the two likelihoods."
+            f"On {name} a decoder that may look back ({best}) needs {_fewer(difference['value'])} a sentence than "
+            f"{_described(baseline, variants)}; the difference has the 95 % interval {show_range(interval)} ({of}). "
+            "That needs nothing to be believed but the two likelihoods."
         )
     exact = "" if found["exact"] is None else f" ({found['exact']:.1f} are in them, exactly)"
     texts.append(
         f"To write a sentence of {name} word by word, a decoder that never sees the source has to be told "
         f"{blind['bits']:.1f} bits{exact}, {a_word:.1f} a word."
     )
-    for variant in dict.fromkeys([baseline, *(one for one in (REREAD,) if one in variants)]):
+    necks = [one for one, own in variants.items() if own["attention"] in VECTOR]
+    for variant in dict.fromkeys([baseline, *necks]):
         own = variants[variant]["bits"]
+        described = _described(variant, variants)
         if _nothing(variants[variant]):
             texts.append(
-                f"Of {_described(variant)}, nothing measurable has come through ({own['mean']:.1f} bits "
+                f"Of {described}, nothing measurable has come through ({own['mean']:.1f} bits "
                 f"{show_range(own['interval'])}): whether it would not fit or has not been learnt, this does not say."
             )
             continue
         texts.append(
-            f"{_described(variant).capitalize()} has to be told {own['mean']:.1f} bits fewer, 95 % interval over test "
-            f"sentences {show_range(own['interval'])}: as much as {own['mean'] / a_word:.1f} words of such text. "
-            f"{_plateau(variant, variants[variant]['saturation'])}"
+            f"{described[0].upper() if described != variant else described[0]}{described[1:]} has to be told "
+            f"{own['mean']:.1f} bits fewer, 95 % interval over test sentences {show_range(own['interval'])}: as much "
+            f"as {own['mean'] / a_word:.1f} words of such text. {_plateau(variant, variants[variant]['saturation'])}"
         )
-    if choosing:
+    if best:
         own = variants[best]["bits"]
         texts.append(f"{best}: {own['mean']:.1f} bits {show_range(own['interval'])}.")
-        if found["exact"]:
+        if found["exact"] is not None:
+            read, of = _exact_read(found, best), found["exact"]
             texts.append(
-                f"That is {100 * _exact_share(found, best):.1f} % of what there is, and the blind decoder's "
-                f"{100 * blind['bits'] / found['exact']:.1f} %."
+                f"Here what there is to tell is known without the blind decoder, which needs "
+                f"{100 * blind['bits'] / of:.1f} % of it: {best} has {read:.1f} of the {of:.1f} bits, "
+                f"{100 * read / of:.1f} %."
             )
     still = [variant for variant, own in variants.items() if not all(own["converged"])]
     if still:
         texts.append(f"{', '.join(still)} had not converged: more training may raise what they carry.")
     if not blind["converged"]:
-        texts.append("Nor had the blind decoder, so that all of these figures, but no difference, are a little high.")
+        texts.append(
+            "The blind decoder had not converged, so that all of these figures, but no difference, are a little high."
+        )
     texts.append(
         "These are bits about the translation that were used, not what a vector could hold, and not bits of the "
         "source. A better blind decoder would lower all of them alike; a wider vector, more training or another "
@@ -165,13 +189,48 @@ def aloud(name: str, found: Information) -> str:
     return " ".join(texts)
 
 
-def _described(variant: str) -> str:
+def explanations(found: Information) -> str:
+    """Return what these runs say of the four things that may keep bits from coming through."""
+    variants, baseline = found["variants"], found["baseline"]
+    own = variants[baseline]
+    half, whole = (_at_share(own["learning"], share) for share in (0.5, 1.0))
+    texts = [
+        f"Four things keep bits from coming through, and look alike. Not learnt yet: {baseline} read {half:.1f} bits a "
+        f"dev sentence at half of its budget and {whole:.1f} at its end, and had "
+        f"{'converged' if all(own['converged']) else 'not converged'}."
+    ]
+    again = [one for one, other in variants.items() if one != baseline and other["attention"] == REREAD]
+    if own["attention"] == "none" and again:
+        difference = variants[again[0]]["difference"]
+        interval, of = widest(difference)
+        if interval is None or interval["low"] <= 0 <= interval["high"]:
+            verdict = "that the decoder forgets it on its way is not shown"
+        elif difference["value"] > 0:
+            verdict = "so much was in a vector of that width, and the decoder that saw it once did not use it"
+        else:
+            verdict = "so the decoder's forgetting is not what is missing"
+        texts.append(
+            f"Lost by the decoder: {again[0]}, which has such a vector before it at every step, needs "
+            f"{_fewer(difference['value'])} than {baseline} {show_range(interval)} ({of}): {verdict}."
+        )
+    else:
+        texts.append("Lost by the decoder: it takes none and fixed together to say, and they are not both here.")
+    texts.append(
+        "Too small, or lost by the encoder: these runs have one width and read one way, and cannot say; the sweep over "
+        "the width of the neck (pipelines/capacity) varies both."
+    )
+    return " ".join(texts)
+
+
+def _fewer(bits: float) -> str:
+    """Return by how much less a decoder has to be told."""
+    return f"{abs(bits):.1f} bits {'fewer' if bits >= 0 else 'more'}"
+
+
+def _described(variant: str, variants: Mapping[str, Any]) -> str:
     """Return what a variant is, for people."""
-    given = {
-        "none": "one that is given one fixed vector at its start",
-        REREAD: "one that reads such a vector at each step",
-    }
-    return f"{given[variant]} ({variant})" if variant in given else variant
+    attention = variants[variant]["attention"]
+    return f"{VECTOR[attention]} ({variant})" if attention in VECTOR else variant
 
 
 def _nothing(variant: Mapping[str, Any]) -> bool:
@@ -179,11 +238,11 @@ def _nothing(variant: Mapping[str, Any]) -> bool:
     return bool(variant["bits"]["mean"] <= 0 or (interval and interval["low"] <= 0))
 
 
-def _exact_share(found: Information, variant: str) -> float:
-    """Return the bits that a variant reads of those that there are, without a blind model: exact less still told."""
+def _exact_read(found: Information, variant: str) -> float:
+    """Return the bits a sentence that a variant reads, without a blind model: those that there are less those told."""
     rows = found["digits"]
     read = sum(row["sentences"] * row["variants"][variant]["mean"] for row in rows)
-    return float(read / sum(row["sentences"] * row["exact"] for row in rows))
+    return float(read / sum(row["sentences"] for row in rows))
 
 
 def _of_trained(difference: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -193,8 +252,13 @@ def _of_trained(difference: Mapping[str, Any]) -> Mapping[str, Any]:
 def _plateau(variant: str, one: Mapping[str, Any]) -> str:
     if one["plateau"] is None:
         return (
-            f"For {variant} there is no plateau below {one['longest']:.0f} words; each source word adds "
-            f"{one['slope']:.2f} bits {show_range(one['slope_interval'])}."
+            f"For {variant} no plateau can be shown below {one['longest']:.0f} words; from one source word to the next "
+            f"it is {one['slope']:+.2f} bits {show_range(one['slope_interval'])}."
+        )
+    if one["flat"]:
+        return (
+            f"What {variant} carries is the same at all lengths seen, from {one['shortest']:.0f} words to "
+            f"{one['longest']:.0f}: it was full before."
         )
     return (
         f"What {variant} carries flattens at {one['plateau']:.1f} bits {show_range(one['plateau_interval'])} as "
@@ -223,12 +287,7 @@ def _table(name: str, found: Information) -> Table:
                 f"{flat['slope']:+.2f} {show_range(flat['slope_interval'])}",
                 "-" if flat["plateau"] is None else f"{flat['plateau']:.1f} {show_range(flat['plateau_interval'])}",
                 *(f"{_at_share(own['learning'], share):.1f}" for share in SHARES),
-                *(
-                    f"{own['joined'][count]['mean']:.1f} {show_range(own['joined'][count]['interval'])}"
-                    if count in own["joined"]
-                    else "-"
-                    for count in joined
-                ),
+                *(_joined(own["joined"], count) for count in joined),
                 f"{own['parameters']:,}",
             ]
         )
@@ -241,8 +300,8 @@ def _table(name: str, found: Information) -> Table:
         "without temperature",
         "of them end of sentence",
     ]
-    head += ["bits a source word", "plateau", *(f"dev, {100 * share:g} % of the budget" for share in SHARES)]
-    head += [f"joined by {count}" for count in joined]
+    head += ["bits a source word", "plateau", *(f"dev, raw, {100 * share:g} % of the budget" for share in SHARES)]
+    head += ["apart, without ends" if count == "1" else f"joined by {count}, less apart" for count in joined]
     head += ["parameters"]
     blind = found["blind"]
     caption = (
@@ -252,16 +311,31 @@ def _table(name: str, found: Information) -> Table:
         "variant's, each by the temperature that suits it on dev where it was trained with label smoothing. It is "
         "usable information about the target, an estimate: a lower bound only where the blind model's excess loss is "
         "no larger than the variant's. A plateau: only where held-out likelihood prefers a curve that flattens, the "
-        "curve comes to 90 % of it within the lengths seen, and the longest third of the sentences is flat. On dev: "
+        "curve comes to 90 % of it within the lengths seen, and the longest third of the sentences is flat; or where "
+        "all lengths are. On dev: "
         "likelihoods as they are, against the blind model at its best, between validations by interpolation: what is "
         "not learnt yet."
     )
     if joined:
+        told = ", ".join(
+            f"{bits:.1f} {'apart' if count == '1' else 'joined by ' + count}" for count, bits in blind["joined"].items()
+        )
         caption += (
-            " Joined: so many consecutive test sentences as one input, bits of each of them. The content is the same, "
-            "and longer; but such input was not seen in training, and the blind decoder gains from its context."
+            " Joined: so many consecutive test sentences as one input, and how many more bits of each come through "
+            "than when the same sentences are read apart, ends of sentence aside. The content is the same, and longer; "
+            "but no such input was seen in training, by the blind decoder neither, and what that loses by it counts as "
+            f"bits: it has to be told {told}."
         )
     return Table(f"{name}-bits", head, rows, caption, text_columns=2)
+
+
+def _joined(joined: Mapping[str, Any], count: str) -> str:
+    if count not in joined:
+        return "-"
+    if count == "1":
+        return f"{joined[count]['mean']:.1f} {show_range(joined[count]['interval'])}"
+    gain = joined[count]["gain"]
+    return f"{gain['mean']:+.1f} {show_range(gain['interval'])}"
 
 
 def _by_digits(name: str, found: Information) -> Picture:

@@ -59,7 +59,7 @@ def write_capacity(name: str, found: Mapping[str, Any], commit: str) -> list[Blo
             "Bits that came through, a sequence, against the width of the neck; 95 % bands over test sequences. "
             f"Hollow: the last fifth of training still lowered the dev loss by {100 * found['converged']:g} % or more, "
             "so that the point is limited by training. Short bars: the hard ceiling, D times the bits that a component "
-            "is rounded to.",
+            "is rounded to. A line without points is one run that has no neck, drawn at every width.",
         ),
         Picture(
             "capacity-bits-a-dimension",
@@ -108,14 +108,18 @@ def aloud(found: Mapping[str, Any]) -> str:
     for line in dict.fromkeys(point["line"] for point in points if not point["ceiling"]):
         some = [point for point in points if point["line"] == line]
         first, last = some[0], some[-1]
-        limited = "" if last["converged"] else " (limited by training)"
         if not first["width"]:
-            texts.append(f"{line}: {_bits(first)}, the same for every D by construction{limited}")
+            texts.append(f"{line}: {_bits(first)}; D is no part of it")
         elif first is last:
-            texts.append(f"{line}: {_bits(first)} with D = {first['width']}{limited}")
+            texts.append(f"{line}: {_bits(first)} with D = {first['width']}")
         else:
+            difference = last["bits"] - first["bits"]
+            error = NORMAL * (first["error"] ** 2 + last["error"] ** 2) ** 0.5
+            limited = sum(not point["converged"] for point in some)
             texts.append(
-                f"{line}: {_bits(first)} with D = {first['width']}, {_bits(last)} with D = {last['width']}{limited}"
+                f"{line}: {_bits(first)} with D = {first['width']}, {_bits(last)} with D = {last['width']}, "
+                f"{difference:+.1f} [{difference - error:.1f}, {difference + error:.1f}]"
+                + (f" ({limited} of its {len(some)} widths limited by training)" if limited else "")
             )
     rounded = [point for point in points if point["ceiling"]]
     under = all(point["bits"] <= point["ceiling"] + 3 * point["error"] for point in rounded)
@@ -138,21 +142,23 @@ def aloud(found: Mapping[str, Any]) -> str:
 
 def _bits(point: Mapping[str, Any]) -> str:
     width = NORMAL * point["error"]
-    return f"{point['bits']:.1f} bits [{point['bits'] - width:.1f}, {point['bits'] + width:.1f}]"
+    limited = "" if point["converged"] else ", limited by training"
+    return f"{point['bits']:.1f} bits [{point['bits'] - width:.1f}, {point['bits'] + width:.1f}]{limited}"
 
 
 def _line(points: Sequence[Mapping[str, Any]], key: str, widths: Sequence[int]) -> Line:
-    if points and not points[0]["width"]:  # No neck: the same at every width.
+    level = bool(points) and not points[0]["width"]  # No neck, so one run: its height at every width.
+    if level:
         points = [{**points[0], "width": width} for width in (widths[0], widths[-1])]
     x = [float(point["width"]) for point in points]
     hollow = [not point["converged"] for point in points]
     if key == "longest_copied":
-        return Line(x, [float(point[key]) for point in points], few=hollow)
+        return Line(x, [float(point[key]) for point in points], few=None if level else hollow, level=level)
     scale = [point["width"] if key == "bits_a_dimension" else 1 for point in points]
     y = [point["bits"] / by for point, by in zip(points, scale, strict=True)]
     error = [NORMAL * point["error"] / by for point, by in zip(points, scale, strict=True)]
     low, high = ([one + sign * e for one, e in zip(y, error, strict=True)] for sign in (-1, 1))
-    return Line(x, y, low, high, hollow)
+    return Line(x, y, low, high, None if level else hollow, level)
 
 
 def _positions(point: Mapping[str, Any]) -> Line:

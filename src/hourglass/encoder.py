@@ -212,7 +212,7 @@ def rounded(values: Tensor, bits: int) -> Tensor:
     """Round values from -1 to 1 to 2^bits even levels, both ends among them; the gradient is that of the values."""
     steps = 2**bits - 1
     level = ((values + 1) / 2 * steps).round() / steps * 2 - 1
-    return values + (level - values).detach()
+    return level.detach() + (values - values.detach())  # In this order it is exactly the level.
 
 
 def check_residual(group: str, residual_from: int, layers: int) -> None:

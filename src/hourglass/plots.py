@@ -33,6 +33,13 @@ class Line:
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
     few: Sequence[bool] | None = None
+    level: bool = False  # one measurement, the same at every x: a line without points
+
+
+def look(number: int) -> tuple[str, Any, str]:
+    """Return colour, dash and marker of the line of that number; no two of the first 49 are the same."""
+    lap, at = divmod(number, len(COLOURS))
+    return COLOURS[at], DASHES[(at + lap) % len(DASHES)], MARKERS[(at + 2 * lap) % len(MARKERS)]
 
 
 def draw_lines(
@@ -61,13 +68,13 @@ def draw_lines(
     axes = figure.add_subplot()
     looks = list(order or lines)
     for name, line in lines.items():
-        look = looks.index(name) % len(COLOURS)
-        colour = COLOURS[look]
-        axes.plot(line.x, line.y, label=name, color=colour, linestyle=DASHES[look], marker=MARKERS[look], markersize=5)
+        colour, dash, marker = look(looks.index(name))
+        points: dict[str, Any] = {} if line.level else {"marker": marker, "markersize": 5}
+        axes.plot(line.x, line.y, label=name, color=colour, linestyle=dash, **points)
         hollow = [i for i, few in enumerate(line.few or ()) if few]
         if hollow:
             x, y = [line.x[i] for i in hollow], [line.y[i] for i in hollow]
-            axes.plot(x, y, color=colour, linestyle="", marker=MARKERS[look], markersize=5, markerfacecolor="white")
+            axes.plot(x, y, color=colour, linestyle="", marker=marker, markersize=5, markerfacecolor="white")
         if line.low is not None and line.high is not None:
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
     if floor:

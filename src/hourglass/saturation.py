@@ -6,7 +6,8 @@ saturating:  y = p (1 - exp(-x / tau)), which flattens at the plateau p
 Both have two parameters and the same noise, of a variance that grows with x as that of a sum of x words does. The
 plateau is reported only where held-out likelihood prefers the saturating curve, where that has come near it (to 90 %)
 within the lengths that were seen, and where the longest third of the sentences is flat by itself: much that bends goes
-on rising, or falls again.
+on rising, or falls again. A curve that is flat over all lengths that were seen, full before the shortest, bends
+nowhere: neither is the likelier, and the plateau is its mean.
 
 Shapes: N sentences.
 """
@@ -25,7 +26,7 @@ RESAMPLES = 200
 REACHED = 0.9
 # Standard errors by which the saturating curve has to be the likelier one.
 ERRORS = 2.0
-# The 95 % interval of the slope over the longest third has to lie within this share of the slope at the beginning.
+# What is flat changes over the lengths looked at by less than this share of its height, with 95 % confidence.
 FLAT = 0.1
 
 Curve = Callable[[np.ndarray], np.ndarray]
@@ -40,8 +41,10 @@ class Saturation:
         slope_interval: 95 %, over sentences.
         gain: held-out log-likelihood of the saturating curve less that of the straight one, nats in all.
         gain_error: its standard error over sentences.
-        plateau: p; None where there is none to report.
+        plateau: p, or the mean where it is flat; None where there is none to report.
         plateau_interval: 95 %, over sentences.
+        flat: whether there is no bend, the curve being flat from the shortest to the longest.
+        shortest: the 5th percentile of x.
         longest: the 95th percentile of x: beyond it there is little to go by.
     """
 
@@ -51,6 +54,8 @@ class Saturation:
     gain_error: float
     plateau: float | None
     plateau_interval: Interval | None
+    flat: bool
+    shortest: float
     longest: float
 
 
@@ -74,27 +79,44 @@ def find_plateau(x: np.ndarray, y: np.ndarray, seed: int = 12345) -> Saturation:
     gain, error = float(gains.sum()), float(gains.std(ddof=1) * np.sqrt(len(gains)))
     drawn = [random.integers(len(x), size=len(x)) for _ in range(RESAMPLES)]
     slopes = np.array([_straight(x[rows], y[rows])[1] for rows in drawn])
+    shortest, longest = (float(np.quantile(x, share)) for share in (0.05, 0.95))
     p, tau = _saturating(x, y)
-    longest = float(np.quantile(x, 0.95))
-    preferred = gain > ERRORS * error and longest >= -tau * np.log(1 - REACHED)
-    interval = percentiles(np.array([_saturating(x[rows], y[rows])[0] for rows in drawn])) if preferred else None
-    found = interval is not None and interval.low > 0 and _is_flat(x, y, drawn, FLAT * p / tau)
+    plateau: float | None = None
+    interval: Interval | None = None
+    flat = _is_flat(x, y, drawn, (shortest, longest), float(y.mean()))
+    if flat:
+        plateau, interval = float(y.mean()), percentiles(np.array([y[rows].mean() for rows in drawn]))
+    elif (
+        gain > ERRORS * error
+        and longest >= -tau * np.log(1 - REACHED)
+        and _is_flat(x, y, drawn, (float(np.quantile(x, 2 / 3)), longest), p)
+    ):
+        plateau, interval = p, percentiles(np.array([_saturating(x[rows], y[rows])[0] for rows in drawn]))
+    if interval is None or interval.low <= 0:  # Nothing at all is no plateau.
+        plateau, interval, flat = None, None, False
     return Saturation(
         slope=_straight(x, y)[1],
         slope_interval=percentiles(slopes),
         gain=gain,
         gain_error=error,
-        plateau=p if found else None,
-        plateau_interval=interval if found else None,
+        plateau=plateau,
+        plateau_interval=interval,
+        flat=flat,
+        shortest=shortest,
         longest=longest,
     )
 
 
-def _is_flat(x: np.ndarray, y: np.ndarray, drawn: list[np.ndarray], most: float) -> bool:
-    """Say whether the slope over the longest third of the sentences is certainly no steeper than `most`."""
-    start = np.quantile(x, 2 / 3)
-    slopes = np.array([_straight(x[rows][x[rows] >= start], y[rows][x[rows] >= start])[1] for rows in drawn])
-    interval = percentiles(slopes)
+def _is_flat(
+    x: np.ndarray, y: np.ndarray, drawn: list[np.ndarray], between: tuple[float, float], height: float
+) -> bool:
+    """Say whether y certainly changes by less than a share of `height` between two x, by what lies there."""
+    first, last = between
+    if first >= last:  # All of one length: nothing can be seen of it.
+        return False
+    inside = (x >= first) & (x <= last)
+    slopes = np.array([_straight(x[rows][inside[rows]], y[rows][inside[rows]])[1] for rows in drawn])
+    interval, most = percentiles(slopes), FLAT * height / (last - first)
     return interval is not None and -most < interval.low and interval.high < most
 
 
