@@ -38,7 +38,7 @@ from hourglass.checkpoints import Trained, load_trained
 from hourglass.data import EncodedSplit, TrainingStream
 from hourglass.errors import UserError, one_line_errors
 from hourglass.model import Seq2Seq
-from hourglass.options import build, read_settings
+from hourglass.options import build, path_override, read_settings
 from hourglass.plots import Line, draw_lines, to_svg
 from hourglass.preparation import prepare
 from hourglass.report import Table, to_markdown
@@ -57,7 +57,6 @@ from hourglass.speed import (
     step_rate,
     timed,
 )
-from hourglass.sweeping import quoted
 from hourglass.tokenizer import BOS, EOS, FIXED_PIECES
 from hourglass.translation import translate
 
@@ -157,14 +156,14 @@ def train(settings: BenchSettings, folder: str) -> None:
 
 def folder_word(folder: str) -> str:
     """Return the override that says where the corpus is."""
-    return f"data.folder={quoted(str(Path(folder).expanduser().resolve()))}"
+    return path_override("data.folder", Path(folder).expanduser().resolve())
 
 
 def corpus_words(folder: str, cache: str) -> list[str]:
     """Return the overrides that say where the corpus is, and leave out what is not timed."""
     return [
         folder_word(folder),
-        f"cache={cache}/cache",
+        path_override("cache", Path(cache) / "cache"),
         "trainer.validations=1",
         "trainer.dev_sentences=4",
         "trainer.checkpoint_every=1000000",
@@ -196,7 +195,7 @@ def train_decoded(settings: BenchSettings, folder: str, path: str) -> None:
         "trainer.select=loss",
         f"trainer.threads={settings.threads}",
         "logger=csv",
-        f"run_dir={quoted(path)}",
+        path_override("run_dir", Path(path)),
     )
 
 

@@ -5,6 +5,7 @@ The best of them on dev is what the bits of all variants are counted from. Kille
 
 from hourglass.ablation import load_ablation, run_training
 from hourglass.errors import arguments, one_line_errors
+from hourglass.options import path_override
 
 
 def main(corpus: str) -> None:
@@ -12,7 +13,7 @@ def main(corpus: str) -> None:
     ablation = load_ablation()
     ablation.check_corpus(corpus)
     for run, overrides in ablation.blind_runs(corpus):
-        run_training([*overrides, f"run_dir={run.path}"])
+        run_training([*overrides, path_override("run_dir", run.path)])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ def main(corpus: str, attention: str, seed: str) -> None:
     """Write the translations of the checkpoint that was best on dev."""
     ablation = load_ablation()
     variant = ablation.variant(corpus, attention)
-    run, config = open_run(str(ablation.run(variant, int(seed)).path), "run")
+    number = ablation.seed(corpus, seed)
+    run, config = open_run(str(ablation.run(variant, number).path), "run")
     settings = check_settings(config)
     trained = load_trained(run.best)
     prepared = prepare(config, settings)
@@ -32,7 +33,7 @@ def main(corpus: str, attention: str, seed: str) -> None:
         split = splits[name]
         found = translate_split(trained, split, settings.search, settings.trainer.device, name)
         rows = zip(split["id"], split["source"], split["target"], found, strict=True)
-        write_translations(ablation.translations(variant, int(seed), name), rows)
+        write_translations(ablation.translations(variant, number, name), rows)
 
 
 if __name__ == "__main__":

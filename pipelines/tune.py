@@ -6,6 +6,7 @@ goes on with the candidate that it was at.
 
 from hourglass.ablation import load_ablation, run_training
 from hourglass.errors import arguments, one_line_errors
+from hourglass.options import path_override
 from hourglass.runs import RunFolder, read_json, write_json
 
 
@@ -18,7 +19,7 @@ def main(corpus: str, attention: str) -> None:
     for number, overrides in enumerate(ablation.candidates(variant)):
         run = RunFolder(ablation.made(corpus) / "tune" / f"{attention}-{number}")
         common = ablation.overrides(variant, settings.seeds[0], settings.tune_tokens)
-        run_training([*common, *overrides, f"run_dir={run.path}"])
+        run_training([*common, *overrides, path_override("run_dir", run.path)])
         metrics = read_json(run.metrics)
         candidates.append(
             {

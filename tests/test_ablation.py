@@ -117,6 +117,13 @@ def test_an_unknown_variant_is_refused() -> None:
         load_ablation().variant("numbers", "luong_genral")
 
 
+@pytest.mark.parametrize("seed", ["9", "x", "1.0", ""])
+def test_an_unknown_seed_is_refused(seed: str) -> None:
+    assert load_ablation().seed("numbers", "3") == 3
+    with pytest.raises(UserError, match=rf"{seed}: no seed of numbers in conf/ablation; choose from 1, 2, 3"):
+        load_ablation().seed("numbers", seed)
+
+
 def test_a_search_cut_in_half_is_refused(tmp_path: Path) -> None:
     for text in ("", '{"chosen": ["a"', "{}"):
         (tmp_path / "none.json").write_text(text)

@@ -1,13 +1,15 @@
 """Options: what a constructor's annotations admit gets through unchanged; all else is refused by name."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from hourglass.errors import UserError
-from hourglass.options import build, check, choose
+from hourglass.options import build, check, choose, path_override
 
 
 class Oven:
@@ -94,3 +96,12 @@ def test_a_choice_is_one_of_the_choices(name: Any) -> None:
     assert choose(choices, "blue", "paint.name") == 2
     with pytest.raises(UserError, match=r"^paint\.name=.*: no such choice; choose from blue, green$"):
         choose(choices, name, "paint.name")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["plain", "ü (x), y", "a'b", "a\\'b", "ends\\", "a&b=c", "#1", "[1,2]", '"q"', "tab\tnew", "a: b", "null"],
+)
+def test_any_path_gets_through_hydras_grammar(path: str) -> None:
+    found = OverridesParser.create().parse_override(path_override("cache", Path("/tmp", path)))
+    assert (found.key_or_group, found.value()) == ("cache", f"/tmp/{path}")

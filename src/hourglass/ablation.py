@@ -15,7 +15,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from hourglass.attention import ATTENTIONS
 from hourglass.errors import UserError
 from hourglass.jobs import JobFailedError, start_job
-from hourglass.options import build, plain_values, read_settings
+from hourglass.options import build, path_override, plain_values, read_settings
 from hourglass.runs import RunFolder, read_json
 from hourglass.scoring import length_buckets
 
@@ -119,6 +119,17 @@ class Ablation:
         """The folder of a run."""
         return RunFolder(self.made(variant.corpus) / "runs" / f"{variant.attention}-{seed}")
 
+    def seed(self, corpus: str, text: str) -> int:
+        """Return a seed as a command line has it.
+
+        Raises:
+            UserError: the corpus's variants are not trained with it.
+        """
+        seeds = {str(seed): seed for seed in self.corpora[corpus].seeds}
+        if text not in seeds:
+            raise UserError(f"{text}: no seed of {corpus} in conf/ablation; choose from {', '.join(seeds)}")
+        return seeds[text]
+
     def blind_runs(self, corpus: str) -> list[tuple[RunFolder, list[str]]]:
         """The runs that are blind to the source, one for each learning rate of the search, and their overrides.
 
@@ -212,7 +223,7 @@ class Ablation:
     def data_overrides(self, corpus: str) -> list[str]:
         """Return what the command line says of a corpus."""
         edges = ",".join(map(str, self.corpora[corpus].edges))
-        return [f"data={corpus}", f"cache={self.made(corpus) / 'cache'}", f"edges=[{edges}]"]
+        return [f"data={corpus}", path_override("cache", self.made(corpus) / "cache"), f"edges=[{edges}]"]
 
     def candidates(self, variant: Variant) -> list[list[str]]:
         """Return the overrides of each candidate of a variant's search."""

@@ -19,7 +19,7 @@ from hourglass.errors import UserError
 from hourglass.evaluation import judge_convergence
 from hourglass.information import Pairs
 from hourglass.jobs import JobFailedError, start_job
-from hourglass.options import build, read_settings
+from hourglass.options import build, path_override, read_settings
 from hourglass.preparation import prepare
 from hourglass.recurrent import Cell
 from hourglass.runs import RunFolder, open_run, read_json, read_translations
@@ -163,7 +163,7 @@ def run_all(settings: CapacitySettings, folder: Path) -> None:
     def one(point: Point) -> str:
         run = folder / point.name
         words = [*settings.overrides, *point.overrides, "logger=csv", "if_exists=continue"]
-        words += [f"run_dir={run}", f"cache={folder / 'cache'}"]
+        words += [path_override("run_dir", run), path_override("cache", folder / "cache")]
         with (folder / f"{point.name}.log").open("w", encoding="utf-8") as log:
             try:
                 start_job(str(ROOT / "src" / "train.py"), words, output=log)

@@ -6,6 +6,7 @@ object, so there is nothing for a config, or a checkpoint, to import.
 """
 
 import inspect
+import re
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,15 @@ from hourglass.errors import UserError
 
 T = TypeVar("T")
 FINITE = pydantic.ConfigDict(allow_inf_nan=False)
+
+
+def path_override(option: str, path: Path) -> str:
+    """Return the word of a command line that sets an option to a path, whatever characters that has.
+
+    The path is a quoted value of Hydra's grammar, where backslashes count before a quote only.
+    """
+    text = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(path))
+    return f"{option}='{text}'"
 
 
 def plain_values(composed: DictConfig) -> dict[str, Any]:

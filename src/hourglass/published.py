@@ -22,7 +22,7 @@ from hourglass.ablation import ROOT, run_training
 from hourglass.checkpoints import load_trained
 from hourglass.errors import UserError
 from hourglass.evaluation import judge_convergence
-from hourglass.options import build, read_settings
+from hourglass.options import build, path_override, read_settings
 from hourglass.preparation import prepare
 from hourglass.report import show_range, widest
 from hourglass.runs import (
@@ -149,8 +149,8 @@ def make_run(run: Run, settings: PublishedSettings, folder: str) -> bool:
     if is_made(run, settings):
         return False
     run.record.unlink(missing_ok=True)  # From here on it is not made.
-    where = [f"data.folder={Path(folder).expanduser().resolve()}", f"run_dir={run.folder.path}", "if_exists=continue"]
-    run_training([*words, *where])
+    corpus = path_override("data.folder", Path(folder).expanduser().resolve())
+    run_training([*words, corpus, path_override("run_dir", run.folder.path), "if_exists=continue"])
     _, config = open_run(str(run.folder.path), "run")
     checked, trained = check_to_read(config), load_trained(run.folder.best)
     test = prepare(config, checked).corpus.splits["test"]

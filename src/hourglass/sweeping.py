@@ -6,7 +6,6 @@ ends when a job fails. Here the job knows its trial (see trials.py), and every j
 
 import logging
 import os
-import re
 import shlex
 import signal
 import sys
@@ -25,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from hourglass import jobs
 from hourglass.errors import UserError, first_line
 from hourglass.jobs import Outcome, TrialTicket
-from hourglass.options import build, plain_values
+from hourglass.options import build, path_override, plain_values
 from hourglass.tracking import MlflowSettings, check_logger
 
 if TYPE_CHECKING:  # Optuna takes a second to import, and Hydra imports this file at every start.
@@ -271,11 +270,6 @@ def text_of(value: Any) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def quoted(text: str) -> str:
-    """Return any text as a quoted value of Hydra's grammar, where backslashes count before a quote only."""
-    return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text) + "'"
-
-
 def run_job(composed: DictConfig) -> Any:
     """Run one job of a sweep, in a child process; this is what a launcher calls, wherever it does.
 
@@ -302,7 +296,7 @@ def run_job(composed: DictConfig) -> Any:
     from hourglass.trials import run_trial  # noqa: PLC0415
 
     settings = read_settings(hydra.sweeper)
-    overrides += [f"run_dir={quoted(str(Path(hydra.sweep.dir, hydra.sweep.subdir).resolve()))}", "if_exists=continue"]
+    overrides += [path_override("run_dir", Path(hydra.sweep.dir, hydra.sweep.subdir).resolve()), "if_exists=continue"]
 
     def start(ticket: TrialTicket, parent: str | None) -> Outcome:
         speed = "sentences_per_second" in settings.objectives
