@@ -42,7 +42,7 @@ from hourglass.options import build, path_override, read_settings
 from hourglass.plots import Line, draw_lines, to_svg
 from hourglass.preparation import prepare
 from hourglass.report import Table, to_markdown
-from hourglass.runs import machine, open_run, read_json, read_points, write_whole
+from hourglass.runs import code_version, machine, open_run, read_json, read_points, write_whole
 from hourglass.search import SearchSettings, search
 from hourglass.settings import check_to_read
 from hourglass.speed import (
@@ -108,6 +108,7 @@ def say(what: str, value: float, unit: str, **more: Any) -> None:
         **more,
         **machine(),
         "threads": torch.get_num_threads(),
+        **code_version(),
     }
     print(json.dumps(told), flush=True)
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from test_train import SMALL
 import train
 from hourglass import translation
 from hourglass.checkpoints import Trained, load_average, load_trained
+from hourglass.errors import one_line_errors
 from hourglass.runs import RunFolder, create_run
 from hourglass.search import Hypothesis, SearchSettings
 from hourglass.settings import check_settings
@@ -258,3 +260,14 @@ def test_the_run_has_to_be_named(tmp_path: Path) -> None:
     done = command(b"a\n")
     assert done.returncode != 0
     assert "error: run: not set; python src/translate.py run=PATH" in done.stderr.decode()
+
+
+def test_want_of_memory_outside_a_training_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, one_line_errors():
+        torch.empty(10**15)
+    assert ended.value.code == 4
+    assert re.fullmatch(
+        r"error: out of memory \(.*\): set a lower search\.batch_tokens or search\.beam\n", capsys.readouterr().err
+    )
+    with pytest.raises(RuntimeError, match="something else"), one_line_errors():
+        raise RuntimeError("something else")

@@ -113,6 +113,18 @@ def check_address(uri: str, option: str, *, environment: str | None) -> None:
         )
 
 
+def short_of_memory(kind: str, message: str) -> str | None:
+    """Return in one line what is said of memory where that is what an error means; torch has no one error for it.
+
+    Args:
+        kind: the name of its class: MemoryError, torch's OutOfMemoryError, ...
+        message: its own.
+    """
+    if not kind.endswith("MemoryError") and "can't allocate memory" not in message:
+        return None
+    return f"out of memory ({(message.strip().splitlines() or ['no more is left'])[0][:200]})"
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Show the program's log on standard error, and end it in one line where the user can mend what went wrong."""
@@ -139,6 +151,9 @@ def one_line_errors() -> Iterator[None]:
             raise SystemExit(f"error: {without_secrets(_one_line(complaint))}") from None
         if isinstance(error, OSError):  # A full disk, a folder that has become read-only, ...
             raise SystemExit(f"error: {error.filename or 'the system'}: {error.strerror or error}") from None
+        if short := short_of_memory(type(error).__name__, str(error)):  # A training has said so, and how to go on.
+            print(f"error: {short}: set a lower search.batch_tokens or search.beam", file=sys.stderr, flush=True)
+            raise SystemExit(OutOfMemoryError.status) from None
         raise
 
 

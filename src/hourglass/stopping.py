@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
 from hourglass.devices import is_main_process
-from hourglass.errors import BrokenOffError, OutOfMemoryError
+from hourglass.errors import BrokenOffError, OutOfMemoryError, short_of_memory
 from hourglass.runs import RunFolder
 
 # As shells expect it: 128 + the signal's number.
@@ -65,7 +63,7 @@ def resumable(run: RunFolder) -> Iterator[None]:
 
 
 def check_memory(kind: str, message: str) -> None:
-    """Say in one line that memory is short, where that is what an error means; torch has no one error for it.
+    """Say in one line that memory is short, where that is what an error means, and what to do in a training.
 
     Args:
         kind: the name of its class.
@@ -74,9 +72,8 @@ def check_memory(kind: str, message: str) -> None:
     Raises:
         OutOfMemoryError: there is not enough memory.
     """
-    if kind.endswith(("MemoryError", torch.OutOfMemoryError.__name__)) or "can't allocate memory" in message:
-        lines = message.strip().splitlines() or ["no more is left"]
+    if short := short_of_memory(kind, message):
         raise OutOfMemoryError(
-            f"out of memory ({lines[0][:200]}): set a higher trainer.accumulate, a lower trainer.batch_tokens or "
-            "search.batch_tokens, or a smaller model"
+            f"{short}: set a higher trainer.accumulate, a lower trainer.batch_tokens or search.batch_tokens, or a "
+            "smaller model"
         ) from None
