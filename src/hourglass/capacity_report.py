@@ -135,15 +135,15 @@ def aloud(found: Mapping[str, Any]) -> str:
         )
     return (
         f"{text} When the encoder has read another sequence, {'no model reads' if wrong <= 0 else 'SOME MODELS READ'} "
-        "more than nothing. It is what this training has taught this cell to use, not what a vector of floating-point "
-        "numbers could hold; more training, another cell or another task may change it."
+        "more than nothing. A star: limited by training. It is what this training has taught this cell to use, not "
+        "what a vector of floating-point numbers could hold; more training, another cell or another task may change it."
     )
 
 
 def _bits(point: Mapping[str, Any]) -> str:
     width = NORMAL * point["error"]
-    limited = "" if point["converged"] else ", limited by training"
-    return f"{point['bits']:.1f} bits [{point['bits'] - width:.1f}, {point['bits'] + width:.1f}]{limited}"
+    star = "" if point["converged"] else "*"
+    return f"{point['bits']:.1f}{star} bits [{point['bits'] - width:.1f}, {point['bits'] + width:.1f}]"
 
 
 def _line(points: Sequence[Mapping[str, Any]], key: str, widths: Sequence[int]) -> Line:

@@ -22,6 +22,8 @@ DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = (
     (0, (1, 1)),
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# As many lines have their names among them; the names of more stand above.
+SPACE = 6
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,10 @@ def draw_lines(
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.legend(frameon=False, fontsize=8, ncols=2 if len(lines) > 4 else 1)
+    if len(lines) > SPACE:
+        figure.legend(frameon=False, fontsize=8, ncols=3, loc="outside upper left")
+    else:
+        axes.legend(frameon=False, fontsize=8, ncols=2 if len(lines) > 4 else 1)
     return figure
 
 
