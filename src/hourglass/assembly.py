@@ -18,6 +18,7 @@ from hourglass.tokenizer import PAD
 
 Config = Mapping[str, Any]
 Tie = Literal["none", "output", "all"]
+Order = Literal["previous", "current"]
 
 
 def build_model(config: Config, source_size: int, target_size: int, *, joint: bool) -> Seq2Seq:
@@ -36,8 +37,8 @@ def build_model(config: Config, source_size: int, target_size: int, *, joint: bo
     decoder_options = dict(config["decoder"])
     encoder_kind = choose(ENCODERS, encoder_options.pop("name", None), "encoder.name")
     attention_kind = choose(ATTENTIONS, attention_options.pop("name", None), "attention.name")
-    # The decoder's; it stands there because the published order goes with the score.
-    attention_options.pop("query", None)
+    # What decoder.query is where nothing else sets it; it stands there because the published order goes with the score.
+    check(Order, attention_options.pop("query", None), "attention.query")
     embedding_size = check(PositiveInt, decoder_options.pop("embedding_size", None), "decoder.embedding_size")
     source_embedding_size = check(PositiveInt, encoder_options.pop("embedding_size", None), "encoder.embedding_size")
     readout_size = check(PositiveInt, decoder_options.get("readout_size"), "decoder.readout_size")
