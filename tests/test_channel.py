@@ -163,7 +163,9 @@ def test_a_trained_blind_decoder_reads_at_most_nothing() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("attention", ["none", "fixed", "luong_general"])
+@pytest.mark.parametrize(
+    "attention", ["none", *(pytest.param(one, marks=pytest.mark.more) for one in ("fixed", "luong_general"))]
+)
 def test_a_trained_model_of_another_sentence_reads_at_most_nothing(attention: str) -> None:
     model = train(make(attention), 4, 6, steps=400)
     pairs = draw(1500, 4, 6, seed=7)
@@ -172,7 +174,7 @@ def test_a_trained_model_of_another_sentence_reads_at_most_nothing(attention: st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("width", "bits"), [(2, 1), (4, 1)])
+@pytest.mark.parametrize(("width", "bits"), [(2, 1), pytest.param(4, 1, marks=pytest.mark.more)])
 def test_a_rounded_summary_holds_no_more_than_its_ceiling(width: int, bits: int) -> None:
     """And the same one that is not rounded does, after as many steps."""
     found = {}
