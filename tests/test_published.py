@@ -1,6 +1,7 @@
 """The table of published systems: its file, its runs, its scores against sacreBLEU's and `compare_runs`' own."""
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -122,8 +123,32 @@ def test_two_systems_are_made_once_and_scored_as_sacrebleu_scores(
     monkeypatch.setattr(published, "run_training", lambda words: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         make_run(runs[0], other, str(raw))
-    assert list(summarise(settings)["de-en"]["systems"]) == settings.systems[1:]
-    assert f"Owed: `{settings.systems[0]}`" in to_markdown(summarise(settings), settings)
+    left = summarise(settings)["de-en"]["systems"]
+    assert {system: one["seeds"] for system, one in left.items()} == dict(
+        zip(settings.systems, ([2], [1, 2]), strict=True)
+    )
+    assert f"Owed: `{settings.systems[0]} seed=1`." in to_markdown(summarise(settings), settings)
     runs[-1].counts.write_bytes(runs[-1].counts.read_bytes()[:100])
     with pytest.raises(UserError, match=r"-2\.npz: not a whole file of counts .*: delete .*-2\.json beside it"):
         summarise(settings)
+
+
+def test_the_readme_says_what_the_record_says() -> None:
+    """Each system's BLEU there (test_2016_flickr, beam 5, mean over seeds) is that of results/published.json."""
+    root = Path(__file__).parent.parent
+    settings = load_published()
+    summary = json.loads((root / "results" / "published.json").read_text())
+    head, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (root / "README.md").read_text().splitlines()
+        if line.startswith(("| system | command", "| ")) and ("`experiment=" in line or "| command |" in line)
+    ]
+    said = {row[head.index("command")].strip("`"): row for row in rows}
+    for direction in settings.directions:
+        for system in settings.systems:
+            one = summary[direction]["systems"][system]
+            assert one["words"][-1] == f"seed={settings.seeds[0]}"
+            assert one["words"][len(system.split()) : len(system.split()) + len(settings.common)] == settings.common
+            mean = one["scores"]["test_2016_flickr"]["beam"]["mean"]
+            assert said[system][head.index(direction)] == f"{mean:.1f}"
+    assert (root / "results" / "published.md").read_text() == to_markdown(summary, settings)

@@ -211,7 +211,7 @@ def is_made(run: Run, settings: PublishedSettings) -> bool:
 def summarise(settings: PublishedSettings) -> dict[str, Any]:
     """Return all scores of the runs that are made: plain values.
 
-    A system is in it, for a direction, once all its seeds are made.
+    A system is in it, for a direction, with the seeds that are made.
     """
     return {
         direction: {"systems": dict(_systems(settings, direction)), "signature": signature(direction.split("-")[1])}
@@ -220,11 +220,9 @@ def summarise(settings: PublishedSettings) -> dict[str, Any]:
 
 
 def _systems(settings: PublishedSettings, direction: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    made = {
-        system: [Run(system, direction, seed) for seed in settings.seeds]
-        for system in settings.systems
-        if all(is_made(Run(system, direction, seed), settings) for seed in settings.seeds)
-    }
+    all_runs = {system: [Run(system, direction, seed) for seed in settings.seeds] for system in settings.systems}
+    some = {system: [run for run in runs if is_made(run, settings)] for system, runs in all_runs.items()}
+    made = {system: runs for system, runs in some.items() if runs}
     measured = {
         (system, search): _measure(runs, search, settings) for system, runs in made.items() for search in SEARCHES
     }
@@ -242,7 +240,7 @@ def _systems(settings: PublishedSettings, direction: str) -> Iterator[tuple[str,
             system,
             {
                 "parameters": records[0]["parameters"],
-                "seeds": settings.seeds,
+                "seeds": [run.seed for run in runs],
                 "dev_loss": [one["dev_loss"] for one in records],
                 "convergence": [one["convergence"] for one in records],
                 "train_target_tokens": [one["train_target_tokens"] for one in records],
@@ -314,12 +312,18 @@ def to_markdown(summary: Mapping[str, Any], settings: PublishedSettings) -> str:
             continue
         head = ["system", "parameters", "minutes", "dev loss", "converged"]
         for test in settings.tests:
-            head += [f"{test}: greedy", "beam", f"less {settings.baseline.removeprefix('experiment=')}"]
+            head += [f"{test}: greedy", "beam", f"less {settings.baseline.split()[0].removeprefix('experiment=')}"]
         lines = [f"## {direction}", "", _row(head), _row(["---", *["--:"] * (len(head) - 1)])]
         lines += [_row(_cells(system, one, settings)) for system, one in found["systems"].items()]
         lines += ["", f"BLEU: {found['signature']}", ""]
-        if owed := [system for system in settings.systems if system not in found["systems"]]:
-            lines += [f"Owed: {', '.join(f'`{system}`' for system in owed)}.", ""]
+        owed = [
+            f"`{system} seed={seed}`"
+            for seed in settings.seeds
+            for system in settings.systems
+            if seed not in found["systems"].get(system, {"seeds": []})["seeds"]
+        ]
+        if owed:
+            lines += [f"Owed: {', '.join(owed)}.", ""]
         blocks.append("\n".join(lines))
     return "\n".join(blocks)
 
