@@ -19,7 +19,7 @@ def main(words: list[str]) -> None:
     runs = runs_of(settings, directions or settings.directions)
     for number, run in enumerate(runs, 1):
         done = make_run(run, settings, folder)
-        print(f"{number}/{len(runs)}: {run.folder.path}{'' if done else ' was there'}", flush=True)
+        print(f"{number}/{len(runs)}: {run.folder.path if done else f'{run.record} was there'}", flush=True)
     print(f"written: {', '.join(map(str, write_summary(settings)))}")
 
 

@@ -274,7 +274,10 @@ def test_who_has_no_choice_is_not_said_to_look_back(said: dict[str, Any]) -> Non
             {"plateau": None, "slope": -0.4},
             r"no plateau can be shown below 9 words; .* it is -0\.40 bits \[-1\.00, 1\.00\]",
         ),
-        ({"plateau": 12.0, "flat": True}, r"the same at all lengths seen, from 2 words to 9: it was full before"),
+        (
+            {"plateau": 12.0, "flat": True},
+            r"the same at all lengths seen, from 2 words to 9: 12\.0 bits \[-1\.00, 1\.00\], to which",
+        ),
         ({"plateau": 12.0, "flat": False}, r"flattens at 12\.0 bits \[-1\.00, 1\.00\] as sentences grow"),
     ],
 )
@@ -305,7 +308,7 @@ def test_what_there_is_is_counted_without_the_blind_decoder(said: dict[str, Any]
 @pytest.mark.parametrize(
     ("value", "low", "high", "verdict"),
     [
-        (2.0, 1.0, 3.0, "the decoder that saw it once did not use it"),
+        (2.0, 1.0, 3.0, "a decoder that saw its own once did not use it"),
         (2.0, -1.0, 3.0, "is not shown"),
         (-2.0, -3.0, -1.0, "forgetting is not what is missing"),
     ],
@@ -313,7 +316,7 @@ def test_what_there_is_is_counted_without_the_blind_decoder(said: dict[str, Any]
 def test_forgetting_is_told_from_what_fixed_reads(
     said: dict[str, Any], value: float, low: float, high: float, verdict: str
 ) -> None:
-    assert "they are not both here" in explanations(said)
+    assert "it takes fixed held against none" in explanations(said)
     fixed = said["variants"]["plain"]
     fixed["attention"] = "fixed"
     fixed["difference"] |= {

@@ -1,6 +1,7 @@
 """The table of published systems: its file, its runs, its scores against sacreBLEU's and `compare_runs`' own."""
 
 import dataclasses
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -113,11 +114,14 @@ def test_two_systems_are_made_once_and_scored_as_sacrebleu_scores(
     table = to_markdown(summary, settings)
     assert table.count("| `experiment=") == 2
     assert "tok:13a" in table
-    # Other settings are another table, and a run that is begun again is not made until it is done.
+    assert "]*" not in table
+    single = dataclasses.replace(settings, seeds=[1])
+    assert "]*" in to_markdown(summarise(single), single)
     # What is kept is enough for the table: the runs may go.
     shutil.rmtree(tmp_path / "pipeline")
     assert summarise(settings) == summary
     assert [make_run(run, settings, str(raw)) for run in runs] == [False] * 4
+    # Other settings are another table, and a run that is begun again is not made until it is done.
     other = dataclasses.replace(settings, common=[*settings.common, "optimizer.warmup=0.5"])
     assert summarise(other)["de-en"]["systems"] == {}
     monkeypatch.setattr(published, "run_training", lambda words: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -128,9 +132,17 @@ def test_two_systems_are_made_once_and_scored_as_sacrebleu_scores(
         zip(settings.systems, ([2], [1, 2]), strict=True)
     )
     assert f"Owed: `{settings.systems[0]} seed=1`." in to_markdown(summarise(settings), settings)
-    runs[-1].counts.write_bytes(runs[-1].counts.read_bytes()[:100])
-    with pytest.raises(UserError, match=r"-2\.npz: not a whole file of counts .*: delete .*-2\.json beside it"):
+    # Records of other data are no seeds of the same; a damaged one is named.
+    record, whole = runs[-1].record.read_text(), runs[-1].counts.read_bytes()
+    digest = json.loads(record)["corpus_digest"]
+    runs[-1].record.write_text(record.replace(digest, "0" * len(digest)))
+    with pytest.raises(UserError, match=r"-2\.json: of runs on different data: delete"):
         summarise(settings)
+    runs[-1].record.write_text(record)
+    for damaged in (b"", whole[:100], whole[:200] + bytes(100) + whole[300:]):
+        runs[-1].counts.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"-2\.npz: not a whole file of counts .*: delete .*-2\.json beside it"):
+            summarise(settings)
 
 
 def test_the_readme_says_what_the_record_says() -> None:
@@ -138,17 +150,30 @@ def test_the_readme_says_what_the_record_says() -> None:
     root = Path(__file__).parent.parent
     settings = load_published()
     summary = json.loads((root / "results" / "published.json").read_text())
-    head, *rows = [
+    lines = (root / "README.md").read_text().splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("| system | command |"))
+    table = [
         [cell.strip() for cell in line.strip("|").split("|")]
-        for line in (root / "README.md").read_text().splitlines()
-        if line.startswith(("| system | command", "| ")) and ("`experiment=" in line or "| command |" in line)
+        for line in itertools.takewhile(lambda line: line.startswith("|"), lines[first:])
     ]
-    said = {row[head.index("command")].strip("`"): row for row in rows}
+    said = {row[1].strip("`"): dict(zip(table[0], row, strict=True)) for row in table[2:]}
     for direction in settings.directions:
         for system in settings.systems:
-            one = summary[direction]["systems"][system]
-            assert one["words"][-1] == f"seed={settings.seeds[0]}"
-            assert one["words"][len(system.split()) : len(system.split()) + len(settings.common)] == settings.common
-            mean = one["scores"]["test_2016_flickr"]["beam"]["mean"]
-            assert said[system][head.index(direction)] == f"{mean:.1f}"
+            # How many layers a stack has is said beside the table.
+            command = " ".join(word for word in system.split() if ".layers=" not in word and "summary_size" not in word)
+            one = summary[direction]["systems"].get(system)
+            if one is None:
+                assert said[command][direction] == "owed"
+                continue
+            count = len(system.split())
+            assert one["words"][:count] == system.split()
+            assert one["words"][count : count + len(settings.common)] == settings.common
+            seeds = "" if one["seeds"] == settings.seeds else f" ({len(one['seeds'])} seed)"
+            assert said[command][direction] == f"{one['scores']['test_2016_flickr']['beam']['mean']:.1f}{seeds}"
     assert (root / "results" / "published.md").read_text() == to_markdown(summary, settings)
+
+
+@pytest.mark.slow
+def test_the_record_is_made_of_what_is_kept_of_the_runs() -> None:
+    kept = Path(__file__).parent.parent / "results" / "published.json"
+    assert summarise(load_published()) == json.loads(kept.read_text())

@@ -52,6 +52,11 @@ def test_what_is_full_before_the_shortest_is_flat_at_its_mean() -> None:
     assert found.slope_interval.low < 0 < found.slope_interval.high
 
 
+@pytest.mark.parametrize("count", [3, 5, 12])
+def test_a_handful_of_sentences_is_no_curve(count: int) -> None:
+    assert find_plateau(np.arange(1.0, count + 1), 7 + 0.1 * NOISE[:count]).plateau is None
+
+
 def test_one_length_says_nothing_of_flatness() -> None:
     x = np.full(500, 9.0)
     assert find_plateau(x, 12 + RANDOM.normal(size=500)).plateau is None

@@ -110,7 +110,7 @@ def measure_bits(
         converged: see `significance.converged`.
 
     Raises:
-        UserError: runs differ in corpus, tokenizer or decoder.
+        UserError: runs differ in corpus, tokenizer, decoder, or how their best was chosen.
     """
     prepared, test = _test_set(blind, edges)
     draws = make_draws(test, resamples)
@@ -301,7 +301,7 @@ def _test_set(run: RunFolder, edges: Sequence[int]) -> tuple[Prepared, TestSet]:
 
 
 def _check_alike(blind: RunFolder, runs: Sequence[RunFolder]) -> None:
-    """See that likelihoods can be subtracted: of one corpus and tokenizer, and of decoders of one size.
+    """See that likelihoods can be subtracted: of one corpus and tokenizer, of decoders of one size, chosen alike.
 
     Raises:
         UserError: they cannot.

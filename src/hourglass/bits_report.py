@@ -206,7 +206,7 @@ def explanations(found: Information) -> str:
         if interval is None or interval["low"] <= 0 <= interval["high"]:
             verdict = "that the decoder forgets it on its way is not shown"
         elif difference["value"] > 0:
-            verdict = "so much was in a vector of that width, and the decoder that saw it once did not use it"
+            verdict = "so much can be in a vector of that width, and a decoder that saw its own once did not use it"
         else:
             verdict = "so the decoder's forgetting is not what is missing"
         texts.append(
@@ -214,10 +214,10 @@ def explanations(found: Information) -> str:
             f"{_fewer(difference['value'])} than {baseline} {show_range(interval)} ({of}): {verdict}."
         )
     else:
-        texts.append("Lost by the decoder: it takes none and fixed together to say, and they are not both here.")
+        texts.append("Lost by the decoder: it takes fixed held against none to say, and that is not here.")
     texts.append(
-        "Too small, or lost by the encoder: these runs have one width and read one way, and cannot say; the sweep over "
-        "the width of the neck (pipelines/capacity) varies both."
+        "Too small, or lost by the encoder: neither the width of the neck nor the order of reading is varied alone "
+        "here, so these runs cannot say; the sweep over the width (pipelines/capacity) varies both."
     )
     return " ".join(texts)
 
@@ -258,7 +258,8 @@ def _plateau(variant: str, one: Mapping[str, Any]) -> str:
     if one["flat"]:
         return (
             f"What {variant} carries is the same at all lengths seen, from {one['shortest']:.0f} words to "
-            f"{one['longest']:.0f}: it was full before."
+            f"{one['longest']:.0f}: {one['plateau']:.1f} bits {show_range(one['plateau_interval'])}, to which longer "
+            "sentences add nothing."
         )
     return (
         f"What {variant} carries flattens at {one['plateau']:.1f} bits {show_range(one['plateau_interval'])} as "

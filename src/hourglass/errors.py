@@ -152,7 +152,8 @@ def one_line_errors() -> Iterator[None]:
         if isinstance(error, OSError):  # A full disk, a folder that has become read-only, ...
             raise SystemExit(f"error: {error.filename or 'the system'}: {error.strerror or error}") from None
         if short := short_of_memory(type(error).__name__, str(error)):  # A training has said so, and how to go on.
-            print(f"error: {short}: set a lower search.batch_tokens or search.beam", file=sys.stderr, flush=True)
+            remedy = "free some, or where it translates set a lower search.batch_tokens or search.beam"
+            print(f"error: {short}: {remedy}", file=sys.stderr, flush=True)
             raise SystemExit(OutOfMemoryError.status) from None
         raise
 

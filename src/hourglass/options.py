@@ -24,11 +24,11 @@ FINITE = pydantic.ConfigDict(allow_inf_nan=False)
 
 
 def path_override(option: str, path: Path) -> str:
-    """Return the word of a command line that sets an option to a path, whatever characters that has.
+    """Return the word of a command line that sets an option to a path, whatever characters that has (but ${).
 
     The path is a quoted value of Hydra's grammar, where backslashes count before a quote only.
     """
-    text = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(path))
+    text = re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(path))
     return f"{option}='{text}'"
 
 

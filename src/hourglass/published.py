@@ -9,6 +9,7 @@ again, on whatever machine.
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -24,7 +25,7 @@ from hourglass.errors import UserError
 from hourglass.evaluation import judge_convergence
 from hourglass.options import build, path_override, read_settings
 from hourglass.preparation import prepare
-from hourglass.report import show_range, widest
+from hourglass.report import OF_ARCHITECTURE, show_range, widest
 from hourglass.runs import (
     RunFolder,
     Translation,
@@ -165,7 +166,7 @@ def make_run(run: Run, settings: PublishedSettings, folder: str) -> bool:
 def write_record(run: Run, settings: PublishedSettings) -> None:
     """Keep of a run, trained and translated, what the table is made of."""
     metrics = read_json(run.folder.metrics)
-    converged, gain = judge_convergence(run.folder, settings.converged)
+    _, gain = judge_convergence(run.folder, settings.converged)
     target = run.direction.split("-")[1]
     counts: dict[str, Any] = {
         f"{test}.{search}": bleu_statistics(
@@ -177,12 +178,13 @@ def write_record(run: Run, settings: PublishedSettings) -> None:
     content = io.BytesIO()
     np.savez_compressed(content, **counts)
     write_whole(run.counts, content.getvalue())
-    kept = ("parameters", "train_target_tokens", "train_seconds", "machine", "commit", "dirty")
+    kept = ("parameters", "train_target_tokens", "train_seconds", "tokenizer_digest", "machine", "commit", "dirty")
     record = {
         "words": words_of(run, settings),
         **{name: metrics[name] for name in kept},
+        "corpus_digest": metrics["corpus"]["digest"],
         "dev_loss": metrics["dev"]["loss"],
-        "convergence": {"converged": converged, "gain_of_last_fifth": gain},
+        "gain_of_last_fifth": gain,
     }
     write_json(run.record, record)  # The last: a run with a record is made.
 
@@ -204,7 +206,7 @@ def words_of(run: Run, settings: PublishedSettings) -> list[str]:
 
 
 def is_made(run: Run, settings: PublishedSettings) -> bool:
-    """Whether a run is there, whole and of these settings."""
+    """Whether a run's record is there, of these settings; of which commit it is, it says itself."""
     return run.record.is_file() and read_json(run.record)["words"] == words_of(run, settings)
 
 
@@ -223,6 +225,12 @@ def _systems(settings: PublishedSettings, direction: str) -> Iterator[tuple[str,
     all_runs = {system: [Run(system, direction, seed) for seed in settings.seeds] for system in settings.systems}
     some = {system: [run for run in runs if is_made(run, settings)] for system, runs in all_runs.items()}
     made = {system: runs for system, runs in some.items() if runs}
+    digests = {read_json(run.record)["corpus_digest"]: run.record for runs in made.values() for run in runs}
+    if len(digests) > 1:
+        raise UserError(
+            f"{' and '.join(map(str, digests.values()))}: of runs on different data: delete the one that is not of "
+            "this corpus, and make the run again"
+        )
     measured = {
         (system, search): _measure(runs, search, settings) for system, runs in made.items() for search in SEARCHES
     }
@@ -242,7 +250,8 @@ def _systems(settings: PublishedSettings, direction: str) -> Iterator[tuple[str,
                 "parameters": records[0]["parameters"],
                 "seeds": [run.seed for run in runs],
                 "dev_loss": [one["dev_loss"] for one in records],
-                "convergence": [one["convergence"] for one in records],
+                "gain_of_last_fifth": [one["gain_of_last_fifth"] for one in records],
+                "converged": [one["gain_of_last_fifth"] < settings.converged for one in records],
                 "train_target_tokens": [one["train_target_tokens"] for one in records],
                 "train_seconds": [one["train_seconds"] for one in records],
                 "machines": [one["machine"] for one in records],
@@ -273,7 +282,7 @@ def read_counts(run: Run) -> dict[str, np.ndarray]:
     try:
         with np.load(run.counts, allow_pickle=False) as content:
             return {name: content[name].astype(np.int64) for name in content.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f"{run.counts}: not a whole file of counts ({error}): delete {run.record.name} beside it, "
             "and make the run again"
@@ -291,7 +300,11 @@ def to_markdown(summary: Mapping[str, Any], settings: PublishedSettings) -> str:
     if not made:
         return "No system is made yet: python pipelines/published.py FOLDER\n"
     machines = sorted(
-        {f"{machine['processor']}, {machine['threads']} threads" for one in made for machine in one["machines"]}
+        {
+            f"{machine['processor']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}"
+            for one in made
+            for machine in one["machines"]
+        }
     )
     commits = sorted({commit[:12] for one in made for commit in one["commits"]})
     blocks = [
@@ -304,7 +317,8 @@ def to_markdown(summary: Mapping[str, Any], settings: PublishedSettings) -> str:
         f"Seeds {', '.join(map(str, settings.seeds))}, each one's BLEU. Converged: the last fifth of the budget "
         f"lowered the best dev loss by less than {100 * settings.converged:g} %. The difference to "
         f"`{settings.baseline}` is of the means over seeds, beam 5, with the wider 95 % interval of those that count "
-        f"how seeds vary (pooled, own). Minutes of training a run, on {'; '.join(machines)}. "
+        f"how seeds vary (pooled, own); *: of the test sentences alone, where there is "
+        f"one seed. Minutes of training a run, on {'; '.join(machines)}. "
         f"Trained at commit {', '.join(commits)}{' (files differed)' if any(one['dirty'] for one in made) else ''}.\n"
     ]
     for direction, found in summary.items():
@@ -329,20 +343,24 @@ def to_markdown(summary: Mapping[str, Any], settings: PublishedSettings) -> str:
 
 
 def _cells(system: str, one: Mapping[str, Any], settings: PublishedSettings) -> list[str]:
-    gains = [f"{100 * seed['gain_of_last_fifth']:.1f} %" for seed in one["convergence"]]
-    done = all(seed["converged"] for seed in one["convergence"])
+    gains = [f"{100 * gain:.1f} %" for gain in one["gain_of_last_fifth"]]
     cells = [
         f"`{system}`",
         f"{one['parameters']:,}",
         f"{np.mean(one['train_seconds']) / 60:.0f}",
         " ".join(f"{loss:.3f}" for loss in one["dev_loss"]),
-        f"{'yes' if done else 'no'} ({', '.join(gains)})",
+        f"{'yes' if all(one['converged']) else 'no'} ({', '.join(gains)})",
     ]
     for test in settings.tests:
         scores = one["scores"][test]
         cells += [" ".join(f"{value:.2f}" for value in scores[search]["by_seed"]) for search in SEARCHES]
         difference = scores.get("difference")
-        cells.append(f"{difference['value']:+.2f} {show_range(widest(difference)[0])}" if difference else "")
+        if difference is None:
+            cells.append("")
+            continue
+        interval, of = widest(difference)
+        star = "" if of in OF_ARCHITECTURE.values() else "*"
+        cells.append(f"{difference['value']:+.2f} {show_range(interval)}{star}")
     return cells
 
 

@@ -6,8 +6,8 @@ saturating:  y = p (1 - exp(-x / tau)), which flattens at the plateau p
 Both have two parameters and the same noise, of a variance that grows with x as that of a sum of x words does. The
 plateau is reported only where held-out likelihood prefers the saturating curve, where that has come near it (to 90 %)
 within the lengths that were seen, and where the longest third of the sentences is flat by itself: much that bends goes
-on rising, or falls again. A curve that is flat over all lengths that were seen, full before the shortest, bends
-nowhere: neither is the likelier, and the plateau is its mean.
+on rising, or falls again. A curve that is flat over all lengths that were seen bends nowhere: neither is the
+likelier, and the plateau is its mean.
 
 Shapes: N sentences.
 """
@@ -26,6 +26,8 @@ RESAMPLES = 200
 REACHED = 0.9
 # Standard errors by which the saturating curve has to be the likelier one.
 ERRORS = 2.0
+# Fewer sentences are no curve.
+FEWEST = 20
 # What is flat changes over the lengths looked at by less than this share of its height, with 95 % confidence.
 FLAT = 0.1
 
@@ -112,9 +114,9 @@ def _is_flat(
 ) -> bool:
     """Say whether y certainly changes by less than a share of `height` between two x, by what lies there."""
     first, last = between
-    if first >= last:  # All of one length: nothing can be seen of it.
-        return False
     inside = (x >= first) & (x <= last)
+    if first >= last or inside.sum() < FEWEST:  # All of one length, or hardly any: nothing can be seen of it.
+        return False
     slopes = np.array([_straight(x[rows][inside[rows]], y[rows][inside[rows]])[1] for rows in drawn])
     interval, most = percentiles(slopes), FLAT * height / (last - first)
     return interval is not None and -most < interval.low and interval.high < most
