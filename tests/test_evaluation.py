@@ -23,7 +23,7 @@ from hourglass.ablation import Ablation, AblationSettings, CorpusSettings, TuneS
 from hourglass.errors import UserError
 from hourglass.evaluation import compare_runs, evaluate
 from hourglass.report import Made, Picture, Table, to_csv, to_html, to_latex, to_markdown, write_report
-from hourglass.runs import Point, append_points, write_config, write_json, write_translations
+from hourglass.runs import Point, append_points, read_translations, write_config, write_json, write_translations
 from hourglass.significance import bleu_quantity, compare, draw, pool
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
@@ -100,6 +100,8 @@ def ablation(tmp_path: Path) -> Ablation:
             write_json(
                 run.metrics,
                 {
+                    "corpus": facts,
+                    "seed": seed,
                     "parameters": 1234,
                     "train_target_tokens": 1000,
                     "train_target_tokens_per_second": 10.0,
@@ -405,3 +407,23 @@ def test_two_runs_are_compared_by_the_command(ablation: Ablation) -> None:
     for other, message in ((paths[0], "the same folder twice"), ("nowhere", "run=nowhere: no run is there")):
         with pytest.raises(UserError, match=message):
             compare_runs(Path(paths[0]), Path(other), 1000)
+
+
+def test_several_runs_stand_side_by_side_by_length(ablation: Ablation, tmp_path: Path) -> None:
+    variants = [ablation.variant("numbers", attention) for attention in ("none", "luong_general", "luong_dot")]
+    paths = [str(ablation.run(variant, 1).path) for variant in variants]
+    command = [sys.executable, str(ROOT / "pipelines" / "by_length.py")]
+    done = subprocess.run([*command, *paths, f"out={tmp_path / 'out'}"], capture_output=True, text=True, check=True)
+    head, _, *rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|")]
+    assert head[:5] == ["run", "1-5 words", "6-10 words", "11+ words", "all"]
+    assert [row[0] for row in rows] == ["none-1", "luong_general-1", "luong_dot-1"]
+    for variant, row in zip(variants, rows, strict=True):
+        some = read_translations(ablation.translations(variant, 1, "test"))
+        for column, low, high in ((1, 1, 5), (2, 6, 10), (3, 11, 999), (4, 1, 999)):
+            inside = [one for one in some if low <= len(one.source.split()) <= high]
+            theirs = BLEU().corpus_score([one.hypothesis for one in inside], [[one.reference for one in inside]])
+            assert float(row[column].split()[0]) == pytest.approx(theirs.score, abs=0.005)
+    assert (tmp_path / "out" / "figures" / "bleu-by-length.svg").is_file()
+    failed = subprocess.run([*command, paths[0]], capture_output=True, text=True, check=False)
+    assert failed.returncode == 1
+    assert re.fullmatch(r"error: usage: python pipelines/by_length\.py RUN RUN \.\.\. \[out=FOLDER\]\n", failed.stderr)

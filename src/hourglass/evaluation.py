@@ -408,13 +408,23 @@ def compare_runs(one: Path, other: Path, resamples: int) -> tuple[TestSet, dict[
     Raises:
         UserError: a folder holds no translations, or the two are not of one test set.
     """
-    runs = {str(path): open_run(str(path), "run") for path in (one, other)}
-    if len(runs) < 2:
-        raise UserError(f"{one}: the same folder twice: give two runs")
+    test, measured = measure_runs([one, other], resamples)
+    first, second = measured.values()
+    scores = {name: _summary(found.whole) for name, found in measured.items()}
+    return test, compare_measured(first, second, [first, second]), scores
+
+
+def measure_runs(paths: Sequence[Path], resamples: int) -> tuple[TestSet, dict[str, Measured]]:
+    """Return the test set that run folders have translated, with the buckets of the first, and each one's BLEU.
+
+    Raises:
+        UserError: a folder holds no translations, or they are not of one test set.
+    """
+    runs = {str(path): open_run(str(path), "run") for path in paths}
+    if len(runs) < len(paths):
+        raise UserError(f"{' '.join(map(str, paths))}: the same folder twice: give different runs")
     files = {name: read_translations(_translations(run)) for name, (run, _) in runs.items()}
-    config = runs[str(one)][1]
+    config = runs[str(paths[0])][1]
     test = make_test_set(files, config["edges"], config["data"]["source"], config["data"]["target"])
     draws = make_draws(test, resamples)
-    first, second = (measure([[row.hypothesis for row in rows]], test, draws) for rows in files.values())
-    scores = {name: _summary(m.whole) for name, m in zip(files, (first, second), strict=True)}
-    return test, compare_measured(first, second, [first, second]), scores
+    return test, {name: measure([[row.hypothesis for row in rows]], test, draws) for name, rows in files.items()}

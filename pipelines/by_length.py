@@ -1,0 +1,87 @@
+"""BLEU by source length, several runs side by side: python pipelines/by_length.py RUN RUN ... [out=FOLDER]
+
+The question of Bahdanau et al. 2014, figure 2. With out= the figure and the table, too.
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from hourglass.errors import UserError, one_line_errors
+from hourglass.evaluation import Measured, TestSet, judge_convergence, measure_runs
+from hourglass.plots import draw_lines
+from hourglass.report import Block, Heading, Picture, Table, banded, show_range, to_markdown, write_files
+from hourglass.runs import RunFolder, read_json
+from hourglass.scoring import FEW, show_bounds, signature
+from hourglass.significance import RESAMPLES
+
+# Share of the dev loss that a run may still gain in the last fifth of its budget and count as converged.
+CONVERGED = 0.01
+
+
+def main(words: list[str]) -> None:
+    """Print the table, and write the report where there is a place for it."""
+    outs = [word.removeprefix("out=") for word in words if word.startswith("out=")]
+    paths = [word for word in words if not word.startswith("out=")]
+    if len(paths) < 2 or len(outs) > 1:
+        raise UserError("usage: python pipelines/by_length.py RUN RUN ... [out=FOLDER]")
+    test, measured = measure_runs([Path(path) for path in paths], RESAMPLES)
+    blocks = write_lengths(test, measured)
+    print(to_markdown([block for block in blocks if isinstance(block, Table)], figures=""))
+    for out in outs:
+        write_files(Path(out), blocks)
+        print(f"written: {out}/report.html")
+
+
+def write_lengths(test: TestSet, measured: Mapping[str, Measured]) -> list[Block]:
+    """Return heading, figure and table of runs, each under the path of its folder."""
+    names = {path: Path(path).name for path in measured}
+    if len(set(names.values())) < len(names):
+        names = {path: path for path in measured}
+    inside = {bucket: test.inside(bucket) for bucket in range(len(test.bounds))}
+    known = [bucket for bucket, rows in inside.items() if len(rows)]
+    x = [float(test.source_words[inside[bucket]].mean()) for bucket in known]
+    few = [len(inside[bucket]) < FEW for bucket in known]
+    lines, rows = {}, []
+    for path, one in measured.items():
+        found = [one.buckets[bucket].plain() for bucket in known]
+        lines[names[path]] = banded(x, [row["mean"] for row in found], [row["interval"] for row in found], few)
+        run = RunFolder(Path(path))
+        metrics = read_json(run.metrics)
+        converged, gain = judge_convergence(run, CONVERGED)
+        rows.append(
+            [
+                names[path],
+                *(f"{row['mean']:.2f} {show_range(row['interval'])}" for row in [*found, one.whole.plain()]),
+                f"{metrics['corpus']['pairs']['train']:,}",
+                f"{metrics['train_target_tokens']:,}",
+                f"{'yes' if converged else 'no'} ({100 * gain:.1f} %)",
+                f"{metrics['parameters']:,}",
+                str(metrics["seed"]),
+                f"{str(metrics['commit'])[:12]}{' (files differed)' if metrics['dirty'] else ''}",
+            ]
+        )
+    counts = ", ".join(f"{show_bounds(test.bounds[bucket])}: {len(inside[bucket]):,}" for bucket in known)
+    bounds = "95 % intervals of these trained models (bootstrap over test sentences; seeds vary too)"
+    head = ["run", *(f"{show_bounds(test.bounds[bucket])} words" for bucket in known), "all"]
+    head += ["training pairs", "target tokens", "converged (gain of the last fifth)", "parameters", "seed", "commit"]
+    return [
+        Heading(1, "BLEU by source length"),
+        Picture(
+            "bleu-by-length",
+            draw_lines(lines, x_label="mean source words of a bucket", y_label="BLEU", zero=True),
+            f"BLEU of {', '.join(names.values())} by source length",
+            f"BLEU by source length, {bounds}. Hollow: fewer than {FEW} sentences.",
+        ),
+        Table(
+            "bleu-by-length",
+            head,
+            rows,
+            f"BLEU by source length, {bounds}. Sentences: {counts}. {signature(test.target_language)}",
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main(sys.argv[1:])
