@@ -10,22 +10,16 @@ from typing import Any
 
 from hourglass.bits import choose_blind, measure_bits
 from hourglass.bits_report import write_bits
-from hourglass.errors import UserError, one_line_errors
+from hourglass.errors import one_line_errors, paths_and_out
 from hourglass.report import show_range, write_files
 from hourglass.runs import RunFolder, open_run, read_json, write_json
 from hourglass.scoring import FEW
-from hourglass.significance import RESAMPLES
-
-# Share of the dev loss that a run may still gain in the last fifth of its budget and count as converged.
-CONVERGED = 0.01
+from hourglass.significance import CONVERGED, RESAMPLES
 
 
 def main(words: list[str]) -> None:
     """Print what each run reads, in all and by source length; the first variant is what the others are held against."""
-    outs = [word.removeprefix("out=") for word in words if word.startswith("out=")]
-    paths = [word for word in words if not word.startswith("out=")]
-    if len(paths) < 2 or len(outs) > 1:
-        raise UserError("usage: python pipelines/bits.py BLIND_RUN[,BLIND_RUN ...] RUN[,RUN ...] ... [out=FOLDER]")
+    paths, out = paths_and_out(words, "python pipelines/bits.py BLIND_RUN[,BLIND_RUN ...] RUN[,RUN ...] ...")
     blind = choose_blind([RunFolder(Path(path)) for path in paths[0].split(",")])
     variants = {word: [open_run(path, "run") for path in word.split(",")] for word in paths[1:]}
     # By its attention where that tells them apart: that is what the report knows them by.
@@ -41,7 +35,7 @@ def main(words: list[str]) -> None:
         converged=CONVERGED,
     )
     print(show(found))
-    for out in outs:
+    if out is not None:
         corpus = open_run(paths[0].split(",")[0], "run")[1]["data"]["name"]
         write_json(Path(out) / "information.json", found)
         write_files(Path(out), write_bits(corpus, read_json(Path(out) / "information.json")))

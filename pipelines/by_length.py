@@ -7,28 +7,22 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from hourglass.errors import UserError, one_line_errors
+from hourglass.errors import one_line_errors, paths_and_out
 from hourglass.evaluation import Measured, TestSet, judge_convergence, measure_runs
 from hourglass.plots import draw_lines
 from hourglass.report import Block, Heading, Picture, Table, banded, show_range, to_markdown, write_files
 from hourglass.runs import RunFolder, read_json
 from hourglass.scoring import FEW, show_bounds, signature
-from hourglass.significance import RESAMPLES
-
-# Share of the dev loss that a run may still gain in the last fifth of its budget and count as converged.
-CONVERGED = 0.01
+from hourglass.significance import CONVERGED, RESAMPLES
 
 
 def main(words: list[str]) -> None:
     """Print the table, and write the report where there is a place for it."""
-    outs = [word.removeprefix("out=") for word in words if word.startswith("out=")]
-    paths = [word for word in words if not word.startswith("out=")]
-    if len(paths) < 2 or len(outs) > 1:
-        raise UserError("usage: python pipelines/by_length.py RUN RUN ... [out=FOLDER]")
+    paths, out = paths_and_out(words, "python pipelines/by_length.py RUN RUN ...")
     test, measured = measure_runs([Path(path) for path in paths], RESAMPLES)
     blocks = write_lengths(test, measured)
     print(to_markdown([block for block in blocks if isinstance(block, Table)], figures=""))
-    for out in outs:
+    if out is not None:
         write_files(Path(out), blocks)
         print(f"written: {out}/report.html")
 

@@ -68,6 +68,19 @@ def arguments(*names: str) -> list[str]:
     return words
 
 
+def paths_and_out(words: list[str], usage: str) -> tuple[list[str], str | None]:
+    """Return the paths on a command line, two or more, and the folder of its out=FOLDER; None: there is none.
+
+    Raises:
+        UserError: there are fewer paths, or several folders; `usage` is what to write.
+    """
+    outs = [word.removeprefix("out=") for word in words if word.startswith("out=")]
+    paths = [word for word in words if not word.startswith("out=")]
+    if len(paths) < 2 or len(outs) > 1:
+        raise UserError(f"usage: {usage} [out=FOLDER]")
+    return paths, outs[0] if outs else None
+
+
 _SECRET_KEY = r"(?i)([?&]\w*(?:password|passwd|pwd|token|secret|key)\w*=)[^&\s]+"
 
 

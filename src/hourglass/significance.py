@@ -19,6 +19,8 @@ from hourglass.scoring import ORDERS, bleu_from_statistics
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+# Share of the dev loss that a run may still gain in the last fifth of its budget and count as converged.
+CONVERGED = 0.01
 
 
 @dataclass(frozen=True)
