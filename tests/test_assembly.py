@@ -39,7 +39,8 @@ ENCODER_SWITCHES: dict[str, tuple[Any, ...]] = {
     "encoder.reverse_source": (False, True),
     "encoder.summary_tanh": (False, True),
 }
-# Every setting of the decoder's switches with every attention; those of the encoder take turns beside them.
+# Every setting of the decoder's switches with every attention; those of the encoder take turns beside them, others for
+# each attention.
 ALL = list(itertools.product(ATTENTION_NAMES, itertools.product(*SWITCHES.values())))
 ENCODERS = list(itertools.product(*ENCODER_SWITCHES.values()))
 
@@ -62,9 +63,17 @@ def run(attention: str, changes: dict[str, Any], encoder: str = "rnn") -> None:
 def combine(number: int) -> tuple[str, dict[str, Any]]:
     """The combination of that number: attention and changes, whatever else makes them fit each other."""
     attention, decoder = ALL[number]
-    encoder = ENCODERS[number * 37 % len(ENCODERS)]  # 37 shares no factor with them: all are met.
+    decoders = len(ALL) // len(ATTENTION_NAMES)
+    encoder = ENCODERS[(number * 37 + number // decoders * 5) % len(ENCODERS)]
     changes = dict(zip(SWITCHES, decoder, strict=True)) | dict(zip(ENCODER_SWITCHES, encoder, strict=True))
-    changes |= {"encoder.layers": 4, "decoder.layers": 4, "decoder.cell": encoder[0], "decoder.residual_from": 3}
+    cells = ENCODER_SWITCHES["encoder.cell"]
+    cell = encoder[0] if changes["decoder.start"] == "pass" else cells[number // 7 % len(cells)]
+    changes |= {
+        "encoder.layers": 4,
+        "decoder.layers": 4,
+        "decoder.cell": cell,
+        "decoder.residual_from": 3 * (number % 2),
+    }
     parts = 2 if encoder[0].startswith("lstm") else 1
     if changes["encoder.bidirectional"] == "split":
         changes["encoder.hidden_size"] = 16 if "dot" in attention else 32
@@ -115,10 +124,17 @@ def test_every_combination_runs_or_says_why_not(attention: str) -> None:
         check_combination(number)
 
 
-def test_the_sample_meets_every_setting() -> None:
-    met = [combine(number)[1] for number in range(0, len(ALL), 17)]
-    for option, choices in (SWITCHES | ENCODER_SWITCHES).items():
-        assert {one[option] for one in met} == set(choices)
+def test_the_sample_meets_every_setting_and_all_of_them_every_pair() -> None:
+    both = SWITCHES | ENCODER_SWITCHES
+    sample = [combine(number)[1] for number in range(0, len(ALL), 17)]
+    for option, choices in both.items():
+        assert {one[option] for one in sample} == set(choices)
+    every = [combine(number) for number in range(len(ALL))]
+    free = [option for option in both if option != "encoder.summary_tanh"]  # That one goes with decoder.start.
+    for one, other in itertools.combinations(free, 2):
+        assert len({(one_of[one], one_of[other]) for _, one_of in every}) == len(both[one]) * len(both[other])
+    beside = {(name, *(one[option] for option in free if option in ENCODER_SWITCHES)) for name, one in every}
+    assert len(beside) == len(ATTENTION_NAMES) * len(ENCODERS) / 2
 
 
 @pytest.mark.parametrize("tie", ["none", "output", "all"])

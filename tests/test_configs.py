@@ -162,6 +162,13 @@ def test_a_mistake_is_one_clear_line(tmp_path: Path, overrides: list[str], messa
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "file"]
 
 
+def test_an_option_of_a_group_that_is_not_chosen_says_how_to_choose_one(tmp_path: Path) -> None:
+    done = run("translate.py", "run=nowhere", "search.coverage_penalty=0.2", cwd=tmp_path)
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.endswith("Key 'search' is not in struct (choose its file first: search=NAME)")
+
+
 def test_help_lists_the_choices(tmp_path: Path) -> None:
     """Each has a line, and the line says something."""
     said = run("train.py", "--help", cwd=tmp_path).stdout

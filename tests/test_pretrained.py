@@ -78,6 +78,10 @@ def test_the_rows_of_known_words_are_those_of_the_file(
         (line("s1", 1) * 2 + line("s2", 1).replace("1.0", "nan"), "vectors:3: not a word and 12 numbers"),
         (line("nowhere", 1), "none of the 6 pieces of the vocabulary is in it: name a file of this language"),
         ("", "the file is empty"),
+        ("5 \u00b2\n", "vectors:1: not a word and its numbers"),
+        (line("s1", 1).replace(" ", "\t"), "vectors:1: not a word and its numbers with single spaces"),
+        (". . . 1 2 3\n", r"vectors:1: vectors of width 3, and .*size=12: set decoder\.embedding_size=3"),
+        ("7 1 2 3\n", "vectors:1: vectors of width 3"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(tmp_path: Path, vocabularies: Vocabularies, text: str, message: str) -> None:

@@ -218,7 +218,7 @@ class NormedBahdanauAttention(BahdanauAttention):
 
 
 class DotAttention(ScoredAttention):
-    """score = q . k (Luong et al. 2015, equation 8)."""
+    """score = q . k (Luong et al. 2015, section 3.1)."""
 
     name = "luong_dot"
 
@@ -232,7 +232,7 @@ class DotAttention(ScoredAttention):
 
 
 class GeneralAttention(ScoredAttention):
-    """score = q . W k (Luong et al. 2015, equation 8)."""
+    """score = q . W k (Luong et al. 2015, section 3.1)."""
 
     name = "luong_general"
 
@@ -264,7 +264,7 @@ class ScaledAttention(GeneralAttention):
 
 
 class ConcatAttention(BahdanauAttention):
-    """score = v . tanh(W [q; k]) (Luong et al. 2015, equation 8).
+    """score = v . tanh(W [q; k]) (Luong et al. 2015, section 3.1).
 
     W [q; k] = W_q q + W_k k, so this is Bahdanau's score; the published systems differ in the order of the step (the
     decoder's `query`), and so do the two configs.

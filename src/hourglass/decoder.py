@@ -93,12 +93,12 @@ class Decoder(nn.Module):
         start: Literal["dense", "pass", "zero"],
     ):
         super().__init__()
-        check_residual("decoder", residual_from, layers)
         if query_layer == "bottom" and layers == 1:
             raise UserError(
                 "decoder.query_layer=bottom: with decoder.layers=1 the bottom layer is the top one: set "
                 "decoder.layers=2 or more, or decoder.query_layer=top"
             )
+        check_residual("decoder", residual_from, layers)
         if readout == "state" and readout_size != hidden_size:
             raise UserError(
                 f"decoder.readout=state reads the top layer as it is: set decoder.readout_size={hidden_size}, which is "

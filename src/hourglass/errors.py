@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+CONF = Path(__file__).resolve().parents[2] / "conf"
 # A key by which Hydra would build an object, on the command line: a.b._target_=..., {_target_:...}.
 TARGET = re.compile(r"(^|[^\w])_target_['\"]?\s*[:=]")
 
@@ -188,7 +189,7 @@ def check_command_line(config_name: str) -> None:
         return  # Help, a sweep and the like are Hydra's.
     from hydra import compose, initialize_config_dir  # noqa: PLC0415 (this file is imported by all)
 
-    with one_line_errors(), initialize_config_dir(str(Path(__file__).resolve().parents[2] / "conf")):
+    with one_line_errors(), initialize_config_dir(str(CONF)):
         compose(config_name, overrides=words)
 
 
@@ -200,4 +201,7 @@ def _one_line(complaint: str) -> str:
     lines = [line for line in lines if not line.startswith(("full_key:", "object_type", "To append"))]
     listing = next((i for i, line in enumerate(lines) if line.startswith("Available options")), len(lines) - 1)
     said, choices = lines[: listing + 1], lines[listing + 1 :]
+    group = re.search(r"Could not override '(\w+)\..*Key '\1' is not", " ".join(said))
+    if group and (CONF / group[1]).is_dir():
+        choices = [f"(choose its file first: {group[1]}=NAME)"]
     return " ".join([*said, ", ".join(choices)]).strip()

@@ -77,7 +77,9 @@ def build(make: Callable[..., T], options: Mapping[str, Any], group: str, **at_r
     annotations = typing.get_type_hints(make.__init__ if inspect.isclass(make) else make, include_extras=True)
     unknown = [name for name in options if name not in parameters]
     if unknown:
-        raise UserError(f"{group}.{unknown[0]}: no such option; {group} takes {', '.join(sorted(parameters))}")
+        name = f"{group}.{unknown[0]}"
+        takes = ", ".join(sorted(parameters)) or "no options"
+        raise UserError(f"{name}: no such option; {group} takes {takes}: leave it out (of an experiment: ~{name})")
     checked: dict[str, Any] = {}
     for name, parameter in parameters.items():
         if name not in options:

@@ -7,6 +7,7 @@ Shapes: V vocabulary, E embedding.
 
 import logging
 from collections.abc import Collection, Iterator, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +90,10 @@ def _vectors(file: Path, width: int, group: str, wanted: Collection[str] | None)
     for number, line in enumerate(read_lines(file), 1):
         if first:
             fields = line.rstrip().split(" ")
-            if number == 1 and len(fields) == 2 and all(field.isdigit() for field in fields):  # word2vec's header
+            if number == 1 and len(fields) == 2 and all(field.isdecimal() for field in fields):  # word2vec's header
                 _check_width(file, number, int(fields[1]), width, group)
                 continue
-            _check_width(file, number, len(fields) - 1, width, group)
+            _check_width(file, number, min(_count_numbers(fields), len(fields) - 1), width, group)
             first = False
         word, *numbers = line.rstrip().rsplit(" ", width)  # A word of GloVe's may hold spaces.
         if wanted is not None and word not in wanted and len(numbers) == width:
@@ -110,7 +111,14 @@ def _numbers(written: list[str]) -> np.ndarray:
         return np.empty(0, dtype=np.float32)
 
 
+def _count_numbers(fields: list[str]) -> int:
+    """Return how many fields at the end of a line are numbers."""
+    return sum(1 for _ in takewhile(lambda field: len(_numbers([field])) == 1, reversed(fields)))
+
+
 def _check_width(file: Path, number: int, found: int, width: int, group: str) -> None:
+    if found == 0:
+        raise UserError(f"{file}:{number}: not a word and its numbers with single spaces between: mend the file")
     if found != width:
         raise UserError(
             f"{file}:{number}: vectors of width {found}, and {group}.embedding_size={width}: set "

@@ -2,9 +2,9 @@
 
 import re
 import textwrap
-from pathlib import Path
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+from hourglass.errors import CONF
+
 # In the order of a reader's questions; the other folders of conf/ are not for src/train.py.
 GROUPS = {
     "attention": "how the decoder looks back",
