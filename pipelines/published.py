@@ -1,26 +1,32 @@
 """Train and score the published systems on Multi30k: python pipelines/published.py FOLDER [SOURCE-TARGET ...]
 
 FOLDER holds the corpus's raw files. Several directions may be made at once, each by a process of its own with its share
-of the cores (OMP_NUM_THREADS=1). Killed, it goes on where it was. What is made goes into results/published.md.
+of the cores (OMP_NUM_THREADS=1). Killed, it goes on where it was. What is made goes into results/published/report.html.
 """
 
 import sys
 
 from hourglass.errors import UserError, one_line_errors
-from hourglass.published import load_published, make_run, runs_of, write_summary
+from hourglass.published import ROOT, load_published, make_run, runs_of, summarise
+from hourglass.published_report import write_published
+from hourglass.report import write_files
+from hourglass.runs import write_json
 
 
 def main(words: list[str]) -> None:
     """Make what is not made yet, and write the table."""
     if not words:
         raise UserError("usage: python pipelines/published.py FOLDER [SOURCE-TARGET ...]")
-    folder, *directions = words
+    corpus, *directions = words
     settings = load_published()
     runs = runs_of(settings, directions or settings.directions)
     for number, run in enumerate(runs, 1):
-        done = make_run(run, settings, folder)
+        done = make_run(run, settings, corpus)
         print(f"{number}/{len(runs)}: {run.folder.path if done else f'{run.record} was there'}", flush=True)
-    print(f"written: {', '.join(map(str, write_summary(settings)))}")
+    summary, folder = summarise(settings), ROOT / "results" / "published"
+    write_json(folder / "scores.json", summary)
+    write_files(folder, write_published(summary, settings))
+    print(f"written: {folder}/report.html")
 
 
 if __name__ == "__main__":

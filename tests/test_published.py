@@ -5,16 +5,24 @@ import itertools
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sacrebleu
+from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
 from hourglass import published
 from hourglass.errors import UserError
-from hourglass.published import Run, load_published, make_run, runs_of, summarise, to_markdown
+from hourglass.published import PublishedSettings, Run, load_published, make_run, runs_of, summarise
+from hourglass.published_report import name_systems, write_published
+from hourglass.report import to_markdown
 from hourglass.runs import read_translations
 
 WORDS = [f"w{number}" for number in range(30)]
+
+
+def as_text(settings: PublishedSettings) -> str:
+    return to_markdown(write_published(summarise(settings), settings), "figures")
 
 
 def test_the_file_names_only_systems_that_exist() -> None:
@@ -33,6 +41,7 @@ def test_the_file_names_only_systems_that_exist() -> None:
     [
         ("systems: [a, a]\n", "systems: an entry stands twice"),
         ("baseline: experiment=none\n", "baseline=experiment=none: not among systems"),
+        ("edges: [1, 1]\n", "edges=[1, 1]: set whole numbers that rise, the first of them 1"),
         ("directions: [german]\n", "directions=german: write SOURCE-TARGET, as in de-en"),
         ("resamples: 10\n", "published.resamples=10: input should be greater than or equal to 1000"),
         ("budget: 1\n", "published.budget: no such option"),
@@ -56,6 +65,21 @@ def test_a_wrong_file_is_refused_by_name(change: str, message: str, tmp_path: Pa
 def test_an_unknown_direction_is_refused() -> None:
     with pytest.raises(UserError, match=r"de-fr: not in conf/published.yaml; it has de-en, en-de"):
         runs_of(load_published(), ["de-fr"])
+
+
+def check_buckets(buckets: list[dict[str, Any]], scores: list[dict[str, Any]], runs: list[Run]) -> None:
+    """See that BLEU of each bucket and seed is sacreBLEU's of the sentences whose references are as long."""
+    translations = [read_translations(run.translations("beam")) for run in runs]
+    tokens = [len(Tokenizer13a()(row.reference).split()) for row in translations[0]]
+    assert sum(bucket["sentences"] for bucket in buckets) == len(tokens)
+    for bucket, bleu in zip(buckets, scores, strict=True):
+        low, high = bucket["tokens"]
+        inside = [row for row, count in enumerate(tokens) if low <= count and (high is None or count <= high)]
+        assert bucket["sentences"] == len(inside)
+        for rows, ours in zip(translations, bleu["by_seed"], strict=True):
+            some = [rows[row] for row in inside]
+            theirs = sacrebleu.corpus_bleu([r.hypothesis for r in some], [[r.reference for r in some]])
+            assert ours == pytest.approx(theirs.score, abs=1e-9)
 
 
 @pytest.mark.slow
@@ -82,6 +106,7 @@ def test_two_systems_are_made_once_and_scored_as_sacrebleu_scores(
         systems=["experiment=cho2014", "experiment=luong2015 decoder.input_feeding=false"],
         baseline="experiment=cho2014",
         directions=["de-en"],
+        edges=[1, 5, 8],
         common=[
             "trainer=smoke",
             "trainer.validations=5",
@@ -111,12 +136,14 @@ def test_two_systems_are_made_once_and_scored_as_sacrebleu_scores(
                     assert all(row.id.startswith(f"{test}-") for row in some)
                     theirs = sacrebleu.corpus_bleu([r.hypothesis for r in some], [[r.reference for r in some]])
                     assert one["scores"][test][search]["by_seed"][number] == pytest.approx(theirs.score, abs=1e-9)
-    table = to_markdown(summary, settings)
-    assert table.count("| `experiment=") == 2
+        check_buckets(summary["de-en"]["buckets"], one["buckets"], [Run(system, "de-en", s) for s in settings.seeds])
+    table = as_text(settings)
+    assert table.count("\n| cho2014 ") == 1
+    assert table.count("\n| luong2015 decoder.input_feeding=false ") == 1
     assert "tok:13a" in table
     assert "]*" not in table
     single = dataclasses.replace(settings, seeds=[1])
-    assert "]*" in to_markdown(summarise(single), single)
+    assert "]*" in as_text(single)
     # What is kept is enough for the table: the runs may go.
     shutil.rmtree(tmp_path / "pipeline")
     assert summarise(settings) == summary
@@ -131,7 +158,7 @@ def test_two_systems_are_made_once_and_scored_as_sacrebleu_scores(
     assert {system: one["seeds"] for system, one in left.items()} == dict(
         zip(settings.systems, ([2], [1, 2]), strict=True)
     )
-    assert f"Owed: `{settings.systems[0]} seed=1`." in to_markdown(summarise(settings), settings)
+    assert "Owed: cho2014, seed 1." in as_text(settings)
     # Records of other data are no seeds of the same; a damaged one is named.
     record, whole = runs[-1].record.read_text(), runs[-1].counts.read_bytes()
     digest = json.loads(record)["corpus_digest"]
@@ -146,10 +173,10 @@ def test_two_systems_are_made_once_and_scored_as_sacrebleu_scores(
 
 
 def test_the_readme_says_what_the_record_says() -> None:
-    """Each system's BLEU there (test_2016_flickr, beam 5, mean over seeds) is that of results/published.json."""
+    """Each system's BLEU there (test_2016_flickr, beam 5, mean over seeds) is that of the record."""
     root = Path(__file__).parent.parent
     settings = load_published()
-    summary = json.loads((root / "results" / "published.json").read_text())
+    summary = json.loads((root / "results" / "published" / "scores.json").read_text())
     lines = (root / "README.md").read_text().splitlines()
     first = next(number for number, line in enumerate(lines) if line.startswith("| system | command |"))
     table = [
@@ -170,11 +197,22 @@ def test_the_readme_says_what_the_record_says() -> None:
             assert one["words"][count : count + len(settings.common)] == settings.common
             seeds = "" if one["seeds"] == settings.seeds else f" ({len(one['seeds'])} seed)"
             assert said[command][direction] == f"{one['scores']['test_2016_flickr']['beam']['mean']:.1f}{seeds}"
-    assert (root / "results" / "published.md").read_text() == to_markdown(summary, settings)
+    report = to_markdown(write_published(summary, settings), "figures")
+    assert (root / "results" / "published" / "report.md").read_text() == report
 
 
 @pytest.mark.slow
 def test_the_record_is_made_of_what_is_kept_of_the_runs() -> None:
-    settings, kept = load_published(), Path(__file__).parent.parent / "results" / "published.md"
     # As text: the last digits of a logarithm are the processor's.
-    assert to_markdown(summarise(settings), settings) == kept.read_text()
+    assert as_text(load_published()) == (published.ROOT / "results" / "published" / "report.md").read_text()
+
+
+def test_systems_are_named_by_what_tells_them_apart() -> None:
+    settings = load_published()
+    names = name_systems(settings)
+    assert names[settings.systems[4]] == "luong2015 decoder.input_feeding=false"
+    assert len(set(names.values())) == len(settings.systems)
+    alike = dataclasses.replace(
+        settings, systems=["experiment=a encoder.layers=1", "experiment=a"], baseline="experiment=a"
+    )
+    assert list(name_systems(alike).values()) == ["a encoder.layers=1", "a"]

@@ -1,4 +1,4 @@
-"""Published systems side by side on Multi30k: who is trained, what each scores on each test set, and the table.
+"""Published systems side by side on Multi30k: who is trained, and what each scores on each test set and by length.
 
 The file is conf/published.yaml. Runs lie in pipeline/published/SOURCE-TARGET/SYSTEM-SEED; one that was killed goes on.
 What the table is made of is kept beside it and committed, results/published/SOURCE-TARGET/SYSTEM-SEED.json and .npz
@@ -10,7 +10,7 @@ import io
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -25,7 +25,6 @@ from hourglass.errors import UserError
 from hourglass.evaluation import judge_convergence
 from hourglass.options import build, path_override, read_settings
 from hourglass.preparation import prepare
-from hourglass.report import OF_ARCHITECTURE, show_range, widest
 from hourglass.runs import (
     RunFolder,
     Translation,
@@ -36,7 +35,7 @@ from hourglass.runs import (
     write_translations,
     write_whole,
 )
-from hourglass.scoring import bleu_statistics, signature
+from hourglass.scoring import bleu_statistics, length_buckets, signature
 from hourglass.settings import check_to_read
 from hourglass.significance import Quantity, bleu_quantity, compare, draw, pool
 from hourglass.translation import translate_split
@@ -56,6 +55,7 @@ class PublishedSettings:
         directions: language codes of source and target, with a hyphen.
         tests: names of test sets.
         seeds: of each system.
+        edges: least number of reference tokens of each bucket by length.
         resamples: of the bootstrap.
         converged: share of the dev loss under which the last fifth of a budget counts as no gain.
     """
@@ -66,10 +66,12 @@ class PublishedSettings:
     directions: Names
     tests: Names
     seeds: Annotated[list[int], Field(min_length=1)]
+    edges: list[int]
     resamples: Annotated[int, Field(ge=1000)]
     converged: PositiveFloat
 
     def __post_init__(self) -> None:
+        length_buckets(self.edges)
         for option, entries in (("systems", self.systems), ("directions", self.directions), ("seeds", self.seeds)):
             if len(set(entries)) < len(entries):
                 raise UserError(f"{option}: an entry stands twice")
@@ -216,12 +218,12 @@ def summarise(settings: PublishedSettings) -> dict[str, Any]:
     A system is in it, for a direction, with the seeds that are made.
     """
     return {
-        direction: {"systems": dict(_systems(settings, direction)), "signature": signature(direction.split("-")[1])}
+        direction: {**_direction(settings, direction), "signature": signature(direction.split("-")[1])}
         for direction in settings.directions
     }
 
 
-def _systems(settings: PublishedSettings, direction: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _direction(settings: PublishedSettings, direction: str) -> dict[str, Any]:
     all_runs = {system: [Run(system, direction, seed) for seed in settings.seeds] for system in settings.systems}
     some = {system: [run for run in runs if is_made(run, settings)] for system, runs in all_runs.items()}
     made = {system: runs for system, runs in some.items() if runs}
@@ -231,9 +233,20 @@ def _systems(settings: PublishedSettings, direction: str) -> Iterator[tuple[str,
             f"{' and '.join(map(str, digests.values()))}: of runs on different data: delete the one that is not of "
             "this corpus, and make the run again"
         )
+    if not made:
+        return {"systems": {}}
     measured = {
         (system, search): _measure(runs, search, settings) for system, runs in made.items() for search in SEARCHES
     }
+    beams = {system: [_joined(run, settings) for run in runs] for system, runs in made.items()}
+    tokens = next(iter(beams.values()))[0][:, -1]  # of the references, [N]
+    found: dict[str, Any] = {"systems": {}, "buckets": []}
+    inside = []
+    for low, high in length_buckets(settings.edges):
+        rows = np.flatnonzero((tokens >= low) & (tokens <= (high or np.inf)))
+        if len(rows):
+            inside.append((rows, draw(len(rows), settings.resamples)))
+            found["buckets"].append({"tokens": [low, high], "sentences": len(rows), "mean": float(tokens[rows].mean())})
     for system, runs in made.items():
         records = [read_json(run.record) for run in runs]
         scores = {
@@ -244,23 +257,22 @@ def _systems(settings: PublishedSettings, direction: str) -> Iterator[tuple[str,
                 everyone = [measured[other, "beam"][test] for other in made]
                 base = measured[settings.baseline, "beam"][test]
                 scores[test]["difference"] = asdict(compare(measured[system, "beam"][test], base, pool(everyone)))
-        yield (
-            system,
-            {
-                "parameters": records[0]["parameters"],
-                "seeds": [run.seed for run in runs],
-                "dev_loss": [one["dev_loss"] for one in records],
-                "gain_of_last_fifth": [one["gain_of_last_fifth"] for one in records],
-                "converged": [one["gain_of_last_fifth"] < settings.converged for one in records],
-                "train_target_tokens": [one["train_target_tokens"] for one in records],
-                "train_seconds": [one["train_seconds"] for one in records],
-                "machines": [one["machine"] for one in records],
-                "commits": sorted({str(one["commit"]) for one in records}),
-                "dirty": any(one["dirty"] for one in records),
-                "words": records[0]["words"],
-                "scores": scores,
-            },
-        )
+        found["systems"][system] = {
+            "parameters": records[0]["parameters"],
+            "seeds": [run.seed for run in runs],
+            "dev_loss": [one["dev_loss"] for one in records],
+            "gain_of_last_fifth": [one["gain_of_last_fifth"] for one in records],
+            "converged": [one["gain_of_last_fifth"] < settings.converged for one in records],
+            "train_target_tokens": [one["train_target_tokens"] for one in records],
+            "train_seconds": [one["train_seconds"] for one in records],
+            "machines": [one["machine"] for one in records],
+            "commits": sorted({str(one["commit"]) for one in records}),
+            "dirty": any(one["dirty"] for one in records),
+            "words": records[0]["words"],
+            "scores": scores,
+            "buckets": [bleu_quantity([one[rows] for one in beams[system]], counts).plain() for rows, counts in inside],
+        }
+    return found
 
 
 def _measure(runs: Sequence[Run], search: str, settings: PublishedSettings) -> dict[str, Quantity]:
@@ -271,6 +283,12 @@ def _measure(runs: Sequence[Run], search: str, settings: PublishedSettings) -> d
         test: bleu_quantity([one[name] for one in counts], draw(len(counts[0][name]), settings.resamples))
         for test, name in names.items()
     }
+
+
+def _joined(run: Run, settings: PublishedSettings) -> np.ndarray:
+    """Return BLEU's counts of a run's translations by beam, all test sets after each other, [N, 10]."""
+    counts = read_counts(run)
+    return np.concatenate([counts[f"{test}.beam"] for test in settings.tests])
 
 
 def read_counts(run: Run) -> dict[str, np.ndarray]:
@@ -292,86 +310,3 @@ def read_counts(run: Run) -> dict[str, np.ndarray]:
 def _by_test(rows: Sequence[Translation]) -> dict[str, list[Translation]]:
     """Return the rows of each test set; an id is NAME-NUMBER."""
     return {name: list(some) for name, some in groupby(rows, key=lambda row: row.id.rsplit("-", 1)[0])}
-
-
-def to_markdown(summary: Mapping[str, Any], settings: PublishedSettings) -> str:
-    """Lay the scores out: what they are, a table for each direction, and what is not made yet."""
-    made = [one for found in summary.values() for one in found["systems"].values()]
-    if not made:
-        return "No system is made yet: python pipelines/published.py FOLDER\n"
-    machines = sorted(
-        {
-            f"{machine['processor']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}"
-            for one in made
-            for machine in one["machines"]
-        }
-    )
-    commits = sorted({commit[:12] for one in made for commit in one["commits"]})
-    blocks = [
-        "# Published systems on Multi30k\n\n"
-        "`python pipelines/published.py FOLDER`, settings of `conf/published.yaml`. All systems are trained alike "
-        f"(`{' '.join(settings.common)}`, the rest of the recipe as in `conf/optimizer/adam.yaml`), not by their "
-        "papers' own recipes, so that the architectures are what differs. Models are chosen on dev (loss), "
-        "test sentences are neither filtered nor cut, no sentence of a test set stands in train. Beam 5; sacreBLEU on "
-        "raw, cased text. "
-        f"Seeds {', '.join(map(str, settings.seeds))}, each one's BLEU. Converged: the last fifth of the budget "
-        f"lowered the best dev loss by less than {100 * settings.converged:g} %. The difference to "
-        f"`{settings.baseline}` is of the means over seeds, beam 5, with the wider 95 % interval of those that count "
-        f"how seeds vary (pooled, own); *: of the test sentences alone, where there is "
-        f"one seed. Minutes of training a run, on {'; '.join(machines)}. "
-        f"Trained at commit {', '.join(commits)}{' (files differed)' if any(one['dirty'] for one in made) else ''}.\n"
-    ]
-    for direction, found in summary.items():
-        if not found["systems"]:
-            continue
-        head = ["system", "parameters", "minutes", "dev loss", "converged"]
-        for test in settings.tests:
-            head += [f"{test}: greedy", "beam", f"less {settings.baseline.split()[0].removeprefix('experiment=')}"]
-        lines = [f"## {direction}", "", _row(head), _row(["---", *["--:"] * (len(head) - 1)])]
-        lines += [_row(_cells(system, one, settings)) for system, one in found["systems"].items()]
-        lines += ["", f"BLEU: {found['signature']}", ""]
-        owed = [
-            f"`{system} seed={seed}`"
-            for seed in settings.seeds
-            for system in settings.systems
-            if seed not in found["systems"].get(system, {"seeds": []})["seeds"]
-        ]
-        if owed:
-            lines += [f"Owed: {', '.join(owed)}.", ""]
-        blocks.append("\n".join(lines))
-    return "\n".join(blocks)
-
-
-def _cells(system: str, one: Mapping[str, Any], settings: PublishedSettings) -> list[str]:
-    gains = [f"{100 * gain:.1f} %" for gain in one["gain_of_last_fifth"]]
-    cells = [
-        f"`{system}`",
-        f"{one['parameters']:,}",
-        f"{np.mean(one['train_seconds']) / 60:.0f}",
-        " ".join(f"{loss:.3f}" for loss in one["dev_loss"]),
-        f"{'yes' if all(one['converged']) else 'no'} ({', '.join(gains)})",
-    ]
-    for test in settings.tests:
-        scores = one["scores"][test]
-        cells += [" ".join(f"{value:.2f}" for value in scores[search]["by_seed"]) for search in SEARCHES]
-        difference = scores.get("difference")
-        if difference is None:
-            cells.append("")
-            continue
-        interval, of = widest(difference)
-        star = "" if of in OF_ARCHITECTURE.values() else "*"
-        cells.append(f"{difference['value']:+.2f} {show_range(interval)}{star}")
-    return cells
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def write_summary(settings: PublishedSettings) -> list[Path]:
-    """Write results/published.json and .md, and return them."""
-    summary = summarise(settings)
-    files = [ROOT / "results" / f"published.{ending}" for ending in ("json", "md")]
-    write_json(files[0], summary)
-    write_whole(files[1], to_markdown(summary, settings))
-    return files

@@ -1,0 +1,138 @@
+"""The report of the published systems: BLEU of each, by seed and by length, and what is not made yet."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hourglass.plots import draw_lines
+from hourglass.published import SEARCHES, PublishedSettings
+from hourglass.report import (
+    OF_ARCHITECTURE,
+    Block,
+    Heading,
+    Paragraph,
+    Picture,
+    Table,
+    banded,
+    show_range,
+    widest,
+)
+from hourglass.scoring import FEW, show_bounds
+
+Scores = Mapping[str, Any]
+
+
+def write_published(summary: Mapping[str, Scores], settings: PublishedSettings) -> list[Block]:
+    """Return what `published.summarise` found as a report: what it is, and for each direction table and figure."""
+    made = [one for found in summary.values() for one in found["systems"].values()]
+    blocks: list[Block] = [Heading(1, "Published systems on Multi30k")]
+    if not made:
+        return [*blocks, Paragraph("No system is made yet: python pipelines/published.py FOLDER")]
+    machines = sorted(
+        {
+            f"{machine['processor']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}"
+            for one in made
+            for machine in one["machines"]
+        }
+    )
+    commits = sorted({commit[:12] for one in made for commit in one["commits"]})
+    blocks.append(
+        Paragraph(
+            "By python pipelines/published.py FOLDER, with the settings of conf/published.yaml. All systems are "
+            f"trained alike ({' '.join(settings.common)}, the rest of the recipe as in conf/optimizer/adam.yaml), not "
+            "by their papers' own recipes, so that the architectures are what differs. Models are chosen on dev "
+            "(loss), test sentences are neither filtered nor cut, no sentence of a test set stands in train. Beam 5; "
+            "sacreBLEU on raw, cased text. "
+            f"Minutes are those of training a run, on {'; '.join(machines)}. Trained at commit {', '.join(commits)}"
+            f"{' (files differed)' if any(one['dirty'] for one in made) else ''}."
+        )
+    )
+    names = name_systems(settings)
+    for direction, found in summary.items():
+        if not found["systems"]:
+            continue
+        blocks += [Heading(2, direction), _figure(direction, found, names), _table(direction, found, settings, names)]
+        owed = [
+            f"{names[system]}, seed {seed}"
+            for seed in settings.seeds
+            for system in settings.systems
+            if seed not in found["systems"].get(system, {"seeds": []})["seeds"]
+        ]
+        if owed:
+            blocks.append(Paragraph(f"Owed: {'; '.join(owed)}."))
+    return blocks
+
+
+def name_systems(settings: PublishedSettings) -> dict[str, str]:
+    """Return the name of each system in figures: its words without those about sizes, if that tells all apart."""
+    names = {
+        system: " ".join(word for word in system.split() if not re.match(r"\w+\.(layers|\w*_size)=", word))
+        for system in settings.systems
+    }
+    if len(set(names.values())) < len(names):
+        names = {system: system for system in settings.systems}
+    return {system: name.removeprefix("experiment=") for system, name in names.items()}
+
+
+def _figure(direction: str, found: Scores, names: Mapping[str, str]) -> Picture:
+    x = [bucket["mean"] for bucket in found["buckets"]]
+    few = [bucket["sentences"] < FEW for bucket in found["buckets"]]
+    lines = {
+        names[system]: banded(
+            x, [row["mean"] for row in one["buckets"]], [row["interval"] for row in one["buckets"]], few
+        )
+        for system, one in found["systems"].items()
+    }
+    counts = ", ".join(f"{show_bounds(bucket['tokens'])}: {bucket['sentences']:,}" for bucket in found["buckets"])
+    return Picture(
+        f"published-{direction}",
+        draw_lines(
+            lines,
+            x_label="mean tokens of the references of a bucket",
+            y_label="BLEU",
+            zero=True,
+            order=list(names.values()),
+        ),
+        f"BLEU, {direction}, of {', '.join(lines)} by length of the reference",
+        f"BLEU, {direction}, by the reference's tokens, all test sets together, beam 5, means over seeds with 95 % "
+        f"intervals of these trained models. Sentences: {counts}. Hollow: fewer than {FEW} sentences.",
+    )
+
+
+def _table(direction: str, found: Scores, settings: PublishedSettings, names: Mapping[str, str]) -> Table:
+    baseline = names[settings.baseline]
+    head = ["system", "parameters", "minutes", "dev loss", "converged (gain of the last fifth)"]
+    for test in settings.tests:
+        head += [f"{test}: greedy", "beam", f"less {baseline}"]
+    head.append("words beside the recipe")
+    rows = [[names[system], *_cells(one, settings), system] for system, one in found["systems"].items()]
+    caption = (
+        f"BLEU of each seed ({', '.join(map(str, settings.seeds))}). Converged: the last fifth of the budget lowered "
+        f"the best dev loss by less than {100 * settings.converged:g} %, for all seeds. The difference to {baseline} "
+        "is of the means over seeds, beam 5, with the wider 95 % interval of those that count how seeds vary (pooled, "
+        f"own); *: of the test sentences alone, where there is one seed. {found['signature']}"
+    )
+    return Table(f"published-{direction}", head, rows, caption)
+
+
+def _cells(one: Scores, settings: PublishedSettings) -> list[str]:
+    gains = [f"{100 * gain:.1f} %" for gain in one["gain_of_last_fifth"]]
+    cells = [
+        f"{one['parameters']:,}",
+        f"{np.mean(one['train_seconds']) / 60:.0f}",
+        " ".join(f"{loss:.3f}" for loss in one["dev_loss"]),
+        f"{'yes' if all(one['converged']) else 'no'} ({', '.join(gains)})",
+    ]
+    for test in settings.tests:
+        scores = one["scores"][test]
+        cells += [" ".join(f"{value:.2f}" for value in scores[search]["by_seed"]) for search in SEARCHES]
+        difference = scores.get("difference")
+        if difference is None:
+            cells.append("-")
+            continue
+        interval, of = widest(difference)
+        star = "" if of in OF_ARCHITECTURE.values() else "*"
+        cells.append(f"{difference['value']:+.2f} {show_range(interval)}{star}")
+    return cells
