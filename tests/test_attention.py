@@ -223,7 +223,7 @@ def test_selected_sentences_keep_their_context(name: str) -> None:
     query_BTH, prepared = queries(attention), attention.prepare(memory_for(attention))
     index = torch.tensor([2, 0])
     whole, _ = attention(query_BTH, prepared, STEPS)
-    selected, _ = attention(query_BTH[index], prepared.select(index), STEPS)
+    selected, _ = attention(query_BTH[index], prepared.close_up(index), STEPS)
     torch.testing.assert_close(selected, whole[index])
 
 

@@ -3,12 +3,14 @@
 import json
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, compose_config
+from conftest import ROOT, TINY, compose_config
 
 import train
 from hourglass.bits import choose_blind, measure_bits
@@ -351,3 +353,22 @@ def test_the_section_says_all_of_it(said: dict[str, Any]) -> None:
     text = to_markdown(blocks, "figures")
     assert f"{found['variants']['plain']['bits']['mean']:.1f} bits" in text
     assert "<svg" in to_html(blocks)
+
+
+def test_the_command_prints_and_writes_what_it_finds(
+    runs: dict[str, RunFolder], found: dict[str, Any], tmp_path: Path
+) -> None:
+    command = [sys.executable, str(ROOT / "pipelines" / "bits.py")]
+    paths = [f"{runs['worse'].path},{runs['blind'].path}", str(runs["none"].path), str(runs["plain"].path)]
+    done = subprocess.run([*command, *paths, f"out={tmp_path}"], capture_output=True, text=True, check=True)
+    # Known by their attentions.
+    assert re.search(
+        rf"^  luong_general: {found['variants']['plain']['difference']['value']:\+.2f} \[", done.stdout, re.M
+    )
+    assert f"none: {found['variants']['none']['bits']['mean']:.2f} bits a sentence" in done.stdout
+    assert done.stdout.endswith(f"written: {tmp_path}/report.html\n")
+    assert read_json(tmp_path / "information.json")["blind"] == found["blind"]
+    assert "figures/numbers-bits-by-length.svg" in (tmp_path / "report.md").read_text()
+    alone = subprocess.run([*command, paths[1]], capture_output=True, text=True, check=False)
+    assert alone.returncode == 1
+    assert alone.stderr.startswith("error: usage: python pipelines/bits.py BLIND_RUN[,BLIND_RUN ...] RUN")

@@ -11,8 +11,9 @@ import torch
 from conftest import ATTENTION_NAMES, tiny_model
 from torch import Tensor, nn
 
-from hourglass.decoder import Decoder, State
+from hourglass.decoder import State
 from hourglass.model import Seq2Seq
+from hourglass.recurrent import RecurrentLayer
 from hourglass.tokenizer import BOS, EOS, FIXED_PIECES, PAD
 
 QUERIES = ("previous", "current")
@@ -99,17 +100,17 @@ def test_one_pass_takes_no_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model()
     source, target = batch()
     steps: list[int] = []
-    library = Decoder.step
+    library = RecurrentLayer.step
 
-    def counting(self: Decoder, *args: Any) -> Any:
+    def counting(self: RecurrentLayer, *args: Any) -> Any:
         steps.append(1)
         return library(self, *args)
 
-    monkeypatch.setattr(Decoder, "step", counting)
+    monkeypatch.setattr(RecurrentLayer, "step", counting)
     model(source, SOURCE_LENGTHS, target)
     assert len(steps) == 0
     model(source, SOURCE_LENGTHS, target, step_loop=True)
-    assert len(steps) == T
+    assert len(steps) == T * len(model.decoder.layers)
 
 
 def affine(layer: Any, inputs: Tensor) -> Tensor:
@@ -355,7 +356,8 @@ def test_beams_are_rows_of_their_own(attention: str, query: str, feeding: bool) 
     """K rows of a sentence, stepped together, are K steps of that sentence alone."""
     model = tiny_model(attention, {"decoder.query": query, "decoder.input_feeding": feeding})
     beams, t = 2, 3
-    memory = model.encode(batch()[0], SOURCE_LENGTHS)
+    source = batch()[0]
+    memory = model.encode(source, SOURCE_LENGTHS)
     prepared = model.decoder.attention.prepare(memory)
     rows = torch.arange(B).repeat_interleave(beams)
     embedding_NE = torch.randn(B * beams, model.embedding.embedding_dim, dtype=torch.double)
@@ -368,7 +370,8 @@ def test_beams_are_rows_of_their_own(attention: str, query: str, feeding: bool) 
     output, after, weights = model.decoder.step(embedding_NE, state, prepared, t)
     for n, b in enumerate(rows.tolist()):
         row = torch.tensor([n])
-        alone = model.decoder.step(embedding_NE[row], state.select(row), prepared.select(torch.tensor([b])), t)
+        one = model.decoder.attention.prepare(model.encode(source, SOURCE_LENGTHS)).close_up(torch.tensor([b]))
+        alone = model.decoder.step(embedding_NE[row], state.select(row), one, t)
         expected_weights = None if weights is None else weights[row]
         torch.testing.assert_close(alone[0], output[row])
         torch.testing.assert_close(alone[1], after.select(row))

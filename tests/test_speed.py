@@ -66,13 +66,13 @@ def test_a_known_target_is_read_in_as_many_calls_however_long(attention: str) ->
     assert short["mkldnn_rnn_layer"] == 3  # Two directions of the encoder, one of the decoder.
 
 
-# Five products forward, and two backward for each of them.
+# Products forward, and two backward for each of them.
 @pytest.mark.parametrize(
     ("words", "products", "calls"),
     [
         # Queries and context; LSTM of input and of state; readout.
         (("attention=luong_general", "decoder.input_feeding=true"), 15, 140),
-        (("attention=bahdanau",), 15, 160),
+        (("attention=bahdanau",), 12, 150),  # Nothing is fed: what is read out is read out at once.
     ],
 )
 def test_a_step_of_the_loop_makes_few_calls(words: tuple[str, ...], products: int, calls: int) -> None:
@@ -85,12 +85,12 @@ def test_a_step_of_the_loop_makes_few_calls(words: tuple[str, ...], products: in
 
 
 def test_the_logits_that_exist_at_once_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = make("attention=luong_general")
+    model = make("attention=luong_general", "decoder.readout_size=16")
     assert calls_of_a_step(model, 12, sentences=8).logit_rows == 12 * 8
     monkeypatch.setattr(model_module, "LOGIT_ROWS", 20)
     calls = calls_of_a_step(model, 12, sentences=8)
-    # The weights of the output layer have as many columns as there are pieces when they are turned for the product.
-    assert calls.logit_rows <= max(20, 32)
+    # (The weights of the output layer, turned for the product, look like 16 rows of logits.)
+    assert calls.logit_rows == 20
 
 
 def test_work_is_counted_as_by_hand() -> None:
@@ -121,9 +121,11 @@ def test_the_table_has_the_target_that_applies() -> None:
 
 def test_peers_are_of_what_is_measured() -> None:
     settings = yaml.safe_load((CONF / "bench.yaml").read_text())
-    trained = [f"training, {one}, decoder {size}" for one in settings["variants"] for size in settings["decoder_sizes"]]
+    # The peers have no fixed context.
+    variants = [one for one in settings["variants"] if one not in ("none", "fixed")]
+    trained = [f"training, {one}, decoder {size}" for one in variants for size in settings["decoder_sizes"]]
     peers = yaml.safe_load((CONF / "peers.yaml").read_text())["peers"]
-    assert {peer["what"] for peer in peers} <= {*trained, "decoding, greedy", "decoding, beam 5"}
+    assert {peer["what"] for peer in peers} == {*trained, "decoding, greedy", "decoding, beam 5"}
 
 
 def test_the_command_reads_what_it_printed(

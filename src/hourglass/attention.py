@@ -30,8 +30,8 @@ class Prepared(NamedTuple):
     lengths: Tensor  # [B]
     summary: Tensor  # [B, D]
 
-    def select(self, index: Tensor) -> "Prepared":
-        """Keep the sentences `index` [B'], B' at most B. The tensors are used again: only what moves is copied."""
+    def close_up(self, index: Tensor) -> "Prepared":
+        """Keep the sentences `index` [B'], B' at most B, and lose the others: in place, only what moves is copied."""
         moves = (index != torch.arange(len(index), device=index.device)).nonzero().flatten()
 
         def moved(part: Tensor) -> Tensor:

@@ -171,6 +171,14 @@ class Decoder(nn.Module):
         Returns:
             the readout [N, R], the next state, and the weights [N, S] or None.
         """
+        hidden, context, after, weights = self._advance(embedding, state, prepared, t)
+        output = self._read(hidden, context, embedding)
+        return output, after._replace(feed=output) if self.feed_size else after, weights
+
+    def _advance(
+        self, embedding: Tensor, state: State, prepared: Prepared, t: int
+    ) -> tuple[Tensor, Tensor, State, Tensor | None]:
+        """Do a step but for its readout: hidden [N, H], context [N, C], the next state and the weights [N, S]."""
         context, weights = state.context, None
         if self.query == "previous":
             context, weights = self._attend(state.layers[self.query_depth][0], prepared, t)
@@ -181,9 +189,12 @@ class Decoder(nn.Module):
             below = self._output(layers[-1][0], below, depth)
             if self.query == "current" and depth == self.query_depth:
                 context, weights = self._attend(below, prepared, t)
-        output = self._read(below, context, embedding)
-        feed = output if self.feed_size else state.feed
-        return output, State(tuple(layers), feed, context if self.carried_size else state.context), weights
+        return (
+            below,
+            context,
+            State(tuple(layers), state.feed, context if self.carried_size else state.context),
+            weights,
+        )
 
     def forward(
         self, embeddings: Tensor, memory: Memory, step_loop: bool = False, with_weights: bool = True
@@ -203,12 +214,21 @@ class Decoder(nn.Module):
         state = self.start(memory)
         if self.one_pass and not step_loop:
             return self._forward_at_once(embeddings, state, prepared, with_weights)
-        outputs, weights = [], []
+        hidden, contexts, outputs, weights = [], [], [], []
         for t, embedding in enumerate(embeddings.unbind(1)):
-            output, state, weight = self.step(embedding, state, prepared, t)
-            outputs.append(output)
+            below, context, state, weight = self._advance(embedding, state, prepared, t)
+            if self.feed_size:  # The next step reads it; elsewhere all steps are read out at once.
+                outputs.append(self._read(below, context, embedding))
+                state = state._replace(feed=outputs[-1])
+            else:
+                hidden.append(below)
+                contexts.append(context)
             weights.append(weight if with_weights else None)
-        return torch.stack(outputs, 1), None if weights[0] is None else torch.stack(weights, 1)  # type: ignore[arg-type]
+        if self.feed_size:
+            read = torch.stack(outputs, 1)
+        else:
+            read = self._read(torch.stack(hidden, 1), torch.stack(contexts, 1), embeddings)
+        return read, None if weights[0] is None else torch.stack(weights, 1)  # type: ignore[arg-type]
 
     def _forward_at_once(
         self, embeddings: Tensor, state: State, prepared: Prepared, with_weights: bool

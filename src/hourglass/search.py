@@ -1,6 +1,6 @@
 """Greedy and beam search, n-best lists and drawing, over a whole batch, by one model or by several together.
 
-Shapes: B sentences still searched, K beams, N = B*K rows, V vocabulary, S source length.
+Shapes: B sentences still searched, K beams (one before the first step), N = B*K rows, V vocabulary, S source length.
 """
 
 import math
@@ -154,17 +154,16 @@ def n_best(
     found: list[list[Hypothesis]] = [[] for _ in range(len(source))]
     memories = [model.encode(source, lengths) for model in models]
     prepared = [model.decoder.attention.prepare(memory) for model, memory in zip(models, memories, strict=True)]
-    # Before the first step all K rows of a sentence are the same: only the first may be continued.
-    first = torch.arange(len(source), device=source.device).repeat_interleave(beam)
-    states = [model.decoder.start(memory).select(first) for model, memory in zip(models, memories, strict=True)]
+    states = [model.decoder.start(memory) for model, memory in zip(models, memories, strict=True)]
     now = _start(memories[0].mask, [settings.limit(int(n)) for n in lengths], settings)
 
     t = 0
     while len(now.sentence):
         predictions, states, weights = _step(models, now.tokens[:, :, -1].flatten(), states, prepared, t)
         t += 1
+        width = now.live.shape[1]
         if weights is not None:
-            weights = weights.view(len(now.sentence), beam, -1)
+            weights = weights.view(*now.live.shape, -1)
             look = torch.cat([now.attended, weights.argmax(-1, keepdim=True)], -1)
             now = now._replace(attended=look)
             if settings.coverage_penalty:
@@ -210,10 +209,10 @@ def n_best(
         full = (now.finished >= beam) & (now.worst >= live[:, 0].double() / length_penalty(t, alpha))
         leave = at_limit | full | (now.worst >= reachable) | live[:, 0].isinf()
         stay = _close_up(leave)
-        rows = (stay.unsqueeze(1) * beam + origin[stay]).flatten()
+        rows = (stay.unsqueeze(1) * width + origin[stay]).flatten()
         states = [state.select(rows) for state in states]
         if len(stay) < len(now.sentence):
-            prepared = [one.select(stay) for one in prepared]
+            prepared = [one.close_up(stay) for one in prepared]
             now = _Beams(*(part[stay] for part in now))
     # Nothing can be said by a model whose weights are no numbers any more.
     return [best or [Hypothesis([], -math.inf, -math.inf, False)] for best in found]
@@ -234,10 +233,9 @@ class _Beams(NamedTuple):
 
 
 def _start(mask: Tensor, limits: list[int], settings: SearchSettings) -> _Beams:
-    (count, longest), beam = mask.shape, settings.beam
-    live = torch.full((count, beam), -math.inf, device=mask.device)
-    live[:, 0] = 0.0
-    tokens = torch.full((count, beam, 1), BOS, device=mask.device)
+    count, longest = mask.shape
+    live = torch.zeros(count, 1, device=mask.device)
+    tokens = torch.full((count, 1, 1), BOS, device=mask.device)
     return _Beams(
         sentence=torch.arange(count, device=mask.device),
         mask=mask.unsqueeze(1),
@@ -245,7 +243,7 @@ def _start(mask: Tensor, limits: list[int], settings: SearchSettings) -> _Beams:
         live=live,
         tokens=tokens,
         attended=tokens[..., 1:],
-        coverage=live.new_zeros(count, beam, longest if settings.coverage_penalty else 0),
+        coverage=live.new_zeros(count, 1, longest if settings.coverage_penalty else 0),
         finished=torch.zeros(count, dtype=torch.long, device=mask.device),
         worst=torch.full((count,), -math.inf, device=mask.device, dtype=torch.float64),
     )
@@ -262,7 +260,7 @@ def _continue(live: Tensor, predictions: Tensor, settings: SearchSettings) -> tu
         score = total.gather(1, flat)
     else:
         # 2K, as at most K of them end the sentence: K that go on are always among them.
-        score, flat = total.topk(min(2 * settings.beam, settings.beam * vocabulary), -1)
+        score, flat = total.topk(min(2 * settings.beam, total.shape[1]), -1)
     return score, flat // vocabulary, flat % vocabulary
 
 
@@ -298,10 +296,11 @@ def _step(
     predictions, after, looks = [], [], []
     for model, state, memory in zip(models, states, prepared, strict=True):
         output, state_after, weights = model.decoder.step(model.embedding(last), state, memory, t)
-        predictions.append(model.output(output).float().log_softmax(-1))
+        scores = model.output(output)
+        predictions.append(scores.to(torch.promote_types(scores.dtype, torch.float32)).log_softmax(-1))
         after.append(state_after)
         if weights is not None:
-            looks.append(weights.float())
+            looks.append(weights.to(torch.promote_types(weights.dtype, torch.float32)))
     mean = predictions[0]
     if len(models) > 1:
         mean = torch.stack(predictions).logsumexp(0) - math.log(len(models))
