@@ -351,6 +351,46 @@ def test_select_reorders_everything_carried(cell: str) -> None:
 VARIANTS = list(itertools.product(ATTENTION_NAMES, QUERIES, [False, True]))
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru_cho"])
+@pytest.mark.parametrize(("attention", "query", "feeding"), VARIANTS)
+def test_the_loop_is_the_plain_steps(attention: str, query: str, feeding: bool, cell: str) -> None:
+    """What the loop computes ahead, or afterwards, for all steps changes neither values nor gradients."""
+    changes = {"decoder.query": query, "decoder.input_feeding": feeding, "decoder.cell": cell}
+    model = tiny_model(
+        attention, {**changes, "decoder.readout": "maxout", "decoder.context_to_all": query == "current"}
+    )
+    source, target = batch()
+    embeddings_BTE = model.embedding(target)
+    loop, weights_loop = model.decoder(embeddings_BTE, model.encode(source, SOURCE_LENGTHS), step_loop=True)
+    embeddings_BTE, memory = model.embedding(target), model.encode(source, SOURCE_LENGTHS)
+    prepared, state = model.decoder.attention.prepare(memory), model.decoder.start(memory)
+    outputs, weights = [], []
+    for t in range(T):
+        output, state, weight = model.decoder.step(embeddings_BTE[:, t], state, prepared, t)
+        outputs.append(output)
+        weights.append(weight)
+    steps = torch.stack(outputs, 1)
+    torch.testing.assert_close(steps, loop)
+    if weights_loop is not None:
+        torch.testing.assert_close(torch.stack(weights, 1), weights_loop)  # type: ignore[arg-type]
+    one, other = (gradients(model, readouts @ model.output.weight.T) for readouts in (steps, loop))
+    torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "gru_cho", "lstm_normed"])
+@pytest.mark.parametrize("feeding", [False, True])
+def test_a_token_may_stand_for_many_rows(feeding: bool, cell: str) -> None:
+    changes = {"decoder.input_feeding": feeding, "decoder.cell": cell, "decoder.readout": "deep"}
+    model = tiny_model("bahdanau", changes)
+    memory = model.encode(batch()[0], SOURCE_LENGTHS)
+    prepared, state = model.decoder.attention.prepare(memory), model.decoder.start(memory)
+    last = torch.tensor([7, 9, 7])
+    pieces, rows = last.unique(return_inverse=True)
+    assert len(pieces) == 2
+    plain = model.decoder.step(model.embedding(last), state, prepared, 2)
+    torch.testing.assert_close(model.decoder.step(model.embedding(pieces), state, prepared, 2, rows=rows), plain)
+
+
 @pytest.mark.parametrize(("attention", "query", "feeding"), VARIANTS)
 def test_beams_are_rows_of_their_own(attention: str, query: str, feeding: bool) -> None:
     """K rows of a sentence, stepped together, are K steps of that sentence alone."""

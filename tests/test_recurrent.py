@@ -132,6 +132,28 @@ def test_steps_make_the_sequence(cell: Cell) -> None:
     torch.testing.assert_close(by_steps, at_once)
 
 
+@pytest.mark.parametrize("ahead", [0, 2, I])
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_step_may_know_some_of_its_inputs_beforehand(cell: Cell, ahead: int) -> None:
+    """Values and gradients are those of steps that read all of them at once."""
+    layer = make(cell)
+    inputs_BTI = torch.randn(B, T, I, dtype=torch.double, requires_grad=True)
+    start = tuple(torch.randn(B, H, dtype=torch.double) for _ in range(layer.parts))
+    plain = apart = start
+    known = layer.know(inputs_BTI[..., :ahead])
+    one: list[Tensor] = []
+    other: list[Tensor] = []
+    for t in range(T):
+        plain = layer.step(inputs_BTI[:, t], plain)
+        apart = layer.step(inputs_BTI[:, t, ahead:], apart, known._replace(gates=known.gates[:, t]))
+        one += plain
+        other += apart
+    torch.testing.assert_close(one, other)
+    towards = [torch.randn_like(part) for part in one]
+    weights = (inputs_BTI, *layer.parameters())
+    torch.testing.assert_close(torch.autograd.grad(one, weights, towards), torch.autograd.grad(other, weights, towards))
+
+
 def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 

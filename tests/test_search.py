@@ -225,9 +225,9 @@ def test_finished_sentences_leave_the_batch(beam: int, monkeypatch: pytest.Monke
     rows: list[int] = []
     library = Decoder.step
 
-    def counting(self: Decoder, embedding: Tensor, *args: Any) -> Any:
-        rows.append(len(embedding))
-        return library(self, embedding, *args)
+    def counting(self: Decoder, *args: Any, **more: Any) -> Any:
+        rows.append(len(more["rows"]))
+        return library(self, *args, **more)
 
     monkeypatch.setattr(Decoder, "step", counting)
     model, source, options = model_for(ends=1.0), sources(), settings(beam)
@@ -278,9 +278,9 @@ def test_an_end_at_once_is_an_empty_translation(beam: int, monkeypatch: pytest.M
     steps: list[int] = []
     library = Decoder.step
 
-    def counting(self: Decoder, *args: Any) -> Any:
+    def counting(self: Decoder, *args: Any, **more: Any) -> Any:
         steps.append(1)
-        return library(self, *args)
+        return library(self, *args, **more)
 
     monkeypatch.setattr(Decoder, "step", counting)
     found = search(model_for(ends=1000.0), sources(), LENGTHS, settings(beam))
@@ -294,8 +294,8 @@ def test_early_ends_do_not_crowd_out_the_translation(beam: int, monkeypatch: pyt
     """A model that is sure of eight words and then of the end, which is unlikely before but second at every step."""
     model, sure = model_for(), [5, 6, 7, 8, 5, 6, 7, 8, EOS]
 
-    def step(self: Decoder, embedding: Tensor, state: Any, prepared: Any, t: int) -> Any:
-        return torch.full((len(embedding), 1), t), state, None
+    def step(self: Decoder, embedding: Tensor, state: Any, prepared: Any, t: int, *, rows: Tensor) -> Any:
+        return torch.full((len(rows), 1), t), state, None
 
     def distribution(steps: Tensor) -> Tensor:
         probabilities = torch.full((len(steps), V), 0.05 / (V - 2))
@@ -446,9 +446,9 @@ def test_coverage_to_come_is_not_held_against_a_live_hypothesis(monkeypatch: pyt
     """Six source positions, one looked at a step; ending early is likelier at each step than going on."""
     model, longest = model_for("luong_general"), 6
 
-    def step(self: Decoder, embedding: Tensor, state: Any, prepared: Any, t: int) -> Any:
+    def step(self: Decoder, embedding: Tensor, state: Any, prepared: Any, t: int, *, rows: Tensor) -> Any:
         look = torch.nn.functional.one_hot(torch.tensor(min(t, longest - 1)), longest).float()
-        return torch.full((len(embedding), 1), t), state, look.expand(len(embedding), -1)
+        return torch.full((len(rows), 1), t), state, look.expand(len(rows), -1)
 
     def distribution(steps: Tensor) -> Tensor:
         ends = [0.55, 0.62, 0.62, 0.62, 0.62, 1 - 1e-6][min(int(steps[0, 0]), 5)]

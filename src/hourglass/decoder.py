@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hourglass.attention import Attention, Prepared
 from hourglass.encoder import Dropout, Memory, check_residual
 from hourglass.errors import UserError
-from hourglass.recurrent import Cell, CellState, RecurrentLayer
+from hourglass.recurrent import LOOPED, Cell, CellState, Known, RecurrentLayer
 
 # Weights [B, T, S] that exist at once, where they are not returned.
 WEIGHTS_LIMIT = 2**27
@@ -159,7 +159,9 @@ class Decoder(nn.Module):
             layers = tuple(tuple(part[:, i] for part in parts) for i in range(len(self.layers)))
         return State(layers, like.new_zeros(rows, self.feed_size), like.new_zeros(rows, self.carried_size))
 
-    def step(self, embedding: Tensor, state: State, prepared: Prepared, t: int) -> tuple[Tensor, State, Tensor | None]:
+    def step(
+        self, embedding: Tensor, state: State, prepared: Prepared, t: int, *, rows: Tensor | None = None
+    ) -> tuple[Tensor, State, Tensor | None]:
         """Advance all rows by one target position.
 
         Args:
@@ -167,25 +169,38 @@ class Decoder(nn.Module):
             state: of N rows; rows of one sentence are neighbours.
             prepared: of the B sentences, N a multiple of B.
             t: the target position, from 0.
+            rows: [N]; then `embedding` has each token once, and these say whose each row is: what hangs on the token
+                alone is not computed again for each row.
 
         Returns:
             the readout [N, R], the next state, and the weights [N, S] or None.
         """
-        hidden, context, after, weights = self._advance(embedding, state, prepared, t)
+        known = None
+        if rows is not None:
+            known = self._know(embedding)
+            known = known and known._replace(gates=known.gates[rows])
+            embedding = embedding[rows]
+        hidden, context, after, weights = self._advance(embedding, state, prepared, t, known)
         output = self._read(hidden, context, embedding)
         return output, after._replace(feed=output) if self.feed_size else after, weights
 
+    def _know(self, embeddings: Tensor) -> Known | None:
+        """What the bottom layer takes of embeddings [..., E]; None where a GPU does it in a step by one fused call."""
+        layer = self._layer(0)
+        return layer.know(embeddings) if layer.cell in LOOPED or embeddings.device.type == "cpu" else None
+
     def _advance(
-        self, embedding: Tensor, state: State, prepared: Prepared, t: int
+        self, embedding: Tensor, state: State, prepared: Prepared, t: int, known: Known | None
     ) -> tuple[Tensor, Tensor, State, Tensor | None]:
         """Do a step but for its readout: hidden [N, H], context [N, C], the next state and the weights [N, S]."""
         context, weights = state.context, None
         if self.query == "previous":
             context, weights = self._attend(state.layers[self.query_depth][0], prepared, t)
-        below = torch.cat([embedding, state.feed], -1)
+        below = torch.cat([embedding, state.feed], -1) if known is None else state.feed
         layers = []
         for depth, before in enumerate(state.layers):
-            layers.append(self._layer(depth).step(self._input(below, context, depth), before))
+            inputs = self._input(below, context, depth)
+            layers.append(self._layer(depth).step(inputs, before, known if depth == 0 else None))
             below = self._output(layers[-1][0], below, depth)
             if self.query == "current" and depth == self.query_depth:
                 context, weights = self._attend(below, prepared, t)
@@ -215,8 +230,11 @@ class Decoder(nn.Module):
         if self.one_pass and not step_loop:
             return self._forward_at_once(embeddings, state, prepared, with_weights)
         hidden, contexts, outputs, weights = [], [], [], []
+        ahead = self._know(embeddings)
+        gates = ahead.gates.unbind(1) if ahead else ()
         for t, embedding in enumerate(embeddings.unbind(1)):
-            below, context, state, weight = self._advance(embedding, state, prepared, t)
+            known = ahead and ahead._replace(gates=gates[t])
+            below, context, state, weight = self._advance(embedding, state, prepared, t, known)
             if self.feed_size:  # The next step reads it; elsewhere all steps are read out at once.
                 outputs.append(self._read(below, context, embedding))
                 state = state._replace(feed=outputs[-1])

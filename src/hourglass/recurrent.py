@@ -3,7 +3,7 @@
 Shapes: B batch, T time, I input, H state of one direction, N rows of a single step.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,13 @@ CellState = tuple[Tensor, ...]  # LSTM: (h, c); GRU: (h,); each [N, H]
 LOOPED = ("gru_cho", "lstm_normed")
 # Added to gates at padding. Sigmoid of it is exactly 1, and of its negative exactly 0, in every float format.
 SHUT = 1e4
+
+
+class Known(NamedTuple):
+    """What a step's gates take of those inputs that were known before the loop, and the weights of the others."""
+
+    gates: Tensor  # [N, gates * H]
+    rest: Tensor  # [gates * H, I less the inputs that were known]
 
 
 def parts_of(cell: Cell) -> int:
@@ -69,8 +76,26 @@ class RecurrentLayer(nn.Module):
         """Return the zero state for `rows` rows, of the type and on the device of `like`."""
         return tuple(like.new_zeros(rows, self.hidden_size) for _ in range(self.parts))
 
-    def step(self, inputs: Tensor, state: CellState) -> CellState:
-        """Advance one step: inputs [N, I], state of [N, H] tensors -> the next state, whose first tensor is h."""
+    def know(self, inputs: Tensor) -> Known:
+        """Project inputs [..., I'] of all steps at once, the first I' of the layer's I: gates [..., gates * H]."""
+        first, *others = self.weights.all_weights[0]
+        known, rest = first.split([inputs.shape[-1], first.shape[1] - inputs.shape[-1]], 1)
+        return Known(F.linear(inputs, known, None if self.cell == "lstm_normed" else others[1]), rest)
+
+    def step(self, inputs: Tensor, state: CellState, known: Known | None = None) -> CellState:
+        """Advance one step.
+
+        Args:
+            inputs: [N, I], or those of them that are not `known`.
+            state: [N, H] tensors.
+            known: what the gates take of the first inputs; the result is that of `step` with all of them.
+
+        Returns:
+            the next state, whose first tensor is h.
+        """
+        if known is not None:
+            gates = torch.addmm(known.gates, inputs, known.rest.mT)
+            return self._advance(self.input_norms[0](gates) if self.cell == "lstm_normed" else gates, state, 0)
         if self.cell in LOOPED:
             return self._advance(self._project(inputs, 0), state, 0)
         weights = self.weights.all_weights[0]
@@ -142,14 +167,24 @@ class RecurrentLayer(nn.Module):
         return F.linear(inputs, weights[0], weights[2])
 
     def _advance(self, projected: Tensor, state: CellState, direction: int) -> CellState:
-        """One step of a looped cell: projected [N, gates * H]."""
-        weights, width = self.weights.all_weights[direction], self.hidden_size
+        """One step of a cell, in plain products: projected [N, gates * H] is what its gates take of the input."""
+        h, width = state[0], self.hidden_size
+        _, w, *biases = self.weights.all_weights[direction]
         if self.cell == "lstm_normed":
-            gates = projected + self.hidden_norms[direction](F.linear(state[0], weights[1]))
+            gates = projected + self.hidden_norms[direction](F.linear(h, w))
             i, f, g, o = gates.chunk(4, -1)
             c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
             return o.sigmoid() * self.cell_norms[direction](c).tanh(), c
-        h, (_, w, _, b) = state[0], weights
+        b = biases[1]
+        if self.cell == "lstm":
+            i, f, g, o = torch.addmm(projected + b, h, w.mT).chunk(4, -1)
+            c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
+            return o.sigmoid() * c.tanh(), c
+        if self.cell == "gru":
+            r_x, z_x, n_x = projected.chunk(3, -1)
+            r_h, z_h, n_h = F.linear(h, w, b).chunk(3, -1)
+            z, n = (z_x + z_h).sigmoid(), (n_x + (r_x + r_h).sigmoid() * n_h).tanh()
+            return ((1 - z) * n + z * h,)
         r, z = (projected[:, : 2 * width] + F.linear(h, w[: 2 * width], b[: 2 * width])).sigmoid().chunk(2, -1)
         n = (projected[:, 2 * width :] + F.linear(r * h, w[2 * width :], b[2 * width :])).tanh()
         return ((1 - z) * n + z * h,)

@@ -293,9 +293,10 @@ def _step(
     models: Sequence[Seq2Seq], last: Tensor, states: list[State], prepared: list[Prepared], t: int
 ) -> tuple[Tensor, list[State], Tensor | None]:
     """Advance all models by one piece: log-probabilities [N, V] and weights [N, S], both of the mean over models."""
+    pieces, rows = last.unique(return_inverse=True)  # Many rows say the same word.
     predictions, after, looks = [], [], []
     for model, state, memory in zip(models, states, prepared, strict=True):
-        output, state_after, weights = model.decoder.step(model.embedding(last), state, memory, t)
+        output, state_after, weights = model.decoder.step(model.embedding(pieces), state, memory, t, rows=rows)
         scores = model.output(output)
         predictions.append(scores.to(torch.promote_types(scores.dtype, torch.float32)).log_softmax(-1))
         after.append(state_after)
