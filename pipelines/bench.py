@@ -5,6 +5,7 @@ model FOLDER RUN        trains the model for decode into the folder RUN: general
 decode FOLDER RUN       sentences a second of translating test_2016_flickr, greedily and by beam 5, without the start
 limit                   matrix multiply work of a training step, this machine's rates, and the share reached
 growth                  time and memory against sentence length, beam, corpus and number of variants, with exponents
+lengths VARIANT         of growth, one variant by sentence length
 corpus PAIRS            of growth, one size of a corpus
 start FOLDER            seconds from the command to the first step of a training, on a cached corpus
 table FILE              what such lines in FILE come to beside the peers' (conf/peers.yaml), as Markdown
@@ -124,15 +125,15 @@ def settings_of(settings: BenchSettings, variant: str, size: int) -> list[str]:
 
 
 def train(settings: BenchSettings, folder: str) -> None:
-    """Time whole trainings, all variants taking turns, with the rate of matrix products between them."""
+    """Time whole trainings, all variants taking turns, with the rate of matrix products before each."""
     kinds = [(variant, size) for size in settings.decoder_sizes for variant in settings.variants]
     speeds: dict[tuple[str, int], list[float]] = {kind: [] for kind in kinds}
-    rates: dict[int, list[float]] = {size: [] for size in settings.decoder_sizes}
+    rates: dict[tuple[str, int], list[float]] = {kind: [] for kind in kinds}
+    padding: dict[tuple[str, int], float] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for number in range(settings.rounds):
-            for size in settings.decoder_sizes:
-                rates[size].append(step_rate(SENTENCES, size))
             for variant, size in kinds:
+                rates[variant, size].append(step_rate(SENTENCES, size))
                 run = Path(scratch) / f"{variant.replace(' ', '-')}-{size}-{number}"
                 train_quietly(
                     *settings_of(settings, variant, size),
@@ -142,7 +143,9 @@ def train(settings: BenchSettings, folder: str) -> None:
                     f"trainer.threads={settings.threads}",
                     f"run_dir={run}",
                 )
-                speeds[variant, size].append(read_json(run / "metrics.json")["train_target_tokens_per_second"])
+                metrics = read_json(run / "metrics.json")
+                speeds[variant, size].append(metrics["train_target_tokens_per_second"])
+                padding[variant, size] = metrics["padding_share"]
                 shutil.rmtree(run)
     for (variant, size), found in speeds.items():
         say(
@@ -151,7 +154,8 @@ def train(settings: BenchSettings, folder: str) -> None:
             "target tokens/s",
             all=found,
             work=work_of(settings, variant, size),
-            step_rate=statistics.median(rates[size]),
+            step_rates=rates[variant, size],
+            padding=padding[variant, size],
         )
 
 
@@ -201,7 +205,7 @@ def train_decoded(settings: BenchSettings, folder: str, path: str) -> None:
 
 
 def decode(settings: BenchSettings, folder: str, path: str) -> None:
-    """Time translations of test_2016_flickr, both searches taking turns, with the rate of matrix products."""
+    """Time translations of test_2016_flickr, both searches taking turns, with the rate of products before each."""
     run, config = open_run(path, "run")
     if config["data"]["name"] != "multi30k":
         raise UserError(f"{path}: a run of data={config['data']['name']}, and test_2016_flickr is Multi30k's")
@@ -216,22 +220,25 @@ def decode(settings: BenchSettings, folder: str, path: str) -> None:
         "beam 5": build(type(checked.search), vars(checked.search) | {"beam": 5}, "search"),
     }
     seconds: dict[str, list[float]] = {name: [] for name in searches}
-    rates = []
+    rates: dict[str, list[float]] = {name: [] for name in searches}
+    pieces = {}
     for _ in range(settings.rounds):
-        rates.append(step_rate(checked.search.batch_tokens // SOURCE, config["decoder"]["hidden_size"]))
         for name, one in searches.items():
+            rates[name].append(step_rate(checked.search.batch_tokens // SOURCE, config["decoder"]["hidden_size"]))
             started = time.perf_counter()
-            translate_all(trained, sources, one)
+            said = translate_all(trained, sources, one)
             seconds[name].append(time.perf_counter() - started)
+            pieces[name] = sum(len(ids) for ids in trained.vocabularies.target.encode(said)) / len(sources)
     for name, one in searches.items():
         say(
             f"decoding, {name}",
             len(sources) / statistics.median(seconds[name]),
             "sentences/s",
-            seconds=seconds[name],
+            all=[len(sources) / one for one in seconds[name]],
+            pieces=pieces[name],
             run=path,
             work=count_work(functools.partial(translate_all, trained, sources, one)) / len(sources),
-            step_rate=statistics.median(rates),
+            step_rates=rates[name],
         )
 
 
@@ -272,28 +279,38 @@ def training_step(model: Seq2Seq, optimizer: torch.optim.Optimizer, batch: tuple
 
 def growth(settings: BenchSettings) -> None:
     """Say how time and memory grow with sentence length, beam, corpus, and the number of variants compared."""
-    for variant in settings.variants:
-        model = make_model(settings, variant, settings.decoder_sizes[0])
-        optimizer = torch.optim.Adam(model.parameters(), fused=True)
-
-        def learn(length: int, model: Seq2Seq = model, optimizer: torch.optim.Optimizer = optimizer) -> float:
-            batch = make_batch(max(1, SENTENCES * TARGET // length), length, length)
-            return timed(functools.partial(training_step, model, optimizer, batch)) / batch[0].numel()
-
-        measure(f"training, {variant}, us/target token by tokens a sentence", settings.lengths, learn)
+    # Each in a process of its own, as memory that was had once is not all given back.
+    apart = [("lengths", variant) for variant in settings.variants]
+    apart += [("corpus", str(pairs)) for pairs in settings.corpora]
+    for words in apart:
+        if subprocess.run([sys.executable, __file__, *words], check=False).returncode:
+            raise UserError(f"{' '.join(words)}: ended badly; see above")
     model = make_model(settings, next(iter(settings.variants)), settings.decoder_sizes[0]).eval()
-    source, lengths, _ = make_batch()
+    source, source_lengths, _ = make_batch()
     base = compose_settings(settings.overrides)["search"]
 
     def look(beam: int) -> float:
         options = base | {"beam": beam, "output_most": TARGET}
-        return timed(lambda: search(model, source, lengths, build(SearchSettings, options, "search"))) / len(source)
+        return timed(lambda: search(model, source, source_lengths, build(SearchSettings, options, "search"))) / len(
+            source
+        )
 
     measure("decoding, us/sentence by beam", settings.beams, look)
     measure("comparing, us in all by variants of 2 seeds and 1,000 sentences", settings.compared, compare_variants)
-    for pairs in settings.corpora:  # Each in a process of its own, as memory that was had once is not all given back.
-        if subprocess.run([sys.executable, __file__, "corpus", str(pairs)], check=False).returncode:
-            raise UserError(f"corpus {pairs}: ended badly; see above")
+
+
+def lengths(settings: BenchSettings, variant: str) -> None:
+    """Say how a variant's training step grows with the length of sentences, as many tokens in a batch."""
+    if variant not in settings.variants:
+        raise UserError(f"lengths {variant}: no such variant; conf/bench.yaml has {', '.join(settings.variants)}")
+    model = make_model(settings, variant, settings.decoder_sizes[0])
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+
+    def learn(length: int) -> float:
+        batch = make_batch(max(1, SENTENCES * TARGET // length), length, length)
+        return timed(functools.partial(training_step, model, optimizer, batch)) / batch[0].numel()
+
+    measure(f"training, {variant}, us/target token by tokens a sentence", settings.lengths, learn)
 
 
 def measure(what: str, sizes: list[int], seconds_of: Callable[[int], float]) -> None:
@@ -393,7 +410,14 @@ def table(settings: BenchSettings, path: str) -> None:
         raise UserError(f"{path}: not the lines that bench.py prints ({error})") from None
     peers = read_settings(ROOT / "conf" / "peers.yaml", read_peers)
     head, *rows = compare(lines, peers.peers, peers.share)
-    shown = [Table("peers", head, rows, f"Beside the peers; {peers.share:.0%} of a step's rate are enough.")]
+    shown = [
+        Table(
+            "peers",
+            head,
+            rows,
+            f"Beside the peers; {100 * peers.share:.0f} % of a step's rate are enough. In brackets: the rounds.",
+        )
+    ]
     rest = {(line["what"], line.get("size")): line for line in lines if "work" not in line}
     rows = []
     for line in rest.values():
@@ -455,6 +479,7 @@ def main(words: list[str]) -> None:
         "decode": (decode, 2),
         "limit": (limit, 0),
         "growth": (growth, 0),
+        "lengths": (lengths, 1),
         "corpus": (corpus, 1),
         "start": (start, 1),
         "table": (table, 1),
@@ -462,7 +487,7 @@ def main(words: list[str]) -> None:
     if not words or words[0] not in kinds or len(words) - 1 != kinds[words[0]][1]:
         raise UserError(
             "usage: python pipelines/bench.py train FOLDER | model FOLDER RUN | decode FOLDER RUN | limit | growth | "
-            "corpus PAIRS | start FOLDER | table FILE"
+            "lengths VARIANT | corpus PAIRS | start FOLDER | table FILE"
         )
     settings = read_settings(ROOT / "conf" / "bench.yaml", lambda content: build(BenchSettings, content, "bench"))
     torch.set_num_threads(settings.threads)

@@ -106,15 +106,20 @@ def test_work_is_counted_as_by_hand() -> None:
 
 def test_the_table_has_the_target_that_applies() -> None:
     peers = [Peer("slow", "training, x, decoder 4", 100, 3), Peer("quick", "training, x, decoder 4", 1000, 3)]
-    line = {"what": "training, x, decoder 4", "unit": "target tokens/s", "work": 2.0, "step_rate": 1000.0}
-    lines = [{**line, "value": 200}, {"what": "a rate", "value": 1, "unit": "GFLOP/s"}, {**line, "value": 300}]
-    # 60 % of 1,000 operations a second are 300 tokens of 2 each.
+    line = {"what": "training, x, decoder 4", "unit": "target tokens/s", "work": 2.0}
+    first = {**line, "value": 200, "all": [200], "step_rates": [1000.0]}
+    # 60 % of 1,000 operations a second are 300 tokens of 2 each; each round has its own rate.
+    last = {**line, "value": 300, "all": [100, 300, 500], "step_rates": [800.0, 1000.0, 1250.0]}
+    lines = [first, {"what": "a rate", "value": 1, "unit": "GFLOP/s"}, last]
     _, *rows = compare(lines, peers, 0.6)
-    own = ["training, x, decoder 4", "300 target tokens", "60%"]
+    own = ["training, x, decoder 4", "300 target tokens", "60 % (25 to 80)"]
     assert rows == [
-        [*own, "slow", "100", "3.00", "300 (60% of the rate)", "yes"],
-        [*own, "quick", "1,000", "0.30", "300 (60% of the rate)", "yes"],
+        [*own, "slow", "100", "3.00", "300 (60 % of the rate)", "yes"],
+        [*own, "quick", "1,000", "0.30", "300 (60 % of the rate)", "yes"],
     ]
+    disturbed = {**last, "step_rates": [800.0, 1250.0, 1250.0]}  # The round of the middle reached 48 % of its own rate.
+    assert compare([disturbed], peers, 0.6)[1][2:] == ["48 % (25 to 80)", "slow", "100", "3.00", "300 (3 times)", "yes"]
+    assert compare([disturbed], peers, 0.6)[2][6:] == ["375 (60 % of the rate)", "no"]
     assert compare(lines[:1], peers[:1], 0.9)[1][5:] == ["2.00", "300 (3 times)", "no"]
     assert compare(lines[:1], [], 0.9)[1][3:] == [""] * 5
 
@@ -147,5 +152,7 @@ def test_the_command_reads_what_it_printed(
     for words in ([], ["quickly"], ["table"]):
         with pytest.raises(UserError, match=r"^usage: python pipelines/bench\.py train FOLDER"):
             bench.main(words)
+    with pytest.raises(UserError, match=r"lengths all: no such variant; conf/bench\.yaml has general feeding, "):
+        bench.main(["lengths", "all"])
     with pytest.raises(UserError, match="corpus 7: set a whole number of pairs from 300"):
         bench.main(["corpus", "7"])

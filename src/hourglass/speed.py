@@ -122,7 +122,8 @@ def compare(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer], share: fl
     """Hold measured speeds against the peers', and against what the machine can do.
 
     Args:
-        lines: what pipelines/bench.py has printed; those that have a speed, and of the same thing the last.
+        lines: what pipelines/bench.py has printed; those that have a speed, and of the same thing the last. Each round
+            is held against the rate that was measured just before it.
         peers: the peers' figures.
         share: of the rate at the shapes of one step, that a target never asks more than.
 
@@ -131,12 +132,16 @@ def compare(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer], share: fl
     """
     rows = [["what", "ours, a second", "share of the step's rate", "peer", "its speed", "ratio", "target", "reached"]]
     for one in {line["what"]: line for line in lines if "work" in line}.values():
-        speed, limit = one["value"], one["step_rate"] / one["work"]
-        ours = [one["what"], f"{speed:,.0f} {one['unit'].partition('/')[0]}", f"{speed / limit:.0%}"]
+        speed, limits = one["value"], [rate / one["work"] for rate in one["step_rates"]]
+        shares = sorted(each / limit for each, limit in zip(one["all"], limits, strict=True))
+        reached, limit = statistics.median(shares), statistics.median(limits)
+        spread = f"{100 * reached:.0f} % ({100 * shares[0]:.0f} to {100 * shares[-1]:.0f})"
+        ours = [one["what"], f"{speed:,.0f} {one['unit'].partition('/')[0]}", spread]
         rivals = [peer for peer in peers if peer.what == one["what"]]
         for rival in rivals:
             target = min(rival.speed * rival.times, share * limit)
-            by = f"{rival.times:g} times" if target < share * limit else f"{share:.0%} of the rate"
+            by_times = target < share * limit
+            by = f"{rival.times:g} times" if by_times else f"{100 * share:.0f} % of the rate"
             rows.append(
                 [
                     *ours,
@@ -144,7 +149,7 @@ def compare(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer], share: fl
                     f"{rival.speed:,.0f}",
                     f"{speed / rival.speed:.2f}",
                     f"{target:,.0f} ({by})",
-                    "yes" if speed >= target else "no",
+                    "yes" if (speed >= target if by_times else reached >= share) else "no",
                 ]
             )
         if not rivals:
