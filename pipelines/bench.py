@@ -219,7 +219,7 @@ def decode(settings: BenchSettings, folder: str, path: str) -> None:
         "greedy": checked.search.greedy,
         "beam 5": build(type(checked.search), vars(checked.search) | {"beam": 5}, "search"),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in searches}
+    speeds: dict[str, list[float]] = {name: [] for name in searches}
     rates: dict[str, list[float]] = {name: [] for name in searches}
     pieces = {}
     for _ in range(settings.rounds):
@@ -227,14 +227,14 @@ def decode(settings: BenchSettings, folder: str, path: str) -> None:
             rates[name].append(step_rate(checked.search.batch_tokens // SOURCE, config["decoder"]["hidden_size"]))
             started = time.perf_counter()
             said = translate_all(trained, sources, one)
-            seconds[name].append(time.perf_counter() - started)
+            speeds[name].append(len(sources) / (time.perf_counter() - started))
             pieces[name] = sum(len(ids) for ids in trained.vocabularies.target.encode(said)) / len(sources)
     for name, one in searches.items():
         say(
             f"decoding, {name}",
-            len(sources) / statistics.median(seconds[name]),
+            statistics.median(speeds[name]),
             "sentences/s",
-            all=[len(sources) / one for one in seconds[name]],
+            all=speeds[name],
             pieces=pieces[name],
             run=path,
             work=count_work(functools.partial(translate_all, trained, sources, one)) / len(sources),

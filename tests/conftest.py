@@ -103,6 +103,23 @@ def tiny_model(
     return model
 
 
+def write_multi30k(folder: Path) -> None:
+    """Write made sentences as Multi30k's raw files: 60 pairs of train, 10 of dev, 12 and 8 of two test sets."""
+    folder.mkdir()
+    for name, count, start in (
+        ("train", 60, 0),
+        ("val", 10, 7),
+        ("test_2016_flickr", 12, 3),
+        ("test_2017_flickr", 8, 5),
+    ):
+        for language, mark in (("de", "d"), ("en", "e")):
+            lines = [
+                " ".join(f"{mark}{name[-1]}w{(start + row * step) % 30}" for step in range(1, 7))
+                for row in range(count)
+            ]
+            (folder / f"{name}.{language}").write_text("".join(f"{line} {row}\n" for row, line in enumerate(lines)))
+
+
 def plain_search(beam: int, **changes: Any) -> SearchSettings:
     """Return settings of a plain search by length penalty 1, after `changes`."""
     given: dict[str, Any] = {

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import sacrebleu
+from conftest import write_multi30k
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
 from hourglass import published
@@ -17,8 +18,6 @@ from hourglass.published import PublishedSettings, Run, load_published, make_run
 from hourglass.published_report import name_systems, write_published
 from hourglass.report import to_markdown
 from hourglass.runs import read_translations
-
-WORDS = [f"w{number}" for number in range(30)]
 
 
 def as_text(settings: PublishedSettings) -> str:
@@ -87,19 +86,7 @@ def test_two_systems_are_made_once_and_scored_as_sacrebleu_scores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw = tmp_path / "raw"
-    raw.mkdir()
-    for name, count, start in (
-        ("train", 60, 0),
-        ("val", 10, 7),
-        ("test_2016_flickr", 12, 3),
-        ("test_2017_flickr", 8, 5),
-    ):
-        for language, mark in (("de", "d"), ("en", "e")):
-            lines = [
-                " ".join(f"{mark}{name[-1]}{WORDS[(start + row * step) % 30]}" for step in range(1, 7))
-                for row in range(count)
-            ]
-            (raw / f"{name}.{language}").write_text("".join(f"{line} {row}\n" for row, line in enumerate(lines)))
+    write_multi30k(raw)
     monkeypatch.setattr(published, "ROOT", tmp_path)
     settings = dataclasses.replace(
         load_published(Path(__file__).parent.parent / "conf" / "published.yaml"),

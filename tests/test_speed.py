@@ -3,6 +3,9 @@
 Seconds are measured by pipelines/bench.py, and never asserted.
 """
 
+import json
+import math
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import CONF, ROOT, compose_config
+from conftest import CONF, ROOT, compose_config, write_multi30k
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -131,6 +134,57 @@ def test_peers_are_of_what_is_measured() -> None:
     trained = [f"training, {one}, decoder {size}" for one in variants for size in settings["decoder_sizes"]]
     peers = yaml.safe_load((CONF / "peers.yaml").read_text())["peers"]
     assert {peer["what"] for peer in peers} == {*trained, "decoding, greedy", "decoding, beam 5"}
+
+
+@pytest.mark.slow
+def test_trainings_and_translations_are_timed_and_stand_in_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "pipelines")
+    import bench
+
+    monkeypatch.setattr(bench, "PIECES", 50)
+    monkeypatch.setattr("hourglass.speed.timed.__defaults__", (0.01,))
+    small = bench.BenchSettings(
+        **{
+            **yaml.safe_load((CONF / "bench.yaml").read_text()),
+            "decoder_sizes": [16],
+            "variants": {"general feeding": "attention=luong_general decoder.input_feeding=true"},
+            "target_tokens": 500,
+            "decoded_target_tokens": 2000,
+            "rounds": 2,
+            "lengths": [3, 6],
+        }
+    )
+    small.overrides.extend(["data.vocabulary_size=60", "encoder.hidden_size=16", "trainer.batch_tokens=200"])
+    folder, run = str(tmp_path / "raw"), str(tmp_path / "run")
+    write_multi30k(tmp_path / "raw")
+    bench.train(small, folder)
+    bench.train_decoded(small, folder, run)
+    bench.decode(small, folder, run)
+    bench.limit(small)
+    bench.lengths(small, "general feeding")
+    printed = capsys.readouterr().out
+    lines = {line["what"]: line for line in map(json.loads, printed.splitlines())}
+    for what in ("training, general feeding, decoder 16", "decoding, greedy", "decoding, beam 5"):
+        line = lines[what]
+        assert len(line["all"]) == len(line["step_rates"]) == 2
+        assert line["value"] == pytest.approx(sum(line["all"]) / 2, rel=1e-4)
+        assert line["work"] > 0
+    # Counted on batches that have no padding, and by whole translations.
+    assert lines["training, general feeding, decoder 16"]["work"] == pytest.approx(
+        1e6 * lines["matrix multiply work, general feeding, decoder 16"]["value"], rel=1e-4
+    )
+    assert 0 < lines["decoding, greedy"]["pieces"] < 100
+    exponent = lines["exponent: training, general feeding, us/target token by tokens a sentence"]["value"]
+    times = [json.loads(line)["value"] for line in printed.splitlines() if '"size": ' in line]
+    assert exponent == pytest.approx(math.log(times[1] / times[0]) / math.log(2), abs=1e-3)
+    file = tmp_path / "figures.jsonl"
+    file.write_text(printed)
+    bench.main(["table", str(file)])
+    table = capsys.readouterr().out
+    assert re.search(r"\| decoding, beam 5 \| [\d,]+ sentences \| \d+ % \(\d+ to \d+\) \| eole", table)
+    assert file.with_suffix(".svg").read_text().startswith("<svg")
 
 
 def test_the_command_reads_what_it_printed(
