@@ -8,17 +8,7 @@ import numpy as np
 
 from hourglass.plots import draw_lines
 from hourglass.published import SEARCHES, PublishedSettings
-from hourglass.report import (
-    OF_ARCHITECTURE,
-    Block,
-    Heading,
-    Paragraph,
-    Picture,
-    Table,
-    banded,
-    show_range,
-    widest,
-)
+from hourglass.report import Block, Heading, Paragraph, Picture, Table, banded, lead
 from hourglass.scoring import FEW, show_bounds
 
 Scores = Mapping[str, Any]
@@ -53,7 +43,10 @@ def write_published(summary: Mapping[str, Scores], settings: PublishedSettings) 
     for direction, found in summary.items():
         if not found["systems"]:
             continue
-        blocks += [Heading(2, direction), _figure(direction, found, names), _table(direction, found, settings, names)]
+        blocks += [Heading(2, direction), _figure(direction, found, names)]
+        named = {**found, "systems": {names[system]: one for system, one in found["systems"].items()}}
+        blocks += [_scores(direction, test, named, settings, names[settings.baseline]) for test in settings.tests]
+        blocks.append(_runs(direction, found, settings, names))
         owed = [
             f"{names[system]}, seed {seed}"
             for seed in settings.seeds
@@ -101,38 +94,40 @@ def _figure(direction: str, found: Scores, names: Mapping[str, str]) -> Picture:
     )
 
 
-def _table(direction: str, found: Scores, settings: PublishedSettings, names: Mapping[str, str]) -> Table:
-    baseline = names[settings.baseline]
-    head = ["system", "parameters", "minutes", "dev loss", "converged (gain of the last fifth)"]
-    for test in settings.tests:
-        head += [f"{test}: greedy", "beam", f"less {baseline}"]
-    head.append("words beside the recipe")
-    rows = [[names[system], *_cells(one, settings), system] for system, one in found["systems"].items()]
-    caption = (
-        f"BLEU of each seed ({', '.join(map(str, settings.seeds))}). Converged: the last fifth of the budget lowered "
-        f"the best dev loss by less than {100 * settings.converged:g} %, for all seeds. The difference to {baseline} "
-        "is of the means over seeds, beam 5, with the wider 95 % interval of those that count how seeds vary (pooled, "
-        f"own); *: of the test sentences alone, where there is one seed. {found['signature']}"
-    )
-    return Table(f"published-{direction}", head, rows, caption)
-
-
-def _cells(one: Scores, settings: PublishedSettings) -> list[str]:
-    gains = [f"{100 * gain:.1f} %" for gain in one["gain_of_last_fifth"]]
-    cells = [
-        f"{one['parameters']:,}",
-        f"{np.mean(one['train_seconds']) / 60:.0f}",
-        " ".join(f"{loss:.3f}" for loss in one["dev_loss"]),
-        f"{'yes' if all(one['converged']) else 'no'} ({', '.join(gains)})",
+def _runs(direction: str, found: Scores, settings: PublishedSettings, names: Mapping[str, str]) -> Table:
+    head = ["system", "words beside the recipe", "minutes", "dev loss", "converged"]
+    head.append("gain of the last fifth, %")
+    rows = [
+        [
+            names[system],
+            system,
+            f"{np.mean(one['train_seconds']) / 60:.0f}",
+            " ".join(f"{loss:.3f}" for loss in one["dev_loss"]),
+            "yes" if all(one["converged"]) else "no",
+            " ".join(f"{100 * gain:.1f}" for gain in one["gain_of_last_fifth"]),
+        ]
+        for system, one in found["systems"].items()
     ]
-    for test in settings.tests:
+    caption = (
+        f"{direction}: each run (seeds {', '.join(map(str, settings.seeds))}). Converged: the last fifth of the budget "
+        f"lowered the best dev loss by less than {100 * settings.converged:g} %, for all seeds."
+    )
+    return Table(f"published-{direction}-runs", head, rows, caption, text_columns=2)
+
+
+def _scores(direction: str, test: str, found: Scores, settings: PublishedSettings, baseline: str) -> Table:
+    head = ["system", "parameters", "greedy", "beam 5", f"less {baseline}", "these trained models"]
+    head += ["this architecture, pooled", "this architecture, own spread", "p"]
+    rows = []
+    for system, one in found["systems"].items():
         scores = one["scores"][test]
-        cells += [" ".join(f"{value:.2f}" for value in scores[search]["by_seed"]) for search in SEARCHES]
-        difference = scores.get("difference")
-        if difference is None:
-            cells.append("-")
-            continue
-        interval, of = widest(difference)
-        star = "" if of in OF_ARCHITECTURE.values() else "*"
-        cells.append(f"{difference['value']:+.2f} {show_range(interval)}{star}")
-    return cells
+        by_seed = [" ".join(f"{value:.2f}" for value in scores[search]["by_seed"]) for search in SEARCHES]
+        rows.append([system, f"{one['parameters']:,}", *by_seed, *lead(scores.get("difference"))])
+    caption = (
+        f"{direction}, {test}: BLEU of each seed ({', '.join(map(str, settings.seeds))}), and the difference to "
+        f"{baseline} of the means over seeds, beam 5, with 95 % intervals: over test sentences; over sentences and "
+        "seeds, the variance of seeds pooled over all systems; the same from the two systems' own seeds (Welch), which "
+        "are few. "
+        f"p of the paired bootstrap over sentences. {found['signature']}"
+    )
+    return Table(f"published-{direction}-{test}", head, rows, caption)

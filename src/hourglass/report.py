@@ -241,7 +241,7 @@ def _variants_table(name: str, one: Evaluation) -> Table:
                 "-" if spread is None else f"{spread:.2f}",
                 f"{own['chrf']:.2f}",
                 f"{own['brevity_penalty']:.3f}",
-                *_lead(difference),
+                *lead(difference),
                 _chosen(own),
                 f"{own['parameters']:,}",
                 f"{sum(own['train_target_tokens']) / len(own['train_target_tokens']) / 1e6:.2f}",
@@ -282,7 +282,7 @@ def _lengths_table(name: str, one: Evaluation) -> Table:
                     f"{bucket['sentences']:,}{few}",
                     f"{score['mean']:.2f}",
                     show_range(score["interval"]),
-                    *_lead(difference),
+                    *lead(difference),
                     show_p(difference["p_holm"]) if difference else "-",
                 ]
             )
@@ -367,7 +367,7 @@ def _making(evaluations: Mapping[str, Evaluation], made: Made) -> list[Block]:
     return blocks
 
 
-def _lead(difference: Mapping[str, Any] | None) -> list[str]:
+def lead(difference: Mapping[str, Any] | None) -> list[str]:
     """Return the cells of a difference to the baseline: its value, three intervals and p; of the baseline dashes."""
     if difference is None:
         return ["-"] * 5
