@@ -102,7 +102,6 @@ def test_a_small_sweep_from_runs_to_report(tmp_path: Path) -> None:
         reversed_widths=[2],
         control_widths=[2],
         overrides=[
-            "trainer=cpu",
             "trainer.threads=1",
             "trainer.target_tokens=20000",
             "data.train_pairs=5000",

@@ -179,6 +179,13 @@ def test_another_optimizer_takes_the_place_of_the_papers(name: str) -> None:
     assert config["optimizer"]["learning_rate"] == compose_config()["optimizer"]["learning_rate"]
 
 
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_each_can_be_tried_in_seconds(name: str) -> None:
+    smoke = compose_config("trainer=smoke")["trainer"]
+    trainer = compose_config(f"experiment={name}", "trainer=smoke")["trainer"]
+    assert {key for key in smoke if trainer[key] != smoke[key]} <= {"select"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "message"),
