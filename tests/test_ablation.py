@@ -84,7 +84,7 @@ def test_every_variant_gets_the_same_search() -> None:
         ({"numbers.seeds": [1, 1]}, r"numbers\.seeds: 1 stands twice"),
         ({"numbers.edges": [2, 5]}, r"the first of them 1"),
         ({"baseline": "fixed"}, r"baseline=fixed: not among kjv_web\.attentions"),
-        ({"trainer": "tpu"}, r"trainer tpu: no file conf/trainer/tpu\.yaml; choose from cpu"),
+        ({"trainer": "tpu"}, r"trainer tpu: no file conf/trainer/tpu\.yaml; choose from capacity, cpu"),
         ({"corpora": ["numbers", "kjv"]}, r"corpora=kjv: there is no block kjv"),
         ({"resamples": 10}, r"ablation\.resamples=10: .*1000"),
         ({"kjv_web.target_tokens": None}, r"kjv_web\.target_tokens: missing"),
