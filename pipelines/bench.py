@@ -290,10 +290,8 @@ def growth(settings: BenchSettings) -> None:
     base = compose_settings(settings.overrides)["search"]
 
     def look(beam: int) -> float:
-        options = base | {"beam": beam, "output_most": TARGET}
-        return timed(lambda: search(model, source, source_lengths, build(SearchSettings, options, "search"))) / len(
-            source
-        )
+        chosen = build(SearchSettings, base | {"beam": beam, "output_most": TARGET}, "search")
+        return timed(lambda: search(model, source, source_lengths, chosen)) / len(source)
 
     measure("decoding, us/sentence by beam", settings.beams, look)
     measure("comparing, us in all by variants of 2 seeds and 1,000 sentences", settings.compared, compare_variants)

@@ -170,16 +170,16 @@ class RecurrentLayer(nn.Module):
         """One step of a cell, in plain products: projected [N, gates * H] is what its gates take of the input."""
         h, width = state[0], self.hidden_size
         _, w, *biases = self.weights.all_weights[direction]
-        if self.cell == "lstm_normed":
-            gates = projected + self.hidden_norms[direction](F.linear(h, w))
+        if self.parts == 2:
+            normed = self.cell == "lstm_normed"
+            if normed:
+                gates = projected + self.hidden_norms[direction](F.linear(h, w))
+            else:
+                gates = torch.addmm(projected + biases[1], h, w.mT)
             i, f, g, o = gates.chunk(4, -1)
             c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
-            return o.sigmoid() * self.cell_norms[direction](c).tanh(), c
+            return o.sigmoid() * (self.cell_norms[direction](c) if normed else c).tanh(), c
         b = biases[1]
-        if self.cell == "lstm":
-            i, f, g, o = torch.addmm(projected + b, h, w.mT).chunk(4, -1)
-            c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
-            return o.sigmoid() * c.tanh(), c
         if self.cell == "gru":
             r_x, z_x, n_x = projected.chunk(3, -1)
             r_h, z_h, n_h = F.linear(h, w, b).chunk(3, -1)
