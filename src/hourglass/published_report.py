@@ -44,8 +44,7 @@ def write_published(summary: Mapping[str, Scores], settings: PublishedSettings) 
         if not found["systems"]:
             continue
         blocks += [Heading(2, direction), _figure(direction, found, names)]
-        named = {**found, "systems": {names[system]: one for system, one in found["systems"].items()}}
-        blocks += [_scores(direction, test, named, settings, names[settings.baseline]) for test in settings.tests]
+        blocks += [_scores(direction, test, found, settings, names) for test in settings.tests]
         blocks.append(_runs(direction, found, settings, names))
         owed = [
             f"{names[system]}, seed {seed}"
@@ -115,14 +114,15 @@ def _runs(direction: str, found: Scores, settings: PublishedSettings, names: Map
     return Table(f"published-{direction}-runs", head, rows, caption, text_columns=2)
 
 
-def _scores(direction: str, test: str, found: Scores, settings: PublishedSettings, baseline: str) -> Table:
+def _scores(direction: str, test: str, found: Scores, settings: PublishedSettings, names: Mapping[str, str]) -> Table:
+    baseline = names[settings.baseline]
     head = ["system", "parameters", "greedy", "beam 5", f"less {baseline}", "these trained models"]
     head += ["this architecture, pooled", "this architecture, own spread", "p"]
     rows = []
     for system, one in found["systems"].items():
         scores = one["scores"][test]
         by_seed = [" ".join(f"{value:.2f}" for value in scores[search]["by_seed"]) for search in SEARCHES]
-        rows.append([system, f"{one['parameters']:,}", *by_seed, *lead(scores.get("difference"))])
+        rows.append([names[system], f"{one['parameters']:,}", *by_seed, *lead(scores.get("difference"))])
     caption = (
         f"{direction}, {test}: BLEU of each seed ({', '.join(map(str, settings.seeds))}), and the difference to "
         f"{baseline} of the means over seeds, beam 5, with 95 % intervals: over test sentences; over sentences and "
