@@ -3,6 +3,7 @@
 train FOLDER            target tokens a second of whole trainings (src/train.py, without its start), each variant
 model FOLDER RUN        trains the model for decode into the folder RUN: general attention with feeding, 4 epochs
 decode FOLDER RUN       sentences a second of translating test_2016_flickr, greedily and by beam 5, without the start
+exact FOLDER RUN        share of sentences, of a sample, that search translates as the plain search does, in float64
 limit                   matrix multiply work of a training step, this machine's rates, and the share reached
 growth                  time and memory against sentence length, beam, corpus and number of variants, with exponents
 lengths VARIANT         of growth, one variant by sentence length
@@ -40,6 +41,7 @@ from hourglass.data import EncodedSplit, TrainingStream
 from hourglass.errors import UserError, one_line_errors
 from hourglass.model import Seq2Seq
 from hourglass.options import build, path_override, read_settings
+from hourglass.plain_search import plain_beam
 from hourglass.plots import Line, draw_lines, to_svg
 from hourglass.preparation import prepare
 from hourglass.report import Table, to_markdown
@@ -58,7 +60,7 @@ from hourglass.speed import (
     step_rate,
     timed,
 )
-from hourglass.tokenizer import BOS, EOS, FIXED_PIECES
+from hourglass.tokenizer import BOS, EOS, FIXED_PIECES, PAD
 from hourglass.translation import translate
 
 # A batch of the peers: sentences, source and target tokens of each (Multi30k's means).
@@ -79,6 +81,7 @@ class BenchSettings:
         variants: name and overrides of each.
         target_tokens: of a training that is timed.
         decoded_target_tokens: of the model that decodes: the first variant, at the largest size.
+        exact: sentences whose translations are held against the plain search's.
         rounds: of each measurement.
         lengths: tokens of a sentence, for the growth of cost.
         beams: widths, for the growth of cost.
@@ -92,6 +95,7 @@ class BenchSettings:
     variants: dict[str, str]
     target_tokens: PositiveInt
     decoded_target_tokens: PositiveInt
+    exact: PositiveInt
     rounds: PositiveInt
     lengths: Annotated[list[PositiveInt], Field(min_length=2)]
     beams: Annotated[list[PositiveInt], Field(min_length=2)]
@@ -204,8 +208,14 @@ def train_decoded(settings: BenchSettings, folder: str, path: str) -> None:
     )
 
 
-def decode(settings: BenchSettings, folder: str, path: str) -> None:
-    """Time translations of test_2016_flickr, both searches taking turns, with the rate of products before each."""
+def open_decoded(
+    settings: BenchSettings, folder: str, path: str
+) -> tuple[Trained, list[str], dict[str, SearchSettings]]:
+    """Return the model of a run, test_2016_flickr's sources and the searches that are measured, by name.
+
+    Raises:
+        UserError: the run is of another corpus or model.
+    """
     run, config = open_run(path, "run")
     if config["data"]["name"] != "multi30k":
         raise UserError(f"{path}: a run of data={config['data']['name']}, and test_2016_flickr is Multi30k's")
@@ -219,12 +229,18 @@ def decode(settings: BenchSettings, folder: str, path: str) -> None:
         "greedy": checked.search.greedy,
         "beam 5": build(type(checked.search), vars(checked.search) | {"beam": 5}, "search"),
     }
+    return trained, sources, searches
+
+
+def decode(settings: BenchSettings, folder: str, path: str) -> None:
+    """Time translations of test_2016_flickr, both searches taking turns, with the rate of products before each."""
+    trained, sources, searches = open_decoded(settings, folder, path)
     speeds: dict[str, list[float]] = {name: [] for name in searches}
     rates: dict[str, list[float]] = {name: [] for name in searches}
     pieces = {}
     for _ in range(settings.rounds):
         for name, one in searches.items():
-            rates[name].append(step_rate(checked.search.batch_tokens // SOURCE, config["decoder"]["hidden_size"]))
+            rates[name].append(step_rate(one.batch_tokens // SOURCE, max(settings.decoder_sizes)))
             started = time.perf_counter()
             said = translate_all(trained, sources, one)
             speeds[name].append(len(sources) / (time.perf_counter() - started))
@@ -245,6 +261,21 @@ def decode(settings: BenchSettings, folder: str, path: str) -> None:
 def translate_all(trained: Trained, sources: list[str], settings: SearchSettings) -> list[str]:
     """Translate by one search."""
     return list(translate(trained.model, trained.vocabularies, sources, settings))
+
+
+def exact(settings: BenchSettings, folder: str, path: str) -> None:
+    """Say of how many sentences search finds what the plain search finds, the model in float64."""
+    trained, sources, searches = open_decoded(settings, folder, path)
+    model = trained.model.double()
+    ids = [[*one, EOS] for one in trained.vocabularies.source.encode(sources[:: -(-len(sources) // settings.exact)])]
+    counts = torch.tensor([len(one) for one in ids])
+    batch = torch.nn.utils.rnn.pad_sequence([torch.tensor(one) for one in ids], batch_first=True, padding_value=PAD)
+    for name, one in searches.items():
+        same = sum(
+            found.tokens == plain_beam(model, source, one.limit(len(row)), one.beam, one.length_penalty).tokens
+            for found, source, row in zip(search(model, batch, counts, one), batch, ids, strict=True)
+        )
+        say(f"translated as by the plain search, {name}", same / len(ids), "share", sentences=len(ids), run=path)
 
 
 def limit(settings: BenchSettings) -> None:
@@ -475,6 +506,7 @@ def main(words: list[str]) -> None:
         "train": (train, 1),
         "model": (train_decoded, 2),
         "decode": (decode, 2),
+        "exact": (exact, 2),
         "limit": (limit, 0),
         "growth": (growth, 0),
         "lengths": (lengths, 1),
@@ -484,8 +516,8 @@ def main(words: list[str]) -> None:
     }
     if not words or words[0] not in kinds or len(words) - 1 != kinds[words[0]][1]:
         raise UserError(
-            "usage: python pipelines/bench.py train FOLDER | model FOLDER RUN | decode FOLDER RUN | limit | growth | "
-            "lengths VARIANT | corpus PAIRS | start FOLDER | table FILE"
+            "usage: python pipelines/bench.py train FOLDER | model FOLDER RUN | decode FOLDER RUN | exact FOLDER RUN | "
+            "limit | growth | lengths VARIANT | corpus PAIRS | start FOLDER | table FILE"
         )
     settings = read_settings(ROOT / "conf" / "bench.yaml", lambda content: build(BenchSettings, content, "bench"))
     torch.set_num_threads(settings.threads)

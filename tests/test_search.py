@@ -1,7 +1,7 @@
 """Greedy and beam search against plain searches that read whole prefixes anew at every step, sentence by sentence.
 
-The references know nothing of decoder states, row reordering or batches: each asks the model, by teacher forcing,
-for the distribution after every prefix.
+The references (src/hourglass/plain_search.py) know nothing of decoder states, row reordering or batches: each asks the
+model, by teacher forcing, for the distribution after every prefix.
 """
 
 import itertools
@@ -17,6 +17,7 @@ from hourglass.attention import Prepared
 from hourglass.decoder import Decoder
 from hourglass.errors import UserError
 from hourglass.model import Seq2Seq
+from hourglass.plain_search import after, penalised, plain_beam
 from hourglass.search import (
     UNCOVERED,
     Hypothesis,
@@ -66,20 +67,6 @@ def sources() -> Tensor:
     return source
 
 
-@torch.no_grad()
-def after(model: Seq2Seq, source_S: Tensor, prefixes: list[list[int]]) -> list[list[float]]:
-    """Log-probabilities of every next token after prefixes of one length, by reading them whole."""
-    source = source_S[source_S != PAD].expand(len(prefixes), -1)
-    lengths = torch.full((len(prefixes),), source.shape[1])
-    logits_NTV = model(source, lengths, torch.tensor([[BOS, *prefix] for prefix in prefixes]))
-    return logits_NTV[:, -1].log_softmax(-1).tolist()
-
-
-def penalised(log_probability: float, length: int, alpha: float) -> float:
-    """Wu et al. 2016, equation 14."""
-    return log_probability / (((5 + length) ** alpha) / ((5 + 1) ** alpha))
-
-
 def assert_same(found: Hypothesis, expected: Hypothesis) -> None:
     assert (found.tokens, found.finished) == (expected.tokens, expected.finished)
     assert found.log_probability == pytest.approx(expected.log_probability, abs=1e-9)
@@ -95,33 +82,6 @@ def plain_greedy(model: Seq2Seq, source_S: Tensor, limit: int) -> tuple[list[int
             return tokens, True
         tokens.append(token)
     return tokens, False
-
-
-def plain_beam(model: Seq2Seq, source_S: Tensor, limit: int, beam: int, alpha: float) -> Hypothesis:
-    """The search that `search` documents, for one sentence, with lists."""
-    live: list[tuple[float, list[int]]] = [(0.0, [])]
-    finished: list[Hypothesis] = []
-    for t in range(1, limit + 1):
-        rows = after(model, source_S, [tokens for _, tokens in live])
-        continued = [
-            (total + row[v], [*tokens, v])
-            for (total, tokens), row in zip(live, rows, strict=True)
-            for v in range(V)
-            if v not in (PAD, BOS)
-        ]
-        continued.sort(key=lambda candidate: -candidate[0])
-        for total, tokens in continued[:beam]:
-            if tokens[-1] == EOS:
-                finished.append(Hypothesis(tokens[:-1], total, penalised(total, t, alpha), True))
-        live = [candidate for candidate in continued if candidate[1][-1] != EOS][:beam]
-        best = max((hypothesis.score for hypothesis in finished), default=-math.inf)
-        full = len(finished) >= beam and best >= penalised(live[0][0], t, alpha)
-        if full or best >= penalised(live[0][0], limit, alpha):
-            break
-    if finished:
-        return max(finished, key=lambda hypothesis: hypothesis.score)
-    total, tokens = live[0]
-    return Hypothesis(tokens, total, penalised(total, limit, alpha), False)
 
 
 @pytest.mark.parametrize(("attention", "changes"), VARIANTS)

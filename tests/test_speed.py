@@ -152,6 +152,7 @@ def test_trainings_and_translations_are_timed_and_stand_in_the_table(
             "variants": {"general feeding": "attention=luong_general decoder.input_feeding=true"},
             "target_tokens": 500,
             "decoded_target_tokens": 2000,
+            "exact": 3,
             "rounds": 2,
             "lengths": [3, 6],
         }
@@ -162,6 +163,7 @@ def test_trainings_and_translations_are_timed_and_stand_in_the_table(
     bench.train(small, folder)
     bench.train_decoded(small, folder, run)
     bench.decode(small, folder, run)
+    bench.exact(small, folder, run)
     bench.limit(small)
     bench.lengths(small, "general feeding")
     printed = capsys.readouterr().out
@@ -176,6 +178,9 @@ def test_trainings_and_translations_are_timed_and_stand_in_the_table(
         1e6 * lines["matrix multiply work, general feeding, decoder 16"]["value"], rel=1e-4
     )
     assert 0 < lines["decoding, greedy"]["pieces"] < 100
+    for name in ("greedy", "beam 5"):
+        assert lines[f"translated as by the plain search, {name}"]["value"] == 1
+        assert lines[f"translated as by the plain search, {name}"]["sentences"] in (2, 3)
     exponent = lines["exponent: training, general feeding, us/target token by tokens a sentence"]["value"]
     times = [json.loads(line)["value"] for line in printed.splitlines() if '"size": ' in line]
     assert exponent == pytest.approx(math.log(times[1] / times[0]) / math.log(2), abs=1e-3)
