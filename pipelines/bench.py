@@ -8,6 +8,7 @@ limit                   matrix multiply work of a training step, this machine's 
 growth                  time and memory against sentence length, beam, corpus and number of variants, with exponents
 lengths VARIANT         of growth, one variant by sentence length
 corpus PAIRS            of growth, one size of a corpus
+device NAME             cpu or cuda: a training step against its bare library calls, and against a plain loop over steps
 start FOLDER            seconds from the command to the first step of a training, on a cached corpus
 table FILE              what such lines in FILE come to beside the peers' (conf/peers.yaml), as Markdown
 
@@ -26,7 +27,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +37,7 @@ from pydantic import Field, PositiveInt
 from hourglass import significance
 from hourglass.ablation import ROOT, compose_settings, run_training
 from hourglass.assembly import build_model
+from hourglass.bare import BareCalls, PlainLoop
 from hourglass.checkpoints import Trained, load_trained
 from hourglass.data import EncodedSplit, TrainingStream
 from hourglass.errors import UserError, one_line_errors
@@ -87,6 +89,8 @@ class BenchSettings:
         beams: widths, for the growth of cost.
         corpora: pairs, for the growth of cost.
         compared: numbers of variants that are compared, for the growth of cost.
+        device_sentences: of a batch, where a device is held against its bare calls.
+        device_precisions: likewise.
         threads: of everything measured.
     """
 
@@ -101,6 +105,8 @@ class BenchSettings:
     beams: Annotated[list[PositiveInt], Field(min_length=2)]
     corpora: Annotated[list[PositiveInt], Field(min_length=2)]
     compared: Annotated[list[PositiveInt], Field(min_length=2)]
+    device_sentences: Annotated[list[PositiveInt], Field(min_length=1)]
+    device_precisions: Annotated[list[Literal["32-true", "bf16-mixed"]], Field(min_length=1)]
     threads: PositiveInt
 
 
@@ -283,9 +289,7 @@ def limit(settings: BenchSettings) -> None:
     for size in settings.decoder_sizes:
         for variant in settings.variants:
             model = make_model(settings, variant, size)
-            step = functools.partial(
-                training_step, model, torch.optim.Adam(model.parameters(), fused=True), make_batch()
-            )
+            step = training_of(model, make_batch())
             work = count_work(step)
             squares, steps, shares = [], [], []
             for _ in range(settings.rounds):
@@ -299,13 +303,57 @@ def limit(settings: BenchSettings) -> None:
             say(f"share of the rate of 1024 x 1024 in training, {name}", statistics.median(shares), "share", all=shares)
 
 
-def training_step(model: Seq2Seq, optimizer: torch.optim.Optimizer, batch: tuple[torch.Tensor, ...]) -> None:
+def training_of(model: Seq2Seq | PlainLoop, batch: tuple[torch.Tensor, ...]) -> Callable[[], None]:
+    """Return a training step of a model, with an optimizer of its own."""
+    return functools.partial(training_step, model, torch.optim.Adam(model.parameters(), fused=True), batch)
+
+
+def bare_step(bare: BareCalls, batch: tuple[torch.Tensor, ...]) -> None:
+    """Go forward and backward, and no more."""
+    source, _, target = batch
+    bare.zero_grad()
+    bare(source, target[:, :-1]).sum().backward()
+
+
+def training_step(
+    model: Seq2Seq | PlainLoop, optimizer: torch.optim.Optimizer, batch: tuple[torch.Tensor, ...]
+) -> None:
     """Take one step, as a training does, of a batch of `make_batch`."""
     source, lengths, target = batch
     optimizer.zero_grad()
     (model.loss(source, lengths, target).smoothed / (target.numel() - len(target))).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
     optimizer.step()
+
+
+def device(settings: BenchSettings, name: str) -> None:
+    """Hold a training step against its bare calls, forward and backward, and against a plain loop's training step."""
+    if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
+        raise UserError(f"device {name}: set cpu or, where there is a GPU, cuda")
+    where = torch.cuda.get_device_name() if name == "cuda" else "cpu"
+    kinds = [(variant, size) for size in settings.decoder_sizes for variant in settings.variants]
+    for (variant, size), sentences, precision in itertools.product(
+        kinds, settings.device_sentences, settings.device_precisions
+    ):
+        ours = make_model(settings, variant, size).to(name)
+        bare, loop = BareCalls(ours).to(name), PlainLoop(ours).to(name)
+        batch = tuple(one.to(name) for one in make_batch(sentences))
+        steps: dict[str, Callable[[], None]] = {
+            "ours": training_of(ours, batch),
+            "bare calls": functools.partial(bare_step, bare, batch),
+            "plain loop": training_of(loop, batch),
+        }
+        speeds: dict[str, list[float]] = {one: [] for one in steps}
+        for _ in range(settings.rounds):
+            for one, step in steps.items():
+                with torch.autocast(name, torch.bfloat16, enabled=precision == "bf16-mixed"):
+                    speeds[one].append(sentences * TARGET / timed(step))
+        kind = f"{variant}, decoder {size}, {sentences} sentences, {precision}"
+        for one, found in speeds.items():
+            say(f"device, {kind}: {one}", statistics.median(found), "target tokens/s", all=found, device=where)
+        for one in ("bare calls", "plain loop"):
+            found = [each / its for each, its in zip(speeds["ours"], speeds[one], strict=True)]
+            say(f"device, {kind}: ours over {one}", statistics.median(found), "ratio", all=found, device=where)
 
 
 def growth(settings: BenchSettings) -> None:
@@ -511,13 +559,15 @@ def main(words: list[str]) -> None:
         "growth": (growth, 0),
         "lengths": (lengths, 1),
         "corpus": (corpus, 1),
+        "device": (device, 1),
         "start": (start, 1),
         "table": (table, 1),
     }
     if not words or words[0] not in kinds or len(words) - 1 != kinds[words[0]][1]:
         raise UserError(
             "usage: python pipelines/bench.py train FOLDER | model FOLDER RUN | decode FOLDER RUN | exact FOLDER RUN | "
-            "limit | growth | lengths VARIANT | corpus PAIRS | start FOLDER | table FILE"
+            "limit | growth | lengths VARIANT | corpus PAIRS | device NAME | start FOLDER | "
+            "table FILE"
         )
     settings = read_settings(ROOT / "conf" / "bench.yaml", lambda content: build(BenchSettings, content, "bench"))
     torch.set_num_threads(settings.threads)

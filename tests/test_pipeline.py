@@ -165,7 +165,7 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
         "publishing.py": "logs",
         "stopping.py": "ends a run that is to be gone on with",
         "jobs.py": "starts a training",
-        **dict.fromkeys(("plain_search.py", "speed.py"), "of pipelines/bench.py"),
+        **dict.fromkeys(("bare.py", "plain_search.py", "speed.py"), "of pipelines/bench.py"),
         "usage.py": "says what --help does",
         **dict.fromkeys(("pruning.py", "sweep_report.py", "sweeping.py", "trials.py"), "of sweeps alone"),
     }

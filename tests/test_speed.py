@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import CONF, ROOT, compose_config, write_multi30k
+from conftest import CONF, ROOT, compose_config, tiny_model, write_multi30k
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hourglass import model as model_module
 from hourglass.assembly import build_model
+from hourglass.bare import BareCalls, PlainLoop
 from hourglass.errors import UserError
 from hourglass.model import Seq2Seq
 from hourglass.speed import Peer, compare, count_work
@@ -155,6 +156,7 @@ def test_trainings_and_translations_are_timed_and_stand_in_the_table(
             "exact": 3,
             "rounds": 2,
             "lengths": [3, 6],
+            "device_sentences": [2],
         }
     )
     small.overrides.extend(["data.vocabulary_size=60", "encoder.hidden_size=16", "trainer.batch_tokens=200"])
@@ -165,6 +167,7 @@ def test_trainings_and_translations_are_timed_and_stand_in_the_table(
     bench.decode(small, folder, run)
     bench.exact(small, folder, run)
     bench.limit(small)
+    bench.device(small, "cpu")
     bench.lengths(small, "general feeding")
     printed = capsys.readouterr().out
     lines = {line["what"]: line for line in map(json.loads, printed.splitlines())}
@@ -181,6 +184,10 @@ def test_trainings_and_translations_are_timed_and_stand_in_the_table(
     for name in ("greedy", "beam 5"):
         assert lines[f"translated as by the plain search, {name}"]["value"] == 1
         assert lines[f"translated as by the plain search, {name}"]["sentences"] in (2, 3)
+    for kind in ("2 sentences, 32-true", "2 sentences, bf16-mixed"):
+        found = {one: lines[f"device, general feeding, decoder 16, {kind}: {one}"] for one in ("ours", "plain loop")}
+        ratio = lines[f"device, general feeding, decoder 16, {kind}: ours over plain loop"]
+        assert ratio["all"][0] == pytest.approx(found["ours"]["all"][0] / found["plain loop"]["all"][0])
     exponent = lines["exponent: training, general feeding, us/target token by tokens a sentence"]["value"]
     times = [json.loads(line)["value"] for line in printed.splitlines() if '"size": ' in line]
     assert exponent == pytest.approx(math.log(times[1] / times[0]) / math.log(2), abs=1e-3)
@@ -213,5 +220,52 @@ def test_the_command_reads_what_it_printed(
             bench.main(words)
     with pytest.raises(UserError, match=r"lengths all: no such variant; conf/bench\.yaml has general feeding, "):
         bench.main(["lengths", "all"])
+    with pytest.raises(UserError, match="device tpu: set cpu or, where there is a GPU, cuda"):
+        bench.main(["device", "tpu"])
     with pytest.raises(UserError, match="corpus 7: set a whole number of pairs from 300"):
         bench.main(["corpus", "7"])
+
+
+@pytest.mark.parametrize(
+    ("attention", "feeding"), [("luong_general", True), ("luong_general", False), ("bahdanau", False)]
+)
+def test_the_plain_loop_says_what_the_model_says(attention: str, feeding: bool) -> None:
+    """Given its weights, and a start that has nothing of the source."""
+    model = tiny_model(attention, {"decoder.input_feeding": feeding, "decoder.start": "zero"})
+    loop = PlainLoop(model).double()
+    theirs, ours = dict(model.named_parameters()), dict(loop.named_parameters())
+    places = {"source": "encoder.embedding", "target": "encoder.embedding", "keys": "decoder.attention.key_layer"}
+    places |= {"encoder": "encoder.layers.0.weights", "decoder": "decoder.layers.0.weights"}
+    places |= {"query": "decoder.attention.query_layer", "readout": "decoder.readout", "output": "output"}
+    with torch.no_grad():
+        for name, parameter in ours.items():
+            place, dot, leaf = name.partition(".")
+            key = f"{places[place]}.{leaf}" if dot else "decoder.attention.energy"
+            if key in theirs:
+                parameter.copy_(theirs[key])
+            elif key == "output.weight":
+                parameter.copy_(model.output.weight)  # The target embedding, named once.
+            else:
+                assert (key, attention) == ("decoder.attention.energy", "luong_general")
+    target = torch.randint(FIXED_PIECES, 20, (3, 6))
+    source, lengths = target[:, :4], torch.full((3,), 4)
+    torch.testing.assert_close(loop(source, target), model(source, lengths, target))
+    loss = model.loss(source, lengths, target)
+    torch.testing.assert_close(loop.loss(source, lengths, target).nll, loss.nll)
+
+
+@pytest.mark.parametrize("attention", ["luong_general", "bahdanau", "none", "fixed"])
+def test_the_bare_calls_make_the_products_of_the_model(attention: str) -> None:
+    """All of them but the few of the summary and the start, which are one a sentence, and one input of padding."""
+    model = tiny_model(attention, {"encoder.hidden_size": 64, "decoder.hidden_size": 64, "decoder.start": "dense"})
+    model, bare = model.float(), BareCalls(model.float())
+    ids = torch.randint(FIXED_PIECES, 20, (3, 40))
+    lengths = torch.full((3,), 40)
+    whole = count_work(lambda: model(ids, lengths, ids))
+    assert 0.9 * whole < count_work(lambda: bare(ids, ids)) <= whole
+
+
+def test_what_has_no_bare_calls_is_refused() -> None:
+    for attention in ("luong_dot", "luong_concat"):
+        with pytest.raises(UserError, match=f"attention={attention}: no bare calls are written for such a model"):
+            BareCalls(tiny_model(attention))

@@ -51,13 +51,16 @@ class Peers:
 
 def timed(step: Callable[[], object], seconds: float = MEASURED) -> float:
     """Return the median seconds of a step, over so many seconds, after two that are not counted."""
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     step()
     step()
+    wait()
     found: list[float] = []
     until = time.perf_counter() + seconds
     while time.perf_counter() < until or len(found) < 3:
         started = time.perf_counter()
         step()
+        wait()
         found.append(time.perf_counter() - started)
     return statistics.median(found)
 
