@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch.utils.flop_counter import FlopCounterMode
 
-# Seconds a rate is measured for.
+# Seconds that a step or a rate is measured for.
 MEASURED = 2.0
 
 
@@ -49,14 +49,14 @@ class Peers:
     share: Annotated[float, Field(gt=0, le=1)]
 
 
-def timed(step: Callable[[], object], seconds: float = MEASURED) -> float:
-    """Return the median seconds of a step, over so many seconds, after two that are not counted."""
+def timed(step: Callable[[], object]) -> float:
+    """Return the median seconds of a step, over `MEASURED` seconds, after two steps that are not counted."""
     wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     step()
     step()
     wait()
     found: list[float] = []
-    until = time.perf_counter() + seconds
+    until = time.perf_counter() + MEASURED
     while time.perf_counter() < until or len(found) < 3:
         started = time.perf_counter()
         step()
