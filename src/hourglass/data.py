@@ -125,13 +125,13 @@ def cut(order: IntArray, source_lengths: IntArray, target_lengths: IntArray, bat
 
     A sentence that is longer than the budget makes a batch of its own.
     """
-    longer = np.maximum(source_lengths, target_lengths)[order]
+    longer: list[int] = np.maximum(source_lengths, target_lengths)[order].tolist()  # Twice as fast to go through.
     batches, first, longest = [], 0, 0
     for position, length in enumerate(longer):
-        longest = max(longest, int(length))
+        longest = max(longest, length)
         if longest * (position + 1 - first) > batch_tokens and position > first:
             batches.append(order[first:position])
-            first, longest = position, int(length)
+            first, longest = position, length
     batches.append(order[first:])
     return batches
 
@@ -171,6 +171,7 @@ class TrainingStream:
     ):
         self.source_lengths, self.target_lengths = source_lengths, target_lengths
         self.batch_tokens, self.seed = batch_tokens, seed
+        self._last: tuple[int, list[IntArray]] | None = None
         steps, positions, real = self._measure(target_tokens)
         self.steps = max(1, round(steps / validations)) * validations
         self.validate_every = self.steps // validations
@@ -193,7 +194,15 @@ class TrainingStream:
         return steps, positions, real
 
     def epoch(self, number: int) -> list[IntArray]:
-        """Return the global batches of one epoch, each the rows of the split."""
+        """Return the global batches of one epoch, each the rows of the split; the last epoch asked for is remembered.
+
+        The first one is wanted twice, to count and to read, and takes seconds where there are millions of pairs.
+        """
+        if self._last is None or self._last[0] != number:
+            self._last = number, self._order(number)
+        return self._last[1]
+
+    def _order(self, number: int) -> list[IntArray]:
         random = np.random.default_rng([self.seed, number])
         tie_break = random.permutation(len(self.source_lengths))
         # Target length first: the output layer is the dearest part of a position. Then the source within it.
