@@ -56,7 +56,7 @@ def write_lengths(test: TestSet, measured: Mapping[str, Measured]) -> list[Block
             ]
         )
     counts = ", ".join(f"{show_bounds(test.bounds[bucket])}: {len(inside[bucket]):,}" for bucket in known)
-    bounds = "95 % intervals of these trained models (bootstrap over test sentences; seeds vary too)"
+    bounds = "95 % intervals of these trained models (bootstrap over test sentences; how seeds vary is not in them)"
     head = ["run", *(f"{show_bounds(test.bounds[bucket])} words" for bucket in known), "all"]
     head += ["training pairs", "target tokens", "converged (gain of the last fifth)", "parameters", "seed", "commit"]
     return [

@@ -3,7 +3,7 @@
 import time
 
 from hourglass.ablation import load_ablation
-from hourglass.bits_report import write_bits
+from hourglass.bits_report import aloud, bits_section
 from hourglass.errors import arguments, one_line_errors
 from hourglass.report import Made, write_files, write_report
 from hourglass.runs import code_version
@@ -16,8 +16,10 @@ def main() -> None:
     evaluations = {corpus: ablation.evaluation(corpus) for corpus in ablation.corpora}
     version = code_version()
     commit = f"{version['commit'] or 'unknown'}{' (files differ from it)' if version['dirty'] else ''}"
-    sections = {corpus: write_bits(corpus, ablation.information(corpus)) for corpus in ablation.corpora}
-    blocks = write_report(evaluations, Made(commit, time.strftime("%Y-%m-%d")), sections)
+    information = {corpus: ablation.information(corpus) for corpus in ablation.corpora}
+    spoken = [aloud(corpus, found) for corpus, found in information.items()]
+    sections = {corpus: bits_section(corpus, found) for corpus, found in information.items()}
+    blocks = write_report(evaluations, Made(commit, time.strftime("%Y-%m-%d")), spoken, sections)
     write_files(folder, blocks)
 
 

@@ -21,6 +21,7 @@ from hourglass.significance import (
     converged,
     draw,
     holm,
+    own_spread,
     percentiles,
     pool,
     slope,
@@ -236,3 +237,16 @@ def test_converged_looks_at_the_last_fifth() -> None:
     assert converged({0.5: 2.0, 1.0: 1.0})[1] == pytest.approx((1.4 - 1.0) / 1.4)
     with pytest.raises(UserError, match=r"trainer\.validations=5"):
         converged({1.0: 2.0})
+
+
+def test_own_spread_is_students_interval_of_the_seeds_where_sentences_do_not_vary() -> None:
+    still = Quantity(np.array([1.0, 2.0, 3.0]), np.array([[1.0] * 4, [2.0] * 4, [3.0] * 4]))
+    interval = own_spread(still)
+    assert interval is not None
+    assert (interval.low, interval.high) == pytest.approx(stats.t.interval(0.95, 2, loc=2, scale=3**-0.5))
+    # Where seeds do not vary, that of the sentences alone, as if they were normal.
+    drawn = np.random.default_rng(1).normal(2.0, 0.5, 4000)
+    interval = own_spread(Quantity(np.array([2.0, 2.0]), np.stack([drawn, drawn])))
+    assert interval is not None
+    assert interval.high - 2 == pytest.approx(1.96 * 0.5, rel=0.05)
+    assert own_spread(Quantity(np.array([2.0]), drawn[np.newaxis])) is None

@@ -24,9 +24,9 @@ from hourglass.information import (
 )
 from hourglass.preparation import Prepared, prepare
 from hourglass.runs import RunFolder, Translation, open_run, read_json
-from hourglass.saturation import find_plateau
+from hourglass.saturation import FOLDS, find_plateau
 from hourglass.settings import check_to_read
-from hourglass.significance import Quantity, compare, draw, pool
+from hourglass.significance import Quantity, compare, draw, own_spread, pool
 from hourglass.translation import progress_bar
 
 # First target position of each bucket of positions; the last is open.
@@ -45,6 +45,8 @@ DECODER = (
 )
 # And with which they have to have been chosen alike.
 STOPPING = ("select", "patience", "dev_sentences")
+# What the seeds of one variant have in common.
+VARIANT = ("tokenizer", "data", "encoder", "attention", "decoder", "optimizer", "init_range")
 # Consecutive test sentences that are joined into one, for the control.
 JOINED = (1, 2, 4)
 
@@ -58,7 +60,8 @@ class Reader:
         nats: N arrays, by that temperature.
         raw: N arrays, as the model says them.
         joined: by k, the bits of groups of so many sentences as JOINED's most, read k at a time, without the ends of
-            sentence, of which there are fewer when k are one; empty of a made corpus.
+            sentence, of which there are fewer when k are one: nor may one end where the next begins, joined or apart.
+            Empty of a made corpus.
     """
 
     temperature: float
@@ -110,12 +113,18 @@ def measure_bits(
         converged: see `significance.converged`.
 
     Raises:
-        UserError: runs differ in corpus, tokenizer, decoder, or how their best was chosen.
+        UserError: runs differ in corpus, tokenizer, decoder, or how their best was chosen; a variant's are no seeds of
+            it; the test set has hardly any sentences.
     """
     prepared, test = _test_set(blind, edges)
     draws = make_draws(test, resamples)
     every = [blind, *(run for runs in variants.values() for run in runs)]
     _check_alike(blind, every)
+    for name, runs in variants.items():
+        _check_seeds(name, runs)
+    ended = {run: _ended(run, converged) for run in every}
+    if len(test.rows) < FOLDS:
+        raise UserError(f"{blind.path}: a test set of {len(test.rows)} sentences; bits take {FOLDS} or more")
     with progress_bar(len(every), "runs") as bar:
         readers: dict[RunFolder, Reader] = {}
         for run in every:
@@ -131,7 +140,7 @@ def measure_bits(
             "temperatures": [readers[run].temperature for run in runs],
             "parameters": read_json(runs[0].metrics)["parameters"],
             "learning": [_learning(blind, run, prepared) for run in runs],
-            "converged": [judge_convergence(run, converged)[0] for run in runs],
+            "converged": [ended[run][0] for run in runs],
         }
         for name, runs in variants.items()
     }
@@ -150,6 +159,9 @@ def measure_bits(
                 ],
             }
     digits = _digits(blind, test)
+    for name, own in measured.items():
+        # What there is less what is still to be told: it needs no blind model.
+        found[name]["exact_bits"] = _with_spread(own.left(digits.bits, draws.whole)) if digits else None
     exact = None if digits is None else digits.bits
     return {
         "baseline": baseline,
@@ -175,7 +187,9 @@ def measure_bits(
         "blind": {
             "run": blind.path.name,
             "dev_loss": read_json(blind.metrics)["dev"]["loss"],
-            "converged": judge_convergence(blind, converged)[0],
+            "converged": ended[blind][0],
+            # What its loss still fell by, as bits of a test sentence.
+            "last_fifth_bits": float(totals(unseen.nats).mean()) * ended[blind][1] / (1 - ended[blind][1]),
             "temperature": unseen.temperature,
             "bits": float(totals(unseen.nats).mean()),
             "raw_bits": float(totals(unseen.raw).mean()),
@@ -205,16 +219,22 @@ def read_run(run: RunFolder, prepared: Prepared) -> Reader:
     counts = () if issubclass(RECIPES[trained.config["data"]["name"]], Made) else JOINED
     whole = len(test) // max(JOINED) * max(JOINED)
     for count in counts:
-        sides = (
-            [" ".join(texts[first : first + count]) for first in range(0, whole, count)]
-            for texts in (list(test["source"]), list(test["target"]))
+        groups = [range(first, first + count) for first in range(0, whole, count)]
+        longer = Pairs(
+            *(
+                [[piece for i in group for piece in side[i]] for group in groups]
+                for side in (pairs.sources, pairs.targets)
+            )
         )
-        longer = Pairs.encode(trained.vocabularies, *sides)
         try:
             model.decoder.attention.check_length(max(map(len, longer.sources), default=0) + 1, "test, joined")
         except UserError:  # An attention of so many positions and no more.
             continue
-        nats = reference_nats(model, longer, temperature=temperature)
+        starts = [
+            [at for at in np.cumsum([0, *(len(pairs.targets[i]) for i in group[:-1])]).tolist() if at < len(target)]
+            for group, target in zip(groups, longer.targets, strict=True)
+        ]
+        nats = reference_nats(model, longer, temperature=temperature, going_on=starts)
         joined[count] = (totals(nats) - ends(nats)).reshape(-1, max(JOINED) // count).sum(1)
     nats = reference_nats(model, pairs, temperature=temperature)
     return Reader(temperature, nats, reference_nats(model, pairs) if smoothed else nats, joined)
@@ -248,16 +268,21 @@ class _Measured:
             if all(count in seed.joined for seed in seeds)
         }
         self.saturation = find_plateau(test.source_words, np.mean(values, 0))
+        self.slopes = [find_plateau(test.source_words, one).slope for one in values]
 
     @property
     def optional_buckets(self) -> list[Quantity | None]:
         """Of each bucket; None of one without sentences."""
         return [self.buckets.get(bucket) for bucket in range(len(self.test.bounds))]
 
+    def left(self, bits: np.ndarray, counts: np.ndarray) -> Quantity:
+        """Return how many of so many bits [N] are told already, without a blind model."""
+        return mean_quantity([bits - told for told in self.told], counts)
+
     def plain(self) -> dict[str, Any]:
         """Return plain values."""
         return {
-            "bits": self.whole.plain(),
+            "bits": _with_spread(self.whole),
             "raw_bits": self.raw.plain(),
             "end_bits": self.end.plain(),
             "buckets": [None if one is None else one.plain() for one in self.optional_buckets],
@@ -266,8 +291,14 @@ class _Measured:
                 str(count): {**one.plain(), "gain": (one + self.joined[1].times(-1)).plain()}
                 for count, one in self.joined.items()
             },
-            "saturation": asdict(self.saturation),
+            "saturation": {**asdict(self.saturation), "slope_by_seed": self.slopes},
         }
+
+
+def _with_spread(one: Quantity) -> dict[str, Any]:
+    """Return plain values, with the interval over trainings too."""
+    interval = own_spread(one)
+    return {**one.plain(), "own_spread": asdict(interval) if interval else None}
 
 
 def _position_bounds() -> list[tuple[int, int | None]]:
@@ -326,6 +357,38 @@ def _check_alike(blind: RunFolder, runs: Sequence[RunFolder]) -> None:
                     f"{run.path}: another {what} than {blind.path}'s ({value}, {wanted[what]}), so that their "
                     "difference is not of the source alone: train both with the same"
                 )
+
+
+def _ended(run: RunFolder, converged: float) -> tuple[bool, float]:
+    """Return `judge_convergence`, whose error then names the run."""
+    try:
+        return judge_convergence(run, converged)
+    except UserError as error:
+        raise UserError(f"{run.path}: {error}") from None
+
+
+def _check_seeds(name: str, runs: Sequence[RunFolder]) -> None:
+    """See that runs of one variant differ in nothing but the seed, and in that.
+
+    Raises:
+        UserError: they do not.
+    """
+
+    first = open_run(str(runs[0].path), "run")[1]
+    seeds: dict[int, RunFolder] = {}
+    for run in runs:
+        _, config = open_run(str(run.path), "run")
+        if config["seed"] in seeds:
+            raise UserError(
+                f"{run.path}: seed {config['seed']}, as {seeds[config['seed']].path} has: runs of one variant ({name}) "
+                "are of several seeds"
+            )
+        seeds[config["seed"]] = run
+        if other := [key for key in VARIANT if config[key] != first[key]]:
+            raise UserError(
+                f"{run.path}: another {', '.join(other)} than {runs[0].path}'s: runs of one variant ({name}) differ in "
+                "the seed alone; put a space between two variants"
+            )
 
 
 def _learning(blind: RunFolder, run: RunFolder, prepared: Prepared) -> list[list[float]]:

@@ -25,7 +25,7 @@ Information = Mapping[str, Any]
 # Attentions by which the decoder has one vector and no more.
 VECTOR = {
     "none": "one that is given one fixed vector at its start",
-    REREAD: "one that reads such a vector at each step",
+    REREAD: "one that reads a fixed vector at each step",
 }
 NO_CHOICE = {*VECTOR, *NOT_CHOOSING}
 # Shares of the budget at which the table says what was learnt.
@@ -33,7 +33,13 @@ SHARES = (0.25, 0.5, 1.0)
 
 
 def write_bits(name: str, found: Information) -> list[Block]:
-    """Return the section of one corpus, of what `measure_bits` returned, as JSON has it."""
+    """Return the report of one corpus, of what `measure_bits` returned, as JSON has it."""
+    heading, *rest = bits_section(name, found)
+    return [heading, Paragraph(aloud(name, found)), *rest]
+
+
+def bits_section(name: str, found: Information) -> list[Block]:
+    """Return the same without the paragraph to be read aloud, which a report with more in it has at its top."""
     variants, order = found["variants"], list(found["variants"])
     means = [bucket["mean_source_words"] for bucket in found["buckets"]]
     known = [i for i, bucket in enumerate(found["buckets"]) if bucket["sentences"]]
@@ -60,7 +66,6 @@ def write_bits(name: str, found: Information) -> list[Block]:
     length = "mean source words of a bucket"
     blocks: list[Block] = [
         Heading(3, f"{name}: bits through the neck"),
-        Paragraph(aloud(name, found)),
         Paragraph(explanations(found)),
         _table(name, found),
     ]
@@ -135,56 +140,52 @@ def aloud(name: str, found: Information) -> str:
     choosing = [one for one, own in variants.items() if one != baseline and own["attention"] not in NO_CHOICE]
     # Chosen on dev, as any winner has to be.
     best = min(choosing, key=lambda one: float(np.mean(variants[one]["dev_loss"]))) if choosing else None
+    necks = [one for one, own in variants.items() if own["attention"] in VECTOR]
     texts = []
-    if best:  # What needs nothing to be assumed comes first.
-        difference = variants[best]["difference"]
-        interval, of = widest(difference)
+    # What needs nothing to be assumed comes first.
+    for leader in [best] if best else [one for one in necks if one != baseline][:1]:
+        interval, of = widest(variants[leader]["difference"])
+        who = f"a decoder that may look back ({leader})" if best else _described(leader, variants)
         texts.append(
-            f"On {name} a decoder that may look back ({best}) needs {_fewer(difference['value'])} a sentence than "
-            f"{_described(baseline, variants)}; the difference has the 95 % interval {show_range(interval)} ({of}). "
-            "That needs nothing to be believed but the two likelihoods."
+            f"On {name} {who} needs {_fewer(variants[leader]['difference']['value'])} a sentence than "
+            f"{_described(baseline, variants)}{_between(interval, of)}. That needs nothing to be believed but the two "
+            "likelihoods."
         )
-    exact = "" if found["exact"] is None else f" ({found['exact']:.1f} are in them, exactly)"
+    exact = "" if found["exact"] is None else f" ({found['exact']:.1f} are in it, exactly)"
     texts.append(
         f"To write a sentence of {name} word by word, a decoder that never sees the source has to be told "
         f"{blind['bits']:.1f} bits{exact}, {a_word:.1f} a word."
     )
-    necks = [one for one, own in variants.items() if own["attention"] in VECTOR]
-    for variant in dict.fromkeys([baseline, *necks]):
-        own = variants[variant]["bits"]
-        described = _described(variant, variants)
-        if _nothing(variants[variant]):
+    for variant in dict.fromkeys([baseline, *necks, *([best] if best else [])]):
+        own, described = _reading(variants[variant]), _described(variant, variants)
+        sure = _between(own["own_spread"] or own["interval"], _how_sure(own))
+        subject = described if described == variant else f"{described[0].upper()}{described[1:]}"
+        if _nothing(found, variant):
             texts.append(
-                f"Of {described}, nothing measurable has come through ({own['mean']:.1f} bits "
-                f"{show_range(own['interval'])}): whether it would not fit or has not been learnt, this does not say."
+                f"Of {described}, nothing that could be told from nothing has come through ({own['mean']:.1f} "
+                f"bits{sure}): whether it would not fit or has not been learnt, this does not say."
             )
             continue
+        has = "has to be told {:.1f} bits fewer" if found["exact"] is None else "has read {:.1f} of these bits"
         texts.append(
-            f"{described[0].upper() if described != variant else described[0]}{described[1:]} has to be told "
-            f"{own['mean']:.1f} bits fewer, 95 % interval over test sentences {show_range(own['interval'])}: as much "
-            f"as {own['mean'] / a_word:.1f} words of such text. {_plateau(variant, variants[variant]['saturation'])}"
+            f"{subject} {has.format(own['mean'])}{sure}: as much as {own['mean'] / a_word:.1f} words of such text."
         )
-    if best:
-        own = variants[best]["bits"]
-        texts.append(f"{best}: {own['mean']:.1f} bits {show_range(own['interval'])}.")
-        if found["exact"] is not None:
-            read, of = _exact_read(found, best), found["exact"]
-            texts.append(
-                f"Here what there is to tell is known without the blind decoder, which needs "
-                f"{100 * blind['bits'] / of:.1f} % of it: {best} has {read:.1f} of the {of:.1f} bits, "
-                f"{100 * read / of:.1f} %."
-            )
+        if variant != best:
+            texts.append(_plateau(variant, variants[variant]["saturation"]))
     still = [variant for variant, own in variants.items() if not all(own["converged"])]
     if still:
         texts.append(f"{', '.join(still)} had not converged: more training may raise what they carry.")
-    if not blind["converged"]:
+    if not blind["converged"] and found["exact"] is None:
         texts.append(
-            "The blind decoder had not converged, so that all of these figures, but no difference, are a little high."
+            f"Nor had the blind decoder: the last fifth of its budget still saved it {blind['last_fifth_bits']:.1f} "
+            "bits a sentence. By what it lacks all of these figures, but no difference, are too high, and by what a "
+            "variant lacks its own is too low."
         )
     texts.append(
         "These are bits about the translation that were used, not what a vector could hold, and not bits of the "
-        "source. A better blind decoder would lower all of them alike; a wider vector, more training or another "
-        "language pair may change them one by one."
+        "source. "
+        + ("A better blind decoder would lower all of them alike; a wider" if found["exact"] is None else "A wider")
+        + " vector, more training or another language pair may change them one by one."
     )
     return " ".join(texts)
 
@@ -193,25 +194,34 @@ def explanations(found: Information) -> str:
     """Return what these runs say of the four things that may keep bits from coming through."""
     variants, baseline = found["variants"], found["baseline"]
     own = variants[baseline]
-    half, whole = (_at_share(own["learning"], share) for share in (0.5, 1.0))
+    quarter, half, whole = (_at_share(own["learning"], share) for share in SHARES)
+    learnt = all(own["converged"])
     texts = [
-        f"Four things keep bits from coming through, and look alike. Not learnt yet: {baseline} read {half:.1f} bits a "
-        f"dev sentence at half of its budget and {whole:.1f} at its end, and had "
-        f"{'converged' if all(own['converged']) else 'not converged'}."
+        f"Four things keep bits from coming through, and look alike. Not learnt yet: {baseline} read {quarter:.1f} "
+        f"bits a dev sentence at a quarter of its budget, {half:.1f} at half and {whole:.1f} at its end (likelihoods "
+        "as they are: label smoothing, left in, lowers them), and had "
+        f"{'converged' if learnt else 'not converged'}."
     ]
     again = [one for one, other in variants.items() if one != baseline and other["attention"] == REREAD]
     if own["attention"] == "none" and again:
         difference = variants[again[0]]["difference"]
         interval, of = widest(difference)
-        if interval is None or interval["low"] <= 0 <= interval["high"]:
+        if _nothing(found, again[0]):
+            verdict = f"it has read nothing itself, so this says nothing of what {baseline} forgets"
+        elif interval is None or interval["low"] <= 0 <= interval["high"]:
             verdict = "that the decoder forgets it on its way is not shown"
-        elif difference["value"] > 0:
+        elif difference["value"] < 0:
+            verdict = "so the decoder's forgetting is not what is missing"
+        elif learnt:
             verdict = "so much can be in a vector of that width, and a decoder that saw its own once did not use it"
         else:
-            verdict = "so the decoder's forgetting is not what is missing"
+            verdict = (
+                f"so much can be in a vector of that width; as {baseline} had not converged, lost by the decoder and "
+                "not learnt yet cannot be told apart here"
+            )
         texts.append(
             f"Lost by the decoder: {again[0]}, which has such a vector before it at every step, needs "
-            f"{_fewer(difference['value'])} than {baseline} {show_range(interval)} ({of}): {verdict}."
+            f"{_fewer(difference['value'])} than {baseline}{_between(interval, of)}: {verdict}."
         )
     else:
         texts.append("Lost by the decoder: it takes fixed held against none to say, and that is not here.")
@@ -220,6 +230,25 @@ def explanations(found: Information) -> str:
         "here, so these runs cannot say; the sweep over the width (pipelines/capacity) varies both."
     )
     return " ".join(texts)
+
+
+def _reading(variant: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a variant's bits: exactly, where what there is to tell is known, and else by the blind decoder."""
+    reading: Mapping[str, Any] = variant["exact_bits"] or variant["bits"]
+    return reading
+
+
+def _between(interval: Mapping[str, float] | None, of: str) -> str:
+    return f", between {interval['low']:.1f} and {interval['high']:.1f} (95 %, {of})" if interval else ""
+
+
+def _how_sure(reading: Mapping[str, Any]) -> str:
+    """Return what an interval of bits is over."""
+    if len(reading["by_seed"]) == 1:
+        return "over test sentences; another training may differ by more"
+    each = ", ".join(f"{one:.1f}" for one in reading["by_seed"])
+    of = "over test sentences and trainings" if reading["own_spread"] else "over test sentences"
+    return f"{of}; its trainings alone {each}"
 
 
 def _fewer(bits: float) -> str:
@@ -233,16 +262,12 @@ def _described(variant: str, variants: Mapping[str, Any]) -> str:
     return f"{VECTOR[attention]} ({variant})" if attention in VECTOR else variant
 
 
-def _nothing(variant: Mapping[str, Any]) -> bool:
-    interval = variant["bits"]["interval"]
-    return bool(variant["bits"]["mean"] <= 0 or (interval and interval["low"] <= 0))
-
-
-def _exact_read(found: Information, variant: str) -> float:
-    """Return the bits a sentence that a variant reads, without a blind model: those that there are less those told."""
-    rows = found["digits"]
-    read = sum(row["sentences"] * row["variants"][variant]["mean"] for row in rows)
-    return float(read / sum(row["sentences"] for row in rows))
+def _nothing(found: Information, variant: str) -> bool:
+    """Say whether a reading may be none: what chance, or a blind decoder that still gets better, may make of none."""
+    own, blind = _reading(found["variants"][variant]), found["blind"]
+    interval = own["own_spread"] or own["interval"]
+    doubt = 0.0 if found["exact"] is not None or blind["converged"] else blind["last_fifth_bits"]
+    return bool(own["mean"] <= doubt or (interval and interval["low"] <= doubt))
 
 
 def _of_trained(difference: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -251,20 +276,19 @@ def _of_trained(difference: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _plateau(variant: str, one: Mapping[str, Any]) -> str:
     if one["plateau"] is None:
+        each = f"; its trainings alone {', '.join(f'{slope:+.2f}' for slope in one['slope_by_seed'])}"
         return (
             f"For {variant} no plateau can be shown below {one['longest']:.0f} words; from one source word to the next "
-            f"it is {one['slope']:+.2f} bits {show_range(one['slope_interval'])}."
+            f"it is {one['slope']:+.2f} bits {show_range(one['slope_interval'])} (over test sentences"
+            f"{each if len(one['slope_by_seed']) > 1 else ''})."
         )
+    sure = _between(one["plateau_interval"], "over test sentences")
     if one["flat"]:
         return (
             f"What {variant} carries is the same at all lengths seen, from {one['shortest']:.0f} words to "
-            f"{one['longest']:.0f}: {one['plateau']:.1f} bits {show_range(one['plateau_interval'])}, to which longer "
-            "sentences add nothing."
+            f"{one['longest']:.0f}: {one['plateau']:.1f} bits{sure}, to which longer sentences add nothing."
         )
-    return (
-        f"What {variant} carries flattens at {one['plateau']:.1f} bits {show_range(one['plateau_interval'])} as "
-        "sentences grow."
-    )
+    return f"What {variant} carries flattens at {one['plateau']:.1f} bits{sure} as sentences grow."
 
 
 def _table(name: str, found: Information) -> Table:
@@ -283,6 +307,8 @@ def _table(name: str, found: Information) -> Table:
                 *architecture,
                 f"{own['bits']['mean']:.2f}",
                 show_range(own["bits"]["interval"]),
+                show_range(own["bits"]["own_spread"]),
+                " ".join(f"{one:.2f}" for one in own["temperatures"]),
                 f"{own['raw_bits']['mean']:.2f}",
                 f"{own['end_bits']['mean']:.2f}",
                 f"{flat['slope']:+.2f} {show_range(flat['slope_interval'])}",
@@ -297,7 +323,9 @@ def _table(name: str, found: Information) -> Table:
     head += [
         "this architecture, own spread",
         "bits a sentence",
-        "95 %",
+        "these trained models, bits",
+        "with the spread of seeds",
+        "temperature",
         "without temperature",
         "of them end of sentence",
     ]
@@ -308,7 +336,8 @@ def _table(name: str, found: Information) -> Table:
     caption = (
         f"Bits about the reference that reach the decoder on {name}, test set, a sentence, means over seeds. The "
         f"difference to {baseline} comes first: the blind model cancels in it. Bits are the blind model's negative "
-        f"log-likelihood ({blind['bits']:.2f} bits, of them end of sentence {blind['end_bits']:.2f}) less the "
+        f"log-likelihood ({blind['bits']:.2f} bits, of them end of sentence {blind['end_bits']:.2f}; at temperature "
+        f"{blind['temperature']:.2f}, and {blind['raw_bits']:.2f} without one) less the "
         "variant's, each by the temperature that suits it on dev where it was trained with label smoothing. It is "
         "usable information about the target, an estimate: a lower bound only where the blind model's excess loss is "
         "no larger than the variant's. A plateau: only where held-out likelihood prefers a curve that flattens, the "
@@ -323,7 +352,8 @@ def _table(name: str, found: Information) -> Table:
         )
         caption += (
             " Joined: so many consecutive test sentences as one input, and how many more bits of each come through "
-            "than when the same sentences are read apart, ends of sentence aside. The content is the same, and longer; "
+            "than when the same sentences are read apart, ends of sentence aside: none may end where the next begins, "
+            "joined or apart. The content is the same, and longer; "
             "but no such input was seen in training, by the blind decoder neither, and what that loses by it counts as "
             f"bits: it has to be told {told}."
         )

@@ -58,6 +58,7 @@ def reference_nats(
     *,
     temperature: float = 1.0,
     among: Tensor | None = None,
+    going_on: Sequence[Sequence[int]] | None = None,
     batch_tokens: int = 4000,
 ) -> list[np.ndarray]:
     """Return the negative log-likelihood of each target token, in nats, as the model reads the reference.
@@ -67,6 +68,8 @@ def reference_nats(
         pairs: what it reads.
         temperature: the logits are divided by it.
         among: [P] ids; what is not end-of-sentence is one of these, so their probabilities are made to sum to 1.
+        going_on: N lists of target positions, from 0, at which the sentence is known not to end: the probabilities of
+            all else are made to sum to 1 there.
         batch_tokens: padded tokens of a batch.
 
     Returns:
@@ -74,7 +77,10 @@ def reference_nats(
     """
     found: list[np.ndarray] = [np.empty(0)] * len(pairs.targets)
     for rows, readouts, labels, real in _read(model, pairs, batch_tokens):
-        nats = _nats(model, readouts, labels, temperature, among)
+        goes_on = torch.zeros_like(real)  # [B, T]
+        for b, row in enumerate(rows if going_on is not None else []):
+            goes_on[b, list(going_on[row])] = True  # type: ignore[index]
+        nats = _nats(model, readouts, labels, temperature, among=among, goes_on=goes_on[real])
         ends = np.cumsum(real.sum(1).cpu().numpy())
         for row, one in zip(rows, np.split(nats.double().cpu().numpy(), ends[:-1]), strict=True):
             found[row] = one
@@ -91,7 +97,7 @@ def fit_temperature(model: Seq2Seq, pairs: Pairs, *, batch_tokens: int = 4000) -
     readouts, labels = (torch.cat(side) for side in zip(*parts, strict=True))
 
     def loss(log_temperature: float) -> float:
-        return float(_nats(model, readouts, labels, math.exp(log_temperature), None).double().sum())
+        return float(_nats(model, readouts, labels, math.exp(log_temperature)).double().sum())
 
     low, high = (math.log(bound) for bound in TEMPERATURES)
     # Convex in 1/temperature, so with one minimum whatever the scale.
@@ -118,16 +124,27 @@ def _read(model: Seq2Seq, pairs: Pairs, batch_tokens: int) -> Iterator[tuple[lis
 
 
 @torch.inference_mode()
-def _nats(model: Seq2Seq, readouts: Tensor, labels: Tensor, temperature: float, among: Tensor | None) -> Tensor:
+def _nats(
+    model: Seq2Seq,
+    readouts: Tensor,
+    labels: Tensor,
+    temperature: float,
+    *,
+    among: Tensor | None = None,
+    goes_on: Tensor | None = None,
+) -> Tensor:
     """Return the negative log-likelihood [tokens] of labels after readouts [tokens, R]; see `reference_nats`."""
     found = []
-    for part, label in zip(readouts.split(LOGIT_ROWS), labels.split(LOGIT_ROWS), strict=True):
+    for first in range(0, len(labels), LOGIT_ROWS):
+        part, label = readouts[first : first + LOGIT_ROWS], labels[first : first + LOGIT_ROWS]
         logits = model.output(part)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
         if among is not None:
             outside = torch.ones(logits.shape[-1], dtype=torch.bool, device=logits.device)
             outside[among] = False
             logits = logits.masked_fill(outside & (label != EOS).unsqueeze(1), float("-inf"))
+        if goes_on is not None:
+            logits[goes_on[first : first + LOGIT_ROWS], EOS] = float("-inf")
         found.append(F.cross_entropy(logits, label, reduction="none"))
     return torch.cat(found)
 

@@ -85,11 +85,22 @@ class Made:
 
 
 def write_report(
-    evaluations: Mapping[str, Evaluation], made: Made, sections: Mapping[str, Sequence[Block]] | None = None
+    evaluations: Mapping[str, Evaluation],
+    made: Made,
+    spoken: Sequence[str] = (),
+    sections: Mapping[str, Sequence[Block]] | None = None,
 ) -> list[Block]:
-    """Return the report of an ablation's corpora; `sections` are what else is said of a corpus, by its name."""
+    """Return the report of an ablation's corpora.
+
+    Args:
+        evaluations: by corpus.
+        made: how.
+        spoken: further findings, a paragraph each, for the top.
+        sections: what else is said of a corpus, by its name.
+    """
     blocks: list[Block] = [Heading(1, "What a fixed context vector costs, and what attention buys back")]
     blocks += [Paragraph(answer(name, one)) for name, one in evaluations.items()]
+    blocks += [Paragraph(text) for text in spoken]
     blocks.append(
         Paragraph(
             "How to read it. Every variant is the same encoder and decoder; how the decoder sees the source differs, "

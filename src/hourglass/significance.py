@@ -168,6 +168,19 @@ def compare(one: Quantity, other: Quantity, seeds: SeedVariance) -> Difference:
     return Difference(value, percentiles(drawn), architecture, own_spread, p_value(drawn, value))
 
 
+def own_spread(one: Quantity) -> Interval | None:
+    """Return the interval of a mean when sentences and trainings vary, from its own seeds (Welch and Satterthwaite).
+
+    None of one seed, and where a resample has no score.
+    """
+    if len(one.value) == 1 or not one.scorable:
+        return None
+    of_seeds = float(one.value.var(ddof=1)) / len(one.value)
+    variance = float(one.drawn.mean(0).var(ddof=1)) + of_seeds
+    freedom = variance**2 / (of_seeds**2 / (len(one.value) - 1)) if of_seeds else np.inf
+    return _student(one.mean, variance, freedom)
+
+
 def _student(value: float, variance: float, freedom: float) -> Interval:
     width = float(student_t.ppf((1 + CONFIDENCE) / 2, freedom)) * float(np.sqrt(variance))
     return Interval(value - width, value + width)
