@@ -20,7 +20,8 @@ def main(paths: list[str]) -> None:
         found = read_run(RunFolder(Path(path)))
         width = NORMAL * found["error"]
         print(
-            f"{path}: {found['bits']:.2f} bits a sequence [{found['bits'] - width:.2f}, {found['bits'] + width:.2f}] "
+            f"{path}: {found['bits']:.2f} bits a sequence of the longest quarter "
+            f"[{found['bits'] - width:.2f}, {found['bits'] + width:.2f}] "
             f"of {found['of']:.2f}; end of sequence cost {found['end_bits']:.3f}; of another sequence's memory "
             f"{found['of_another']:.2f}; hard ceiling {found['ceiling'] or 'none'}"
         )

@@ -8,7 +8,7 @@ import pytest
 from conftest import CONF, compose_config
 
 from hourglass.capacity import Point, load_capacity, measure, points, run_all
-from hourglass.capacity_report import write_capacity
+from hourglass.capacity_report import aloud, write_capacity
 from hourglass.errors import UserError
 from hourglass.plots import look
 from hourglass.report import Picture, Table, to_html, to_markdown
@@ -85,6 +85,7 @@ def test_a_sweep_that_cannot_be_read_is_refused_before_it_begins(tmp_path: Path)
     settings = load_capacity("cpu")
     for override, message in (
         ("data.test_pairs=30", r"capacity-2: data\.test_pairs=30: each length needs two sequences"),
+        ("trainer.validations=1", r"capacity-2: trainer\.validations=1: convergence is judged from two"),
         ("decoder.hidden_size=32", r"capacity-64: encoder\.summary_size=64 with data\.calibrated=true is no neck"),
     ):
         with pytest.raises(UserError, match=message):
@@ -122,13 +123,19 @@ def test_a_small_sweep_from_runs_to_report(tmp_path: Path) -> None:
         "luong_general, no neck",
     ]
     for point in found["points"]:
-        assert point["of"] == pytest.approx(14.5 * 6)  # 5 to 24 symbols of 6 bits
+        assert point["longest_quarter"] == [20, 24]  # Of 5 to 24 symbols, of 6 bits.
+        assert point["of"] == pytest.approx(22 * 6)
         assert point["of_another"] <= 3 * point["of_another_error"]
-        assert sum(row["bits"] for row in point["by_length"]) / 20 == pytest.approx(point["bits"])
+        assert sum(row["bits"] for row in point["by_length"][-5:]) / 5 == pytest.approx(point["bits"])
+        assert sum(row["error"] ** 2 for row in point["by_length"][-5:]) / 25 == pytest.approx(point["error"] ** 2)
         assert point["ceiling"] is None or point["bits"] <= point["ceiling"] + 3 * point["error"]
     blocks = write_capacity("small", found, "0" * 40)
-    assert sum(isinstance(block, Picture) for block in blocks) == 5
+    assert sum(isinstance(block, Picture) for block in blocks) == 7
     (table,) = (block for block in blocks if isinstance(block, Table))
     assert all(len(row) == len(table.head) for row in table.rows)
     assert "<svg" in to_html(blocks)
-    assert "87.0 bits" in to_markdown(blocks, "figures")
+    assert "hold 132 bits" in to_markdown(blocks, "figures")
+    # What reads nearly all that there is is not limited by its training.
+    full = {**found["points"][0], "bits": 131.0, "whole": True, "converged": False}
+    assert "131.0 bits (give" in aloud({**found, "points": [full, *found["points"][1:]]})
+    assert "131.0* bits (give" in aloud({**found, "points": [{**full, "whole": False}, *found["points"][1:]]})

@@ -8,6 +8,10 @@ from matplotlib.figure import Figure
 from hourglass.plots import Line, draw_lines
 from hourglass.report import Block, Heading, Paragraph, Picture, Table
 
+# What there is to tell, in the figures.
+ALL = "all that there is"
+# The necks that are spoken of, by the names of their lines.
+DESCRIBED = {"none": "only starts the decoder", "fixed": "is read at every step"}
 # How the names of lines with attention begin.
 CONTROL = "luong_general"
 # Standard errors to each side of a 95 % interval.
@@ -22,31 +26,31 @@ def write_capacity(name: str, found: Mapping[str, Any], commit: str) -> list[Blo
     of, shortest = points[0]["of"], points[0]["shortest"]
     necks = [point for point in points if point["width"] and not point["line"].startswith(CONTROL)]
 
-    def figure(some: Sequence[Mapping[str, Any]], key: str, y_label: str, ceiling: bool = False) -> Figure:
+    def figure(some: Sequence[Mapping[str, Any]], key: str, y_label: str, top: Sequence[float] | None = None) -> Figure:
         lines = {line: _line([p for p in some if p["line"] == line], key, widths) for line in order}
-        top = ("all that there is", Line([float(width) for width in widths], [of] * len(widths)))
         drawn = draw_lines(
             {line: one for line, one in lines.items() if one.x},
             x_label="width D of the neck, numbers",
             y_label=y_label,
             order=order,
             zero=True,
-            floor=top if ceiling else None,
+            floor=None if top is None else (ALL, Line([float(width) for width in widths], top)),
         )
         axes = drawn.axes[0]
         axes.set_xscale("log", base=2)
         axes.set_xticks(widths, [str(width) for width in widths])
-        for point in some if ceiling else []:
+        for point in some if key == "bits" else []:
             if point["ceiling"]:
                 axes.hlines(point["ceiling"], point["width"] / 1.2, point["width"] * 1.2, color="#666666")
         return drawn
 
     machine = points[0]["machine"]
+    lowest, highest = points[0]["longest_quarter"]
     positions = {f"D = {point['width']}": _positions(point) for point in points if point["line"] == order[0]}
     # At the width where the source is also read in reverse: which end of it is lost, and does the order decide that?
     shared = next((point["width"] for point in points if "reversed" in point["line"]), points[0]["width"])
     at_one_width = {
-        point["line"]: _positions(point) for point in points if point["width"] == shared and not point["ceiling"]
+        point["line"]: _positions(point) for point in points if point["width"] in (shared, 0) and not point["ceiling"]
     }
     position = "position of the symbol"
     return [
@@ -54,19 +58,23 @@ def write_capacity(name: str, found: Mapping[str, Any], commit: str) -> list[Blo
         Paragraph(aloud(found)),
         Picture(
             "capacity-bits",
-            figure(points, "bits", "bits a sequence that came through", ceiling=True),
+            figure(points, "bits", "bits a sequence that came through", top=[of] * len(widths)),
             "Bits that came through the neck against its width",
-            "Bits that came through, a sequence, against the width of the neck; 95 % bands over test sequences. "
+            f"Bits that came through, a sequence of {lowest} to {highest} symbols (the longest quarter: shorter ones "
+            "hold less than a wide neck carries), against the width of the neck; 95 % bands over test sequences. "
             f"Hollow: the last fifth of training still lowered the dev loss by {100 * found['converged']:g} % or more, "
-            "so that the point is limited by training. Short bars: the hard ceiling, D times the bits that a component "
+            "so that the point is limited by training; where nearly all that there is has come through, it is limited "
+            "by the sequences. Short bars: the hard ceiling, D times the bits that a component "
             "is rounded to. A line without points is one run that has no neck, drawn at every width.",
         ),
         Picture(
             "capacity-bits-a-dimension",
-            figure(necks, "bits_a_dimension", "bits a dimension"),
+            figure(necks, "bits_a_dimension", "bits a dimension", top=[of / width for width in widths]),
             "Bits a dimension against the width of the neck",
-            "The same, divided by D. The controls are left out: what attention reads does not pass through the neck.",
+            "The same, divided by D: what there is to tell caps it for wide necks. "
+            "The controls are left out: what attention reads does not pass through the neck.",
         ),
+        *(_by_length(line, [point for point in points if point["line"] == line]) for line in order[:2]),
         Picture(
             "capacity-longest-copy",
             figure(points, "longest_copied", "symbols"),
@@ -84,7 +92,8 @@ def write_capacity(name: str, found: Mapping[str, Any], commit: str) -> list[Blo
             "capacity-by-position-and-variant",
             draw_lines(at_one_width, x_label=position, y_label="bits that came through", order=order),
             f"Bits of each symbol by its position, D = {shared}",
-            f"The same of each variant with D = {shared}. The symbols are copied, so a position in the target is one "
+            f"The same of each variant with D = {shared}, and of attention without a neck. "
+            "The symbols are copied, so a position in the target is one "
             "in the source. What is low for none and not for fixed is what one would see if the decoder forgot it on "
             "its way; what moves when the source is read in reverse, if the encoder did. Encoder and decoder are "
             "trained together, so that neither is proved.",
@@ -101,49 +110,83 @@ def write_capacity(name: str, found: Mapping[str, Any], commit: str) -> list[Blo
 
 
 def aloud(found: Mapping[str, Any]) -> str:
-    """Return what the sweep says in a few sentences."""
+    """Return what the sweep says in a few sentences, to be read to people."""
     points = found["points"]
-    of = points[0]["of"]
-    texts = []
-    for line in dict.fromkeys(point["line"] for point in points if not point["ceiling"]):
+    lowest, highest = points[0]["longest_quarter"]
+    texts = [
+        f"Sequences of {lowest} to {highest} random symbols hold {points[0]['of']:.0f} bits in the mean, known "
+        "exactly, and those before say nothing of the next: what a decoder saves is at least what came through."
+    ]
+    for line, described in DESCRIBED.items():
         some = [point for point in points if point["line"] == line]
+        if not some:
+            continue
         first, last = some[0], some[-1]
-        if not first["width"]:
-            texts.append(f"{line}: {_bits(first)}; D is no part of it")
-        elif first is last:
-            texts.append(f"{line}: {_bits(first)} with D = {first['width']}")
-        else:
-            difference = last["bits"] - first["bits"]
-            error = NORMAL * (first["error"] ** 2 + last["error"] ** 2) ** 0.5
-            limited = sum(not point["converged"] for point in some)
-            texts.append(
-                f"{line}: {_bits(first)} with D = {first['width']}, {_bits(last)} with D = {last['width']}, "
-                f"{difference:+.1f} [{difference - error:.1f}, {difference + error:.1f}]"
-                + (f" ({limited} of its {len(some)} widths limited by training)" if limited else "")
-            )
+        texts.append(f"Through a neck that {described} ({line}) come {_bits(first)} where it has {_numbers(first)}")
+        if last is not first:
+            texts[-1] += f", and {_bits(last)} where it has {_numbers(last)}"
+        limited = sum(_limited(point) for point in some)
+        texts[-1] += f"; {limited} of its {len(some)} widths limited by training (a star)." if limited else "."
+    texts += [
+        f"With attention, and nothing through a neck at all, come {_bits(point)}."
+        for point in points
+        if not point["width"]
+    ]
     rounded = [point for point in points if point["ceiling"]]
-    under = all(point["bits"] <= point["ceiling"] + 3 * point["error"] for point in rounded)
-    wrong = max(point["of_another"] - 3 * point["of_another_error"] for point in points)
-    text = (
-        f"Sequences of random symbols hold {of:.1f} bits in the mean, known exactly, and those before say nothing of "
-        f"the next; what a decoder saves is a lower bound on what came through. {'; '.join(texts)}."
-    )
     if rounded:
-        text += (
-            f" Necks rounded to a hard ceiling of D times b bits read {'no more' if under else 'MORE'} than it "
-            f"({', '.join(_bits(point) + ' of ' + str(point['ceiling']) for point in rounded)})."
+        under = all(point["bits"] <= point["ceiling"] + 3 * point["error"] for point in rounded)
+        read = ", ".join(f"{point['bits']:.1f} of {point['ceiling']}" for point in rounded)
+        texts.append(
+            f"Necks rounded to a hard ceiling of D times b bits read {'no more' if under else 'MORE'} than it ({read})."
         )
-    return (
-        f"{text} When the encoder has read another sequence, {'no model reads' if wrong <= 0 else 'SOME MODELS READ'} "
-        "more than nothing. A star: limited by training. It is what this training has taught this cell to use, not "
-        "what a vector of floating-point numbers could hold; more training, another cell or another task may change it."
+    wrong = max(point["of_another"] - 3 * point["of_another_error"] for point in points)
+    texts.append(
+        f"When the encoder has read another sequence, {'no model reads' if wrong <= 0 else 'SOME MODELS READ'} "
+        "more than nothing. Each point is one training, and what is given with it (95 %) counts the test sequences "
+        "alone. It is what this training has taught this cell to use, not what a vector of floating-point numbers "
+        "could hold; more training, another cell or another task may change it."
+    )
+    return " ".join(texts)
+
+
+def _numbers(point: Mapping[str, Any]) -> str:
+    width, copied = point["width"], point["longest_copied"]
+    copies = f"sequences of up to {copied} symbols" if copied else f"no sequence of {point['shortest']} symbols"
+    return f"{width} numbers ({point['bits'] / width:.1f} bits each; {copies} copied at 99 %)"
+
+
+def _limited(point: Mapping[str, Any]) -> bool:
+    """Say whether more training would be likely to raise a point."""
+    return not point["converged"] and not point["whole"]
+
+
+def _by_length(line: str, points: Sequence[Mapping[str, Any]]) -> Picture:
+    """Draw bits against the length of a sequence, one curve a width."""
+    drawn = {}
+    for point in points:
+        rows = point["by_length"]
+        x, y = ([row[key] for row in rows] for key in ("symbols", "bits"))
+        low, high = ([row["bits"] + sign * NORMAL * row["error"] for row in rows] for sign in (-1, 1))
+        drawn[f"D = {point['width']}"] = Line(x, y, low, high)
+    rows = points[0]["by_length"]
+    figure = draw_lines(
+        drawn,
+        x_label="symbols of the sequence",
+        y_label="bits that came through",
+        zero=True,
+        floor=(ALL, Line([row["symbols"] for row in rows], [row["of"] for row in rows])),
+    )
+    return Picture(
+        f"capacity-by-length-{line}",
+        figure,
+        f"Bits that came through the neck of {line} against the length of the sequence, for each width",
+        f"Bits that came through by the length of the sequence, {line}: a neck that is full leaves the line of "
+        "all that there is, and flattens. 95 % bands over test sequences.",
     )
 
 
 def _bits(point: Mapping[str, Any]) -> str:
-    width = NORMAL * point["error"]
-    star = "" if point["converged"] else "*"
-    return f"{point['bits']:.1f}{star} bits [{point['bits'] - width:.1f}, {point['bits'] + width:.1f}]"
+    return f"{point['bits']:.1f}{'*' if _limited(point) else ''} bits (give or take {NORMAL * point['error']:.1f})"
 
 
 def _line(points: Sequence[Mapping[str, Any]], key: str, widths: Sequence[int]) -> Line:
@@ -151,7 +194,7 @@ def _line(points: Sequence[Mapping[str, Any]], key: str, widths: Sequence[int]) 
     if level:
         points = [{**points[0], "width": width} for width in (widths[0], widths[-1])]
     x = [float(point["width"]) for point in points]
-    hollow = [not point["converged"] for point in points]
+    hollow = [_limited(point) for point in points]
     if key == "longest_copied":
         return Line(x, [float(point[key]) for point in points], few=None if level else hollow, level=level)
     scale = [point["width"] if key == "bits_a_dimension" else 1 for point in points]
@@ -171,7 +214,7 @@ def _table(points: Sequence[Mapping[str, Any]]) -> Table:
     rows = [
         [
             point["line"],
-            "yes" if point["converged"] else "no",
+            "yes" if point["converged"] else "reads all" if point["whole"] else "no",
             str(point["width"] or "-"),
             f"{point['bits']:.2f}",
             f"[{point['bits'] - NORMAL * point['error']:.2f}, {point['bits'] + NORMAL * point['error']:.2f}]",
@@ -188,7 +231,8 @@ def _table(points: Sequence[Mapping[str, Any]]) -> Table:
         for point in points
     ]
     caption = (
-        f"What came through each neck, of {points[0]['of']:.2f} bits a sequence; 95 % over test sequences. Of another "
+        f"What came through each neck, of {points[0]['of']:.2f} bits a sequence of the longest quarter; 95 % over test "
+        "sequences. Of another "
         "sequence: the same when the encoder has read another one of that length, which may be no more than nothing."
     )
     return Table("capacity", head, rows, caption, text_columns=2)

@@ -52,7 +52,30 @@ class ChannelReading:
     @property
     def error(self) -> float:
         """The standard error of the mean."""
-        return float(self.bits.std(ddof=1) / math.sqrt(len(self.bits)))
+        return error_within(self.lengths, self.bits)
+
+    @property
+    def longest_quarter(self) -> "ChannelReading":
+        """The reading of the longest quarter of the sequences, which a neck of less than they hold cannot tell whole.
+
+        A mean over all lengths would fall short of what a neck carries by the short ones, which hold less than that.
+        """
+        rows = self.lengths >= np.quantile(self.lengths, 0.75)
+        return ChannelReading(self.lengths[rows], self.bits[rows], self.by_position[rows], self.end[rows])
+
+
+def error_within(lengths: np.ndarray, values: np.ndarray) -> float:
+    """Return the standard error of a mean over sequences whose lengths are as they are: the design's, not chance's.
+
+    Args:
+        lengths: [N], each at least twice.
+        values: [N].
+    """
+    within = 0.0
+    for length in np.unique(lengths):
+        some = values[lengths == length]
+        within += len(some) * float(some.var(ddof=1))
+    return math.sqrt(within) / len(values)
 
 
 def check_channel(path: str, config: Config) -> int:
