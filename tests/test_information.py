@@ -1,12 +1,13 @@
 """Bits of references: against torch's own cross-entropy step by step, brute force, and counts made by hand."""
 
+import json
 import math
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_model
+from conftest import ROOT, tiny_model
 from torch.nn import functional as F
 
 from hourglass.information import (
@@ -147,3 +148,15 @@ def test_cross_entropy_of_torch_agrees() -> None:
     logits = model(torch.tensor([[*source, EOS]]), torch.tensor([len(source) + 1]), torch.tensor([[BOS, *target]]))
     theirs = F.cross_entropy(logits[0], torch.tensor([*target, EOS]), reduction="none")
     assert reference_nats(model, PAIRS)[0] == pytest.approx(theirs.detach().numpy(), abs=1e-5)
+
+
+def test_the_recorded_bits_of_numbers_are_those_there_are() -> None:
+    """Where what there is to tell is known: a blind decoder needs it and hardly more, and attention reads nearly all."""
+    found = json.loads((ROOT / "results" / "numbers" / "information.json").read_text(encoding="utf-8"))
+    blind, exact = found["blind"]["bits"], found["exact"]
+    assert exact == pytest.approx(blind, rel=0.03)
+    for name, own in found["variants"].items():
+        read = own["exact_bits"]["mean"]
+        assert read <= exact
+        if name in ("bahdanau", "luong_dot", "luong_general", "luong_concat"):
+            assert read >= 0.97 * exact
