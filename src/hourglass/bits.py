@@ -276,8 +276,12 @@ class _Measured:
         return [self.buckets.get(bucket) for bucket in range(len(self.test.bounds))]
 
     def left(self, bits: np.ndarray, counts: np.ndarray) -> Quantity:
-        """Return how many of so many bits [N] are told already, without a blind model."""
-        return mean_quantity([bits - told for told in self.told], counts)
+        """Return how many of so many bits [N] are told already, without a blind model.
+
+        How many there are in the mean is known: resampled is what is still to be told.
+        """
+        told = mean_quantity(self.told, counts)
+        return Quantity(bits.mean() - told.value, bits.mean() - told.drawn)
 
     def plain(self) -> dict[str, Any]:
         """Return plain values."""
