@@ -151,7 +151,7 @@ def test_cross_entropy_of_torch_agrees() -> None:
 
 
 def test_the_recorded_bits_of_numbers_are_those_there_are() -> None:
-    """Where what there is to tell is known: a blind decoder needs it and little more, and attention reads nearly all."""
+    """What there is to tell is known: a blind decoder needs it and little more, attention reads nearly all of it."""
     found = json.loads((ROOT / "results" / "numbers" / "information.json").read_text(encoding="utf-8"))
     blind, exact = found["blind"]["bits"], found["exact"]
     assert exact <= blind <= 1.05 * exact
