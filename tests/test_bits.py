@@ -451,7 +451,10 @@ def test_the_command_prints_and_writes_what_it_finds(
     assert f"none: {found['variants']['none']['bits']['mean']:.2f} bits a sentence" in done.stdout
     assert done.stdout.endswith(f"written: {tmp_path}/report.html\n")
     assert read_json(tmp_path / "information.json")["blind"] == found["blind"]
-    assert "figures/numbers-bits-by-length.svg" in (tmp_path / "report.md").read_text()
+    report = (tmp_path / "report.md").read_text()
+    assert "figures/numbers-bits-by-length.svg" in report
+    commit = read_json(runs["none"].metrics)["commit"][:12]
+    assert re.search(rf"none: seed 1, [\d,]+ target tokens, commit {commit}", report)
     alone = subprocess.run([*command, paths[1]], capture_output=True, text=True, check=False)
     assert alone.returncode == 1
     assert alone.stderr.startswith("error: usage: python pipelines/bits.py BLIND_RUN[,BLIND_RUN ...] RUN")

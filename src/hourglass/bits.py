@@ -136,6 +136,7 @@ def measure_bits(
         name: {
             "attention": open_run(str(runs[0].path), "run")[1]["attention"]["name"],
             "dev_loss": [read_json(run.metrics)["dev"]["loss"] for run in runs],
+            **_made(runs),
             **measured[name].plain(),
             "temperatures": [readers[run].temperature for run in runs],
             "parameters": read_json(runs[0].metrics)["parameters"],
@@ -186,6 +187,7 @@ def measure_bits(
         "exact": None if exact is None else float(exact.mean()),
         "blind": {
             "run": blind.path.name,
+            **_made([blind]),
             "dev_loss": read_json(blind.metrics)["dev"]["loss"],
             "converged": ended[blind][0],
             # What its loss still fell by, as bits of a test sentence.
@@ -369,6 +371,17 @@ def _ended(run: RunFolder, converged: float) -> tuple[bool, float]:
         return judge_convergence(run, converged)
     except UserError as error:
         raise UserError(f"{run.path}: {error}") from None
+
+
+def _made(runs: Sequence[RunFolder]) -> dict[str, Any]:
+    """Return how the runs of one variant were made: their seeds and commits, and the settings of the first."""
+    metrics = [read_json(run.metrics) for run in runs]
+    return {
+        "seeds": [one["seed"] for one in metrics],
+        "commits": [f"{str(one['commit'])[:12]}{' (files differed)' if one['dirty'] else ''}" for one in metrics],
+        "target_tokens": [one["train_target_tokens"] for one in metrics],
+        "config": open_run(str(runs[0].path), "run")[1],
+    }
 
 
 def _check_seeds(name: str, runs: Sequence[RunFolder]) -> None:

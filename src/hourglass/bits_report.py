@@ -35,7 +35,18 @@ SHARES = (0.25, 0.5, 1.0)
 def write_bits(name: str, found: Information) -> list[Block]:
     """Return the report of one corpus, of what `measure_bits` returned, as JSON has it."""
     heading, *rest = bits_section(name, found)
-    return [heading, Paragraph(aloud(name, found)), *rest]
+    return [heading, Paragraph(aloud(name, found)), *rest, Paragraph(how_made(found))]
+
+
+def how_made(found: Information) -> str:
+    """Return seeds, budgets and commits of the runs; their settings stand in information.json."""
+    kinds = {"blind": found["blind"], **found["variants"]}
+    each = "; ".join(
+        f"{name}: seed {', '.join(map(str, one['seeds']))}, {max(one['target_tokens']):,} target tokens, commit "
+        f"{', '.join(dict.fromkeys(one['commits']))}"
+        for name, one in kinds.items()
+    )
+    return f"How it was made. {each}. {found['resamples']:,} resamples of {found['sentences']:,} test sentences."
 
 
 def bits_section(name: str, found: Information) -> list[Block]:
