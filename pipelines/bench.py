@@ -39,7 +39,7 @@ from hourglass.ablation import ROOT, compose_settings, run_training
 from hourglass.assembly import build_model
 from hourglass.bare import BareCalls, PlainLoop
 from hourglass.checkpoints import Trained, load_trained
-from hourglass.data import EncodedSplit, TrainingStream
+from hourglass.data import EncodedSplit, TrainingStream, pad
 from hourglass.errors import UserError, one_line_errors
 from hourglass.model import Seq2Seq
 from hourglass.options import build, path_override, read_settings
@@ -62,7 +62,7 @@ from hourglass.speed import (
     step_rate,
     timed,
 )
-from hourglass.tokenizer import BOS, EOS, FIXED_PIECES, PAD
+from hourglass.tokenizer import BOS, EOS, FIXED_PIECES
 from hourglass.translation import translate
 
 # A batch of the peers: sentences, source and target tokens of each (Multi30k's means).
@@ -275,7 +275,7 @@ def exact(settings: BenchSettings, folder: str, path: str) -> None:
     model = trained.model.double()
     ids = [[*one, EOS] for one in trained.vocabularies.source.encode(sources[:: -(-len(sources) // settings.exact)])]
     counts = torch.tensor([len(one) for one in ids])
-    batch = torch.nn.utils.rnn.pad_sequence([torch.tensor(one) for one in ids], batch_first=True, padding_value=PAD)
+    batch = pad(ids)
     for name, one in searches.items():
         same = sum(
             found.tokens == plain_beam(model, source, one.limit(len(row)), one.beam, one.length_penalty).tokens

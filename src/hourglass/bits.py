@@ -24,7 +24,7 @@ from hourglass.information import (
 )
 from hourglass.preparation import Prepared, prepare
 from hourglass.runs import RunFolder, Translation, open_run, read_json
-from hourglass.saturation import FOLDS, find_plateau
+from hourglass.saturation import FOLDS, find_plateau, straight_slope
 from hourglass.settings import check_to_read
 from hourglass.significance import Quantity, compare, draw, own_spread, pool
 from hourglass.translation import progress_bar
@@ -162,7 +162,9 @@ def measure_bits(
     digits = _digits(blind, test)
     for name, own in measured.items():
         # What there is less what is still to be told: it needs no blind model.
-        found[name]["exact_bits"] = _with_spread(own.left(digits.bits, draws.whole)) if digits else None
+        found[name]["exact_bits"] = (
+            _with_spread(own.left(digits.bits, draws.whole, np.ones(len(test.rows), dtype=bool))) if digits else None
+        )
     exact = None if digits is None else digits.bits
     return {
         "baseline": baseline,
@@ -270,19 +272,19 @@ class _Measured:
             if all(count in seed.joined for seed in seeds)
         }
         self.saturation = find_plateau(test.source_words, np.mean(values, 0))
-        self.slopes = [find_plateau(test.source_words, one).slope for one in values]
+        self.slopes = [straight_slope(test.source_words, one) for one in values]
 
     @property
     def optional_buckets(self) -> list[Quantity | None]:
         """Of each bucket; None of one without sentences."""
         return [self.buckets.get(bucket) for bucket in range(len(self.test.bounds))]
 
-    def left(self, bits: np.ndarray, counts: np.ndarray) -> Quantity:
-        """Return how many of so many bits [N] are told already, without a blind model.
+    def left(self, bits: np.ndarray, counts: np.ndarray, inside: np.ndarray) -> Quantity:
+        """Return how many of so many bits [n] of the sentences `inside` [N] are told already, without a blind model.
 
         How many there are in the mean is known: resampled is what is still to be told.
         """
-        told = mean_quantity(self.told, counts)
+        told = mean_quantity([one[inside] for one in self.told], counts)
         return Quantity(bits.mean() - told.value, bits.mean() - told.drawn)
 
     def plain(self) -> dict[str, Any]:
@@ -435,11 +437,8 @@ class _Digits:
                 "digits": int(k),
                 "sentences": int(inside.sum()),
                 "exact": float(self.bits[inside].mean()),
-                # What there is less what is still to be told: it needs no blind model.
                 "variants": {
-                    name: mean_quantity(
-                        [self.bits[inside] - told[inside] for told in own.told], counts[:, inside]
-                    ).plain()
+                    name: own.left(self.bits[inside], counts[:, inside], inside).plain()
                     for name, own in measured.items()
                 },
             }

@@ -77,10 +77,13 @@ def reference_nats(
     """
     found: list[np.ndarray] = [np.empty(0)] * len(pairs.targets)
     for rows, readouts, labels, real in _read(model, pairs, batch_tokens):
-        goes_on = torch.zeros_like(real)  # [B, T]
-        for b, row in enumerate(rows if going_on is not None else []):
-            goes_on[b, list(going_on[row])] = True  # type: ignore[index]
-        nats = _nats(model, readouts, labels, temperature, among=among, goes_on=goes_on[real])
+        goes_on = None
+        if going_on is not None:
+            marked = torch.zeros_like(real)  # [B, T]
+            for b, row in enumerate(rows):
+                marked[b, list(going_on[row])] = True
+            goes_on = marked[real]
+        nats = _nats(model, readouts, labels, temperature, among=among, goes_on=goes_on)
         ends = np.cumsum(real.sum(1).cpu().numpy())
         for row, one in zip(rows, np.split(nats.double().cpu().numpy(), ends[:-1]), strict=True):
             found[row] = one

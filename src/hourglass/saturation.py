@@ -97,7 +97,7 @@ def find_plateau(x: np.ndarray, y: np.ndarray, seed: int = 12345) -> Saturation:
     if interval is None or interval.low <= 0:  # Nothing at all is no plateau.
         plateau, interval, flat = None, None, False
     return Saturation(
-        slope=_straight(x, y)[1],
+        slope=straight_slope(x, y),
         slope_interval=percentiles(slopes),
         gain=gain,
         gain_error=error,
@@ -135,6 +135,11 @@ def log_likelihood(
     spread = variance * held_x
     found: np.ndarray = -0.5 * (np.log(2 * np.pi * spread) + (held_y - curve(held_x)) ** 2 / spread)
     return found
+
+
+def straight_slope(x: np.ndarray, y: np.ndarray) -> float:
+    """Return the slope of `fit_straight`'s line, y for each unit of x."""
+    return _straight(x, y)[1]
 
 
 def fit_straight(x: np.ndarray, y: np.ndarray) -> Curve:
