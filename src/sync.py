@@ -10,10 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from hourglass import runs
 from hourglass.errors import UserError, check_command_line, one_line_errors
+from hourglass.logger import MlflowSettings, check_logger
 from hourglass.mirror import RUNNING, Mirror, reason, served
 from hourglass.options import build
 from hourglass.runs import RunFolder, open_run, read_json
-from hourglass.tracking import MlflowSettings, check_logger
 
 
 @dataclass(frozen=True)

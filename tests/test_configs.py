@@ -169,6 +169,18 @@ def test_an_option_of_a_group_that_is_not_chosen_says_how_to_choose_one(tmp_path
     assert line.endswith("Key 'search' is not in struct (choose its file first: search=NAME)")
 
 
+def test_no_command_imports_for_seconds_before_it_has_read_its_settings(tmp_path: Path) -> None:
+    """A mistake is told at once, and a stage that does not train never pays for Lightning."""
+    scripts = [*(ROOT / "src").glob("*.py"), *(ROOT / "pipelines").glob("*.py")]
+    # Those two are about what MLflow shows.
+    names = sorted(script.stem for script in scripts if script.stem not in ("screenshots", "track"))
+    slow = ["datasets", "mlflow", "optuna", "pytorch_lightning", "torch._dynamo"]
+    code = f"import sys\nsys.path[:0] = {[str(ROOT / 'src'), str(ROOT / 'pipelines')]}\nimport {', '.join(names)}\n"
+    code += f"print([name for name in {slow} if name in sys.modules])"
+    said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert said == "[]\n"
+
+
 def test_help_lists_the_choices(tmp_path: Path) -> None:
     """Each has a line, and the line says something."""
     said = run("train.py", "--help", cwd=tmp_path).stdout

@@ -23,10 +23,11 @@ import train
 from hourglass import mirror
 from hourglass.errors import UserError, one_line_errors, without_secrets
 from hourglass.jobs import Ticket
+from hourglass.logger import check_logger
 from hourglass.mirror import BY_LENGTH, LENGTH_TABLE, Mirror, Sender, describe, flatten, served
 from hourglass.runs import RunFolder, clear, create_run, read_curves, read_json, read_points, read_translations
 from hourglass.settings import check_settings
-from hourglass.tracking import Curves, Tracking, check_logger
+from hourglass.tracking import Curves, Tracking
 
 
 @pytest.fixture(scope="module")

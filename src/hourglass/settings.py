@@ -13,14 +13,14 @@ from hourglass.corpora_recipes import Copy
 from hourglass.corpus import check_recipe
 from hourglass.encoder import RecurrentEncoder
 from hourglass.errors import UserError
+from hourglass.logger import LoggerSettings, check_logger
 from hourglass.model import Seq2Seq
 from hourglass.optimizer import OPTIMIZERS, OptimizerSettings
 from hourglass.options import build, check, choose
 from hourglass.scoring import check_language, length_buckets
 from hourglass.search import SearchSettings
 from hourglass.tokenizer import FIXED_PIECES, TokenizerSettings
-from hourglass.tracking import LoggerSettings, check_logger
-from hourglass.training import TrainerSettings
+from hourglass.trainer import TrainerSettings
 
 # The range that torch and numpy take together.
 Seed = Annotated[int, Field(ge=0, lt=2**31)]

@@ -16,9 +16,9 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as plots
 
+from hourglass.logger import MlflowSettings
 from hourglass.mirror import asking, find_experiment, reason, served
 from hourglass.runs import write_whole
-from hourglass.tracking import MlflowSettings
 from hourglass.trials import SweepSettings
 
 log = logging.getLogger(__name__)

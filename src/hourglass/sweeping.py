@@ -24,8 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 from hourglass import jobs
 from hourglass.errors import UserError, first_line
 from hourglass.jobs import Outcome, TrialTicket
+from hourglass.logger import MlflowSettings, check_logger
 from hourglass.options import build, path_override, plain_values
-from hourglass.tracking import MlflowSettings, check_logger
 
 if TYPE_CHECKING:  # Optuna takes a second to import, and Hydra imports this file at every start.
     from optuna.distributions import BaseDistribution
