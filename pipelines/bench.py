@@ -8,6 +8,8 @@ limit                   matrix multiply work of a training step, this machine's 
 growth                  time and memory against sentence length, beam, corpus and number of variants, with exponents
 lengths VARIANT         of growth, one variant by sentence length
 corpus PAIRS            of growth, one size of a corpus
+beams                   of growth, the width of the search
+compared                of growth, the number of variants compared
 device NAME             cpu or cuda: a training step against its bare library calls, and against a plain loop over steps
 start FOLDER            seconds from the command to the first step of a training, on a cached corpus
 table FILE              what such lines in FILE come to beside the peers' (conf/peers.yaml), as Markdown
@@ -51,10 +53,13 @@ from hourglass.runs import code_version, machine, open_run, read_json, read_poin
 from hourglass.search import SearchSettings, search
 from hourglass.settings import check_to_read
 from hourglass.speed import (
+    LIMIT,
+    TRAINING,
     Peer,
     Peers,
     compare,
     count_work,
+    judge,
     matmul_rate,
     own_memory,
     peak,
@@ -128,7 +133,7 @@ def settings_of(settings: BenchSettings, variant: str, size: int) -> list[str]:
     """Return the overrides of a variant at a decoder size; its readout is as wide as its state, as the peers' is."""
     return [
         *settings.overrides,
-        *settings.variants[variant].split(),
+        *settings.variants[variant].format(size=size).split(),
         f"decoder.hidden_size={size}",
         f"decoder.readout_size={size}",
     ]
@@ -159,7 +164,7 @@ def train(settings: BenchSettings, folder: str) -> None:
                 shutil.rmtree(run)
     for (variant, size), found in speeds.items():
         say(
-            f"training, {variant}, decoder {size}",
+            f"{TRAINING}{variant}, decoder {size}",
             statistics.median(found),
             "target tokens/s",
             all=found,
@@ -244,6 +249,8 @@ def decode(settings: BenchSettings, folder: str, path: str) -> None:
     speeds: dict[str, list[float]] = {name: [] for name in searches}
     rates: dict[str, list[float]] = {name: [] for name in searches}
     pieces = {}
+    for one in searches.values():
+        translate_all(trained, sources, one)  # Not timed: the first one finds the library cold.
     for _ in range(settings.rounds):
         for name, one in searches.items():
             rates[name].append(step_rate(one.batch_tokens // SOURCE, max(settings.decoder_sizes)))
@@ -300,7 +307,7 @@ def limit(settings: BenchSettings) -> None:
             say(f"matrix multiply work, {name}", work / (SENTENCES * TARGET) / 1e6, "MFLOP/target token")
             say("matrix multiply rate, 1024 x 1024", statistics.median(squares) / 1e9, "GFLOP/s", all=squares)
             say(f"matrix multiply rate, a step of decoder {size}", statistics.median(steps) / 1e9, "GFLOP/s", all=steps)
-            say(f"share of the rate of 1024 x 1024 in training, {name}", statistics.median(shares), "share", all=shares)
+            say(f"{LIMIT}{name}", statistics.median(shares), "share", all=shares)
 
 
 def training_of(model: Seq2Seq | PlainLoop, batch: tuple[torch.Tensor, ...]) -> Callable[[], None]:
@@ -359,11 +366,16 @@ def device(settings: BenchSettings, name: str) -> None:
 def growth(settings: BenchSettings) -> None:
     """Say how time and memory grow with sentence length, beam, corpus, and the number of variants compared."""
     # Each in a process of its own, as memory that was had once is not all given back.
-    apart = [("lengths", variant) for variant in settings.variants]
+    apart: list[tuple[str, ...]] = [("lengths", variant) for variant in settings.variants]
     apart += [("corpus", str(pairs)) for pairs in settings.corpora]
+    apart += [("beams",), ("compared",)]
     for words in apart:
         if subprocess.run([sys.executable, __file__, *words], check=False).returncode:
             raise UserError(f"{' '.join(words)}: ended badly; see above")
+
+
+def beams(settings: BenchSettings) -> None:
+    """Say how a search grows with its width: one batch of sentences, all decoded to one length."""
     model = make_model(settings, next(iter(settings.variants)), settings.decoder_sizes[0]).eval()
     source, source_lengths, _ = make_batch()
     base = compose_settings(settings.overrides)["search"]
@@ -373,6 +385,10 @@ def growth(settings: BenchSettings) -> None:
         return timed(lambda: search(model, source, source_lengths, chosen)) / len(source)
 
     measure("decoding, us/sentence by beam", settings.beams, look)
+
+
+def compared(settings: BenchSettings) -> None:
+    """Say how the comparison of variants by paired bootstrap grows with their number."""
     measure("comparing, us in all by variants of 2 seeds and 1,000 sentences", settings.compared, compare_variants)
 
 
@@ -391,12 +407,14 @@ def lengths(settings: BenchSettings, variant: str) -> None:
 
 
 def measure(what: str, sizes: list[int], seconds_of: Callable[[int], float]) -> None:
-    """Print microseconds and memory at each size, and the exponent of time."""
+    """Print microseconds at each size, the memory beyond what the process had before, and the exponent of time."""
     found = []
+    start_peak()
+    before = peak()
     for size in sizes:
         start_peak()
         found.append(1e6 * seconds_of(size))
-        say(what, found[-1], "us", size=size, peak_mb=peak())
+        say(what, found[-1], "us", size=size, more_mb=peak() - before)
     say(f"exponent: {what}", float(np.polyfit(np.log(sizes), np.log(found), 1)[0]), "exponent")
 
 
@@ -481,24 +499,24 @@ def table(settings: BenchSettings, path: str) -> None:
     """Print the tables of figures that were printed into a file, and draw how cost grows, beside it."""
     try:
         lines = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines() if line]
-        if not all({"what", "value", "unit"} <= line.keys() for line in lines):
-            raise ValueError("one has no what, value or unit")
+        if not all({"what", "value", "unit", "commit", "dirty"} <= line.keys() for line in lines):
+            raise ValueError("one has no what, value, unit, commit or dirty")
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: not the lines that bench.py prints ({error})") from None
     peers = read_settings(ROOT / "conf" / "peers.yaml", read_peers)
     head, *rows = compare(lines, peers.peers, peers.share)
-    shown = [
-        Table(
-            "peers",
-            head,
-            rows,
-            f"Beside the peers; {100 * peers.share:.0f} % of a step's rate are enough. In brackets: the rounds.",
-        )
-    ]
+    said = (
+        f"Beside the peers; {100 * peers.share:.0f} % of a step's rate are enough. In brackets: the rounds, and what "
+    )
+    said += "share of the rate the peer reaches at the work that is counted for ours. The peers were measured when the "
+    said += f"machine made {peers.rate:g} GFLOP/s of square products of 1,024. Commits: {', '.join(commits(lines))}."
+    shown = [Table("peers", head, rows, said)]
+    head, *rows = judge(lines, peers)
+    shown.append(Table("asked", head, rows, "What else is asked. In brackets: the rounds."))
     rest = {(line["what"], line.get("size")): line for line in lines if "work" not in line}
     rows = []
     for line in rest.values():
-        memory = line.get("own_mb", line.get("peak_mb"))
+        memory = line.get("own_mb", line.get("more_mb"))
         rows.append(
             [
                 line["what"],
@@ -513,7 +531,7 @@ def table(settings: BenchSettings, path: str) -> None:
     print(to_markdown(shown, figures=""))
     grown: dict[str, list[tuple[int, float]]] = {}
     for (what, size), line in rest.items():
-        if size is not None and what.startswith("training, "):
+        if size is not None and what.startswith(TRAINING):
             grown.setdefault(what.split(", ")[1], []).append((size, line["value"]))
     if grown:
         curves = {
@@ -522,6 +540,11 @@ def table(settings: BenchSettings, path: str) -> None:
         }
         figure = draw_lines(curves, x_label="tokens of a sentence, each side", y_label="microseconds a target token")
         write_whole(Path(path).with_suffix(".svg"), to_svg(figure, "speed"))
+
+
+def commits(lines: list[dict[str, Any]]) -> list[str]:
+    """Return at which commits lines were measured, and of each whether files differed from it."""
+    return sorted({f"{str(line['commit'])[:12]}{' (files differed)' if line['dirty'] else ''}" for line in lines})
 
 
 def read_peers(content: Any) -> Peers:
@@ -559,6 +582,8 @@ def main(words: list[str]) -> None:
         "growth": (growth, 0),
         "lengths": (lengths, 1),
         "corpus": (corpus, 1),
+        "beams": (beams, 0),
+        "compared": (compared, 0),
         "device": (device, 1),
         "start": (start, 1),
         "table": (table, 1),
@@ -566,7 +591,7 @@ def main(words: list[str]) -> None:
     if not words or words[0] not in kinds or len(words) - 1 != kinds[words[0]][1]:
         raise UserError(
             "usage: python pipelines/bench.py train FOLDER | model FOLDER RUN | decode FOLDER RUN | exact FOLDER RUN | "
-            "limit | growth | lengths VARIANT | corpus PAIRS | device NAME | start FOLDER | "
+            "limit | growth | lengths VARIANT | corpus PAIRS | beams | compared | device NAME | start FOLDER | "
             "table FILE"
         )
     settings = read_settings(ROOT / "conf" / "bench.yaml", lambda content: build(BenchSettings, content, "bench"))

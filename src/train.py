@@ -9,33 +9,36 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
-import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from hourglass import jobs, pictures, runs, scoring, sweeping, usage
+from hourglass import jobs, runs, scoring, sweeping, usage
 from hourglass.assembly import Config, build_model
 from hourglass.checkpoints import Progress, Start, code_digest, find_start, load_progress, load_trained
 from hourglass.devices import is_main_process, under_torchrun
 from hourglass.errors import UserError, check_command_line, one_line_errors
 from hourglass.jobs import Outcome, Ticket
+from hourglass.logger import MlflowSettings, NoSettings
 from hourglass.model import Seq2Seq, draw_evenly
 from hourglass.options import plain_values
 from hourglass.preparation import Prepared, prepare
 from hourglass.pretrained import check_files, fill_embeddings
-from hourglass.pruning import Pruning
 from hourglass.runs import RunFolder
-from hourglass.saving import Checkpoints
 from hourglass.settings import Settings, check_settings
 from hourglass.stopping import resumable
-from hourglass.tracking import MlflowSettings, NoSettings, Tracking
-from hourglass.training import TranslationData, TranslationModule, fit
 from hourglass.translation import translate_split
+
+# Lightning takes seconds to import: what wants it is imported where the training begins, after all settings have been
+# checked, and not by a sweep, whose jobs are processes of their own.
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+    from hourglass.tracking import Tracking
 
 log = logging.getLogger("hourglass")
 # What torch takes by itself: a job of a sweep must not inherit the number of the job before it.
@@ -92,6 +95,9 @@ def open_job(composed: DictConfig, ticket: Ticket | None) -> Job:
 
 def train(job: Job) -> Outcome:
     """Prepare, train, score and track one run, or what is left of it."""
+    from hourglass import pictures  # noqa: PLC0415 (see above)
+    from hourglass.tracking import Tracking  # noqa: PLC0415
+
     torch.set_num_threads(job.settings.trainer.threads or THREADS)
     prepared = prepare(job.config, job.settings)
     model = make_model(job, prepared)
@@ -175,8 +181,13 @@ def choose_start(job: Job, prepared: Prepared) -> Start | None:
     return start
 
 
-def train_model(job: Job, prepared: Prepared, model: Seq2Seq, tracking: Tracking, start: Start | None) -> Progress:
+def train_model(job: Job, prepared: Prepared, model: Seq2Seq, tracking: "Tracking", start: Start | None) -> Progress:
     """Train to the end, from a checkpoint if there is one, and return how it went."""
+    from hourglass import pictures  # noqa: PLC0415 (see above)
+    from hourglass.pruning import Pruning  # noqa: PLC0415
+    from hourglass.saving import Checkpoints  # noqa: PLC0415
+    from hourglass.training import TranslationData, TranslationModule, fit  # noqa: PLC0415
+
     run, stream, settings = job.run, prepared.stream, job.settings.trainer
     if start is not None and start.progress.finished:
         return start.progress
@@ -193,6 +204,7 @@ def train_model(job: Job, prepared: Prepared, model: Seq2Seq, tracking: Tracking
         search_settings=greedy,
         steps=stream.steps,
         scheduled_sampling=settings.scheduled_sampling,
+        step_loop=settings.step_loop,
         seed=job.config["seed"],
         threads=settings.threads,
         dev_references=list(dev["target"][:dev_sentences]),

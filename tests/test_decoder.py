@@ -354,14 +354,12 @@ VARIANTS = list(itertools.product(ATTENTION_NAMES, QUERIES, [False, True]))
 @pytest.mark.parametrize("cell", ["lstm", "gru_cho"])
 @pytest.mark.parametrize(("attention", "query", "feeding"), VARIANTS)
 def test_the_loop_is_the_plain_steps(attention: str, query: str, feeding: bool, cell: str) -> None:
-    """What the loop computes ahead, or afterwards, for all steps changes neither values nor gradients."""
+    """What is computed ahead, afterwards or at once for all steps changes neither values nor gradients."""
     changes = {"decoder.query": query, "decoder.input_feeding": feeding, "decoder.cell": cell}
     model = tiny_model(
         attention, {**changes, "decoder.readout": "maxout", "decoder.context_to_all": query == "current"}
     )
     source, target = batch()
-    embeddings_BTE = model.embedding(target)
-    loop, weights_loop = model.decoder(embeddings_BTE, model.encode(source, SOURCE_LENGTHS), step_loop=True)
     embeddings_BTE, memory = model.embedding(target), model.encode(source, SOURCE_LENGTHS)
     prepared, state = model.decoder.attention.prepare(memory), model.decoder.start(memory)
     outputs, weights = [], []
@@ -370,11 +368,13 @@ def test_the_loop_is_the_plain_steps(attention: str, query: str, feeding: bool, 
         outputs.append(output)
         weights.append(weight)
     steps = torch.stack(outputs, 1)
-    torch.testing.assert_close(steps, loop)
-    if weights_loop is not None:
-        torch.testing.assert_close(torch.stack(weights, 1), weights_loop)  # type: ignore[arg-type]
-    one, other = (gradients(model, readouts @ model.output.weight.T) for readouts in (steps, loop))
-    torch.testing.assert_close(one, other)
+    expected = gradients(model, steps @ model.output.weight.T)
+    for step_loop in (False, True):
+        read, weights_read = model.decoder(model.embedding(target), model.encode(source, SOURCE_LENGTHS), step_loop)
+        torch.testing.assert_close(read, steps)
+        if weights_read is not None:
+            torch.testing.assert_close(weights_read, torch.stack(weights, 1))  # type: ignore[arg-type]
+        torch.testing.assert_close(gradients(model, read @ model.output.weight.T), expected)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "gru_cho", "lstm_normed"])

@@ -22,7 +22,8 @@ from hourglass.assembly import build_model
 from hourglass.bare import BareCalls, PlainLoop
 from hourglass.errors import UserError
 from hourglass.model import Seq2Seq
-from hourglass.speed import Peer, compare, count_work
+from hourglass.runs import code_version
+from hourglass.speed import LIMIT, Peer, Peers, compare, count_work, judge
 from hourglass.tokenizer import BOS, EOS, FIXED_PIECES
 
 V = 50
@@ -118,14 +119,40 @@ def test_the_table_has_the_target_that_applies() -> None:
     _, *rows = compare(lines, peers, 0.6)
     own = ["training, x, decoder 4", "300 target tokens", "60 % (25 to 80)"]
     assert rows == [
-        [*own, "slow", "100", "3.00", "300 (60 % of the rate)", "yes"],
-        [*own, "quick", "1,000", "0.30", "300 (60 % of the rate)", "yes"],
+        [*own, "slow", "100 (20 %)", "3.00", "300 (60 % of the rate)", "yes"],
+        [*own, "quick", "1,000 (200 %)", "0.30", "300 (60 % of the rate)", "yes"],
     ]
     disturbed = {**last, "step_rates": [800.0, 1250.0, 1250.0]}  # The round of the middle reached 48 % of its own rate.
-    assert compare([disturbed], peers, 0.6)[1][2:] == ["48 % (25 to 80)", "slow", "100", "3.00", "300 (3 times)", "yes"]
+    assert compare([disturbed], peers, 0.6)[1][2:] == [
+        "48 % (25 to 80)",
+        "slow",
+        "100 (16 %)",
+        "3.00",
+        "300 (3 times)",
+        "yes",
+    ]
     assert compare([disturbed], peers, 0.6)[2][6:] == ["375 (60 % of the rate)", "no"]
     assert compare(lines[:1], peers[:1], 0.9)[1][5:] == ["2.00", "300 (3 times)", "no"]
     assert compare(lines[:1], [], 0.9)[1][3:] == [""] * 5
+
+
+def test_what_else_is_asked_is_judged() -> None:
+    asked = Peers([], 100, 0.6, {"x": 0.5, "x y": 0.4}, {"z": "x"}, 0.05)
+    limits = [{"what": f"{LIMIT}{one}, decoder 4", "value": 0.45, "all": [0.3, 0.45, 0.6]} for one in ("x", "x y")]
+    speeds = [
+        {"what": f"training, {one}, decoder {size}", "value": value, "padding": padding}
+        for one, size, value, padding in (("x", 4, 100, 0.01), ("z", 4, 99, 0.04), ("x", 8, 10, 0.0), ("z", 8, 10, 0.0))
+    ]
+    _, *rows = judge([*limits, *speeds], asked)
+    assert rows == [
+        [f"{LIMIT}x, decoder 4", "45 % (30 to 60)", "at least 50 %", "no"],
+        [f"{LIMIT}x y, decoder 4", "45 % (30 to 60)", "at least 40 %", "yes"],
+        ["training, z, decoder 4: times the speed of x", "0.99", "at least 1", "no"],
+        ["training, z, decoder 8: times the speed of x", "1.00", "at least 1", "yes"],
+        ["padding in training, the variant with most", "4.0 %", "under 5 %", "yes"],
+    ]
+    speeds[1]["padding"] = 0.05
+    assert judge(speeds, asked)[-1][1:] == ["5.0 %", "under 5 %", "no"]
 
 
 def test_peers_are_of_what_is_measured() -> None:
@@ -135,6 +162,9 @@ def test_peers_are_of_what_is_measured() -> None:
     trained = [f"training, {one}, decoder {size}" for one in variants for size in settings["decoder_sizes"]]
     peers = yaml.safe_load((CONF / "peers.yaml").read_text())["peers"]
     assert {peer["what"] for peer in peers} == {*trained, "decoding, greedy", "decoding, beam 5"}
+    asked = yaml.safe_load((CONF / "peers.yaml").read_text())
+    assert set(asked["limits"]) == set(settings["variants"])
+    assert {*asked["no_slower"], *asked["no_slower"].values()} <= set(settings["variants"])
 
 
 @pytest.mark.slow
@@ -195,6 +225,9 @@ def test_trainings_and_translations_are_timed_and_stand_in_the_table(
     file.write_text(printed)
     bench.main(["table", str(file)])
     table = capsys.readouterr().out
+    commit = code_version()
+    assert f"Commits: {str(commit['commit'])[:12]}" in table
+    assert re.search(r"\| padding in training, the variant with most \| [\d.]+ % \| under 5 % \| (yes|no) \|", table)
     assert re.search(r"\| decoding, beam 5 \| [\d,]+ sentences \| \d+ % \(\d+ to \d+\) \| eole", table)
     assert file.with_suffix(".svg").read_text().startswith("<svg")
 

@@ -21,8 +21,10 @@ from sacrebleu.metrics import BLEU
 
 import train
 from hourglass.checkpoints import load_progress, load_trained
+from hourglass.decoder import Decoder
 from hourglass.errors import UserError
 from hourglass.runs import RunFolder, at_work, create_run, read_json, resume_run
+from hourglass.search import Hypothesis
 from hourglass.settings import check_settings
 from hourglass.tracking import Curves
 
@@ -185,6 +187,25 @@ def test_accumulation_changes_nothing(start: Callable[..., RunFolder]) -> None:
     for name, weight in mine.items():
         torch.testing.assert_close(theirs[name], weight, rtol=1e-3, atol=1e-4, msg=name)
     assert load_progress(whole.last).target_tokens == load_progress(parts.last).target_tokens
+
+
+def test_fast_paths_can_be_switched_off(start: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("attention=luong_general", "trainer.test=false", "trainer.pictures=0")
+    once = start("once", *words)
+    with monkeypatch.context() as patched:
+        patched.delattr(Decoder, "_forward_at_once")
+        patched.delattr(Decoder, "_know")
+        with pytest.raises(AttributeError):
+            start("none", *words)
+        # Search, which dev is translated by, has no other path.
+        patched.setattr(
+            "hourglass.training.search", lambda model, source, *_: [Hypothesis([], 0.0, 0.0, True)] * len(source)
+        )
+        stepped = start("stepped", *words, "trainer.step_loop=true")
+    mine, theirs = weights(once.last), weights(stepped.last)
+    for name, weight in mine.items():
+        torch.testing.assert_close(theirs[name], weight, rtol=1e-3, atol=1e-4, msg=name)
+    assert curves(once, "dev/loss") == pytest.approx(curves(stepped, "dev/loss"), rel=1e-4)
 
 
 def test_patience_stops_a_run_that_gets_no_better(start: Callable[..., RunFolder]) -> None:

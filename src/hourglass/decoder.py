@@ -219,7 +219,7 @@ class Decoder(nn.Module):
         Args:
             embeddings: [B, T, E], beginning-of-sentence first.
             memory: of the B sentences.
-            step_loop: take the steps one by one also where one pass would do.
+            step_loop: take the steps one by one also where one pass would do, and nothing ahead of its step.
             with_weights: return the weights; without, T and S may be so long that they would not fit into memory.
 
         Returns:
@@ -230,7 +230,7 @@ class Decoder(nn.Module):
         if self.one_pass and not step_loop:
             return self._forward_at_once(embeddings, state, prepared, with_weights)
         hidden, contexts, outputs, weights = [], [], [], []
-        ahead = self._know(embeddings)
+        ahead = None if step_loop else self._know(embeddings)
         gates = ahead.gates.unbind(1) if ahead else ()
         for t, embedding in enumerate(embeddings.unbind(1)):
             known = ahead and ahead._replace(gates=gates[t])

@@ -80,16 +80,26 @@ class Seq2Seq(nn.Module):
         return torch.stack(readouts, 1)
 
     def loss(
-        self, source: Tensor, lengths: Tensor, target: Tensor, smoothing: float = 0.0, *, sampling: float = 0.0
+        self,
+        source: Tensor,
+        lengths: Tensor,
+        target: Tensor,
+        smoothing: float = 0.0,
+        *,
+        sampling: float = 0.0,
+        step_loop: bool = False,
     ) -> TokenLoss:
         """Return the loss of target [B, T+1], from beginning-of-sentence to end-of-sentence, padded on the right.
 
         Label smoothing spreads `smoothing` evenly over all V tokens (Szegedy et al. 2016, section 7). `sampling`: see
-        `sampled_readouts`; what is to be predicted stays the reference.
+        `sampled_readouts`; what is to be predicted stays the reference. `step_loop`: see `Decoder.forward`.
         """
         memory = self.encode(source, lengths)
         prefix = target[:, :-1]
-        readouts = self.sampled_readouts(prefix, memory, sampling) if sampling else self.readouts(prefix, memory)
+        if sampling:
+            readouts = self.sampled_readouts(prefix, memory, sampling)
+        else:
+            readouts = self.readouts(prefix, memory, step_loop)
         wanted = target[:, 1:]
         real = wanted != PAD
         rows, labels = readouts[real], wanted[real]  # No logits for padding.

@@ -405,4 +405,4 @@ def _processor() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    return f"{names[0]} ({torch.backends.cpu.get_cpu_capability()})" if names else platform.machine()

@@ -15,6 +15,11 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch.utils.flop_counter import FlopCounterMode
 
+Share = Annotated[float, Field(gt=0, le=1)]
+
+# How the names of a training's speed, and of the share of the machine's rate that its steps reach, begin.
+TRAINING = "training, "
+LIMIT = "share of the rate of 1024 x 1024 in training, "
 # Seconds that a step or a rate is measured for.
 MEASURED = 2.0
 
@@ -42,11 +47,19 @@ class Peers:
 
     Attributes:
         peers: their figures.
+        rate: GFLOP/s of square products of 1,024 when they were measured, so that another hour can be told from it.
         share: of the matrix multiply rate at the shapes of one step, that a target never asks more than.
+        limits: by variant, the share of the rate of square products of 1,024 that a training step is to reach.
+        no_slower: variants that are to train at least as fast as another.
+        padding: share of positions that may be padding.
     """
 
     peers: list[Peer]
-    share: Annotated[float, Field(gt=0, le=1)]
+    rate: PositiveFloat
+    share: Share
+    limits: dict[str, Share]
+    no_slower: dict[str, str]
+    padding: Share
 
 
 def timed(step: Callable[[], object]) -> float:
@@ -149,7 +162,7 @@ def compare(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer], share: fl
                 [
                     *ours,
                     rival.peer,
-                    f"{rival.speed:,.0f}",
+                    f"{rival.speed:,.0f} ({100 * rival.speed / limit:.0f} %)",
                     f"{speed / rival.speed:.2f}",
                     f"{target:,.0f} ({by})",
                     "yes" if (speed >= target if by_times else reached >= share) else "no",
@@ -157,4 +170,41 @@ def compare(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer], share: fl
             )
         if not rivals:
             rows.append([*ours, "", "", "", "", ""])
+    return rows
+
+
+def judge(lines: Iterable[Mapping[str, Any]], asked: Peers) -> list[list[str]]:
+    """Say of what else is asked whether it is reached: shares of the machine's rate, no variant slower, padding.
+
+    Args:
+        lines: what pipelines/bench.py has printed; of the same thing the last.
+        asked: what is.
+
+    Returns:
+        rows of text, the head first.
+    """
+    found = {line["what"]: line for line in lines}
+    rows = [["what", "found", "asked", "reached"]]
+
+    def add(what: str, shown: str, limit: str, reached: bool) -> None:
+        rows.append([what, shown, limit, "yes" if reached else "no"])
+
+    for variant, share in asked.limits.items():
+        for what, line in found.items():
+            if what.startswith(f"{LIMIT}{variant}, decoder "):
+                low, high = min(line["all"]), max(line["all"])
+                shown = f"{100 * line['value']:.0f} % ({100 * low:.0f} to {100 * high:.0f})"
+                add(what, shown, f"at least {100 * share:.0f} %", line["value"] >= share)
+    for variant, other in asked.no_slower.items():
+        for what, line in found.items():
+            size = what.removeprefix(f"{TRAINING}{variant}, ")
+            than = found.get(f"{TRAINING}{other}, {size}")
+            if size != what and than is not None:
+                ratio = line["value"] / than["value"]
+                add(f"{what}: times the speed of {other}", f"{ratio:.2f}", "at least 1", ratio >= 1)
+    padded = {what: line["padding"] for what, line in found.items() if "padding" in line}
+    if padded:
+        most = max(padded.values())
+        limit = f"under {100 * asked.padding:.0f} %"
+        add("padding in training, the variant with most", f"{100 * most:.1f} %", limit, most < asked.padding)
     return rows

@@ -10,15 +10,13 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed
-from pydantic import Field, NonNegativeInt, PositiveInt
 from pytorch_lightning.callbacks import EarlyStopping, TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from pytorch_lightning.loggers import Logger
@@ -29,7 +27,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from hourglass.data import Batch, EncodedSplit, Part, StreamSampler, TrainingStream, in_order
-from hourglass.devices import Accelerator, die_with_parent, end_without_python, find_device, under_torchrun
+from hourglass.devices import die_with_parent, end_without_python, under_torchrun
 from hourglass.errors import BrokenOffError, DivergedError, UserError
 from hourglass.model import Seq2Seq
 from hourglass.optimizer import OptimizerSettings
@@ -38,83 +36,7 @@ from hourglass.scoring import bleu
 from hourglass.search import SearchSettings, search
 from hourglass.stopping import SIGTERM_STATUS, check_memory
 from hourglass.tokenizer import PAD, Vocabularies
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainerSettings:
-    """The config group `trainer`.
-
-    Attributes:
-        accelerator: cpu, or gpu for whatever Lightning finds (auto takes the best there is).
-        devices: processes on this machine, one a device.
-        nodes: machines.
-        strategy: auto for one device, ddp for several.
-        precision: of Lightning.
-        threads: CPU threads of each process; 0 leaves torch's choice.
-        target_tokens: the budget: the run ends when it has read so many target tokens.
-        batch_tokens: padded tokens of a global batch, on its longer side; one optimizer step, over all devices.
-        accumulate: parts that each device cuts its share of a global batch into, one after the other.
-        validations: how many times, evenly spaced, the dev split is read.
-        dev_sentences: the first so many of it; 0: all.
-        test: whether the run ends by translating and scoring the test split.
-        test_sentences: sentences translated at the end, the first so many; 0: all. Fewer are for trying out.
-        select: what "best" is on dev: bleu (highest) or loss (lowest).
-        patience: validations without a new best after which the run stops; 0: never.
-        checkpoint_every: steps between last.ckpt and the next; what a kill can lose.
-        keep: validations whose checkpoints stay, the last ones, for src/translate.py checkpoint=average.
-        scheduled_sampling: probability, at the end of the run, that an input word is drawn from the model instead of
-            being the reference's; it rises linearly from 0 (Bengio et al. 2015). Above 0 there is no one-pass training.
-        log_every: steps between points of the training curves.
-        pictures: dev sentences whose alignment is drawn as it is learnt, beside the run's other pictures; 0: none.
-    """
-
-    accelerator: Accelerator
-    devices: PositiveInt
-    nodes: PositiveInt
-    strategy: Literal["auto", "ddp"]
-    precision: Literal["32-true", "bf16-mixed"]
-    threads: NonNegativeInt
-    target_tokens: PositiveInt
-    batch_tokens: PositiveInt
-    accumulate: PositiveInt
-    validations: PositiveInt
-    dev_sentences: NonNegativeInt
-    test: bool
-    test_sentences: NonNegativeInt
-    select: Literal["bleu", "loss"]
-    patience: NonNegativeInt
-    checkpoint_every: PositiveInt
-    keep: NonNegativeInt
-    scheduled_sampling: Annotated[float, Field(ge=0, le=1)]
-    log_every: PositiveInt
-    pictures: Annotated[int, Field(ge=0, le=20)] = 0
-
-    def __post_init__(self) -> None:
-        if self.strategy == "auto" and self.devices * self.nodes > 1:
-            raise UserError(
-                f"trainer.devices={self.devices} and trainer.nodes={self.nodes} need trainer.strategy=ddp: "
-                "use trainer=ddp, or one device"
-            )
-        if self.nodes > 1 and not under_torchrun():
-            raise UserError(
-                f"trainer.nodes={self.nodes}: start it on every node by torchrun --nnodes={self.nodes} "
-                f"--nproc-per-node={self.devices} ... src/train.py ..."
-            )
-        there_are = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
-        if self.accelerator == "gpu" and there_are < self.devices:
-            raise UserError(
-                f"trainer.accelerator=gpu, trainer.devices={self.devices}: this machine has {there_are} GPUs: "
-                "use trainer=cpu, or fewer devices"
-            )
-        if self.precision == "bf16-mixed" and (self.accelerator == "cpu" or not there_are):
-            raise UserError(
-                f"trainer.precision={self.precision} is for GPUs: set trainer.precision=32-true, or use trainer=gpu"
-            )
-
-    @property
-    def device(self) -> torch.device:
-        """The device of work that one process does alone."""
-        return find_device(self.accelerator)
+from hourglass.trainer import TrainerSettings
 
 
 class TranslationData(pl.LightningDataModule):
@@ -189,6 +111,7 @@ class TranslationModule(pl.LightningModule):
         search_settings: how dev is decoded at a validation.
         steps: optimizer steps of the whole run.
         scheduled_sampling: see `TrainerSettings`.
+        step_loop: likewise.
         seed: of dropout; step by step, so that a resumed run draws what an unbroken one draws.
         threads: CPU threads of this process; 0 leaves torch's choice.
         dev_references: the target text of the dev sentences that are read.
@@ -207,6 +130,7 @@ class TranslationModule(pl.LightningModule):
         search_settings: SearchSettings,
         steps: int,
         scheduled_sampling: float,
+        step_loop: bool,
         seed: int,
         threads: int,
         dev_references: Sequence[str],
@@ -222,6 +146,7 @@ class TranslationModule(pl.LightningModule):
         self.search_settings = search_settings
         self.steps = steps
         self.scheduled_sampling = scheduled_sampling
+        self.step_loop = step_loop
         self.seed = seed
         self.threads = threads
         self.dev_references = dev_references
@@ -259,6 +184,7 @@ class TranslationModule(pl.LightningModule):
             batch.target,
             self.optimizer.label_smoothing,
             sampling=self.scheduled_sampling * self.global_step / self.steps,
+            step_loop=self.step_loop,
         )
         # DDP averages over ranks and Lightning over accumulated parts: both are undone.
         parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
@@ -276,7 +202,7 @@ class TranslationModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add up the likelihood and translate greedily."""
-        nll = self.model.loss(batch.source, batch.source_lengths, batch.target).nll
+        nll = self.model.loss(batch.source, batch.source_lengths, batch.target, step_loop=self.step_loop).nll
         _check_finite(float(nll), "dev", self.global_step)
         self._dev_loss += torch.tensor([float(nll), float(batch.step_tokens)], dtype=torch.float64)
         found = search(self.model, batch.source, batch.source_lengths, self.search_settings)
