@@ -117,7 +117,7 @@ def test_a_small_sweep_from_runs_to_report(tmp_path: Path) -> None:
     assert [point["line"] for point in found["points"]] == [
         "none",
         "fixed",
-        "none, rounded to 1 bits",
+        "fixed, rounded to 1 bit",
         "none, source reversed",
         "luong_general, start from the neck",
         "luong_general, no neck",

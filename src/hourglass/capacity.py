@@ -38,7 +38,7 @@ class CapacitySettings:
         widths: D, of experiment=capacity and experiment=capacity_fixed.
         other_cell: a second cell for both sides.
         other_widths: D it is tried at.
-        rounded: D and summary_bits of necks with a hard ceiling.
+        rounded: D and summary_bits of necks with a hard ceiling, of experiment=capacity_fixed.
         reversed_widths: D of experiment=capacity with the source read last to first.
         control_widths: D of experiment=capacity_attention with decoder.start=dense, a neck beside the attention.
         overrides: what all runs are told.
@@ -98,7 +98,7 @@ class Point:
     def line(self) -> str:
         """The name of its line in the figures."""
         kind = {"capacity": "none", "capacity_fixed": "fixed", "capacity_attention": "luong_general"}
-        special = [self.cell, f"rounded to {self.bits} bits" if self.bits else None]
+        special = [self.cell, f"rounded to {self.bits} bit{'s' * (self.bits > 1)}" if self.bits else None]
         special += ["source reversed" if self.reverse else None]
         if self.experiment == "capacity_attention":
             special += ["start from the neck" if self.dense else "no neck"]
@@ -124,7 +124,7 @@ def points(settings: CapacitySettings) -> list[Point]:
     return [
         *(Point(experiment, width) for width in settings.widths for experiment in both),
         *(Point(experiment, width, settings.other_cell) for width in settings.other_widths for experiment in both),
-        *(Point("capacity", width, bits=bits) for width, bits in settings.rounded),
+        *(Point("capacity_fixed", width, bits=bits) for width, bits in settings.rounded),
         *(Point("capacity", width, reverse=True) for width in settings.reversed_widths),
         *(Point("capacity_attention", width, dense=True) for width in settings.control_widths),
         Point("capacity_attention", 0),  # There is no neck there.

@@ -25,6 +25,7 @@ def write_capacity(name: str, found: Mapping[str, Any], commit: str) -> list[Blo
     widths = sorted({point["width"] for point in points if point["width"]})
     of, shortest = points[0]["of"], points[0]["shortest"]
     necks = [point for point in points if point["width"] and not point["line"].startswith(CONTROL)]
+    above = 1.3 * max(point["bits"] / point["width"] for point in necks)  # So far the axis of bits a dimension goes.
 
     def figure(some: Sequence[Mapping[str, Any]], key: str, y_label: str, top: Sequence[float] | None = None) -> Figure:
         lines = {line: _line([p for p in some if p["line"] == line], key, widths) for line in order}
@@ -69,9 +70,9 @@ def write_capacity(name: str, found: Mapping[str, Any], commit: str) -> list[Blo
         ),
         Picture(
             "capacity-bits-a-dimension",
-            figure(necks, "bits_a_dimension", "bits a dimension", top=[of / width for width in widths]),
+            figure(necks, "bits_a_dimension", "bits a dimension", top=[min(of / width, above) for width in widths]),
             "Bits a dimension against the width of the neck",
-            "The same, divided by D: what there is to tell caps it for wide necks. "
+            "The same, divided by D: what there is to tell caps it for wide necks (dotted, cut off at the top). "
             "The controls are left out: what attention reads does not pass through the neck.",
         ),
         *(_by_length(line, [point for point in points if point["line"] == line]) for line in order[:2]),
@@ -127,6 +128,7 @@ def aloud(found: Mapping[str, Any]) -> str:
             texts[-1] += f", and {_bits(last)} where it has {_numbers(last)}"
         limited = sum(_limited(point) for point in some)
         texts[-1] += f"; {limited} of its {len(some)} widths limited by training (a star)." if limited else "."
+    texts += filter(None, [_at_one_width(points)])
     texts += [
         f"With attention, and nothing through a neck at all, come {_bits(point)}."
         for point in points
@@ -135,7 +137,7 @@ def aloud(found: Mapping[str, Any]) -> str:
     rounded = [point for point in points if point["ceiling"]]
     if rounded:
         under = all(point["bits"] <= point["ceiling"] + 3 * point["error"] for point in rounded)
-        read = ", ".join(f"{point['bits']:.1f} of {point['ceiling']}" for point in rounded)
+        read = ", ".join(f"{round(point['bits'], 1) + 0:.1f} of {point['ceiling']}" for point in rounded)
         texts.append(
             f"Necks rounded to a hard ceiling of D times b bits read {'no more' if under else 'MORE'} than it ({read})."
         )
@@ -147,6 +149,17 @@ def aloud(found: Mapping[str, Any]) -> str:
         "could hold; more training, another cell or another task may change it."
     )
     return " ".join(texts)
+
+
+def _at_one_width(points: Sequence[Mapping[str, Any]]) -> str:
+    """Say what another cell, or the source in reverse, lets through a neck of one width that starts the decoder."""
+    width = next((point["width"] for point in points if point["line"] == "none, source reversed"), None)
+    some = {point["line"].removeprefix("none, "): point for point in points if point["width"] == width}
+    others = {line: point for line, point in some.items() if point["ceiling"] is None and point["line"] != line}
+    if width is None or "none" not in some:
+        return ""
+    said = " and ".join(f"{_bits(point)} with {line.replace('source', 'the source')}" for line, point in others.items())
+    return f"Where {width} numbers only start the decoder, {said} come through in place of {_bits(some['none'])}."
 
 
 def _numbers(point: Mapping[str, Any]) -> str:

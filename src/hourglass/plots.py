@@ -23,7 +23,7 @@ DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = (
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # As many lines have their names among them; the names of more stand above.
-SPACE = 6
+SPACE = 4
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def draw_lines(
     if len(lines) > SPACE:
         figure.legend(frameon=False, fontsize=8, ncols=3, loc="outside upper left")
     else:
-        axes.legend(frameon=False, fontsize=8, ncols=2 if len(lines) > 4 else 1)
+        axes.legend(frameon=False, fontsize=8)
     return figure
 
 
