@@ -384,6 +384,7 @@ def code_version() -> dict[str, Any]:
         return {"commit": None, "dirty": None}
     # Results and what a pipeline writes beside the code make it no other code.
     code = [str(here.parent), str(here.parents[1] / "conf"), str(here.parents[1] / "pipelines")]
+    code.append(":(top,exclude,glob)**/dvc.lock")
     return {"commit": commit, "dirty": bool(git("status", "--porcelain", "--", *code))}
 
 
