@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import CONF, compose_config
+from conftest import CONF, ROOT, compose_config
 
 from hourglass.capacity import Point, load_capacity, measure, points, run_all
 from hourglass.capacity_report import aloud, write_capacity
@@ -91,6 +91,21 @@ def test_a_sweep_that_cannot_be_read_is_refused_before_it_begins(tmp_path: Path)
         with pytest.raises(UserError, match=message):
             run_all(dataclasses.replace(settings, overrides=[*settings.overrides, override]), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_recorded_keeps_its_ceilings_and_stands_in_the_readme() -> None:
+    found = json.loads((ROOT / "results" / "capacity" / "cpu" / "capacity.json").read_text())["points"]
+    assert [point["name"] for point in found] == [point.name for point in points(load_capacity("cpu"))]
+    for point in found:
+        assert point["of_another"] <= 3 * point["of_another_error"]
+        assert point["bits"] <= (point["ceiling"] or point["of"]) + 3 * point["error"]
+    readme = (ROOT / "README.md").read_text()
+    for line, row in (
+        ("none", "none: the neck starts the decoder"),
+        ("fixed", "fixed: the neck is read at every step"),
+    ):
+        shown = " | ".join(f"{point['bits']:.1f}" for point in found if point["line"] == line)
+        assert f"| {row} | {shown} |\n" in readme
 
 
 @pytest.mark.slow
