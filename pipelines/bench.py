@@ -499,8 +499,8 @@ def table(settings: BenchSettings, path: str) -> None:
     """Print the tables of figures that were printed into a file, and draw how cost grows, beside it."""
     try:
         lines = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines() if line]
-        if not all({"what", "value", "unit", "commit", "dirty"} <= line.keys() for line in lines):
-            raise ValueError("one has no what, value, unit, commit or dirty")
+        if not all({"what", "value", "unit"} <= line.keys() for line in lines):
+            raise ValueError("one has no what, value or unit")
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: not the lines that bench.py prints ({error})") from None
     peers = read_settings(ROOT / "conf" / "peers.yaml", read_peers)
@@ -544,7 +544,10 @@ def table(settings: BenchSettings, path: str) -> None:
 
 def commits(lines: list[dict[str, Any]]) -> list[str]:
     """Return at which commits lines were measured, and of each whether files differed from it."""
-    return sorted({f"{str(line['commit'])[:12]}{' (files differed)' if line['dirty'] else ''}" for line in lines})
+    found = {(line.get("commit"), line.get("dirty")) for line in lines}
+    return sorted(
+        f"{commit[:12]}{' (files differed)' if dirty else ''}" if commit else "not recorded" for commit, dirty in found
+    )
 
 
 def read_peers(content: Any) -> Peers:

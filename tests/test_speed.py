@@ -151,6 +151,9 @@ def test_what_else_is_asked_is_judged() -> None:
         ["training, z, decoder 8: times the speed of x", "1.00", "at least 1", "yes"],
         ["padding in training, the variant with most", "4.0 %", "under 5 %", "yes"],
     ]
+    # Times a token are no speeds.
+    grown = [{"what": f"training, {one}, us/target token by tokens a sentence", "value": 1} for one in ("x", "z")]
+    assert judge([*limits, *speeds, *grown], asked)[1:] == rows
     speeds[1]["padding"] = 0.05
     assert judge(speeds, asked)[-1][1:] == ["5.0 %", "under 5 %", "no"]
 

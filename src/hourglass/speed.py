@@ -197,9 +197,9 @@ def judge(lines: Iterable[Mapping[str, Any]], asked: Peers) -> list[list[str]]:
                 add(what, shown, f"at least {100 * share:.0f} %", line["value"] >= share)
     for variant, other in asked.no_slower.items():
         for what, line in found.items():
-            size = what.removeprefix(f"{TRAINING}{variant}, ")
-            than = found.get(f"{TRAINING}{other}, {size}")
-            if size != what and than is not None:
+            size = what.removeprefix(f"{TRAINING}{variant}, decoder ")
+            than = found.get(f"{TRAINING}{other}, decoder {size}")
+            if than is not None:
                 ratio = line["value"] / than["value"]
                 add(f"{what}: times the speed of {other}", f"{ratio:.2f}", "at least 1", ratio >= 1)
     padded = {what: line["padding"] for what, line in found.items() if "padding" in line}
