@@ -19,13 +19,11 @@ from hourglass.errors import UserError
 from hourglass.model import Seq2Seq
 from hourglass.plain_search import after, penalised, plain_beam
 from hourglass.search import (
-    BLOCK,
     UNCOVERED,
     Hypothesis,
     SearchSettings,
     _close_up,
     coverage_penalty,
-    largest,
     length_penalty,
     n_best,
     search,
@@ -204,21 +202,6 @@ def test_finished_sentences_leave_the_batch(beam: int, monkeypatch: pytest.Monke
     assert sum(in_batch) == sum(rows)
     if beam == 1:  # A greedy sentence takes a step a token and one for its end.
         assert sum(in_batch) == sum(len(hypothesis.tokens) + hypothesis.finished for hypothesis in together)
-
-
-@pytest.mark.parametrize("size", [3, BLOCK, 2 * BLOCK + 5, 8 * BLOCK, 40 * BLOCK, 40 * BLOCK + 1, 41 * BLOCK - 1])
-@pytest.mark.parametrize("count", [1, 2, 3, 10])
-def test_the_largest_are_found_by_blocks(size: int, count: int) -> None:
-    values = torch.randn(5, 7, size)
-    values[0, 0, : size // 2] = -math.inf
-    values[1, 1] = -math.inf
-    values[2, 2, -1], values[3, 3, 0] = 50.0, 50.0
-    values[4, 4] = torch.arange(size)
-    expected = values.topk(min(count, size), -1)
-    found, at = largest(values, min(count, size))
-    assert torch.equal(found, expected.values)
-    assert torch.equal(values.gather(-1, at), found)
-    assert all(len(set(row.tolist())) == row.shape[0] for row in at.flatten(0, 1))
 
 
 def test_who_leaves_moves_little() -> None:

@@ -20,8 +20,6 @@ from hourglass.tokenizer import BOS, EOS, PAD
 
 # What a source position that got no attention at all counts for in the coverage penalty, whose logarithm has no end.
 UNCOVERED = 1e-6
-# Neighbours in a vocabulary whose largest is looked at first, where the largest of all are sought.
-BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -252,40 +250,21 @@ def _start(mask: Tensor, limits: list[int], settings: SearchSettings) -> _Beams:
 
 
 def _continue(live: Tensor, predictions: Tensor, settings: SearchSettings) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the best 2K continuations, or the one drawn: score, row of origin and piece, each [B, 2K]."""
+    """Return the best 2K continuations, the best one or the one drawn: score, row of origin and piece, each [B, 2K]."""
     predictions = predictions.view(*live.shape, -1)  # [B, K, V]
     vocabulary = predictions.shape[-1]
     predictions[..., [PAD, BOS]] = -math.inf  # Never part of a translation.
     if settings.temperature:
         piece = torch.multinomial((predictions[:, 0] / settings.temperature).softmax(-1), 1)
         return live + predictions[:, 0].gather(1, piece), torch.zeros_like(piece), piece
-    # 2K, as at most K of them end the sentence: K that go on are always among them. Greedily, and where nothing is
-    # held against an end but its probability, the best one is enough: if it ends, that is the translation.
-    wanted = 1 if settings.beam == 1 and not settings.coverage_penalty else 2 * settings.beam
-    top, piece = largest(predictions, min(wanted, vocabulary))  # [B, K, 2K]
-    total = (live.unsqueeze(-1) + top).flatten(1)
-    score, at = total.topk(min(wanted, total.shape[1]), -1)
-    return score, at // top.shape[-1], piece.flatten(1).gather(1, at)
-
-
-def largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return what `values.topk(count)` returns of values [..., V], in a third of the time where V is large.
-
-    Of blocks of V, only the `count` with the largest maxima can hold one of the `count` largest values.
-    """
-    if count == 1:
-        return values.max(-1, keepdim=True)
-    size = values.shape[-1]
-    blocks = size // BLOCK
-    if blocks <= 2 * count:
-        return values.topk(count, -1)
-    whole = values[..., : blocks * BLOCK].unflatten(-1, (blocks, BLOCK))
-    chosen = whole.amax(-1).topk(count, -1).indices  # [..., count]
-    rest = torch.arange(blocks * BLOCK, size, device=values.device).expand(*values.shape[:-1], -1)
-    at = (chosen.unsqueeze(-1) * BLOCK + torch.arange(BLOCK, device=values.device)).flatten(-2)
-    at = torch.cat([at, rest], -1)
-    found, among = values.gather(-1, at).topk(count, -1)
-    return found, at.gather(-1, among)
+    if settings.beam == 1 and not settings.coverage_penalty:
+        # Nothing is held against an end but its probability: if the best one ends, that is the translation.
+        top, piece = predictions[:, 0].max(-1, keepdim=True)
+        return live + top, torch.zeros_like(piece), piece
+    total = (live.unsqueeze(-1) + predictions).flatten(1)
+    # 2K, as at most K of them end the sentence: K that go on are always among them.
+    score, flat = total.topk(min(2 * settings.beam, total.shape[1]), -1)
+    return score, flat // vocabulary, flat % vocabulary
 
 
 def _close_up(leave: Tensor) -> Tensor:
