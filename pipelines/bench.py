@@ -5,14 +5,15 @@ model FOLDER RUN        trains the model for decode into the folder RUN: general
 decode FOLDER RUN       sentences a second of translating test_2016_flickr, greedily and by beam 5, without the start
 exact FOLDER RUN        share of sentences, of a sample, that search translates as the plain search does, in float64
 limit                   matrix multiply work of a training step, this machine's rates, and the share reached
-growth                  time and memory against sentence length, beam, corpus and number of variants, with exponents
+growth                  time and memory against sentence length, beam, corpus and number of variants
 lengths VARIANT         of growth, one variant by sentence length
 corpus PAIRS            of growth, one size of a corpus
 beams                   of growth, the width of the search
 compared                of growth, the number of variants compared
 device NAME             cpu or cuda: a training step against its bare library calls, and against a plain loop over steps
 start FOLDER            seconds from the command to the first step of a training, on a cached corpus
-table FILE              what such lines in FILE come to beside the peers' (conf/peers.yaml), as Markdown
+table FILE              what such lines in FILE come to beside the peers' (conf/peers.yaml) and how cost grows, as
+                        Markdown, and the figures of that beside FILE
 
 FOLDER has the raw files of Multi30k, RUN is a run of it. What is compared takes turns, and medians are reported.
 """
@@ -26,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -59,6 +60,7 @@ from hourglass.speed import (
     Peers,
     compare,
     count_work,
+    exponent,
     judge,
     matmul_rate,
     own_memory,
@@ -74,6 +76,14 @@ from hourglass.translation import translate
 SENTENCES, SOURCE, TARGET = 64, 15, 15
 # Of a vocabulary, as conf/bench.yaml has it or fewer.
 PIECES = 4000
+# Figures of how cost grows, by what they grow with: ending of the file, names of the axes, key and unit of the lines.
+GROWTH = {
+    "tokens a sentence": ("", "tokens of a sentence, each side", "microseconds a target token", "value", "us"),
+    "tokens a sentence: memory": ("-memory", "tokens of a sentence, each side", "MB", "more_mb", "us"),
+    "beam": ("-beam", "beam", "microseconds a sentence", "value", "us"),
+    "pairs": ("-corpus", "pairs of a corpus", "seconds", "value", "s"),
+    "variants of 2 seeds and 1,000 sentences": ("-variants", "variants compared", "microseconds", "value", "us"),
+}
 # Batches that are read of a corpus, to see what one takes.
 READ = 300
 
@@ -407,15 +417,13 @@ def lengths(settings: BenchSettings, variant: str) -> None:
 
 
 def measure(what: str, sizes: list[int], seconds_of: Callable[[int], float]) -> None:
-    """Print microseconds at each size, the memory beyond what the process had before, and the exponent of time."""
-    found = []
+    """Print microseconds at each size, and the memory beyond what the process had before."""
     start_peak()
     before = peak()
     for size in sizes:
         start_peak()
-        found.append(1e6 * seconds_of(size))
-        say(what, found[-1], "us", size=size, more_mb=peak() - before)
-    say(f"exponent: {what}", float(np.polyfit(np.log(sizes), np.log(found), 1)[0]), "exponent")
+        seconds = seconds_of(size)
+        say(what, 1e6 * seconds, "us", size=size, more_mb=peak() - before)
 
 
 def compare_variants(count: int) -> float:
@@ -528,18 +536,49 @@ def table(settings: BenchSettings, path: str) -> None:
         )
     head = ["what", "size", "value", "unit", "memory, MB"]
     shown.append(Table("figures", head, rows, "Every other figure; of the same thing the last."))
+    grown = {what: group for what, group in _grown(rest.values()).items() if len(group) > 1}
+    rows = [
+        [
+            what,
+            " ".join(f"{line['size']:,}" for line in group),
+            *(_exponent(group, key) for key in ("value", "more_mb")),
+        ]
+        for what, group in grown.items()
+    ]
+    if rows:
+        head = ["what", "sizes", "exponent", "exponent of memory"]
+        shown.append(Table("growth", head, rows, "How cost grows: the slope of its logarithm over that of the size."))
     print(to_markdown(shown, figures=""))
-    grown: dict[str, list[tuple[int, float]]] = {}
-    for (what, size), line in rest.items():
-        if size is not None and what.startswith(TRAINING):
-            grown.setdefault(what.split(", ")[1], []).append((size, line["value"]))
-    if grown:
+    for name, (ending, x_label, y_label, key, unit) in GROWTH.items():
         curves = {
-            name: Line([size for size, _ in sorted(points)], [value for _, value in sorted(points)])
-            for name, points in grown.items()
+            ", ".join(what.partition(" by ")[0].split(", ")[1:-1]) or what.partition(",")[0]: Line(
+                [line["size"] for line in group], [line[key] for line in group]
+            )
+            for what, group in grown.items()
+            if what.endswith(f" by {name.partition(':')[0]}")
+            and all(line["unit"] == unit and key in line for line in group)
         }
-        figure = draw_lines(curves, x_label="tokens of a sentence, each side", y_label="microseconds a target token")
-        write_whole(Path(path).with_suffix(".svg"), to_svg(figure, "speed"))
+        if curves:
+            figure = draw_lines(curves, x_label=x_label, y_label=y_label)
+            file = Path(path)
+            write_whole(file.with_name(f"{file.stem}{ending}.svg"), to_svg(figure, f"speed{ending}"))
+
+
+def _grown(lines: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return the lines of each figure that was measured at several sizes, the smallest first."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        if "size" in line:
+            found.setdefault(line["what"], []).append(line)
+    return {what: sorted(group, key=lambda line: line["size"]) for what, group in found.items()}
+
+
+def _exponent(group: list[dict[str, Any]], key: str) -> str:
+    """Return the exponent of a figure over the sizes; nothing where it was not measured at each, or is none."""
+    values = [line.get(key, 0) for line in group]
+    if min(values) <= 0:
+        return ""
+    return f"{exponent([line['size'] for line in group], values):.2f}"
 
 
 def commits(lines: list[dict[str, Any]]) -> list[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 from pydantic import Field, PositiveFloat
 from torch.utils.flop_counter import FlopCounterMode
@@ -132,6 +133,11 @@ def own_memory() -> float:
 def _memory(name: str) -> float:
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+
+
+def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """Return the exponent b of the curve a * size^b that suits the values best, by least squares of logarithms."""
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
 def compare(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer], share: float) -> list[list[str]]:
