@@ -22,7 +22,9 @@ from hourglass.assembly import build_model
 from hourglass.bare import BareCalls, PlainLoop
 from hourglass.errors import UserError
 from hourglass.model import Seq2Seq
+from hourglass.options import build
 from hourglass.runs import code_version
+from hourglass.search import SearchSettings, search
 from hourglass.speed import LIMIT, Peer, Peers, compare, count_work, judge
 from hourglass.tokenizer import BOS, EOS, FIXED_PIECES
 
@@ -87,6 +89,32 @@ def test_a_step_of_the_loop_makes_few_calls(words: tuple[str, ...], products: in
     grown = {name: (long[name] - short[name]) / 6 for name in long}
     assert sum(grown[name] for name in PRODUCTS if name in grown) <= products
     assert sum(grown.values()) <= calls
+
+
+@pytest.mark.parametrize("beam", [1, 5])
+def test_a_step_of_a_search_makes_few_calls(beam: int) -> None:
+    """Keys are not projected again, and there is one row of logits for each beam."""
+    model = make("attention=luong_general", "decoder.input_feeding=true").eval()
+    with torch.no_grad():
+        model.output.bias[EOS] = -1e9  # None ends before its limit.
+    sentences = 3
+    source = torch.randint(FIXED_PIECES, V, (sentences, 5))
+
+    def count(steps: int) -> Counter[str]:
+        options = compose_config(f"search.beam={beam}", f"search.output_most={steps}")["search"]
+        settings = build(SearchSettings, options, "search")
+        with Calls() as found:
+            translations = search(model, source, torch.full((sentences,), 5), settings)
+        assert [len(one.tokens) for one in translations] == [steps] * sentences
+        assert found.logit_rows == sentences * beam
+        return found.count
+
+    short, long = count(6), count(12)
+    grown = {name: (long[name] - short[name]) / 6 for name in long}
+    # Word, state and fed readout into the gates; queries and context; readout; output layer.
+    # (Inference does not take linear and matmul apart.)
+    assert sum(grown.get(name, 0) for name in (*PRODUCTS, "linear", "matmul")) == 7
+    assert sum(grown.values()) <= 140
 
 
 def test_the_logits_that_exist_at_once_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
