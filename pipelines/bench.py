@@ -76,14 +76,14 @@ from hourglass.translation import translate
 SENTENCES, SOURCE, TARGET = 64, 15, 15
 # Of a vocabulary, as conf/bench.yaml has it or fewer.
 PIECES = 4000
-# Figures of how cost grows, by what they grow with: ending of the file, names of the axes, key and unit of the lines.
-GROWTH = {
-    "tokens a sentence": ("", "tokens of a sentence, each side", "microseconds a target token", "value", "us"),
-    "tokens a sentence: memory": ("-memory", "tokens of a sentence, each side", "MB", "more_mb", "us"),
-    "beam": ("-beam", "beam", "microseconds a sentence", "value", "us"),
-    "pairs": ("-corpus", "pairs of a corpus", "seconds", "value", "s"),
-    "variants of 2 seeds and 1,000 sentences": ("-variants", "variants compared", "microseconds", "value", "us"),
-}
+# Figures of how cost grows: with what, ending of the file, names of the axes, key and unit of the lines.
+GROWTH = (
+    ("tokens a sentence", "", "tokens of a sentence, each side", "microseconds a target token", "value", "us"),
+    ("tokens a sentence", "-memory", "tokens of a sentence, each side", "MB", "more_mb", "us"),
+    ("beam", "-beam", "beam", "microseconds a sentence", "value", "us"),
+    ("pairs", "-corpus", "pairs of a corpus", "seconds", "value", "s"),
+    ("variants of 2 seeds and 1,000 sentences", "-variants", "variants compared", "microseconds", "value", "us"),
+)
 # Batches that are read of a corpus, to see what one takes.
 READ = 300
 
@@ -549,18 +549,22 @@ def table(settings: BenchSettings, path: str) -> None:
         head = ["what", "sizes", "exponent", "exponent of memory"]
         shown.append(Table("growth", head, rows, "How cost grows: the slope of its logarithm over that of the size."))
     print(to_markdown(shown, figures=""))
-    for name, (ending, x_label, y_label, key, unit) in GROWTH.items():
-        curves = {
-            ", ".join(what.partition(" by ")[0].split(", ")[1:-1]) or what.partition(",")[0]: Line(
-                [line["size"] for line in group], [line[key] for line in group]
-            )
-            for what, group in grown.items()
-            if what.endswith(f" by {name.partition(':')[0]}")
-            and all(line["unit"] == unit and key in line for line in group)
-        }
+    draw_growth(grown, Path(path))
+
+
+def draw_growth(grown: dict[str, list[dict[str, Any]]], file: Path) -> None:
+    """Draw what was measured at several sizes, beside the file it stands in."""
+    for by, ending, x_label, y_label, key, unit in GROWTH:
+        curves = {}
+        for what, group in grown.items():
+            measured, _, sizes = what.partition(" by ")
+            if sizes == by and all(line["unit"] == unit and key in line for line in group):
+                kind, *variant, _ = measured.split(", ")
+                curves[", ".join(variant) or kind] = Line(
+                    [line["size"] for line in group], [line[key] for line in group]
+                )
         if curves:
             figure = draw_lines(curves, x_label=x_label, y_label=y_label)
-            file = Path(path)
             write_whole(file.with_name(f"{file.stem}{ending}.svg"), to_svg(figure, f"speed{ending}"))
 
 
