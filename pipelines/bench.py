@@ -11,6 +11,7 @@ corpus PAIRS            of growth, one size of a corpus
 beams                   of growth, the width of the search
 compared                of growth, the number of variants compared
 device NAME             cpu or cuda: a training step against its bare library calls, and against a plain loop over steps
+compiled                on a GPU: a training step as it is, by CUDA graphs and by torch.compile, the start included
 start FOLDER            seconds from the command to the first step of a training, on a cached corpus
 table FILE              what such lines in FILE come to beside the peers' (conf/peers.yaml) and how cost grows, as
                         Markdown, and the figures of that beside FILE
@@ -35,7 +36,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pyarrow as pa
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from hourglass import significance
 from hourglass.ablation import ROOT, compose_settings, run_training
@@ -44,7 +45,8 @@ from hourglass.bare import BareCalls, PlainLoop
 from hourglass.checkpoints import Trained, load_trained
 from hourglass.data import EncodedSplit, TrainingStream, pad
 from hourglass.errors import UserError, one_line_errors
-from hourglass.model import Seq2Seq
+from hourglass.graphs import GraphedLoss
+from hourglass.model import Seq2Seq, TokenLoss
 from hourglass.options import build, path_override, read_settings
 from hourglass.plain_search import plain_beam
 from hourglass.plots import Line, draw_lines, to_svg
@@ -76,6 +78,9 @@ from hourglass.translation import translate
 SENTENCES, SOURCE, TARGET = 64, 15, 15
 # Of a vocabulary, as conf/bench.yaml has it or fewer.
 PIECES = 4000
+Precision = Literal["32-true", "bf16-mixed"]
+# A loss of source, lengths and target, as `Seq2Seq.loss` is one.
+LossFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], TokenLoss]
 # Figures of how cost grows: with what, ending of the file, names of the axes, key and unit of the lines.
 GROWTH = (
     ("tokens a sentence", "", "tokens of a sentence, each side", "microseconds a target token", "value", "us"),
@@ -106,6 +111,7 @@ class BenchSettings:
         compared: numbers of variants that are compared, for the growth of cost.
         device_sentences: of a batch, where a device is held against its bare calls.
         device_precisions: likewise.
+        device_seconds: that a step is timed for there.
         threads: of everything measured.
     """
 
@@ -121,7 +127,8 @@ class BenchSettings:
     corpora: Annotated[list[PositiveInt], Field(min_length=2)]
     compared: Annotated[list[PositiveInt], Field(min_length=2)]
     device_sentences: Annotated[list[PositiveInt], Field(min_length=1)]
-    device_precisions: Annotated[list[Literal["32-true", "bf16-mixed"]], Field(min_length=1)]
+    device_precisions: Annotated[list[Precision], Field(min_length=1)]
+    device_seconds: PositiveFloat
     threads: PositiveInt
 
 
@@ -211,8 +218,7 @@ def train_quietly(*words: str) -> None:
 def work_of(settings: BenchSettings, variant: str, size: int) -> float:
     """Return the operations of a training step's matrix products for each target token."""
     model = make_model(settings, variant, size)
-    step = functools.partial(training_step, model, torch.optim.Adam(model.parameters()), make_batch())
-    return count_work(step) / (SENTENCES * TARGET)
+    return count_work(training_of(model, make_batch())) / (SENTENCES * TARGET)
 
 
 def train_decoded(settings: BenchSettings, folder: str, path: str) -> None:
@@ -320,31 +326,53 @@ def limit(settings: BenchSettings) -> None:
             say(f"{LIMIT}{name}", statistics.median(shares), "share", all=shares)
 
 
-def training_of(model: Seq2Seq | PlainLoop, batch: tuple[torch.Tensor, ...]) -> Callable[[], None]:
-    """Return a training step of a model, with an optimizer of its own."""
-    return functools.partial(training_step, model, torch.optim.Adam(model.parameters(), fused=True), batch)
-
-
-def bare_step(bare: BareCalls, batch: tuple[torch.Tensor, ...]) -> None:
-    """Go forward and backward, and no more."""
-    source, _, target = batch
-    bare.zero_grad()
-    bare(source, target[:, :-1]).sum().backward()
+def training_of(
+    model: Seq2Seq | PlainLoop,
+    batch: tuple[torch.Tensor, ...],
+    precision: Precision = "32-true",
+    loss: LossFunction | None = None,
+) -> Callable[[], None]:
+    """Return a training step of a model, with an optimizer of its own; `loss` computes it as `model.loss` does."""
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    return functools.partial(training_step, model, optimizer, batch, precision, loss or model.loss)
 
 
 def training_step(
-    model: Seq2Seq | PlainLoop, optimizer: torch.optim.Optimizer, batch: tuple[torch.Tensor, ...]
+    model: Seq2Seq | PlainLoop,
+    optimizer: torch.optim.Optimizer,
+    batch: tuple[torch.Tensor, ...],
+    precision: Precision,
+    loss: LossFunction,
 ) -> None:
     """Take one step, as a training does, of a batch of `make_batch`."""
     source, lengths, target = batch
     optimizer.zero_grad()
-    (model.loss(source, lengths, target).smoothed / (target.numel() - len(target))).backward()
+    with in_precision(precision, source):
+        found = loss(source, lengths, target).smoothed / (target.numel() - len(target))
+    found.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
     optimizer.step()
 
 
+def bare_step(bare: BareCalls, batch: tuple[torch.Tensor, ...], precision: Precision) -> None:
+    """Go forward and backward, and no more."""
+    source, _, target = batch
+    bare.zero_grad()
+    with in_precision(precision, source):
+        logits = bare(source, target[:, :-1])
+    logits.sum().backward()
+
+
+def in_precision(precision: Precision, batch: torch.Tensor) -> torch.autocast:
+    """Return the context of a forward pass, as Lightning makes it."""
+    return torch.autocast(batch.device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
+
+
 def device(settings: BenchSettings, name: str) -> None:
-    """Hold a training step against its bare calls, forward and backward, and against a plain loop's training step."""
+    """Hold a training step against its bare calls, forward and backward, and against a plain loop's training step.
+
+    On a GPU ours is what trainer=gpu does, CUDA graphs; beside it the same without, and bare calls in a graph, too.
+    """
     if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
         raise UserError(f"device {name}: set cpu or, where there is a GPU, cuda")
     where = torch.cuda.get_device_name() if name == "cuda" else "cpu"
@@ -356,21 +384,69 @@ def device(settings: BenchSettings, name: str) -> None:
         bare, loop = BareCalls(ours).to(name), PlainLoop(ours).to(name)
         batch = tuple(one.to(name) for one in make_batch(sentences))
         steps: dict[str, Callable[[], None]] = {
-            "ours": training_of(ours, batch),
-            "bare calls": functools.partial(bare_step, bare, batch),
-            "plain loop": training_of(loop, batch),
+            "ours": training_of(ours, batch, precision),
+            "bare calls": functools.partial(bare_step, bare, batch, precision),
+            "plain loop": training_of(loop, batch, precision),
         }
+        if name == "cuda":
+            steps["ours without graphs"] = steps["ours"]
+            steps["ours"] = training_of(ours, batch, precision, GraphedLoss(ours))
+            steps["bare calls in a graph"] = in_a_graph(steps["bare calls"])
         speeds: dict[str, list[float]] = {one: [] for one in steps}
         for _ in range(settings.rounds):
             for one, step in steps.items():
-                with torch.autocast(name, torch.bfloat16, enabled=precision == "bf16-mixed"):
-                    speeds[one].append(sentences * TARGET / timed(step))
+                speeds[one].append(sentences * TARGET / timed(step, settings.device_seconds))
         kind = f"{variant}, decoder {size}, {sentences} sentences, {precision}"
         for one, found in speeds.items():
             say(f"device, {kind}: {one}", statistics.median(found), "target tokens/s", all=found, device=where)
-        for one in ("bare calls", "plain loop"):
+        for one in [one for one in steps if one != "ours"]:
             found = [each / its for each, its in zip(speeds["ours"], speeds[one], strict=True)]
             say(f"device, {kind}: ours over {one}", statistics.median(found), "ratio", all=found, device=where)
+
+
+def in_a_graph(step: Callable[[], None]) -> Callable[[], None]:
+    """Record what a step does on a GPU, and return what replays it."""
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):  # As torch's notes on graphs want it: what is made at a first call is not recorded.
+        step()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    torch.clear_autocast_cache()
+    with torch.cuda.graph(graph):
+        step()
+    torch.clear_autocast_cache()
+    return graph.replay
+
+
+def compiled(settings: BenchSettings) -> None:
+    """On a GPU, hold ways to spare a step loop its launches against each other: seconds to the first step, and speed.
+
+    Operation by operation, CUDA graphs as trainer=gpu has them, and torch.compile of the loss.
+    """
+    if not torch.cuda.is_available():
+        raise UserError("compiled: there is no GPU here")
+    variant, size, where = next(iter(settings.variants)), max(settings.decoder_sizes), torch.cuda.get_device_name()
+    for sentences, precision in itertools.product(settings.device_sentences, settings.device_precisions):
+        batch = tuple(one.to("cuda") for one in make_batch(sentences))
+        for way in ("operation by operation", "CUDA graphs", "torch.compile"):
+            model = make_model(settings, variant, size).cuda()
+            torch.compiler.reset()
+            loss: LossFunction = model.loss
+            if way == "CUDA graphs":
+                loss = GraphedLoss(model)
+            elif way == "torch.compile":
+                loss = torch.compile(model.loss)
+            step = training_of(model, batch, precision, loss)
+            started = time.perf_counter()
+            for _ in range(2):  # The second is the one that is recorded.
+                step()
+            torch.cuda.synchronize()
+            first = time.perf_counter() - started
+            speed = sentences * TARGET / timed(step, settings.device_seconds)
+            kind = f"{variant}, decoder {size}, {sentences} sentences, {precision}: {way}"
+            say(f"compiled, {kind}, the first two steps", first, "s", device=where)
+            say(f"compiled, {kind}", speed, "target tokens/s", device=where)
 
 
 def growth(settings: BenchSettings) -> None:
@@ -411,7 +487,8 @@ def lengths(settings: BenchSettings, variant: str) -> None:
 
     def learn(length: int) -> float:
         batch = make_batch(max(1, SENTENCES * TARGET // length), length, length)
-        return timed(functools.partial(training_step, model, optimizer, batch)) / batch[0].numel()
+        step = functools.partial(training_step, model, optimizer, batch, "32-true", model.loss)
+        return timed(step) / batch[0].numel()
 
     measure(f"training, {variant}, us/target token by tokens a sentence", settings.lengths, learn)
 
@@ -465,7 +542,7 @@ def corpus(settings: BenchSettings, pairs: str) -> None:
         first = next(parts)
         opened = time.perf_counter() - started
         started = time.perf_counter()
-        tokens = sum(int(split[part].step_tokens) for part in (first, *itertools.islice(parts, READ - 1)))
+        tokens = sum(split[part].step_tokens for part in (first, *itertools.islice(parts, READ - 1)))
         seconds = time.perf_counter() - started
         more = {"size": int(pairs), "own_mb": own_memory() - before, "arrow_mb": file.stat().st_size / 2**20}
         say("corpus, opened and ordered, s by pairs", opened, "s", **more)
@@ -631,14 +708,15 @@ def main(words: list[str]) -> None:
         "beams": (beams, 0),
         "compared": (compared, 0),
         "device": (device, 1),
+        "compiled": (compiled, 0),
         "start": (start, 1),
         "table": (table, 1),
     }
     if not words or words[0] not in kinds or len(words) - 1 != kinds[words[0]][1]:
         raise UserError(
             "usage: python pipelines/bench.py train FOLDER | model FOLDER RUN | decode FOLDER RUN | exact FOLDER RUN | "
-            "limit | growth | lengths VARIANT | corpus PAIRS | beams | compared | device NAME | start FOLDER | "
-            "table FILE"
+            "limit | growth | lengths VARIANT | corpus PAIRS | beams | compared | device NAME | compiled | "
+            "start FOLDER | table FILE"
         )
     settings = read_settings(ROOT / "conf" / "bench.yaml", lambda content: build(BenchSettings, content, "bench"))
     torch.set_num_threads(settings.threads)

@@ -205,6 +205,7 @@ def train_model(job: Job, prepared: Prepared, model: Seq2Seq, tracking: "Trackin
         steps=stream.steps,
         scheduled_sampling=settings.scheduled_sampling,
         step_loop=settings.step_loop,
+        cuda_graphs=settings.cuda_graphs,
         seed=job.config["seed"],
         threads=settings.threads,
         dev_references=list(dev["target"][:dev_sentences]),

@@ -27,7 +27,9 @@ def test_all_runs_of_a_file_are_different_and_calibrated(name: str) -> None:
     widest = {(point.line, point.bits): point for point in sorted(every, key=lambda point: point.width)}
     for point in widest.values():
         trainer = (
-            ["trainer.accelerator=cpu", "trainer.precision=32-true"] if "trainer=gpu" in settings.overrides else []
+            ["trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.cuda_graphs=false"]
+            if "trainer=gpu" in settings.overrides
+            else []
         )
         config = compose_config(*settings.overrides, *point.overrides, *trainer)
         check_settings(config)

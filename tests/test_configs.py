@@ -77,6 +77,10 @@ def _explained_by_parent(file: str, key: str) -> bool:
             ["trainer.precision=bf16-mixed"],
             r"trainer\.precision=bf16-mixed is for GPUs: set ",
         ),
+        (
+            ["trainer.cuda_graphs=true"],
+            r"trainer\.cuda_graphs=true is for NVIDIA's GPUs: set ",
+        ),
         (["trainer.select=chrf"], r"trainer\.select=chrf: .*'bleu' or 'loss'"),
         (["trainer.batch_tokens=0"], r"trainer\.batch_tokens=0: .*greater than 0"),
         (["encoder=blind"], r"encoder=blind has none: set attention=none"),

@@ -205,7 +205,7 @@ def test_a_batch_holds_the_text_framed_and_padded(numbers: tuple[Corpus, Vocabul
     batch = encoded["train"][Part(rows, 55)]
     texts = corpus.splits["train"].select(rows)
     assert batch.rows.tolist() == rows.tolist()
-    assert int(batch.step_tokens) == 55
+    assert batch.step_tokens == 55
     for side, ids, tokenizer in (
         ("source", batch.source, vocabularies.source),
         ("target", batch.target, vocabularies.target),
@@ -314,7 +314,7 @@ def test_the_training_loader_reads_this_ranks_parts(encoded: Splits) -> None:
     assert len(loader) == len(found) == len(wanted)
     for batch, part in zip(found, wanted, strict=True):
         assert batch.rows.tolist() == part.rows.tolist()
-        assert int(batch.step_tokens) == part.step_tokens
+        assert batch.step_tokens == part.step_tokens
 
 
 def test_a_resumed_loader_goes_on_with_the_next_batch(encoded: Splits) -> None:
@@ -343,7 +343,7 @@ def test_every_dev_sentence_is_read_on_one_rank_once(ranks: int, options: dict[s
         batches = list(data_of(encoded, rank=rank, ranks=ranks, **options).val_dataloader())
         assert batches, "Lightning would skip validation on this rank, and the others would wait"
         rows += [row for batch in batches for row in batch.rows.tolist()]
-        tokens += sum(int(batch.step_tokens) for batch in batches)
+        tokens += sum(batch.step_tokens for batch in batches)
     count = options.get("dev_sentences") or len(encoded["dev"])
     assert sorted(rows) == list(range(count))
     assert tokens == encoded["dev"].target_lengths[:count].sum()
@@ -374,7 +374,7 @@ def test_the_default_run_pads_less_than_5_percent(kjv_web: Corpus, session_cache
         for side in (batch.source, batch.target[:, 1:]):
             pads += int((side == PAD).sum())
             positions += side.numel()
-        tokens += int(batch.step_tokens)
+        tokens += batch.step_tokens
     assert 0 < pads / positions < 0.05
     assert stream.padding_share == pytest.approx(pads / positions, abs=0.002)
     assert tokens == pytest.approx(config["trainer"]["target_tokens"], rel=0.01)

@@ -90,6 +90,11 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return load_trained(path).model.state_dict()
 
 
+def trained_names(run: RunFolder) -> list[str]:
+    """Return each weight once, also where one is shared."""
+    return [name for name, _ in load_trained(run.last).model.named_parameters()]
+
+
 def assert_same_training(one: RunFolder, other: RunFolder) -> None:
     """Bit for bit: every weight, every point of every curve but speed, every translation."""
     mine, theirs = weights(one.last), weights(other.last)
@@ -206,6 +211,25 @@ def test_fast_paths_can_be_switched_off(start: Callable[..., RunFolder], monkeyp
     for name, weight in mine.items():
         torch.testing.assert_close(theirs[name], weight, rtol=1e-3, atol=1e-4, msg=name)
     assert curves(once, "dev/loss") == pytest.approx(curves(stepped, "dev/loss"), rel=1e-4)
+
+
+def test_half_precision_trains_with_clipping(start: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
+    """bf16-mixed is for GPUs; here on a CPU, against float32."""
+    monkeypatch.setattr("hourglass.trainer.TrainerSettings.__post_init__", lambda _: None)
+    words = ("optimizer.clip_norm=1", "trainer.test=false", "trainer.pictures=0")
+    half, full = start("half", *words, "trainer.precision=bf16-mixed"), start("full", *words)
+    one, other = (list(curves(run, "train/loss").values()) for run in (half, full))
+    assert one != other
+    assert one == pytest.approx(other, rel=0.02)
+
+
+def test_a_step_is_as_long_as_the_clipped_gradient(start: Callable[..., RunFolder]) -> None:
+    words = ["optimizer=sgd", "optimizer.momentum=0", "optimizer.warmup=0", "optimizer.decay=none"]
+    words += ["optimizer.clip_norm=0.01", "trainer.target_tokens=1", "trainer.validations=1", "trainer.test=false"]
+    runs = [start(rate, *words, f"optimizer.learning_rate={rate}") for rate in ("1e-20", "0.5")]
+    stood, moved = (weights(run.last) for run in runs)
+    length = torch.stack([(moved[name] - stood[name]).norm() for name in trained_names(runs[0])]).norm()
+    assert length.item() == pytest.approx(0.5 * 0.01, rel=1e-3)
 
 
 def test_patience_stops_a_run_that_gets_no_better(start: Callable[..., RunFolder]) -> None:

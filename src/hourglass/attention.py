@@ -48,7 +48,8 @@ class Attention(nn.Module):
 
     Class attributes: `name` as in conf/attention; `reads_query`: whether the context depends on the decoder's state;
     `has_weights`: whether it weighs source positions.
-    Instance attribute: `context_size`, C.
+    Instance attributes: `context_size`, C; `longest_source`, the most positions it can weigh, None where there is no
+    such limit.
 
     Args:
         query_size: H, width of the decoder state that asks.
@@ -60,6 +61,7 @@ class Attention(nn.Module):
     reads_query = True
     has_weights = True
     context_size: int
+    longest_source: int | None = None
 
     def __init__(self, *, query_size: int, memory_size: int, summary_size: int):
         super().__init__()
@@ -287,7 +289,7 @@ class LocationAttention(ScoredAttention):
 
     def __init__(self, *, query_size: int, memory_size: int, summary_size: int, longest_source: PositiveInt):
         super().__init__(query_size=query_size, memory_size=memory_size, summary_size=summary_size)
-        self.longest_source = longest_source
+        self.longest_source: int = longest_source
         self.position_layer = nn.Linear(query_size, longest_source, bias=False)
 
     def check_length(self, longest: int, where: str) -> None:
@@ -455,4 +457,5 @@ def additive_scores(query: Tensor, keys: Tensor, energy: Tensor) -> Tensor:
     steps = max(1, ADDITIVE_LIMIT // max(1, keys.numel()))
     if steps >= query.shape[1]:
         return block(query)
-    return torch.cat([checkpoint(block, part, use_reentrant=False) for part in query.split(steps, 1)], 1)
+    parts = [checkpoint(block, part, use_reentrant=False, preserve_rng_state=False) for part in query.split(steps, 1)]
+    return torch.cat(parts, 1)

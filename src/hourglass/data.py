@@ -33,7 +33,7 @@ class Batch(NamedTuple):
     source_lengths: Tensor  # [B]
     target: Tensor  # [B, T+1] ids, from beginning-of-sentence to end-of-sentence
     rows: Tensor  # [B] row numbers in the split
-    step_tokens: Tensor  # [] target tokens of the whole global batch of this optimizer step
+    step_tokens: int  # target tokens of the whole global batch of this optimizer step
 
 
 class Part(NamedTuple):
@@ -68,7 +68,7 @@ class EncodedSplit(Dataset[Batch]):
         if part.blank:
             padded[:, 1:] = PAD
         lengths = torch.tensor([len(ids) for ids in source])
-        return Batch(pad(source), lengths, padded, torch.from_numpy(part.rows), torch.tensor(part.step_tokens))
+        return Batch(pad(source), lengths, padded, torch.from_numpy(part.rows), part.step_tokens)
 
 
 def pad(rows: Sequence[Sequence[int] | IntArray]) -> Tensor:

@@ -101,20 +101,23 @@ class Seq2Seq(nn.Module):
         else:
             readouts = self.readouts(prefix, memory, step_loop)
         wanted = target[:, 1:]
-        real = wanted != PAD
-        rows, labels = readouts[real], wanted[real]  # No logits for padding.
+        if readouts.device.type == "cpu":
+            real = wanted != PAD
+            rows, labels = readouts[real], wanted[real]  # No logits for padding.
+        else:  # To count what is no padding would wait for all that a GPU still has to do.
+            rows, labels = readouts.flatten(0, 1), wanted.flatten()
 
         def block(part: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
             logits = self.output(part)
             log_probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
-            nll = F.nll_loss(log_probabilities, label, reduction="sum")
-            uniform = -log_probabilities.mean(-1).sum() if smoothing else nll
+            nll = F.nll_loss(log_probabilities, label, ignore_index=PAD, reduction="sum")
+            uniform = -(log_probabilities.mean(-1) * (label != PAD)).sum() if smoothing else nll
             return (1 - smoothing) * nll + smoothing * uniform, nll
 
         if len(rows) <= LOGIT_ROWS:
             return TokenLoss(*block(rows, labels))
         sums = [
-            checkpoint(block, part, label, use_reentrant=False)
+            checkpoint(block, part, label, use_reentrant=False, preserve_rng_state=False)
             for part, label in zip(rows.split(LOGIT_ROWS), labels.split(LOGIT_ROWS), strict=True)
         ]
         smoothed, nll = (torch.stack(column).sum() for column in zip(*sums, strict=True))

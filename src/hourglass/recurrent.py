@@ -3,6 +3,7 @@
 Shapes: B batch, T time, I input, H state of one direction, N rows of a single step.
 """
 
+import warnings
 from typing import Literal, NamedTuple
 
 import torch
@@ -14,6 +15,8 @@ CellState = tuple[Tensor, ...]  # LSTM: (h, c); GRU: (h,); each [N, H]
 
 # Cells without a kernel of the library's, which are run step by step.
 LOOPED = ("gru_cho", "lstm_normed")
+# An encoder's weights get a column at every call, and are then packed anew for cuDNN: known, and some microseconds.
+warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk of memory")
 # Added to gates at padding. Sigmoid of it is exactly 1, and of its negative exactly 0, in every float format.
 SHUT = 1e4
 
@@ -148,13 +151,14 @@ class RecurrentLayer(nn.Module):
             if holding and name.startswith("weight_ih"):
                 # LSTM gates i f g o: shut i, open f. GRU gates r z n: open z, which keeps the old state.
                 signs = [-SHUT, SHUT, 0.0, 0.0] if self.cell == "lstm" else [0.0, SHUT, 0.0]
-                column = weight.new_tensor(signs).repeat_interleave(self.hidden_size).unsqueeze(1)
+                column = torch.cat([weight.new_full((self.hidden_size, 1), sign) for sign in signs])
                 weight = torch.cat([weight, column], 1)
             flat.append(weight)
         return flat
 
     def _run(self, inputs: Tensor, state: tuple[Tensor, ...], weights: list[Tensor]) -> tuple[Tensor, ...]:
         settings = (True, 1, 0.0, self.training, self.bidirectional, True)  # biases, layers, dropout, ..., batch first
+        state = tuple(part.contiguous() for part in state)  # cuDNN takes no other.
         if self.cell == "lstm":
             return torch.lstm(inputs, state, weights, *settings)
         return torch.gru(inputs, state[0], weights, *settings)

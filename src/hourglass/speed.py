@@ -63,14 +63,14 @@ class Peers:
     padding: Share
 
 
-def timed(step: Callable[[], object]) -> float:
-    """Return the median seconds of a step, over `MEASURED` seconds, after two steps that are not counted."""
+def timed(step: Callable[[], object], seconds: float = MEASURED) -> float:
+    """Return the median seconds of a step, over so many seconds, after two steps that are not counted."""
     wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     step()
     step()
     wait()
     found: list[float] = []
-    until = time.perf_counter() + MEASURED
+    until = time.perf_counter() + seconds
     while time.perf_counter() < until or len(found) < 3:
         started = time.perf_counter()
         step()

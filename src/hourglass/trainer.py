@@ -39,6 +39,8 @@ class TrainerSettings:
             being the reference's; it rises linearly from 0 (Bengio et al. 2015). Above 0 there is no one-pass training.
         step_loop: whether a known target is read step by step also where one pass would do (slower; to hold the two
             against each other).
+        cuda_graphs: whether a training step's passes are recorded as CUDA graphs, one for each shape of a batch. One
+            GPU.
         log_every: steps between points of the training curves.
         pictures: dev sentences whose alignment is drawn as it is learnt, beside the run's other pictures; 0: none.
     """
@@ -64,6 +66,7 @@ class TrainerSettings:
     log_every: PositiveInt
     pictures: Annotated[int, Field(ge=0, le=20)] = 0
     step_loop: bool = False
+    cuda_graphs: bool = False
 
     def __post_init__(self) -> None:
         if self.strategy == "auto" and self.devices * self.nodes > 1:
@@ -86,6 +89,15 @@ class TrainerSettings:
             raise UserError(
                 f"trainer.precision={self.precision} is for GPUs: set trainer.precision=32-true, or use trainer=gpu"
             )
+
+        if self.cuda_graphs and (self.accelerator == "cpu" or not torch.cuda.is_available()):
+            raise UserError("trainer.cuda_graphs=true is for NVIDIA's GPUs: set trainer.cuda_graphs=false")
+        for option, contradicts in (
+            ("strategy=ddp", self.strategy == "ddp"),
+            (f"scheduled_sampling={self.scheduled_sampling:g}", self.scheduled_sampling > 0),
+        ):
+            if self.cuda_graphs and contradicts:
+                raise UserError(f"trainer.cuda_graphs=true contradicts trainer.{option}: set trainer.cuda_graphs=false")
 
     @property
     def device(self) -> torch.device:

@@ -11,7 +11,7 @@ import warnings
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -29,6 +29,7 @@ from tqdm import tqdm
 from hourglass.data import Batch, EncodedSplit, Part, StreamSampler, TrainingStream, in_order
 from hourglass.devices import die_with_parent, end_without_python, under_torchrun
 from hourglass.errors import BrokenOffError, DivergedError, UserError
+from hourglass.graphs import GraphedLoss
 from hourglass.model import Seq2Seq
 from hourglass.optimizer import OptimizerSettings
 from hourglass.saving import Checkpoints, WholeFiles
@@ -98,6 +99,12 @@ class TranslationData(pl.LightningDataModule):
         self.first_step = state_dict["first_step"]
 
 
+class _Watched(NamedTuple):
+    step: int
+    loss: Tensor  # [], on the CPU once `done`
+    done: torch.cuda.Event | None  # None: it is
+
+
 class TranslationModule(pl.LightningModule):
     """A `Seq2Seq` with its training.
 
@@ -112,6 +119,7 @@ class TranslationModule(pl.LightningModule):
         steps: optimizer steps of the whole run.
         scheduled_sampling: see `TrainerSettings`.
         step_loop: likewise.
+        cuda_graphs: likewise.
         seed: of dropout; step by step, so that a resumed run draws what an unbroken one draws.
         threads: CPU threads of this process; 0 leaves torch's choice.
         dev_references: the target text of the dev sentences that are read.
@@ -131,6 +139,7 @@ class TranslationModule(pl.LightningModule):
         steps: int,
         scheduled_sampling: float,
         step_loop: bool,
+        cuda_graphs: bool,
         seed: int,
         threads: int,
         dev_references: Sequence[str],
@@ -147,12 +156,15 @@ class TranslationModule(pl.LightningModule):
         self.steps = steps
         self.scheduled_sampling = scheduled_sampling
         self.step_loop = step_loop
+        self.cuda_graphs = cuda_graphs
         self.seed = seed
         self.threads = threads
         self.dev_references = dev_references
         self.target_language = target_language
         self._dev_loss = torch.zeros(2, dtype=torch.float64)  # nats, tokens
         self._dev_output: list[tuple[int, str]] = []
+        self._watched: deque[_Watched] = deque()
+        self.graphed: GraphedLoss | None = None
 
     def setup(self, stage: str) -> None:
         """Set what is this process's own; it may be one that Lightning has spawned."""
@@ -170,30 +182,66 @@ class TranslationModule(pl.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.optimizer.rate(step, self.steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_train_start(self) -> None:
+        """Make ready what wants the model on its device."""
+        if self.cuda_graphs:
+            self.graphed = GraphedLoss(self.model, self.optimizer.label_smoothing, step_loop=self.step_loop)
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout for this part of this step."""
         part = batch_idx % self.trainer.accumulate_grad_batches
         ticket = (self.global_step * self.trainer.accumulate_grad_batches + part) * self.trainer.world_size
-        torch.manual_seed(self.seed * 1_000_000_007 + ticket + self.global_rank)
+        seed = self.seed * 1_000_000_007 + ticket + self.global_rank
+        # torch.manual_seed takes a millisecond, as it sees to devices that are not there.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return this part's share of the loss, so that a step's gradient is that of the global batch's mean."""
-        loss = self.model.loss(
-            batch.source,
-            batch.source_lengths,
-            batch.target,
-            self.optimizer.label_smoothing,
-            sampling=self.scheduled_sampling * self.global_step / self.steps,
-            step_loop=self.step_loop,
-        )
+        read = batch.source, batch.source_lengths, batch.target
+        if self.graphed is not None:
+            loss = self.graphed(*read)
+        else:
+            sampling = self.scheduled_sampling * self.global_step / self.steps
+            smoothing = self.optimizer.label_smoothing
+            loss = self.model.loss(*read, smoothing, sampling=sampling, step_loop=self.step_loop)
         # DDP averages over ranks and Lightning over accumulated parts: both are undone.
         parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
         share = loss.smoothed * parts / batch.step_tokens
-        _check_finite(share.item(), "training", self.global_step)
-        tokens = (batch.target[:, 1:] != PAD).sum().clamp(min=1)
-        self.log("train/loss", loss.smoothed.detach() / tokens)  # Of this part and rank: a curve to look at.
-        self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+        self._watch(share)
+        if _is_point(self.trainer, self.trainer.global_step + 1):
+            tokens = (batch.target[:, 1:] != PAD).sum().clamp(min=1)
+            self.log("train/loss", loss.smoothed.detach() / tokens)  # Of this part and rank: a curve to look at.
+            self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
         return share
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the norm of all: Lightning would not clip for a fused optimizer in bf16-mixed, as it may unscale."""
+        if gradient_clip_val:
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+
+    def _watch(self, loss: Tensor) -> None:
+        """See that losses are finite; on a GPU two steps late, as to wait for each would leave it without work."""
+        copied, done = loss.detach().to("cpu", non_blocking=True), None
+        if loss.is_cuda:
+            done = torch.cuda.Event()
+            done.record()
+        self._watched.append(_Watched(self.global_step, copied, done))
+        self._see(2 if loss.is_cuda else 0)
+
+    def _see(self, late: int) -> None:
+        """Check the losses that are watched, but for the last `late` ones."""
+        while len(self._watched) > late:
+            watched = self._watched.popleft()
+            if watched.done is not None:
+                watched.done.synchronize()
+            _check_finite(float(watched.loss), "training", watched.step)
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last validation."""
@@ -204,7 +252,7 @@ class TranslationModule(pl.LightningModule):
         """Add up the likelihood and translate greedily."""
         nll = self.model.loss(batch.source, batch.source_lengths, batch.target, step_loop=self.step_loop).nll
         _check_finite(float(nll), "dev", self.global_step)
-        self._dev_loss += torch.tensor([float(nll), float(batch.step_tokens)], dtype=torch.float64)
+        self._dev_loss += torch.tensor([float(nll), batch.step_tokens], dtype=torch.float64)
         found = search(self.model, batch.source, batch.source_lengths, self.search_settings)
         texts = self.vocabularies.target.decode([hypothesis.tokens for hypothesis in found])
         self._dev_output += zip(batch.rows.tolist(), texts, strict=True)
@@ -223,7 +271,8 @@ class TranslationModule(pl.LightningModule):
         self.log("dev/bleu", bleu(hypotheses, self.dev_references, self.target_language), prog_bar=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what makes the checkpoint complete in itself."""
+        """Add what makes the checkpoint complete in itself; one of a run that has diverged is not written."""
+        self._see(0)
         checkpoint["hourglass"] = {
             "config": dict(self.config),
             "vocabularies": self.vocabularies.state_dict(),
@@ -238,6 +287,12 @@ def _check_finite(loss: float, which: str, step: int) -> None:
             f"the {which} loss is {loss} at step {step}: the run has diverged; set a lower "
             "optimizer.learning_rate, a longer optimizer.warmup or a lower optimizer.clip_norm"
         )
+
+
+def _is_point(trainer: pl.Trainer, step: int) -> bool:
+    """Whether a step, counted from 1, is one of the curves': all others are spared what it costs to log."""
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined] # Its logger connector sets it.
+    return step % every == 0
 
 
 class Meter(pl.Callback):
@@ -266,16 +321,20 @@ class Meter(pl.Callback):
         """Count; the tokens of a step when its last part is done."""
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         now = time.perf_counter()
-        tokens, seconds = int(batch.step_tokens) * stepped, now - self._counted
+        tokens, seconds = batch.step_tokens * stepped, now - self._counted
         self._counted = now
         self.target_tokens += tokens
         self.seconds += seconds
         self._recent.append((tokens, seconds))
-        recent_tokens, recent_seconds = (sum(column) for column in zip(*self._recent, strict=True))
-        rate = recent_tokens / recent_seconds
-        pl_module.log("tok/s", float(round(rate)), prog_bar=True, logger=False)
-        pl_module.log("train/tokens_per_second", rate)
-        pl_module.log("train/target_tokens", float(self.target_tokens))
+        if stepped and _is_point(trainer, trainer.global_step):
+            pl_module.log("train/tokens_per_second", self.rate)
+            pl_module.log("train/target_tokens", float(self.target_tokens))
+
+    @property
+    def rate(self) -> float:
+        """Target tokens a second, lately; 0 before the first step."""
+        tokens, seconds = (sum(column) for column in zip((0, 0.0), *self._recent, strict=True))
+        return tokens / seconds if seconds else 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the counts."""
@@ -289,9 +348,10 @@ class Meter(pl.Callback):
 class ProgressBar(TQDMProgressBar):
     """Lightning's bar over the whole run, with tokens per second and the time left, on standard error."""
 
-    def __init__(self, steps: int):
+    def __init__(self, steps: int, meter: Meter):
         # A file is spared the thousands of lines that a terminal overwrites.
         super().__init__(refresh_rate=1 if sys.stderr.isatty() else max(1, steps // 20))
+        self._meter = meter
 
     def init_train_tqdm(self) -> Tqdm:
         """See the base."""
@@ -332,9 +392,7 @@ class ProgressBar(TQDMProgressBar):
         """See the base; the logger's version is no news."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
-        if "tok/s" in metrics:
-            metrics["tok/s"] = f"{metrics['tok/s']:,.0f}"
-        return metrics
+        return {"tok/s": f"{self._meter.rate:,.0f}", **metrics}
 
 
 def fit(
@@ -366,7 +424,8 @@ def fit(
         UserError: the loss is no number any more, a file cannot be written, or a process was killed.
         SystemExit: SIGTERM asked for it; last.ckpt has all that was done.
     """
-    callbacks: list[pl.Callback] = [Meter(), ProgressBar(data.stream.steps), checkpoints]
+    meter = Meter()
+    callbacks: list[pl.Callback] = [meter, ProgressBar(data.stream.steps, meter), checkpoints]
     if settings.patience:
         mode = "max" if settings.select == "bleu" else "min"
         callbacks.append(EarlyStopping(f"dev/{settings.select}", mode=mode, patience=settings.patience))
