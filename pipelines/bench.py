@@ -46,6 +46,7 @@ from hourglass.checkpoints import Trained, load_trained
 from hourglass.data import EncodedSplit, TrainingStream, pad
 from hourglass.errors import UserError, one_line_errors
 from hourglass.graphs import GraphedLoss
+from hourglass.heap import keep_heap
 from hourglass.model import Seq2Seq, TokenLoss
 from hourglass.options import build, path_override, read_settings
 from hourglass.plain_search import plain_beam
@@ -720,6 +721,7 @@ def main(words: list[str]) -> None:
         )
     settings = read_settings(ROOT / "conf" / "bench.yaml", lambda content: build(BenchSettings, content, "bench"))
     torch.set_num_threads(settings.threads)
+    keep_heap()  # As trainings and translations do.
     kinds[words[0]][0](settings, *words[1:])
 
 

@@ -15,6 +15,7 @@ import torch
 
 from hourglass.assembly import Config, build_model
 from hourglass.errors import UserError
+from hourglass.heap import keep_heap
 from hourglass.model import Seq2Seq
 from hourglass.tokenizer import Vocabularies
 
@@ -122,6 +123,7 @@ def load_trained(path: Path) -> Trained:
     Raises:
         UserError: as `read`, or the weights do not fit the settings or the vocabularies beside them.
     """
+    keep_heap()
     content = read(path)
     own = content["hourglass"]
     vocabularies = _vocabularies(path, own)

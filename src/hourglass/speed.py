@@ -16,6 +16,8 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch.utils.flop_counter import FlopCounterMode
 
+from hourglass.heap import trim_heap
+
 Share = Annotated[float, Field(gt=0, le=1)]
 
 # How the names of a training's speed, and of the share of the machine's rate that its steps reach, begin.
@@ -116,7 +118,8 @@ def _lstm_backward_work(*shapes: Any, **more: Any) -> int:
 
 
 def start_peak() -> None:
-    """Begin to watch this process's memory anew (Linux)."""
+    """Begin to watch this process's memory anew (Linux), without what it only keeps for later."""
+    trim_heap()
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 

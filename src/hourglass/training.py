@@ -30,6 +30,7 @@ from hourglass.data import Batch, EncodedSplit, Part, StreamSampler, TrainingStr
 from hourglass.devices import die_with_parent, end_without_python, under_torchrun
 from hourglass.errors import BrokenOffError, DivergedError, UserError
 from hourglass.graphs import GraphedLoss
+from hourglass.heap import keep_heap
 from hourglass.model import Seq2Seq
 from hourglass.optimizer import OptimizerSettings
 from hourglass.saving import Checkpoints, WholeFiles
@@ -168,6 +169,7 @@ class TranslationModule(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Set what is this process's own; it may be one that Lightning has spawned."""
+        keep_heap()
         if self.threads:
             torch.set_num_threads(self.threads)
         if self.trainer.strategy.launcher is not None:
