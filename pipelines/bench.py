@@ -57,6 +57,7 @@ from hourglass.runs import code_version, machine, open_run, read_json, read_poin
 from hourglass.search import SearchSettings, search
 from hourglass.settings import check_to_read
 from hourglass.speed import (
+    DEVICE,
     LIMIT,
     TRAINING,
     Peer,
@@ -64,6 +65,7 @@ from hourglass.speed import (
     compare,
     count_work,
     exponent,
+    hold,
     judge,
     matmul_rate,
     own_memory,
@@ -399,10 +401,10 @@ def device(settings: BenchSettings, name: str) -> None:
                 speeds[one].append(sentences * TARGET / timed(step, settings.device_seconds))
         kind = f"{variant}, decoder {size}, {sentences} sentences, {precision}"
         for one, found in speeds.items():
-            say(f"device, {kind}: {one}", statistics.median(found), "target tokens/s", all=found, device=where)
+            say(f"{DEVICE}{kind}: {one}", statistics.median(found), "target tokens/s", all=found, device=where)
         for one in [one for one in steps if one != "ours"]:
             found = [each / its for each, its in zip(speeds["ours"], speeds[one], strict=True)]
-            say(f"device, {kind}: ours over {one}", statistics.median(found), "ratio", all=found, device=where)
+            say(f"{DEVICE}{kind}: ours over {one}", statistics.median(found), "ratio", all=found, device=where)
 
 
 def in_a_graph(step: Callable[[], None]) -> Callable[[], None]:
@@ -439,13 +441,19 @@ def compiled(settings: BenchSettings) -> None:
             elif way == "torch.compile":
                 loss = torch.compile(model.loss)
             step = training_of(model, batch, precision, loss)
+            kind = f"{variant}, decoder {size}, {sentences} sentences, {precision}: {way}"
             started = time.perf_counter()
-            for _ in range(2):  # The second is the one that is recorded.
-                step()
+            try:
+                for _ in range(2):  # The second is the one that is recorded.
+                    step()
+            except Exception as error:  # Of compilers, which live on what else the machine has.
+                if way != "torch.compile":
+                    raise
+                print(f"compiled, {kind}: {type(error).__name__}: {error}", file=sys.stderr)
+                continue
             torch.cuda.synchronize()
             first = time.perf_counter() - started
             speed = sentences * TARGET / timed(step, settings.device_seconds)
-            kind = f"{variant}, decoder {size}, {sentences} sentences, {precision}: {way}"
             say(f"compiled, {kind}, the first two steps", first, "s", device=where)
             say(f"compiled, {kind}", speed, "target tokens/s", device=where)
 
@@ -599,7 +607,13 @@ def table(settings: BenchSettings, path: str) -> None:
     shown = [Table("peers", head, rows, said)]
     head, *rows = judge(lines, peers)
     shown.append(Table("asked", head, rows, "What else is asked. In brackets: the rounds."))
-    rest = {(line["what"], line.get("size")): line for line in lines if "work" not in line}
+    head, *rows = hold(lines, peers.device)
+    if rows:
+        wanted = ", ".join(f"{times:g} times the {way}" for way, times in peers.device.items())
+        said = f"Training steps on a device, and over other ways to take them (their speed). Asked: {wanted}."
+        shown.append(Table("device", head, rows, said))
+    listed = [line for line in lines if "work" not in line and not line["what"].startswith(DEVICE)]
+    rest = {(line["what"], line.get("size")): line for line in listed}
     rows = []
     for line in rest.values():
         memory = line.get("own_mb", line.get("more_mb"))

@@ -25,7 +25,7 @@ from hourglass.model import Seq2Seq
 from hourglass.options import build
 from hourglass.runs import code_version
 from hourglass.search import SearchSettings, search
-from hourglass.speed import LIMIT, Peer, Peers, compare, count_work, judge
+from hourglass.speed import LIMIT, Peer, Peers, compare, count_work, hold, judge
 from hourglass.tokenizer import BOS, EOS, FIXED_PIECES
 
 V = 50
@@ -165,7 +165,7 @@ def test_the_table_has_the_target_that_applies() -> None:
 
 
 def test_what_else_is_asked_is_judged() -> None:
-    asked = Peers([], 100, 0.6, {"x": 0.5, "x y": 0.4}, {"z": "x"}, 0.05)
+    asked = Peers([], 100, 0.6, {"x": 0.5, "x y": 0.4}, {"z": "x"}, 0.05, {})
     limits = [{"what": f"{LIMIT}{one}, decoder 4", "value": 0.45, "all": [0.3, 0.45, 0.6]} for one in ("x", "x y")]
     speeds = [
         {"what": f"training, {one}, decoder {size}", "value": value, "padding": padding}
@@ -289,6 +289,20 @@ def test_the_command_reads_what_it_printed(
         bench.main(["device", "tpu"])
     with pytest.raises(UserError, match="corpus 7: set a whole number of pairs from 300"):
         bench.main(["corpus", "7"])
+
+
+def test_a_step_on_a_device_is_held_against_other_ways() -> None:
+    lines = [
+        {"what": f"device, x, 2 sentences: {way}", "value": value, "unit": "target tokens/s"}
+        for way, value in {"ours": 1.0, "plain loop": 4.0, "bare calls": 2.5}.items()
+    ]
+    lines += [{"what": "device, x, 2 sentences: ours over bare calls", "value": 0.4, "unit": "ratio"}]
+    lines += [lines[0] | {"value": 1000.0}, {"what": "training, x", "value": 7.0, "unit": "target tokens/s"}]
+    assert hold(lines, {"bare calls": 500, "in a dream": 2}) == [
+        ["what", "ours, target tokens/s", "over bare calls", "over plain loop"],
+        ["x, 2 sentences", "1,000", "400.00 (2), missed", "250.00 (4)"],
+    ]
+    assert hold(lines[-1:], {}) == [["what", "ours, target tokens/s"]]
 
 
 @pytest.mark.parametrize(

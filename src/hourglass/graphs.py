@@ -56,7 +56,11 @@ class GraphedLoss:
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, source: Tensor, lengths: Tensor, target: Tensor) -> TokenLoss:
-        """Return the loss of target [B, T+1] after source [B, S] of `lengths` [B]; see `Seq2Seq.loss`."""
+        """Return the loss of target [B, T+1] after source [B, S] of `lengths` [B]; see `Seq2Seq.loss`.
+
+        Raises:
+            UserError: a step of the model cannot be recorded.
+        """
         longest = self.model.decoder.attention.longest_source
         source, lengths, target = pad_to_shape(source, lengths, target, longest)
         shape = (*source.shape, target.shape[1])
@@ -84,11 +88,19 @@ class GraphedLoss:
             self._find_parameters(inputs)
         # Weights that autocast has cast outside would be read by the graph for ever; those cast inside stay inside.
         torch.clear_autocast_cache()
-        with other_leaves(self.model) as leaves, torch.cuda.graph(graph, pool=self._pool):
-            loss = self._loss(*inputs)
-            found = torch.autograd.grad(loss.smoothed, [leaves[parameter] for parameter in self.parameters])
-            torch._foreach_copy_(self.gradients, found)
-            self.losses.copy_(torch.stack([loss.smoothed.detach(), loss.nll.detach()]))
+        try:
+            with other_leaves(self.model) as leaves, torch.cuda.graph(graph, pool=self._pool):
+                loss = self._loss(*inputs)
+                found = torch.autograd.grad(loss.smoothed, [leaves[parameter] for parameter in self.parameters])
+                torch._foreach_copy_(self.gradients, found)
+                self.losses.copy_(torch.stack([loss.smoothed.detach(), loss.nll.detach()]))
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise UserError(
+                f"trainer.cuda_graphs=true: a step of this model cannot be recorded ({str(error).splitlines()[0]}), as "
+                "a step may not read a number from the GPU, nor put one there: set trainer.cuda_graphs=false"
+            ) from error
         torch.clear_autocast_cache()
         return _Recorded(graph, inputs)
 

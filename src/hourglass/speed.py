@@ -20,8 +20,9 @@ from hourglass.heap import trim_heap
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
-# How the names of a training's speed, and of the share of the machine's rate that its steps reach, begin.
+# How the names begin of a training's speed, of a step's on a device, and of the share of the machine's rate it reaches.
 TRAINING = "training, "
+DEVICE = "device, "
 LIMIT = "share of the rate of 1024 x 1024 in training, "
 # Seconds that a step or a rate is measured for.
 MEASURED = 2.0
@@ -55,6 +56,7 @@ class Peers:
         limits: by variant, the share of the rate of square products of 1,024 that a training step is to reach.
         no_slower: variants that are to train at least as fast as another.
         padding: share of positions that may be padding.
+        device: by another way of a training step on a device, how many times as fast ours is to be.
     """
 
     peers: list[Peer]
@@ -63,6 +65,7 @@ class Peers:
     limits: dict[str, Share]
     no_slower: dict[str, str]
     padding: Share
+    device: dict[str, PositiveFloat]
 
 
 def timed(step: Callable[[], object], seconds: float = MEASURED) -> float:
@@ -129,7 +132,8 @@ def peak() -> float:
 
 
 def own_memory() -> float:
-    """Return the resident memory that is no file mapped into it, in MB."""
+    """Return the resident memory that is no file mapped into it, in MB, without what is only kept for later."""
+    trim_heap()
     return _memory("RssAnon")
 
 
@@ -216,4 +220,36 @@ def judge(lines: Iterable[Mapping[str, Any]], asked: Peers) -> list[list[str]]:
         most = max(padded.values())
         limit = f"under {100 * asked.padding:.0f} %"
         add("padding in training, the variant with most", f"{100 * most:.1f} %", limit, most < asked.padding)
+    return rows
+
+
+def hold(lines: Iterable[Mapping[str, Any]], asked: Mapping[str, float]) -> list[list[str]]:
+    """Hold training steps on a device against other ways to take them: pipelines/bench.py device.
+
+    Args:
+        lines: what pipelines/bench.py has printed; of the same thing the last.
+        asked: by another way, how many times as fast ours is to be.
+
+    Returns:
+        rows of text, the head first; that alone where no device was measured.
+    """
+    speeds: dict[str, dict[str, float]] = {}
+    for line in lines:
+        kind, _, way = line["what"].partition(": ")
+        if kind.startswith(DEVICE) and line["unit"] != "ratio":
+            speeds.setdefault(kind.removeprefix(DEVICE), {})[way] = line["value"]
+    others = {way for found in speeds.values() for way in found} - {"ours"}
+    ways = sorted(others, key=lambda way: (way not in asked, way))
+    rows = [["what", "ours, target tokens/s", *(f"over {way}" for way in ways)]]
+    for kind, found in speeds.items():
+        row = [kind, f"{found['ours']:,.0f}"]
+        for way in ways:
+            shown = ""
+            if way in found:
+                ratio = found["ours"] / found[way]
+                shown = f"{ratio:.2f} ({found[way]:,.0f})"
+                if way in asked:
+                    shown += f", {'reached' if ratio >= asked[way] else 'missed'}"
+            row.append(shown)
+        rows.append(row)
     return rows
