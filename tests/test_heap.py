@@ -15,11 +15,12 @@ from hourglass.heap import keep_heap, trim_heap
 torch.set_num_threads(1)
 if sys.argv[1] == "kept":
     keep_heap()
-pieces = [torch.ones(2**23) for _ in range(4)]  # 32 MiB each.
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(5):
+pieces = []
+for round in range(10):
+    if round == 5:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     del pieces
-    pieces = [torch.ones(2**23) for _ in range(4)]
+    pieces = [torch.ones(2**23) for _ in range(4)]  # 32 MiB each.
 faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 del pieces
 trim_heap()
