@@ -640,7 +640,7 @@ def table(settings: BenchSettings, path: str) -> None:
     if rows:
         head = ["what", "sizes", "exponent", "exponent of memory"]
         shown.append(Table("growth", head, rows, "How cost grows: the slope of its logarithm over that of the size."))
-    print(to_markdown(shown, figures=""))
+    print(to_markdown([one for one in shown if one.rows], figures=""))
     draw_growth(grown, Path(path))
 
 

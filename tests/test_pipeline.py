@@ -156,6 +156,7 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
         **dict.fromkeys(("pictures.py", "word_alignment.py"), "shows what is trained"),
         **dict.fromkeys(("packing.py", "registry.py", "served_model.py"), "packs what is trained"),
         "errors.py": "shows errors",
+        "heap.py": "keeps memory",
         **dict.fromkeys(("logger.py", "options.py", "settings.py", "trainer.py"), "checks"),
         **dict.fromkeys(("published.py", "published_report.py"), "of pipelines/published.py"),
         "runs.py": "writes and reads files",

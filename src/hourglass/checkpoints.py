@@ -21,8 +21,10 @@ from hourglass.tokenizer import Vocabularies
 
 # The code that decides what a training comes to, beside its settings and data; dvc.yaml names the same for `train`.
 DECIDING = (
-    *("assembly.py", "attention.py", "checkpoints.py", "data.py", "decoder.py", "encoder.py", "model.py"),
+    *("assembly.py", "attention.py", "checkpoints.py", "data.py", "decoder.py", "encoder.py"),
     *(
+        "graphs.py",
+        "model.py",
         "optimizer.py",
         "pretrained.py",
         "recurrent.py",
