@@ -368,7 +368,7 @@ def bare_step(bare: BareCalls, batch: tuple[torch.Tensor, ...], precision: Preci
 
 def in_precision(precision: Precision, batch: torch.Tensor) -> torch.autocast:
     """Return the context of a forward pass, as Lightning makes it."""
-    return torch.autocast(batch.device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
+    return torch.autocast(batch.device.type, torch.bfloat16, enabled=precision == "bf16-mixed", cache_enabled=False)
 
 
 def device(settings: BenchSettings, name: str) -> None:
@@ -416,7 +416,7 @@ def in_a_graph(step: Callable[[], None]) -> Callable[[], None]:
     torch.cuda.current_stream().wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
     torch.clear_autocast_cache()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=torch.cuda.Stream()):  # See GraphedLoss.
         step()
     torch.clear_autocast_cache()
     return graph.replay

@@ -123,6 +123,36 @@ def test_graphs_train_to_the_weights_of_the_plain_steps(attention: str, feeding:
 
 
 @gpu
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+@pytest.mark.parametrize("feeding", [False, True])
+def test_gradients_of_a_real_size_are_those_of_the_plain_step(feeding: bool, precision: torch.dtype | None) -> None:
+    """Large products, whose kernels and workspaces are others; graphs that share a pool take turns, weights change."""
+    wide = {"encoder.hidden_size": 512, "encoder.embedding_size": 256, "encoder.summary_size": 512}
+    wide |= {"decoder.hidden_size": 512, "decoder.embedding_size": 256, "decoder.readout_size": 256}
+    changes = wide | {"decoder.input_feeding": feeding, "encoder.dropout": 0, "decoder.dropout": 0}
+    model = on_gpu(tiny_model("luong_general", changes, vocabulary=4000, spread=0.05).float())
+    graphed, random = GraphedLoss(model), torch.Generator().manual_seed(0)
+    shapes = [(64, 16, 16), (72, 16, 14), (40, 24, 22), (120, 8, 8)]
+    for turn in range(40):
+        # No shape before the last has been recorded, then at random.
+        shape = shapes[int(torch.randint(len(shapes), (), generator=random))] if turn > 8 else shapes[turn % 4]
+        batch = to_gpu(make_batch(*shape, seed=turn))
+        found = []
+        for loss in (graphed, model.loss):
+            model.zero_grad()
+            with torch.autocast("cuda", precision, enabled=precision is not None):
+                (loss(*batch).smoothed / 1000).backward()
+            found.append({name: one.grad for name, one in model.named_parameters() if one.grad is not None})
+        assert found[0].keys() == found[1].keys()
+        for name, gradient in found[1].items():
+            error = (found[0][name] - gradient).norm() / gradient.norm()
+            assert error < (2e-2 if precision else 2e-3), f"turn {turn}, {shape}, {name}: {error}"
+        with torch.no_grad():
+            for one in model.parameters():
+                one.sub_(0.1 * one.grad if one.grad is not None else 0)
+
+
+@gpu
 def test_dropout_is_drawn_anew_in_every_step_and_by_the_seed() -> None:
     model = on_gpu(tiny_model("luong_general", {"encoder.dropout": 0.5, "decoder.dropout": 0.5}))
     graphed = GraphedLoss(model)

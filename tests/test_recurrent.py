@@ -33,6 +33,19 @@ def library(layer: RecurrentLayer) -> nn.RNNBase:
     return twin
 
 
+@pytest.mark.parametrize("cell", KERNELS)
+def test_the_librarys_kernel_is_not_halved(cell: Cell) -> None:
+    """Autocast would have cuDNN compute in float16 even where bfloat16 was asked for."""
+    layer = make(cell, True).float()
+    inputs = torch.randn(B, T, I)
+    wanted, final = layer.encode(inputs, MASK_BT)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, end = layer.encode(inputs, MASK_BT)
+        halved, _ = layer.encode(inputs.bfloat16(), MASK_BT)
+    assert found.dtype == end.dtype == halved.dtype == torch.float32
+    torch.testing.assert_close((found, end), (wanted, final), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("cell", KERNELS)
 def test_padding_is_as_transparent_as_packing(cell: Cell, bidirectional: bool) -> None:

@@ -24,7 +24,7 @@ from hourglass.tokenizer import BOS, EOS, PAD
 # row of a step is nearly free.
 ROWS, SOURCE, TARGET = 8, 8, 2
 # Graphs that are kept, those used last. All share one pool of activations; each has some megabytes of the driver's.
-MOST = 1000
+MOST = 500
 
 
 class _Recorded(NamedTuple):
@@ -54,6 +54,8 @@ class GraphedLoss:
         self.calls = 0
         self._graphs: OrderedDict[tuple[int, ...], _Recorded | None] = OrderedDict()  # By shape; None: seen once.
         self._pool = torch.cuda.graph_pool_handle()
+        # Its own: products have a workspace a stream, which may go with the last graph that was recorded there.
+        self._stream = torch.cuda.Stream()
 
     def __call__(self, source: Tensor, lengths: Tensor, target: Tensor) -> TokenLoss:
         """Return the loss of target [B, T+1] after source [B, S] of `lengths` [B]; see `Seq2Seq.loss`.
@@ -86,19 +88,24 @@ class GraphedLoss:
         graph = torch.cuda.CUDAGraph()
         if not self.parameters:
             self._find_parameters(inputs)
-        # Weights that autocast has cast outside would be read by the graph for ever; those cast inside stay inside.
+        # Weights that autocast has cast outside would be read by the graph for ever; those cast inside stay inside, and
+        # are cast once for all steps of the decoder.
         torch.clear_autocast_cache()
+        halved = torch.is_autocast_enabled("cuda")
         try:
-            with other_leaves(self.model) as leaves, torch.cuda.graph(graph, pool=self._pool):
-                loss = self._loss(*inputs)
+            with other_leaves(self.model) as leaves, torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                with torch.autocast("cuda", torch.get_autocast_dtype("cuda"), enabled=halved, cache_enabled=True):
+                    loss = self._loss(*inputs)
                 found = torch.autograd.grad(loss.smoothed, [leaves[parameter] for parameter in self.parameters])
                 torch._foreach_copy_(self.gradients, found)
                 self.losses.copy_(torch.stack([loss.smoothed.detach(), loss.nll.detach()]))
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
+            # The end of a recording that has failed says only that it has: what failed comes before.
+            cause = error.__context__ if isinstance(error.__context__, RuntimeError) else error
+            if isinstance(cause, torch.OutOfMemoryError) or "out of memory" in str(cause):
+                raise cause from None
             raise UserError(
-                f"trainer.cuda_graphs=true: a step of this model cannot be recorded ({str(error).splitlines()[0]}), as "
+                f"trainer.cuda_graphs=true: a step of this model cannot be recorded ({str(cause).splitlines()[0]}), as "
                 "a step may not read a number from the GPU, nor put one there: set trainer.cuda_graphs=false"
             ) from error
         torch.clear_autocast_cache()

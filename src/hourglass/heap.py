@@ -16,9 +16,12 @@ KEPT = 2**30
 @functools.cache
 def keep_heap() -> None:
     """Keep pieces of up to a gigabyte for what comes next, from now on; where the C library is glibc."""
-    if library := _glibc():
-        library.mallopt(M_MMAP_THRESHOLD, KEPT)
-        library.mallopt(M_TRIM_THRESHOLD, KEPT)
+    library = _glibc()
+    if library is None:
+        return
+    if not library.mallopt(M_MMAP_THRESHOLD, KEPT):
+        library.mallopt(M_MMAP_THRESHOLD, KEPT // 32)  # The most that an older glibc takes.
+    library.mallopt(M_TRIM_THRESHOLD, KEPT)
 
 
 def trim_heap() -> None:

@@ -158,10 +158,13 @@ class RecurrentLayer(nn.Module):
 
     def _run(self, inputs: Tensor, state: tuple[Tensor, ...], weights: list[Tensor]) -> tuple[Tensor, ...]:
         settings = (True, 1, 0.0, self.training, self.bidirectional, True)  # biases, layers, dropout, ..., batch first
-        state = tuple(part.contiguous() for part in state)  # cuDNN takes no other.
-        if self.cell == "lstm":
-            return torch.lstm(inputs, state, weights, *settings)
-        return torch.gru(inputs, state[0], weights, *settings)
+        kind = weights[0].dtype
+        state = tuple(part.to(kind).contiguous() for part in state)  # cuDNN takes no other.
+        # Autocast would have cuDNN compute in float16, bf16-mixed or not, where gradients vanish that are not scaled.
+        with torch.autocast(inputs.device.type, enabled=False):
+            if self.cell == "lstm":
+                return torch.lstm(inputs.to(kind), state, weights, *settings)
+            return torch.gru(inputs.to(kind), state[0], weights, *settings)
 
     def _project(self, inputs: Tensor, direction: int) -> Tensor:
         """What a looped cell's gates take of inputs [..., I], for all steps at once: [..., gates * H]."""

@@ -189,6 +189,10 @@ class TranslationModule(pl.LightningModule):
         if self.cuda_graphs:
             self.graphed = GraphedLoss(self.model, self.optimizer.label_smoothing, step_loop=self.step_loop)
 
+    def on_train_end(self) -> None:
+        """Give back the graphs' memory."""
+        self.graphed = None
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout for this part of this step."""
         part = batch_idx % self.trainer.accumulate_grad_batches
@@ -230,7 +234,7 @@ class TranslationModule(pl.LightningModule):
 
     def _watch(self, loss: Tensor) -> None:
         """See that losses are finite; on a GPU two steps late, as to wait for each would leave it without work."""
-        copied, done = loss.detach().to("cpu", non_blocking=True), None
+        copied, done = loss.detach().to("cpu", non_blocking=loss.is_cuda), None
         if loss.is_cuda:
             done = torch.cuda.Event()
             done.record()
