@@ -176,7 +176,7 @@ def test_dev_scores_are_those_of_the_checkpoint(start: Callable[..., RunFolder],
     assert curves(run, "dev/loss")[last] == pytest.approx(nats / tokens, rel=1e-5)
 
 
-@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=(pytest.mark.slow, pytest.mark.more))])
 def test_a_seed_repeats_and_another_does_not(start: Callable[..., RunFolder], threads: int) -> None:
     shared = f"trainer.threads={threads}"
     one, again, other = start("one", shared), start("again", shared), start("other", shared, "seed=2")
