@@ -236,6 +236,7 @@ def test_no_process_stays_when_one_of_several_dies(tmp_path: Path, session_cache
             assert "Traceback" not in said
 
 
+@pytest.mark.more
 @pytest.mark.parametrize(
     "trainer", [["trainer=ddp"], pytest.param(["trainer=smoke", "trainer.strategy=ddp"], marks=pytest.mark.more)]
 )
