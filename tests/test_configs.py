@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from conftest import CONF, ROOT, compose_config
 
@@ -201,4 +202,15 @@ def test_settings_that_lack_a_part_are_refused(group: str) -> None:
     config = compose_config()
     del config[group]
     with pytest.raises(UserError, match=f"^{group}: the settings lack"):
+        check_settings(config)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "option"),
+    [(["trainer=ddp"], "strategy=ddp"), (["trainer.scheduled_sampling=0.25"], r"scheduled_sampling=0\.25")],
+)
+def test_graphs_contradict(overrides: list[str], option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    config = compose_config(*overrides, "trainer.accelerator=auto", "trainer.cuda_graphs=true")
+    with pytest.raises(UserError, match=rf"^trainer\.cuda_graphs=true contradicts trainer\.{option}: set "):
         check_settings(config)

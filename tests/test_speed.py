@@ -287,6 +287,9 @@ def test_the_command_reads_what_it_printed(
         bench.main(["lengths", "all"])
     with pytest.raises(UserError, match="device tpu: set cpu or, where there is a GPU, cuda"):
         bench.main(["device", "tpu"])
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="compiled: there is no GPU here"):
+            bench.main(["compiled"])
     with pytest.raises(UserError, match="corpus 7: set a whole number of pairs from 300"):
         bench.main(["corpus", "7"])
 

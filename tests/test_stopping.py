@@ -237,9 +237,7 @@ def test_no_process_stays_when_one_of_several_dies(tmp_path: Path, session_cache
 
 
 @pytest.mark.more
-@pytest.mark.parametrize(
-    "trainer", [["trainer=ddp"], pytest.param(["trainer=smoke", "trainer.strategy=ddp"], marks=pytest.mark.more)]
-)
+@pytest.mark.parametrize("trainer", [["trainer=ddp"], ["trainer=smoke", "trainer.strategy=ddp"]])
 def test_a_sweep_over_pairs_of_processes_makes_one_run_a_job(
     tmp_path: Path, session_cache: Path, trainer: list[str]
 ) -> None:
