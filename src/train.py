@@ -22,6 +22,7 @@ from hourglass.assembly import Config, build_model
 from hourglass.checkpoints import Progress, Start, code_digest, find_start, load_progress, load_trained
 from hourglass.devices import is_main_process, under_torchrun
 from hourglass.errors import UserError, check_command_line, one_line_errors
+from hourglass.imports import import_lightning
 from hourglass.jobs import Outcome, Ticket
 from hourglass.logger import MlflowSettings, NoSettings
 from hourglass.model import Seq2Seq, draw_evenly
@@ -95,6 +96,7 @@ def open_job(composed: DictConfig, ticket: Ticket | None) -> Job:
 
 def train(job: Job) -> Outcome:
     """Prepare, train, score and track one run, or what is left of it."""
+    import_lightning()
     from hourglass import pictures  # noqa: PLC0415 (see above)
     from hourglass.tracking import Tracking  # noqa: PLC0415
 

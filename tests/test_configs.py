@@ -186,6 +186,16 @@ def test_no_command_imports_for_seconds_before_it_has_read_its_settings(tmp_path
     assert said == "[]\n"
 
 
+def test_lightning_is_imported_without_what_nobody_uses() -> None:
+    """And what it has been spared is there for whoever wants it then."""
+    code = f"import sys\nsys.path.insert(0, {str(ROOT / 'src')!r})\nfrom hourglass.imports import import_lightning\n"
+    code += "import_lightning()\nimport hourglass.training\n"
+    code += "found = [name for name in ('pytorch_lightning', 'scipy.signal', 'scipy.stats') if name in sys.modules]\n"
+    code += "import scipy.signal\nprint(found, scipy.signal.windows.hamming(1))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == "['pytorch_lightning'] [1.]\n"
+
+
 def test_help_lists_the_choices(tmp_path: Path) -> None:
     """Each has a line, and the line says something."""
     said = run("train.py", "--help", cwd=tmp_path).stdout
