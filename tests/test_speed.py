@@ -145,7 +145,7 @@ def test_the_table_has_the_target_that_applies() -> None:
     last = {**line, "value": 300, "all": [100, 300, 500], "step_rates": [800.0, 1000.0, 1250.0]}
     lines = [first, {"what": "a rate", "value": 1, "unit": "GFLOP/s"}, last]
     _, *rows = compare(lines, peers, 0.6)
-    own = ["training, x, decoder 4", "300 target tokens", "60 % (25 to 80)"]
+    own = ["training, x, decoder 4", "300 target tokens", "60 % (25 to 80)", "48 %"]
     assert rows == [
         [*own, "slow", "100 (20 %)", "3.00", "300 (60 % of the rate)", "yes"],
         [*own, "quick", "1,000 (200 %)", "0.30", "300 (60 % of the rate)", "yes"],
@@ -153,15 +153,24 @@ def test_the_table_has_the_target_that_applies() -> None:
     disturbed = {**last, "step_rates": [800.0, 1250.0, 1250.0]}  # The round of the middle reached 48 % of its own rate.
     assert compare([disturbed], peers, 0.6)[1][2:] == [
         "48 % (25 to 80)",
+        "48 %",
         "slow",
         "100 (16 %)",
         "3.00",
         "300 (3 times)",
         "yes",
     ]
-    assert compare([disturbed], peers, 0.6)[2][6:] == ["375 (60 % of the rate)", "no"]
-    assert compare(lines[:1], peers[:1], 0.9)[1][5:] == ["2.00", "300 (3 times)", "no"]
-    assert compare(lines[:1], [], 0.9)[1][3:] == [""] * 5
+    assert compare([disturbed], peers, 0.6)[2][7:] == ["375 (60 % of the rate)", "no"]
+    assert compare(lines[:1], peers[:1], 0.9)[1][6:] == ["2.00", "300 (3 times)", "no"]
+    assert compare(lines[:1], [], 0.9)[1][4:] == [""] * 5
+    # The best rate may be another variant's of the same size, or the other search's.
+    other = {**last, "what": "training, y, decoder 4", "step_rates": [2000.0] * 3}
+    wider = {**last, "what": "training, x, decoder 8", "step_rates": [1000.0] * 3}
+    searches = [
+        {**last, "what": f"decoding, {one}", "step_rates": [rate] * 3} for one, rate in (("greedy", 1500), ("b", 1200))
+    ]
+    shares = [row[3] for row in compare([last, other, wider, *searches], [], 0.6)[1:]]
+    assert shares == ["30 %", "30 %", "60 %", "40 %", "40 %"]
 
 
 def test_what_else_is_asked_is_judged() -> None:

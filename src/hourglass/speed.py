@@ -152,21 +152,28 @@ def compare(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer], share: fl
 
     Args:
         lines: what pipelines/bench.py has printed; those that have a speed, and of the same thing the last. Each round
-            is held against the rate that was measured just before it.
+            is held against the rate that was measured just before it; beside that, all rounds against the best rate
+            that any line has for these shapes, as the rate of a shared machine swings.
         peers: the peers' figures.
         share: of the rate at the shapes of one step, that a target never asks more than.
 
     Returns:
         rows of text, the head first.
     """
-    rows = [["what", "ours, a second", "share of the step's rate", "peer", "its speed", "ratio", "target", "reached"]]
-    for one in {line["what"]: line for line in lines if "work" in line}.values():
+    head = ["what", "ours, a second", "share of the step's rate", "of the best rate"]
+    rows = [[*head, "peer", "its speed", "ratio", "target", "reached"]]
+    speeds = {line["what"]: line for line in lines if "work" in line}
+    best: dict[str, float] = {}
+    for what, one in speeds.items():
+        best[_shapes(what)] = max(best.get(_shapes(what), 0.0), *one["step_rates"])
+    for what, one in speeds.items():
         speed, limits = one["value"], [rate / one["work"] for rate in one["step_rates"]]
         shares = sorted(each / limit for each, limit in zip(one["all"], limits, strict=True))
         reached, limit = statistics.median(shares), statistics.median(limits)
         spread = f"{100 * reached:.0f} % ({100 * shares[0]:.0f} to {100 * shares[-1]:.0f})"
-        ours = [one["what"], f"{speed:,.0f} {one['unit'].partition('/')[0]}", spread]
-        rivals = [peer for peer in peers if peer.what == one["what"]]
+        of_best = f"{100 * speed * one['work'] / best[_shapes(what)]:.0f} %"
+        ours = [what, f"{speed:,.0f} {one['unit'].partition('/')[0]}", spread, of_best]
+        rivals = [peer for peer in peers if peer.what == what]
         for rival in rivals:
             target = min(rival.speed * rival.times, share * limit)
             by_times = target < share * limit
@@ -184,6 +191,11 @@ def compare(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer], share: fl
         if not rivals:
             rows.append([*ours, "", "", "", "", ""])
     return rows
+
+
+def _shapes(what: str) -> str:
+    """Say of a speed's name what its rate of products hangs on: the decoder's size; all searches are of one model."""
+    return what.rpartition(", ")[2] if what.startswith(TRAINING) else what.partition(", ")[0]
 
 
 def judge(lines: Iterable[Mapping[str, Any]], asked: Peers) -> list[list[str]]:
