@@ -12,6 +12,7 @@ beams                   of growth, the width of the search
 compared                of growth, the number of variants compared
 device NAME             cpu or cuda: a training step against its bare library calls, and against a plain loop over steps
 compiled                on a GPU: a training step as it is, by CUDA graphs and by torch.compile, the start included
+gpu FOLDER              on a GPU: whole trainings of the first variant, several seeds: speed, and what they reach
 start FOLDER            seconds from the command to the first step of a training, on a cached corpus
 table FILE              what such lines in FILE come to beside the peers' (conf/peers.yaml) and how cost grows, as
                         Markdown, and the figures of that beside FILE
@@ -59,10 +60,12 @@ from hourglass.settings import check_to_read
 from hourglass.speed import (
     DEVICE,
     LIMIT,
+    ON_GPU_TRAINING,
     TRAINING,
     Peer,
     Peers,
     compare,
+    compare_gpu,
     count_work,
     exponent,
     hold,
@@ -82,6 +85,8 @@ SENTENCES, SOURCE, TARGET = 64, 15, 15
 # Of a vocabulary, as conf/bench.yaml has it or fewer.
 PIECES = 4000
 Precision = Literal["32-true", "bf16-mixed"]
+# What makes a training one on a GPU.
+ON_GPU = "trainer=gpu"
 # A loss of source, lengths and target, as `Seq2Seq.loss` is one.
 LossFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], TokenLoss]
 # Figures of how cost grows: with what, ending of the file, names of the axes, key and unit of the lines.
@@ -115,6 +120,7 @@ class BenchSettings:
         device_sentences: of a batch, where a device is held against its bare calls.
         device_precisions: likewise.
         device_seconds: that a step is timed for there.
+        gpu_target_tokens: of a whole training on a GPU: the first variant, with as many seeds as there are rounds.
         threads: of everything measured.
     """
 
@@ -132,6 +138,7 @@ class BenchSettings:
     device_sentences: Annotated[list[PositiveInt], Field(min_length=1)]
     device_precisions: Annotated[list[Precision], Field(min_length=1)]
     device_seconds: PositiveFloat
+    gpu_target_tokens: PositiveInt
     threads: PositiveInt
 
 
@@ -458,6 +465,43 @@ def compiled(settings: BenchSettings) -> None:
             say(f"compiled, {kind}", speed, "target tokens/s", device=where)
 
 
+def gpu(settings: BenchSettings, folder: str) -> None:
+    """Train on a GPU at all decoder sizes and precisions, seeds taking turns: speed, and the loss of dev at the end."""
+    if ON_GPU == "trainer=gpu" and not torch.cuda.is_available():
+        raise UserError("gpu: there is no GPU here")
+    variant = next(iter(settings.variants))
+    kinds = list(itertools.product(settings.decoder_sizes, settings.device_precisions))
+    found: dict[tuple[int, Precision], list[dict[str, Any]]] = {kind: [] for kind in kinds}
+    with tempfile.TemporaryDirectory() as scratch:
+        for seed in range(1, settings.rounds + 1):
+            for size, precision in kinds:
+                run = Path(scratch) / f"{size}-{precision}-{seed}"
+                train_quietly(
+                    *settings_of(settings, variant, size),
+                    ON_GPU,
+                    *corpus_words(folder, scratch),
+                    "trainer.dev_sentences=0",
+                    f"trainer.precision={precision}",
+                    f"trainer.target_tokens={settings.gpu_target_tokens}",
+                    "logger=none",
+                    f"seed={seed}",
+                    f"run_dir={run}",
+                )
+                found[size, precision].append(read_json(run / "metrics.json"))
+                shutil.rmtree(run)
+    for (size, precision), runs in found.items():
+        speeds = [one["train_target_tokens_per_second"] for one in runs]
+        say(
+            f"{ON_GPU_TRAINING}{variant}, decoder {size}, {precision}",
+            statistics.median(speeds),
+            "target tokens/s",
+            all=speeds,
+            dev_loss=[one["dev"]["loss"] for one in runs],
+            dev_bleu=[one["dev"]["bleu"] for one in runs],
+            device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        )
+
+
 def growth(settings: BenchSettings) -> None:
     """Say how time and memory grow with sentence length, beam, corpus, and the number of variants compared."""
     # Each in a process of its own, as memory that was had once is not all given back.
@@ -529,8 +573,6 @@ def compare_variants(count: int) -> float:
 
 def corpus(settings: BenchSettings, pairs: str) -> None:
     """Write a corpus of random pieces as the cache has it, and read it as a training does."""
-    from datasets import Dataset  # noqa: PLC0415 (a second to import)
-
     if not pairs.isdecimal() or int(pairs) < READ:
         raise UserError(f"corpus {pairs}: set a whole number of pairs from {READ}")
     with tempfile.TemporaryDirectory() as scratch:
@@ -538,7 +580,7 @@ def corpus(settings: BenchSettings, pairs: str) -> None:
         write_corpus(file, int(pairs))
         before = own_memory()
         started = time.perf_counter()
-        split = EncodedSplit(Dataset.from_file(str(file)))
+        split = EncodedSplit(file)
         stream = TrainingStream(
             split.source_lengths,
             split.target_lengths,
@@ -612,7 +654,10 @@ def table(settings: BenchSettings, path: str) -> None:
         wanted = ", ".join(f"{times:g} times the {way}" for way, times in peers.device.items())
         said = f"Training steps on a device, and over other ways to take them (their speed). Asked: {wanted}."
         shown.append(Table("device", head, rows, said))
-    listed = [line for line in lines if "work" not in line and not line["what"].startswith(DEVICE)]
+    head, *rows = compare_gpu(lines, peers.gpu)
+    said = "Whole trainings on a GPU, the seeds in brackets; loss in nats a target token."
+    shown.append(Table("gpu", head, rows, said))
+    listed = [line for line in lines if not {"work", "dev_loss"} & line.keys() and not line["what"].startswith(DEVICE)]
     rest = {(line["what"], line.get("size")): line for line in listed}
     rows = []
     for line in rest.values():
@@ -687,7 +732,8 @@ def commits(lines: list[dict[str, Any]]) -> list[str]:
 
 def read_peers(content: Any) -> Peers:
     """Check conf/peers.yaml."""
-    content = {**content, "peers": [build(Peer, one, "peers") for one in content.get("peers", [])]}
+    lists = {key: [build(Peer, one, key) for one in content.get(key, [])] for key in ("peers", "gpu")}
+    content = {**content, **lists}
     return build(Peers, content, "peers")
 
 
@@ -724,6 +770,7 @@ def main(words: list[str]) -> None:
         "compared": (compared, 0),
         "device": (device, 1),
         "compiled": (compiled, 0),
+        "gpu": (gpu, 1),
         "start": (start, 1),
         "table": (table, 1),
     }
@@ -731,7 +778,7 @@ def main(words: list[str]) -> None:
         raise UserError(
             "usage: python pipelines/bench.py train FOLDER | model FOLDER RUN | decode FOLDER RUN | exact FOLDER RUN | "
             "limit | growth | lengths VARIANT | corpus PAIRS | beams | compared | device NAME | compiled | "
-            "start FOLDER | table FILE"
+            "gpu FOLDER | start FOLDER | table FILE"
         )
     settings = read_settings(ROOT / "conf" / "bench.yaml", lambda content: build(BenchSettings, content, "bench"))
     torch.set_num_threads(settings.threads)

@@ -1,5 +1,6 @@
 """Batches: the budget, the order, the shares of ranks and parts; measured on what is really read."""
 
+import pickle
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from conftest import TINY, compose_config
@@ -18,6 +20,7 @@ from hourglass.corpus import Corpus, load_corpus
 from hourglass.data import (
     EncodedSplit,
     IntArray,
+    Lists,
     Part,
     StreamSampler,
     TrainingStream,
@@ -224,6 +227,24 @@ def test_lengths_count_the_end_of_sentence_and_match_every_batch(encoded: Splits
         batch = split[Part(np.arange(len(split)), 0)]
         assert split.source_lengths.tolist() == (batch.source != PAD).sum(1).tolist()
         assert split.target_lengths.tolist() == (batch.target[:, 1:] != PAD).sum(1).tolist()
+
+
+def test_lists_are_those_of_the_table_wherever_its_chunks_end() -> None:
+    lists = [[7, 8], [], [9], [1, 2, 3], [], [4]]
+    whole = pa.array(lists, pa.list_(pa.int32()))
+    column = pa.chunked_array([whole[:2], whole[2:2], whole[2:5], whole[5:]])  # One of them empty, all but one cut out.
+    rows = np.array([5, 0, 3, 3, 2, 1, 4])
+    assert [ids.tolist() for ids in Lists(column).rows(rows)] == [lists[row] for row in rows]
+    assert list(Lists(column).rows(rows[:0])) == []
+
+
+def test_a_split_goes_to_another_process_as_its_file(encoded: Splits) -> None:
+    sent = pickle.dumps(encoded["train"])
+    assert len(sent) < 1000
+    part = Part(np.array([3, 1]), 5)
+    one, other = pickle.loads(sent)[part], encoded["train"][part]
+    assert torch.equal(one.source, other.source)
+    assert torch.equal(one.target, other.target)
 
 
 def test_pad_fills_on_the_right() -> None:

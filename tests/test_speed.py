@@ -3,6 +3,8 @@
 Seconds are measured by pipelines/bench.py, and never asserted.
 """
 
+import dataclasses
+import itertools
 import json
 import math
 import re
@@ -25,7 +27,17 @@ from hourglass.model import Seq2Seq
 from hourglass.options import build
 from hourglass.runs import code_version
 from hourglass.search import SearchSettings, search
-from hourglass.speed import LIMIT, Peer, Peers, compare, count_work, hold, judge
+from hourglass.speed import (
+    LIMIT,
+    ON_GPU_TRAINING,
+    Peer,
+    Peers,
+    compare,
+    compare_gpu,
+    count_work,
+    hold,
+    judge,
+)
 from hourglass.tokenizer import BOS, EOS, FIXED_PIECES
 
 V = 50
@@ -174,7 +186,7 @@ def test_the_table_has_the_target_that_applies() -> None:
 
 
 def test_what_else_is_asked_is_judged() -> None:
-    asked = Peers([], 100, 0.6, {"x": 0.5, "x y": 0.4}, {"z": "x"}, 0.05, {})
+    asked = Peers([], 100, 0.6, {"x": 0.5, "x y": 0.4}, {"z": "x"}, 0.05, {}, [])
     limits = [{"what": f"{LIMIT}{one}, decoder 4", "value": 0.45, "all": [0.3, 0.45, 0.6]} for one in ("x", "x y")]
     speeds = [
         {"what": f"training, {one}, decoder {size}", "value": value, "padding": padding}
@@ -203,6 +215,9 @@ def test_peers_are_of_what_is_measured() -> None:
     peers = yaml.safe_load((CONF / "peers.yaml").read_text())["peers"]
     assert {peer["what"] for peer in peers} == {*trained, "decoding, greedy", "decoding, beam 5"}
     asked = yaml.safe_load((CONF / "peers.yaml").read_text())
+    on_gpu = itertools.product(variants, settings["decoder_sizes"], settings["device_precisions"])
+    names = {f"{ON_GPU_TRAINING}{one}, decoder {size}, {precision}" for one, size, precision in on_gpu}
+    assert {peer["what"] for peer in asked["gpu"]} <= names
     assert set(asked["limits"]) == set(settings["variants"])
     assert {*asked["no_slower"], *asked["no_slower"].values()} <= set(settings["variants"])
 
@@ -227,6 +242,8 @@ def test_trainings_and_translations_are_timed_and_stand_in_the_table(
             "rounds": 2,
             "lengths": [3, 6],
             "device_sentences": [2],
+            "device_precisions": ["32-true", "bf16-mixed"],
+            "gpu_target_tokens": 600,
         }
     )
     small.overrides.extend(["data.vocabulary_size=60", "encoder.hidden_size=16", "trainer.batch_tokens=200"])
@@ -239,6 +256,8 @@ def test_trainings_and_translations_are_timed_and_stand_in_the_table(
     bench.limit(small)
     bench.device(small, "cpu")
     bench.lengths(small, "general feeding")
+    monkeypatch.setattr(bench, "ON_GPU", "trainer=cpu")
+    bench.gpu(dataclasses.replace(small, device_precisions=["32-true"], rounds=1), folder)
     printed = capsys.readouterr().out
     lines = {line["what"]: line for line in map(json.loads, printed.splitlines())}
     for what in ("training, general feeding, decoder 16", "decoding, greedy", "decoding, beam 5"):
@@ -258,6 +277,10 @@ def test_trainings_and_translations_are_timed_and_stand_in_the_table(
         found = {one: lines[f"device, general feeding, decoder 16, {kind}: {one}"] for one in ("ours", "plain loop")}
         ratio = lines[f"device, general feeding, decoder 16, {kind}: ours over plain loop"]
         assert ratio["all"][0] == pytest.approx(found["ours"]["all"][0] / found["plain loop"]["all"][0])
+    whole = lines["training on a GPU, general feeding, decoder 16, 32-true"]
+    assert whole["all"] == [pytest.approx(whole["value"], rel=1e-4)]
+    assert 2 < whole["dev_loss"][0] < 6
+    assert len(whole["dev_bleu"]) == 1
     times = [json.loads(line)["value"] for line in printed.splitlines() if '"size": ' in line]
     file = tmp_path / "figures.jsonl"
     file.write_text(printed)
@@ -266,7 +289,8 @@ def test_trainings_and_translations_are_timed_and_stand_in_the_table(
     commit = code_version()
     assert f"Commits: {str(commit['commit'])[:12]}" in table
     assert re.search(r"\| padding in training, the variant with most \| [\d.]+ % \| under 5 % \| (yes|no) \|", table)
-    assert re.search(r"\| decoding, beam 5 \| [\d,]+ sentences \| \d+ % \(\d+ to \d+\) \| eole", table)
+    assert re.search(r"\| decoding, beam 5 \| [\d,]+ sentences \| \d+ % \(\d+ to \d+\) \| \d+ % \| eole", table)
+    assert "| training on a GPU, general feeding, decoder 16, 32-true | " in table
     grown = f"us/target token by tokens a sentence | 3 6 | {math.log2(times[1] / times[0]):.2f} |"
     assert f"| training, general feeding, {grown}" in table
     assert file.with_suffix(".svg").read_text().startswith("<svg")
@@ -299,6 +323,8 @@ def test_the_command_reads_what_it_printed(
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="compiled: there is no GPU here"):
             bench.main(["compiled"])
+        with pytest.raises(UserError, match="gpu: there is no GPU here"):
+            bench.main(["gpu", "raw"])
     with pytest.raises(UserError, match="corpus 7: set a whole number of pairs from 300"):
         bench.main(["corpus", "7"])
 
@@ -315,6 +341,23 @@ def test_a_step_on_a_device_is_held_against_other_ways() -> None:
         ["x, 2 sentences", "1,000", "400.00 (2), missed", "250.00 (4)"],
     ]
     assert hold(lines[-1:], {}) == [["what", "ours, target tokens/s"]]
+
+
+def test_trainings_on_a_gpu_are_held_against_peers_of_the_same() -> None:
+    first, *_ = lines = [
+        {"what": f"training on a GPU, {one}", "value": 50.0, "all": [40.0, 50.0, 90.0], "dev_loss": [2.0, 2.5, 3.0]}
+        | {"dev_bleu": [20.0, 30.0, 10.0]}
+        for one in ("x", "y")
+    ]
+    lines += [first | {"value": 80.0}, {"what": "training, x", "value": 1.0}]
+    peers = [Peer("slow", "training on a GPU, x", 10.0, 8), Peer("quick", "training on a GPU, x", 40.0, 2.5)]
+    reached = ["2.50 (2.00 2.50 3.00)", "20.0 (20.0 30.0 10.0)"]
+    assert compare_gpu(lines, peers)[1:] == [
+        ["training on a GPU, x", "80 (40 to 90)", *reached, "slow", "10", "8.00", "8 times", "yes"],
+        ["training on a GPU, x", "80 (40 to 90)", *reached, "quick", "40", "2.00", "2.5 times", "no"],
+        ["training on a GPU, y", "50 (40 to 90)", *reached, "", "", "", "", ""],
+    ]
+    assert len(compare_gpu(lines[-1:], peers)) == 1
 
 
 @pytest.mark.parametrize(

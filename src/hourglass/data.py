@@ -5,11 +5,12 @@ Shapes: B sentences of a batch, S source length, T target length.
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
@@ -45,30 +46,77 @@ class Part(NamedTuple):
 
 
 class EncodedSplit(Dataset[Batch]):
-    """One split as token ids, memory-mapped from Arrow. Indexed by a `Part`, it returns that batch.
+    """One split as token ids, memory-mapped from an Arrow file. Indexed by a `Part`, it returns that batch.
+
+    Args:
+        file: an Arrow stream of source_ids, target_ids (lists) and source_tokens, target_tokens (numbers).
 
     Attributes:
+        source_ids: of each pair, without end-of-sentence.
+        target_ids: likewise, without beginning-of-sentence either.
         source_lengths: [pairs] source tokens, with end-of-sentence.
         target_lengths: [pairs] target tokens, with end-of-sentence.
     """
 
-    def __init__(self, encoded: "datasets.Dataset"):
-        self.encoded = encoded.with_format("numpy")
-        self.source_lengths = np.asarray(self.encoded["source_tokens"][:], dtype=np.int32)
-        self.target_lengths = np.asarray(self.encoded["target_tokens"][:], dtype=np.int32)
+    def __init__(self, file: Path):
+        self.file = file
+        table = pa.ipc.open_stream(pa.memory_map(str(file))).read_all()
+        self.source_ids, self.target_ids = Lists(table["source_ids"]), Lists(table["target_ids"])
+        self.source_lengths = table["source_tokens"].to_numpy()
+        self.target_lengths = table["target_tokens"].to_numpy()
+
+    def __reduce__(self) -> tuple[type["EncodedSplit"], tuple[Path]]:
+        """Go to another process as the file that it maps, too."""
+        return EncodedSplit, (self.file,)
 
     def __len__(self) -> int:
         return len(self.source_lengths)
 
     def __getitem__(self, part: Part) -> Batch:
-        pairs = self.encoded[part.rows]
-        source = [np.append(ids, EOS) for ids in pairs["source_ids"]]
-        target = [np.concatenate([[BOS], ids, [EOS]]) for ids in pairs["target_ids"]]
-        padded = pad(target)
+        lengths = self.source_lengths[part.rows]
+        source = _frame(self.source_ids.rows(part.rows), lengths)
+        target = _frame(self.target_ids.rows(part.rows), self.target_lengths[part.rows], first=[BOS])
         if part.blank:
-            padded[:, 1:] = PAD
-        lengths = torch.tensor([len(ids) for ids in source])
-        return Batch(pad(source), lengths, padded, torch.from_numpy(part.rows), part.step_tokens)
+            target[:, 1:] = PAD
+        return Batch(
+            torch.from_numpy(source),
+            torch.from_numpy(lengths.astype(np.int64)),
+            torch.from_numpy(target),
+            torch.from_numpy(part.rows),
+            part.step_tokens,
+        )
+
+
+class Lists:
+    """A column of lists in Arrow's memory, which is not copied: ten times as fast to read as rows of the table.
+
+    Args:
+        column: of integers, none of them null.
+    """
+
+    def __init__(self, column: pa.ChunkedArray):
+        self._values = [chunk.values.to_numpy() for chunk in column.chunks]
+        self._offsets = [chunk.offsets.to_numpy() for chunk in column.chunks]
+        self._starts = np.cumsum([0, *map(len, column.chunks)])[:-1]  # The first row of each chunk.
+
+    def rows(self, rows: IntArray) -> Iterator[IntArray]:
+        """Yield the lists of these rows."""
+        chunks = np.searchsorted(self._starts, rows, side="right") - 1
+        for chunk, row in zip(chunks.tolist(), (rows - self._starts[chunks]).tolist(), strict=True):
+            first, end = self._offsets[chunk][row : row + 2]
+            yield self._values[chunk][first:end]
+
+
+def _frame(rows: Iterable[IntArray], lengths: IntArray, first: Sequence[int] = ()) -> IntArray:
+    """Return ids [B, longest], each row after `first` and of a length that counts its end-of-sentence, padded."""
+    start = len(first)
+    padded = np.full((len(lengths), start + int(lengths.max())), PAD, dtype=np.int64)
+    padded[:, :start] = first
+    for row, ids in zip(padded, rows, strict=True):
+        end = start + len(ids)
+        row[start:end] = ids
+        row[end] = EOS
+    return padded
 
 
 def pad(rows: Sequence[Sequence[int] | IntArray]) -> Tensor:
@@ -90,8 +138,6 @@ def encode_corpus(corpus: Corpus, vocabularies: Vocabularies, cache: Path) -> di
     Raises:
         UserError: the cache cannot be written or is damaged.
     """
-    from datasets import Dataset  # noqa: PLC0415 (a second to import)
-
     key = hashlib.sha256(f"2 {corpus.digest} {vocabularies.digest}".encode()).hexdigest()[:12]
 
     def write(folder: Path) -> None:
@@ -101,7 +147,7 @@ def encode_corpus(corpus: Corpus, vocabularies: Vocabularies, cache: Path) -> di
 
     folder = fill(cache, "encoded", key, write)
     with reading(folder):
-        return {name: EncodedSplit(Dataset.from_file(str(folder / f"{name}.arrow"))) for name in corpus.splits}
+        return {name: EncodedSplit(folder / f"{name}.arrow") for name in corpus.splits}
 
 
 def _encode_split(split: "datasets.Dataset", vocabularies: Vocabularies, file: Path) -> None:

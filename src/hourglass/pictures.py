@@ -34,9 +34,9 @@ class Alignments(pl.Callback):
 
     def __init__(self, run: RunFolder, dev: EncodedSplit, vocabularies: Vocabularies, count: int, first_step: int):
         self.run, self.vocabularies = run, vocabularies
-        rows = dev.encoded[: min(count, len(dev))]
-        self.sources = [list(map(int, ids)) for ids in rows["source_ids"]]
-        self.targets = [list(map(int, ids)) for ids in rows["target_ids"]]
+        rows = np.arange(min(count, len(dev)))
+        sides = dev.source_ids, dev.target_ids
+        self.sources, self.targets = ([ids.tolist() for ids in side.rows(rows)] for side in sides)
         for step, file in noted(run):
             if step > first_step:
                 file.unlink()

@@ -20,8 +20,10 @@ from hourglass.heap import trim_heap
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
-# How the names begin of a training's speed, of a step's on a device, and of the share of the machine's rate it reaches.
+# How the names begin of a training's speed, of a training's on a GPU, of a step's on a device, and of the share of the
+# machine's rate that a step reaches.
 TRAINING = "training, "
+ON_GPU_TRAINING = "training on a GPU, "
 DEVICE = "device, "
 LIMIT = "share of the rate of 1024 x 1024 in training, "
 # Seconds that a step or a rate is measured for.
@@ -57,6 +59,7 @@ class Peers:
         no_slower: variants that are to train at least as fast as another.
         padding: share of positions that may be padding.
         device: by another way of a training step on a device, how many times as fast ours is to be.
+        gpu: peers' figures of whole trainings on a GPU.
     """
 
     peers: list[Peer]
@@ -66,6 +69,7 @@ class Peers:
     no_slower: dict[str, str]
     padding: Share
     device: dict[str, PositiveFloat]
+    gpu: list[Peer]
 
 
 def timed(step: Callable[[], object], seconds: float = MEASURED) -> float:
@@ -264,4 +268,30 @@ def hold(lines: Iterable[Mapping[str, Any]], asked: Mapping[str, float]) -> list
                     shown += f", {'reached' if ratio >= asked[way] else 'missed'}"
             row.append(shown)
         rows.append(row)
+    return rows
+
+
+def compare_gpu(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer]) -> list[list[str]]:
+    """Hold whole trainings on a GPU against the peers', and say what they reach: pipelines/bench.py gpu.
+
+    Args:
+        lines: what pipelines/bench.py has printed; of the same thing the last.
+        peers: the peers' figures, which are of one card.
+
+    Returns:
+        rows of text, the head first; that alone where no such training was measured.
+    """
+    rows = [["what", "ours, target tokens/s", "dev loss", "dev BLEU", "peer", "its speed", "ratio", "asked", "reached"]]
+    for what, line in {line["what"]: line for line in lines if line["what"].startswith(ON_GPU_TRAINING)}.items():
+        ours = [what, f"{line['value']:,.0f} ({min(line['all']):,.0f} to {max(line['all']):,.0f})"]
+        for key, digits in (("dev_loss", 2), ("dev_bleu", 1)):
+            seeds = " ".join(f"{one:.{digits}f}" for one in line[key])
+            ours.append(f"{statistics.mean(line[key]):.{digits}f} ({seeds})")
+        rivals = [peer for peer in peers if peer.what == what]
+        for rival in rivals:
+            ratio = line["value"] / rival.speed
+            reached = "yes" if ratio >= rival.times else "no"
+            rows.append([*ours, rival.peer, f"{rival.speed:,.0f}", f"{ratio:.2f}", f"{rival.times:g} times", reached])
+        if not rivals:
+            rows.append([*ours, "", "", "", "", ""])
     return rows
