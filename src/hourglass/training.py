@@ -203,8 +203,11 @@ class TranslationModule(pl.LightningModule):
         if self.device.type != "cpu":
             torch.get_device_module(self.device).manual_seed(seed)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return this part's share of the loss, so that a step's gradient is that of the global batch's mean."""
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | dict[str, Any]:
+        """Return this part's share of the loss, so that a step's gradient is that of the global batch's mean.
+
+        Where a point of the curves is due, what the meter writes of it stands beside the loss.
+        """
         read = batch.source, batch.source_lengths, batch.target
         if self.graphed is not None:
             loss = self.graphed(*read)
@@ -216,11 +219,12 @@ class TranslationModule(pl.LightningModule):
         parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
         share = loss.smoothed * parts / batch.step_tokens
         self._watch(share)
-        if _is_point(self.trainer, self.trainer.global_step + 1):
-            tokens = (batch.target[:, 1:] != PAD).sum().clamp(min=1)
-            self.log("train/loss", loss.smoothed.detach() / tokens)  # Of this part and rank: a curve to look at.
-            self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
-        return share
+        if not _is_point(self.trainer, self.trainer.global_step + 1):
+            return share
+        tokens = (batch.target[:, 1:] != PAD).sum().clamp(min=1)
+        mean = loss.smoothed.detach() / tokens  # Of this part and rank: a curve to look at.
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        return {"loss": share, "point": {"train/loss": mean, "train/learning_rate": rate}}
 
     def configure_gradient_clipping(
         self,
@@ -296,15 +300,16 @@ def _check_finite(loss: float, which: str, step: int) -> None:
 
 
 def _is_point(trainer: pl.Trainer, step: int) -> bool:
-    """Whether a step, counted from 1, is one of the curves': all others are spared what it costs to log."""
+    """Whether a step, counted from 1, is one of the curves'."""
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined] # Its logger connector sets it.
     return step % every == 0
 
 
 class Meter(pl.Callback):
-    """Counts what a run has read, and in how long; a resumed run counts on.
+    """Counts what a run has read, and in how long, and writes the training curves; a resumed run counts on.
 
-    Reading batches and writing checkpoints is counted in, validation is not.
+    Reading batches and writing checkpoints is counted in, validation is not. The curves go to the logger itself:
+    Lightning's `log` takes a millisecond a number.
     """
 
     def __init__(self) -> None:
@@ -332,9 +337,9 @@ class Meter(pl.Callback):
         self.target_tokens += tokens
         self.seconds += seconds
         self._recent.append((tokens, seconds))
-        if stepped and _is_point(trainer, trainer.global_step):
-            pl_module.log("train/tokens_per_second", self.rate)
-            pl_module.log("train/target_tokens", float(self.target_tokens))
+        if stepped and "point" in outputs and trainer.logger is not None:
+            counts = {"train/tokens_per_second": self.rate, "train/target_tokens": float(self.target_tokens)}
+            trainer.logger.log_metrics(outputs["point"] | counts, step=trainer.global_step - 1)  # From 0, as Lightning.
 
     @property
     def rate(self) -> float:
