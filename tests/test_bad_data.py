@@ -405,7 +405,7 @@ LINES = st.lists(
 )
 
 
-@pytest.mark.parametrize("examples", [6, pytest.param(160, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [6, pytest.param(80, marks=pytest.mark.slow)])
 def test_any_lines_are_translated_one_for_one_in_order(
     examples: int, vocabularies: Vocabularies, model: Seq2Seq
 ) -> None:

@@ -368,9 +368,8 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "launcher", ["joblib", *(pytest.param(one, marks=pytest.mark.more) for one in ("submitit_local", "ray"))]
-)
+@pytest.mark.more
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
 def test_launchers_that_run_jobs_at_once(
     tmp_path: Path, start: Callable[..., subprocess.Popen[str]], launcher: str, request: pytest.FixtureRequest
 ) -> None:
