@@ -52,7 +52,7 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=hear_ctrl_c,  # noqa: PLW1509 (the tests have no threads)
+            preexec_fn=hear_ctrl_c,  # noqa: PLW1509 (it only sets a signal)
         )
 
     return begin
@@ -244,7 +244,7 @@ def test_a_sweep_that_is_stopped_goes_on_by_the_same_command(
     tmp_path: Path, start: Callable[..., subprocess.Popen[str]], number: signal.Signals
 ) -> None:
     words = ["-m", *SWEEP, "hydra.sweeper.pruner=none", "hydra.sweeper.n_trials=3", "trainer.test=false"]
-    words += [*SMALL, "trainer.target_tokens=20000", "trainer.checkpoint_every=1"]
+    words += [*SMALL, "trainer.target_tokens=8000", "trainer.checkpoint_every=1"]
     sweep = start(*words, small=False)
     running = tmp_path / "sweeps" / "hourglass" / "trial-1"
     while not (running / "checkpoints" / "last.ckpt").exists():

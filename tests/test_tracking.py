@@ -342,6 +342,7 @@ def open_together(uri: str, folder: Path, together: Any) -> None:
     sender.mirror.close()
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_two_runs_that_begin_together_on_an_empty_database(postgres: str, tmp_path: Path) -> None:
     """They make the tables, the experiment and the dataset at the same moment."""

@@ -416,6 +416,7 @@ def small_command(tmp_path: Path, cache: Path) -> tuple[str, ...]:
     return (*SMALL, f"cache={cache}", "trainer.patience=9", "trainer.accumulate=2")
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_kill_and_resume(tmp_path: Path, small_command: tuple[str, ...], start: Callable[..., RunFolder]) -> None:
     """kill -9, twice, and resume: bit for bit the unbroken run, whatever the step."""
@@ -440,7 +441,7 @@ def test_a_stop_says_how_to_go_on(
         command(*overrides),
         stderr=subprocess.PIPE,
         start_new_session=True,
-        preexec_fn=hear_ctrl_c,  # noqa: PLW1509 (the tests have no threads)
+        preexec_fn=hear_ctrl_c,  # noqa: PLW1509 (it only sets a signal)
     )
     wait_for(run.last.exists, process)
     process.send_signal(sent)

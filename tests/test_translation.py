@@ -112,6 +112,7 @@ def test_the_command_translates_as_the_training_did(run: RunFolder) -> None:
     assert "lines" in done.stderr.decode()
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_lists_have_a_line_a_translation(run: RunFolder) -> None:
     text = b"s1 s2\n\ns3\n"
@@ -162,6 +163,7 @@ def test_a_prompt_draws_what_it_looks_at(run: RunFolder) -> None:
     assert len(done.stdout.decode().splitlines()) > 2
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_a_run_and_itself_translate_as_it_does(run: RunFolder) -> None:
     text = "".join(f"{line}\n" for line in some_lines(20)).encode()
@@ -193,6 +195,7 @@ def test_the_average_is_the_mean_of_the_kept_weights(tmp_path: Path) -> None:
     assert done.stdout.decode() == f"{text}\n"
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_draws_hang_on_the_seed(run: RunFolder) -> None:
     text = b"s1 s2 s3 s4\n" * 20
