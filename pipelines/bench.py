@@ -206,13 +206,13 @@ def folder_word(folder: str) -> str:
     return path_override("data.folder", Path(folder).expanduser().resolve())
 
 
-def corpus_words(folder: str, cache: str) -> list[str]:
-    """Return the overrides that say where the corpus is, and leave out what is not timed."""
+def corpus_words(folder: str, cache: str, dev_sentences: int = 4) -> list[str]:
+    """Return the overrides that say where the corpus is, and leave out what is not timed; 0 dev sentences are all."""
     return [
         folder_word(folder),
         path_override("cache", Path(cache) / "cache"),
         "trainer.validations=1",
-        "trainer.dev_sentences=4",
+        f"trainer.dev_sentences={dev_sentences}",
         "trainer.checkpoint_every=1000000",
         "trainer.test=false",
         "trainer.pictures=0",
@@ -479,8 +479,7 @@ def gpu(settings: BenchSettings, folder: str) -> None:
                 train_quietly(
                     *settings_of(settings, variant, size),
                     ON_GPU,
-                    *corpus_words(folder, scratch),
-                    "trainer.dev_sentences=0",
+                    *corpus_words(folder, scratch, dev_sentences=0),
                     f"trainer.precision={precision}",
                     f"trainer.target_tokens={settings.gpu_target_tokens}",
                     "logger=none",

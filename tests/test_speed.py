@@ -157,7 +157,7 @@ def test_the_table_has_the_target_that_applies() -> None:
     last = {**line, "value": 300, "all": [100, 300, 500], "step_rates": [800.0, 1000.0, 1250.0]}
     lines = [first, {"what": "a rate", "value": 1, "unit": "GFLOP/s"}, last]
     _, *rows = compare(lines, peers, 0.6)
-    own = ["training, x, decoder 4", "300 target tokens", "60 % (25 to 80)", "48 %"]
+    own = ["training, x, decoder 4", "300 target tokens", "60 % (25 to 80)", "48.0 %"]
     assert rows == [
         [*own, "slow", "100 (20 %)", "3.00", "300 (60 % of the rate)", "yes"],
         [*own, "quick", "1,000 (200 %)", "0.30", "300 (60 % of the rate)", "yes"],
@@ -165,7 +165,7 @@ def test_the_table_has_the_target_that_applies() -> None:
     disturbed = {**last, "step_rates": [800.0, 1250.0, 1250.0]}  # The round of the middle reached 48 % of its own rate.
     assert compare([disturbed], peers, 0.6)[1][2:] == [
         "48 % (25 to 80)",
-        "48 %",
+        "48.0 %",
         "slow",
         "100 (16 %)",
         "3.00",
@@ -182,7 +182,7 @@ def test_the_table_has_the_target_that_applies() -> None:
         {**last, "what": f"decoding, {one}", "step_rates": [rate] * 3} for one, rate in (("greedy", 1500), ("b", 1200))
     ]
     shares = [row[3] for row in compare([last, other, wider, *searches], [], 0.6)[1:]]
-    assert shares == ["30 %", "30 %", "60 %", "40 %", "40 %"]
+    assert shares == ["30.0 %", "30.0 %", "60.0 %", "40.0 %", "40.0 %"]
 
 
 def test_what_else_is_asked_is_judged() -> None:
@@ -290,7 +290,7 @@ def test_trainings_and_translations_are_timed_and_stand_in_the_table(
     commit = code_version()
     assert f"Commits: {str(commit['commit'])[:12]}" in table
     assert re.search(r"\| padding in training, the variant with most \| [\d.]+ % \| under 5 % \| (yes|no) \|", table)
-    assert re.search(r"\| decoding, beam 5 \| [\d,]+ sentences \| \d+ % \(\d+ to \d+\) \| \d+ % \| eole", table)
+    assert re.search(r"\| decoding, beam 5 \| [\d,]+ sentences \| \d+ % \(\d+ to \d+\) \| [\d.]+ % \| eole", table)
     assert "| training on a GPU, general feeding, decoder 16, 32-true | " in table
     grown = f"us/target token by tokens a sentence | 3 6 | {math.log2(times[1] / times[0]):.2f} |"
     assert f"| training, general feeding, {grown}" in table

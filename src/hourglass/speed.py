@@ -175,7 +175,7 @@ def compare(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer], share: fl
         shares = sorted(each / limit for each, limit in zip(one["all"], limits, strict=True))
         reached, limit = statistics.median(shares), statistics.median(limits)
         spread = f"{100 * reached:.0f} % ({100 * shares[0]:.0f} to {100 * shares[-1]:.0f})"
-        of_best = f"{100 * speed * one['work'] / best[_shapes(what)]:.0f} %"
+        of_best = f"{100 * speed * one['work'] / best[_shapes(what)]:.1f} %"
         ours = [what, f"{speed:,.0f} {one['unit'].partition('/')[0]}", spread, of_best]
         rivals = [peer for peer in peers if peer.what == what]
         for rival in rivals:
