@@ -62,6 +62,7 @@ from hourglass.speed import (
     LIMIT,
     ON_GPU_TRAINING,
     TRAINING,
+    GpuPeer,
     Peer,
     Peers,
     compare,
@@ -85,8 +86,6 @@ SENTENCES, SOURCE, TARGET = 64, 15, 15
 # Of a vocabulary, as conf/bench.yaml has it or fewer.
 PIECES = 4000
 Precision = Literal["32-true", "bf16-mixed"]
-# What makes a training one on a GPU.
-ON_GPU = "trainer=gpu"
 # A loss of source, lengths and target, as `Seq2Seq.loss` is one.
 LossFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], TokenLoss]
 # Figures of how cost grows: with what, ending of the file, names of the axes, key and unit of the lines.
@@ -466,39 +465,41 @@ def compiled(settings: BenchSettings) -> None:
 
 
 def gpu(settings: BenchSettings, folder: str) -> None:
-    """Train on a GPU at all decoder sizes and precisions, seeds taking turns: speed, and the loss of dev at the end."""
-    if ON_GPU == "trainer=gpu" and not torch.cuda.is_available():
+    """Train on a GPU at all decoder sizes and precisions, seeds taking turns."""
+    if not torch.cuda.is_available():
         raise UserError("gpu: there is no GPU here")
+    train_wholly(settings, folder, "trainer=gpu", torch.cuda.get_device_name())
+
+
+def train_wholly(settings: BenchSettings, folder: str, trainer: str, where: str) -> None:
+    """Say of whole trainings on a device, as each ends, its speed and what dev says of it at the end."""
     variant = next(iter(settings.variants))
-    kinds = list(itertools.product(settings.decoder_sizes, settings.device_precisions))
-    found: dict[tuple[int, Precision], list[dict[str, Any]]] = {kind: [] for kind in kinds}
+    kinds = itertools.product(range(1, settings.rounds + 1), settings.decoder_sizes, settings.device_precisions)
     with tempfile.TemporaryDirectory() as scratch:
-        for seed in range(1, settings.rounds + 1):
-            for size, precision in kinds:
-                run = Path(scratch) / f"{size}-{precision}-{seed}"
-                train_quietly(
-                    *settings_of(settings, variant, size),
-                    ON_GPU,
-                    *corpus_words(folder, scratch, dev_sentences=0),
-                    f"trainer.precision={precision}",
-                    f"trainer.target_tokens={settings.gpu_target_tokens}",
-                    "logger=none",
-                    f"seed={seed}",
-                    f"run_dir={run}",
-                )
-                found[size, precision].append(read_json(run / "metrics.json"))
-                shutil.rmtree(run)
-    for (size, precision), runs in found.items():
-        speeds = [one["train_target_tokens_per_second"] for one in runs]
-        say(
-            f"{ON_GPU_TRAINING}{variant}, decoder {size}, {precision}",
-            statistics.median(speeds),
-            "target tokens/s",
-            all=speeds,
-            dev_loss=[one["dev"]["loss"] for one in runs],
-            dev_bleu=[one["dev"]["bleu"] for one in runs],
-            device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        )
+        for seed, size, precision in kinds:
+            run = Path(scratch) / f"{size}-{precision}-{seed}"
+            train_quietly(
+                *settings_of(settings, variant, size),
+                trainer,
+                *corpus_words(folder, scratch, dev_sentences=0),
+                f"trainer.precision={precision}",
+                f"trainer.target_tokens={settings.gpu_target_tokens}",
+                f"trainer.threads={settings.threads}",
+                "logger=csv",
+                f"seed={seed}",
+                f"run_dir={run}",
+            )
+            metrics = read_json(run / "metrics.json")
+            say(
+                f"{ON_GPU_TRAINING}{variant}, decoder {size}, {precision}",
+                metrics["train_target_tokens_per_second"],
+                "target tokens/s",
+                seed=seed,
+                dev_loss=metrics["dev"]["loss"],
+                dev_bleu=metrics["dev"]["bleu"],
+                device=where,
+            )
+            shutil.rmtree(run)
 
 
 def growth(settings: BenchSettings) -> None:
@@ -600,20 +601,19 @@ def corpus(settings: BenchSettings, pairs: str) -> None:
 
 
 def write_corpus(file: Path, pairs: int) -> None:
-    """Write pairs of 5 to 25 random pieces a side, a hundred thousand at a time."""
-    ids, count = pa.list_(pa.int32()), pa.int32()
-    schema = pa.schema({"source_ids": ids, "target_ids": ids, "source_tokens": count, "target_tokens": count})
+    """Write pairs of 5 to 25 random pieces a side, in batches of a thousand, as a split's file has them."""
+    ids = pa.list_(pa.int32())
+    schema = pa.schema({"source_ids": ids, "target_ids": ids})
     random = np.random.default_rng(1)
     with pa.OSFile(str(file), "wb") as stream, pa.ipc.new_stream(stream, schema) as writer:
-        for first in range(0, pairs, 100_000):
-            columns, counts = [], []
+        for first in range(0, pairs, 1000):
+            columns = []
             for _ in range(2):
-                lengths = random.integers(5, 26, min(100_000, pairs - first), dtype=np.int32)
+                lengths = random.integers(5, 26, min(1000, pairs - first), dtype=np.int32)
                 offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.int32)
                 pieces = random.integers(FIXED_PIECES, PIECES, int(offsets[-1]), dtype=np.int32)
                 columns.append(pa.ListArray.from_arrays(offsets, pieces))
-                counts.append(pa.array(lengths + 1))
-            writer.write_batch(pa.record_batch([*columns, *counts], schema=schema))
+            writer.write_batch(pa.record_batch(columns, schema=schema))
 
 
 def start(settings: BenchSettings, folder: str) -> None:
@@ -654,7 +654,7 @@ def table(settings: BenchSettings, path: str) -> None:
         said = f"Training steps on a device, and over other ways to take them (their speed). Asked: {wanted}."
         shown.append(Table("device", head, rows, said))
     head, *rows = compare_gpu(lines, peers.gpu)
-    said = "Whole trainings on a GPU, the seeds in brackets; loss in nats a target token."
+    said = "Whole trainings on a GPU, the seeds in brackets; loss in nats a target token. A peer is of the same card."
     shown.append(Table("gpu", head, rows, said))
     listed = [line for line in lines if not {"work", "dev_loss"} & line.keys() and not line["what"].startswith(DEVICE)]
     rest = {(line["what"], line.get("size")): line for line in listed}
@@ -731,7 +731,8 @@ def commits(lines: list[dict[str, Any]]) -> list[str]:
 
 def read_peers(content: Any) -> Peers:
     """Check conf/peers.yaml."""
-    lists = {key: [build(Peer, one, key) for one in content.get(key, [])] for key in ("peers", "gpu")}
+    kinds = {"peers": Peer, "gpu": GpuPeer}
+    lists = {key: [build(kind, one, key) for one in content.get(key, [])] for key, kind in kinds.items()}
     content = {**content, **lists}
     return build(Peers, content, "peers")
 

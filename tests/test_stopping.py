@@ -94,7 +94,7 @@ def test_killed_at_random_points(run: Run, unbroken: RunFolder, tmp_path: Path) 
     words = [word for word in STATEFUL if not word.startswith("logger=")]
     words += ["logger=mlflow", "logger.model=false", f"logger.tracking_uri=sqlite:///{store}", f"run_dir={broken.path}"]
     words += ["logger.system_metrics=0"]
-    draw = random.Random(14)  # Its first is 4: a checkpoint is written there whose step the curves have not.
+    draw = random.Random(14)
     # The curves get a point before each kill of the first kind; files are written and renamed for many reasons.
     points = [LOGGED, LOGGED, "os.fsync", LOGGED, "os.replace"]
     for at in points:

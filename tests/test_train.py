@@ -23,9 +23,11 @@ import train
 from hourglass.checkpoints import load_progress, load_trained
 from hourglass.decoder import Decoder
 from hourglass.errors import UserError
-from hourglass.runs import RunFolder, at_work, create_run, read_json, resume_run
+from hourglass.preparation import prepare
+from hourglass.runs import RunFolder, at_work, create_run, read_curves, read_json, resume_run
 from hourglass.search import Hypothesis
 from hourglass.settings import check_settings
+from hourglass.tokenizer import PAD
 from hourglass.tracking import Curves
 
 # A run of a few seconds: short sequences of six symbols, to be repeated.
@@ -174,6 +176,31 @@ def test_dev_scores_are_those_of_the_checkpoint(start: Callable[..., RunFolder],
         tokens += len(wanted)
     last = max(curves(run, "dev/loss"))
     assert curves(run, "dev/loss")[last] == pytest.approx(nats / tokens, rel=1e-5)
+
+
+@pytest.mark.parametrize("every", [3, 1000])
+def test_curves_have_a_point_every_so_many_steps(start: Callable[..., RunFolder], every: int) -> None:
+    """Of a model that hardly moves, so that what was logged can be computed again; the last step of a shorter run."""
+    still = ("optimizer.learning_rate=1e-9", "optimizer.label_smoothing=0", "encoder.dropout=0", "decoder.dropout=0")
+    run = start("one", f"trainer.log_every={every}", "trainer.accumulate=2", "trainer.test=false", *still)
+    config = yaml.safe_load(run.config.read_text())
+    settings = check_settings(config)
+    prepared = prepare(config, settings)
+    steps, model = prepared.stream.steps, load_trained(run.last).model.eval()
+    assert 6 < steps < 1000
+    parts = list(prepared.stream.parts(first_step=0, rank=0, ranks=1, accumulate=2))
+    logged = read_curves(run.curves)
+    due = list(range(every - 1, steps, every)) or [steps - 1]
+    for name in ("train/loss", "train/learning_rate", "train/target_tokens", "train/tokens_per_second"):
+        assert [step for step, own, _ in logged if own == name] == due
+    for step in due:
+        batch = prepared.splits["train"][parts[2 * step + 1]]  # The step's last part.
+        loss = model.loss(batch.source, batch.source_lengths, batch.target).nll / (batch.target[:, 1:] != PAD).sum()
+        assert curves(run, "train/loss")[step] == pytest.approx(loss.item(), rel=1e-4)
+        rate = 1e-9 * settings.optimizer.rate(step, steps)
+        assert curves(run, "train/learning_rate")[step] == pytest.approx(rate, rel=1e-6)
+        tokens = sum(part.step_tokens for part in parts[: 2 * step + 2 : 2])
+        assert curves(run, "train/target_tokens")[step] == tokens
 
 
 @pytest.mark.parametrize("threads", [1, pytest.param(2, marks=(pytest.mark.slow, pytest.mark.more))])

@@ -112,7 +112,6 @@ def test_the_command_translates_as_the_training_did(run: RunFolder) -> None:
     assert "lines" in done.stderr.decode()
 
 
-@pytest.mark.more
 @pytest.mark.slow
 def test_lists_have_a_line_a_translation(run: RunFolder) -> None:
     text = b"s1 s2\n\ns3\n"

@@ -49,7 +49,7 @@ class EncodedSplit(Dataset[Batch]):
     """One split as token ids, memory-mapped from an Arrow file. Indexed by a `Part`, it returns that batch.
 
     Args:
-        file: an Arrow stream of source_ids, target_ids (lists) and source_tokens, target_tokens (numbers).
+        file: an Arrow stream of lists, source_ids and target_ids.
 
     Attributes:
         source_ids: of each pair, without end-of-sentence.
@@ -62,8 +62,7 @@ class EncodedSplit(Dataset[Batch]):
         self.file = file
         table = pa.ipc.open_stream(pa.memory_map(str(file))).read_all()
         self.source_ids, self.target_ids = Lists(table["source_ids"]), Lists(table["target_ids"])
-        self.source_lengths = table["source_tokens"].to_numpy()
-        self.target_lengths = table["target_tokens"].to_numpy()
+        self.source_lengths, self.target_lengths = self.source_ids.lengths() + 1, self.target_ids.lengths() + 1
 
     def __reduce__(self) -> tuple[type["EncodedSplit"], tuple[Path]]:
         """Go to another process as the file that it maps, too."""
@@ -99,6 +98,10 @@ class Lists:
         self._offsets = [chunk.offsets.to_numpy() for chunk in column.chunks]
         self._starts = np.cumsum([0, *map(len, column.chunks)])[:-1]  # The first row of each chunk.
 
+    def lengths(self) -> IntArray:
+        """Return how long each list is [rows]."""
+        return np.concatenate([np.empty(0, np.int32), *map(np.diff, self._offsets)])
+
     def rows(self, rows: IntArray) -> Iterator[IntArray]:
         """Yield the lists of these rows."""
         chunks = np.searchsorted(self._starts, rows, side="right") - 1
@@ -108,7 +111,7 @@ class Lists:
 
 
 def _frame(rows: Iterable[IntArray], lengths: IntArray, first: Sequence[int] = ()) -> IntArray:
-    """Return ids [B, longest], each row after `first` and of a length that counts its end-of-sentence, padded."""
+    """Return ids [B, len(first) + longest]: `first`, a row's own, end-of-sentence (`lengths` count it), padding."""
     start = len(first)
     padded = np.full((len(lengths), start + int(lengths.max())), PAD, dtype=np.int64)
     padded[:, :start] = first
@@ -138,7 +141,7 @@ def encode_corpus(corpus: Corpus, vocabularies: Vocabularies, cache: Path) -> di
     Raises:
         UserError: the cache cannot be written or is damaged.
     """
-    key = hashlib.sha256(f"2 {corpus.digest} {vocabularies.digest}".encode()).hexdigest()[:12]
+    key = hashlib.sha256(f"3 {corpus.digest} {vocabularies.digest}".encode()).hexdigest()[:12]
 
     def write(folder: Path) -> None:
         log.info("encoding %s", corpus.facts["name"])
@@ -155,14 +158,12 @@ def _encode_split(split: "datasets.Dataset", vocabularies: Vocabularies, file: P
     from datasets import Features, Sequence, Value  # noqa: PLC0415 (a second to import)
     from datasets.arrow_writer import ArrowWriter  # noqa: PLC0415
 
-    ids, count = Sequence(Value("int32")), Value("int32")
-    columns = {"source_ids": ids, "target_ids": ids, "source_tokens": count, "target_tokens": count}
-    with ArrowWriter(features=Features(columns), path=str(file)) as writer:
+    ids = Sequence(Value("int32"))
+    with ArrowWriter(features=Features(source_ids=ids, target_ids=ids), path=str(file)) as writer:
         for rows in split.iter(batch_size=1000):
             source = vocabularies.source.encode(rows["source"])
             target = vocabularies.target.encode(rows["target"])
-            lengths = ([len(one) + 1 for one in side] for side in (source, target))
-            writer.write_batch(dict(zip(columns, (source, target, *lengths), strict=True)))
+            writer.write_batch({"source_ids": source, "target_ids": target})
         writer.finalize()
 
 

@@ -86,7 +86,6 @@ class Checkpoints(Checkpoint):
         self.best: dict[str, float] = {}  # dev bleu, dev loss, step
         self.finished = False
         self._last_is_whole = resume is None or resume == run.last
-        self._written = False  # next.ckpt, which is still to take its place.
         self._asked_to_stop = self._stops = False  # This process; all ranks.
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -99,7 +98,7 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write next.ckpt where it is due."""
+        """Write last.ckpt where it is due; the curves of this step are written, as these callbacks are called last."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return  # In the middle of a step.
         self._agree_to_stop(trainer)
@@ -110,8 +109,7 @@ class Checkpoints(Checkpoint):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Put last.ckpt in its place: Lightning has told the curves of the step before by now. Then stop if asked."""
-        self._put_in_place(trainer)
+        """Stop if asked."""
         if self._stops:
             raise SystemExit(SIGTERM_STATUS)
 
@@ -129,7 +127,6 @@ class Checkpoints(Checkpoint):
                 for old in self.run.all_validated[: -self.keep]:
                     old.unlink(missing_ok=True)
         self._write(trainer)
-        self._put_in_place(trainer)
         self._agree_to_stop(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -141,18 +138,14 @@ class Checkpoints(Checkpoint):
         self._stops = trainer.strategy.reduce_boolean_decision(self._asked_to_stop, all=False)
 
     def _write(self, trainer: pl.Trainer) -> None:
-        trainer.save_checkpoint(self.run.next)
-        self._written = True
-
-    def _put_in_place(self, trainer: pl.Trainer) -> None:
         """At every moment last.ckpt or previous.ckpt is whole: a damaged last.ckpt never takes the other's place."""
-        if self._written and trainer.is_global_zero:
+        trainer.save_checkpoint(self.run.next)
+        if trainer.is_global_zero:
             with writing(self.run.last):
                 if self._last_is_whole and self.run.last.exists():
                     os.replace(self.run.last, self.run.previous)
                 os.replace(self.run.next, self.run.last)
-        self._last_is_whole |= self._written
-        self._written = False
+        self._last_is_whole = True
 
     def _rank(self, dev: Mapping[str, float]) -> tuple[float, float]:
         """Return what is compared: of two models of the same BLEU, 0 for one, the lower loss is better."""

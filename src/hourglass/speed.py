@@ -48,6 +48,17 @@ class Peer:
 
 
 @dataclass(frozen=True)
+class GpuPeer(Peer):
+    """What a toolkit was measured at on a GPU.
+
+    Attributes:
+        device: the card's name, as torch has it; another card's figures are not held against it.
+    """
+
+    device: str
+
+
+@dataclass(frozen=True)
 class Peers:
     """conf/peers.yaml.
 
@@ -69,7 +80,7 @@ class Peers:
     no_slower: dict[str, str]
     padding: Share
     device: dict[str, PositiveFloat]
-    gpu: list[Peer]
+    gpu: list[GpuPeer]
 
 
 def timed(step: Callable[[], object], seconds: float = MEASURED) -> float:
@@ -156,8 +167,8 @@ def compare(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer], share: fl
 
     Args:
         lines: what pipelines/bench.py has printed; those that have a speed, and of the same thing the last. Each round
-            is held against the rate that was measured just before it; beside that, all rounds against the best rate
-            that any line has for these shapes, as the rate of a shared machine swings.
+            is held against the rate that was measured just before it; beside that, the speed against the best rate
+            of all these lines for the same shapes, as the rate of a shared machine swings.
         peers: the peers' figures.
         share: of the rate at the shapes of one step, that a target never asks more than.
 
@@ -271,25 +282,35 @@ def hold(lines: Iterable[Mapping[str, Any]], asked: Mapping[str, float]) -> list
     return rows
 
 
-def compare_gpu(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer]) -> list[list[str]]:
+def compare_gpu(lines: Iterable[Mapping[str, Any]], peers: Sequence[GpuPeer]) -> list[list[str]]:
     """Hold whole trainings on a GPU against the peers', and say what they reach: pipelines/bench.py gpu.
 
     Args:
-        lines: what pipelines/bench.py has printed; of the same thing the last.
-        peers: the peers' figures, which are of one card.
+        lines: what pipelines/bench.py has printed; of the same training and seed the last.
+        peers: the peers' figures.
 
     Returns:
         rows of text, the head first; that alone where no such training was measured.
     """
-    rows = [["what", "ours, target tokens/s", "dev loss", "dev BLEU", "peer", "its speed", "ratio", "asked", "reached"]]
-    for what, line in {line["what"]: line for line in lines if line["what"].startswith(ON_GPU_TRAINING)}.items():
-        ours = [what, f"{line['value']:,.0f} ({min(line['all']):,.0f} to {max(line['all']):,.0f})"]
-        for key, digits in (("dev_loss", 2), ("dev_bleu", 1)):
-            seeds = " ".join(f"{one:.{digits}f}" for one in line[key])
-            ours.append(f"{statistics.mean(line[key]):.{digits}f} ({seeds})")
-        rivals = [peer for peer in peers if peer.what == what]
+    own = ["what", "card", "ours, target tokens/s", "dev loss", "dev BLEU"]
+    rows = [[*own, "peer", "its speed", "ratio", "asked", "reached"]]
+    seeds: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = {}
+    for line in lines:
+        if line["what"].startswith(ON_GPU_TRAINING):
+            seeds.setdefault((line["what"], line["device"]), {})[line["seed"]] = line
+    for (what, device), found in seeds.items():
+        speed = statistics.median(line["value"] for line in found.values())
+        ours = [what, device]
+        for key, average, digits in (
+            ("value", statistics.median, 0),
+            ("dev_loss", statistics.mean, 2),
+            ("dev_bleu", statistics.mean, 1),
+        ):
+            each = [line[key] for line in found.values()]
+            ours.append(f"{average(each):,.{digits}f} ({' '.join(f'{one:,.{digits}f}' for one in each)})")
+        rivals = [peer for peer in peers if (peer.what, peer.device) == (what, device)]
         for rival in rivals:
-            ratio = line["value"] / rival.speed
+            ratio = speed / rival.speed
             reached = "yes" if ratio >= rival.times else "no"
             rows.append([*ours, rival.peer, f"{rival.speed:,.0f}", f"{ratio:.2f}", f"{rival.times:g} times", reached])
         if not rivals:
