@@ -37,6 +37,7 @@ def altered(tmp_path: Path) -> Callable[..., Path]:
     return copy
 
 
+@pytest.mark.slow
 def test_every_run_of_it_composes() -> None:
     ablation = load_ablation()
     for corpus, settings in ablation.corpora.items():

@@ -487,6 +487,7 @@ def command(run: Path, text: bytes) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(words, input=text, capture_output=True, check=False, timeout=600)
 
 
+@pytest.mark.slow
 def test_the_command_writes_one_line_for_each_of_a_nasty_file(run: Path) -> None:
     """A mark at its start, all kinds of line ends and white space, a line of 100,000 characters, no end at its end."""
     short = [odd for odd in ODD if odd != "w " * 50_000]

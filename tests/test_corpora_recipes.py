@@ -123,6 +123,7 @@ def test_numbers_of_one_count_of_digits_are_even(numbers: Corpus) -> None:
     assert distance < 1.95 / math.sqrt(len(way)), "passed by chance once in a thousand seeds only"
 
 
+@pytest.mark.slow
 def test_made_corpora_follow_their_seed(numbers_config: dict[str, Any], numbers: Corpus, tmp_path: Path) -> None:
     assert load_corpus(numbers_config, tmp_path / "again").digest == numbers.digest
     other = load_corpus({**numbers_config, "seed": 1}, tmp_path)

@@ -409,6 +409,7 @@ def test_two_runs_are_compared_by_the_command(ablation: Ablation) -> None:
             compare_runs(Path(paths[0]), Path(other), 1000)
 
 
+@pytest.mark.slow
 def test_several_runs_stand_side_by_side_by_length(ablation: Ablation, tmp_path: Path) -> None:
     variants = [ablation.variant("numbers", attention) for attention in ("none", "luong_general", "luong_dot")]
     paths = [str(ablation.run(variant, 1).path) for variant in variants]

@@ -458,7 +458,9 @@ def test_kill_and_resume(tmp_path: Path, small_command: tuple[str, ...], start: 
     assert_same_training(unbroken, run)
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_stop_says_how_to_go_on(
     tmp_path: Path, small_command: tuple[str, ...], sent: signal.Signals, code: int
 ) -> None:

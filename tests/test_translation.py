@@ -203,6 +203,7 @@ def test_draws_hang_on_the_seed(run: RunFolder) -> None:
     assert len(set(one.splitlines())) > 10
 
 
+@pytest.mark.slow
 def test_runs_of_different_vocabularies_do_not_vote(run: RunFolder, trained: Trained, tmp_path: Path) -> None:
     config = compose_config(
         *SMALL,
@@ -247,6 +248,7 @@ def test_a_mistake_is_one_clear_line(run: RunFolder, text: bytes, overrides: lis
     assert not done.stdout
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_is_no_error(run: RunFolder) -> None:
     script = f"yes 's1 s2 s3' | head -9000 | {sys.executable} {ROOT}/src/translate.py run={run.path} | head -1"
     done = subprocess.run(["bash", "-c", script], capture_output=True, check=False)

@@ -91,6 +91,7 @@ def test_an_interrupted_study_draws_what_an_unbroken_one_draws(tmp_path: Path) -
     assert len({str(params) for params in drawn[0]}) == 6
 
 
+@pytest.mark.slow
 def test_workers_share_a_study_without_losing_or_repeating_a_trial(sweep: Callable[..., Workers]) -> None:
     ran: list[int] = []
 
