@@ -389,6 +389,7 @@ def test_tables_as_csv_and_latex(found: dict[str, Any]) -> None:
         assert not re.search(r"(?<!\\)_", "".join(latex.splitlines()[1:]))
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared_by_the_command(ablation: Ablation) -> None:
     """As a user calls it, on run folders of an ablation, whose translations another stage has made."""
     paths = []

@@ -98,6 +98,7 @@ def assert_mirrored(store: str, run: RunFolder, status: str = "FINISHED") -> Non
     assert files == leaves | ({LENGTH_TABLE} if status == "FINISHED" else set())
 
 
+@pytest.mark.slow
 def test_a_run_is_tracked_once(job: train.Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed after some steps, gone on with: one run, each point of each curve once, scores and files at the end."""
 

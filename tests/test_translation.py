@@ -100,6 +100,7 @@ def command(text: bytes, *overrides: str) -> subprocess.CompletedProcess[bytes]:
     )
 
 
+@pytest.mark.slow
 def test_the_command_translates_as_the_training_did(run: RunFolder) -> None:
     rows = [line.split("\t") for line in run.translations.read_text().splitlines()[1:]]
     text = "".join(f"{source}\n" for _, source, _, _ in rows) + "\n\ufeff\U0001f600 \u05d0\r\nno end"
