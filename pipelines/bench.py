@@ -172,22 +172,13 @@ def train(settings: BenchSettings, folder: str) -> None:
     rates: dict[tuple[str, int], list[float]] = {kind: [] for kind in kinds}
     padding: dict[tuple[str, int], float] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        for number in range(settings.rounds):
+        for _ in range(settings.rounds):
             for variant, size in kinds:
                 rates[variant, size].append(step_rate(SENTENCES, size))
-                run = Path(scratch) / f"{variant.replace(' ', '-')}-{size}-{number}"
-                train_quietly(
-                    *settings_of(settings, variant, size),
-                    *corpus_words(folder, scratch),
-                    f"trainer.target_tokens={settings.target_tokens}",
-                    "logger=none",
-                    f"trainer.threads={settings.threads}",
-                    f"run_dir={run}",
-                )
-                metrics = read_json(run / "metrics.json")
+                words = [*corpus_words(folder, scratch), f"trainer.target_tokens={settings.target_tokens}"]
+                metrics = train_once(settings, variant, size, Path(scratch), *words, "logger=none")
                 speeds[variant, size].append(metrics["train_target_tokens_per_second"])
                 padding[variant, size] = metrics["padding_share"]
-                shutil.rmtree(run)
     for (variant, size), found in speeds.items():
         say(
             f"{TRAINING}{variant}, decoder {size}",
@@ -198,6 +189,16 @@ def train(settings: BenchSettings, folder: str) -> None:
             step_rates=rates[variant, size],
             padding=padding[variant, size],
         )
+
+
+def train_once(settings: BenchSettings, variant: str, size: int, scratch: Path, *words: str) -> dict[str, Any]:
+    """Train a variant, with further overrides, in a folder that is not kept, and return what metrics.json says."""
+    run = scratch / "run"
+    own = settings_of(settings, variant, size)
+    train_quietly(*own, *words, f"trainer.threads={settings.threads}", f"run_dir={run}")
+    metrics: dict[str, Any] = read_json(run / "metrics.json")
+    shutil.rmtree(run)
+    return metrics
 
 
 def folder_word(folder: str) -> str:
@@ -477,19 +478,9 @@ def train_wholly(settings: BenchSettings, folder: str, trainer: str, where: str)
     kinds = itertools.product(range(1, settings.rounds + 1), settings.decoder_sizes, settings.device_precisions)
     with tempfile.TemporaryDirectory() as scratch:
         for seed, size, precision in kinds:
-            run = Path(scratch) / f"{size}-{precision}-{seed}"
-            train_quietly(
-                *settings_of(settings, variant, size),
-                trainer,
-                *corpus_words(folder, scratch, dev_sentences=0),
-                f"trainer.precision={precision}",
-                f"trainer.target_tokens={settings.gpu_target_tokens}",
-                f"trainer.threads={settings.threads}",
-                "logger=csv",
-                f"seed={seed}",
-                f"run_dir={run}",
-            )
-            metrics = read_json(run / "metrics.json")
+            words = [trainer, *corpus_words(folder, scratch, dev_sentences=0), "logger=csv", f"seed={seed}"]
+            words += [f"trainer.precision={precision}", f"trainer.target_tokens={settings.gpu_target_tokens}"]
+            metrics = train_once(settings, variant, size, Path(scratch), *words)
             say(
                 f"{ON_GPU_TRAINING}{variant}, decoder {size}, {precision}",
                 metrics["train_target_tokens_per_second"],
@@ -499,7 +490,6 @@ def train_wholly(settings: BenchSettings, folder: str, trainer: str, where: str)
                 dev_bleu=metrics["dev"]["bleu"],
                 device=where,
             )
-            shutil.rmtree(run)
 
 
 def growth(settings: BenchSettings) -> None:

@@ -249,6 +249,8 @@ def test_a_split_goes_to_another_process_as_its_file(encoded: Splits) -> None:
 
 def test_pad_fills_on_the_right() -> None:
     assert pad([[5, 6], [7], []]).tolist() == [[5, 6], [7, PAD], [PAD, PAD]]
+    framed = pad([np.array([5, 6]), np.array([7])], first=[BOS], last=[EOS])
+    assert framed.tolist() == [[BOS, 5, 6, EOS], [BOS, 7, EOS, PAD]]
 
 
 def test_parts_add_up_to_the_global_batch_and_a_blank_adds_nothing(

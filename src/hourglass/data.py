@@ -5,7 +5,7 @@ Shapes: B sentences of a batch, S source length, T target length.
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -72,15 +72,13 @@ class EncodedSplit(Dataset[Batch]):
         return len(self.source_lengths)
 
     def __getitem__(self, part: Part) -> Batch:
-        lengths = self.source_lengths[part.rows]
-        source = _frame(self.source_ids.rows(part.rows), lengths)
-        target = _frame(self.target_ids.rows(part.rows), self.target_lengths[part.rows], first=[BOS])
+        target = pad(list(self.target_ids.rows(part.rows)), first=[BOS], last=[EOS])
         if part.blank:
             target[:, 1:] = PAD
         return Batch(
-            torch.from_numpy(source),
-            torch.from_numpy(lengths.astype(np.int64)),
-            torch.from_numpy(target),
+            pad(list(self.source_ids.rows(part.rows)), last=[EOS]),
+            torch.from_numpy(self.source_lengths[part.rows].astype(np.int64)),
+            target,
             torch.from_numpy(part.rows),
             part.step_tokens,
         )
@@ -110,23 +108,15 @@ class Lists:
             yield self._values[chunk][first:end]
 
 
-def _frame(rows: Iterable[IntArray], lengths: IntArray, first: Sequence[int] = ()) -> IntArray:
-    """Return ids [B, len(first) + longest]: `first`, a row's own, end-of-sentence (`lengths` count it), padding."""
-    start = len(first)
-    padded = np.full((len(lengths), start + int(lengths.max())), PAD, dtype=np.int64)
+def pad(rows: Sequence[Sequence[int] | IntArray], *, first: Sequence[int] = (), last: Sequence[int] = ()) -> Tensor:
+    """Return the rows of ids as one tensor [B, longest], each between `first` and `last`, padded on the right."""
+    start, more = len(first), len(first) + len(last)
+    padded = np.full((len(rows), more + max(map(len, rows))), PAD, dtype=np.int64)
     padded[:, :start] = first
     for row, ids in zip(padded, rows, strict=True):
         end = start + len(ids)
         row[start:end] = ids
-        row[end] = EOS
-    return padded
-
-
-def pad(rows: Sequence[Sequence[int] | IntArray]) -> Tensor:
-    """Return the rows of ids as one tensor [B, longest], padded on the right."""
-    padded = np.full((len(rows), max(map(len, rows))), PAD, dtype=np.int64)
-    for row, ids in zip(padded, rows, strict=True):
-        row[: len(ids)] = ids
+        row[end : end + len(last)] = last
     return torch.from_numpy(padded)
 
 
