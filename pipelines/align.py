@@ -2,10 +2,13 @@
 
 import sys
 
-from hourglass.alignment import TRUE, align, check_aligns, score_alignment
-from hourglass.checkpoints import load_trained
-from hourglass.errors import UserError, one_line_errors
-from hourglass.runs import open_run, read_json, read_translations
+from hourglass.analysis.alignment import TRUE, align, check_aligns, score_alignment
+from hourglass.config.command_line import one_line_errors
+from hourglass.errors import UserError
+from hourglass.models.checkpoint import load_trained
+from hourglass.runs.folder import open_run
+from hourglass.runs.translations import read_translations
+from hourglass.system.files import read_json
 
 
 def main(runs: list[str]) -> None:

@@ -39,25 +39,10 @@ import pyarrow as pa
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from hourglass import significance
-from hourglass.ablation import ROOT, compose_settings, run_training
-from hourglass.assembly import build_model
-from hourglass.bare import BareCalls, PlainLoop
-from hourglass.checkpoints import Trained, load_trained
-from hourglass.data import EncodedSplit, TrainingStream, pad
-from hourglass.errors import UserError, one_line_errors
-from hourglass.graphs import GraphedLoss
-from hourglass.heap import keep_heap
-from hourglass.model import Seq2Seq, TokenLoss
-from hourglass.options import build, path_override, read_settings
-from hourglass.plain_search import plain_beam
-from hourglass.plots import Line, draw_lines, to_svg
-from hourglass.preparation import prepare
-from hourglass.report import Table, to_markdown
-from hourglass.runs import code_version, machine, open_run, read_json, read_points, write_whole
-from hourglass.search import SearchSettings, search
-from hourglass.settings import check_to_read
-from hourglass.speed import (
+from hourglass.bench.bare import BareCalls, PlainLoop
+from hourglass.bench.clock import count_work, exponent, matmul_rate, own_memory, peak, start_peak, step_rate, timed
+from hourglass.bench.plain_search import plain_beam
+from hourglass.bench.tables import (
     DEVICE,
     LIMIT,
     ON_GPU_TRAINING,
@@ -67,19 +52,34 @@ from hourglass.speed import (
     Peers,
     compare,
     compare_gpu,
-    count_work,
-    exponent,
     hold,
     judge,
-    matmul_rate,
-    own_memory,
-    peak,
-    start_peak,
-    step_rate,
-    timed,
 )
-from hourglass.tokenizer import BOS, EOS, FIXED_PIECES
-from hourglass.translation import translate
+from hourglass.config.command_line import one_line_errors
+from hourglass.config.compose import compose_settings, path_override
+from hourglass.config.options import build, read_settings
+from hourglass.data.batches import TrainingStream
+from hourglass.data.encoded import EncodedSplit, pad
+from hourglass.data.pieces import BOS, EOS, FIXED_PIECES
+from hourglass.decoding.search import SearchSettings, search
+from hourglass.decoding.translate import translate
+from hourglass.errors import UserError
+from hourglass.metrics import significance
+from hourglass.models.build import build_model
+from hourglass.models.checkpoint import Trained, load_trained
+from hourglass.models.seq2seq import Seq2Seq, TokenLoss
+from hourglass.reports.document import Table, to_markdown
+from hourglass.reports.plots import Line, draw_lines, to_svg
+from hourglass.runs.curves import read_points
+from hourglass.runs.folder import open_run
+from hourglass.system.files import read_json, write_whole
+from hourglass.system.machine import machine
+from hourglass.system.memory import keep_heap
+from hourglass.system.project import ROOT, code_version
+from hourglass.training.graphs import GraphedLoss
+from hourglass.training.jobs import run_training
+from hourglass.training.preparation import prepare
+from hourglass.training.settings import check_to_read
 
 # A batch of the peers: sentences, source and target tokens of each (Multi30k's means).
 SENTENCES, SOURCE, TARGET = 64, 15, 15

@@ -8,13 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hourglass.bits import choose_blind, measure_bits
-from hourglass.bits_report import write_bits
-from hourglass.errors import one_line_errors, paths_and_out
-from hourglass.report import show_range, write_files
-from hourglass.runs import RunFolder, open_run, read_json, write_json
-from hourglass.scoring import FEW
-from hourglass.significance import CONVERGED, RESAMPLES
+from hourglass.analysis.bits import choose_blind, measure_bits
+from hourglass.config.command_line import one_line_errors, paths_and_out
+from hourglass.metrics.scoring import FEW
+from hourglass.metrics.significance import CONVERGED, RESAMPLES
+from hourglass.reports.bits import write_bits
+from hourglass.reports.document import write_files
+from hourglass.reports.phrases import show_range
+from hourglass.runs.folder import RunFolder, open_run
+from hourglass.system.files import read_json, write_json
 
 
 def main(words: list[str]) -> None:

@@ -7,13 +7,16 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from hourglass.errors import one_line_errors, paths_and_out
-from hourglass.evaluation import Measured, TestSet, judge_convergence, measure_runs
-from hourglass.plots import draw_lines
-from hourglass.report import Block, Heading, Picture, Table, banded, show_range, to_markdown, write_files
-from hourglass.runs import RunFolder, read_json
-from hourglass.scoring import FEW, show_bounds, signature
-from hourglass.significance import CONVERGED, RESAMPLES
+from hourglass.analysis.comparing import Measured, TestSet, measure_runs
+from hourglass.analysis.convergence import judge_convergence
+from hourglass.config.command_line import one_line_errors, paths_and_out
+from hourglass.metrics.scoring import FEW, show_bounds, signature
+from hourglass.metrics.significance import CONVERGED, RESAMPLES
+from hourglass.reports.document import Block, Heading, Picture, Table, to_markdown, write_files
+from hourglass.reports.phrases import banded, show_range
+from hourglass.reports.plots import draw_lines
+from hourglass.runs.folder import RunFolder
+from hourglass.system.files import read_json
 
 
 def main(words: list[str]) -> None:

@@ -6,10 +6,11 @@ The runs are of data.calibrated=true, as experiment=capacity has it.
 import sys
 from pathlib import Path
 
-from hourglass.capacity import read_run
-from hourglass.capacity_report import NORMAL
-from hourglass.errors import UserError, one_line_errors
-from hourglass.runs import RunFolder
+from hourglass.analysis.channel import read_run
+from hourglass.config.command_line import one_line_errors
+from hourglass.errors import UserError
+from hourglass.reports.capacity import NORMAL
+from hourglass.runs.folder import RunFolder
 
 
 def main(paths: list[str]) -> None:

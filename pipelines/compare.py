@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from hourglass.errors import arguments, one_line_errors
-from hourglass.evaluation import compare_runs
-from hourglass.report import show_p, show_range
-from hourglass.scoring import FEW
-from hourglass.significance import RESAMPLES
+from hourglass.analysis.comparing import compare_runs
+from hourglass.config.command_line import arguments, one_line_errors
+from hourglass.metrics.scoring import FEW
+from hourglass.metrics.significance import RESAMPLES
+from hourglass.reports.phrases import show_p, show_range
 
 
 def main(one: str, other: str) -> None:

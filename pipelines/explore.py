@@ -8,9 +8,11 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, PositiveInt
 
-from hourglass.errors import UserError, check_command_line, one_line_errors
-from hourglass.explorer import explore
-from hourglass.options import build, plain_values
+from hourglass.analysis.explorer import explore
+from hourglass.config.command_line import check_command_line, one_line_errors
+from hourglass.config.compose import plain_values
+from hourglass.config.options import build
+from hourglass.errors import UserError
 
 
 @dataclass(frozen=True)

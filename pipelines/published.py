@@ -6,11 +6,13 @@ of the cores (OMP_NUM_THREADS=1). Killed, it goes on where it was. What is made 
 
 import sys
 
-from hourglass.errors import UserError, one_line_errors
-from hourglass.published import ROOT, load_published, make_run, runs_of, summarise
-from hourglass.published_report import write_published
-from hourglass.report import write_files
-from hourglass.runs import write_json
+from hourglass.config.command_line import one_line_errors
+from hourglass.errors import UserError
+from hourglass.experiments.published import load_published, make_run, runs_of, summarise
+from hourglass.experiments.published_report import write_published
+from hourglass.reports.document import write_files
+from hourglass.system.files import write_json
+from hourglass.system.project import ROOT
 
 
 def main(words: list[str]) -> None:

@@ -19,8 +19,9 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from hourglass.errors import UserError, one_line_errors
-from hourglass.publishing import find_model
+from hourglass.config.command_line import one_line_errors
+from hourglass.errors import UserError
+from hourglass.experiments.publishing import find_model
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "mlflow"

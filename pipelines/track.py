@@ -12,11 +12,12 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from hourglass.ablation import load_ablation
-from hourglass.errors import UserError, one_line_errors
-from hourglass.mirror import check_database, reason, served
-from hourglass.publishing import find_model, publish
-from hourglass.registry import add_version
+from hourglass.config.command_line import one_line_errors
+from hourglass.errors import UserError
+from hourglass.experiments.ablation import load_ablation
+from hourglass.experiments.publishing import find_model, publish
+from hourglass.tracking.registry import add_version
+from hourglass.tracking.server import check_database, reason, served
 
 EXPERIMENT = "hourglass-ablation"
 

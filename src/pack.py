@@ -10,10 +10,12 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
-from hourglass.errors import UserError, check_command_line, one_line_errors
-from hourglass.options import build, plain_values
-from hourglass.registry import register
-from hourglass.runs import open_run
+from hourglass.config.command_line import check_command_line, one_line_errors
+from hourglass.config.compose import plain_values
+from hourglass.config.options import build
+from hourglass.errors import UserError
+from hourglass.runs.folder import open_run
+from hourglass.tracking.registry import register
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def main(composed: DictConfig) -> None:
         uri = settings.tracking_uri or config["logger"].get("tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI")
         if settings.register and not uri:
             raise UserError("tracking_uri: not set, and neither is MLFLOW_TRACKING_URI: set one of them")
-        from hourglass.packing import pack  # noqa: PLC0415 (MLflow takes seconds to import)
+        from hourglass.tracking.packing import pack  # noqa: PLC0415 (MLflow takes seconds to import)
 
         folder = Path(settings.output).expanduser() if settings.output else run.model
         said = "packed" if pack(run, folder) else "packed before"

@@ -8,12 +8,15 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from hourglass import runs
-from hourglass.errors import UserError, check_command_line, one_line_errors
-from hourglass.logger import MlflowSettings, check_logger
-from hourglass.mirror import RUNNING, Mirror, reason, served
-from hourglass.options import build
-from hourglass.runs import RunFolder, open_run, read_json
+from hourglass.config.command_line import check_command_line, one_line_errors
+from hourglass.config.options import build
+from hourglass.errors import UserError
+from hourglass.runs import folder
+from hourglass.runs.folder import RunFolder, open_run
+from hourglass.system.files import read_json
+from hourglass.tracking.mirror import RUNNING, Mirror
+from hourglass.tracking.server import reason, served
+from hourglass.tracking.settings import MlflowSettings, check_logger
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def send(run: RunFolder, tracking_uri: str | None) -> None:
     record = read_json(run.tracking)
     if "key" not in record:
         raise UserError(f"{run.tracking}: of an earlier version: python src/train.py resume={run.path} sends the run")
-    with runs.at_work(run), served(settings.uri) as uri:
+    with folder.at_work(run), served(settings.uri) as uri:
         mirror = Mirror(run, uri, settings.experiment, config, record)
         if record["status"] == RUNNING:  # Whoever was at work on it has died: we have the lock.
             mirror.end("KILLED", max(file.stat().st_mtime for file in (run.config, run.curves) if file.exists()))

@@ -14,17 +14,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pydantic import NonNegativeInt, PositiveInt
 
-from hourglass.checkpoints import Trained, load_average, load_trained
-from hourglass.corpora_recipes import decode_line
-from hourglass.devices import Accelerator, find_device
-from hourglass.errors import UserError, check_command_line, one_line_errors
-from hourglass.model import Seq2Seq
-from hourglass.options import build, plain_values
-from hourglass.runs import RunFolder, open_run
-from hourglass.search import SearchSettings
-from hourglass.tokenizer import Vocabularies
-from hourglass.translation import Translation, clean, progress_bar, translate_n_best
-from hourglass.word_alignment import (
+from hourglass.config.command_line import check_command_line, one_line_errors
+from hourglass.config.compose import plain_values
+from hourglass.config.options import build
+from hourglass.corpora.lines import decode_line
+from hourglass.data.tokenizer import Vocabularies
+from hourglass.decoding.search import SearchSettings
+from hourglass.decoding.translate import Translation, clean, progress_bar, translate_n_best
+from hourglass.decoding.word_alignment import (
     check_weights,
     draw,
     read_weights,
@@ -34,6 +31,11 @@ from hourglass.word_alignment import (
     to_pharaoh,
     word_weights,
 )
+from hourglass.errors import UserError
+from hourglass.models.checkpoint import Trained, load_average, load_trained
+from hourglass.models.seq2seq import Seq2Seq
+from hourglass.runs.folder import RunFolder, open_run
+from hourglass.system.devices import Accelerator, find_device
 
 # Translations whose weights are read at once.
 ALIGNED_TOGETHER = 64

@@ -3,12 +3,12 @@
 NAME is a file of conf/capacity. Killed, it goes on where it was.
 """
 
-from hourglass.ablation import ROOT
-from hourglass.capacity import load_capacity, measure, run_all
-from hourglass.capacity_report import write_capacity
-from hourglass.errors import arguments, one_line_errors
-from hourglass.report import write_files
-from hourglass.runs import code_version, write_json
+from hourglass.config.command_line import arguments, one_line_errors
+from hourglass.experiments.capacity import load_capacity, measure, run_all
+from hourglass.reports.capacity import write_capacity
+from hourglass.reports.document import write_files
+from hourglass.system.files import write_json
+from hourglass.system.project import ROOT, code_version
 
 
 def main(name: str) -> None:

@@ -1,0 +1,37 @@
+"""Prepare a corpus of the ablation and check it for leaks: python pipelines/ablation/prepare.py CORPUS"""
+
+from collections import Counter
+
+from hourglass.config.command_line import arguments, one_line_errors
+from hourglass.corpora.corpus import check_leaks
+from hourglass.corpora.recipe import SPLITS
+from hourglass.experiments.ablation import load_ablation
+from hourglass.system.files import write_json
+from hourglass.training.preparation import prepare
+from hourglass.training.settings import check_settings
+
+
+def main(corpus: str) -> None:
+    """Fill the corpus's cache, and write what is in it."""
+    ablation = load_ablation()
+    ablation.check_corpus(corpus)
+    config = ablation.compose([*ablation.data_overrides(corpus), "logger=csv"])
+    prepared = prepare(config, check_settings(config))
+    facts = {
+        **prepared.corpus.facts,
+        "digest": prepared.corpus.digest,
+        "leaks": check_leaks(prepared.corpus),
+        "tokenizer": {
+            "digest": prepared.vocabularies.digest,
+            "pieces": prepared.vocabularies.target.size,
+            "joint": prepared.vocabularies.joint,
+        },
+        "target_tokens": {split: int(prepared.splits[split].target_lengths.sum()) for split in SPLITS},
+        "source_words_of_test": dict(sorted(Counter(prepared.corpus.splits["test"]["source_words"]).items())),
+    }
+    write_json(ablation.results(corpus) / "corpus.json", facts)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main(*arguments("CORPUS"))

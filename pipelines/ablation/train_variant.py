@@ -1,0 +1,24 @@
+"""Train a variant of the ablation with one seed: python pipelines/ablation/train_variant.py CORPUS ATTENTION SEED
+
+The run is src/train.py's own; a run that was killed goes on from its last checkpoint.
+"""
+
+from hourglass.config.command_line import arguments, one_line_errors
+from hourglass.config.compose import path_override
+from hourglass.experiments.ablation import load_ablation
+from hourglass.training.jobs import run_training
+
+
+def main(corpus: str, attention: str, seed: str) -> None:
+    """Train to the end of the budget, with what the variant's search has chosen."""
+    ablation = load_ablation()
+    variant = ablation.variant(corpus, attention)
+    number = ablation.seed(corpus, seed)
+    overrides = ablation.overrides(variant, number, ablation.corpora[corpus].target_tokens)
+    run_dir = path_override("run_dir", ablation.run(variant, number).path)
+    run_training([*overrides, *ablation.chosen(variant), run_dir])
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main(*arguments("CORPUS", "ATTENTION", "SEED"))

@@ -1,0 +1,89 @@
+"""Clean the pairs of a corpus, and count what is dropped."""
+
+import functools
+import sys
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from hourglass.corpora.languages import count_words
+from hourglass.corpora.recipe import SPLITS, Recipe, Split
+from hourglass.errors import UserError
+
+# A training side of more characters than this for each word allowed is too long, whatever its words.
+CHARACTERS_A_WORD = 20
+
+
+def normalise(text: str) -> str:
+    """Return what stays of a sentence without case, spaces, punctuation and variants of Unicode.
+
+    Only letters, their marks and numbers count; a sentence without any stands for itself.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return folded.translate(_not_letters()) or folded
+
+
+@functools.cache
+def _not_letters() -> dict[int, None]:
+    """Return a translation table that deletes punctuation, symbols, separators and control characters."""
+    categories = ((code, unicodedata.category(chr(code))) for code in range(sys.maxunicode + 1))
+    return {code: None for code, category in categories if category[0] in "PSZ" or category in ("Cc", "Cf")}
+
+
+@dataclass
+class Tally:
+    """What is counted, and kept, while the splits are cleaned one after another."""
+
+    held_out: set[str] = field(default_factory=set)  # normalised sentences of test and dev, both sides
+    pairs: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
+    source_words: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
+    target_words: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
+    dropped: dict[str, int] = field(default_factory=lambda: {"leak": 0, "empty": 0, "too long": 0})
+    dev_pairs_in_test: int = 0
+
+
+def clean_pairs(recipe: Recipe, split: Split, tally: Tally) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a split; only training pairs are ever dropped.
+
+    Raises:
+        UserError: a side of a dev or test pair is empty.
+    """
+    own: set[str] = set()
+    for pair in recipe.pairs(split):
+        # One space between words and no line end or tab within a sentence, whatever the input: one sentence, one line.
+        source, target = " ".join(pair.source.split()), " ".join(pair.target.split())
+        if not source or not target:
+            _refuse_empty(split, pair.places[0] if not source else pair.places[1])
+            tally.dropped["empty"] += 1
+            continue
+        source_words, target_words = count_words(source, recipe.source), count_words(target, recipe.target)
+        if split == "train" and _too_long(recipe, (source_words, target_words), (source, target)):
+            tally.dropped["too long"] += 1
+            continue
+        if recipe.removes_leaks:
+            sentences = {normalise(source), normalise(target)}
+            if not sentences.isdisjoint(tally.held_out):
+                if split == "train":
+                    tally.dropped["leak"] += 1
+                    continue
+                tally.dev_pairs_in_test += 1
+            if split != "train":
+                own |= sentences
+        tally.pairs[split] += 1
+        tally.source_words[split] += source_words
+        tally.target_words[split] += target_words
+        yield {"source": source, "target": target, "id": pair.id, "source_words": source_words}
+    tally.held_out |= own
+
+
+def _too_long(recipe: Recipe, words: tuple[int, int], texts: tuple[str, str]) -> bool:
+    """Say whether a side has too many words, or, as a word may be of any length, far too many characters."""
+    if recipe.limit is None:
+        return False
+    return max(words) > recipe.limit or max(map(len, texts)) > CHARACTERS_A_WORD * recipe.limit
+
+
+def _refuse_empty(split: Split, place: str) -> None:
+    if split != "train":
+        raise UserError(f"{place}: an empty side, and no {split} pair is ever dropped: fill it in or remove the pair")

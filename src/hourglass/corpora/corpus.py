@@ -1,0 +1,196 @@
+"""From the options of the group `data` to cleaned sentence pairs on disk: train, dev and test.
+
+Whatever a recipe yields is treated alike, pair by pair, so that five million pairs take no more memory than five
+thousand: spaces, empty and long pairs, sentences of dev and test in train, word counts, the digest, the cache.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hourglass.config.options import build, choose
+from hourglass.corpora.cleaning import Tally, clean_pairs, normalise
+from hourglass.corpora.recipe import SPLITS, Recipe
+from hourglass.corpora.recipes import RECIPES
+from hourglass.errors import UserError
+from hourglass.system.cache import fill, reading
+
+if TYPE_CHECKING:
+    import datasets
+
+log = logging.getLogger(__name__)
+
+
+# Part of the cache's key: raise it whenever the same options and input would give other pairs.
+CORPUS_VERSION = 1
+
+
+# What is known of a corpus, beside its splits.
+RECORD = "corpus.json"
+
+
+ROWS_AT_ONCE = 10_000
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A prepared corpus.
+
+    Attributes:
+        splits: train, dev and test, memory-mapped, with columns source, target, id (text) and source_words (a count).
+        digest: SHA-256 of the content of all splits, whatever their path and time.
+        source_language: language code of the source side.
+        target_language: language code of the target side.
+        facts: pairs and words by split, training pairs dropped by reason; plain values.
+        path: the folder that holds it all; `datasets.load_from_disk` reads it too.
+    """
+
+    splits: "datasets.DatasetDict"
+    digest: str
+    source_language: str
+    target_language: str
+    facts: dict[str, Any]
+    path: Path
+
+
+def load_corpus(options: Mapping[str, Any], cache: Path) -> Corpus:
+    """Return the corpus that the config group `data` describes, from the cache or built now.
+
+    Args:
+        options: `name` of the recipe, its options, and what is no option of it but goes with the corpus.
+        cache: the folder of prepared corpora.
+
+    Raises:
+        UserError: an option is wrong, an input is missing or malformed, or the cache cannot be written or is damaged.
+    """
+    import datasets
+
+    name, recipe = check_recipe(options)
+    folder = fill(cache, "corpus", f"{name}-{_key(name, recipe)}", lambda folder: _write(name, recipe, folder))
+    with reading(folder):
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        splits = datasets.load_from_disk(folder)
+        told = summary(record["facts"], record["digest"])
+    log.info("%s", told)
+    return Corpus(splits, record["digest"], recipe.source, recipe.target, record["facts"], folder)
+
+
+def summary(facts: Mapping[str, Any], digest: str) -> str:
+    """Return the facts of a corpus in one line."""
+    pairs = ", ".join(f"{facts['pairs'][split]:,} {split}" for split in SPLITS)
+    words = facts["source_words"]["train"] / facts["pairs"]["train"]
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in facts["dropped"].items())
+    leaks = "" if facts["leaks_removed"] else " (made pairs are not searched for leaks)"
+    return (
+        f"corpus {facts['name']} {facts['source']}-{facts['target']}: pairs {pairs}; "
+        f"{words:.1f} words a training source; dropped from train: {dropped}{leaks}; digest {digest[:12]}"
+    )
+
+
+def check_leaks(corpus: Corpus) -> int:
+    """Count the training pairs of which a side, normalised, stands in dev or test on either side; read anew."""
+    held_out: set[str] = set()
+    for split in ("dev", "test"):
+        for side in ("source", "target"):
+            held_out.update(map(normalise, corpus.splits[split][side]))
+    train = corpus.splits["train"]
+    sides = zip(train["source"], train["target"], strict=True)
+    return sum(normalise(source) in held_out or normalise(target) in held_out for source, target in sides)
+
+
+def check_recipe(options: Mapping[str, Any]) -> tuple[str, Recipe]:
+    """Return the name and the checked recipe of a config group `data`.
+
+    The vocabulary size goes with a corpus but is the tokenizer's option.
+
+    Raises:
+        UserError: an option is unknown, missing, or outside its choices.
+    """
+    own = {key: value for key, value in options.items() if key not in ("name", "vocabulary_size")}
+    if options.get("name") is None:
+        raise UserError(f"data.name: not set; choose from {', '.join(sorted(RECIPES))}")
+    for side in ("source", "target"):
+        if side in own and own[side] is None:
+            raise UserError(f"data.{side}: not set; set data.{side}=CODE, the language code of that side (de, en, ...)")
+    return options["name"], build(choose(RECIPES, options["name"], "data.name"), own, "data")
+
+
+def _key(name: str, recipe: Recipe) -> str:
+    """Return twelve digits that change with the options, the bytes of the input, and the way a corpus is built."""
+    inputs = []
+    for file in recipe.inputs():
+        try:
+            with file.open("rb") as stream:
+                inputs.append(hashlib.file_digest(stream, "sha256").hexdigest())
+        except OSError as error:
+            raise UserError(f"{file}: cannot be read ({error.strerror})") from error
+    content = [CORPUS_VERSION, name, dataclasses.asdict(recipe), inputs]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _write(name: str, recipe: Recipe, folder: Path) -> None:
+    """Write all splits and the record of a corpus into an empty folder.
+
+    Raises:
+        UserError: an input is malformed, or nothing is left of a split.
+    """
+    import datasets
+
+    tally, digest = Tally(), hashlib.sha256()
+    written = {}
+    # Training sentences are compared with those of dev and test, which therefore come first.
+    for split in ("test", "dev", "train"):
+        log.info("preparing %s: %s", name, split)
+        written[split] = _write_split(clean_pairs(recipe, split, tally), folder / f"{split}.arrow", digest)
+        if not tally.pairs[split]:
+            dropped = ", ".join(f"{count} {reason}" for reason, count in tally.dropped.items())
+            raise UserError(f"data.name={name}: no pair in {split} (dropped: {dropped})")
+    bars = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        datasets.DatasetDict({split: written[split] for split in SPLITS}).save_to_disk(folder)
+    finally:
+        if not bars:
+            datasets.enable_progress_bars()
+    for split in SPLITS:
+        (folder / f"{split}.arrow").unlink()
+    facts = {
+        "name": name,
+        "source": recipe.source,
+        "target": recipe.target,
+        "pairs": tally.pairs,
+        "source_words": tally.source_words,
+        "target_words": tally.target_words,
+        "dropped": tally.dropped,
+        "leaks_removed": recipe.removes_leaks,
+        "dev_pairs_in_test": tally.dev_pairs_in_test,
+    }
+    record = json.dumps({"digest": digest.hexdigest(), "facts": facts}, indent=1)
+    (folder / RECORD).write_text(record, encoding="utf-8")
+
+
+def _write_split(rows: Iterable[dict[str, Any]], file: Path, digest: Any) -> "datasets.Dataset":
+    """Write rows to an Arrow file, some thousands at a time, and return it memory-mapped."""
+    from datasets import Dataset, Features, Value
+    from datasets.arrow_writer import ArrowWriter
+
+    columns = {
+        "source": Value("string"),
+        "target": Value("string"),
+        "id": Value("string"),
+        "source_words": Value("int32"),
+    }
+    rows = iter(rows)
+    digest.update(f"{file.name}\n".encode())
+    with ArrowWriter(features=Features(columns), path=str(file)) as writer:
+        while batch := list(islice(rows, ROWS_AT_ONCE)):
+            writer.write_batch({column: [row[column] for row in batch] for column in columns})
+            digest.update("".join(f"{row['id']}\t{row['source']}\t{row['target']}\n" for row in batch).encode())
+        writer.finalize()
+    return Dataset.from_file(str(file))

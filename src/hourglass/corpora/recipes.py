@@ -1,0 +1,22 @@
+"""The kinds of corpora, by the names that conf/data uses."""
+
+import logging
+
+from hourglass.corpora.bibles import KjvWeb
+from hourglass.corpora.hub import Hub
+from hourglass.corpora.made import Copy, Numbers, Reverse
+from hourglass.corpora.recipe import Recipe
+from hourglass.corpora.text import Multi30k, Text
+
+log = logging.getLogger(__name__)
+
+
+RECIPES: dict[str, type[Recipe]] = {
+    "kjv_web": KjvWeb,
+    "numbers": Numbers,
+    "text": Text,
+    "multi30k": Multi30k,
+    "hub": Hub,
+    "copy": Copy,
+    "reverse": Reverse,
+}

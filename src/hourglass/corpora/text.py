@@ -1,0 +1,101 @@
+"""Corpora in the user's own text files: TSV, or two line-aligned files."""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from hourglass.corpora.hub import load_from_hub, read_rows
+from hourglass.corpora.lines import find_files, read_pairs
+from hourglass.corpora.recipe import SPLITS, Pair, Read, Split
+from hourglass.errors import UserError
+
+
+@dataclass(frozen=True)
+class Text(Read):
+    """The user's own text.
+
+    Attributes:
+        train: a file of two columns (source, tab, target), or the path that a dot and the language code complete.
+        dev: likewise.
+        test: likewise.
+    """
+
+    train: str | None
+    dev: str | None
+    test: str | None
+
+    def inputs(self) -> list[Path]:
+        """Return the files of all splits."""
+        return [file for split in SPLITS for file in self._files(split)]
+
+    def pairs(self, split: Split) -> Iterator[Pair]:
+        """Yield the lines of a split."""
+        return read_pairs(self._files(split), split)
+
+    def _files(self, split: Split) -> list[Path]:
+        path: str | None = getattr(self, split)
+        if path is None:
+            raise UserError(
+                f"data.{split}: not set; set data.{split}=FILE (a TSV of source and target), or data.{split}=PATH "
+                f"for the two files PATH.{self.source} and PATH.{self.target}"
+            )
+        return find_files(path, f"data.{split}={path}", self.source, self.target, tsv=True)
+
+
+Multi30kTest = Literal["test_2016_flickr", "test_2017_flickr", "test_2017_mscoco"]
+
+
+@dataclass(frozen=True)
+class Multi30k(Read):
+    """Image descriptions (Elliott et al. 2016, 2017), task 1.
+
+    Attributes:
+        folder: with the raw files (train.de.gz, train.en.gz, val..., test_...); null: from the hub.
+        test: the test set, or several, one after the other; the hub has that of 2016 only.
+    """
+
+    folder: str | None
+    test: Multi30kTest | Annotated[list[Multi30kTest], Field(min_length=1)]
+
+    HUB: ClassVar = "bentrevett/multi30k"
+
+    def __post_init__(self) -> None:
+        if self.folder is None and self.test != "test_2016_flickr":
+            raise UserError(f"data.test={self.test}: the hub does not have it: set data.folder=PATH with the raw files")
+        if isinstance(self.test, list) and len(set(self.test)) < len(self.test):
+            raise UserError(f"data.test={self.test}: a test set stands twice")
+
+    def inputs(self) -> list[Path]:
+        """Return the files of all splits."""
+        if self.folder is None:
+            return []
+        return [
+            file for split in SPLITS for name in self._names(split) for file in self._files(name, folder=self.folder)
+        ]
+
+    def pairs(self, split: Split) -> Iterator[Pair]:
+        """Yield the descriptions of a split; where it is several test sets, the ids begin with their names."""
+        if self.folder is None:
+            yield from read_rows(self._from_hub[split], self.HUB, split, self.source, self.target, column=None)
+            return
+        for name in self._names(split):
+            for pair in read_pairs(self._files(name, folder=self.folder), split):
+                several = split == "test" and isinstance(self.test, list)
+                yield pair._replace(id=f"{name}{pair.id.removeprefix(split)}") if several else pair
+
+    def _names(self, split: Split) -> list[str]:
+        if split != "test":
+            return [{"train": "train", "dev": "val"}[split]]
+        return list(self.test) if isinstance(self.test, list) else [self.test]
+
+    def _files(self, name: str, *, folder: str) -> list[Path]:
+        return find_files(f"{folder}/{name}", f"data.folder={folder}", self.source, self.target, tsv=False)
+
+    @functools.cached_property
+    def _from_hub(self) -> dict[Split, Any]:
+        mend = "set data.folder=PATH with the raw files (train.de.gz, train.en.gz, ...)"
+        return load_from_hub(self.HUB, None, None, ("train", "validation", "test"), mend)

@@ -1,0 +1,142 @@
+"""Batches: sentences of about one length, in a shuffled stream that stops and resumes at any step."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch.utils.data import Sampler
+
+IntArray = np.ndarray[Any, np.dtype[np.integer[Any]]]
+
+
+class Part(NamedTuple):
+    """What one rank reads at once: its share of a global batch."""
+
+    rows: IntArray  # row numbers in the split
+    step_tokens: int  # target tokens of the whole global batch
+    blank: bool = False  # a stand-in for a rank that the global batch had no sentence for: adds nothing to the loss
+
+
+def cut(order: IntArray, source_lengths: IntArray, target_lengths: IntArray, batch_tokens: int) -> list[IntArray]:
+    """Cut rows, in the order given, into batches of at most `batch_tokens` padded tokens on the longer side.
+
+    A sentence that is longer than the budget makes a batch of its own.
+    """
+    longer: list[int] = np.maximum(source_lengths, target_lengths)[order].tolist()  # Twice as fast to go through.
+    batches, first, longest = [], 0, 0
+    for position, length in enumerate(longer):
+        longest = max(longest, length)
+        if longest * (position + 1 - first) > batch_tokens and position > first:
+            batches.append(order[first:position])
+            first, longest = position, length
+    batches.append(order[first:])
+    return batches
+
+
+def in_order(source_lengths: IntArray, target_lengths: IntArray, batch_tokens: int) -> list[IntArray]:
+    """Return batches of a dev or test split, sentences of similar length together, the longest last."""
+    return cut(np.lexsort((target_lengths, source_lengths)), source_lengths, target_lengths, batch_tokens)
+
+
+class TrainingStream:
+    """All global batches of a training run, a function of lengths, budget and seed and nothing else.
+
+    Each epoch orders the sentences by length, equal lengths at random, cuts global batches of `batch_tokens`
+    and shuffles them; the run ends with the step that brings the target tokens to `target_tokens`, rounded to a
+    multiple of `validations` steps so that the last validation falls on the last step.
+    A global batch is one optimizer step. It is dealt out evenly to `ranks * accumulate` parts, so that the
+    weights after a step do not depend on how many processes share it (but for dropout, which each draws itself).
+
+    Args:
+        source_lengths: [pairs], in tokens.
+        target_lengths: [pairs], in tokens.
+        batch_tokens: padded tokens of a global batch on its longer side.
+        target_tokens: the budget of the run, target tokens with end-of-sentence.
+        validations: how many times the run stops to validate.
+        seed: of the order.
+    """
+
+    def __init__(
+        self,
+        source_lengths: IntArray,
+        target_lengths: IntArray,
+        *,
+        batch_tokens: int,
+        target_tokens: int,
+        validations: int,
+        seed: int,
+    ):
+        self.source_lengths, self.target_lengths = source_lengths, target_lengths
+        self.batch_tokens, self.seed = batch_tokens, seed
+        self._last: tuple[int, list[IntArray]] | None = None
+        steps, positions, real = self._measure(target_tokens)
+        self.steps = max(1, round(steps / validations)) * validations
+        self.validate_every = self.steps // validations
+        self.padding_share = 1 - real / positions
+
+    def _measure(self, budget: int) -> tuple[int, int, int]:
+        """Count the steps to the budget, their positions and real tokens, source and target together."""
+        steps = tokens = positions = real = 0
+        epoch = 0
+        while tokens < budget:
+            for batch in self.epoch(epoch):
+                source, target = self.source_lengths[batch], self.target_lengths[batch]
+                positions += len(batch) * int(source.max() + target.max())
+                real += int(source.sum() + target.sum())
+                tokens += int(target.sum())
+                steps += 1
+                if tokens >= budget:
+                    break
+            epoch += 1
+        return steps, positions, real
+
+    def epoch(self, number: int) -> list[IntArray]:
+        """Return the global batches of one epoch, each the rows of the split; the last epoch asked for is remembered.
+
+        The first one is wanted twice, to count and to read, and takes seconds where there are millions of pairs.
+        """
+        if self._last is None or self._last[0] != number:
+            self._last = number, self._order(number)
+        return self._last[1]
+
+    def _order(self, number: int) -> list[IntArray]:
+        random = np.random.default_rng([self.seed, number])
+        tie_break = random.permutation(len(self.source_lengths))
+        # Target length first: the output layer is the dearest part of a position. Then the source within it.
+        order = np.lexsort((tie_break, self.source_lengths, self.target_lengths))
+        batches = cut(order, self.source_lengths, self.target_lengths, self.batch_tokens)
+        random.shuffle(batches)
+        return batches
+
+    def parts(self, *, first_step: int, rank: int, ranks: int, accumulate: int) -> Iterator[Part]:
+        """Yield what one rank reads from optimizer step `first_step` on, `accumulate` parts a step."""
+        step = epoch = 0
+        while step < self.steps:
+            for batch in self.epoch(epoch):
+                if step >= self.steps:
+                    return
+                if step >= first_step:
+                    tokens = int(self.target_lengths[batch].sum())
+                    for turn in range(accumulate):
+                        share = batch[turn * ranks + rank :: ranks * accumulate]
+                        yield Part(share, tokens) if len(share) else Part(batch[:1], tokens, blank=True)
+                step += 1
+            epoch += 1
+
+
+class StreamSampler(Sampler[Part]):
+    """The parts of a stream that one rank still has to read, for a `DataLoader`.
+
+    Its length is that of the whole run all the same: resuming, Lightning 2.6 adds the batches it ran before to those
+    it fetches now, and stops where their sum reaches the length.
+    """
+
+    def __init__(self, stream: TrainingStream, *, first_step: int, rank: int, ranks: int, accumulate: int):
+        self.stream, self.first_step = stream, first_step
+        self.share = {"rank": rank, "ranks": ranks, "accumulate": accumulate}
+
+    def __iter__(self) -> Iterator[Part]:
+        return self.stream.parts(first_step=self.first_step, **self.share)
+
+    def __len__(self) -> int:
+        return self.stream.steps * self.share["accumulate"]

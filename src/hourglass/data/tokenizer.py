@@ -1,0 +1,284 @@
+"""Text to ids and back: SentencePiece (Kudo and Richardson, 2018), trained on the training split only.
+
+What a model writes is scored against raw references, so the tokenizer must not rewrite text: with the normalization
+`identity`, decode(encode(text)) is the text, up to runs of white space and to characters never seen in training.
+A model travels with its vocabularies: they lie in its checkpoint, as bytes.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import sentencepiece as spm
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from hourglass.data.pieces import BOS, EOS, FIXED_PIECES, PAD, UNK
+from hourglass.errors import UserError
+from hourglass.system.cache import fill, reading
+
+if TYPE_CHECKING:
+    import datasets
+
+log = logging.getLogger(__name__)
+
+
+_BYTE_PIECES = 256
+
+
+# Part of the cache's key: raise it when the same settings come to train another model.
+_VERSION = 1
+
+
+# Longer lines add nothing to a vocabulary, and some hundred thousand characters without a space overflow the sums of
+# unigram's training. SentencePiece's own limit, 4,192 bytes, would drop long lines of the user's text unseen.
+_LONGEST_LINE = 65_536
+
+
+# White space, control characters, and SentencePiece's mark of a space, which byte fallback spells out.
+_GAPS = re.compile("[\x00-\x20\x7f-\x9f\u2028\u2029\u2581]+")
+
+
+# SentencePiece reports on stderr by itself; what goes wrong is raised all the same. 2: errors only.
+spm.set_min_log_level(2)
+
+
+@dataclass(frozen=True)
+class TokenizerSettings:
+    """How the vocabularies are made.
+
+    Attributes:
+        model: what the pieces are: the likeliest segmentation (unigram: Kudo, 2018), merges of frequent pairs (bpe:
+            Sennrich et al., 2016), single characters, or words as white space divides them.
+        vocabulary_size: pieces, the four fixed ones among them; for `char` an upper limit.
+        joint: one vocabulary for both languages, trained on both sides; otherwise one of this size for each.
+        character_coverage: share of the training text's characters that must be pieces; the rarest fall away.
+        byte_fallback: spell what the vocabulary lacks in bytes, instead of UNK; takes 256 of the pieces.
+        normalization: SentencePiece's rule for rewriting text before it is cut. All but `identity` change what the
+            model learns to write, and with it the score against raw references.
+        lines: training pairs to learn from at most: an evenly spaced sample of the split.
+
+    Raises:
+        UserError: byte fallback leaves no room in the vocabulary.
+    """
+
+    model: Literal["unigram", "bpe", "char", "word"]
+    vocabulary_size: Annotated[int, Field(gt=FIXED_PIECES)]
+    joint: bool
+    # The range that SentencePiece's trainer admits.
+    character_coverage: Annotated[float, Field(ge=0.98, le=1)]
+    byte_fallback: bool
+    normalization: Literal["identity", "nfkc", "nmt_nfkc"]
+    lines: Annotated[int, Field(gt=0)]
+
+    def __post_init__(self) -> None:
+        least = FIXED_PIECES + _BYTE_PIECES + 1
+        if self.byte_fallback and self.vocabulary_size < least:
+            raise UserError(
+                f"tokenizer.vocabulary_size={self.vocabulary_size}: tokenizer.byte_fallback=true needs {least} or more"
+            )
+
+
+class Tokenizer:
+    """The vocabulary of one language, or of two that share it.
+
+    Attributes:
+        model: the serialised SentencePiece model.
+        size: V, number of pieces.
+        digest: SHA-256 of `model`, in hex.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        """Load a model.
+
+        Raises:
+            ValueError: `model` is no SentencePiece model, or one with other ids for PAD, BOS, EOS and UNK.
+        """
+        if not model:
+            raise ValueError("not a SentencePiece model: it is empty")
+        try:
+            self._processor = spm.SentencePieceProcessor(model_proto=model)
+        except RuntimeError:
+            raise ValueError("not a SentencePiece model") from None
+        own = self._processor
+        if (own.pad_id(), own.bos_id(), own.eos_id(), own.unk_id()) != (PAD, BOS, EOS, UNK):
+            raise ValueError("a SentencePiece model with other ids for padding, begin, end and unknown")
+        self.model = model
+        self.size: int = own.get_piece_size()
+        self.digest = hashlib.sha256(model).hexdigest()
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Cut texts into pieces; any text will do, and an empty one has none. No BOS and no EOS is added."""
+        return self._processor.encode(list(texts))
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """Join pieces to text, up to the first EOS, without PAD and BOS.
+
+        Each text is one line and one field of a TSV whatever the model wrote: a run of spaces, tabs, line breaks or
+        other control characters becomes one space, and none stands at either end.
+        """
+        return [_GAPS.sub(" ", self._processor.decode(self._content(row))).strip(" ") for row in ids]
+
+    def surfaces(self, text: str) -> list[str]:
+        """Return the text of each piece that `encode` cuts `text` into, unknown ones too; a space is U+2581."""
+        return list(self._processor.encode(text, out_type=str))
+
+    def written(self, ids: Sequence[int]) -> list[str]:
+        """Return how `decode` writes each id, an unknown one too; a space is U+2581."""
+        unknown = self._processor.decode([UNK]).replace(" ", "\u2581")
+        return [unknown if index == UNK else piece for index, piece in zip(ids, self.pieces(ids), strict=True)]
+
+    def decode_with(self, ids: Sequence[int], written: Mapping[int, str]) -> str:
+        """Join one row of pieces as `decode` does, but with `written` at the positions that it names."""
+        row = self._content(ids)
+        pieces = [written.get(i, self._processor.id_to_piece(index)) for i, index in enumerate(row)]
+        return _GAPS.sub(" ", self._processor.decode(pieces)).strip(" ")
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return the written form of each id, as a label for plots: a space is U+2581, PAD is <pad>."""
+        return [self._processor.id_to_piece(int(index)) for index in ids]
+
+    @staticmethod
+    def _content(row: Sequence[int]) -> list[int]:
+        ids = [int(index) for index in row]
+        if EOS in ids:
+            ids = ids[: ids.index(EOS)]
+        return [index for index in ids if index not in (PAD, BOS)]
+
+
+@dataclass(frozen=True)
+class Vocabularies:
+    """The tokenizers of both sides; a joint vocabulary stands on both."""
+
+    source: Tokenizer
+    target: Tokenizer
+
+    @property
+    def joint(self) -> bool:
+        """Whether an id means the same on both sides."""
+        return self.source.digest == self.target.digest
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over both models, in hex."""
+        return hashlib.sha256(f"{self.source.digest} {self.target.digest}".encode()).hexdigest()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return both models as uint8 tensors, which torch.load reads with weights_only=True."""
+        source = torch.frombuffer(bytearray(self.source.model), dtype=torch.uint8)
+        # One tensor under both names is stored once.
+        target = source if self.joint else torch.frombuffer(bytearray(self.target.model), dtype=torch.uint8)
+        return {"source": source, "target": target}
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Tensor]) -> "Vocabularies":
+        """Undo `state_dict`.
+
+        Raises:
+            ValueError: a part is missing or no model of ours.
+        """
+        if set(state) != {"source", "target"}:
+            raise ValueError(f"vocabularies want the parts source and target, not {', '.join(sorted(state))}")
+        source, target = (state[side].cpu().numpy().tobytes() for side in ("source", "target"))
+        return cls._of_models(source, target)
+
+    @classmethod
+    def _of_models(cls, source: bytes, target: bytes) -> "Vocabularies":
+        first = Tokenizer(source)
+        return cls(first, first if source == target else Tokenizer(target))
+
+
+def train_vocabularies(
+    settings: TokenizerSettings, train_split: "datasets.Dataset", corpus_digest: str, cache: Path
+) -> Vocabularies:
+    """Train the vocabularies on the training split, or take those trained before from the cache.
+
+    Args:
+        settings: how to make them.
+        train_split: rows with the columns source and target.
+        corpus_digest: names the split's content.
+        cache: the cache folder; the models lie in tokenizer/KEY below it, as SentencePiece's own files.
+
+    Raises:
+        UserError: the text cannot fill the vocabulary or is not to be had in so few pieces, or the cache cannot be
+            written or is damaged.
+    """
+    sides = {"joint": ["source", "target"]} if settings.joint else {"source": ["source"], "target": ["target"]}
+
+    def write(folder: Path) -> None:
+        sample = train_split.select(_evenly_spaced(len(train_split), settings.lines))
+        log.info("training the tokenizer on %d pairs", len(sample))
+        for side, columns in sides.items():
+            (folder / f"{side}.model").write_bytes(_train(settings, sample, columns))
+
+    folder = fill(cache, "tokenizer", _cache_key(settings, corpus_digest), write)
+    with reading(folder):
+        models = [(folder / f"{side}.model").read_bytes() for side in sides]
+        return Vocabularies._of_models(models[0], models[-1])
+
+
+def _cache_key(settings: TokenizerSettings, corpus_digest: str) -> str:
+    """Name what the models depend on: another release of SentencePiece may train another model."""
+    parts = {"settings": asdict(settings), "corpus": corpus_digest, "version": _VERSION, "library": spm.__version__}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _evenly_spaced(total: int, most: int) -> list[int]:
+    """Return up to `most` of the row numbers below `total`: all parts of the corpus speak, and no seed is needed."""
+    count = min(total, most)
+    return [i * total // count for i in range(count)]
+
+
+def _lines(rows: Any, columns: Sequence[str]) -> Iterator[str]:
+    for column in columns:
+        yield from rows[column]
+
+
+def _train(settings: TokenizerSettings, rows: Any, columns: Sequence[str]) -> bytes:
+    """Train one model on the given columns and return it serialised."""
+    model = io.BytesIO()
+    try:
+        spm.SentencePieceTrainer.train(
+            sentence_iterator=_lines(rows, columns),
+            model_writer=model,
+            model_type=settings.model,
+            vocab_size=settings.vocabulary_size,
+            character_coverage=settings.character_coverage,
+            byte_fallback=settings.byte_fallback,
+            normalization_rule_name=settings.normalization,
+            max_sentence_length=_LONGEST_LINE,
+            pad_id=PAD,
+            bos_id=BOS,
+            eos_id=EOS,
+            unk_id=UNK,
+            # SentencePiece sets an unknown piece off by spaces, which would cut a word with one rare letter in three.
+            unk_surface=" \u2047 " if settings.model == "word" else "\u2047",
+            # Unigram adds up its counts per thread: another number of threads, another vocabulary (tried).
+            num_threads=1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise _explain(str(error), settings, columns) from None
+    return model.getvalue()
+
+
+def _explain(message: str, settings: TokenizerSettings, columns: Sequence[str]) -> UserError:
+    """Turn what SentencePiece's trainer says into a line that names the option and a value that works."""
+    option = f"tokenizer.vocabulary_size={settings.vocabulary_size}"
+    text = f"the training split's {' and '.join(columns)} text"
+    if found := re.search(r"set it to a value <= (\d+)", message):
+        return UserError(f"{option}: {text} yields only {found[1]} pieces; set tokenizer.vocabulary_size={found[1]}")
+    if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
+        return UserError(
+            f"{option}: {text} has too many different characters for it; set tokenizer.vocabulary_size={found[1]} or "
+            "more, or a lower tokenizer.character_coverage"
+        )
+    return UserError(f"tokenizer.model={settings.model} cannot be trained: {text} is empty or unusable ({message})")

@@ -1,0 +1,328 @@
+"""An ablation: which variants, on which corpora, with which seeds and budget; where each part of it lies.
+
+The file is conf/ablation/default.yaml. dvc.yaml reads it for its matrices, the scripts in pipelines/ by this module.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from hourglass.config.compose import compose_settings, path_override
+from hourglass.config.options import build, read_settings
+from hourglass.errors import UserError
+from hourglass.metrics.scoring import length_buckets
+from hourglass.models.attention import ATTENTIONS
+from hourglass.runs.folder import RunFolder
+from hourglass.system.files import read_json
+from hourglass.system.project import ROOT
+
+Names = Annotated[list[str], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """The small search that every variant gets.
+
+    Attributes:
+        learning_rates: one candidate each.
+        reverse_source: variants that are also tried with the source reversed.
+    """
+
+    learning_rates: Annotated[list[PositiveFloat], Field(min_length=1)]
+    reverse_source: list[str]
+
+
+@dataclass(frozen=True)
+class CorpusSettings:
+    """What is run on one corpus.
+
+    Attributes:
+        attentions: the variants, files of conf/attention.
+        seeds: of each variant.
+        target_tokens: the budget of a run.
+        tune_tokens: the budget of a candidate of the search.
+        edges: first source word count of each length bucket.
+    """
+
+    attentions: Names
+    seeds: Annotated[list[int], Field(min_length=1)]
+    target_tokens: PositiveInt
+    tune_tokens: PositiveInt
+    edges: list[int]
+
+    def __post_init__(self) -> None:
+        length_buckets(self.edges)
+
+
+@dataclass(frozen=True)
+class AblationSettings:
+    """What all corpora of an ablation share.
+
+    Attributes:
+        trainer: a file of conf/trainer.
+        baseline: the variant that all others are compared with.
+        validations: of a run.
+        resamples: of the bootstrap.
+        floor: BLEU under which the baseline's slope is not read.
+        converged: share of the dev loss under which the last fifth of a budget counts as no gain.
+        examples: test sentences that the report shows.
+        corpora: files of conf/data.
+    """
+
+    trainer: str
+    baseline: str
+    validations: Annotated[int, Field(ge=2)]
+    resamples: Annotated[int, Field(ge=1000)]
+    floor: Annotated[float, Field(ge=0)]
+    converged: PositiveFloat
+    examples: Annotated[int, Field(ge=0, le=50)]
+    corpora: Names
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One attention on one corpus."""
+
+    corpus: str
+    attention: str
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """An ablation's settings, and the names of its files below `root`.
+
+    Attributes:
+        settings: shared.
+        tune: of the search.
+        corpora: by name.
+        root: the project's folder, with conf/, pipeline/ (what is made, not kept in git) and results/.
+    """
+
+    settings: AblationSettings
+    tune: TuneSettings
+    corpora: dict[str, CorpusSettings]
+    root: Path
+
+    def made(self, corpus: str) -> Path:
+        """Where a corpus's prepared data, runs and translations lie."""
+        return self.root / "pipeline" / corpus
+
+    def results(self, corpus: str) -> Path:
+        """Where what is kept of a corpus lies."""
+        return self.root / "results" / corpus
+
+    def run(self, variant: Variant, seed: int) -> RunFolder:
+        """The folder of a run."""
+        return RunFolder(self.made(variant.corpus) / "runs" / f"{variant.attention}-{seed}")
+
+    def seed(self, corpus: str, text: str) -> int:
+        """Return a seed as a command line has it.
+
+        Raises:
+            UserError: the corpus's variants are not trained with it.
+        """
+        seeds = {str(seed): seed for seed in self.corpora[corpus].seeds}
+        if text not in seeds:
+            raise UserError(f"{text}: no seed of {corpus} in conf/ablation; choose from {', '.join(seeds)}")
+        return seeds[text]
+
+    def blind_runs(self, corpus: str) -> list[tuple[RunFolder, list[str]]]:
+        """The runs that are blind to the source, one for each learning rate of the search, and their overrides.
+
+        They have the whole budget: the best of them is the yardstick of all variants, and one that was trained less
+        than it could be would flatter them.
+        """
+        settings = self.corpora[corpus]
+        common = self.overrides(Variant(corpus, "none"), settings.seeds[0], settings.target_tokens)
+        return [
+            (
+                RunFolder(self.made(corpus) / "blind" / f"{number}"),
+                [*common, "encoder=blind", f"optimizer.learning_rate={rate}"],
+            )
+            for number, rate in enumerate(self.tune.learning_rates)
+        ]
+
+    def information(self, corpus: str) -> dict[str, Any]:
+        """Read what the stage `information` has found.
+
+        Raises:
+            UserError: it is missing, cut short, or of another version.
+        """
+        file = self.results(corpus) / "information.json"
+        found = read_json(file)
+        if not isinstance(found, dict) or "joined" not in found.get("blind", {}):
+            raise UserError(f"{file}: no bits of this version of hourglass: run dvc repro")
+        return found
+
+    def translations(self, variant: Variant, seed: int, split: str) -> Path:
+        """The file of a run's translations of dev or test."""
+        return self.made(variant.corpus) / "translations" / f"{variant.attention}-{seed}" / f"{split}.tsv"
+
+    def tuned(self, variant: Variant) -> Path:
+        """The file of a variant's search."""
+        return self.results(variant.corpus) / "tune" / f"{variant.attention}.json"
+
+    def evaluation(self, corpus: str) -> dict[str, Any]:
+        """Read what the stage `evaluate` has found.
+
+        Raises:
+            UserError: it is missing, cut short, or of another version.
+        """
+        file = self.results(corpus) / "evaluation.json"
+        found = read_json(file)
+        if not isinstance(found, dict) or not {"corpus", "baseline", "variants", "converged"} <= found.keys():
+            raise UserError(f"{file}: no evaluation of this version of hourglass: run dvc repro")
+        return found
+
+    def variants(self, corpus: str) -> list[Variant]:
+        """The variants of a corpus, in the order of the file."""
+        return [Variant(corpus, attention) for attention in self.corpora[corpus].attentions]
+
+    def check_corpus(self, corpus: str) -> None:
+        """See that the ablation has a corpus of this name.
+
+        Raises:
+            UserError: it has not.
+        """
+        if corpus not in self.corpora:
+            raise UserError(f"{corpus}: not in the ablation; it has {', '.join(self.corpora)}")
+
+    def variant(self, corpus: str, attention: str) -> Variant:
+        """Return a variant by its names.
+
+        Raises:
+            UserError: the ablation has none of these names.
+        """
+        found = Variant(corpus, attention)
+        if corpus not in self.corpora or found not in self.variants(corpus):
+            known = [f"{name} {one.attention}" for name in self.corpora for one in self.variants(name)]
+            raise UserError(f"{corpus} {attention}: not in the ablation; it has {', '.join(known)}")
+        return found
+
+    def overrides(self, variant: Variant, seed: int, target_tokens: int) -> list[str]:
+        """Return what a run's command line says: everything but what its search has chosen and where it lies."""
+        return [
+            *self.data_overrides(variant.corpus),
+            f"attention={variant.attention}",
+            f"trainer={self.settings.trainer}",
+            f"trainer.target_tokens={target_tokens}",
+            f"trainer.validations={self.settings.validations}",
+            "trainer.test=false",
+            "trainer.select=loss",
+            "trainer.pictures=0",
+            f"seed={seed}",
+            "logger=csv",
+            "logger.system_metrics=10",
+            "if_exists=continue",
+        ]
+
+    def data_overrides(self, corpus: str) -> list[str]:
+        """Return what the command line says of a corpus."""
+        edges = ",".join(map(str, self.corpora[corpus].edges))
+        return [f"data={corpus}", path_override("cache", self.made(corpus) / "cache"), f"edges=[{edges}]"]
+
+    def candidates(self, variant: Variant) -> list[list[str]]:
+        """Return the overrides of each candidate of a variant's search."""
+        rates = [[f"optimizer.learning_rate={rate}"] for rate in self.tune.learning_rates]
+        if variant.attention not in self.tune.reverse_source:
+            return rates
+        return rates + [[*rate, "encoder.reverse_source=true"] for rate in rates]
+
+    def chosen(self, variant: Variant) -> list[str]:
+        """Return the overrides that a variant's search has chosen: one of its candidates, and no other words.
+
+        Raises:
+            UserError: the outcome of the search is missing, cut short, or of other candidates.
+        """
+        file = self.tuned(variant)
+        found = read_tuned(file).chosen
+        if found not in self.candidates(variant):
+            raise UserError(f"{file}: chosen is {' '.join(map(str, found))}, no candidate of the search: run dvc repro")
+        return found
+
+    def compose(self, overrides: list[str]) -> dict[str, Any]:
+        """Compose the settings that a command line with these overrides has."""
+        return compose_settings(overrides, self.root)
+
+
+def load_ablation(root: Path = ROOT) -> Ablation:
+    """Read and check conf/ablation/default.yaml.
+
+    Raises:
+        UserError: a setting is wrong, a variant does not exist or stands twice; the message names the file.
+    """
+    file = root / "conf" / "ablation" / "default.yaml"
+    return read_settings(file, lambda content: _check(content, root))
+
+
+def _check(content: Mapping[str, Any], root: Path) -> Ablation:
+    shared = dict(content)
+    for name, kind in (("tune", dict), ("corpora", list)):
+        if not isinstance(shared.get(name), kind):
+            raise UserError(f"{name}: not set, or no {'block of settings' if kind is dict else 'list of names'}")
+    if not all(isinstance(name, str) for name in shared["corpora"]):
+        raise UserError("corpora: not a list of names")
+    tune = build(TuneSettings, shared.pop("tune"), "tune")
+    corpora = {name: shared.pop(name, None) for name in content.get("corpora") or []}
+    for name, block in corpora.items():
+        if not isinstance(block, dict):
+            raise UserError(f"corpora={name}: there is no block {name} with its attentions, seeds and budgets")
+    settings = build(AblationSettings, shared, "ablation")
+    _refuse_twice(settings.corpora, "corpora")
+    checked = {}
+    for name, block in corpora.items():
+        _refuse_unknown(root, "data", name)
+        checked[name] = build(CorpusSettings, block, name)
+        _refuse_twice(checked[name].attentions, f"{name}.attentions")
+        _refuse_twice(checked[name].seeds, f"{name}.seeds")
+        for attention in checked[name].attentions:
+            _refuse_unknown(root, "attention", attention)
+        if settings.baseline not in checked[name].attentions:
+            raise UserError(f"baseline={settings.baseline}: not among {name}.attentions")
+    _refuse_unknown(root, "trainer", settings.trainer)
+    for attention in tune.reverse_source:
+        if attention not in ATTENTIONS:
+            raise UserError(f"tune.reverse_source={attention}: no such attention")
+    return Ablation(settings, tune, checked, root)
+
+
+def _refuse_twice(names: list[Any], option: str) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{option}: {name} stands twice")
+
+
+def _refuse_unknown(root: Path, group: str, name: str) -> None:
+    if not (root / "conf" / group / f"{name}.yaml").is_file():
+        choices = ", ".join(sorted(path.stem for path in (root / "conf" / group).glob("*.yaml")))
+        raise UserError(f"{group} {name}: no file conf/{group}/{name}.yaml; choose from {choices}")
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The outcome of a variant's search.
+
+    Attributes:
+        chosen: overrides of the winner.
+        candidates: of each candidate its overrides, dev loss, target tokens and seconds.
+    """
+
+    chosen: list[str]
+    candidates: list[dict[str, Any]]
+
+
+def read_tuned(file: Path) -> Tuned:
+    """Read the outcome of a search.
+
+    Raises:
+        UserError: the file is missing or cut short.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return Tuned(list(content["chosen"]), list(content["candidates"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: not a whole outcome of a search ({error}): run dvc repro") from None

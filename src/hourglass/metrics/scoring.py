@@ -1,0 +1,248 @@
+"""BLEU and chrF by source length, beside the score of copying the source (sacreBLEU: Post, 2018).
+
+BLEU (Papineni et al., 2002) is a function of ten counts that add up over sentences. They are taken once a sentence,
+by sacreBLEU; a corpus, a length bucket or a bootstrap resample is then a sum of rows.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sacrebleu.metrics import BLEU, CHRF
+
+from hourglass.corpora.languages import base_code, is_unspaced
+from hourglass.errors import UserError
+
+ORDERS = 4  # n-grams of BLEU
+
+
+STATISTICS = 2 * ORDERS + 2
+
+
+# BLEU's tokenizers for languages written without spaces (ISO 639); for the others of those it cuts into characters.
+_TOKENIZERS = {
+    **dict.fromkeys(["zh", "zho", "chi", "cmn", "lzh", "yue"], "zh"),
+    **dict.fromkeys(["ja", "jpn"], "ja-mecab"),
+}
+
+
+# Fewer sentences than this are marked: their score says little.
+FEW = 50
+
+
+def bleu_tokenizer(target_language: str) -> str:
+    """Return sacreBLEU's name of the tokenizer for a language code such as de, zh-CN or jpn_Jpan.
+
+    Languages with spaces between words get 13a, sacreBLEU's default.
+    """
+    return _TOKENIZERS.get(base_code(target_language), "char") if is_unspaced(target_language) else "13a"
+
+
+def check_language(target_language: str) -> None:
+    """See that the language's BLEU tokenizer is installed, so that a run does not fail at its end.
+
+    Raises:
+        UserError: it is not.
+    """
+    _bleu(target_language)
+
+
+def length_buckets(edges: Sequence[int]) -> list[tuple[int, int | None]]:
+    """Return each bucket's first and last number of source words; the last bucket is open (None).
+
+    Raises:
+        UserError: the edges do not rise from 1, so that a sentence would have no bucket, or two.
+    """
+    if not edges or edges[0] != 1 or any(low >= high for low, high in itertools.pairwise(edges)):
+        raise UserError(f"edges={list(edges)}: set whole numbers that rise, the first of them 1")
+    return [*((low, high - 1) for low, high in itertools.pairwise(edges)), (edges[-1], None)]
+
+
+def bleu_statistics(hypotheses: Sequence[str], references: Sequence[str], target_language: str) -> np.ndarray:
+    """Count what BLEU is made of, sentence by sentence, with sacreBLEU's tokenization and clipping.
+
+    Returns:
+        [N, 10] int64: matching n-grams of order 1 to 4, hypothesis n-grams of order 1 to 4, hypothesis tokens,
+        reference tokens.
+
+    Raises:
+        ValueError: there are not as many hypotheses as references.
+        UserError: the language's tokenizer is not installed.
+    """
+    metric = _bleu(target_language)
+    found = [
+        metric.corpus_score([hypothesis], [[reference]])
+        for hypothesis, reference in zip(hypotheses, references, strict=True)
+    ]
+    rows = [[*one.counts, *one.totals, one.sys_len, one.ref_len] for one in found]
+    return np.array(rows, dtype=np.int64).reshape(len(rows), STATISTICS)
+
+
+def bleu_from_statistics(statistics: np.ndarray) -> np.ndarray:
+    """Compute corpus BLEU from summed statistics: sacreBLEU's default, smoothed exponentially, of order 4.
+
+    BLEU = 100 * BP * (p1 p2 p3 p4)^(1/4), with BP = exp(min(0, 1 - reference tokens / hypothesis tokens)). An order
+    without a match counts 1/2 of a match, the next such order 1/4, and so on; with no match at all, or hypotheses too
+    short for an order, BLEU is 0.
+
+    Args:
+        statistics: [..., 10], sums of rows of `bleu_statistics`.
+
+    Returns:
+        [...] float64, from 0 to 100.
+    """
+    counts = np.asarray(statistics, dtype=np.float64)
+    correct, total = counts[..., :ORDERS], counts[..., ORDERS : 2 * ORDERS]
+    missed = correct == 0
+    smoothed = np.where(missed, 0.5 ** np.cumsum(missed, axis=-1), correct)
+    defined = (total > 0).all(-1) & (correct > 0).any(-1)
+    precisions = smoothed / np.where(total > 0, total, 1)
+    score = 100 * brevity_penalty(counts) * np.exp(np.log(precisions).mean(-1))
+    return np.where(defined, score, 0.0)
+
+
+def brevity_penalty(statistics: np.ndarray) -> np.ndarray:
+    """Return BLEU's factor for output shorter than the reference, 0 to 1, of summed statistics [..., 10]."""
+    counts = np.asarray(statistics, dtype=np.float64)
+    hypothesis, reference = counts[..., -2], counts[..., -1]
+    penalty = np.exp(np.minimum(0, 1 - reference / np.maximum(hypothesis, 1)))
+    return np.where((hypothesis == 0) & (reference > 0), 0.0, penalty)
+
+
+def bleu(hypotheses: Sequence[str], references: Sequence[str], target_language: str) -> float:
+    """Return corpus BLEU, 0 to 100; raises as `bleu_statistics` does."""
+    return float(bleu_from_statistics(bleu_statistics(hypotheses, references, target_language).sum(0)))
+
+
+def signature(target_language: str) -> str:
+    """Return sacreBLEU's signature of the BLEU that texts of this language get, with one reference each."""
+    return _signature(_bleu(target_language, references=[[""]]))
+
+
+def score(
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    sources: Sequence[str],
+    source_words: Sequence[int],
+    *,
+    edges: Sequence[int],
+    target_language: str,
+) -> dict[str, Any]:
+    """Score translations, in all and by source length, beside the source copied unchanged.
+
+    Args:
+        hypotheses: N translations.
+        references: N references.
+        sources: N source sentences.
+        source_words: N lengths of the sources, in words (characters for scripts without spaces).
+        edges: the first number of source words of each bucket, from 1; the last bucket is open.
+        target_language: code of the target language; picks BLEU's tokenizer.
+
+    Returns:
+        Plain values, ready for JSON: `sentences`, `bleu`, `chrf`, `copy_bleu`, `copy_chrf` (0 to 100),
+        `brevity_penalty`, `hypothesis_tokens`, `reference_tokens` (as BLEU counts them), `length_ratio` (the former
+        over the latter); `signature`, `chrf_signature`; and `buckets`, a list with the same numbers under the same
+        names and `source_words`: [low, high], high null for the open one. Without sentences all scores are null.
+
+    Raises:
+        ValueError: the four sequences are not of one length, or a length is under the first edge.
+        UserError: the edges do not rise from 1, or the language's tokenizer is not installed.
+    """
+    if len({len(hypotheses), len(references), len(sources), len(source_words)}) != 1:
+        raise ValueError("hypotheses, references, sources and source_words differ in length")
+    buckets = length_buckets(edges)
+    if min(source_words, default=1) < edges[0]:
+        raise ValueError("a source without words has no bucket")
+    ours = bleu_statistics(hypotheses, references, target_language)
+    copied = bleu_statistics(sources, references, target_language)
+    chrf = CHRF()
+
+    def row(chosen: np.ndarray) -> dict[str, Any]:
+        """Score the sentences of these numbers."""
+        if not len(chosen):
+            return {"sentences": 0, **dict.fromkeys(_SCORES)}
+        total, total_copied = ours[chosen].sum(0), copied[chosen].sum(0)
+        wanted = [[references[i] for i in chosen]]
+        *_, hypothesis_tokens, reference_tokens = total.tolist()
+        values = (
+            float(bleu_from_statistics(total)),
+            chrf.corpus_score([hypotheses[i] for i in chosen], wanted).score,
+            float(bleu_from_statistics(total_copied)),
+            chrf.corpus_score([sources[i] for i in chosen], wanted).score,
+            float(brevity_penalty(total)),
+            hypothesis_tokens,
+            reference_tokens,
+            hypothesis_tokens / reference_tokens if reference_tokens else None,
+        )
+        return {"sentences": len(chosen), **dict(zip(_SCORES, values, strict=True))}
+
+    bucket_of = np.searchsorted(edges, source_words, side="right") - 1
+    return {
+        **row(np.arange(len(hypotheses))),
+        "signature": signature(target_language),
+        "chrf_signature": _signature(CHRF(references=[[""]])),
+        "buckets": [
+            {"source_words": list(bounds), **row(np.flatnonzero(bucket_of == number))}
+            for number, bounds in enumerate(buckets)
+        ],
+    }
+
+
+_SCORES = (
+    "bleu",
+    "chrf",
+    "copy_bleu",
+    "copy_chrf",
+    "brevity_penalty",
+    "hypothesis_tokens",
+    "reference_tokens",
+    "length_ratio",
+)
+
+
+def format_table(scores: dict[str, Any]) -> str:
+    """Lay out what `score` returned as lines of text of fixed width, for a terminal: buckets, all, signatures."""
+    columns = [("BLEU", "bleu", 2), ("copy", "copy_bleu", 2), ("chrF", "chrf", 2), ("copy", "copy_chrf", 2)]
+    columns += [("BP", "brevity_penalty", 3), ("ratio", "length_ratio", 3)]
+
+    def line(label: str, row: dict[str, Any]) -> str:
+        mark = "*" if row["sentences"] < FEW else " "
+        cells = ["-" if row[key] is None else f"{row[key]:.{digits}f}" for _, key, digits in columns]
+        return f"{label:<12}  {row['sentences']:>9,}{mark}" + "".join(f"{cell:>8}" for cell in cells)
+
+    rows = [line(show_bounds(bucket["source_words"]), bucket) for bucket in scores["buckets"]] + [line("all", scores)]
+    heading = f"{'source words':<12}  {'sentences':>9} " + "".join(f"{name:>8}" for name, _, _ in columns)
+    notes = [
+        "copy: the source, unchanged, scored as a translation; BP: brevity penalty; ratio: length to reference length",
+        f"BLEU  {scores['signature']}",
+        f"chrF  {scores['chrf_signature']}",
+    ]
+    if any("*" in row for row in rows):
+        notes.insert(0, f"*: fewer than {FEW} sentences, too few to rely on")
+    rule = "-" * len(heading)
+    return "\n".join([heading, rule, *rows[:-1], rule, rows[-1], *notes])
+
+
+def show_bounds(bounds: Sequence[int | None]) -> str:
+    """Return the first and last number of a bucket as text; the last bucket is open."""
+    low, high = bounds
+    if high is None:
+        return f"{low}+"
+    return f"{low}" if low == high else f"{low}-{high}"
+
+
+def _bleu(target_language: str, **options: Any) -> BLEU:
+    tokenizer = bleu_tokenizer(target_language)
+    try:
+        return BLEU(tokenize=tokenizer, **options)
+    except RuntimeError:
+        raise UserError(
+            f"target language {target_language}: BLEU's tokenizer {tokenizer} is not installed; "
+            'pip install "hourglass[ja]"'
+        ) from None
+
+
+def _signature(metric: BLEU | CHRF) -> str:
+    """Return the metric's signature; it wants references given, to say how many there are a sentence."""
+    return str(metric.get_signature())

@@ -1,0 +1,134 @@
+"""Checkpoints: what is in one, and how a model or a training comes back from it. `saving` writes them.
+
+A checkpoint is complete in itself: settings, vocabularies, weights, and what training needs to go on. Reading one
+never unpickles objects: only tensors and plain values.
+"""
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hourglass.config.compose import Config
+from hourglass.config.differences import changes
+from hourglass.data.tokenizer import Vocabularies
+from hourglass.errors import UserError
+from hourglass.models.build import build_model
+from hourglass.models.seq2seq import Seq2Seq
+from hourglass.system.memory import keep_heap
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model as a checkpoint has it."""
+
+    model: Seq2Seq
+    vocabularies: Vocabularies
+    config: Config
+    step: int
+    corpus_digest: str
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a checkpoint's tensors and plain values, on the CPU; it cannot run code.
+
+    Raises:
+        UserError: the file is missing, cut short or no checkpoint of this project.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint")
+    with path.open("rb") as stream:
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                if archive.testzip() is not None:  # torch does not look at the checksums that it writes.
+                    raise zipfile.BadZipFile
+            stream.seek(0)
+            content = torch.load(stream, map_location="cpu", weights_only=True)
+            own = content["hourglass"]
+            mappings = own["config"], own["vocabularies"], content["state_dict"]
+            if not all(isinstance(part, dict) for part in mappings):
+                raise TypeError
+            own["corpus_digest"], content["global_step"]
+        except Exception:  # torch, zip and pickle each have errors of their own for a damaged file
+            raise DamagedError(
+                f"{path}: not a whole checkpoint of hourglass: cut short, damaged, or of something else"
+            ) from None
+    assert isinstance(content, dict)
+    return content
+
+
+class DamagedError(UserError):
+    """A file that should be a checkpoint is none."""
+
+
+def load_trained(path: Path) -> Trained:
+    """Build the model of a checkpoint and fill in its weights, in evaluation mode, on the CPU.
+
+    Raises:
+        UserError: as `read`, or the weights do not fit the settings or the vocabularies beside them.
+    """
+    keep_heap()
+    content = read(path)
+    own = content["hourglass"]
+    vocabularies = read_vocabularies(path, own)
+    config: Mapping[str, Any] = own["config"]
+    weights = {name.removeprefix("model."): weight for name, weight in content["state_dict"].items()}
+
+    def build() -> Seq2Seq:
+        return build_model(config, vocabularies.source.size, vocabularies.target.size, joint=vocabularies.joint)
+
+    try:
+        # First without memory behind it: altered settings may ask for any amount of it.
+        with torch.device("meta"):
+            wanted = {name: weight.shape for name, weight in build().state_dict().items()}
+        if wanted != {name: weight.shape for name, weight in weights.items()}:
+            raise ValueError
+        model = build()
+        model.load_state_dict(weights)
+    except UserError as error:
+        raise UserError(f"{path}: its own settings are refused: {error}") from None
+    except Exception:  # a group that is missing, a weight that is no tensor, ...
+        raise UserError(f"{path}: its weights do not fit its own settings and vocabularies; it was altered") from None
+    return Trained(model.eval(), vocabularies, config, content["global_step"], own["corpus_digest"])
+
+
+def load_average(paths: Sequence[Path]) -> Trained:
+    """Build the model whose weights are the mean of those of several checkpoints of one run, as `load_trained` does.
+
+    (Junczys-Dowmunt et al. 2016, section 2.4.)
+
+    Raises:
+        UserError: as `load_trained`, or there are none, or they are not of one training.
+    """
+    if not paths:
+        raise UserError(
+            "checkpoint=average: the run kept no validations' checkpoints: train with trainer.keep=4 or the like, or "
+            "set checkpoint=best"
+        )
+    average = load_trained(paths[-1])
+    total = {name: weight.double() for name, weight in average.model.state_dict().items()}
+    for path in paths[:-1]:
+        other = load_trained(path)
+        same = (other.vocabularies.digest, other.corpus_digest) == (average.vocabularies.digest, average.corpus_digest)
+        if not same or changes(other.config, average.config):
+            raise UserError(f"{path}: is of another training than {paths[-1]}: leave it out of the folder")
+        for name, weight in other.model.state_dict().items():
+            total[name] += weight
+    for name, weight in average.model.state_dict().items():
+        weight.copy_(total[name] / len(paths))
+    return average
+
+
+def read_vocabularies(path: Path, own: Mapping[str, Any]) -> Vocabularies:
+    """Return the vocabularies of a checkpoint.
+
+    Raises:
+        DamagedError: they are not whole.
+    """
+    try:
+        return Vocabularies.from_state_dict(own["vocabularies"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedError(f"{path}: its vocabularies cannot be read ({error})") from None

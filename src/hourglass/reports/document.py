@@ -1,0 +1,188 @@
+"""A report as blocks, written as HTML, Markdown, CSV and LaTeX."""
+
+import csv
+import html
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from hourglass.reports.plots import to_pdf, to_svg
+from hourglass.system.files import write_whole
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading; level 1 is the title."""
+
+    level: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Plain text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; `name` is that of its CSV and LaTeX files, where it has some."""
+
+    name: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str
+    text_columns: int = 1  # The first so many columns are words, the others numbers.
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure; `alt` says in words what it shows."""
+
+    name: str
+    figure: Figure
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """A sentence with its reference and translations, by name."""
+
+    heading: str
+    lines: Sequence[tuple[str, str]]
+
+
+Block = Heading | Paragraph | Table | Picture | Example
+
+
+def write_files(folder: Path, blocks: Sequence[Block]) -> None:
+    """Write report.html and report.md into a folder, tables as CSV and LaTeX and figures as SVG and PDF beside them."""
+    write_whole(folder / "report.html", to_html(blocks))
+    write_whole(folder / "report.md", to_markdown(blocks, "figures"))
+    for block in blocks:
+        if isinstance(block, Table):
+            write_whole(folder / "tables" / f"{block.name}.csv", to_csv(block))
+            write_whole(folder / "tables" / f"{block.name}.tex", to_latex(block))
+        if isinstance(block, Picture):
+            write_whole(folder / "figures" / f"{block.name}.svg", to_svg(block.figure, block.name))
+            (folder / "figures" / f"{block.name}.pdf").write_bytes(to_pdf(block.figure))
+
+
+def to_html(blocks: Sequence[Block]) -> str:
+    """Return one page that needs nothing else: styles and figures stand in it, and it loads nothing."""
+    title = next(block.text for block in blocks if isinstance(block, Heading))
+    body = "\n".join(map(_html, blocks))
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n"
+        "</body>\n</html>\n"
+    )
+
+
+def _html(block: Block) -> str:
+    match block:
+        case Heading(level, text):
+            return f"<h{level}>{html.escape(text)}</h{level}>"
+        case Paragraph(text):
+            return f"<p>{html.escape(text)}</p>"
+        case Table():
+            return _html_table(block)
+        case Picture(name, figure, alt, caption):
+            svg = to_svg(figure, name).replace("<svg", f'<svg role="img" aria-label="{html.escape(alt)}"', 1)
+            return f"<figure>\n{svg}\n<figcaption>{html.escape(caption)}</figcaption>\n</figure>"
+        case Example(heading, lines):
+            rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in lines)
+            return f"<h4>{html.escape(heading)}</h4>\n<dl>{rows}</dl>"
+
+
+def _html_table(table: Table) -> str:
+    def row(cells: Sequence[str], tag: str) -> str:
+        kinds = ["" if i < table.text_columns else ' class="number"' for i in range(len(cells))]
+        return (
+            "<tr>" + "".join(f"<{tag}{k}>{html.escape(c)}</{tag}>" for c, k in zip(cells, kinds, strict=True)) + "</tr>"
+        )
+
+    rows = "\n".join(row(cells, "td") for cells in table.rows)
+    caption = f'<p class="caption">{html.escape(table.caption)}</p>'
+    return (
+        f'<div class="table"><table>\n<thead>{row(table.head, "th")}</thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>'
+        f"\n{caption}"
+    )
+
+
+_STYLE = """
+body { margin: 0; background: #fff; color: #111; font: 16px/1.5 system-ui, sans-serif; }
+main { max-width: 74rem; margin: 0 auto; padding: 1rem; } p, figcaption { max-width: 56rem; }
+h1 { font-size: 1.7rem; line-height: 1.2; } h2 { margin-top: 2.5rem; } h4 { margin-bottom: 0.2rem; }
+figure { margin: 1.5rem 0; } figure svg { width: 100%; height: auto; max-width: 44rem; font-family: sans-serif; }
+p, figcaption { overflow-wrap: anywhere; }
+figcaption, .caption { color: #444; font-size: 0.9rem; }
+.table { overflow-x: auto; } table { border-collapse: collapse; font-size: 0.85rem; }
+th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap; }
+.number { text-align: right; font-variant-numeric: tabular-nums; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.1rem 0.8rem; margin-top: 0; }
+dt { color: #444; } dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 40rem) { dl { display: block; } dt { margin-top: 0.4rem; font-size: 0.85rem; } }
+"""
+
+
+def to_markdown(blocks: Sequence[Block], figures: str) -> str:
+    """Return the same as Markdown; its figures are files in the folder `figures`, named as in the blocks."""
+    return "\n\n".join(_markdown(block, figures) for block in blocks) + "\n"
+
+
+def _markdown(block: Block, figures: str) -> str:
+    match block:
+        case Heading(level, text):
+            return f"{'#' * level} {text}"
+        case Paragraph(text):
+            return text
+        case Table():
+            rule = [":--" if i < block.text_columns else "--:" for i in range(len(block.head))]
+            cells = [block.head, rule, *([cell.replace("|", "\\|") for cell in row] for row in block.rows)]
+            return "\n".join("| " + " | ".join(row) + " |" for row in cells) + f"\n\n{block.caption}"
+        case Picture(name, _, alt, caption):
+            return f"![{alt}]({figures}/{name}.svg)\n\n{caption}"
+        case Example(heading, lines):
+            return f"#### {heading}\n\n" + "\n".join(f"- **{name}**: {text}" for name, text in lines)
+
+
+def to_csv(table: Table) -> str:
+    """Return a table as CSV."""
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([table.head, *table.rows])
+    return stream.getvalue()
+
+
+def to_latex(table: Table) -> str:
+    """Return a LaTeX table, with the rules of the package booktabs."""
+    columns = "".join("l" if i < table.text_columns else "r" for i in range(len(table.head)))
+    lines = [" & ".join(map(_tex, row)) + r" \\" for row in [table.head, *table.rows]]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_tex(table.caption)}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            lines[0],
+            r"\midrule",
+            *lines[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _tex(text: str) -> str:
+    for character in "&%$#_{}":
+        text = text.replace(character, f"\\{character}")
+    return text.replace("|", r"\textbar{}").replace("<", r"\textless{}").replace(">", r"\textgreater{}")

@@ -1,7 +1,0 @@
-"""The file that MLflow runs to bring a packed model to life: see `packing`."""
-
-import mlflow
-
-from hourglass.packing import ServedModel
-
-mlflow.models.set_model(ServedModel())

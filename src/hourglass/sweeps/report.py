@@ -1,0 +1,151 @@
+"""What a sweep leaves beside its trials: Optuna's plots, a table, and the run in MLflow that its trials are under."""
+
+import csv
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from matplotlib import pyplot
+from mlflow import MlflowClient
+from optuna.exceptions import ExperimentalWarning
+from optuna.trial import FrozenTrial, TrialState
+from optuna.visualization import matplotlib as plots
+
+from hourglass.sweeps.settings import SweepSettings
+from hourglass.system.files import write_whole
+from hourglass.tracking.client import asking, find_experiment
+from hourglass.tracking.server import reason, served
+from hourglass.tracking.settings import MlflowSettings
+
+log = logging.getLogger(__name__)
+
+
+# The study's attribute that holds its run in MLflow.
+PARENT = "mlflow_run_id"
+
+
+FANOVA = optuna.importance.FanovaImportanceEvaluator(seed=0)
+
+
+def open_parent(study: optuna.Study, settings: SweepSettings, logger: MlflowSettings) -> None:
+    """Make the sweep's run in MLflow, unless the study has one; without the server, the sweep goes on without it."""
+    if PARENT in study.user_attrs:
+        return
+    try:
+        with served(logger.uri) as uri:
+            _make_parent(study, settings, MlflowClient(uri), logger.experiment)
+    except Exception as error:  # the network, the database
+        log.warning("MLflow has no run for the sweep (%s): its trials stand by themselves", reason(error))
+
+
+def _make_parent(study: optuna.Study, settings: SweepSettings, client: Any, experiment: str) -> None:
+    run = client.create_run(
+        find_experiment(asking(client), experiment), run_name=settings.study_name, tags={"sweep": settings.study_name}
+    )
+    for name, value in study.user_attrs["hourglass"].items():
+        client.log_param(run.info.run_id, name, value)
+    study.set_user_attr(PARENT, run.info.run_id)
+
+
+def write_report(
+    study: optuna.Study, settings: SweepSettings, trials: Sequence[FrozenTrial], folder: Path, logger: Any
+) -> None:
+    """Write trials.csv and the plots, and hand them to MLflow.
+
+    Args:
+        study: with its trials.
+        settings: of the sweep.
+        trials: those that count.
+        folder: of the sweep.
+        logger: the settings of `logger`; nothing but MLflow gets anything.
+    """
+    write_whole(folder / "trials.csv", to_csv(trials, settings))
+    write_plots(study, settings, folder / "plots")
+    if not isinstance(logger, MlflowSettings) or PARENT not in study.user_attrs:
+        return
+    run_id = study.user_attrs[PARENT]
+    try:
+        with served(logger.uri) as uri:
+            client = MlflowClient(uri)
+            client.log_artifact(run_id, str(folder / "trials.csv"))
+            if (folder / "plots").is_dir():
+                client.log_artifacts(run_id, str(folder / "plots"), "plots")
+            for name, value in sweep_metrics(study, settings, trials).items():
+                client.log_metric(run_id, name, value)
+            client.set_terminated(run_id)
+    except Exception as error:  # the network, the database: the folder has it all
+        log.warning("MLflow did not take the sweep's plots (%s); %s has them", reason(error), folder)
+
+
+def sweep_metrics(study: optuna.Study, settings: SweepSettings, trials: Sequence[FrozenTrial]) -> dict[str, float]:
+    """Return what the sweep's own run is listed by: counts, the best score, and what mattered."""
+    metrics: dict[str, float] = {f"trials/{s.name.lower()}": sum(t.state == s for t in trials) for s in TrialState}
+    if len(settings.objectives) == 1 and any(trial.state == TrialState.COMPLETE for trial in trials):
+        metrics[f"best/{settings.objectives[0]}"] = study.best_value
+    for index, objective in enumerate(settings.objectives):
+        for name, share in importances(study, index).items():
+            metrics[f"importance/{objective}/{name}"] = share
+    return metrics
+
+
+def importances(study: optuna.Study, index: int) -> dict[str, float]:
+    """Return by what share each parameter moved an objective (fANOVA, Hutter et al. 2014); none: all of one score."""
+    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    if len({trial.values[index] for trial in complete}) < 2:
+        return {}
+    return optuna.importance.get_param_importances(study, evaluator=FANOVA, target=_value(index))
+
+
+def _value(index: int) -> Callable[[FrozenTrial], float]:
+    return lambda trial: float(trial.values[index])
+
+
+def write_plots(study: optuna.Study, settings: SweepSettings, folder: Path) -> None:
+    """Write Optuna's plots, those that the trials so far allow, as PNG."""
+    for name, draw in _plots(study, settings):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            warnings.simplefilter("ignore", UserWarning)
+            try:
+                axes = draw()
+            except (ValueError, RuntimeError):  # Too few trials for this one.
+                continue
+        figure = np.ravel(np.asarray(axes, dtype=object))[0].figure
+        folder.mkdir(parents=True, exist_ok=True)
+        figure.savefig(folder / f"{name}.png", dpi=150, bbox_inches="tight")
+        pyplot.close(figure)
+
+
+def _plots(study: optuna.Study, settings: SweepSettings) -> Iterator[tuple[str, Callable[[], Any]]]:
+    for index, objective in enumerate(settings.objectives):
+        told: Any = {"target": _value(index), "target_name": objective}
+        yield f"history-{objective}", partial(plots.plot_optimization_history, study, **told)
+        yield f"slice-{objective}", partial(plots.plot_slice, study, **told)
+        yield f"parallel-{objective}", partial(plots.plot_parallel_coordinate, study, **told)
+        if importances(study, index):
+            yield f"importances-{objective}", partial(plots.plot_param_importances, study, evaluator=FANOVA, **told)
+    if settings.reported and any(trial.intermediate_values for trial in study.get_trials(deepcopy=False)):
+        yield "intermediate-values", partial(plots.plot_intermediate_values, study)
+    if len(settings.objectives) in (2, 3):
+        yield "pareto-front", partial(plots.plot_pareto_front, study, target_names=list(settings.objectives))
+    yield "timeline", partial(plots.plot_timeline, study)
+
+
+def to_csv(trials: Sequence[FrozenTrial], settings: SweepSettings) -> str:
+    """Return the trials as a table: how each ended, what it drew, where its run lies and what went wrong."""
+    names = sorted({name for trial in trials for name in trial.params})
+    stream = io.StringIO()
+    table = csv.writer(stream, lineterminator="\n")
+    table.writerow(["trial", "state", *settings.objectives, *names, "run", "error"])
+    for trial in trials:
+        values = trial.values or [""] * len(settings.objectives)
+        attributes = [trial.user_attrs.get(name, "") for name in ("run", "error")]
+        drawn = [trial.params.get(name, "") for name in names]
+        table.writerow([trial.number, trial.state.name, *values, *drawn, *attributes])
+    return stream.getvalue()

@@ -1,0 +1,96 @@
+"""The settings of a sweep."""
+
+import os
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from optuna.study import StudyDirection
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from hourglass.errors import UserError
+from hourglass.system.secrets import check_address
+
+Objective = Literal["bleu", "loss", "parameters", "sentences_per_second"]
+
+
+Name = Annotated[str, Field(min_length=1, pattern=r"^[^/\\]+$")]
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """The settings of a sweep, hydra.sweeper.
+
+    Attributes:
+        study_name: names the study in its storage.
+        storage: its address; null: what OPTUNA_STORAGE says, the one place for a password.
+        n_trials: of the whole study.
+        n_jobs: trials at once.
+        objective: one, or several for a Pareto front.
+        sampler: what draws parameters.
+        startup_trials: drawn at random first; the pruner waits for as many.
+        seed: of the sampler.
+        pruner: what stops the worse trials.
+        heartbeat: seconds between signs of life.
+        params: the search space, in Hydra's grammar.
+
+    Raises:
+        UserError: options contradict each other, or a password stands in `storage`.
+    """
+
+    study_name: Name
+    storage: Annotated[str, Field(pattern=r"^(sqlite|postgresql|mysql)(\+\w+)?://.+")] | None
+    n_trials: PositiveInt
+    n_jobs: PositiveInt
+    objective: Objective | Annotated[list[Objective], Field(min_length=1)]
+    sampler: Literal["tpe", "random"]
+    startup_trials: NonNegativeInt
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    pruner: Literal["auto", "median", "hyperband", "none"]
+    heartbeat: PositiveInt
+    params: dict[str, str]
+
+    def __post_init__(self) -> None:
+        option = "hydra.sweeper.storage"
+        if self.storage is None and not os.environ.get("OPTUNA_STORAGE"):
+            raise UserError(f"{option}: not set, and neither is OPTUNA_STORAGE: set one of them")
+        if self.storage is not None:
+            check_address(self.storage, option, environment="OPTUNA_STORAGE")
+        else:
+            check_address(self.uri, "OPTUNA_STORAGE", environment=None)
+        for objective in self.objectives:
+            if self.objectives.count(objective) > 1:
+                raise UserError(f"hydra.sweeper.objective: {objective} stands twice")
+        if self.pruner not in ("auto", "none") and self.reported is None:
+            raise UserError(
+                f"hydra.sweeper.objective={self.objective}: a pruner compares trials by bleu or loss alone: set "
+                "hydra.sweeper.pruner=auto"
+            )
+
+    @property
+    def uri(self) -> str:
+        """The address of the storage, from the settings or the environment."""
+        return self.storage or os.environ["OPTUNA_STORAGE"]
+
+    @property
+    def objectives(self) -> list[Objective]:
+        """One or several."""
+        return [self.objective] if isinstance(self.objective, str) else list(self.objective)
+
+    @property
+    def reported(self) -> str | None:
+        """What a trial reports on its way, where that is the one objective."""
+        only = self.objectives[0] if len(self.objectives) == 1 else None
+        return only if only in ("bleu", "loss") else None
+
+    @property
+    def chosen_pruner(self) -> str:
+        """The pruner; auto: median, where trials can be compared on their way."""
+        if self.pruner == "auto":
+            return "median" if self.reported else "none"
+        return self.pruner
+
+    @property
+    def directions(self) -> list[StudyDirection]:
+        """Which way is better, for each objective."""
+        more = ("bleu", "sentences_per_second")
+        return [StudyDirection.MAXIMIZE if one in more else StudyDirection.MINIMIZE for one in self.objectives]

@@ -1,0 +1,58 @@
+"""Record attention weights over some dev references at each validation, in RUN/alignments."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+
+from hourglass.data.encoded import EncodedSplit
+from hourglass.data.tokenizer import Vocabularies
+from hourglass.decoding.word_alignment import read_weights
+from hourglass.runs.folder import RunFolder
+from hourglass.system.files import write_whole
+
+
+class Alignments(pl.Callback):
+    """Notes, at each validation, the weights with which the model reads some dev references.
+
+    Args:
+        run: whose folder gets alignments/STEP.json.
+        dev: encoded; of it the first so many sentences.
+        vocabularies: of the run.
+        count: how many.
+        first_step: of this start: what is noted of later steps was of a training that is made anew.
+    """
+
+    def __init__(self, run: RunFolder, dev: EncodedSplit, vocabularies: Vocabularies, count: int, first_step: int):
+        self.run, self.vocabularies = run, vocabularies
+        rows = np.arange(min(count, len(dev)))
+        sides = dev.source_ids, dev.target_ids
+        self.sources, self.targets = ([ids.tolist() for ids in side.rows(rows)] for side in sides)
+        for step, file in noted(run):
+            if step > first_step:
+                file.unlink()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write them; by one process."""
+        model: Any = pl_module.model
+        if not trainer.is_global_zero or not model.decoder.attention.has_weights:
+            return
+        was_training = model.training
+        model.eval()
+        weights = read_weights([model], self.sources, self.targets)
+        model.train(was_training)
+        sides = ((self.vocabularies.source, self.sources), (self.vocabularies.target, self.targets))
+        source, target = ([vocabulary.pieces(ids) for ids in side] for vocabulary, side in sides)
+        found = [
+            {"source": [*s, "(end)"], "target": [*t, "(end)"], "weights": w.round(3).tolist()}
+            for s, t, w in zip(source, target, weights, strict=True)
+        ]
+        file = self.run.path / "alignments" / f"{trainer.global_step:09}.json"
+        write_whole(file, json.dumps(found, ensure_ascii=False))
+
+
+def noted(run: RunFolder) -> list[tuple[int, Path]]:
+    """Return the steps at which a run's weights were noted, and the files, in order."""
+    return sorted((int(file.stem), file) for file in (run.path / "alignments").glob("*.json"))

@@ -1,0 +1,68 @@
+"""The batches of a training, as Lightning reads them."""
+
+import numpy as np
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader
+
+from hourglass.data.batches import Part, StreamSampler, TrainingStream, in_order
+from hourglass.data.encoded import Batch, EncodedSplit
+from hourglass.errors import UserError
+
+
+class TranslationData(pl.LightningDataModule):
+    """Hands the Trainer its batches: the training stream, and the dev split dealt out over the ranks.
+
+    Args:
+        splits: of `encode_corpus`.
+        stream: of the training split.
+        batch_tokens: padded tokens of a dev batch.
+        dev_sentences: how many dev sentences are read at a validation, from the first; 0: all.
+    """
+
+    def __init__(
+        self, splits: dict[str, EncodedSplit], stream: TrainingStream, *, batch_tokens: int, dev_sentences: int
+    ):
+        super().__init__()
+        self.splits, self.stream, self.batch_tokens = splits, stream, batch_tokens
+        self.dev_sentences = dev_sentences or len(splits["dev"])
+        self.first_step = 0
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return the rest of the stream: a resumed run goes on with the batch after the checkpoint's last."""
+        assert self.trainer is not None
+        sampler = StreamSampler(
+            self.stream,
+            first_step=self.first_step,
+            rank=self.trainer.global_rank,
+            ranks=self.trainer.world_size,
+            accumulate=self.trainer.accumulate_grad_batches,
+        )
+        return DataLoader(self.splits["train"], batch_size=None, sampler=sampler)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return this rank's dev batches: every sentence on one rank, once.
+
+        Raises:
+            UserError: there are fewer sentences than ranks.
+        """
+        assert self.trainer is not None
+        dev, ranks = self.splits["dev"], self.trainer.world_size
+        lengths = dev.source_lengths[: self.dev_sentences], dev.target_lengths[: self.dev_sentences]
+        if (sentences := len(lengths[0])) < ranks:
+            raise UserError(f"trainer.dev_sentences: {sentences} for {ranks} processes; read at least {ranks}")
+        batches = in_order(*lengths, self.batch_tokens)
+        if len(batches) < ranks:
+            # Lightning skips validation on a rank without a batch, and the others would wait for it for ever.
+            batches = np.array_split(np.concatenate(batches), ranks)
+        share = batches[self.trainer.global_rank :: ranks]
+        parts = [Part(batch, int(lengths[1][batch].sum())) for batch in share]
+        return DataLoader(dev, batch_size=None, sampler=parts)
+
+    def state_dict(self) -> dict[str, int]:
+        """Return how far the stream was read, for the checkpoint."""
+        assert self.trainer is not None
+        return {"first_step": self.trainer.global_step}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on where the checkpoint stopped."""
+        self.first_step = state_dict["first_step"]

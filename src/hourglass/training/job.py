@@ -1,0 +1,99 @@
+"""A job: one run, where it lies, and its settings."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from hourglass.config.compose import Config, plain_values
+from hourglass.errors import UserError
+from hourglass.models.pretrained import check_files
+from hourglass.runs.folder import RunFolder, at_work, create_run, resume_run
+from hourglass.system.devices import is_main_process, under_torchrun
+from hourglass.tracking.settings import MlflowSettings
+from hourglass.training.jobs import Ticket, TrialTicket
+from hourglass.training.settings import Settings, check_settings
+from hourglass.training.stopping import resumable
+
+log = logging.getLogger("hourglass")
+# The number that torch chooses by itself: a job of a sweep must not inherit that of the job before it.
+THREADS = torch.get_num_threads()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: where it lies, and its settings.
+
+    Attributes:
+        run: its folder.
+        config: all settings, as plain values.
+        settings: the same, checked and typed.
+        ticket: of a job of a sweep; None: the run stands alone.
+    """
+
+    run: RunFolder
+    config: Config
+    settings: Settings
+    ticket: Ticket | None = None
+
+    @property
+    def trial(self) -> TrialTicket | None:
+        """The trial of an Optuna study that this run is; None: it is none."""
+        return self.ticket.trial if self.ticket is not None else None
+
+    @property
+    def keeps_model(self) -> bool:
+        """Whether the model is packed for MLflow."""
+        logger = self.settings.logger
+        return isinstance(logger, MlflowSettings) and (self.ticket is None if logger.model == "auto" else logger.model)
+
+    @property
+    def measures_speed(self) -> bool:
+        """Whether the sweep asks how fast the model translates."""
+        return self.ticket is not None and self.ticket.measure_speed
+
+
+def open_job(composed: DictConfig, ticket: Ticket | None) -> Job:
+    """Check all settings, and make the folder of the run, or open that of the run to resume.
+
+    Raises:
+        UserError: an option is refused, or the folder cannot be used.
+    """
+    if not is_main_process():
+        log.setLevel(logging.WARNING)  # The first process reports.
+    config = plain_values(composed)
+    if config["resume"] is not None:
+        run, config = resume_run(str(config["resume"]), HydraConfig.get().overrides.task)
+        return Job(run, config, check_settings(config))
+    settings = check_settings(config)
+    choices = HydraConfig.get().runtime.choices
+    if choices.get("sweep") is not None:
+        raise UserError(f"sweep={choices['sweep']}: needs -m: python src/train.py -m sweep={choices['sweep']} ...")
+    if config["run_dir"] is None and under_torchrun():
+        raise UserError("run_dir: not set; under torchrun set run_dir=PATH, a folder that all processes share")
+    if not is_main_process():  # The first process makes the folder.
+        return Job(RunFolder(Path(config["run_dir"])), config, settings)
+    check_files(config)
+    run = create_run(config["run_dir"], name_run(choices, config), continues=config["if_exists"] == "continue")
+    return Job(run, config, settings, ticket)
+
+
+@contextmanager
+def working_on(job: Job) -> Iterator[None]:
+    """Hold the lock of the run, and say how to resume it if it is stopped."""
+    # A trial whose worker has died may still have the old child in its folder, which is about to stop.
+    lock = at_work(job.run, wait=job.trial is not None) if is_main_process() else nullcontext()
+    with lock, resumable(job.run):
+        yield
+
+
+def name_run(choices: Mapping[str, Any], config: Config) -> list[str]:
+    """Return the parts of a run's name: corpus, attention and seed; encoder and experiment if not the defaults."""
+    special = [choices[group] for group in ("experiment", "encoder") if choices.get(group) not in (None, "null", "rnn")]
+    return [choices["data"], *special, choices["attention"], f"s{config['seed']}"]

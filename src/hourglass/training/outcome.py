@@ -1,0 +1,84 @@
+"""The outcome of a run: scores on test, metrics.json, and what a sweep is told."""
+
+import time
+from typing import Any
+
+import torch
+
+from hourglass.decoding.translate import translate_split
+from hourglass.metrics.scoring import format_table, score
+from hourglass.models.checkpoint import load_trained
+from hourglass.models.seq2seq import Seq2Seq
+from hourglass.runs.translations import write_translations
+from hourglass.system.files import write_json
+from hourglass.system.machine import machine
+from hourglass.system.project import code_version
+from hourglass.training.job import Job
+from hourglass.training.jobs import Outcome
+from hourglass.training.preparation import Prepared
+from hourglass.training.resuming import Progress
+
+
+def write_metrics(job: Job, prepared: Prepared, model: Seq2Seq, progress: Progress) -> None:
+    """Score the test split, unless the run was pruned or does not test, and write metrics.json."""
+    metrics = {**describe_run(job, prepared, model, progress), **code_version()}
+    if job.settings.trainer.test and not progress.pruned:
+        metrics["test"] = score_test(job, prepared)
+    write_json(job.run.metrics, metrics)
+
+
+def score_test(job: Job, prepared: Prepared) -> dict[str, Any]:
+    """Translate the test split with the model that was best on dev, write the translations and print the scores."""
+    trained = load_trained(job.run.best)
+    whole = prepared.corpus.splits["test"]
+    test = whole.select(range(min(job.settings.trainer.test_sentences or len(whole), len(whole))))
+    search = job.settings.search
+    torch.manual_seed(job.config["seed"])  # For search=sample, also where another process trained.
+    hypotheses = translate_split(trained, test, search, job.settings.trainer.device, name="test")
+    sources, references = list(test["source"]), list(test["target"])
+    write_translations(job.run.translations, zip(test["id"], sources, references, hypotheses, strict=True))
+    scores = score(
+        hypotheses,
+        references,
+        sources,
+        list(test["source_words"]),
+        edges=job.config["edges"],
+        target_language=prepared.corpus.target_language,
+    )
+    part = "all" if len(test) == len(whole) else "only the first"
+    how = "greedy" if search.beam == 1 else f"beam {search.beam}"
+    print(f"\ntest: {part} {len(test):,} sentences, {how}, the model of step {trained.step:,} (best on dev)")
+    print(format_table(scores), end="\n\n")
+    return scores
+
+
+def describe_run(job: Job, prepared: Prepared, model: Seq2Seq, progress: Progress) -> dict[str, Any]:
+    """Return what metrics.json holds beside the scores."""
+    return {
+        "dev": progress.best,
+        "pruned": progress.pruned,
+        "seed": job.config["seed"],
+        "parameters": model.parameter_count,
+        "target_tokens_budget": job.settings.trainer.target_tokens,
+        "train_target_tokens": progress.target_tokens,
+        "train_target_tokens_per_second": progress.target_tokens / progress.seconds,
+        "train_seconds": progress.seconds,
+        "padding_share": prepared.stream.padding_share,
+        "corpus": {**prepared.corpus.facts, "digest": prepared.corpus.digest},
+        "tokenizer_digest": prepared.vocabularies.digest,
+        "machine": {**machine(), "threads": torch.get_num_threads()},
+    }
+
+
+def outcome_of(job: Job, prepared: Prepared, model: Seq2Seq, progress: Progress) -> Outcome:
+    """Return the outcome of a run; the speed of translation is measured if a sweep asks for it."""
+    speed = measure_speed(job, prepared) if job.measures_speed else None
+    return Outcome(str(job.run.path), progress.best, model.parameter_count, speed, progress.pruned)
+
+
+def measure_speed(job: Job, prepared: Prepared) -> float:
+    """Return the dev sentences translated per second by the best model, with the search of the test split."""
+    dev = prepared.corpus.splits["dev"]
+    trained, started = load_trained(job.run.best), time.perf_counter()
+    translate_split(trained, dev, job.settings.search, job.settings.trainer.device, name="dev")
+    return len(dev) / (time.perf_counter() - started)

@@ -1,0 +1,42 @@
+"""From settings to what a training reads: corpus, vocabularies, ids, batches; from the cache where they lie there."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hourglass.config.compose import Config
+from hourglass.corpora.corpus import Corpus, load_corpus
+from hourglass.data.batches import TrainingStream
+from hourglass.data.encoded import EncodedSplit, encode_corpus
+from hourglass.data.tokenizer import Vocabularies, train_vocabularies
+from hourglass.training.settings import Settings
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a training reads."""
+
+    corpus: Corpus
+    vocabularies: Vocabularies
+    splits: dict[str, EncodedSplit]
+    stream: TrainingStream
+
+
+def prepare(config: Config, settings: Settings) -> Prepared:
+    """Prepare the corpus and all that hangs on it.
+
+    Raises:
+        UserError: an input is missing or malformed, or the vocabulary is larger than the corpus allows.
+    """
+    cache = Path(config["cache"]).expanduser()
+    corpus = load_corpus(config["data"], cache)
+    vocabularies = train_vocabularies(settings.tokenizer, corpus.splits["train"], corpus.digest, cache)
+    splits = encode_corpus(corpus, vocabularies, cache)
+    stream = TrainingStream(
+        splits["train"].source_lengths,
+        splits["train"].target_lengths,
+        batch_tokens=settings.trainer.batch_tokens,
+        target_tokens=settings.trainer.target_tokens,
+        validations=settings.trainer.validations,
+        seed=config["seed"],
+    )
+    return Prepared(corpus, vocabularies, splits, stream)

@@ -1,0 +1,147 @@
+"""The whole of a config, checked before anything is read or written: contradictions are refused here, by name."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, NonNegativeFloat
+
+from hourglass.config.compose import Config
+from hourglass.config.options import build, check, choose
+from hourglass.corpora.corpus import check_recipe
+from hourglass.corpora.made import Copy
+from hourglass.data.pieces import FIXED_PIECES
+from hourglass.data.tokenizer import TokenizerSettings
+from hourglass.decoding.search import SearchSettings
+from hourglass.errors import UserError
+from hourglass.metrics.scoring import check_language, length_buckets
+from hourglass.models.build import build_model
+from hourglass.models.encoder import RecurrentEncoder
+from hourglass.models.seq2seq import Seq2Seq
+from hourglass.tracking.settings import LoggerSettings, check_logger
+from hourglass.training.optimizer import OPTIMIZERS, OptimizerSettings
+from hourglass.training.trainer import TrainerSettings
+
+# The range that torch and numpy take together.
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+GROUPS = ("data", "tokenizer", "encoder", "attention", "decoder", "optimizer", "trainer", "logger", "search")
+
+
+OPTIONS: dict[str, Any] = {
+    "seed": Seed,
+    "init_range": NonNegativeFloat,
+    "run_dir": str | None,
+    "if_exists": Literal["refuse", "continue"],
+    "resume": str | None,
+    "cache": Annotated[str, Field(min_length=1)],
+    "edges": list[int],
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The groups that stay settings: those of the model and of the corpus become objects elsewhere."""
+
+    tokenizer: TokenizerSettings
+    optimizer: OptimizerSettings
+    trainer: TrainerSettings
+    search: SearchSettings
+    logger: LoggerSettings
+
+
+def check_settings(config: Config) -> Settings:
+    """Check every group of a config.
+
+    Raises:
+        UserError: an option is unknown, outside its choices, or contradicts another.
+    """
+    _check_whole(config)
+    optimizer = dict(config["optimizer"])
+    kind: Callable[..., OptimizerSettings] = choose(OPTIMIZERS, optimizer.pop("name", None), "optimizer.name")
+    settings = Settings(
+        build(TokenizerSettings, config["tokenizer"], "tokenizer"),
+        build(kind, optimizer, "optimizer"),
+        build(TrainerSettings, config["trainer"], "trainer"),
+        build(SearchSettings, config["search"], "search"),
+        check_logger(config["logger"]),
+    )
+    _, recipe = check_recipe(config["data"])
+    check_language(config["data"]["target"])
+    length_buckets(config["edges"])
+    # A model without memory behind it: every refusal of a constructor, before the corpus is touched.
+    with torch.device("meta"):
+        model = build_model(config, 8, 8, joint=settings.tokenizer.joint)
+    if isinstance(recipe, Copy) and recipe.calibrated:
+        _check_calibrated(recipe, settings)
+        _check_neck(model)
+    settings.search.check_attention(model.decoder.attention)
+    settings.search.check_words(settings.tokenizer.model)
+    return settings
+
+
+def check_to_read(config: Config) -> Settings:
+    """Check the settings of a run that is only to be read here, whatever machine it was trained on and told to.
+
+    Raises:
+        UserError: as `check_settings`.
+    """
+    here = {"accelerator": "cpu", "devices": 1, "nodes": 1, "strategy": "auto", "precision": "32-true"}
+    return check_settings({**config, "trainer": {**config["trainer"], **here}, "logger": {"name": "none"}})
+
+
+def _check_calibrated(recipe: Copy, settings: Settings) -> None:
+    """See that a calibrated channel is one: pieces are symbols, the likelihood the model's, nothing is read twice."""
+    if settings.tokenizer.model != "word":
+        raise UserError(
+            f"tokenizer.model={settings.tokenizer.model} with data.calibrated=true: every symbol is one piece there: "
+            "set tokenizer=word"
+        )
+    pieces = FIXED_PIECES + recipe.symbols
+    if settings.tokenizer.vocabulary_size != pieces:
+        raise UserError(
+            f"data.vocabulary_size={settings.tokenizer.vocabulary_size} with data.calibrated=true: the pieces are the "
+            f"{recipe.symbols} symbols and {FIXED_PIECES} special ones: set data.vocabulary_size={pieces}"
+        )
+    if settings.optimizer.label_smoothing:
+        raise UserError(
+            f"optimizer.label_smoothing={settings.optimizer.label_smoothing} with data.calibrated=true teaches a "
+            "likelihood that is not the data's: set optimizer.label_smoothing=0"
+        )
+    trainer = settings.trainer
+    # The budget is rounded to whole validations.
+    wanted = trainer.target_tokens + trainer.validations * trainer.batch_tokens
+    if recipe.train_tokens < wanted:
+        pairs = math.ceil(recipe.train_pairs * wanted / recipe.train_tokens)
+        raise UserError(
+            f"data.train_pairs={recipe.train_pairs} with data.calibrated=true would be read more than once: set "
+            f"data.train_pairs={pairs}, or a lower trainer.target_tokens than {trainer.target_tokens}"
+        )
+
+
+def _check_neck(model: Seq2Seq) -> None:
+    """See that the summary is the narrowest place on the way, where the decoder is to live by it."""
+    encoder, decoder = model.encoder, model.decoder
+    if not isinstance(encoder, RecurrentEncoder) or decoder.attention.has_weights:
+        return
+    width, final = encoder.summary_size, math.prod(encoder.final_shape)
+    if final < 2 * width or decoder.hidden_size < width:
+        raise UserError(
+            f"encoder.summary_size={width} with data.calibrated=true is no neck between a final encoder state of "
+            f"{final} numbers and a decoder state of {decoder.hidden_size}: set encoder.hidden_size so that the one "
+            f"has at least {2 * width}, and decoder.hidden_size={width} or more"
+        )
+
+
+def _check_whole(config: Config) -> None:
+    """See that every group and every option that stands by itself is there, and of its type."""
+    for group in GROUPS:
+        if not isinstance(config.get(group), Mapping):
+            raise UserError(f"{group}: the settings lack this group")
+    for option, kind in OPTIONS.items():
+        if option not in config:
+            raise UserError(f"{option}: the settings lack it; set {option}=...")
+        check(kind, config[option], option)

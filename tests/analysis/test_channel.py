@@ -1,0 +1,287 @@
+"""The calibrated channel against channels of known capacity: perfect, blind, of the wrong sentence, of k bits."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import TINY, compose_config, tiny_config
+from torch import Tensor, nn
+
+from hourglass.analysis.channel import ChannelReading, check_channel, longest_copied, others, read_channel
+from hourglass.data.pieces import BOS, EOS, FIXED_PIECES
+from hourglass.errors import UserError
+from hourglass.metrics.likelihood import Pairs
+from hourglass.models.build import build_model
+from hourglass.models.encoder import Encoder, Memory, mask_of, rounded
+from hourglass.models.seq2seq import Seq2Seq
+from hourglass.training.settings import check_settings
+
+P = 16  # symbols, 4 bits each
+BITS_A_SYMBOL = 4
+V = FIXED_PIECES + P
+SYMBOLS = torch.arange(FIXED_PIECES, V)
+
+
+def draw(count: int, shortest: int, longest: int, seed: int) -> Pairs:
+    random = np.random.default_rng(seed)
+    rows = [
+        random.integers(FIXED_PIECES, V, size=shortest + index % (longest - shortest + 1)).tolist()
+        for index in range(count)
+    ]
+    return Pairs(rows, rows)
+
+
+class Analytic(nn.Module):
+    """Decodes by Bayes' rule what the first k bits of the source say: the right symbol, a share of them, or nothing.
+
+    It has what `read_channel` calls of a model. The readout is the logarithm of the probabilities.
+    """
+
+    def __init__(self, k: int):
+        super().__init__()
+        self.k = k
+        self.output = nn.Identity()
+        self.where = nn.Parameter(torch.zeros(1))
+
+    def encode(self, source: Tensor, lengths: Tensor) -> Tensor:
+        return source
+
+    def readouts(self, target: Tensor, memory: Tensor) -> Tensor:
+        batch, steps = target.shape
+        probabilities = torch.full((batch, steps, V), 1e-9)
+        for b in range(batch):
+            length = int((memory[b] == EOS).nonzero()[0])
+            for t in range(steps):
+                if t >= length:
+                    probabilities[b, t, EOS] = 1.0
+                    continue
+                known = min(max(self.k - BITS_A_SYMBOL * t, 0), BITS_A_SYMBOL)
+                symbol = int(memory[b, t]) - FIXED_PIECES
+                group = symbol >> (BITS_A_SYMBOL - known)
+                first, size = group << (BITS_A_SYMBOL - known), 1 << (BITS_A_SYMBOL - known)
+                probabilities[b, t, FIXED_PIECES + first : FIXED_PIECES + first + size] = 1.0 / size
+        return probabilities.log()
+
+
+class BitEncoder(Encoder):
+    """Hands over the first k bits of the source, as -1 and 1, and nothing else."""
+
+    name = "bits"
+    memory_size = 0
+
+    def __init__(self, k: int, summary_size: int):
+        super().__init__()
+        self.k, self.summary_size = k, summary_size
+
+    def forward(self, source: Tensor, lengths: Tensor) -> Memory:
+        symbols = (source[:, : math.ceil(self.k / BITS_A_SYMBOL)] - FIXED_PIECES).clamp(0, P - 1)
+        shifts = torch.arange(BITS_A_SYMBOL - 1, -1, -1)
+        bits = ((symbols.unsqueeze(-1) >> shifts) & 1).flatten(1)[:, : self.k]
+        summary = torch.zeros(len(source), self.summary_size)
+        summary[:, : self.k] = bits * 2.0 - 1
+        return Memory(torch.zeros(*source.shape, 0), mask_of(lengths, source.shape[1]), lengths, summary)
+
+
+def make(attention: str = "none", changes: Mapping[str, Any] | None = None, encoder: str = "rnn") -> Seq2Seq:
+    options = {"decoder.hidden_size": 64, "encoder.hidden_size": 64, "encoder.dropout": 0.0, "decoder.dropout": 0.0}
+    options |= {"decoder.embedding_size": 32, "encoder.embedding_size": 32, "decoder.readout_size": 32}
+    if encoder == "blind":
+        options = {name: value for name, value in options.items() if name.startswith("decoder") or "embedding" in name}
+    return build_model(tiny_config(attention, options | dict(changes or {}), encoder), V, V, joint=True)
+
+
+def train(model: Seq2Seq, shortest: int, longest: int, steps: int, batch: int = 128) -> Seq2Seq:
+    """Train on fresh sequences at every step; each step is of one length."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=4e-3)
+    random = np.random.default_rng(99)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = 4e-3 * min(1, step / 50) * (1 - step / steps)
+        length = shortest + step % (longest - shortest + 1)
+        rows = torch.from_numpy(random.integers(FIXED_PIECES, V, size=(batch, length)))
+        end = torch.full((batch, 1), EOS)
+        source, target = torch.cat([rows, end], 1), torch.cat([torch.full((batch, 1), BOS), rows, end], 1)
+        loss = model.loss(source, torch.full((batch,), length + 1), target).smoothed / (batch * (length + 1))
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    return model.eval()
+
+
+def test_a_perfect_copier_reads_all_bits_and_its_end_costs_none() -> None:
+    pairs = draw(60, 3, 12, seed=1)
+    found = read_channel(Analytic(k=1000), pairs, SYMBOLS)  # type: ignore[arg-type]
+    assert found.bits == pytest.approx(found.lengths * BITS_A_SYMBOL, rel=0.01)
+    assert found.lengths.tolist() == [len(row) for row in pairs.targets]
+    assert found.end == pytest.approx(np.zeros(60), abs=1e-3)
+
+
+@pytest.mark.parametrize("k", [1, 10, 22])
+def test_a_channel_of_k_bits_with_its_own_decoder_reads_k(k: int) -> None:
+    found = read_channel(Analytic(k), draw(400, 6, 12, seed=2), SYMBOLS)  # type: ignore[arg-type]
+    assert found.mean == pytest.approx(k, rel=0.05)
+    assert found.mean <= k + 3 * found.error + 1e-3
+    positions = np.nanmean(found.by_position, 0)[:6]
+    known = [min(max(k - BITS_A_SYMBOL * t, 0), BITS_A_SYMBOL) for t in range(6)]
+    assert positions == pytest.approx(known, abs=0.01)
+
+
+def test_a_decoder_that_knows_the_wrong_sentence_reads_less_than_nothing() -> None:
+    pairs = draw(200, 4, 8, seed=3)
+    found = read_channel(Analytic(k=8), Pairs(others(pairs.sources), pairs.targets), SYMBOLS)  # type: ignore[arg-type]
+    assert found.mean < 0
+
+
+def test_a_channel_that_knows_nothing_reads_nothing() -> None:
+    found = read_channel(Analytic(k=0), draw(100, 4, 8, seed=4), SYMBOLS)  # type: ignore[arg-type]
+    assert found.bits == pytest.approx(np.zeros(100), abs=1e-3)
+
+
+def at_most(found: ChannelReading, bits: float) -> bool:
+    return found.mean <= bits + 3 * found.error
+
+
+@pytest.mark.slow
+def test_a_trained_decoder_reads_k_bits_of_a_channel_of_k() -> None:
+    k = 10
+    model = make("none", {"encoder.summary_size": 12})
+    model.encoder = BitEncoder(k, summary_size=12)
+    found = read_channel(train(model, 4, 6, steps=700), draw(1500, 4, 6, seed=5), SYMBOLS)
+    assert found.mean == pytest.approx(k, rel=0.05)
+    assert at_most(found, k)
+
+
+@pytest.mark.slow
+def test_a_trained_blind_decoder_reads_at_most_nothing() -> None:
+    found = read_channel(train(make(encoder="blind"), 4, 6, steps=200), draw(1500, 4, 6, seed=6), SYMBOLS)
+    assert at_most(found, 0)
+    assert found.mean > -0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "attention", ["none", *(pytest.param(one, marks=pytest.mark.more) for one in ("fixed", "luong_general"))]
+)
+def test_a_trained_model_of_another_sentence_reads_at_most_nothing(attention: str) -> None:
+    model = train(make(attention), 4, 6, steps=400)
+    pairs = draw(1500, 4, 6, seed=7)
+    assert read_channel(model, pairs, SYMBOLS).mean > 1
+    assert at_most(read_channel(model, Pairs(others(pairs.sources), pairs.targets), SYMBOLS), 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "bits"), [(2, 1), pytest.param(4, 1, marks=pytest.mark.more)])
+def test_a_rounded_summary_holds_no_more_than_its_ceiling(width: int, bits: int) -> None:
+    """And the same one that is not rounded does, after as many steps."""
+    found = {}
+    for rounding in (bits, 0):
+        model = train(make("none", {"encoder.summary_size": width, "encoder.summary_bits": rounding}), 4, 6, steps=400)
+        found[rounding] = read_channel(model, draw(1500, 4, 6, seed=8), SYMBOLS)
+    assert at_most(found[bits], width * bits)
+    assert found[bits].mean > 0.5
+    assert not at_most(found[0], width * bits)
+
+
+def test_rounding_has_its_levels_and_the_gradient_of_what_it_rounds() -> None:
+    values = torch.cat([torch.linspace(-1, 1, 101), torch.rand(100_000) * 2 - 1]).requires_grad_()
+    for bits in (1, 2, 5):
+        found = rounded(values, bits)
+        assert found.unique().numel() == 2**bits
+        assert (found.min(), found.max()) == (-1, 1)
+        assert (found - values).abs().max() <= 1 / (2**bits - 1) + 1e-6
+        (gradient,) = torch.autograd.grad(found.sum(), values)
+        assert torch.equal(gradient, torch.ones(len(values)))
+
+
+def test_a_rounded_summary_takes_no_more_values_than_it_may() -> None:
+    model = make("none", {"encoder.summary_size": 2, "encoder.summary_bits": 2})
+    source = torch.cat([torch.randint(FIXED_PIECES, V, (400, 6)), torch.full((400, 1), EOS)], 1)
+    summary = model.encode(source, torch.full((400,), 7)).summary
+    assert len(summary.unique(dim=0)) <= 2 ** (2 * 2)
+    assert summary.unique().numel() <= 4
+
+
+def test_a_summary_that_is_the_final_states_is_not_rounded() -> None:
+    changes = {"decoder.start": "pass", "encoder.bidirectional": False, "encoder.summary_size": 128}
+    with pytest.raises(UserError, match=r"encoder\.summary_bits=3 contradicts decoder\.start=pass"):
+        make("none", {**changes, "encoder.summary_bits": 3})
+
+
+def test_a_fixed_context_of_constant_width_leaves_the_decoder_as_it_is() -> None:
+    models = [make("fixed", {"encoder.summary_size": size, "attention.width": 24}) for size in (2, 64)]
+    shapes = [
+        {
+            name: weight.shape
+            for name, weight in model.decoder.named_parameters()
+            if "widen" not in name and "bridge" not in name
+        }
+        for model in models
+    ]
+    assert shapes[0] == shapes[1]
+    assert [model.decoder.attention.context_size for model in models] == [24, 24]
+    wide = make("fixed", {"encoder.summary_size": 5})
+    assert wide.decoder.attention.context_size == 5
+
+
+def test_longest_copied_by_hand() -> None:
+    references = [["a"], ["b", "a"], ["a", "b", "c"], ["a", "b", "c", "d"]]
+    assert longest_copied(references, references) == 4
+    assert longest_copied([["a"], ["b", "a"], ["a", "b"], ["a", "b", "c", "d"]], references) == 2
+    assert longest_copied([[], ["b", "a"], ["a", "b", "c"], ["a", "b", "c", "d"]], references) == 0
+    assert longest_copied([["a", "a"], ["b", "a"]], references[:2]) == 2  # What comes after it is none of its symbols.
+
+
+def test_others_are_of_the_same_length_and_never_oneself() -> None:
+    rows: list[Sequence[int]] = [[4, 5], [6, 7], [8], [9], [4, 4]]
+    found = others(rows)
+    assert [len(row) for row in found] == [2, 2, 1, 1, 2]
+    assert all(mine is not theirs for mine, theirs in zip(rows, found, strict=True))
+    assert sorted(map(list, found)) == sorted(map(list, rows))
+    with pytest.raises(UserError, match="and so no other"):
+        others([[4], [5, 6]])
+
+
+# ---- What is refused -------------------------------------------------------------------------------------------------
+
+CALIBRATED = (
+    "data.calibrated=true",
+    "data.shortest=5",
+    "data.longest=10",
+    "optimizer.label_smoothing=0",
+    "trainer.target_tokens=300000",
+    "attention=none",
+)
+
+
+@pytest.mark.parametrize("corpus", ["copy", "reverse"])
+def test_a_calibrated_channel_is_accepted(corpus: str) -> None:
+    config = compose_config(f"data={corpus}", *CALIBRATED, *TINY)
+    check_settings(config)
+    assert check_channel("runs/one", config) == 64
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("data.shortest=4", "data.calibrated=true: there are 16,777,216 sequences of data.shortest=4 symbols"),
+        ("tokenizer=char", "tokenizer.model=char with data.calibrated=true"),
+        ("data.vocabulary_size=60", "data.vocabulary_size=60 with data.calibrated=true: the pieces are the 64 symbols"),
+        ("optimizer.label_smoothing=0.1", "optimizer.label_smoothing=0.1 with data.calibrated=true"),
+        ("trainer.target_tokens=2000000", "data.train_pairs=50000 with data.calibrated=true would be read more than"),
+    ],
+)
+def test_what_would_make_the_bits_no_bound_is_refused_by_name(change: str, message: str) -> None:
+    with pytest.raises(UserError) as refused:
+        check_settings(compose_config("data=copy", *CALIBRATED, *TINY, change))
+    assert str(refused.value).startswith(message)
+
+
+def test_a_run_that_is_no_channel_is_refused_by_its_path() -> None:
+    with pytest.raises(UserError, match=r"runs/one: a run of data=numbers; a channel is calibrated on"):
+        check_channel("runs/one", compose_config("data=numbers"))
+    with pytest.raises(UserError, match=r"runs/one: trained with data\.calibrated=false"):
+        check_channel("runs/one", compose_config("data=copy"))

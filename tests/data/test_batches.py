@@ -1,0 +1,406 @@
+"""Batches: the budget, the order, the shares of ranks and parts; measured on what is really read."""
+
+import pickle
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from helpers import TINY, compose_config
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hourglass.config.options import build
+from hourglass.corpora.corpus import Corpus, load_corpus
+from hourglass.data import encoded as encoded_module
+from hourglass.data.batches import IntArray, Part, StreamSampler, TrainingStream, cut, in_order
+from hourglass.data.encoded import EncodedSplit, Lists, encode_corpus, pad
+from hourglass.data.pieces import BOS, EOS, PAD
+from hourglass.data.tokenizer import TokenizerSettings, Vocabularies, train_vocabularies
+from hourglass.errors import UserError
+from hourglass.models.build import build_model
+from hourglass.training.datamodule import TranslationData
+
+Splits = dict[str, EncodedSplit]
+
+
+def drawn_lengths(pairs: int = 300, longest: int = 40, seed: int = 0) -> tuple[IntArray, IntArray]:
+    random = np.random.default_rng(seed)
+    source = random.integers(1, longest, size=pairs)
+    return source, np.clip(source + random.integers(-3, 4, size=pairs), 1, None)
+
+
+def stream_of(lengths: tuple[IntArray, IntArray], **options: int) -> TrainingStream:
+    given: dict[str, Any] = {"batch_tokens": 200, "target_tokens": 10_000, "validations": 1, "seed": 1} | options
+    return TrainingStream(*lengths, **given)
+
+
+def read(stream: TrainingStream, first_step: int = 0, rank: int = 0, ranks: int = 1, accumulate: int = 1) -> list[Part]:
+    return list(stream.parts(first_step=first_step, rank=rank, ranks=ranks, accumulate=accumulate))
+
+
+def alike(some: list[Part], others: list[Part]) -> bool:
+    def plain(parts: list[Part]) -> list[tuple[list[int], int, bool]]:
+        return [(part.rows.tolist(), part.step_tokens, part.blank) for part in parts]
+
+    return plain(some) == plain(others)
+
+
+# ---- Cutting ---------------------------------------------------------------------------------------------------------
+
+lengths_of_pairs = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=1, max_size=60)
+
+
+@settings(deadline=None)
+@given(lengths_of_pairs, st.integers(1, 120))
+def test_batches_keep_the_budget_hold_all_and_could_not_be_fewer_in_that_order(
+    pairs: list[tuple[int, int]], budget: int
+) -> None:
+    source, target = (np.array(side) for side in zip(*pairs, strict=True))
+    order = np.random.default_rng(0).permutation(len(pairs))
+    batches = cut(order, source, target, budget)
+    assert np.concatenate(batches).tolist() == order.tolist()
+
+    def padded(rows: list[int]) -> int:
+        return len(rows) * max(max(pairs[row]) for row in rows)
+
+    for batch in batches:
+        assert padded(batch.tolist()) <= budget or len(batch) == 1
+    for batch, following in zip(batches, batches[1:], strict=False):  # noqa: RUF007 (the pair reads better)
+        assert padded([*batch.tolist(), int(following[0])]) > budget, "the next sentence had no room"
+
+
+@settings(deadline=None)
+@given(lengths_of_pairs, st.integers(1, 120))
+def test_in_order_reads_every_sentence_once_by_source_length(pairs: list[tuple[int, int]], budget: int) -> None:
+    source, target = (np.array(side) for side in zip(*pairs, strict=True))
+    rows = np.concatenate(in_order(source, target, budget))
+    assert sorted(rows.tolist()) == list(range(len(pairs)))
+    assert source[rows].tolist() == sorted(source.tolist())
+
+
+# ---- The stream ------------------------------------------------------------------------------------------------------
+
+
+def test_every_epoch_reads_all_sentences_once_in_an_order_of_its_own() -> None:
+    stream = stream_of(drawn_lengths())
+    epochs = [stream.epoch(number) for number in range(3)]
+    for batches in epochs:
+        assert sorted(np.concatenate(batches).tolist()) == list(range(300))
+        longest = [int(np.maximum(stream.source_lengths, stream.target_lengths)[batch].max()) for batch in batches]
+        assert all(len(batch) * most <= 200 for batch, most in zip(batches, longest, strict=True))
+        assert longest != sorted(longest), "shuffled, not from short to long"
+    members = [Counter(frozenset(batch.tolist()) for batch in batches) for batches in epochs]
+    assert members[0] != members[1] != members[2], "equal lengths meet in other batches"
+
+
+def test_the_run_ends_with_the_step_that_reaches_the_budget() -> None:
+    """The steps are counted here from what is read; with several validations they are rounded to a multiple."""
+    lengths = drawn_lengths()
+    whole = int(lengths[1].sum())
+    for budget in (1, 1_000, whole, whole + 1, 3 * whole - 7):
+        parts = read(stream_of(lengths, target_tokens=budget))
+        tokens = [part.step_tokens for part in parts]
+        assert sum(tokens) >= budget > sum(tokens[:-1])
+        unrounded = len(parts)
+        stream = stream_of(lengths, target_tokens=budget, validations=4)
+        assert stream.steps == 4 * stream.validate_every == len(read(stream))
+        assert abs(stream.steps - unrounded) <= 3
+
+
+def test_step_tokens_and_padding_share_are_those_of_the_batches_read() -> None:
+    lengths = drawn_lengths()
+    stream = stream_of(lengths)
+    real = positions = 0
+    for part in read(stream):
+        source, target = ([int(side[row]) for row in part.rows] for side in lengths)
+        assert part.step_tokens == sum(target)
+        real += sum(source) + sum(target)
+        positions += len(part.rows) * (max(source) + max(target))
+    assert stream.padding_share == pytest.approx(1 - real / positions)
+
+
+def test_one_seed_is_one_stream_and_another_another() -> None:
+    lengths = drawn_lengths()
+    first = read(stream_of(lengths))
+    assert alike(first, read(stream_of(lengths)))
+    other = read(stream_of(lengths, seed=2))
+    assert not alike(first[:20], other[:20])
+    # The budget cuts the stream off and changes nothing before.
+    assert alike(first, read(stream_of(lengths, target_tokens=20_000))[: len(first)])
+    # Nor does the global random state.
+    np.random.seed(7)
+    assert alike(first, read(stream_of(lengths)))
+
+
+@pytest.mark.parametrize(("ranks", "accumulate"), [(1, 1), (2, 1), (1, 3), (2, 2)])
+def test_a_resumed_stream_is_the_tail_of_the_unbroken_one(ranks: int, accumulate: int) -> None:
+    stream = stream_of(drawn_lengths())
+    of_an_epoch = len(stream.epoch(0))
+    assert stream.steps > of_an_epoch + 3
+    whole = read(stream, 0, ranks - 1, ranks, accumulate)
+    assert len(whole) == stream.steps * accumulate
+    for first_step in (0, 1, of_an_epoch - 1, of_an_epoch, of_an_epoch + 3, stream.steps):
+        assert alike(read(stream, first_step, ranks - 1, ranks, accumulate), whole[first_step * accumulate :])
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 100))
+def test_ranks_and_parts_share_out_each_global_batch(ranks: int, accumulate: int, seed: int) -> None:
+    """A budget so small that batches have fewer sentences than there are shares: blanks stand in."""
+    stream = stream_of(drawn_lengths(60, seed=seed), batch_tokens=60, target_tokens=2_000)
+    single = read(stream)
+    shares = [read(stream, 0, rank, ranks, accumulate) for rank in range(ranks)]
+    assert {len(share) for share in shares} == {stream.steps * accumulate}, "no rank waits for another"
+    for step, whole in enumerate(single):
+        parts = [part for share in shares for part in share[step * accumulate : (step + 1) * accumulate]]
+        rows = [row for part in parts if not part.blank for row in part.rows.tolist()]
+        assert sorted(rows) == sorted(whole.rows.tolist())
+        assert {part.step_tokens for part in parts} == {whole.step_tokens}
+        assert sum(part.blank for part in parts) == max(0, len(parts) - len(whole.rows))
+        sizes = [0 if part.blank else len(part.rows) for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_the_sampler_is_as_long_as_the_whole_run_and_yields_what_is_left() -> None:
+    """Lightning 2.6 adds what was run before the resume to what it fetches, and compares with the length."""
+    stream = stream_of(drawn_lengths())
+    fresh, resumed = (StreamSampler(stream, first_step=step, rank=0, ranks=1, accumulate=2) for step in (0, 5))
+    assert len(fresh) == len(resumed) == 2 * stream.steps == len(list(fresh))
+    assert len(list(resumed)) == len(fresh) - 10
+    assert alike(list(resumed), list(fresh)[10:])
+
+
+# ---- Encoded splits --------------------------------------------------------------------------------------------------
+
+NUMBERS = ["data=numbers", "data.train_pairs=300", "data.dev_pairs=24", "data.test_pairs=24"]
+
+
+@pytest.fixture(scope="module")
+def numbers(session_cache: Path) -> tuple[Corpus, Vocabularies]:
+    config = compose_config(*NUMBERS)
+    corpus = load_corpus(config["data"], session_cache)
+    own = build(TokenizerSettings, config["tokenizer"], "tokenizer")
+    return corpus, train_vocabularies(own, corpus.splits["train"], corpus.digest, session_cache)
+
+
+@pytest.fixture
+def encoded(numbers: tuple[Corpus, Vocabularies], session_cache: Path) -> Splits:
+    return encode_corpus(*numbers, session_cache)
+
+
+def test_a_batch_holds_the_text_framed_and_padded(numbers: tuple[Corpus, Vocabularies], encoded: Splits) -> None:
+    corpus, vocabularies = numbers
+    rows = np.array([7, 0, 299])
+    batch = encoded["train"][Part(rows, 55)]
+    texts = corpus.splits["train"].select(rows)
+    assert batch.rows.tolist() == rows.tolist()
+    assert batch.step_tokens == 55
+    for side, ids, tokenizer in (
+        ("source", batch.source, vocabularies.source),
+        ("target", batch.target, vocabularies.target),
+    ):
+        wanted = [[*own, EOS] for own in tokenizer.encode(texts[side])]
+        if side == "target":
+            wanted = [[BOS, *own] for own in wanted]
+        longest = max(map(len, wanted))
+        assert ids.tolist() == [own + [PAD] * (longest - len(own)) for own in wanted]
+        assert tokenizer.decode(ids.tolist()) == texts[side]
+    assert batch.source_lengths.tolist() == (batch.source != PAD).sum(1).tolist()
+
+
+def test_lengths_count_the_end_of_sentence_and_match_every_batch(encoded: Splits) -> None:
+    for split in encoded.values():
+        batch = split[Part(np.arange(len(split)), 0)]
+        assert split.source_lengths.tolist() == (batch.source != PAD).sum(1).tolist()
+        assert split.target_lengths.tolist() == (batch.target[:, 1:] != PAD).sum(1).tolist()
+
+
+def test_lists_are_those_of_the_table_wherever_its_chunks_end() -> None:
+    lists = [[7, 8], [], [9], [1, 2, 3], [], [4]]
+    whole = pa.array(lists, pa.list_(pa.int32()))
+    column = pa.chunked_array([whole[:2], whole[2:2], whole[2:5], whole[5:]])  # One of them empty, all but one cut out.
+    rows = np.array([5, 0, 3, 3, 2, 1, 4])
+    assert [ids.tolist() for ids in Lists(column).rows(rows)] == [lists[row] for row in rows]
+    assert list(Lists(column).rows(rows[:0])) == []
+
+
+def test_a_split_goes_to_another_process_as_its_file(encoded: Splits) -> None:
+    sent = pickle.dumps(encoded["train"])
+    assert len(sent) < 1000
+    part = Part(np.array([3, 1]), 5)
+    one, other = pickle.loads(sent)[part], encoded["train"][part]
+    assert torch.equal(one.source, other.source)
+    assert torch.equal(one.target, other.target)
+
+
+def test_pad_fills_on_the_right() -> None:
+    assert pad([[5, 6], [7], []]).tolist() == [[5, 6], [7, PAD], [PAD, PAD]]
+    framed = pad([np.array([5, 6]), np.array([7])], first=[BOS], last=[EOS])
+    assert framed.tolist() == [[BOS, 5, 6, EOS], [BOS, 7, EOS, PAD]]
+
+
+def test_parts_add_up_to_the_global_batch_and_a_blank_adds_nothing(
+    numbers: tuple[Corpus, Vocabularies], encoded: Splits
+) -> None:
+    """The loss of a model, summed over four shares of which two are blank, is that of the batch in one."""
+    _, vocabularies = numbers
+    size = vocabularies.source.size
+    model = build_model(compose_config(*TINY), size, size, joint=True).eval()
+    train = encoded["train"]
+    stream = TrainingStream(
+        train.source_lengths, train.target_lengths, batch_tokens=50, target_tokens=300, validations=1, seed=1
+    )
+    [step, whole] = next((number, part) for number, part in enumerate(read(stream)) if len(part.rows) == 2)
+
+    def nll(part: Part) -> float:
+        batch = train[part]
+        with torch.no_grad():
+            return float(model.loss(batch.source, batch.source_lengths, batch.target).nll)
+
+    parts = [read(stream, 0, rank, 2, 2)[2 * step + turn] for rank in range(2) for turn in range(2)]
+    assert [part.blank for part in parts].count(True) == 2
+    assert all(nll(part) == 0 for part in parts if part.blank)
+    assert sum(map(nll, parts)) == pytest.approx(nll(whole), rel=1e-5)
+
+
+def test_encoding_is_cached_by_corpus_and_tokenizer(
+    numbers: tuple[Corpus, Vocabularies], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    corpus, vocabularies = numbers
+    written = []
+    encode = encoded_module._encode_split
+
+    def spy(split: Any, used: Vocabularies, file: Path) -> None:
+        written.append(file.name)
+        encode(split, used, file)
+
+    monkeypatch.setattr(encoded_module, "_encode_split", spy)
+    first = encode_corpus(corpus, vocabularies, tmp_path)
+    assert sorted(written) == ["dev.arrow", "test.arrow", "train.arrow"]
+    encode_corpus(corpus, vocabularies, tmp_path)
+    assert len(written) == 3
+    own = build(TokenizerSettings, compose_config(*NUMBERS, "tokenizer=char")["tokenizer"], "tokenizer")
+    other = train_vocabularies(own, corpus.splits["train"], corpus.digest, tmp_path)
+    longer = encode_corpus(corpus, other, tmp_path)
+    assert len(written) == 6
+    assert longer["train"].source_lengths.sum() > first["train"].source_lengths.sum()
+    # Half deleted: encoded again.
+    for file in tmp_path.glob("encoded/*/dev.arrow"):
+        file.unlink()
+    assert len(encode_corpus(corpus, vocabularies, tmp_path)["dev"]) == 24
+    assert len(written) == 9
+
+
+def test_an_unwritable_cache_is_named(numbers: tuple[Corpus, Vocabularies], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"^cache=.*/file/cache: cannot be written \([^\n]*\); set cache=FOLDER$"):
+        encode_corpus(*numbers, tmp_path / "file" / "cache")
+
+
+# ---- For the Trainer -------------------------------------------------------------------------------------------------
+
+
+def data_of(encoded: Splits, *, rank: int = 0, ranks: int = 1, accumulate: int = 1, **options: int) -> TranslationData:
+    train = encoded["train"]
+    stream = TrainingStream(
+        train.source_lengths, train.target_lengths, batch_tokens=300, target_tokens=6_000, validations=2, seed=1
+    )
+    data = TranslationData(encoded, stream, **{"batch_tokens": 300, "dev_sentences": 0} | options)
+    trainer: Any = SimpleNamespace(
+        global_rank=rank, world_size=ranks, accumulate_grad_batches=accumulate, global_step=0
+    )
+    data.trainer = trainer
+    return data
+
+
+def test_the_training_loader_reads_this_ranks_parts(encoded: Splits) -> None:
+    data = data_of(encoded, rank=1, ranks=2, accumulate=2)
+    loader = data.train_dataloader()
+    wanted = read(data.stream, 0, 1, 2, 2)
+    found = list(loader)
+    assert len(loader) == len(found) == len(wanted)
+    for batch, part in zip(found, wanted, strict=True):
+        assert batch.rows.tolist() == part.rows.tolist()
+        assert batch.step_tokens == part.step_tokens
+
+
+def test_a_resumed_loader_goes_on_with_the_next_batch(encoded: Splits) -> None:
+    before = data_of(encoded)
+    assert before.trainer is not None
+    before.trainer.global_step = 4  # type: ignore[misc]
+    after = data_of(encoded)
+    after.load_state_dict(before.state_dict())
+    rows = [batch.rows.tolist() for batch in after.train_dataloader()]
+    assert rows == [batch.rows.tolist() for batch in before.train_dataloader()][4:]
+    assert len(after.train_dataloader()) == len(before.train_dataloader())
+
+
+@pytest.mark.parametrize(
+    ("ranks", "options"),
+    [
+        (1, {}),
+        (2, {}),
+        (3, {"dev_sentences": 7}),
+        (4, {"dev_sentences": 5, "batch_tokens": 100_000}),  # one batch, to be shared all the same
+    ],
+)
+def test_every_dev_sentence_is_read_on_one_rank_once(ranks: int, options: dict[str, int], encoded: Splits) -> None:
+    rows, tokens = [], 0
+    for rank in range(ranks):
+        batches = list(data_of(encoded, rank=rank, ranks=ranks, **options).val_dataloader())
+        assert batches, "Lightning would skip validation on this rank, and the others would wait"
+        rows += [row for batch in batches for row in batch.rows.tolist()]
+        tokens += sum(batch.step_tokens for batch in batches)
+    count = options.get("dev_sentences") or len(encoded["dev"])
+    assert sorted(rows) == list(range(count))
+    assert tokens == encoded["dev"].target_lengths[:count].sum()
+
+
+def test_fewer_dev_sentences_than_ranks_are_refused(encoded: Splits) -> None:
+    with pytest.raises(UserError, match=r"^trainer.dev_sentences: 1 for 2 processes; read at least 2$"):
+        data_of(encoded, ranks=2, dev_sentences=1).val_dataloader()
+
+
+# ---- The default run -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_default_run_pads_less_than_5_percent(kjv_web: Corpus, session_cache: Path) -> None:
+    """Counted on all the batches of the default run, as read: pads over positions, both sides together."""
+    config = compose_config()
+    own = build(TokenizerSettings, config["tokenizer"], "tokenizer")
+    vocabularies = train_vocabularies(own, kjv_web.splits["train"], kjv_web.digest, session_cache)
+    train = encode_corpus(kjv_web, vocabularies, session_cache)["train"]
+    options = {key: config["trainer"][key] for key in ("batch_tokens", "target_tokens", "validations")}
+    stream = TrainingStream(train.source_lengths, train.target_lengths, **options, seed=config["seed"])
+    pads = positions = tokens = 0
+    for part in read(stream):
+        batch = train[part]
+        assert (
+            len(part.rows) * max(batch.source.shape[1], batch.target.shape[1] - 1) <= config["trainer"]["batch_tokens"]
+        )
+        for side in (batch.source, batch.target[:, 1:]):
+            pads += int((side == PAD).sum())
+            positions += side.numel()
+        tokens += batch.step_tokens
+    assert 0 < pads / positions < 0.05
+    assert stream.padding_share == pytest.approx(pads / positions, abs=0.002)
+    assert tokens == pytest.approx(config["trainer"]["target_tokens"], rel=0.01)
+
+
+def test_any_corpus_streams_the_same_on_any_number_of_ranks(kjv_web: Corpus) -> None:
+    """Words stand for tokens here: what is asked is that the global batches do not know who reads them."""
+    words = np.array(kjv_web.splits["train"]["source_words"][:])
+    stream = TrainingStream(words, words, batch_tokens=2500, target_tokens=100_000, validations=1, seed=3)
+    one = list(islice(stream.parts(first_step=0, rank=0, ranks=1, accumulate=1), 20))
+    three = [list(islice(stream.parts(first_step=0, rank=rank, ranks=3, accumulate=1), 20)) for rank in range(3)]
+    for whole, *shares in zip(one, *three, strict=True):
+        rows = np.concatenate([share.rows for share in shares])
+        assert sorted(rows.tolist()) == sorted(whole.rows.tolist())

@@ -1,0 +1,281 @@
+"""Translating lines: one out for each in, in order, by the function and by the command."""
+
+import json
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import ROOT, SMALL, compose_config, plain_search
+
+import train
+from hourglass.config.command_line import one_line_errors
+from hourglass.data.pieces import UNK
+from hourglass.decoding import translate as translate_module
+from hourglass.decoding.search import Hypothesis, SearchSettings
+from hourglass.decoding.translate import translate
+from hourglass.models.checkpoint import Trained, load_average, load_trained
+from hourglass.runs.folder import RunFolder, create_run
+from hourglass.training.job import Job
+from hourglass.training.settings import check_settings
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    folder = tmp_path_factory.mktemp("run")
+    config = compose_config(*SMALL, f"cache={folder / 'cache'}", f"run_dir={folder / 'one'}")
+    job = Job(create_run(config["run_dir"], [], continues=False), config, check_settings(config))
+    train.train(job)
+    return job.run
+
+
+@pytest.fixture(scope="module")
+def trained(run: RunFolder) -> Trained:
+    return load_trained(run.best)
+
+
+def settings(beam: int = 2, batch_tokens: int = 200) -> SearchSettings:
+    return plain_search(beam, output_ratio=2.0, output_extra=10, output_most=40, batch_tokens=batch_tokens)
+
+
+def some_lines(count: int) -> list[str]:
+    draw = random.Random(1)
+    return [" ".join(draw.choices(["s0", "s1", "s2", "s3"], k=draw.randrange(9))) for _ in range(count)]
+
+
+def test_order_is_kept_whatever_the_batches(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = some_lines(60)
+    alone = [text for line in lines for text in translate(trained.model, trained.vocabularies, [line], settings())]
+    monkeypatch.setattr(translate_module, "WINDOW", 7)
+    for batch_tokens in (1, 50, 10_000):
+        done: list[int] = []
+        found = translate(
+            trained.model, trained.vocabularies, lines, settings(batch_tokens=batch_tokens), progress=done.append
+        )
+        assert list(found) == alone
+        assert sum(done) == len(lines)
+    assert all((text == "") == (line == "") for text, line in zip(alone, lines, strict=True) if not line)
+
+
+@pytest.mark.parametrize("by_characters", [False, True])
+def test_no_more_is_read_than_a_window(trained: Trained, monkeypatch: pytest.MonkeyPatch, by_characters: bool) -> None:
+    monkeypatch.setattr(
+        translate_module, "WINDOW_CHARACTERS" if by_characters else "WINDOW", 30 if by_characters else 3
+    )
+    read: list[str] = []
+
+    def source() -> Iterator[str]:
+        for line in some_lines(20):
+            read.append(line)
+            yield line
+
+    found = translate(trained.model, trained.vocabularies, source(), settings())
+    assert read == []
+    next(found)
+    assert len(read) == 3 if not by_characters else 30 <= sum(map(len, read)) < 60
+
+
+def test_a_line_of_100_000_characters_is_translated_with_a_warning(
+    trained: Trained, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = ["s1 s2", "s1 " * 33_333 + "s", "s3"]
+    assert len(lines[1]) == 100_000
+    with caplog.at_level("WARNING", logger="hourglass"):
+        found = list(translate(trained.model, trained.vocabularies, lines, settings(beam=1)))
+    assert len(found) == 3
+    assert found[1]
+    assert "line 2 has" in caplog.text
+    assert "line 1" not in caplog.text
+
+
+# ---- The command -----------------------------------------------------------------------------------------------------
+
+
+def command(text: bytes, *overrides: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "src" / "translate.py"), *overrides], input=text, capture_output=True, check=False
+    )
+
+
+@pytest.mark.slow
+def test_the_command_translates_as_the_training_did(run: RunFolder) -> None:
+    rows = [line.split("\t") for line in run.translations.read_text().splitlines()[1:]]
+    text = "".join(f"{source}\n" for _, source, _, _ in rows) + "\n\ufeff\U0001f600 \u05d0\r\nno end"
+    done = command(text.encode(), f"run={run.path}")
+    assert done.returncode == 0
+    out = done.stdout.decode().split("\n")
+    assert len(out) == len(rows) + 3 + 1
+    assert out[: len(rows)] == [hypothesis for *_, hypothesis in rows]
+    assert out[len(rows)] == ""
+    assert "lines" in done.stderr.decode()
+
+
+@pytest.mark.slow
+def test_lists_have_a_line_a_translation(run: RunFolder) -> None:
+    text = b"s1 s2\n\ns3\n"
+    best = command(text, f"run={run.path}", "search=beam", "search.beam=3").stdout.decode().splitlines()
+    done = command(text, f"run={run.path}", "search=beam", "search.beam=3", "n_best=2")
+    rows = [line.split(" ||| ") for line in done.stdout.decode().splitlines()]
+    assert [number for number, *_ in rows] == ["0", "0", "1", "2", "2"]  # Without words there is one translation.
+    assert [rows[0][1], rows[2][1], rows[3][1]] == best
+    assert float(rows[0][2]) >= float(rows[1][2])
+    assert float(rows[3][2]) >= float(rows[4][2])
+
+
+@pytest.mark.slow
+def test_alignments_are_written_beside_the_same_translations(run: RunFolder) -> None:
+    """A line each, in order; links of words that are there; weights of pieces that add up."""
+    lines = [*some_lines(20), ""]
+    text = "".join(f"{line}\n" for line in lines).encode()
+    plain = command(text, f"run={run.path}").stdout.decode().splitlines()
+    pharaoh = command(text, f"run={run.path}", "output=pharaoh").stdout.decode().splitlines()
+    assert [row.split(" |||")[0] for row in pharaoh] == plain
+    rows = [json.loads(row) for row in command(text, f"run={run.path}", "output=json").stdout.decode().splitlines()]
+    assert [row["source"] for row in rows] == lines
+    assert [row["translation"] for row in rows] == plain
+    for row, links in zip(rows, pharaoh, strict=True):
+        pairs = [tuple(map(int, link.split("-"))) for link in links.partition(" |||")[2].split()]
+        assert pairs == [tuple(link) for link in row["alignment"]]
+        assert all(s < len(row["source"].split()) and t < len(row["translation"].split()) for s, t in pairs)
+        assert [len(weights) for weights in row["weights"]] == [len(row["source_pieces"])] * len(row["target_pieces"])
+        assert all(sum(weights) == pytest.approx(1, abs=0.01) for weights in row["weights"])
+    # Whatever stands for a space: what is aligned is what was translated.
+    odd = command("s1\u00a0s2\ts3\u3000s1\n".encode(), f"run={run.path}", "output=json").stdout.decode()
+    assert json.loads(odd)["source"] == "s1 s2 s3 s1"
+    assert len(json.loads(odd)["source_pieces"]) == 5
+    several = command(b"s1 s2\n", f"run={run.path}", "output=json", "search=beam", "search.beam=3", "n_best=2")
+    assert [json.loads(row)["line"] for row in several.stdout.decode().splitlines()] == [0, 0]
+
+
+@pytest.mark.slow
+def test_a_prompt_draws_what_it_looks_at(run: RunFolder) -> None:
+    done = command(b"s1 s2 s3\n\n", f"run={run.path}", "interactive=true")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.decode().splitlines()
+    assert lines[0] == command(b"s1 s2 s3\n", f"run={run.path}").stdout.decode().splitlines()[0]
+    assert any(line.split() == ["s", "s", "s", "d"] for line in lines)  # The heads: s1, s2, s3 and (end), letters down.
+    # A line that cannot be read is said to, and the next is asked for.
+    done = command(b"\xff\ns1\n", f"run={run.path}", "interactive=true")
+    assert done.stdout.decode().splitlines()[0].startswith("error: standard input:1: ")
+    assert len(done.stdout.decode().splitlines()) > 2
+
+
+@pytest.mark.more
+@pytest.mark.slow
+def test_a_run_and_itself_translate_as_it_does(run: RunFolder) -> None:
+    text = "".join(f"{line}\n" for line in some_lines(20)).encode()
+    alone, together = (command(text, f"run={runs}") for runs in (run.path, f"[{run.path},{run.path}]"))
+    assert together.returncode == 0, together.stderr
+    assert together.stdout == alone.stdout
+
+
+@pytest.mark.slow
+def test_the_average_is_the_mean_of_the_kept_weights(tmp_path: Path) -> None:
+    words = ("trainer.validations=3", "trainer.keep=2", "trainer.test=false", "trainer.scheduled_sampling=0.5")
+    config = compose_config(*SMALL, *words, f"cache={tmp_path / 'cache'}", f"run_dir={tmp_path / 'run'}")
+    job = Job(create_run(config["run_dir"], [], continues=False), config, check_settings(config))
+    train.train(job)
+    kept = job.run.all_validated
+    assert len(kept) == 2  # The last of three.
+    one, other = (load_trained(path) for path in kept)
+    assert one.step < other.step == load_trained(job.run.last).step
+    average = load_average(kept)
+    for name, weight in average.model.state_dict().items():
+        expected = (one.model.state_dict()[name] + other.model.state_dict()[name]) / 2
+        torch.testing.assert_close(weight, expected)
+    # A resumed run says otherwise where it lies and who hears of it: it is the same training.
+    content = torch.load(kept[0], weights_only=True)
+    content["hourglass"]["config"] |= {"if_exists": "continue", "cache": "elsewhere"}
+    torch.save(content, kept[0])
+    done = command(b"s1 s2\n", f"run={job.run.path}", "checkpoint=average")
+    (text,) = translate(average.model, average.vocabularies, ["s1 s2"], check_settings(config).search)
+    assert done.stdout.decode() == f"{text}\n"
+
+
+@pytest.mark.more
+@pytest.mark.slow
+def test_draws_hang_on_the_seed(run: RunFolder) -> None:
+    text = b"s1 s2 s3 s4\n" * 20
+    one, same, other = (command(text, f"run={run.path}", "search=sample", f"seed={seed}").stdout for seed in (1, 1, 2))
+    assert one == same != other
+    assert len(set(one.splitlines())) > 10
+
+
+@pytest.mark.slow
+def test_runs_of_different_vocabularies_do_not_vote(run: RunFolder, trained: Trained, tmp_path: Path) -> None:
+    config = compose_config(
+        *SMALL,
+        "data.symbols=5",
+        "data.vocabulary_size=9",
+        f"cache={tmp_path / 'cache'}",
+        f"run_dir={tmp_path / 'other'}",
+    )
+    train.train(Job(create_run(config["run_dir"], [], continues=False), config, check_settings(config)))
+    done = command(b"s1\n", f"run=[{run.path},{tmp_path / 'other'}]")
+    assert done.returncode != 0
+    assert "have different vocabularies" in done.stderr.decode()
+
+
+def test_unknown_words_are_those_attended_to(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of unknown words is one piece; what attended to end-of-sentence stays unknown."""
+    vocabularies = trained.vocabularies
+    (known,) = vocabularies.target.encode(["s1"])
+    found = Hypothesis([*known, UNK, UNK], 0.0, 0.0, True, [0, 1, 3])
+    monkeypatch.setattr(translate_module, "n_best", lambda *_: [[found]])
+    (text,) = translate(trained.model, vocabularies, ["s1 new words s2"], replace(settings(), replace_unknown=True))
+    assert text == "s1 new words \u2047"
+    (text,) = translate(trained.model, vocabularies, ["s1 new words s2"], settings())
+    assert text == "s1 \u2047 \u2047"
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        (b"a\n\xff\n", [], "error: standard input:2: not UTF-8"),
+        (b"a\n", ["checkpoint=average"], "error: checkpoint=average: the run kept no validations' checkpoints: train "),
+        (b"a\n", ["n_best=9"], "error: n_best=9 is more than search.beam="),
+        (b"a\n", ["run=[]"], "error: run=[]: names no run folder"),
+        (b"a\n", ["checkpoint=worst"], "error: translate.checkpoint=worst: "),
+    ],
+)
+def test_a_mistake_is_one_clear_line(run: RunFolder, text: bytes, overrides: list[str], message: str) -> None:
+    done = command(text, f"run={run.path}", *overrides)
+    assert done.returncode != 0
+    assert message in done.stderr.decode()
+    assert "Traceback" not in done.stderr.decode()
+    assert not done.stdout
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_early_is_no_error(run: RunFolder) -> None:
+    script = f"yes 's1 s2 s3' | head -9000 | {sys.executable} {ROOT}/src/translate.py run={run.path} | head -1"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, check=False)
+    assert len(done.stdout.splitlines()) == 1
+    assert "Traceback" not in done.stderr.decode()
+
+
+def test_no_lines_in_no_lines_out(run: RunFolder) -> None:
+    assert list(translate(load_trained(run.best).model, load_trained(run.best).vocabularies, [], settings())) == []
+
+
+def test_the_run_has_to_be_named(tmp_path: Path) -> None:
+    done = command(b"a\n")
+    assert done.returncode != 0
+    assert "error: run: not set; python src/translate.py run=PATH" in done.stderr.decode()
+
+
+def test_want_of_memory_outside_a_training_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, one_line_errors():
+        torch.empty(10**15)
+    assert ended.value.code == 4
+    said = capsys.readouterr().err
+    assert re.fullmatch(
+        r"error: out of memory \(.*\): free some, or .* a lower search\.batch_tokens or search\.beam\n", said
+    )
+    with pytest.raises(RuntimeError, match="something else"), one_line_errors():
+        raise RuntimeError("something else")

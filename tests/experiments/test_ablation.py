@@ -1,0 +1,132 @@
+"""The ablation's file: what it says is what is run, and what is wrong in it is refused by name."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from helpers import ROOT
+
+from hourglass.errors import UserError
+from hourglass.experiments.ablation import Variant, load_ablation, read_tuned
+from hourglass.training.settings import check_settings
+
+
+@pytest.fixture
+def altered(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that copies conf/ and changes its ablation: {"numbers.seeds": [1]}; null takes a key out."""
+
+    def copy(changes: dict[str, Any]) -> Path:
+        shutil.copytree(ROOT / "conf", tmp_path / "conf")
+        file = tmp_path / "conf" / "ablation" / "default.yaml"
+        content = yaml.safe_load(file.read_text())
+        for option, value in changes.items():
+            *above, key = option.split(".")
+            block = content
+            for name in above:
+                block = block[name]
+            if value is None:
+                del block[key]
+            else:
+                block[key] = value
+        file.write_text(yaml.safe_dump(content))
+        return tmp_path
+
+    return copy
+
+
+@pytest.mark.slow
+def test_every_run_of_it_composes() -> None:
+    ablation = load_ablation()
+    for corpus, settings in ablation.corpora.items():
+        for variant in ablation.variants(corpus):
+            for candidate in ablation.candidates(variant):
+                config = ablation.compose([*ablation.overrides(variant, settings.seeds[0], 1000), *candidate])
+                check_settings(config)
+                assert config["attention"]["name"] == variant.attention
+                assert config["trainer"]["target_tokens"] == 1000
+                assert config["edges"] == settings.edges
+                assert not config["trainer"]["test"]
+
+
+def test_variants_of_a_corpus_differ_in_attention_only() -> None:
+    """One ablation, one difference: all else, the budget and the batches included, is the same."""
+    ablation = load_ablation()
+    for corpus in ablation.corpora:
+        configs = [ablation.compose(ablation.overrides(variant, 1, 1000)) for variant in ablation.variants(corpus)]
+        for config in configs:
+            config.pop("attention")
+            # It goes with the published order of the attention, and the report says so of every pair.
+            config["decoder"].pop("query")
+        assert all(config == configs[0] for config in configs)
+
+
+def test_every_variant_gets_the_same_search() -> None:
+    ablation = load_ablation()
+    rates = [[f"optimizer.learning_rate={rate}"] for rate in ablation.tune.learning_rates]
+    for corpus in ablation.corpora:
+        for variant in ablation.variants(corpus):
+            assert ablation.candidates(variant)[: len(rates)] == rates
+    reversed_too = ablation.candidates(Variant("numbers", "none"))
+    assert [*rates[0], "encoder.reverse_source=true"] in reversed_too
+    assert len(reversed_too) == 2 * len(rates)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"numbers.attentions": ["none", "luong_genral"]},
+            r"attention luong_genral: no file conf/attention/.*luong_general",
+        ),
+        ({"numbers.attentions": ["none", "none"]}, r"numbers\.attentions: none stands twice"),
+        ({"numbers.seeds": [1, 1]}, r"numbers\.seeds: 1 stands twice"),
+        ({"numbers.edges": [2, 5]}, r"the first of them 1"),
+        ({"baseline": "fixed"}, r"baseline=fixed: not among kjv_web\.attentions"),
+        ({"trainer": "tpu"}, r"trainer tpu: no file conf/trainer/tpu\.yaml; choose from capacity, cpu"),
+        ({"corpora": ["numbers", "kjv"]}, r"corpora=kjv: there is no block kjv"),
+        ({"resamples": 10}, r"ablation\.resamples=10: .*1000"),
+        ({"kjv_web.target_tokens": None}, r"kjv_web\.target_tokens: missing"),
+        ({"kjv_web.budget": 3}, r"kjv_web\.budget: no such option"),
+        ({"tune": None}, "tune: not set, or no block of settings"),
+        ({"tune": 3}, "tune: not set, or no block of settings"),
+        ({"corpora": [{"a": "b"}]}, "corpora: not a list of names"),
+        ({"tune.reverse_source": ["nothing"]}, r"tune\.reverse_source=nothing: no such attention"),
+    ],
+)
+def test_mistakes_are_refused(altered: Callable[..., Path], changes: dict[str, Any], message: str) -> None:
+    root = altered(changes)
+    with pytest.raises(UserError, match=message) as refused:
+        load_ablation(root)
+    assert str(refused.value).startswith(str(root / "conf" / "ablation" / "default.yaml"))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"default\.yaml: cannot be read"):
+        load_ablation(tmp_path)
+    (tmp_path / "conf" / "ablation").mkdir(parents=True)
+    (tmp_path / "conf" / "ablation" / "default.yaml").write_text("just words")
+    with pytest.raises(UserError, match="holds no settings"):
+        load_ablation(tmp_path)
+
+
+def test_an_unknown_variant_is_refused() -> None:
+    with pytest.raises(UserError, match=r"numbers luong_genral: not in the ablation; it has numbers none"):
+        load_ablation().variant("numbers", "luong_genral")
+
+
+@pytest.mark.parametrize("seed", ["9", "x", "1.0", ""])
+def test_an_unknown_seed_is_refused(seed: str) -> None:
+    assert load_ablation().seed("numbers", "3") == 3
+    with pytest.raises(UserError, match=rf"{seed}: no seed of numbers in conf/ablation; choose from 1, 2, 3"):
+        load_ablation().seed("numbers", seed)
+
+
+def test_a_search_cut_in_half_is_refused(tmp_path: Path) -> None:
+    for text in ("", '{"chosen": ["a"', "{}"):
+        (tmp_path / "none.json").write_text(text)
+        with pytest.raises(UserError, match=r"none\.json: not a whole outcome of a search .*: run dvc repro"):
+            read_tuned(tmp_path / "none.json")

@@ -1,0 +1,235 @@
+"""What tests share: the project's own configs, composed as the command line composes them, and shrunk."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import train
+from hourglass.decoding.search import SearchSettings
+from hourglass.models.build import build_model
+from hourglass.models.checkpoint import load_trained
+from hourglass.models.seq2seq import Seq2Seq
+from hourglass.runs.curves import read_points
+from hourglass.runs.folder import RunFolder, create_run
+from hourglass.system.files import read_json
+from hourglass.tracking.client import BY_LENGTH, LENGTH_TABLE, flatten
+from hourglass.training.job import Job
+from hourglass.training.resuming import load_progress
+from hourglass.training.settings import check_settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+CONF = ROOT / "conf"
+
+
+ATTENTION_NAMES = sorted(path.stem for path in (CONF / "attention").glob("*.yaml"))
+
+
+# Shrinks any config to a model of a few thousand weights.
+TINY = (
+    "decoder.embedding_size=12",
+    "decoder.readout_size=12",
+    "decoder.hidden_size=16",
+    "encoder.embedding_size=12",
+    "encoder.summary_size=8",
+)
+
+
+def compose_config(*overrides: str) -> dict[str, Any]:
+    with initialize_config_dir(str(CONF)):
+        composed = compose("config", overrides=list(overrides))
+    resolved: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    return resolved
+
+
+@cache
+def _composed_once(*overrides: str) -> dict[str, Any]:
+    return compose_config(*overrides)
+
+
+def tiny_config(
+    attention: str = "luong_general", changes: Mapping[str, Any] | None = None, encoder: str = "rnn"
+) -> dict[str, Any]:
+    """Return a config shrunk by TINY and further, after `changes` such as {"decoder.layers": 2}; fast to call."""
+    config = deepcopy(_composed_once(f"attention={attention}", f"encoder={encoder}", *TINY))
+    small = {"encoder.hidden_size": 16, "attention.size": 6, "attention.window": 2}
+    kept = {option: value for option, value in small.items() if option.split(".")[1] in config[option.split(".")[0]]}
+    for option, value in (kept | dict(changes or {})).items():
+        group, key = option.split(".")
+        config[group][key] = value
+    return config
+
+
+def tiny_model(
+    attention: str = "luong_general",
+    changes: Mapping[str, Any] | None = None,
+    encoder: str = "rnn",
+    vocabulary: int = 20,
+    spread: float = 0.4,
+) -> Seq2Seq:
+    """Build the model of `tiny_config` in float64, for evaluation, no weight at a special value such as 0 or 1."""
+    model = build_model(tiny_config(attention, changes, encoder), vocabulary, vocabulary, joint=True).double().eval()
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=spread)
+    return model
+
+
+def write_multi30k(folder: Path) -> None:
+    """Write made sentences as Multi30k's raw files: 60 pairs of train, 10 of dev, 12 and 8 of two test sets."""
+    folder.mkdir()
+    for name, count, start in (
+        ("train", 60, 0),
+        ("val", 10, 7),
+        ("test_2016_flickr", 12, 3),
+        ("test_2017_flickr", 8, 5),
+    ):
+        for language, mark in (("de", "d"), ("en", "e")):
+            lines = [
+                " ".join(f"{mark}{name[-1]}w{(start + row * step) % 30}" for step in range(1, 7))
+                for row in range(count)
+            ]
+            (folder / f"{name}.{language}").write_text("".join(f"{line} {row}\n" for row, line in enumerate(lines)))
+
+
+def plain_search(beam: int, **changes: Any) -> SearchSettings:
+    """Return settings of a plain search by length penalty 1, after `changes`."""
+    given: dict[str, Any] = {
+        "temperature": 0.0,
+        "length_penalty": 1.0,
+        "coverage_penalty": 0.0,
+        "replace_unknown": False,
+    }
+    given |= {"output_ratio": 1.0, "output_extra": 3, "output_most": 100, "batch_tokens": 100}
+    return SearchSettings(beam=beam, **(given | changes))
+
+
+def hear_ctrl_c() -> None:
+    """Undo that a shell's background job, as tests may be, has its children ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+# A run of a few seconds: short sequences of six symbols, to be repeated.
+SMALL = (
+    *TINY,
+    "data=copy",
+    "data.symbols=6",
+    "data.vocabulary_size=10",
+    "data.train_pairs=400",
+    "data.dev_pairs=24",
+    "data.test_pairs=30",
+    "data.longest=6",
+    "encoder.hidden_size=16",
+    "trainer.target_tokens=4000",
+    "trainer.batch_tokens=120",
+    "trainer.validations=3",
+    "trainer.checkpoint_every=4",
+    "trainer.log_every=1",
+    "trainer.threads=1",
+    "trainer.pictures=0",
+    "logger=csv",
+    "search=greedy",
+)
+
+
+def make_run(folder: Path, *overrides: str) -> RunFolder:
+    """Train SMALL with further overrides, in this process; the run lies in a folder named by its attention."""
+    config = compose_config(*SMALL, *overrides, f"cache={folder / 'cache'}")
+    config["run_dir"] = str(folder / config["attention"]["name"])
+    job = Job(create_run(config["run_dir"], [], continues=False), config, check_settings(config))
+    train.train(job)
+    return job.run
+
+
+def curves(run: RunFolder, name: str) -> dict[int, float]:
+    with run.curves.open() as stream:
+        return {int(row["step"]): float(row["value"]) for row in csv.DictReader(stream) if row["name"] == name}
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_trained(path).model.state_dict()
+
+
+def trained_names(run: RunFolder) -> list[str]:
+    """Return each weight once, also where one is shared."""
+    return [name for name, _ in load_trained(run.last).model.named_parameters()]
+
+
+def assert_same_training(one: RunFolder, other: RunFolder) -> None:
+    """Bit for bit: every weight, every point of every curve but speed, every translation."""
+    mine, theirs = weights(one.last), weights(other.last)
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    for name in ("train/loss", "dev/loss", "dev/bleu", "train/learning_rate", "train/target_tokens"):
+        assert curves(one, name) == curves(other, name) != {}
+    assert one.translations.read_text() == other.translations.read_text()
+    for field in ("step", "target_tokens", "best", "finished"):
+        assert getattr(load_progress(one.last), field) == getattr(load_progress(other.last), field)
+
+
+def command(*overrides: str) -> list[str]:
+    return [sys.executable, str(ROOT / "src" / "train.py"), *overrides]
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
+    while not condition():
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+
+
+def only_run(store: str, experiment: str) -> Any:
+    client = mlflow.MlflowClient(store)
+    known = client.get_experiment_by_name(experiment)
+    assert known is not None
+    (found,) = client.search_runs([known.experiment_id])
+    return found
+
+
+def assert_mirrored(store: str, run: RunFolder, status: str = "FINISHED") -> None:
+    """Every point of the folder is in MLflow once, and nothing else is, beside the scores."""
+    client = mlflow.MlflowClient(store)
+    found = client.get_run(read_json(run.tracking)["run_id"])
+    assert found.info.status == status
+    assert found.info.end_time == read_json(run.tracking)["ended"]
+    wanted: dict[str, list[tuple[int, float]]] = {}
+    for point in read_points(run.curves) + read_points(run.system):
+        wanted.setdefault(point.name, []).append((point.step, point.value))
+    assert {"train/loss", "dev/bleu"} <= wanted.keys()
+    for name, points in wanted.items():
+        history = sorted((point.step, point.value) for point in client.get_metric_history(found.info.run_id, name))
+        assert history == points
+    for name in found.data.metrics.keys() - wanted.keys() - {BY_LENGTH}:
+        assert len(client.get_metric_history(found.info.run_id, name)) == 1
+    if status == "FINISHED":
+        test = read_json(run.metrics)["test"]
+        assert found.data.metrics["test/bleu"] == test["bleu"]
+        by_length = [(point.step, point.value) for point in client.get_metric_history(found.info.run_id, BY_LENGTH)]
+        assert by_length == [(b["source_words"][0], b["bleu"]) for b in test["buckets"] if b["sentences"]]
+        table = json.loads(Path(client.download_artifacts(found.info.run_id, LENGTH_TABLE)).read_text())
+        assert table["columns"][:3] == ["source_words", "sentences", "bleu"]
+        told = [(row[1], row[2]) for row in table["data"]]
+        assert told == [(b["sentences"], pytest.approx(b["bleu"], abs=1e-3)) for b in test["buckets"]]
+    config = yaml.safe_load(run.config.read_text())
+    assert found.data.params == {name: str(value) for name, value in flatten(config) if not name.startswith("logger.")}
+    assert found.data.tags["attention"] == "luong_general"
+    assert found.inputs is not None
+    assert found.inputs.dataset_inputs[0].dataset.name == "copy"
+    files = {item.path for item in client.list_artifacts(found.info.run_id)}
+    left = (run.config, run.curves, run.metrics, run.translations, run.path / "pictures")
+    leaves = {file.name for file in left if file.exists()}
+    assert files == leaves | ({LENGTH_TABLE} if status == "FINISHED" else set())

@@ -1,0 +1,162 @@
+"""Bits of references: against torch's own cross-entropy step by step, brute force, and counts made by hand."""
+
+import json
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from helpers import ROOT, tiny_model
+from torch.nn import functional as F
+
+from hourglass.data.pieces import BOS, EOS, FIXED_PIECES
+from hourglass.metrics.likelihood import (
+    BITS_A_NAT,
+    Pairs,
+    ends,
+    fit_temperature,
+    mean_quantity,
+    numbers_bits,
+    reference_nats,
+    totals,
+)
+from hourglass.metrics.significance import draw
+from hourglass.models.seq2seq import Seq2Seq
+
+V = 20
+RANDOM = np.random.default_rng(5)
+
+
+def some(count: int, shortest: int = 1, longest: int = 9) -> list[list[int]]:
+    return [
+        RANDOM.integers(FIXED_PIECES, V, size=RANDOM.integers(shortest, longest + 1)).tolist() for _ in range(count)
+    ]
+
+
+PAIRS = Pairs(some(12), some(12))
+
+
+def one_by_one(
+    model: Seq2Seq, pairs: Pairs, temperature: float = 1.0, among: list[int] | None = None
+) -> list[list[float]]:
+    """The same, sentence by sentence and step by step, by the definition of a softmax."""
+    found = []
+    for source, target in zip(pairs.sources, pairs.targets, strict=True):
+        ids = torch.tensor([[*source, EOS]])
+        logits = (
+            model(ids, torch.tensor([ids.shape[1]]), torch.tensor([[BOS, *target]]), step_loop=True)[0] / temperature
+        )
+        row = []
+        for step, wanted in zip(logits, [*target, EOS], strict=True):
+            held = range(V) if among is None or wanted == EOS else among
+            row.append(-math.log(float(step[wanted].exp() / sum(step[index].exp() for index in held))))
+        found.append(row)
+    return found
+
+
+@pytest.mark.parametrize("attention", ["none", "fixed", "bahdanau", "luong_general"])
+@pytest.mark.parametrize(("temperature", "among"), [(1.0, None), (1.7, None), (1.0, list(range(4, V)))])
+def test_nats_are_those_of_a_softmax_step_by_step(attention: str, temperature: float, among: list[int] | None) -> None:
+    model = tiny_model(attention, {"decoder.dropout": 0.5, "encoder.dropout": 0.5})
+    model.train()
+    found = reference_nats(
+        model, PAIRS, temperature=temperature, among=None if among is None else torch.tensor(among), batch_tokens=40
+    )
+    assert model.training
+    model.eval()
+    for ours, theirs in zip(found, one_by_one(model, PAIRS, temperature, among), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-5)
+
+
+def test_nats_add_up_to_the_loss_that_training_reports() -> None:
+    model = tiny_model()
+    total = sum(one.sum() for one in reference_nats(model, PAIRS))
+    losses = [
+        model.loss(
+            torch.tensor([[*source, EOS]]), torch.tensor([len(source) + 1]), torch.tensor([[BOS, *target, EOS]])
+        ).nll.item()
+        for source, target in zip(PAIRS.sources, PAIRS.targets, strict=True)
+    ]
+    assert total == pytest.approx(sum(losses), rel=1e-5)
+    assert totals(reference_nats(model, PAIRS)).sum() == pytest.approx(sum(losses) / math.log(2), rel=1e-5)
+
+
+def test_a_blind_model_reads_the_same_of_any_source() -> None:
+    model = tiny_model("none", encoder="blind")
+    first = reference_nats(model, PAIRS)
+    second = reference_nats(model, Pairs(PAIRS.sources[::-1], PAIRS.targets))
+    assert np.concatenate(first) == pytest.approx(np.concatenate(second), abs=1e-6)
+
+
+def half_expected(model: Seq2Seq, count: int) -> Pairs:
+    """Pairs whose target tokens are now the model's favourite, now any: a temperature has something to fit."""
+    sources, targets = some(count), []
+    for source in sources:
+        target: list[int] = []
+        for _ in range(6):
+            logits = model(
+                torch.tensor([[*source, EOS]]), torch.tensor([len(source) + 1]), torch.tensor([[BOS, *target]])
+            )
+            favourite = int(logits[0, -1, FIXED_PIECES:].argmax()) + FIXED_PIECES
+            target.append(favourite if RANDOM.random() < 0.6 else int(RANDOM.integers(FIXED_PIECES, V)))
+        targets.append(target)
+    return Pairs(sources, targets)
+
+
+def test_temperature_is_the_best_of_a_grid_and_follows_a_factor() -> None:
+    model = tiny_model(changes={"decoder.tie": "none"})
+    pairs = half_expected(model, 30)
+    fitted = fit_temperature(model, pairs)
+    grid = np.exp(np.linspace(np.log(0.2), np.log(5), 100))
+    losses = [sum(one.sum() for one in reference_nats(model, pairs, temperature=float(t))) for t in grid]
+    assert grid[0] < grid[int(np.argmin(losses))] < grid[-1]
+    assert sum(one.sum() for one in reference_nats(model, pairs, temperature=fitted)) <= min(losses) * (1 + 1e-6)
+    with torch.no_grad():
+        model.output.weight.mul_(1.3)
+        model.output.bias.mul_(1.3)
+    assert fit_temperature(model, pairs) == pytest.approx(1.3 * fitted, rel=0.005)
+
+
+def test_parts_by_hand() -> None:
+    nats = [np.array([1.0, 2.0, 4.0]), np.array([3.0, 5.0])]
+    assert totals(nats) == pytest.approx(np.array([7, 8]) * BITS_A_NAT)
+    assert ends(nats) == pytest.approx(np.array([4, 5]) * BITS_A_NAT)
+
+
+def test_a_mean_on_resamples_is_that_of_the_rows_drawn() -> None:
+    values = [RANDOM.normal(size=30), RANDOM.normal(size=30)]
+    counts = draw(30, 1000)
+    quantity = mean_quantity(values, counts)
+    assert quantity.value == pytest.approx([one.mean() for one in values])
+    for resample in (0, 7, 999):
+        rows = np.repeat(np.arange(30), counts[resample].astype(int))
+        assert quantity.drawn[:, resample] == pytest.approx([one[rows].mean() for one in values])
+
+
+def test_bits_of_numbers_by_counting_all_of_them() -> None:
+    """Digit counts even, then numbers even: the probabilities of all numbers add up to 1."""
+    probabilities = [2 ** -numbers_bits(len(str(number)), 1, 4) for number in range(1, 10_000)]
+    assert sum(probabilities) == pytest.approx(1)
+    assert all(a >= b for a, b in pairwise(probabilities))
+    assert numbers_bits(2, 1, 4) == pytest.approx(math.log2(4) + math.log2(90))
+
+
+def test_cross_entropy_of_torch_agrees() -> None:
+    model = tiny_model()
+    source, target = PAIRS.sources[0], PAIRS.targets[0]
+    logits = model(torch.tensor([[*source, EOS]]), torch.tensor([len(source) + 1]), torch.tensor([[BOS, *target]]))
+    theirs = F.cross_entropy(logits[0], torch.tensor([*target, EOS]), reduction="none")
+    assert reference_nats(model, PAIRS)[0] == pytest.approx(theirs.detach().numpy(), abs=1e-5)
+
+
+def test_the_recorded_bits_of_numbers_are_those_there_are() -> None:
+    """What there is to tell is known: a blind decoder needs it and little more, attention reads nearly all of it."""
+    found = json.loads((ROOT / "results" / "numbers" / "information.json").read_text(encoding="utf-8"))
+    blind, exact = found["blind"]["bits"], found["exact"]
+    assert exact <= blind <= 1.05 * exact
+    for name, own in found["variants"].items():
+        read = own["exact_bits"]["mean"]
+        assert read <= exact
+        if name in ("bahdanau", "luong_dot", "luong_general", "luong_concat"):
+            assert read >= 0.97 * exact

@@ -1,0 +1,317 @@
+"""From config to model: every allowed combination runs, every refused one says why and what to do."""
+
+import itertools
+import re
+from typing import Any
+
+import pytest
+import torch
+from helpers import ATTENTION_NAMES, plain_search, tiny_config, tiny_model
+
+from hourglass.data.pieces import BOS, EOS, PAD
+from hourglass.decoding.search import SearchSettings, search
+from hourglass.errors import UserError
+from hourglass.models.build import build_model
+
+V = 12
+SOURCE = torch.tensor([[5, 6, 7, 8, EOS], [9, 5, EOS, PAD, PAD]])
+LENGTHS = torch.tensor([5, 3])
+TARGET = torch.tensor([[BOS, 6, 5, EOS, PAD], [BOS, 7, 8, 9, EOS]])
+UNREAD = ("none", "fixed")  # attentions that read no encoder states
+
+
+def settings(beam: int) -> SearchSettings:
+    return plain_search(beam, output_extra=2, output_most=5)
+
+
+SWITCHES: dict[str, tuple[Any, ...]] = {
+    "decoder.query": ("previous", "current"),
+    "decoder.query_layer": ("top", "bottom"),
+    "decoder.context_to_all": (False, True),
+    "decoder.input_feeding": (False, True),
+    "decoder.readout": ("tanh", "deep", "maxout", "state"),
+    "decoder.start": ("dense", "pass", "zero"),
+}
+ENCODER_SWITCHES: dict[str, tuple[Any, ...]] = {
+    "encoder.cell": ("lstm", "gru", "gru_cho", "lstm_normed"),
+    "encoder.bidirectional": (False, True, "first", "split"),
+    "encoder.residual_from": (0, 2),
+    "encoder.reverse_source": (False, True),
+    "encoder.summary_tanh": (False, True),
+}
+# Every setting of the decoder's switches with every attention; those of the encoder take turns beside them, others for
+# each attention.
+ALL = list(itertools.product(ATTENTION_NAMES, itertools.product(*SWITCHES.values())))
+ENCODERS = list(itertools.product(*ENCODER_SWITCHES.values()))
+
+
+def run(attention: str, changes: dict[str, Any], encoder: str = "rnn") -> None:
+    """Train for a step and translate; whatever the model has must be used, so every weight gets a gradient."""
+    model = build_model(tiny_config(attention, changes, encoder), V, V, joint=True)
+    loss = model.loss(SOURCE, LENGTHS, TARGET, 0.1)
+    assert loss.smoothed.isfinite()
+    loss.smoothed.backward()
+    idle = [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()]
+    assert not idle
+    model.eval()
+    for beam in (1, 3):
+        found = search(model, SOURCE, LENGTHS, settings(beam))
+        assert len(found) == len(SOURCE)
+        assert all(len(hypothesis.tokens) <= 5 for hypothesis in found)
+
+
+def combine(number: int) -> tuple[str, dict[str, Any]]:
+    """The combination of that number: attention and changes, whatever else makes them fit each other."""
+    attention, decoder = ALL[number]
+    decoders = len(ALL) // len(ATTENTION_NAMES)
+    encoder = ENCODERS[(number * 37 + number // decoders * 5) % len(ENCODERS)]
+    changes = dict(zip(SWITCHES, decoder, strict=True)) | dict(zip(ENCODER_SWITCHES, encoder, strict=True))
+    cells = ENCODER_SWITCHES["encoder.cell"]
+    cell = encoder[0] if changes["decoder.start"] == "pass" else cells[number // 7 % len(cells)]
+    changes |= {
+        "encoder.layers": 4,
+        "decoder.layers": 4,
+        "decoder.cell": cell,
+        "decoder.residual_from": 3 * (number % 2),
+    }
+    parts = 2 if encoder[0].startswith("lstm") else 1
+    if changes["encoder.bidirectional"] == "split":
+        changes["encoder.hidden_size"] = 16 if "dot" in attention else 32
+        changes["decoder.layers"] = 4
+    if changes["decoder.start"] == "pass":
+        width = changes.get("encoder.hidden_size", 16) // (2 if changes["encoder.bidirectional"] == "split" else 1)
+        changes |= {"encoder.summary_size": 4 * parts * width, "encoder.summary_tanh": False}
+    if changes["decoder.readout"] == "state":
+        changes |= dict.fromkeys(("decoder.readout_size", "decoder.embedding_size", "encoder.embedding_size"), 16)
+    return attention, changes
+
+
+def reason_to_refuse(attention: str, changes: dict[str, Any]) -> str | None:
+    """What the combination is refused for: the option that the message must name."""
+    reads_states = attention not in UNREAD
+    if changes["decoder.start"] == "zero" and attention == "none":
+        return "decoder.start=zero"
+    split = changes["encoder.bidirectional"] == "split" and "dot" in attention
+    if changes["decoder.start"] == "pass" and split:
+        return "decoder.start=pass"  # Layers of half the width, so that dot's widths are equal.
+    context = reads_states or attention == "fixed"
+    unread = changes["decoder.query"] == "current" and not changes["decoder.context_to_all"] and context
+    return "decoder.readout=state" if changes["decoder.readout"] == "state" and unread else None
+
+
+def check_combination(number: int) -> None:
+    attention, changes = combine(number)
+    reason = reason_to_refuse(attention, changes)
+    if reason is None:
+        run(attention, changes)
+        return
+    with pytest.raises(UserError, match=f"{reason}.*set "):
+        build_model(tiny_config(attention, changes), V, V, joint=True)
+
+
+@pytest.mark.parametrize("number", range(0, len(ALL), 17))
+def test_a_sample_of_the_combinations_runs_or_says_why_not(number: int) -> None:
+    check_combination(number)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "attention",
+    [
+        pytest.param(name, marks=() if name in ("none", "fixed", "bahdanau", "luong_local_p") else pytest.mark.more)
+        for name in ATTENTION_NAMES
+    ],
+)
+def test_every_combination_runs_or_says_why_not(attention: str) -> None:
+    """Forward, backward, greedy and beam."""
+    met = [number for number, (name, _) in enumerate(ALL) if name == attention]
+    assert len(met) == len(ALL) / len(ATTENTION_NAMES)
+    for number in met:
+        check_combination(number)
+
+
+def test_the_sample_meets_every_setting_and_all_of_them_every_pair() -> None:
+    both = SWITCHES | ENCODER_SWITCHES
+    sample = [combine(number)[1] for number in range(0, len(ALL), 17)]
+    for option, choices in both.items():
+        assert {one[option] for one in sample} == set(choices)
+    every = [combine(number) for number in range(len(ALL))]
+    free = [option for option in both if option != "encoder.summary_tanh"]  # That one goes with decoder.start.
+    for one, other in itertools.combinations(free, 2):
+        assert len({(one_of[one], one_of[other]) for _, one_of in every}) == len(both[one]) * len(both[other])
+    beside = {(name, *(one[option] for option in free if option in ENCODER_SWITCHES)) for name, one in every}
+    assert len(beside) == len(ATTENTION_NAMES) * len(ENCODERS) / 2
+
+
+@pytest.mark.parametrize("tie", ["none", "output", "all"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("reverse_source", [False, True])
+def test_encoder_options_and_ties_run(tie: str, bidirectional: bool, reverse_source: bool) -> None:
+    changes = {"encoder.bidirectional": bidirectional, "encoder.reverse_source": reverse_source, "encoder.layers": 2}
+    run("luong_local_m", changes | {"decoder.tie": tie, "attention.score": "dot"})
+
+
+@pytest.mark.parametrize("feeding", [False, True])
+def test_a_language_model_runs_and_sees_no_source(feeding: bool) -> None:
+    model = tiny_model("none", {"decoder.input_feeding": feeding}, encoder="blind")
+    one = model(SOURCE, LENGTHS, TARGET)
+    torch.testing.assert_close(model(SOURCE.flip(0) + 1, LENGTHS.flip(0), TARGET), one, rtol=0, atol=0)
+    hypotheses = search(model, SOURCE, LENGTHS, settings(2))
+    assert len(hypotheses) == 2
+
+
+def test_a_language_model_may_start_from_zero() -> None:
+    run("none", {"decoder.start": "zero", "decoder.tie": "none"}, "blind")
+
+
+def test_the_blind_decoder_is_the_one_it_is_compared_with() -> None:
+    seeing, blind = (tiny_model("none", encoder=encoder).decoder.state_dict() for encoder in ("rnn", "blind"))
+    assert {name: weight.shape for name, weight in seeing.items()} == {name: w.shape for name, w in blind.items()}
+
+
+def test_sizes_of_both_vocabularies() -> None:
+    model = build_model(tiny_config(changes={"decoder.tie": "output"}), 30, 40, joint=False)
+    encoder: Any = model.encoder
+    assert (encoder.embedding.num_embeddings, model.embedding.num_embeddings, model.output.out_features) == (30, 40, 40)
+
+
+def test_a_fresh_tied_model_is_near_uniform() -> None:
+    # Embeddings of length 1, not sqrt(E), under a tied output layer: else the first loss is many times log V.
+    config = tiny_config(
+        changes={"decoder.readout_size": 64, "decoder.embedding_size": 64, "encoder.embedding_size": 64}
+    )
+    model = build_model(config, 500, 500, joint=True).eval()
+    with torch.no_grad():
+        nll = model.loss(SOURCE, LENGTHS, TARGET).nll / int((TARGET[:, 1:] != PAD).sum())
+    assert float(nll) == pytest.approx(torch.tensor(500.0).log().item(), rel=0.1)
+    assert not model.embedding.weight[PAD].any()
+
+
+DOT_UNEQUAL = {"attention.score": "dot", "decoder.hidden_size": 18}
+# Attention, encoder, changes, and what the refusal must say: the option with its value, and the remedy.
+REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
+    ("none", "rnn", {"decoder.start": "zero"}, "attention=none with decoder.start=zero * set decoder.start=dense, "),
+    ("luong_general", "rnn", {"encoder.summary_size": 0}, "encoder.summary_size=0 leaves decoder.start=dense * set "),
+    ("fixed", "rnn", {"encoder.summary_size": 0, "decoder.start": "zero"}, "encoder.summary_size=0 * attention=fixed"),
+    ("luong_general", "rnn", {"decoder.readout_size": 13}, "decoder.tie=all * set decoder.readout_size=12"),
+    ("none", "rnn", {"encoder.embedding_size": 13}, "encoder.embedding_size=13 * set decoder.tie=output"),
+    ("luong_dot", "rnn", {"encoder.hidden_size": 18}, "encoder.hidden_size=18: * use attention=luong_general"),
+    (
+        "luong_local_m",
+        "rnn",
+        {"attention.score": "dot", "decoder.hidden_size": 18},
+        "attention.score=dot * set attention.score=gen",
+    ),
+    ("luong_general", "rnn", {"decoder.query_layer": "bottom"}, "decoder.query_layer=bottom: * set decoder.layers=2"),
+    ("luong_general", "rnn", {"decoder.readout": "state"}, "decoder.readout=state * set decoder.readout_size=16"),
+    ("luong_general", "rnn", {"decoder.residual_from": 1}, "decoder.residual_from=1: * set 2 or more"),
+    ("luong_general", "rnn", {"encoder.residual_from": 2}, "encoder.residual_from=2: there are 1 layers * set "),
+    ("luong_general", "rnn", {"encoder.bidirectional": "split"}, "encoder.layers=1 * encoder.bidirectional=true"),
+    ("luong_general", "rnn", {"decoder.start": "pass"}, "decoder.start=pass * set encoder.summary_size=32, not 8"),
+    (
+        "luong_general",
+        "rnn",
+        {"decoder.start": "pass", "encoder.summary_size": 32, "encoder.summary_tanh": True},
+        "encoder.summary_tanh=true contradicts decoder.start=pass * set encoder.summary_tanh=false",
+    ),
+    (
+        "luong_general",
+        "rnn",
+        {"decoder.start": "pass", "encoder.summary_size": 32, "decoder.cell": "gru"},
+        "decoder.start=pass * the encoder has 1 of h and c, each 16 wide, the decoder 1 of h, each 16 wide: * set ",
+    ),
+    ("none", "blind", {"decoder.start": "pass"}, "decoder.start=pass takes 32 numbers * set encoder.summary_size=32"),
+    ("luong_general", "rnn", {"encoder.hidden_size": 15}, "encoder.hidden_size=15: * encoder.bidirectional=false"),
+    # Wrong types and values, options that no constructor has, choices that there are not.
+    ("none", "rnn", {"encoder.colour": "red"}, "encoder.colour: no such option; encoder takes "),
+    ("none", "rnn", {"attention.size": 8}, "attention.size: no such option"),
+    ("none", "rnn", {"decoder.attention": "none"}, "decoder.attention: no such option"),
+    ("none", "rnn", {"encoder.embedding": 8}, "encoder.embedding: no such option"),
+    ("none", "blind", {"encoder.cell": "gru"}, "encoder.cell: no such option"),
+    ("luong_general", "rnn", {"decoder.hidden_size": 0}, "decoder.hidden_size=0: "),
+    (
+        "luong_general",
+        "rnn",
+        {"decoder.embedding_size": "12"},
+        "decoder.embedding_size=12: input should be a valid int",
+    ),
+    ("luong_general", "rnn", {"encoder.layers": 1.5}, "encoder.layers=1.5: input should be a valid integer"),
+    ("luong_general", "rnn", {"encoder.dropout": 1.0}, "encoder.dropout=1.0: input should be less than 1"),
+    ("luong_general", "rnn", {"decoder.dropout": -0.1}, "decoder.dropout=-0.1: "),
+    ("luong_general", "rnn", {"decoder.query": "next"}, "decoder.query=next: input should be 'previous' or 'current'"),
+    ("luong_general", "rnn", {"decoder.start": None}, "decoder.start=None: input should be 'dense', 'pass' or 'zero'"),
+    (
+        "luong_general",
+        "rnn",
+        {"decoder.input_feeding": "yes"},
+        "decoder.input_feeding=yes: input should be a valid bool",
+    ),
+    ("luong_general", "rnn", {"decoder.tie": "some"}, "decoder.tie=some: input should be 'none', 'output' or 'all'"),
+    (
+        "luong_general",
+        "rnn",
+        {"encoder.cell": "rnn"},
+        "encoder.cell=rnn: input should be 'lstm', 'gru', 'gru_cho' or 'lstm_normed'",
+    ),
+    ("bahdanau", "rnn", {"attention.size": 0}, "attention.size=0: input should be greater than 0"),
+    (
+        "luong_general",
+        "rnn",
+        {"attention.name": "luong"},
+        "attention.name=luong: no such choice; choose from bahdanau, ",
+    ),
+    ("luong_general", "rnn", {"attention.name": ["none"]}, "attention.name=['none']: no such choice; choose from "),
+    ("luong_general", "rnn", {"encoder.name": None}, "encoder.name=None: no such choice; choose from blind, rnn"),
+]
+# What reads encoder states cannot read the blind encoder's.
+REFUSED += [
+    (name, "blind", {}, f"attention={name} * encoder=blind has none: set attention=none")
+    for name in ATTENTION_NAMES
+    if name not in UNREAD
+]
+# Nothing in a config names a Python object.
+for path in ("torch.nn.Linear", "hourglass.models.attention.MeanAttention", "builtins.eval", "__class__"):
+    REFUSED += [
+        ("luong_general", "rnn", {"attention.name": path}, f"attention.name={path}: no such choice"),
+        ("luong_general", "rnn", {"encoder.name": path}, f"encoder.name={path}: no such choice"),
+        ("luong_general", "rnn", {"decoder.cell": path}, f"decoder.cell={path}: input should be"),
+        ("luong_local_m", "rnn", {"attention.score": path}, f"attention.score={path}: input should be"),
+        ("luong_general", "rnn", {"decoder._target_": path}, "decoder._target_: no such option"),
+        ("luong_general", "rnn", {"encoder._target_": path}, "encoder._target_: no such option"),
+    ]
+
+
+@pytest.mark.parametrize(("attention", "encoder", "changes", "message"), REFUSED)
+def test_refusals_say_why(attention: str, encoder: str, changes: dict[str, Any], message: str) -> None:
+    pattern = ".*".join(re.escape(part) for part in message.split(" * "))
+    config = tiny_config(attention, changes, encoder)
+    with pytest.raises(UserError, match=pattern):
+        build_model(config, V, V, joint=True)
+
+
+def test_one_matrix_needs_one_vocabulary() -> None:
+    with pytest.raises(UserError, match=r"decoder\.tie=all needs one vocabulary: set tokenizer\.joint=true, or dec"):
+        build_model(tiny_config(), V, V, joint=False)
+
+
+@pytest.mark.parametrize(
+    ("group", "option"),
+    [
+        (group, option)
+        for group in ("encoder", "attention", "decoder")
+        for option in tiny_config("luong_local_p")[group]
+        if (group, option) != ("encoder", "summary_bits")  # It came later, and earlier checkpoints lack it.
+    ],
+)
+def test_a_missing_option_is_named(group: str, option: str) -> None:
+    config = tiny_config("luong_local_p")
+    del config[group][option]
+    with pytest.raises(UserError, match=rf"^{group}\.{option}\b"):
+        build_model(config, V, V, joint=True)
+
+
+def test_the_config_is_left_as_it_was() -> None:
+    # It is stored in checkpoints and logged after the model is built.
+    config, before = tiny_config("bahdanau"), tiny_config("bahdanau")
+    build_model(config, V, V, joint=True)
+    assert config == before

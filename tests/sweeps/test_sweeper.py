@@ -1,0 +1,384 @@
+"""Sweeps as a user runs them: python src/train.py -m ..., with every job a process of its own."""
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+import sqlalchemy
+import yaml
+from helpers import ROOT, SMALL, hear_ctrl_c
+from mlflow import MlflowClient
+from optuna.trial import TrialState
+
+from hourglass.runs.curves import read_curves
+from hourglass.system.files import read_json
+from hourglass.training.jobs import JobFailedError, Outcome, start_job
+
+SWEEP = (
+    "sweep=optuna",
+    "hydra.sweeper.heartbeat=1",
+    "hydra.sweeper.objective=loss",
+    "hydra.sweeper.sampler=random",
+    "hydra.sweeper.startup_trials=1",
+    "trainer.select=loss",
+    "encoder.layers=range(1,3)",
+    "attention=choice(none,luong_general)",
+)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Return a function that starts src/train.py with SMALL and further words in an empty folder."""
+
+    def begin(*words: str, small: bool = True) -> subprocess.Popen[str]:
+        command = [sys.executable, str(ROOT / "src" / "train.py"), *(SMALL if small else ()), *words]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=hear_ctrl_c,  # noqa: PLW1509 (it only sets a signal)
+        )
+
+    return begin
+
+
+def end(process: subprocess.Popen[str], status: int = 0) -> tuple[str, str]:
+    output, errors = process.communicate(timeout=600)
+    assert process.returncode == status, errors[-3000:]
+    return output, errors
+
+
+def study(folder: Path, storage: str | None = None) -> optuna.Study:
+    return optuna.load_study(study_name="hourglass", storage=storage or f"sqlite:///{folder}/sweeps.db")
+
+
+def trained_to_the_end(run: Path) -> int:
+    """Return the last step of a run's curves, after seeing that no step stands twice and none is missing."""
+    steps = [step for step, name, _ in read_curves(run / "curves.csv") if name == "train/loss"]
+    assert steps == sorted(set(steps))
+    assert set(range(steps[0], steps[-1] + 1)) == set(steps)
+    return steps[-1]
+
+
+# ---- Plain sweeps ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_job_that_fails_leaves_the_others_alone(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
+    output, errors = end(start("-m", "attention=luong_dot,none", "decoder.hidden_size=16,20", "trainer.test=false"), 1)
+    # luong_dot wants both sizes to be equal.
+    assert output.count("run: ") == 3
+    assert errors.count("decoder.hidden_size=20 is not encoder.hidden_size=16") == 2  # By the job, and at the end.
+    assert errors.splitlines()[-1].startswith("error: ")
+    assert "'decoder.hidden_size=20'" in errors.splitlines()[-2]
+    assert "'attention=luong_dot'" in errors.splitlines()[-2]
+    assert "Traceback" not in errors
+    assert len(list((tmp_path / "runs").iterdir())) == 3
+
+
+def test_sweep_without_m_is_refused_with_the_right_command(start: Callable[..., subprocess.Popen[str]]) -> None:
+    _, errors = end(start("sweep=optuna"), 1)
+    assert errors == "error: sweep=optuna: needs -m: python src/train.py -m sweep=optuna ...\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["hydra.sweeper.n_trials=none"], "error: hydra.sweeper.n_trials=none: "),
+        pytest.param(
+            ["hydra.sweeper.trials=2"], "error: Could not override 'hydra.sweeper.trials'", marks=pytest.mark.more
+        ),
+        pytest.param(
+            ["attention=choice(luong_genral)"], "Could not find 'attention/luong_genral'", marks=pytest.mark.more
+        ),
+        pytest.param(
+            ["hydra.sweeper.n_jobs=2"],
+            "error: hydra.sweeper.n_jobs=2: the basic launcher runs one job at a time",
+            marks=pytest.mark.more,
+        ),
+        pytest.param(["hydra.sweeper.objective=loss"], "set trainer.select=loss (it is bleu)", marks=pytest.mark.more),
+        (["run_dir=here"], "error: run_dir=here: in a sweep every job gets a folder of its own"),
+    ],
+)
+def test_a_mistake_ends_a_sweep_before_its_first_trial(
+    tmp_path: Path, start: Callable[..., subprocess.Popen[str]], words: list[str], message: str
+) -> None:
+    _, errors = end(start("-m", "sweep=optuna", *words), 1)
+    assert message in errors
+    assert len(errors.splitlines()) == 1
+    assert not list(tmp_path.rglob("trial-*"))
+
+
+# ---- A job and its parent --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", r"killed by SIGKILL \(out of memory\?\)"),
+        ("raise SystemExit(7)", "exit status 7"),
+    ],
+)
+def test_how_a_job_ended_is_told(tmp_path: Path, code: str, message: str) -> None:
+    script = tmp_path / "job.py"
+    script.write_text(code)
+    with pytest.raises(JobFailedError, match=message):
+        start_job(str(script), [])
+
+
+def test_a_job_that_crashes_after_its_answer_has_succeeded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "job.py"
+    script.write_text(
+        "import os\nfrom hourglass.training.jobs import Outcome, answering, read_ticket\n"
+        "with answering(read_ticket()) as answer:\n    answer(Outcome('here', {'bleu': 1.0, 'loss': 2.0}, 3))\n"
+        "os.abort()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    assert start_job(str(script), []) == Outcome("here", {"bleu": 1.0, "loss": 2.0}, 3)
+    assert caplog.messages == ["here: its process was killed by SIGABRT, after all was done"]
+
+
+def test_a_job_dies_with_its_parent(tmp_path: Path) -> None:
+    job = tmp_path / "job.py"
+    job.write_text(
+        "import os, sys, time\nfrom pathlib import Path\n"
+        "from hourglass.training.jobs import read_ticket\nread_ticket()\n"
+        "Path(sys.argv[1]).write_text(str(os.getpid()))\ntime.sleep(600)\n"
+    )
+    code = f"from hourglass.training.jobs import start_job; start_job({str(job)!r}, [{str(tmp_path / 'pid')!r}])"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    parent = subprocess.Popen([sys.executable, "-c", code], env=environment)
+    pid = 0
+    for _ in range(1200):
+        if (tmp_path / "pid").exists() and (text := (tmp_path / "pid").read_text()):
+            pid = int(text)
+            break
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    for _ in range(1200):
+        if not alive(pid):
+            return
+        time.sleep(0.05)
+    os.kill(pid, signal.SIGKILL)
+    raise AssertionError("the job outlived its parent")
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+# ---- Sweeps by Optuna ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_sweep_prunes_outlives_a_diverged_run_and_ends_at_its_trials(
+    tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    words = ["-m", *SWEEP, "optimizer.learning_rate=choice(0.003,0.000000001,1e30)", "hydra.sweeper.n_trials=4"]
+    command = [*words, *SMALL, "hydra.sweeper.seed=7", "logger=mlflow", "logger.system_metrics=0"]
+    output, _ = end(start(*command, small=False))
+    trials = study(tmp_path).trials
+    states = {trial.number: trial.state for trial in trials}
+    assert len(trials) == 4
+    assert set(states.values()) == {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
+    for trial in trials:
+        diverges = float(trial.params["optimizer.learning_rate"]) == 1e30
+        assert (trial.state == TrialState.FAIL) == diverges
+        run = tmp_path / "sweeps" / "hourglass" / f"trial-{trial.number}"
+        if diverges:
+            assert "the run has diverged" in trial.user_attrs["error"]
+            continue
+        metrics = read_json(run / "metrics.json")
+        assert metrics["pruned"] == (trial.state == TrialState.PRUNED)
+        assert ("test" in metrics) == (trial.state == TrialState.COMPLETE)
+        # What the study was told is what the run's own curves say.
+        curve = [value for _, name, value in read_curves(run / "curves.csv") if name == "dev/loss"]
+        assert list(trial.intermediate_values.values()) == pytest.approx(curve)
+        assert len(curve) == 3 if trial.state == TrialState.COMPLETE else len(curve) < 3
+        if trial.state == TrialState.COMPLETE:
+            assert trial.value == pytest.approx(min(curve))
+    assert "best: trial" in output
+    # MLflow: the sweep, with its plots, and a run for each trial below it.
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("hourglass")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = (run for run in runs if run.info.run_name == "hourglass")
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert {child.data.tags["trial"] for child in children} == set(map(str, states))
+    assert len(runs) == 5
+    assert parent.data.metrics["trials/pruned"] == sum(state == TrialState.PRUNED for state in states.values())
+    plots = {Path(file.path).stem for file in client.list_artifacts(parent.info.run_id, "plots")}
+    assert {"history-loss", "intermediate-values", "timeline"} <= plots
+    # The same command again has nothing to do.
+    end(start(*command, small=False))
+    assert len(study(tmp_path).trials) == 4
+    assert len(client.search_runs([experiment.experiment_id])) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.more)])
+def test_a_sweep_that_is_stopped_goes_on_by_the_same_command(
+    tmp_path: Path, start: Callable[..., subprocess.Popen[str]], number: signal.Signals
+) -> None:
+    words = ["-m", *SWEEP, "hydra.sweeper.pruner=none", "hydra.sweeper.n_trials=3", "trainer.test=false"]
+    words += [*SMALL, "trainer.target_tokens=8000", "trainer.checkpoint_every=1"]
+    sweep = start(*words, small=False)
+    running = tmp_path / "sweeps" / "hourglass" / "trial-1"
+    while not (running / "checkpoints" / "last.ckpt").exists():
+        assert sweep.poll() is None
+        time.sleep(0.05)
+    sweep.send_signal(number)
+    _, errors = sweep.communicate()
+    if number == signal.SIGINT:
+        assert sweep.returncode == 130
+        assert errors.splitlines()[-1] == "stopped; the same command goes on"
+        assert "Traceback" not in errors
+    end(start(*words, small=False))
+    trials = study(tmp_path).trials
+    states = [trial.state for trial in trials]
+    assert states == [TrialState.COMPLETE, TrialState.FAIL, *[TrialState.COMPLETE] * 2]
+    (again,) = (trial for trial in trials if trial.system_attrs.get("failed_trial") == 1)
+    assert again.params == trials[1].params
+    assert again.user_attrs["run"] == str(running)
+    folders = sorted(running.parent.glob("trial-*"))
+    assert len(folders) == 3
+    assert len({trained_to_the_end(folder) for folder in folders}) == 1
+    configs = [yaml.safe_load((folder / "config.yaml").read_text()) for folder in folders]
+    assert len({str((one["optimizer"], one["encoder"], one["attention"])) for one in configs}) > 1
+
+
+@pytest.mark.more
+@pytest.mark.slow
+def test_two_shells_share_a_study(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
+    words = ["-m", *SWEEP, "hydra.sweeper.n_trials=4", "trainer.test=false"]
+    shells = [start(*words), start(*words)]
+    ended = [end(shell) for shell in shells]
+    trials = study(tmp_path).trials
+    assert [trial.number for trial in trials] == [0, 1, 2, 3]
+    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials), "".join(
+        map("".join, ended)
+    )
+    assert len({trial.user_attrs["worker"] for trial in trials}) == 2
+    assert all("study hourglass: 4 trials" in output for output, _ in ended)
+    with sqlite3.connect(tmp_path / "sweeps.db") as database:
+        assert database.execute("select count(*) from studies").fetchone() == (1,)
+
+
+@pytest.mark.slow
+def test_workers_share_a_study_and_mlflow_in_postgresql(
+    tmp_path: Path, start: Callable[..., subprocess.Popen[str]], postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPTUNA_STORAGE", postgres)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", postgres.replace("/postgres", "/mlflow"))
+    with sqlalchemy.create_engine(postgres, isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(sqlalchemy.text("create database mlflow"))
+    shared = ["hydra.sweeper.storage=null", "logger=mlflow", "logger.tracking_uri=null", "logger.system_metrics=0"]
+    words = ["-m", *SWEEP, *shared, "hydra.sweeper.n_trials=4", "trainer.test=false"]
+    shells = [start(*words), start(*words)]
+    ended = [end(shell) for shell in shells]
+    trials = study(tmp_path, postgres).trials
+    assert [trial.number for trial in trials] == [0, 1, 2, 3]
+    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials), "".join(
+        map("".join, ended)
+    )
+    assert len({trial.user_attrs["worker"] for trial in trials}) == 2
+    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    experiment = client.get_experiment_by_name("hourglass")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert sorted(run.info.run_name for run in runs) == ["hourglass", *(f"trial-{number}" for number in range(4))]
+    # The password is nowhere but in the environment.
+    assert not any("top-secret" in text for texts in ended for text in texts)
+    for file in tmp_path.rglob("*"):
+        assert not file.is_file() or b"top-secret" not in file.read_bytes(), file
+
+
+@pytest.mark.slow
+def test_a_job_killed_with_its_launchers_process_costs_no_other(
+    tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """submitit raises for all of a batch where one was killed; SLURM kills so for want of time or memory."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    words = ["-m", *SWEEP, "hydra/launcher=submitit_local", "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=2"]
+    words += ["hydra.sweeper.pruner=none", "trainer.test=false", *SMALL, "trainer.target_tokens=20000"]
+    sweep = start(*words, "trainer.checkpoint_every=1", small=False)
+    running = tmp_path / "sweeps" / "hourglass" / "trial-0"
+    while not (running / "checkpoints" / "last.ckpt").exists():
+        assert sweep.poll() is None
+        time.sleep(0.05)
+    (child,) = (
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if any(f"run_dir='{running}'" in word for word in process.info["cmdline"] or [])
+    )
+    child.parent().kill()
+    _, errors = end(sweep)
+    assert "hydra/launcher=submitit_local: a job is lost" in errors
+    assert "Traceback" not in errors
+    trials = study(tmp_path).trials
+    assert [trial.state for trial in trials] == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
+    assert trials[2].user_attrs["run"] == str(running)
+    for number in range(2):
+        trained_to_the_end(running.parent / f"trial-{number}")
+
+
+@pytest.fixture
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A Ray cluster of one machine, which knows nothing of the folder of the test; -> its address."""
+    folder = tempfile.mkdtemp(prefix="hg-ray-")  # Short: Ray's sockets lie in it.
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    log = tmp_path_factory.mktemp("ray") / "log"
+    words = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--num-cpus=2", "--port=0"]
+    words += ["--include-dashboard=false", "--disable-usage-stats", "--temp-dir", folder]
+    with log.open("w") as stream:
+        head = subprocess.Popen(words, cwd=folder, stdout=stream, stderr=stream, start_new_session=True)
+    try:
+        while (found := re.search(r"--address='([^']+)'", log.read_text())) is None:
+            assert head.poll() is None, log.read_text()
+            time.sleep(0.1)
+        yield found[1]
+    finally:
+        head.terminate()
+        head.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.slow
+@pytest.mark.more
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
+def test_launchers_that_run_jobs_at_once(
+    tmp_path: Path, start: Callable[..., subprocess.Popen[str]], launcher: str, request: pytest.FixtureRequest
+) -> None:
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
+    words = [f"hydra/launcher={launcher}", "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=2"]
+    if launcher == "ray":
+        words.append(f"hydra.launcher.ray.init.address='{request.getfixturevalue('ray_cluster')}'")
+    end(start("-m", *SWEEP, *words, "hydra.sweeper.pruner=none", "trainer.test=false"))
+    assert [trial.state for trial in study(tmp_path).trials] == [TrialState.COMPLETE] * 2
+    for number in range(2):
+        trained_to_the_end(tmp_path / "sweeps" / "hourglass" / f"trial-{number}")

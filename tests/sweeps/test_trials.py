@@ -1,0 +1,441 @@
+"""A study that workers share: who takes what, who is alive, what becomes of a dead worker's trial; no training here."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from helpers import ROOT
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+
+from hourglass.errors import UserError
+from hourglass.sweeps.report import sweep_metrics, to_csv, write_plots
+from hourglass.sweeps.settings import SweepSettings
+from hourglass.sweeps.space import search_space
+from hourglass.sweeps.trials import Workers, folder_of, make_pruner, measure, run_trial, summarise
+from hourglass.training.jobs import JobFailedError, Outcome, TrialTicket
+
+SPACE: dict[str, BaseDistribution] = {
+    "optimizer.learning_rate": FloatDistribution(1e-4, 1e-2, log=True),
+    "encoder.layers": IntDistribution(1, 3),
+    "attention": CategoricalDistribution(["none", "mean"]),
+}
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Callable[..., Workers]:
+    """Return a function from settings that differ from the usual ones to a worker of the one study."""
+
+    def worker(fixed: list[str] | None = None, **changes: Any) -> Workers:
+        return Workers(settings(tmp_path, **changes), tmp_path / "sweep", SPACE, fixed or ["data=copy"])
+
+    return worker
+
+
+def settings(folder: Path, **changes: Any) -> SweepSettings:
+    usual: dict[str, Any] = {
+        "study_name": "test",
+        "storage": f"sqlite:///{folder}/study.db",
+        "n_trials": 6,
+        "n_jobs": 1,
+        "objective": "bleu",
+        "sampler": "tpe",
+        "startup_trials": 2,
+        "seed": 1,
+        "pruner": "median",
+        "heartbeat": 1,
+        "params": {},
+    }
+    return SweepSettings(**usual | changes)
+
+
+def outcome(ticket: TrialTicket, _: str | None = None) -> Outcome:
+    """Return a score that only the trial's number decides."""
+    return Outcome("run", {"bleu": float(ticket.trial_id), "loss": 1.0}, parameters=10)
+
+
+def finish(workers: Workers, start: Callable[[TrialTicket, str | None], Outcome] = outcome) -> None:
+    while trial := workers.claim(wait=True):
+        run_trial(workers.settings, trial.number, 4, start)
+
+
+# ---- The budget ------------------------------------------------------------------------------------------------------
+
+
+def test_a_study_ends_at_its_trials_however_often_it_is_started(sweep: Callable[..., Workers]) -> None:
+    finish(sweep(n_trials=2))
+    finish(sweep(n_trials=2))
+    workers = sweep(n_trials=5)
+    finish(workers)
+    assert [trial.number for trial in workers.counted()] == [0, 1, 2, 3, 4]
+    assert all(trial.state == TrialState.COMPLETE for trial in workers.counted())
+
+
+def test_an_interrupted_study_draws_what_an_unbroken_one_draws(tmp_path: Path) -> None:
+    drawn = []
+    for name, stops in (("one", [6]), ("other", [1, 3, 4, 6])):
+        (tmp_path / name).mkdir()
+        for stop in stops:
+            workers = Workers(settings(tmp_path / name, n_trials=stop), tmp_path / name, SPACE, [])
+            finish(workers)
+        drawn.append([trial.params for trial in workers.counted()])
+    assert drawn[0] == drawn[1]
+    assert len({str(params) for params in drawn[0]}) == 6
+
+
+@pytest.mark.slow
+def test_workers_share_a_study_without_losing_or_repeating_a_trial(sweep: Callable[..., Workers]) -> None:
+    ran: list[int] = []
+
+    def work() -> None:
+        workers = sweep(n_trials=20)
+        while trial := workers.claim(wait=True):
+            ran.append(trial.number)
+            run_trial(workers.settings, trial.number, 4, outcome)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ran) == list(range(20))
+    trials = sweep(n_trials=20).counted()
+    assert [trial.number for trial in trials] == list(range(20))
+    # No two of the trials that were running at once drew the same at random.
+    assert len({trial.params["optimizer.learning_rate"] for trial in trials}) == 20
+
+
+def test_a_claim_that_does_not_wait_says_at_once_that_there_is_none(sweep: Callable[..., Workers]) -> None:
+    one, other = sweep(n_trials=1), sweep(n_trials=1)
+    assert one.claim(wait=False) is not None
+    assert other.claim(wait=False) is None
+
+
+# ---- The dead --------------------------------------------------------------------------------------------------------
+
+CLAIM_AND_DIE = """
+import sys
+from pathlib import Path
+from test_trials import SPACE, settings
+from hourglass.sweeps.trials import Heart, Workers
+import os, signal
+folder = Path(sys.argv[1])
+workers = Workers(settings(folder, n_trials=3), folder / "sweep", SPACE, ["data=copy"])
+if sys.argv[2] == "while claiming":
+    workers.storage.record_heartbeat = lambda trial_id: os.kill(os.getpid(), signal.SIGKILL)
+trial = workers.claim(wait=True)
+with Heart(workers.storage, [trial._trial_id], 1):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [pytest.param("while working", marks=pytest.mark.more), "while claiming"])
+def test_what_a_killed_worker_leaves_is_run_again_in_its_folder(
+    tmp_path: Path, sweep: Callable[..., Workers], moment: str
+) -> None:
+    path = f"{ROOT / 'src'}{os.pathsep}{ROOT / 'tests'}"
+    command = [sys.executable, "-c", CLAIM_AND_DIE, str(tmp_path), moment]
+    killed = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    workers = sweep(n_trials=3)
+    finish(workers)
+    everything = workers.study.trials
+    assert [trial.state for trial in everything].count(TrialState.FAIL) == 1
+    assert len(workers.counted()) == 3
+    assert all(trial.state == TrialState.COMPLETE for trial in workers.counted())
+    (again,) = (trial for trial in everything if folder_of(trial) != f"trial-{trial.number}")
+    assert folder_of(again) == "trial-0"
+    assert again.params == everything[0].params
+    assert len({folder_of(trial) for trial in workers.counted()}) == 3
+
+
+@pytest.mark.slow
+def test_a_trial_with_signs_of_life_is_waited_for(sweep: Callable[..., Workers]) -> None:
+    slow, other = sweep(n_trials=1), sweep(n_trials=1)
+    trial = slow.claim(wait=True)
+    assert trial is not None
+    release, began = threading.Event(), threading.Event()
+
+    def start(ticket: TrialTicket, parent: str | None) -> Outcome:
+        began.set()
+        release.wait(60)
+        return outcome(ticket)
+
+    working = threading.Thread(target=run_trial, args=[slow.settings, trial.number, 4, start])
+    working.start()
+    began.wait(60)
+    found: list[Any] = []
+    waiting = threading.Thread(target=lambda: found.append(other.claim(wait=True)))
+    waiting.start()
+    waiting.join(5)  # Longer than the three signs of life that may be missing.
+    assert waiting.is_alive()
+    release.set()
+    waiting.join(60)
+    working.join(60)
+    assert found == [None]
+    assert [trial.state for trial in other.study.trials] == [TrialState.COMPLETE]
+
+
+def test_a_trial_that_was_given_away_is_not_run(sweep: Callable[..., Workers]) -> None:
+    workers = sweep()
+    trial = workers.claim(wait=True)
+    assert trial is not None
+    workers.give_back(trial)
+    workers.give_back(trial)  # Once is enough.
+
+    def start(*_: Any) -> Outcome:
+        raise AssertionError("it ran")
+
+    run_trial(workers.settings, trial.number, 4, start)
+    again = workers.claim(wait=True)
+    assert again is not None
+    assert (again.number, folder_of(again), again.params) == (1, "trial-0", trial.params)
+    assert [trial.state for trial in workers.study.trials] == [TrialState.FAIL, TrialState.RUNNING]
+
+
+def test_a_worker_that_dies_between_failing_a_trial_and_queueing_it_again_loses_none(
+    sweep: Callable[..., Workers],
+) -> None:
+    workers = sweep(n_trials=1)
+    trial = workers.claim(wait=True)
+    assert trial is not None
+    workers.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+    finish(sweep(n_trials=1))
+    assert [trial.state for trial in workers.counted()] == [TrialState.COMPLETE]
+
+
+def test_a_trial_that_kills_its_workers_is_given_up(sweep: Callable[..., Workers]) -> None:
+    """And one whose worker was stopped in good order is not."""
+    workers = sweep(n_trials=1)
+    for _ in range(5):
+        trial = workers.claim(wait=True)
+        assert trial is not None
+        workers.give_back(trial)
+    for _ in range(3):
+        trial = workers.claim(wait=True)
+        assert trial is not None
+        workers.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)  # As `fail_stale_trials` does.
+    assert workers.claim(wait=True) is None
+    (given_up,) = workers.counted()
+    assert given_up.state == TrialState.FAIL
+    assert given_up.user_attrs["error"] == "3 workers have died of it"
+
+
+def test_one_study_in_two_folders_is_refused(tmp_path: Path, sweep: Callable[..., Workers]) -> None:
+    sweep()
+    with pytest.raises(UserError, match=rf"its runs lie in .*{tmp_path}/sweep, and hydra\.sweep\.dir is .*/elsewhere"):
+        Workers(settings(tmp_path), tmp_path / "elsewhere", SPACE, ["data=copy"])
+    (tmp_path / "sweep").rename(tmp_path / "moved")
+    Workers(settings(tmp_path), tmp_path / "moved", SPACE, ["data=copy"])
+
+
+@pytest.mark.slow
+def test_the_end_of_a_trial_waits_for_a_database_that_is_away(
+    tmp_path: Path, sweep: Callable[..., Workers], caplog: pytest.LogCaptureFixture
+) -> None:
+    workers = sweep(n_trials=1)
+    trial = workers.claim(wait=True)
+    assert trial is not None
+    database, away = tmp_path / "study.db", tmp_path / "away.db"
+
+    def start(ticket: TrialTicket, parent: str | None) -> Outcome:
+        database.rename(away)
+        threading.Timer(1, lambda: away.replace(database)).start()
+        return outcome(ticket)
+
+    assert run_trial(workers.settings, trial.number, 4, start)["state"] == "COMPLETE"
+    assert "the study's database does not answer" in caplog.text
+    assert [trial.state for trial in sweep(n_trials=1).counted()] == [TrialState.COMPLETE]
+
+
+# ---- How trials end --------------------------------------------------------------------------------------------------
+
+
+def test_a_job_that_fails_costs_its_trial_and_says_why(sweep: Callable[..., Workers]) -> None:
+    def start(ticket: TrialTicket, parent: str | None) -> Outcome:
+        if ticket.trial_id == 2:
+            raise JobFailedError("the loss is nan")
+        if ticket.trial_id == 3:
+            return Outcome("run", {"bleu": 0.5, "loss": 1.0}, parameters=10, pruned=True)
+        return outcome(ticket)
+
+    workers = sweep(n_trials=4)
+    finish(workers, start)
+    states = [trial.state for trial in workers.counted()]
+    assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.COMPLETE]
+    assert workers.counted()[1].user_attrs["error"] == "the loss is nan"
+    table = to_csv(workers.counted(), workers.settings).splitlines()
+    assert table[0] == "trial,state,bleu,attention,encoder.layers,optimizer.learning_rate,run,error"
+    assert table[2].startswith("1,FAIL,,")
+    assert table[2].endswith(",the loss is nan")
+    said = summarise(workers.study, workers.settings, workers.counted())
+    assert said.startswith("study test: 4 trials (2 complete, 1 pruned, 1 fail)\nbest: trial 3, bleu 4: ")
+
+
+def test_several_objectives_make_a_pareto_front(sweep: Callable[..., Workers]) -> None:
+    scores = [(3.0, 30), (2.0, 10), (1.0, 20)]  # The last is worse than the second in both.
+
+    def start(ticket: TrialTicket, parent: str | None) -> Outcome:
+        assert not ticket.objective  # Optuna takes no reports for several.
+        bleu, parameters = scores[ticket.trial_id - 1]
+        return Outcome("run", {"bleu": bleu, "loss": 1.0}, parameters)
+
+    workers = sweep(n_trials=3, objective=["bleu", "parameters"], pruner="auto")
+    finish(workers, start)
+    assert sorted(trial.number for trial in workers.study.best_trials) == [0, 1]
+    assert summarise(workers.study, workers.settings, workers.counted()).count("best: trial") == 2
+
+
+@pytest.mark.slow
+def test_plots_and_importances_of_what_there_is(tmp_path: Path, sweep: Callable[..., Workers]) -> None:
+    def start(ticket: TrialTicket, parent: str | None) -> Outcome:
+        params = optuna.load_study(study_name="test", storage=ticket.storage).trials[ticket.trial_id - 1].params
+        return Outcome("run", {"bleu": 9.0 * (params["attention"] == "mean"), "loss": 1.0}, 10)
+
+    workers = sweep(n_trials=1)
+    finish(workers, start)
+    write_plots(workers.study, workers.settings, tmp_path / "early")
+    assert not list((tmp_path / "early").glob("importances*"))  # Of one trial nothing can be said.
+    workers = sweep(n_trials=30)
+    finish(workers, start)
+    write_plots(workers.study, workers.settings, tmp_path / "late")
+    plots = {path.stem for path in (tmp_path / "late").iterdir()}
+    assert {"history-bleu", "slice-bleu", "parallel-bleu", "importances-bleu", "timeline"} <= plots
+    metrics = sweep_metrics(workers.study, workers.settings, workers.counted())
+    shares = {name: value for name, value in metrics.items() if name.startswith("importance/")}
+    assert max(shares, key=lambda name: shares[name]) == "importance/bleu/attention"
+    assert metrics["best/bleu"] == 9
+    assert metrics["trials/complete"] == 30
+
+
+def test_what_a_trial_is_measured_by() -> None:
+    full = Outcome("run", {"bleu": 3.0, "loss": 1.5}, 10, sentences_per_second=7.0)
+    assert measure(full, ["bleu", "loss", "parameters", "sentences_per_second"]) == [3.0, 1.5, 10.0, 7.0]
+    with pytest.raises(JobFailedError, match="nan is no score"):
+        measure(Outcome("run", {"bleu": float("nan"), "loss": 1.0}, 10), ["bleu"])
+
+
+@pytest.mark.parametrize("name", ["median", "hyperband", "none"])
+def test_every_pruner_decides(name: str) -> None:
+    study = optuna.create_study(direction="maximize", pruner=make_pruner(name, 1, 9))
+    decisions = []
+    for score in (5.0, 5.0, 5.0, 5.0, 5.0, 5.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0):
+        trial = study.ask()
+        pruned = False
+        for step in range(1, 10):
+            trial.report(score, step)
+            pruned = pruned or trial.should_prune()
+        decisions.append(pruned)
+        study.tell(trial, score)
+    assert not any(decisions[:6])
+    assert any(decisions[6:]) == (name != "none")
+
+
+# ---- What is refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"objective": ["bleu", "parameters"], "pruner": "median"},
+            r"a pruner compares trials by bleu or loss alone: set .*pruner=auto",
+        ),
+        ({"objective": ["bleu", "bleu"], "pruner": "none"}, "bleu stands twice"),
+        ({"storage": "postgresql://me:secret@host/db"}, r"has a password.*OPTUNA_STORAGE"),
+        ({"storage": "postgresql://host/db?user=me&password=secret"}, r"has a password.*OPTUNA_STORAGE"),
+        ({"storage": "postgresql://me:pa/secret@host/db"}, "percent-encode"),
+        ({"storage": "postgresql://me:top@secret@host/db"}, "percent-encode"),
+        ({"storage": None}, r"storage: not set, and neither is OPTUNA_STORAGE"),
+    ],
+)
+def test_contradictions_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], message: str
+) -> None:
+    monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
+    with pytest.raises(UserError, match=message) as refused:
+        settings(tmp_path, **changes)
+    assert "secret" not in str(refused.value)
+
+
+def test_the_password_of_a_storage_comes_from_the_environment_and_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPTUNA_STORAGE", "postgresql://me:secret@127.0.0.1:1/nowhere")
+    with pytest.raises(UserError, match=r"hydra\.sweeper\.storage: cannot be opened") as refused:
+        Workers(settings(tmp_path, storage=None), tmp_path / "sweep", SPACE, [])
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "changes", "differs"),
+    [
+        (["data=numbers"], {}, "command line"),
+        (["data=copy"], {"objective": "loss"}, "objective"),
+        (["data=copy"], {"seed": 2}, "seed"),
+        (["data=copy"], {"heartbeat": 2}, "heartbeat"),
+    ],
+)
+def test_a_study_keeps_its_meaning(
+    sweep: Callable[..., Workers], fixed: list[str], changes: dict[str, Any], differs: str
+) -> None:
+    sweep(["data=copy"])
+    sweep(["data=copy", "logger=csv", "cache=elsewhere", "hydra/launcher=joblib"], n_trials=9, n_jobs=2)
+    with pytest.raises(UserError, match=rf"begun with other settings \({differs}\): .*name another study"):
+        sweep(fixed, **changes)
+
+
+# ---- The search space ------------------------------------------------------------------------------------------------
+
+
+def parse(params: list[str], arguments: list[str]) -> tuple[dict[str, BaseDistribution], list[str]]:
+    parser = OverridesParser.create()
+    return search_space(parser.parse_overrides(params), parser.parse_overrides(arguments))
+
+
+@pytest.mark.parametrize(
+    ("word", "distribution"),
+    [
+        ("a.b=interval(1,2)", FloatDistribution(1, 2)),
+        ("a.b=tag(log, interval(0.001, 1))", FloatDistribution(0.001, 1, log=True)),
+        ("a.b=int(interval(1, 9))", IntDistribution(1, 9)),
+        ("a.b=tag(int, log, interval(1, 9))", IntDistribution(1, 9, log=True)),
+        ("a.b=range(1,4)", IntDistribution(1, 3)),
+        ("a.b=range(64,257,64)", IntDistribution(64, 256, step=64)),
+        ("a.b=choice(x,y)", CategoricalDistribution(["x", "y"])),
+        ("a.b=x,y", CategoricalDistribution(["x", "y"])),
+        ("a.b=choice(true,2,0.5)", CategoricalDistribution(["True", "2", "0.5"])),
+    ],
+)
+def test_the_search_space_in_hydras_grammar(word: str, distribution: BaseDistribution) -> None:
+    assert parse([word], []) == ({"a.b": distribution}, [])
+    assert parse([], [word]) == ({"a.b": distribution}, [])
+
+
+def test_range_is_what_hydra_says_it_is() -> None:
+    (override,) = OverridesParser.create().parse_overrides(["a=range(1,8,3)"])
+    space, _ = parse(["a=range(1,8,3)"], [])
+    made = space["a"]
+    assert isinstance(made, IntDistribution)
+    assert [*range(made.low, made.high + 1, made.step)] == list(override.sweep_iterator())
+
+
+def test_the_command_line_comes_before_the_file() -> None:
+    space, fixed = parse(["a=choice(x,y)", "b=range(1,4)"], ["a=z", "c=1", "d=1,2"])
+    assert set(space) == {"b", "d"}
+    assert fixed == ["a=z", "c=1"]
+
+
+def test_an_empty_range_is_refused() -> None:
+    with pytest.raises(UserError, match=re.escape("hydra.sweeper.params: a: ")):
+        parse(["a=range(3,3)"], [])

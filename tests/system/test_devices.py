@@ -1,0 +1,25 @@
+"""How the processes of a training begin and end."""
+
+import atexit
+import os
+
+import pytest
+import torch.multiprocessing
+
+from hourglass.system.devices import end_without_python
+
+
+def crash_on_the_way_out(rank: int, fails: bool) -> None:
+    atexit.register(os.abort)
+    end_without_python()
+    if fails:
+        raise ValueError("this one failed")
+
+
+def test_a_spawned_process_ends_before_python_is_taken_down() -> None:
+    torch.multiprocessing.spawn(crash_on_the_way_out, (False,))  # Raises where its status is not 0.
+
+
+def test_a_spawned_process_that_fails_says_so() -> None:
+    with pytest.raises(torch.multiprocessing.ProcessRaisedException, match="this one failed"):
+        torch.multiprocessing.spawn(crash_on_the_way_out, (True,))

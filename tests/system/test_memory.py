@@ -1,0 +1,42 @@
+"""Memory that is kept between steps."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+from helpers import ROOT
+
+PROGRAM = """
+import resource, sys
+import torch
+from hourglass.heap import keep_heap, trim_heap
+torch.set_num_threads(1)
+if sys.argv[1] == "kept":
+    keep_heap()
+pieces = []
+for round in range(10):
+    if round == 5:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    del pieces
+    pieces = [torch.ones(2**23) for _ in range(4)]  # 32 MiB each.
+faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+del pieces
+trim_heap()
+pages = int(open("/proc/self/statm").read().split()[1])
+print(faults, pages)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_what_is_kept_is_not_cleared_again_and_can_be_given_back() -> None:
+    found = {}
+    for how in ("plain", "kept"):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+        command = [sys.executable, "-c", PROGRAM, how]
+        printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        found[how] = [int(one) for one in printed.split()]
+    (plain, pages_left), (kept, pages_kept) = found["plain"], found["kept"]
+    assert kept < plain / 10
+    assert pages_kept < pages_left + 2**23 * 4 // os.sysconf("SC_PAGESIZE")  # Less than one of the four pieces more.

@@ -1,0 +1,220 @@
+"""A packed model: the run's own translations, in another process, over HTTP, with nothing but what it asks for."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from helpers import ROOT, make_run
+from mlflow.exceptions import MlflowException
+
+from hourglass.decoding.search import SearchSettings
+from hourglass.decoding.translate import translate
+from hourglass.errors import UserError
+from hourglass.models.checkpoint import load_trained
+from hourglass.runs.folder import RunFolder
+from hourglass.tracking.packing import NEEDS, pack
+
+LINES = ["s1 s2 s3", "s0", "s5 s4 s3 s2", ""]
+pytestmark = pytest.mark.slow  # MLflow, servers, other processes.
+
+
+def make(folder: Path, attention: str) -> RunFolder:
+    return make_run(folder, f"attention={attention}", "trainer.test=false", "trainer.target_tokens=500")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return make(tmp_path_factory.mktemp("run"), "luong_general")
+
+
+@pytest.fixture(scope="module")
+def packed(run: RunFolder) -> Path:
+    pack(run, run.path / "model")
+    return run.path / "model"
+
+
+def wanted(run: RunFolder, beam: int) -> list[str]:
+    trained = load_trained(run.best)
+    search = SearchSettings(**(trained.config["search"] | {"beam": beam}))
+    return list(translate(trained.model, trained.vocabularies, LINES, search))
+
+
+def test_it_translates_as_the_run_does(run: RunFolder, packed: Path) -> None:
+    model = mlflow.pyfunc.load_model(str(packed))
+    lines = pd.DataFrame({"source": LINES})
+    assert model.predict(lines)["translation"].tolist() == wanted(run, 1)
+    assert model.predict(lines, params={"beam": 3})["translation"].tolist() == wanted(run, 3)
+    found = model.predict(lines, params={"alignments": True})
+    assert list(found.columns) == ["translation", "score", "alignment"]
+    assert found["alignment"].iloc[3] == ""
+    for row, line in zip(found.itertuples(), LINES, strict=True):
+        for link in str(row.alignment).split():
+            source, target = map(int, link.split("-"))
+            assert source < len(line.split())
+            assert target < len(str(row.translation).split())
+
+
+def test_alignments_of_a_model_without_are_refused(tmp_path: Path) -> None:
+    run = make(tmp_path, "none")
+    pack(run, tmp_path / "packed")
+    model = mlflow.pyfunc.load_model(str(tmp_path / "packed"))
+    with pytest.raises(MlflowException, match="alignments=true: attention=none has no weights to align by: leave it"):
+        model.predict(pd.DataFrame({"source": ["s1"]}), params={"alignments": True})
+
+
+def test_what_is_there_is_not_written_over(run: RunFolder, packed: Path, tmp_path: Path) -> None:
+    before = {file: file.stat().st_mtime_ns for file in packed.rglob("*")}
+    assert not pack(run, packed)
+    assert {file: file.stat().st_mtime_ns for file in packed.rglob("*")} == before
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match="there already, and of another model: remove it, or name another"):
+        pack(run, tmp_path / "other")
+    with pytest.raises(UserError, match="no such checkpoint"):
+        pack(RunFolder(tmp_path), tmp_path / "packed")
+    assert not (tmp_path / "packed").exists()
+
+
+def test_it_is_loaded_without_a_pickle_and_without_what_only_training_needs(packed: Path, tmp_path: Path) -> None:
+    """In a process that finds neither this repository nor any library but those that it asks for."""
+    assert [file for file in packed.rglob("*") if file.suffix in (".pkl", ".pickle")] == []
+    asked = {line.split("==")[0] for line in (packed / "requirements.txt").read_text().split()}
+    assert asked == set(NEEDS)
+    script = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        # What the packed package imports by itself has to be asked for.
+        caller = sys._getframe(1)
+        while "importlib" in caller.f_code.co_filename or caller.f_code.co_filename == "<string>":
+            caller = caller.f_back
+            if caller is None:
+                return None
+        top = name.split(".")[0]
+        if "/hourglass/" in caller.f_code.co_filename and top not in asked and top not in sys.stdlib_module_names:
+            raise ModuleNotFoundError(name)
+asked = {"hourglass", "yaml", *sys.argv[2].split(",")}
+sys.meta_path.insert(0, Missing())
+import mlflow
+model = mlflow.pyfunc.load_model(sys.argv[1])
+import hourglass, pandas
+assert sys.argv[1] in hourglass.__file__, hourglass.__file__
+print(model.predict(pandas.DataFrame({"source": ["s1 s2"]}))["translation"][0])
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    # An editable install would lead back to the repository.
+    finder = "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in str(f).lower()]\n"
+    removal = f"sys.path = [p for p in sys.path if p != {str(ROOT / 'src')!r}]\n"
+    done = subprocess.run(
+        [sys.executable, "-c", finder + removal + script, str(packed), ",".join(asked)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def post(port: int, content: Any) -> Any:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/invocations", json.dumps(content).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def test_mlflow_serves_it_over_http(run: RunFolder, packed: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        "mlflow",
+        "models",
+        "serve",
+        "--env-manager",
+        "local",
+        "-m",
+        str(packed),
+        "-p",
+        str(port),
+        "-h",
+        "127.0.0.1",
+    ]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        while True:
+            assert server.poll() is None, (tmp_path / "log").read_text()
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5).close()
+                break
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.3)
+        rows = [{"source": line} for line in LINES]
+        answer = post(port, {"dataframe_records": rows, "params": {"alignments": True}})["predictions"]
+        assert [row["translation"] for row in answer] == wanted(run, 1)
+        assert all("alignment" in row for row in answer)
+        for wrong, said in (
+            ({"dataframe_records": [{"text": "s1"}]}, "source"),
+            ({"dataframe_records": [{"source": "s1"}], "params": {"beam": 1000}}, "beam=1000: set 1 to 50"),
+            ({"dataframe_records": [{"source": None}]}, "source"),
+        ):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                post(port, wrong)
+            assert refused.value.code == 400
+            assert said in refused.value.read().decode()
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait()
+
+
+def test_the_command_packs_and_registers_the_best(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    words = [f"run={run.path}", f"output={tmp_path}/packed", "register=small", f"tracking_uri={uri}"]
+
+    def command(*changes: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(ROOT / "src" / "pack.py"), *words, *changes],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    done = command()
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = "registered: models:/small/1; it is the best by dev loss: models:/small@best\n"
+    assert done.stdout.endswith(said)
+    assert command().stdout.endswith(said)  # Once, also when it is said twice.
+    # A worse one does not take its place, and one of another corpus is refused.
+    worse = make(tmp_path, "mean")
+    metrics = json.loads(worse.metrics.read_text())
+    metrics["dev"]["loss"] = 99.0
+    worse.metrics.write_text(json.dumps(metrics))
+    done = command(f"run={worse.path}", f"output={tmp_path}/worse")
+    assert "registered: models:/small/2; version 1 is the best by dev loss" in done.stdout
+    other = make(tmp_path, "fixed")
+    metrics = json.loads(other.metrics.read_text())
+    metrics["corpus"]["digest"] = "another"
+    other.metrics.write_text(json.dumps(metrics))
+    done = command(f"run={other.path}", f"output={tmp_path}/other")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: register=small@best is a model of another corpus: give another name"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    model = mlflow.pyfunc.load_model("models:/small@best")
+    assert model.predict(pd.DataFrame({"source": LINES}))["translation"].tolist() == wanted(run, 1)

@@ -1,0 +1,434 @@
+"""A real MLflow server that is down, slow, stopped or killed: the training goes on, and MLflow has all in the end."""
+
+import http.server
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from helpers import ROOT, SMALL, assert_mirrored, compose_config
+from mlflow import MlflowClient
+
+import sync
+import train
+from hourglass.errors import UserError
+from hourglass.runs.curves import read_points
+from hourglass.runs.folder import RunFolder, create_run
+from hourglass.system.files import read_json
+from hourglass.tracking import sender as sender_module
+from hourglass.tracking import server as server_module
+from hourglass.tracking.tracking import Curves
+from hourglass.training import outcome
+from hourglass.training.job import Job
+from hourglass.training.settings import check_settings
+
+pytestmark = pytest.mark.slow
+
+
+class Server:
+    """The README's command, on a port and in a folder of its own."""
+
+    def __init__(self, folder: Path):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.folder, self.uri = folder, f"http://127.0.0.1:{self.port}"
+        (command,) = re.findall(r"^mlflow server .*$", (ROOT / "README.md").read_text(), re.M)
+        words = shlex.split(command.replace("--port 5000", f"--port {self.port}"))
+        self.command = [sys.executable, "-m", *words, "--workers", "1"]
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with (self.folder / "server.log").open("ab") as said:
+            # A process group, to be killed as a whole: the server has workers.
+            self.process = subprocess.Popen(
+                self.command,
+                cwd=self.folder,
+                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # Seven more processes.
+                stdout=said,
+                stderr=said,
+                process_group=0,
+            )
+        for _ in range(3000):
+            try:
+                urllib.request.urlopen(f"{self.uri}/health", timeout=60).close()
+            except OSError:
+                assert self.process.poll() is None, (self.folder / "server.log").read_text()
+                time.sleep(0.1)
+            else:
+                return
+        raise AssertionError("the server does not start")
+
+    def send(self, sent: signal.Signals) -> None:
+        assert self.process is not None
+        os.killpg(self.process.pid, sent)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.send(signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture(scope="module")
+def only_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def server(only_server: Server) -> Server:
+    """Return the server, running."""
+    if only_server.process is None:
+        only_server.start()
+    return only_server
+
+
+@pytest.fixture
+def words(tmp_path: Path, only_server: Server) -> Callable[..., list[str]]:
+    """Return a function that gives the command line of a small run that the server is to track."""
+
+    def give(name: str, *overrides: str) -> list[str]:
+        logger = (
+            "logger=mlflow",
+            f"logger.tracking_uri={only_server.uri}",
+            "logger.system_metrics=1",
+            "logger.model=false",
+        )
+        own = (f"logger.experiment={tmp_path.name}", f"cache={tmp_path / 'cache'}", f"run_dir={tmp_path / name}")
+        return [*(word for word in SMALL if word != "logger=csv"), *logger, *own, *overrides]
+
+    return give
+
+
+@pytest.fixture
+def make(words: Callable[..., list[str]]) -> Callable[..., Job]:
+    """Return a function that makes such a run, for this process."""
+
+    def job(name: str, *overrides: str) -> Job:
+        config = compose_config(*words(name, *overrides))
+        return Job(create_run(config["run_dir"], [], continues=True), config, check_settings(config))
+
+    return job
+
+
+@pytest.fixture
+def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
+    """Return a function that has something happen at a step of the training."""
+    log_metrics = Curves.log_metrics
+
+    def arrange(at: int, event: Callable[[], object]) -> None:
+        happened: list[int] = []
+
+        def log_and_more(self: Curves, metrics: Any, step: int | None = None) -> None:
+            log_metrics(self, metrics, step)
+            if step == at and not happened:
+                happened.append(step)
+                event()
+
+        monkeypatch.setattr(Curves, "log_metrics", log_and_more)
+
+    return arrange
+
+
+def runs_of(server: Server, experiment: str) -> list[Any]:
+    client = MlflowClient(server.uri)
+    known = client.get_experiment_by_name(experiment)
+    assert known is not None
+    return list(client.search_runs([known.experiment_id]))
+
+
+def test_the_documented_server_is_for_this_machine_only(server: Server) -> None:
+    assert server.process is not None
+    family = [psutil.Process(server.process.pid)]
+    family += family[0].children(recursive=True)
+    listening = {
+        one.laddr.ip for process in family for one in process.net_connections() if one.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}
+
+
+def test_down_from_the_start_and_sent_later(
+    server: Server,
+    make: Callable[..., Job],
+    words: Callable[..., list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All that a run with a living server has: histories, settings, tags, dataset and files; and no secret anywhere."""
+    alive = make("alive")
+    train.train(alive)
+    server.kill()
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://somebody:s3cret@127.0.0.1:{server.port}")
+    late = RunFolder(tmp_path / "late")
+    said = []
+
+    def command(script: str, *overrides: str) -> subprocess.CompletedProcess[str]:
+        call = [sys.executable, str(ROOT / "src" / script), *overrides]
+        said.append(subprocess.run(call, capture_output=True, text=True, check=False, cwd=tmp_path))
+        return said[-1]
+
+    trained = command("train.py", *words("late", "logger.tracking_uri=null"))
+    assert trained.returncode == 0, trained.stderr
+    assert trained.stdout.splitlines()[-1] == f"run: {late.path}"
+    first, last = (line for line in trained.stderr.splitlines() if line.startswith("MLflow"))
+    assert f"MLflow at {server.uri} does not answer ([Errno 111] Connection refused): the run goes on" in first
+    assert f"lacks the run; to send it: python src/sync.py run={late.path}" in last
+    # The command, too, says in one line that there is nobody.
+    failed = command("sync.py", f"run={late.path}")
+    assert failed.returncode == 1
+    assert re.fullmatch(r"error: run=.* lacks the run \(\[Errno 111\] Connection refused\): mend .*\n", failed.stderr)
+
+    server.start()
+    # All runs of a folder; the one that is whole is told nothing new.
+    synced = command("sync.py", f"run={tmp_path}")
+    assert synced.stdout.splitlines() == [f"{run.path}: all of it is at {server.uri}" for run in (alive.run, late)]
+    for run in (alive.run, late):
+        assert_mirrored(server.uri, run)
+    client = MlflowClient(server.uri)
+    one, other = (client.get_run(read_json(run.tracking)["run_id"]) for run in (alive.run, late))
+    assert {run.info.run_id for run in runs_of(server, tmp_path.name)} == {one.info.run_id, other.info.run_id}
+    # As if it had been told at once.
+    assert read_json(late.tracking)["started"] == other.info.start_time < other.info.end_time
+    names = one.data.params.keys() - {"run_dir"}
+    assert {name: one.data.params[name] for name in names} == {name: other.data.params[name] for name in names}
+    # MLflow's own tags of the source say which script it was: the one run has been started by pytest.
+    own, theirs = ({k: v for k, v in r.data.tags.items() if not k.startswith("mlflow.source.")} for r in (one, other))
+    assert own.keys() == theirs.keys()
+    for name in own.keys() - {"hourglass.key", "mlflow.runName"}:
+        assert own[name] == theirs[name]
+    # (The machine is read once a second: a run may have been shorter.)
+    told, told_late = ({name for name in r.data.metrics if not name.startswith("system/")} for r in (one, other))
+    assert told == told_late
+    for name in ("train/loss", "dev/bleu", "dev/loss", "test/bleu", "test/bleu_by_source_words", "train/target_tokens"):
+        histories = [client.get_metric_history(run.info.run_id, name) for run in (one, other)]
+        mine, late_ones = ([(point.step, point.value) for point in history] for history in histories)
+        assert mine == late_ones != []
+    assert one.inputs is not None
+    assert other.inputs is not None
+    assert one.inputs.to_dictionary() == other.inputs.to_dictionary()
+
+    files = [file for folder in (tmp_path, server.folder) for file in folder.rglob("*") if file.is_file()]
+    assert {"tracking.json", "config.yaml", "mlflow.db", "curves.csv"} <= {file.name for file in files}
+    shown = [text.encode() for done in said for text in (done.stdout, done.stderr)]
+    for text in [*shown, *(file.read_bytes() for file in files)]:
+        assert b"s3cret" not in text
+        assert b"somebody" not in text
+
+
+def test_killed_in_the_middle_and_back_later(
+    server: Server,
+    make: Callable[..., Job],
+    at_step: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server is killed, then the run; the run goes on while the server is down, and the server comes back."""
+
+    class Killed(BaseException):
+        pass
+
+    def die() -> None:
+        raise Killed
+
+    job = make("one")
+
+    def kill_the_server() -> None:
+        wait_until(lambda: points_at(server, job.run) > 0)
+        server.kill()
+
+    at_step(6, kill_the_server)
+    at_step_of_own = Curves.log_metrics
+
+    def then_die(self: Curves, metrics: Any, step: int | None = None) -> None:
+        at_step_of_own(self, metrics, step)
+        if step == 18:
+            die()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Curves, "log_metrics", then_die)
+        with pytest.raises(Killed):
+            train.train(job)
+    assert max(point.step for point in read_points(job.run.curves)) == 18
+
+    score_test = outcome.score_test
+
+    def with_the_server_back(*arguments: Any) -> Any:
+        server.start()
+        return score_test(*arguments)
+
+    monkeypatch.setattr(outcome, "score_test", with_the_server_back)
+    train.train(job)
+    (run,) = runs_of(server, tmp_path.name)
+    assert run.info.run_id == read_json(job.run.tracking)["run_id"]
+    client = MlflowClient(server.uri)
+    last = max(point.step for point in read_points(job.run.curves))
+    for name in ("train/loss", "train/target_tokens"):
+        history = client.get_metric_history(run.info.run_id, name)
+        assert [point.step for point in history] == list(range(last + 1))
+        assert [point.value for point in history] == [p.value for p in read_points(job.run.curves) if p.name == name]
+    assert run.info.status == "FINISHED"
+
+
+def points_at(server: Server, run: RunFolder) -> int:
+    run_id = read_json(run.tracking)["run_id"] if run.tracking.exists() else None
+    return len(MlflowClient(server.uri).get_metric_history(run_id, "train/loss")) if run_id else 0
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "REQUEST", 2)
+    monkeypatch.setattr(sender_module, "RETRY", 1.0)
+    monkeypatch.setattr(sender_module, "PATIENCE", 3.0)
+    monkeypatch.setattr("hourglass.tracking.tracking.PATIENCE", 3.0)
+
+
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize("step", [pytest.param(0, marks=pytest.mark.more), 12])
+def test_stopped(
+    step: int,
+    server: Server,
+    make: Callable[..., Job],
+    at_step: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A server that takes requests and never answers: the run ends all the same, and nothing is there twice."""
+    job = make("one")
+
+    def stop() -> None:
+        server.send(signal.SIGSTOP)
+
+    def stop_later() -> None:
+        wait_until(lambda: points_at(server, job.run) > 0)
+        stop()
+
+    try:
+        if step:
+            at_step(step, stop_later)
+        else:
+            stop()
+        with caplog.at_level("INFO", logger="hourglass"):
+            train.train(job)
+    finally:
+        server.send(signal.SIGCONT)
+    said = [record.getMessage() for record in caplog.records if "MLflow" in record.getMessage()]
+    assert "to send it: python src/sync.py" in said[-1]
+    if not step:  # Later it may have no time left to be noticed before the run's end.
+        assert "keeps all" in said[0]
+    sync.send(job.run, None)
+    assert len(runs_of(server, job.config["logger"]["experiment"])) == 1
+    assert_mirrored(server.uri, job.run)
+
+
+class Proxy(http.server.BaseHTTPRequestHandler):
+    """Hands requests on, slowly, every fifth answered by 503, and remembers who asked."""
+
+    server: Any
+
+    def _hand_on(self) -> None:
+        self.server.seen.append(self.headers["Authorization"])
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        time.sleep(0.3)
+        if len(self.server.seen) % 5 == 0:
+            self.send_error(503)
+            return
+        asked = urllib.request.Request(self.server.to + self.path, body or None, method=self.command)
+        for name in ("Content-Type", "Content-Length"):
+            if name in self.headers:
+                asked.add_header(name, self.headers[name])
+        try:
+            with urllib.request.urlopen(asked) as answer:
+                status, text = answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            status, text = error.code, error.read()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    do_GET = do_POST = do_PUT = do_PATCH = _hand_on
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def listen() -> Iterator[Callable[[type[http.server.BaseHTTPRequestHandler]], Any]]:
+    """Return a function that serves by a handler on a port of its own."""
+    started = []
+
+    def serve(handler: type[http.server.BaseHTTPRequestHandler]) -> Any:
+        one = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=one.serve_forever, daemon=True).start()
+        started.append(one)
+        return one
+
+    yield serve
+    for one in started:
+        one.shutdown()
+        one.server_close()
+
+
+def test_slow_failing_now_and_then_and_with_a_password(
+    server: Server,
+    make: Callable[..., Job],
+    listen: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    proxy = listen(Proxy)
+    proxy.seen, proxy.to = [], server.uri
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:s%40cret@127.0.0.1:{proxy.server_port}")
+    job = make("one", "logger.tracking_uri=null")
+    train.train(job)
+    assert set(proxy.seen) == {"Basic " + b64encode(b"me:s@cret").decode()}
+    assert len(runs_of(server, tmp_path.name)) == 1
+    assert_mirrored(server.uri, job.run)
+
+
+class NoMlflow(http.server.BaseHTTPRequestHandler):
+    status = 404
+
+    def _refuse(self) -> None:
+        self.send_error(self.status)
+
+    do_GET = do_POST = _refuse
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+class Locked(NoMlflow):
+    status = 401
+
+
+@pytest.mark.parametrize("handler", [NoMlflow, Locked])
+def test_a_mistake_is_refused_at_the_start(
+    make: Callable[..., Job], listen: Callable[..., Any], handler: type[NoMlflow]
+) -> None:
+    """Another server on that port, or one that wants a password, is there to be mended; waiting would not help."""
+    job = make("one", f"logger.tracking_uri=http://127.0.0.1:{listen(handler).server_port}")
+    with pytest.raises(UserError, match=rf"MLflow cannot open a run there .*{handler.status}.*use logger=csv"):
+        train.train(job)
+    assert not job.run.config.exists()
+    assert not job.run.tracking.exists()

@@ -1,0 +1,450 @@
+"""MLflow: one named run with all it needs to be found again, also when the training was killed and went on."""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+import requests
+import yaml
+from helpers import SMALL, assert_mirrored, curves, only_run
+
+import sync
+import train
+from hourglass.config.command_line import one_line_errors
+from hourglass.errors import UserError
+from hourglass.runs.curves import read_curves, read_points
+from hourglass.runs.folder import RunFolder, clear, create_run
+from hourglass.runs.translations import read_translations
+from hourglass.system.files import read_json
+from hourglass.system.secrets import without_secrets
+from hourglass.tracking import sender as sender_module
+from hourglass.tracking.client import LENGTH_TABLE, flatten
+from hourglass.tracking.mirror import Mirror, describe
+from hourglass.tracking.sender import Sender
+from hourglass.tracking.server import served
+from hourglass.tracking.settings import check_logger
+from hourglass.tracking.tracking import Curves, Tracking
+from hourglass.training import outcome
+from hourglass.training.job import Job
+from hourglass.training.jobs import Ticket
+from hourglass.training.settings import check_settings
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the URI of a database; to make one takes MLflow seconds, so all tests share it."""
+    return f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+
+
+@pytest.fixture
+def job(tmp_path: Path, store: str, config: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> Job:
+    monkeypatch.chdir(tmp_path)
+    overrides = [word for word in SMALL if not word.startswith("logger=")]
+    composed = config(
+        *overrides,
+        "logger=mlflow",
+        f"logger.tracking_uri={store}",
+        f"logger.experiment={tmp_path.name}",
+        "logger.system_metrics=1",
+        "logger.model=false",
+        "trainer.pictures=1",
+        f"run_dir={tmp_path / 'one'}",
+    )
+    return Job(create_run(composed["run_dir"], [], continues=False), composed, check_settings(composed))
+
+
+@pytest.mark.slow
+def test_a_run_is_tracked_once(job: Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after some steps, gone on with: one run, each point of each curve once, scores and files at the end."""
+
+    class Killed(BaseException):
+        pass
+
+    log_metrics = Curves.log_metrics
+
+    def until_step_ten(self: Curves, metrics: Any, step: int | None = None) -> None:
+        log_metrics(self, metrics, step)
+        if step is not None and step >= 10:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Curves, "log_metrics", until_step_ten)
+        with pytest.raises(Killed):
+            train.train(job)
+    assert only_run(store, tmp_path.name).info.status == "KILLED"
+
+    def slowly(*arguments: Any) -> Any:
+        time.sleep(3)  # So that the machine is looked at while the run is open.
+        return score_test(*arguments)
+
+    score_test = outcome.score_test
+    monkeypatch.setattr(outcome, "score_test", slowly)
+    train.train(job)
+
+    run = only_run(store, tmp_path.name)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "one"
+    assert run.info.run_id == read_json(job.run.tracking)["run_id"]
+    for tag, value in {
+        "attention": "luong_general",
+        "encoder": "rnn",
+        "decoder": "lstm",
+        "seed": "1",
+        "corpus": "copy",
+    }.items():
+        assert run.data.tags[tag] == value
+    assert {"commit", "dirty"} <= run.data.tags.keys()
+    settings = dict(flatten(yaml.safe_load(job.run.config.read_text())))
+    assert run.data.params["optimizer.learning_rate"] == str(settings["optimizer.learning_rate"])
+    assert run.data.params.keys() == {name for name in settings if not name.startswith("logger.")}
+    (dataset,) = run.inputs.dataset_inputs
+    metrics = read_json(job.run.metrics)
+    assert dataset.dataset.name == "copy"
+    assert metrics["corpus"]["digest"].startswith(dataset.dataset.digest)
+    assert run.data.metrics["test/bleu"] == pytest.approx(metrics["test"]["bleu"])
+    assert any(name.startswith("system/") for name in run.data.metrics)
+    client = mlflow.MlflowClient(store)
+    artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
+    files = {"config.yaml", "metrics.json", "translations.test.tsv", "curves.csv", "pictures"}
+    assert artifacts == {*files, LENGTH_TABLE}
+
+    for name in ("train/loss", "dev/bleu"):
+        history = {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}
+        assert len(history) == len(client.get_metric_history(run.info.run_id, name))
+        assert history == pytest.approx(curves(job.run, name))
+    # Scored again, it is told nothing twice.
+    train.train(job)
+    assert len(client.get_metric_history(run.info.run_id, "test/bleu")) == 1
+    by_length = client.get_metric_history(run.info.run_id, "test/bleu_by_source_words")
+    assert {point.step: point.value for point in by_length} == pytest.approx(
+        {b["source_words"][0]: b["bleu"] for b in metrics["test"]["buckets"] if b["sentences"]}
+    )
+
+
+def test_hint_names_the_store_without_its_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hint(uri: str | None) -> str:
+        settings = check_logger(
+            {"name": "mlflow", "tracking_uri": uri, "experiment": "e", "system_metrics": 0, "model": False}
+        )
+        run = RunFolder(tmp_path / "one")
+        return str(Tracking(settings, run, tags={}, config={}, dataset=("", "")).hint())
+
+    assert hint("sqlite:///a.db").endswith("mlflow ui --backend-store-uri sqlite:///a.db")
+    for uri in ("postgresql://me:secret@host/db", "http://me:secret@host:5000"):
+        # Settings are written to files: a password has its place in the environment.
+        with pytest.raises(UserError, match=r"has a password.*MLFLOW_TRACKING_URI"):
+            hint(uri)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert "secret" not in hint(None)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with pytest.raises(UserError, match="neither is MLFLOW_TRACKING_URI"):
+        hint(None)
+
+
+def test_a_store_that_cannot_be_opened_is_one_line(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    uri = f"sqlite:///{tmp_path}/file/mlflow.db"
+    config = {**job.config, "logger": {**job.config["logger"], "tracking_uri": uri}}
+    with pytest.raises(UserError, match=r"logger\.tracking_uri: MLflow cannot open a run there .*use logger=csv"):
+        train.train(Job(job.run, config, check_settings(config)))
+    assert not job.run.config.exists()  # Mended, the same command can be given again.
+
+
+def test_a_store_that_fails_later_costs_no_training(
+    job: Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The training is whole, what lacks is said once with the command that sends it, and the command does."""
+
+    def down(*_: Any, **__: Any) -> None:
+        raise ConnectionError("the server is down")
+
+    log_metrics = Curves.log_metrics
+    with monkeypatch.context() as patch, caplog.at_level("INFO", logger="hourglass"):
+
+        def then_down(self: Curves, metrics: Any, step: int | None = None) -> None:
+            patch.setattr(mlflow.MlflowClient, "log_batch", down)
+            log_metrics(self, metrics, step)
+
+        patch.setattr(Curves, "log_metrics", then_down)
+        train.train(job)
+    points = len(read_points(job.run.curves) + read_points(job.run.system))
+    warnings = [record.getMessage() for record in caplog.records if record.name == "hourglass.tracking.sender"]
+    assert len(warnings) <= 1  # None where the run ends before the next try.
+    for warning in warnings:
+        assert f"does not answer (the server is down): the run goes on, {job.run.path} keeps all" in warning
+    assert (
+        f"lacks {points:,} points of the curves and the end of the run; to send it: python src/sync.py "
+        f"run={job.run.path}" in caplog.text
+    )
+    assert only_run(store, tmp_path.name).info.status == "RUNNING"
+    sync.send(job.run, None)
+    assert_mirrored(store, job.run)
+
+
+def test_a_run_that_the_store_made_twice_stays_one(
+    job: Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that hangs makes the run when nobody waits any more: after the second request, or before it."""
+    create_run = mlflow.MlflowClient.create_run
+    late: list[tuple[Any, Any]] = []
+
+    def hangs(client: Any, *arguments: Any, **options: Any) -> Any:
+        if not late:
+            late.append((arguments, options))
+            raise requests.exceptions.ReadTimeout("no answer")
+        made = create_run(client, *arguments, **options)
+        create_run(client, *late[0][0], **late[0][1])
+        return made
+
+    def makes_it_without_an_answer(client: Any, *arguments: Any, **options: Any) -> Any:
+        create_run(client, *arguments, **options)
+        raise requests.exceptions.ReadTimeout("no answer")
+
+    monkeypatch.setattr(sender_module, "unreachable", lambda *_: True)
+    for name, trouble in (("hangs", hangs), ("answers late", makes_it_without_an_answer)):
+        experiment = f"{tmp_path.name} {name}"
+        config = {**job.config, "logger": {**job.config["logger"], "experiment": experiment}}
+        with monkeypatch.context() as patch:
+            patch.setattr(mlflow.MlflowClient, "create_run", trouble)
+            train.train(Job(job.run, config, check_settings(config)))
+        run = only_run(store, experiment)
+        assert run.info.run_id == read_json(job.run.tracking)["run_id"]
+        assert_mirrored(store, job.run)
+        clear(job.run)
+
+
+def test_a_lost_answer_has_nothing_told_twice(job: Job, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every second request is heard but not answered, and so made again, within the run."""
+    log_batch = mlflow.MlflowClient.log_batch
+    heard: list[None] = []
+
+    def lossy(*arguments: Any, **options: Any) -> None:
+        log_batch(*arguments, **options)
+        heard.append(None)
+        if len(heard) % 2:
+            raise requests.exceptions.ReadTimeout("no answer")
+
+    monkeypatch.setattr(sender_module, "unreachable", lambda *_: True)
+    monkeypatch.setattr(sender_module, "EVERY", 0.1)
+    monkeypatch.setattr(sender_module, "RETRY", 0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "log_batch", lossy)
+        train.train(job)
+    sync.send(job.run, None)  # The last one's answer may be lost too.
+    assert len(heard) > 4
+    assert_mirrored(store, job.run)
+
+
+@pytest.mark.slow
+def test_the_best_model_is_logged_once_and_translates(job: Job, store: str, tmp_path: Path) -> None:
+    config = {**job.config, "logger": {**job.config["logger"], "model": "auto"}}
+    train.train(Job(job.run, config, check_settings(config)))
+    sync.send(job.run, None)
+    run = only_run(store, tmp_path.name)
+    (output,) = run.outputs.model_outputs
+    model = mlflow.MlflowClient(store).get_logged_model(output.model_id)
+    assert model.status == "READY"
+    assert model.source_run_id == run.info.run_id
+    assert float(model.tags["dev_loss"]) == read_json(job.run.metrics)["dev"]["loss"]
+    loaded = mlflow.pyfunc.load_model(model.artifact_location)
+    rows = read_translations(job.run.translations)
+    found = loaded.predict(pd.DataFrame({"source": [row.source for row in rows]}))
+    assert found["translation"].tolist() == [row.hypothesis for row in rows]
+    # A clean start leaves nothing of it.
+    clear(job.run)
+    assert not job.run.model.exists()
+    # A job of a sweep keeps its model to itself, unless it is told.
+    alone = Job(job.run, config, check_settings(config))
+    of_sweep = dataclasses.replace(alone, ticket=Ticket(answer="", lifeline=0))
+    assert alone.keeps_model
+    assert not of_sweep.keeps_model
+    told = {**config, "logger": {**config["logger"], "model": True}}
+    assert dataclasses.replace(of_sweep, settings=check_settings(told)).keeps_model
+
+
+def test_of_runs_that_begin_together_one_makes_what_both_need(
+    job: Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow looks for the dataset, then makes it: the slower of two runs is refused, and asks again."""
+    log_inputs = mlflow.MlflowClient.log_inputs
+    left = [3]
+
+    def taken(*arguments: Any, **options: Any) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise mlflow.MlflowException("(sqlite3.IntegrityError) UNIQUE constraint failed: datasets.name")
+        log_inputs(*arguments, **options)
+
+    monkeypatch.setattr(sender_module, "EVERY", 0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "log_inputs", taken)
+        train.train(job)
+        assert left == [0]
+        assert only_run(store, tmp_path.name).info.run_id == read_json(job.run.tracking)["run_id"]
+        assert_mirrored(store, job.run)
+        left[0] = -1  # For ever: this is a mistake.
+        patch.setattr(sender_module, "MAKING", 0.5)
+        clear(job.run)
+        with pytest.raises(UserError, match=r"MLflow cannot open a run there .*UNIQUE constraint failed"):
+            train.train(job)
+
+
+def open_together(uri: str, folder: Path, together: Any) -> None:
+    sender_module.MAKING = 240.0  # A slow machine takes long to make the tables.
+    folder.mkdir()
+    sender = Sender(Mirror(RunFolder(folder), uri, "together", {}, describe({}, ("copy", "digest"), {})), "there")
+    together.wait()
+    sender.wait_for_first_try(None)
+    sender.mirror.close()
+
+
+@pytest.mark.more
+@pytest.mark.slow
+def test_two_runs_that_begin_together_on_an_empty_database(postgres: str, tmp_path: Path) -> None:
+    """They make the tables, the experiment and the dataset at the same moment."""
+    spawn = multiprocessing.get_context("spawn")
+    together = spawn.Barrier(2)
+    processes = [spawn.Process(target=open_together, args=(postgres, tmp_path / name, together)) for name in "ab"]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    client = mlflow.MlflowClient(postgres)
+    experiment = client.get_experiment_by_name("together")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert sorted(run.info.run_name for run in runs) == ["a", "b"]
+    assert [used.dataset.digest for run in runs if run.inputs for used in run.inputs.dataset_inputs] == ["digest"] * 2
+
+
+@pytest.mark.slow
+def test_a_model_whose_sending_is_cut_anywhere_is_logged_once(
+    job: Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each request is heard and not answered, the first time: made again, it makes no second model."""
+    client, unanswered = mlflow.MlflowClient, []
+
+    def lossy(name: str) -> Callable[..., Any]:
+        real = getattr(client, name)
+
+        def request(*arguments: Any, **options: Any) -> Any:
+            answer = real(*arguments, **options)
+            if name not in unanswered:
+                unanswered.append(name)
+                raise requests.exceptions.ReadTimeout("no answer")
+            return answer
+
+        return request
+
+    config = {**job.config, "logger": {**job.config["logger"], "model": True}}
+    job = Job(job.run, config, check_settings(config))
+    requested = ("set_terminated", "create_logged_model", "log_model_artifact", "finalize_logged_model", "log_outputs")
+    monkeypatch.setattr(sender_module, "unreachable", lambda *_: True)
+    monkeypatch.setattr(sender_module, "RETRY", 0.01)
+    with monkeypatch.context() as patch:
+        for name in requested:
+            patch.setattr(client, name, lossy(name))
+        train.train(job)
+        for _ in requested:
+            with suppress(UserError):
+                sync.send(job.run, None)
+    assert unanswered == list(requested)
+    sync.send(job.run, None)
+    run = only_run(store, tmp_path.name)
+    (model,) = client(store).search_logged_models([run.info.experiment_id])
+    assert model.status == "READY"
+    assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
+    assert run.info.status == "FINISHED"
+    mlflow.pyfunc.load_model(model.artifact_location)
+
+
+def test_what_is_no_address_of_a_server_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def check(uri: str | None) -> None:
+        check_logger({"name": "mlflow", "tracking_uri": uri, "experiment": "e", "system_metrics": 0, "model": False})
+
+    for uri in (
+        *("http://token@host", "postgresql://host/db?password=secret", "https://:secret@host"),
+        "http://host/?apikey=secret",
+    ):
+        with pytest.raises(UserError, match=r"logger\.tracking_uri: has a password.*MLFLOW_TRACKING_URI"):
+            check(uri)
+    check("postgresql://me@host/db")
+    for uri in (
+        *("./mlruns", "htp://me:secret@host", "http://me:secret@host:port"),
+        *("http://me:secretpa/ss@host", "http://me:12/secret@h:5000", "postgresql://me:top@secret@host/db"),
+    ):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with pytest.raises(UserError, match="MLFLOW_TRACKING_URI: ") as refused:
+            check(None)
+        assert "secret" not in str(refused.value)
+    with pytest.raises(SystemExit), one_line_errors():
+        check("htp://me:secret@host")
+    assert capsys.readouterr().err.startswith("error: logger.tracking_uri=htp://***@host: ")
+
+
+def test_a_password_is_not_in_the_address_that_mlflow_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD", raising=False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
+    before = dict(os.environ)
+    with served("http://me:p%40ss@host:5000/path") as uri:
+        assert uri == "http://host:5000/path"
+        assert os.environ["MLFLOW_TRACKING_USERNAME"] == "me"
+        assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "p@ss"
+        assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
+        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"  # The user's own.
+    assert dict(os.environ) == before
+    for text in (
+        "http://me:1/p@ss@host/db",
+        "at http://me:p@ss@host/x?a=1",
+        "postgresql://me:p@ss@host/db",
+        "http://h/db?user=me&password=p@ss",
+    ):
+        assert "p@ss" not in without_secrets(text)
+        assert text[:6] == without_secrets(text)[:6]
+
+
+def test_a_store_of_another_kind_of_file(job: Job, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "other.db") as other:
+        other.execute("create table alembic_version (version_num text)")
+        other.execute("insert into alembic_version values ('no such version')")
+    config = {**job.config, "logger": {**job.config["logger"], "tracking_uri": f"sqlite:///{tmp_path}/other.db"}}
+    with pytest.raises(UserError, match=r"logger\.tracking_uri: ") as refused:
+        train.train(Job(job.run, config, check_settings(config)))
+    assert "\n" not in str(refused.value)
+
+
+def test_curves_forget_what_came_after_the_checkpoint(tmp_path: Path) -> None:
+    file = tmp_path / "curves.csv"
+    first = Curves(file, 0)
+    for step in range(5):
+        first.log_metrics({"train/loss": step / 2, "epoch": 0.0}, step)
+    with file.open("a") as stream:
+        stream.write("5,train/lo")  # A kill in the middle of a row.
+    second = Curves(file, 3)
+    second.log_metrics({"train/loss": 9.0}, 3)
+    assert read_curves(file) == [
+        (0, "train/loss", 0.0),
+        (1, "train/loss", 0.5),
+        (2, "train/loss", 1.0),
+        (3, "train/loss", 9.0),
+    ]
+
+
+def test_no_logger_leaves_scores_but_no_curves(job: Job) -> None:
+    config = {**job.config, "logger": {"name": "none"}}
+    train.train(Job(job.run, config, check_settings(config)))
+    assert not job.run.curves.exists()
+    assert json.loads(job.run.metrics.read_text())["test"]["sentences"] == 30

@@ -1,0 +1,303 @@
+"""Every way a run can end before it is done: what it says, with which status it ends, and that nothing is lost."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from helpers import ROOT, SMALL, assert_same_training, command, curves, wait_for
+
+from hourglass.runs.folder import RunFolder
+from hourglass.system.files import read_json
+from hourglass.training.resuming import load_progress
+
+pytestmark = pytest.mark.slow
+
+KILL = "os.kill(os.getpid(), signal.SIGKILL)"
+LOGGED = "hourglass.tracking.tracking.Curves.log_metrics"
+# Patience and accumulation have states of their own to carry over.
+STATEFUL = (*SMALL, "trainer.patience=9", "trainer.accumulate=2")
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """Return a function that runs src/train.py with some words, and something happening; -> its status and output."""
+    folder = tmp_path_factory.mktemp("forks")
+    forks = subprocess.Popen(
+        [sys.executable, str(ROOT / "tests" / "whole" / "forks.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    )
+    assert forks.stdin is not None
+    answers = forks.stdout
+    assert answers is not None
+
+    def once(*words: str, **happens: Any) -> tuple[int, str]:
+        out = folder / "out.txt"
+        print(json.dumps({"words": words, "out": str(out), **happens}), file=forks.stdin, flush=True)
+        return int(answers.readline()), out.read_text()
+
+    yield once
+    forks.stdin.close()
+    forks.wait()
+
+
+@pytest.fixture(scope="module")
+def unbroken(run: Run, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "unbroken")
+    assert run(*STATEFUL, f"run_dir={folder.path}")[0] == 0
+    return folder
+
+
+def assert_same_run(one: RunFolder, other: RunFolder) -> None:
+    """Bit for bit: as `assert_same_training`, and the best model, the optimizer, and all that counts steps."""
+    assert_same_training(one, other)
+    for name in ("last", "best"):
+        mine, theirs = (torch.load(getattr(run, name), weights_only=True) for run in (one, other))
+        for content in (mine, theirs):
+            del content["hourglass"]["config"]["run_dir"], content["hourglass"]["config"]["logger"]
+            del content["callbacks"]["Meter"]["seconds"]
+        assert_same_values(mine, theirs, name)
+
+
+def assert_same_values(one: Any, other: Any, name: str) -> None:
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), name
+        for key in one:
+            assert_same_values(one[key], other[key], f"{name}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), name
+        for number, pair in enumerate(zip(one, other, strict=True)):
+            assert_same_values(*pair, f"{name}.{number}")
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), name
+    else:
+        assert one == other, name
+
+
+def test_killed_at_random_points(run: Run, unbroken: RunFolder, tmp_path: Path) -> None:
+    """kill -9 five times, twice where checkpoints are written: the unbroken run bit for bit, and one MLflow run."""
+    broken = RunFolder(tmp_path / "broken")
+    store = tmp_path / "mlflow.db"
+    words = [word for word in STATEFUL if not word.startswith("logger=")]
+    words += ["logger=mlflow", "logger.model=false", f"logger.tracking_uri=sqlite:///{store}", f"run_dir={broken.path}"]
+    words += ["logger.system_metrics=0"]
+    draw = random.Random(14)
+    # The curves get a point before each kill of the first kind; files are written and renamed for many reasons.
+    points = [LOGGED, LOGGED, "os.fsync", LOGGED, "os.replace"]
+    for at in points:
+        first, last = (4, 8) if at == LOGGED else (2, 4)
+        status, said = run(*words, at=at, count=draw.randint(first, last), what=KILL)
+        assert status == -signal.SIGKILL, said
+        words = [f"resume={broken.path}"]
+    assert run(*words)[0] == 0
+    assert_same_run(unbroken, broken)
+
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{store}")
+    (tracked,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    assert tracked.info.status == "FINISHED"
+    assert tracked.info.run_id == read_json(broken.tracking)["run_id"]
+    points_of = client.get_metric_history(tracked.info.run_id, "train/loss")
+    assert sorted(point.step for point in points_of) == sorted(curves(unbroken, "train/loss"))
+
+
+# What happens, before which call of which function; the status and the line that follow.
+ENDS = (
+    (LOGGED, 6, "os.kill(os.getpid(), signal.SIGINT)", 130, "stopped"),
+    # In the first of a step's two parts.
+    (
+        "hourglass.training.module.TranslationModule.training_step",
+        7,
+        "os.kill(os.getpid(), signal.SIGTERM)",
+        143,
+        "stopped",
+    ),
+    (
+        "os.fsync",
+        2,
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))",
+        1,
+        "next.ckpt: cannot be written (File too large): free the disk, or make it writable",
+    ),
+    (
+        LOGGED,
+        5,
+        "read_only('FOLDER')",
+        1,
+        "next.ckpt: cannot be written (Permission denied): free the disk, or make it writable",
+    ),
+    (LOGGED, 5, "torch.empty(10**15)", 4, "error: out of memory ("),
+)
+
+
+def test_each_end_has_its_line_and_status_and_loses_nothing(run: Run, unbroken: RunFolder, tmp_path: Path) -> None:
+    """Ctrl-C, SIGTERM, a full disk, a folder become read-only, no memory left: one run that goes on after each."""
+    broken = RunFolder(tmp_path / "broken")
+    words = [*STATEFUL, f"run_dir={broken.path}"]
+    for at, count, what, status, line in ENDS:
+        before = load_progress(broken.last).step if broken.last.exists() else 0
+        ended, said = run(*words, at=at, count=count, what=what.replace("FOLDER", str(broken.last.parent)))
+        assert ended == status, said
+        broken.last.parent.chmod(0o755)
+        last = said.strip().splitlines()[-1]
+        assert line in last
+        assert "Traceback" not in said
+        words = [f"resume={broken.path}"]
+        if status != 4:
+            assert last.endswith(f"to go on: python src/train.py {words[0]}")
+        if status == 143:
+            # Three whole steps, and the fourth, in whose first part the signal came.
+            assert load_progress(broken.last).step == before + 4
+    assert run(*words)[0] == 0
+    assert_same_run(unbroken, broken)
+
+
+def test_a_diverged_run_has_a_status_of_its_own(run: Run, tmp_path: Path) -> None:
+    status, said = run(*SMALL, f"run_dir={tmp_path / 'one'}", "optimizer.learning_rate=1e30", "optimizer.clip_norm=0")
+    assert status == 3
+    assert "diverged; set a lower optimizer.learning_rate" in said.strip().splitlines()[-1]
+    assert "Traceback" not in said
+
+
+# ---- Several processes -----------------------------------------------------------------------------------------------
+
+PAIR = ("trainer.accelerator=cpu", "trainer.strategy=ddp", "trainer.devices=2")
+
+
+def start_pair(*words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(command(*words), stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def spawned(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return the two processes that train, in the order of their ranks; a third only keeps track of what is shared."""
+    children = psutil.Process(process.pid).children()
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def written(file: Path) -> int:
+    """Return the moment, 0 for one that is not there."""
+    try:
+        return file.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def wait_until_gone(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=300)
+    for process in alive:
+        process.kill()
+    assert not alive
+
+
+def test_no_process_stays_when_one_of_several_dies(tmp_path: Path, session_cache: Path) -> None:
+    """One rank killed, then the parent, then SIGTERM to the parent alone: the same run, gone on with each time."""
+    one = RunFolder(tmp_path / "one")
+    words = [*SMALL, *PAIR, f"cache={session_cache}", f"run_dir={one.path}", "trainer.target_tokens=1000000"]
+    words += ["trainer.checkpoint_every=10"]
+    for victim in ("rank", "parent", "SIGTERM"):
+        reached = written(one.last)
+        process = start_pair(*words)
+        wait_for(lambda: written(one.last) > reached, process)  # noqa: B023
+        ranks = spawned(process)
+        assert len(ranks) == 2
+        if victim == "rank":
+            ranks[1].kill()
+        else:
+            process.send_signal(signal.SIGKILL if victim == "parent" else signal.SIGTERM)
+        said = process.communicate()[1]
+        wait_until_gone(ranks)
+        words = [f"resume={one.path}"]
+        last = said.strip().splitlines()[-1]
+        if victim == "rank":
+            assert process.returncode == 1, said
+            assert last.startswith("error: process 1 of 2 was killed by SIGKILL")
+            assert last.endswith(f"to go on: python src/train.py {words[0]}")
+        elif victim == "parent":
+            assert process.returncode == -signal.SIGKILL
+        else:
+            assert process.returncode == 143, said
+            assert last == f"stopped; to go on: python src/train.py {words[0]}"
+            assert load_progress(one.last).step == max(curves(one, "train/loss")) + 1
+        if victim != "parent":
+            assert "Traceback" not in said
+
+
+@pytest.mark.more
+@pytest.mark.parametrize("trainer", [["trainer=ddp"], ["trainer=smoke", "trainer.strategy=ddp"]])
+def test_a_sweep_over_pairs_of_processes_makes_one_run_a_job(
+    tmp_path: Path, session_cache: Path, trainer: list[str]
+) -> None:
+    """And one MLflow run a job; also within a job of SLURM's, whose one task Lightning would take for all there is."""
+    slurm = {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "sweep", "SLURM_JOB_ID": "7", "SLURM_PROCID": "0"}
+    slurm |= {"SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NODELIST": "localhost"}
+    small = [word for word in SMALL if not word.startswith("logger=")]
+    done = subprocess.run(
+        command(
+            "-m",
+            "attention=none,luong_dot",
+            *trainer,
+            "trainer.accelerator=cpu",
+            "trainer.devices=2",
+            *small,
+            "trainer.target_tokens=500",
+            "trainer.validations=1",
+            f"cache={session_cache}",
+        ),
+        cwd=tmp_path,
+        env={**os.environ, **slurm},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert_runs(tmp_path, 2, done)
+
+
+def assert_runs(folder: Path, number: int, done: subprocess.CompletedProcess[str]) -> None:
+    """So many finished runs, each once in runs/, in the output and in MLflow, and each said once what it trains."""
+    runs = sorted((folder / "runs").iterdir())
+    assert len(runs) == number
+    assert sorted(line for line in done.stdout.splitlines() if line.startswith("run: ")) == [
+        f"run: runs/{run.name}" for run in runs
+    ]
+    assert done.stderr.count("\nmodel: ") == number
+
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    tracked = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    assert [run.info.status for run in tracked] == ["FINISHED"] * number
+    assert {run.info.run_id for run in tracked} == {read_json(RunFolder(run).tracking)["run_id"] for run in runs}
+    for run in tracked:
+        steps = [point.step for point in client.get_metric_history(run.info.run_id, "train/loss")]
+        assert len(steps) == len(set(steps)) > 0
+
+
+def test_torchrun_makes_one_run(tmp_path: Path, session_cache: Path) -> None:
+    small = [word for word in SMALL if not word.startswith("logger=")]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
+            *(str(ROOT / "src" / "train.py"), *small, *PAIR, f"cache={session_cache}", "run_dir=runs/one"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert_runs(tmp_path, 1, done)

@@ -1,0 +1,217 @@
+"""Every file of conf/ is composed and checked; what contradicts itself is refused by name, before anything is read."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from helpers import CONF, ROOT, compose_config
+
+from hourglass.errors import UserError
+from hourglass.training.settings import GROUPS, check_settings
+
+# What a choice needs beside itself to be whole.
+NEEDS = {
+    "data/text": ("data.source=de", "data.target=en", "data.train=a", "data.dev=b", "data.test=c"),
+    "data/hub": ("data.source=de", "data.target=en", "data.path=somewhere"),
+    "encoder/blind": ("attention=none",),
+    "trainer/ddp": ("trainer.accelerator=cpu",),
+}
+# Needs a GPU, and says so without one.
+GPU_ONLY = {"trainer/gpu"}
+# For pipelines/, and no groups of Hydra's: their own tests read them.
+NO_GROUPS = {"ablation", "capacity"}
+PATHS = [file.relative_to(CONF).with_suffix("") for file in CONF.glob("*/*.yaml")]
+FILES = sorted(path.as_posix() for path in PATHS if path.parent.name not in NO_GROUPS)
+OTHERS = sorted(path.as_posix() for path in PATHS if path.parent.name in NO_GROUPS)
+TOP = sorted(file.stem for file in CONF.glob("*.yaml"))
+
+
+def test_the_groups_are_those_promised() -> None:
+    promised = {"encoder", "attention", "decoder", "data", "optimizer", "trainer", "logger", "search", "experiment"}
+    assert promised <= {file.split("/")[0] for file in FILES}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_choice_composes(file: str) -> None:
+    group, choice = file.split("/")
+    config = compose_config(f"{group}={choice}", *NEEDS.get(file, ()))
+    if file in GPU_ONLY:
+        with pytest.raises(UserError, match=r"accelerator=gpu.*use trainer=cpu"):
+            check_settings(config)
+        return
+    check_settings(config)
+
+
+@pytest.mark.parametrize("file", [*FILES, *OTHERS, *TOP])
+def test_every_key_has_a_comment(file: str) -> None:
+    """Each line that sets a key says what may stand there; `name` speaks for itself."""
+    inside_defaults = False
+    for number, line in enumerate((CONF / f"{file}.yaml").read_text().splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        key = line.strip().split(":")[0]
+        inside_defaults = key == "defaults" or (inside_defaults and line.startswith("  "))
+        if inside_defaults or key in ("name", "hydra") or line.startswith("  "):
+            continue
+        if file.startswith("experiment/") and key in GROUPS:  # Its keys are explained where the group is.
+            continue
+        # A file of differences only repeats keys that its parent explains.
+        assert " # " in line or _explained_by_parent(file, key), f"conf/{file}.yaml:{number}: {line}"
+
+
+def _explained_by_parent(file: str, key: str) -> bool:
+    content = yaml.safe_load((CONF / f"{file}.yaml").read_text())
+    parents = [entry for entry in content.get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
+    texts = [(CONF / file.split("/", maxsplit=1)[0] / f"{parent}.yaml").read_text() for parent in parents]
+    return any(line.startswith(f"{key}:") and " # " in line for text in texts for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["trainer.devices=2"], r"trainer\.devices=2 .*use trainer=ddp"),
+        (["trainer=ddp", "trainer.accelerator=cpu", "trainer.nodes=2"], r"trainer\.nodes=2: .*torchrun"),
+        (
+            ["trainer.precision=bf16-mixed"],
+            r"trainer\.precision=bf16-mixed is for GPUs: set ",
+        ),
+        (
+            ["trainer.cuda_graphs=true"],
+            r"trainer\.cuda_graphs=true is for NVIDIA's GPUs: set ",
+        ),
+        (["trainer.select=chrf"], r"trainer\.select=chrf: .*'bleu' or 'loss'"),
+        (["trainer.batch_tokens=0"], r"trainer\.batch_tokens=0: .*greater than 0"),
+        (["encoder=blind"], r"encoder=blind has none: set attention=none"),
+        (
+            ["attention=none", "decoder.start=zero"],
+            r"attention=none with decoder\.start=zero .*decoder\.start=dense",
+        ),
+        (["attention=luong_dot", "decoder.hidden_size=128"], r"decoder\.hidden_size=128 .*encoder\.hidden_size=256"),
+        (["tokenizer.joint=false"], r"decoder\.tie=all needs one vocabulary: set tokenizer\.joint=true"),
+        (["decoder.readout_size=100"], r"decoder\.tie=all needs decoder\.readout_size"),
+        (["seed=-1"], r"seed=-1: .*greater than or equal to 0"),
+        (["edges=[2,5]"], r"edges=\[2, 5\]: .*the first of them 1"),
+        (["edges=[1,5,5]"], r"edges=\[1, 5, 5\]: .*rise"),
+        (["logger.tracking_uri=./mlruns"], r"logger\.tracking_uri=\./mlruns: "),
+        (["optimizer.learning_rate=fast"], r"optimizer\.learning_rate=fast: .*number"),
+        (["data=text"], r"data\.source: not set"),
+        (["data=numbers", "data.target=xx"], r"data\.target=xx: num2words has no such language"),
+        (["search.beam=0"], r"search\.beam=0: .*greater than 0"),
+        (["run_dir=2024"], r"run_dir=2024: .*string"),
+        (["cache=null"], r"cache=None: .*string"),
+        (["if_exists=ask"], r"if_exists=ask: .*'refuse' or 'continue'"),
+    ],
+)
+def test_contradictions_are_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message) as refused:
+        check_settings(compose_config(*overrides))
+    assert "\n" not in str(refused.value)
+
+
+# ---- As a user sees it -----------------------------------------------------------------------------------------------
+
+
+def run(script: str, *overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "src" / script), *overrides], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["attention=luong_genral"],
+            "error: In 'config': Could not find 'attention/luong_genral' Available",
+        ),
+        (["trainer.validations=often"], "error: trainer.validations=often: "),
+        # A process each: the others are slow.
+        pytest.param(
+            ["attention.querry=previous"],
+            "error: Could not override 'attention.querry'. Key 'querry' is not in struct",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["run_dir=file/run"],
+            "error: run_dir=file/run: cannot be written (Not a directory): set run_dir=PATH",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["data=text", "data.source=de", "data.target=en", "data.train=no", "data.dev=no", "data.test=no"],
+            "no such file",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["resume=nowhere", "seed=2"],
+            "error: resume=nowhere goes on by the run's own settings: leave out seed=2",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_mistake_is_one_clear_line(tmp_path: Path, overrides: list[str], message: str) -> None:
+    (tmp_path / "file").touch()
+    done = (
+        run("train.py", "logger=csv", *overrides, cwd=tmp_path)
+        if "resume" not in overrides[0]
+        else run("train.py", *overrides, cwd=tmp_path)
+    )
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not done.stdout
+    # Nothing half-written: neither a run nor a corpus.
+    assert [path.name for path in tmp_path.iterdir() if path.name not in ("file", "cache", "runs")] == []
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "file"]
+
+
+def test_an_option_of_a_group_that_is_not_chosen_says_how_to_choose_one(tmp_path: Path) -> None:
+    done = run("translate.py", "run=nowhere", "search.coverage_penalty=0.2", cwd=tmp_path)
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.endswith("Key 'search' is not in struct (choose its file first: search=NAME)")
+
+
+def test_no_command_imports_for_seconds_before_it_has_read_its_settings(tmp_path: Path) -> None:
+    """A mistake is told at once, and a stage that does not train never pays for Lightning."""
+    folders = [ROOT / name for name in ("src", "pipelines", "pipelines/ablation")]
+    scripts = [script for folder in folders for script in folder.glob("*.py")]
+    # Those two are about what MLflow shows.
+    names = sorted(script.stem for script in scripts if script.stem not in ("screenshots", "track"))
+    slow = ["datasets", "mlflow", "optuna", "pytorch_lightning", "torch._dynamo"]
+    code = f"import sys\nsys.path[:0] = {list(map(str, folders))}\nimport {', '.join(names)}\n"
+    code += f"print([name for name in {slow} if name in sys.modules])"
+    said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert said == "[]\n"
+
+
+def test_help_lists_the_choices(tmp_path: Path) -> None:
+    """Each has a line, and the line says something."""
+    said = run("train.py", "--help", cwd=tmp_path).stdout
+    groups = {block.partition(":")[0]: block.splitlines()[1:] for block in said.split("\n\n")}
+    composed = yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
+    for group in {name for entry in composed if isinstance(entry, dict) for name in entry if "/" not in name}:
+        listed = dict(line.split(maxsplit=1) for line in groups[group])
+        assert listed.keys() == {file.stem for file in (CONF / group).glob("*.yaml")}
+    assert "  luong_general    Luong et al. 2015: q . W k\n" in said
+
+
+@pytest.mark.parametrize("group", ["optimizer", "if_exists"])
+def test_settings_that_lack_a_part_are_refused(group: str) -> None:
+    config = compose_config()
+    del config[group]
+    with pytest.raises(UserError, match=f"^{group}: the settings lack"):
+        check_settings(config)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "option"),
+    [(["trainer=ddp"], "strategy=ddp"), (["trainer.scheduled_sampling=0.25"], r"scheduled_sampling=0\.25")],
+)
+def test_graphs_contradict(overrides: list[str], option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    config = compose_config(*overrides, "trainer.accelerator=auto", "trainer.cuda_graphs=true")
+    with pytest.raises(UserError, match=rf"^trainer\.cuda_graphs=true contradicts trainer\.{option}: set "):
+        check_settings(config)

@@ -1,0 +1,82 @@
+"""The packages lie in layers: each imports only from those below it, so a reader can take them in order."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+from helpers import ROOT
+
+PACKAGE = ROOT / "src" / "hourglass"
+# Which package imports which. A new arrow is a decision: add it here, where a reviewer sees it. Errors and system are
+# open to all.
+EVERYWHERE = {"errors", "system"}
+IMPORTS: dict[str, set[str]] = {
+    "errors": set(),
+    "system": set(),
+    "config": set(),
+    "runs": set(),
+    "corpora": {"config"},
+    "data": {"corpora"},
+    "models": {"config", "corpora", "data"},
+    "decoding": {"data", "models"},
+    "metrics": {"corpora", "data", "models"},
+    "tracking": {"config", "decoding", "metrics", "models", "runs"},
+    "training": {"config", "corpora", "data", "decoding", "metrics", "models", "runs", "tracking"},
+    "sweeps": {"config", "tracking", "training"},
+    "analysis": {"config", "corpora", "data", "decoding", "metrics", "models", "runs", "training"},
+    "reports": {"metrics", "runs", "training"},
+    "experiments": {"analysis", "config", "decoding", "metrics", "models", "reports", "runs", "tracking", "training"},
+    "bench": {"data", "decoding", "models"},
+}
+
+
+def arrows() -> dict[str, dict[str, str]]:
+    """Return the packages that each package imports, with a module that does."""
+    found: dict[str, dict[str, str]] = {}
+    for file in PACKAGE.rglob("*.py"):
+        path = file.relative_to(PACKAGE)
+        package = path.parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                parts = name.split(".")
+                if parts[0] == "hourglass" and len(parts) > 1 and parts[1] != package:
+                    found.setdefault(package, {})[parts[1]] = path.as_posix()
+    return found
+
+
+@pytest.mark.parametrize("package", sorted(IMPORTS))
+def test_a_package_imports_only_what_lies_below_it(package: str) -> None:
+    allowed = IMPORTS[package] | (EVERYWHERE if package not in EVERYWHERE else {"errors"})
+    unexpected = {name: module for name, module in arrows().get(package, {}).items() if name not in allowed}
+    assert not unexpected
+
+
+def test_the_table_has_every_package_and_no_arrow_too_many() -> None:
+    packages = {path.stem for path in PACKAGE.iterdir() if path.name not in ("__init__.py", "__pycache__")}
+    assert packages == IMPORTS.keys()
+    unused = {package: IMPORTS[package] - arrows().get(package, {}).keys() for package in IMPORTS}
+    assert not {package: names for package, names in unused.items() if names}
+
+
+def test_the_layers_have_an_order() -> None:
+    """No two packages import each other, by whatever way round; the table's order is such an order."""
+    order = list(TopologicalSorter(IMPORTS).static_order())
+    assert sorted(order) == sorted(IMPORTS)
+    place = {package: number for number, package in enumerate(IMPORTS)}
+    assert all(place[below] < place[package] for package, names in IMPORTS.items() for below in names)
+
+
+def test_imports_inside_functions_are_the_entry_scripts_alone() -> None:
+    """Of the package's own modules; slow libraries are named in pyproject.toml, where ruff reads them."""
+    late = {
+        file.relative_to(ROOT).as_posix()
+        for file in [*PACKAGE.rglob("*.py"), *Path(ROOT, "pipelines").rglob("*.py")]
+        for function in ast.walk(ast.parse(file.read_text()))
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hourglass")
+    }
+    assert not {name for name in late if name.startswith("src/hourglass")}

@@ -1,0 +1,459 @@
+"""A run from settings to scores, as src/train.py makes it: what it leaves, that it repeats, that it goes on."""
+
+import csv
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from helpers import (
+    ROOT,
+    SMALL,
+    assert_same_training,
+    command,
+    compose_config,
+    curves,
+    hear_ctrl_c,
+    trained_names,
+    wait_for,
+    weights,
+)
+from sacrebleu.metrics import BLEU
+
+import train
+from hourglass.data.pieces import PAD
+from hourglass.decoding.search import Hypothesis
+from hourglass.errors import UserError
+from hourglass.models.checkpoint import load_trained
+from hourglass.models.decoder import Decoder
+from hourglass.runs.curves import read_curves
+from hourglass.runs.folder import RunFolder, at_work, create_run, resume_run
+from hourglass.system.files import read_json
+from hourglass.tracking.tracking import Curves
+from hourglass.training import run as run_module
+from hourglass.training.job import Job
+from hourglass.training.preparation import prepare
+from hourglass.training.resuming import load_progress
+from hourglass.training.settings import check_settings
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def start(tmp_path: Path, cache: Path) -> Callable[..., RunFolder]:
+    """Return a function that runs SMALL with further overrides, in this process, and returns the run's folder."""
+
+    def run(name: str, *overrides: str) -> RunFolder:
+        config = compose_config(*SMALL, f"cache={cache}", f"run_dir={tmp_path / name}", *overrides)
+        settings = check_settings(config)
+        job = Job(create_run(config["run_dir"], [], continues=config["if_exists"] == "continue"), config, settings)
+        train.train(job)
+        return job.run
+
+    return run
+
+
+def test_what_a_run_leaves(start: Callable[..., RunFolder], capsys: pytest.CaptureFixture[str]) -> None:
+    run = start("one")
+    metrics, config = read_json(run.metrics), yaml.safe_load(run.config.read_text())
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == f"run: {run.path}"
+    assert config["data"]["symbols"] == 6
+
+    with run.translations.open() as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
+    assert list(rows[0]) == ["id", "source", "reference", "hypothesis"]
+    assert len(rows) == 30
+    hypotheses, references, sources = ([row[name] for row in rows] for name in ("hypothesis", "reference", "source"))
+    bleu = BLEU()
+    test = metrics["test"]
+    assert test["bleu"] == pytest.approx(bleu.corpus_score(hypotheses, [references]).score)
+    assert test["signature"] == str(bleu.get_signature())
+    assert test["copy_bleu"] == pytest.approx(BLEU().corpus_score(sources, [references]).score) == pytest.approx(100)
+    first = test["buckets"][0]
+    assert first["source_words"] == [1, 10]
+    assert first["sentences"] == 30
+    assert {"bleu", "copy_bleu", "brevity_penalty"} <= first.keys()
+    assert {"chrf", "chrf_signature"} <= test.keys()
+
+    assert metrics["seed"] == 1
+    assert metrics["parameters"] == sum(p.numel() for p in load_trained(run.best).model.parameters())
+    assert metrics["target_tokens_budget"] == 4000
+    # The run ends with whole steps, whose number is a multiple of the validations.
+    assert metrics["train_target_tokens"] == pytest.approx(4000, rel=0.1)
+    assert metrics["train_target_tokens"] == curves(run, "train/target_tokens")[max(curves(run, "train/loss"))]
+    assert metrics["train_target_tokens_per_second"] > 0
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert metrics["commit"] == (commit.stdout.strip() or None)
+
+
+def test_best_is_the_best_on_dev(start: Callable[..., RunFolder]) -> None:
+    for select, pick in (("bleu", max), ("loss", min)):
+        run = start(select, f"trainer.select={select}", "trainer.validations=6", "optimizer.learning_rate=0.02")
+        curve = curves(run, f"dev/{select}")
+        assert len(curve) == 6
+        best = pick(curve.values())
+        step = next(step for step, value in curve.items() if value == best)
+        # A curve's steps count from 0: its point at step 9 was taken after ten steps.
+        assert load_trained(run.best).step == step + 1 == load_progress(run.last).best["step"]
+        assert read_json(run.metrics)["dev"][select] == pytest.approx(best)
+
+
+def test_dev_scores_are_those_of_the_checkpoint(start: Callable[..., RunFolder], cache: Path) -> None:
+    """The last validation's loss, against the model's likelihood sentence by sentence."""
+    run = start("one")
+    trained = load_trained(run.last)
+    from datasets import load_from_disk
+
+    from hourglass.corpora.corpus import load_corpus
+    from hourglass.data.pieces import BOS, EOS
+
+    config = yaml.safe_load(run.config.read_text())
+    dev = load_from_disk(load_corpus(config["data"], cache).path)["dev"]
+    nats = tokens = 0.0
+    for source, target in zip(dev["source"], dev["target"], strict=True):
+        ids = [*trained.vocabularies.source.encode([source])[0], EOS]
+        wanted = [*trained.vocabularies.target.encode([target])[0], EOS]
+        with torch.no_grad():
+            logits = trained.model(torch.tensor([ids]), torch.tensor([len(ids)]), torch.tensor([[BOS, *wanted[:-1]]]))
+        nats += float(torch.nn.functional.cross_entropy(logits[0], torch.tensor(wanted), reduction="sum"))
+        tokens += len(wanted)
+    last = max(curves(run, "dev/loss"))
+    assert curves(run, "dev/loss")[last] == pytest.approx(nats / tokens, rel=1e-5)
+
+
+@pytest.mark.parametrize("every", [3, 1000])
+def test_curves_have_a_point_every_so_many_steps(start: Callable[..., RunFolder], every: int) -> None:
+    """Of a model that hardly moves, so that what was logged can be computed again; the last step of a shorter run."""
+    still = ("optimizer.learning_rate=1e-9", "optimizer.label_smoothing=0", "encoder.dropout=0", "decoder.dropout=0")
+    run = start("one", f"trainer.log_every={every}", "trainer.accumulate=2", "trainer.test=false", *still)
+    config = yaml.safe_load(run.config.read_text())
+    settings = check_settings(config)
+    prepared = prepare(config, settings)
+    steps, model = prepared.stream.steps, load_trained(run.last).model.eval()
+    assert 6 < steps < 1000
+    parts = list(prepared.stream.parts(first_step=0, rank=0, ranks=1, accumulate=2))
+    logged = read_curves(run.curves)
+    due = list(range(every - 1, steps, every)) or [steps - 1]
+    for name in ("train/loss", "train/learning_rate", "train/target_tokens", "train/tokens_per_second"):
+        assert [step for step, own, _ in logged if own == name] == due
+    for step in due:
+        batch = prepared.splits["train"][parts[2 * step + 1]]  # The step's last part.
+        loss = model.loss(batch.source, batch.source_lengths, batch.target).nll / (batch.target[:, 1:] != PAD).sum()
+        assert curves(run, "train/loss")[step] == pytest.approx(loss.item(), rel=1e-4)
+        rate = 1e-9 * settings.optimizer.rate(step, steps)
+        assert curves(run, "train/learning_rate")[step] == pytest.approx(rate, rel=1e-6)
+        tokens = sum(part.step_tokens for part in parts[: 2 * step + 2 : 2])
+        assert curves(run, "train/target_tokens")[step] == tokens
+
+
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=(pytest.mark.slow, pytest.mark.more))])
+def test_a_seed_repeats_and_another_does_not(start: Callable[..., RunFolder], threads: int) -> None:
+    shared = f"trainer.threads={threads}"
+    one, again, other = start("one", shared), start("again", shared), start("other", shared, "seed=2")
+    assert_same_training(one, again)
+    assert curves(one, "train/loss") != curves(other, "train/loss")
+
+
+def test_accumulation_changes_nothing(start: Callable[..., RunFolder]) -> None:
+    """A step's gradient is that of the global batch, in however many, uneven, parts it is read."""
+    still = ("encoder.dropout=0", "decoder.dropout=0", "trainer.batch_tokens=50")
+    whole, parts = start("whole", *still), start("parts", *still, "trainer.accumulate=3")
+    mine, theirs = weights(whole.last), weights(parts.last)
+    for name, weight in mine.items():
+        torch.testing.assert_close(theirs[name], weight, rtol=1e-3, atol=1e-4, msg=name)
+    assert load_progress(whole.last).target_tokens == load_progress(parts.last).target_tokens
+
+
+def test_fast_paths_can_be_switched_off(start: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("attention=luong_general", "trainer.test=false", "trainer.pictures=0")
+    once = start("once", *words)
+    with monkeypatch.context() as patched:
+        patched.delattr(Decoder, "_forward_at_once")
+        patched.delattr(Decoder, "_know")
+        with pytest.raises(AttributeError):
+            start("none", *words)
+        # Search, which dev is translated by, has no other path.
+        patched.setattr(
+            "hourglass.training.module.search", lambda model, source, *_: [Hypothesis([], 0.0, 0.0, True)] * len(source)
+        )
+        stepped = start("stepped", *words, "trainer.step_loop=true")
+    mine, theirs = weights(once.last), weights(stepped.last)
+    for name, weight in mine.items():
+        torch.testing.assert_close(theirs[name], weight, rtol=1e-3, atol=1e-4, msg=name)
+    assert curves(once, "dev/loss") == pytest.approx(curves(stepped, "dev/loss"), rel=1e-4)
+
+
+def test_half_precision_trains_with_clipping(start: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
+    """bf16-mixed is for GPUs; here on a CPU, against float32."""
+    monkeypatch.setattr("hourglass.training.trainer.TrainerSettings.__post_init__", lambda _: None)
+    words = ("optimizer.clip_norm=1", "trainer.test=false", "trainer.pictures=0")
+    half, full = start("half", *words, "trainer.precision=bf16-mixed"), start("full", *words)
+    one, other = (list(curves(run, "train/loss").values()) for run in (half, full))
+    assert one != other
+    assert one == pytest.approx(other, rel=0.02)
+
+
+def test_a_step_is_as_long_as_the_clipped_gradient(start: Callable[..., RunFolder]) -> None:
+    words = ["optimizer=sgd", "optimizer.momentum=0", "optimizer.warmup=0", "optimizer.decay=none"]
+    words += ["optimizer.clip_norm=0.01", "trainer.target_tokens=1", "trainer.validations=1", "trainer.test=false"]
+    runs = [start(rate, *words, f"optimizer.learning_rate={rate}") for rate in ("1e-20", "0.5")]
+    stood, moved = (weights(run.last) for run in runs)
+    length = torch.stack([(moved[name] - stood[name]).norm() for name in trained_names(runs[0])]).norm()
+    assert length.item() == pytest.approx(0.5 * 0.01, rel=1e-3)
+
+
+def test_patience_stops_a_run_that_gets_no_better(start: Callable[..., RunFolder]) -> None:
+    # So high a rate that dev gets worse.
+    run = start("one", "optimizer.learning_rate=1.5", "trainer.patience=1", "trainer.validations=10")
+    curve = list(curves(run, "dev/bleu").values())
+    assert 2 <= len(curve) < 10
+    assert curve[-1] <= max(curve[:-1])
+    assert load_progress(run.last).finished
+
+
+def test_of_two_models_of_one_score_the_likelier_is_best(start: Callable[..., RunFolder]) -> None:
+    run = start("one", "optimizer.learning_rate=1e-5")
+    assert len(set(curves(run, "dev/bleu").values())) == 1
+    assert load_trained(run.best).step == max(curves(run, "dev/loss")) + 1
+
+
+def test_divergence_ends_in_one_line(start: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
+    from hourglass.models.seq2seq import Seq2Seq
+
+    loss = Seq2Seq.loss
+
+    def broken(self: Seq2Seq, *args: Any, **options: Any) -> Any:
+        found = loss(self, *args, **options)
+        return found._replace(smoothed=found.smoothed * torch.nan)
+
+    monkeypatch.setattr(Seq2Seq, "loss", broken)
+    with pytest.raises(UserError, match=r"diverged; set a lower optimizer\.learning_rate"):
+        start("one")
+
+
+def test_a_finished_run_is_only_scored_again(
+    start: Callable[..., RunFolder], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = start("one")
+    before = run.metrics.read_text(), run.last.read_bytes()
+    config = yaml.safe_load(run.config.read_text())
+    train.train(Job(run, config, check_settings(config)))
+    assert (run.metrics.read_text(), run.last.read_bytes()) == before
+    assert capsys.readouterr().out.splitlines()[-1] == f"run: {run.path}"
+
+
+def test_a_run_is_continued_if_it_is_the_same(
+    start: Callable[..., RunFolder], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With if_exists=continue: the same settings go on from the last checkpoint, others start clean."""
+
+    class Killed(BaseException):
+        pass
+
+    unbroken, other = start("unbroken"), start("other", "optimizer.learning_rate=0.01")
+    log_metrics = Curves.log_metrics
+
+    def until_step_ten(self: Curves, metrics: Any, step: int | None = None) -> None:
+        log_metrics(self, metrics, step)
+        if step == 10:
+            raise Killed
+
+    for again, like in ((), unbroken), (("optimizer.learning_rate=0.01",), other):
+        run_dir = f"broken{len(again)}"
+        with monkeypatch.context() as patch:
+            patch.setattr(Curves, "log_metrics", until_step_ten)
+            with pytest.raises(Killed):
+                start(run_dir)
+        with pytest.raises(UserError, match="holds a run already: go on with it by resume="):
+            start(run_dir, *again)
+        with caplog.at_level("INFO", logger="hourglass"):
+            run = start(run_dir, "if_exists=continue", *again)
+        assert_same_training(like, run)
+        assert ("a checkpoint of other settings (optimizer.learning_rate)" in caplog.text) == bool(again)
+    # A finished run of other code is made again; of the same, it is left as it is.
+    made = run.best.stat().st_mtime_ns
+    start(run_dir, "if_exists=continue", *again)
+    assert run.best.stat().st_mtime_ns == made
+    monkeypatch.setattr(run_module, "CODE", "other")
+    start(run_dir, "if_exists=continue", *again)
+    assert "a checkpoint of other code" in caplog.text
+    assert run.best.stat().st_mtime_ns > made
+    # Who resumes a run by name wants it to go on, whatever the code.
+    assert resume_run(str(run.path), [])[1]["if_exists"] == "refuse"
+
+
+@pytest.mark.parametrize("kept", [1000, -1])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+    start: Callable[..., RunFolder], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    """Killed at step 26, whose last.ckpt and best.ckpt are of step 24, the validation, and previous.ckpt of 20."""
+    options = ("trainer.select=loss", "trainer.accumulate=2")
+    unbroken = start("unbroken", *options)
+
+    class Killed(BaseException):
+        pass
+
+    log_metrics = Curves.log_metrics
+
+    def until_step_26(self: Curves, metrics: Any, step: int | None = None) -> None:
+        log_metrics(self, metrics, step)
+        if step == 26:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Curves, "log_metrics", until_step_26)
+        with pytest.raises(Killed):
+            start("broken", *options)
+    run = RunFolder(unbroken.path.parent / "broken")
+    assert [load_progress(path).step for path in (run.previous, run.last, run.best)] == [20, 24, 24]
+    run.last.write_bytes(run.last.read_bytes()[:kept])
+    assert start("broken", "if_exists=continue", *options) == run
+    (said,) = [record.message for record in caplog.records if "not a whole checkpoint" in record.message]
+    assert re.fullmatch(
+        r".*last\.ckpt: not a whole checkpoint of hourglass: cut short.*; goes on from step 20 of .*previous\.ckpt",
+        said,
+    )
+    assert_same_training(unbroken, run)
+    assert all(torch.equal(one, weights(run.best)[name]) for name, one in weights(unbroken.best).items())
+
+    run.previous.write_bytes(b"")
+    run.last.write_bytes(b"")
+    config = yaml.safe_load(run.config.read_text()) | {"if_exists": "refuse"}
+    with pytest.raises(UserError, match=r"last\.ckpt: not a whole .*; neither is previous\.ckpt: start a new run$"):
+        train.train(Job(run, config, check_settings(config)))
+
+
+def test_a_folder_has_one_process_at_work(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    script = (
+        "import sys, pathlib, hourglass.runs.folder as r\n"
+        "with r.at_work(r.RunFolder(pathlib.Path(sys.argv[1]))):\n"
+        "    print('working', flush=True)\n"
+        "    sys.stdin.read()"
+    )
+    arguments = [sys.executable, "-c", script, str(tmp_path)]
+    owner = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert owner.stdout is not None
+    owner.stdout.readline()
+    with pytest.raises(UserError, match=rf"process {owner.pid} is at work on this run"), at_work(run):
+        pass
+    came: list[str] = []
+
+    def wait_for_it() -> None:
+        with at_work(run, wait=True):
+            came.append(run.lock.read_text())
+
+    waiting = threading.Thread(target=wait_for_it)
+    waiting.start()
+    waiting.join(0.3)
+    assert not came
+    owner.kill()
+    owner.wait()
+    waiting.join(60)
+    assert came == [f"{os.getpid()}\n"]
+    with at_work(run):  # A dead owner's lock holds nobody.
+        assert run.lock.read_text() == f"{os.getpid()}\n"
+
+
+# ---- By the command --------------------------------------------------------------------------------------------------
+
+
+def kill_at(step: int, run: RunFolder, overrides: tuple[str, ...]) -> None:
+    """Start a run and kill it, without warning, as soon as its curves reach a step."""
+    process = subprocess.Popen(
+        command(*overrides), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        wait_for(lambda: run.curves.exists() and any(s >= step for s in curves(run, "train/loss")), process)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture
+def small_command(tmp_path: Path, cache: Path) -> tuple[str, ...]:
+    # Patience and accumulation have states of their own to carry over.
+    return (*SMALL, f"cache={cache}", "trainer.patience=9", "trainer.accumulate=2")
+
+
+@pytest.mark.more
+@pytest.mark.slow
+def test_kill_and_resume(tmp_path: Path, small_command: tuple[str, ...], start: Callable[..., RunFolder]) -> None:
+    """kill -9, twice, and resume: bit for bit the unbroken run, whatever the step."""
+    unbroken = start("unbroken", "trainer.patience=9", "trainer.accumulate=2")
+    steps = max(curves(unbroken, "train/loss")) + 1
+    run = RunFolder(tmp_path / "broken")
+    kill_at(steps // 3, run, (*small_command, f"run_dir={run.path}"))
+    assert not run.metrics.exists()
+    kill_at(2 * steps // 3 + 1, run, (f"resume={run.path}",))
+    done = subprocess.run(command(f"resume={run.path}"), capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f"run: {run.path}"
+    assert_same_training(unbroken, run)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
+def test_a_stop_says_how_to_go_on(
+    tmp_path: Path, small_command: tuple[str, ...], sent: signal.Signals, code: int
+) -> None:
+    run = RunFolder(tmp_path / "one")
+    overrides = (*small_command, f"run_dir={run.path}", "trainer.target_tokens=1000000")
+    process = subprocess.Popen(
+        command(*overrides),
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=hear_ctrl_c,  # noqa: PLW1509 (it only sets a signal)
+    )
+    wait_for(run.last.exists, process)
+    process.send_signal(sent)
+    _, said = process.communicate()
+    assert process.returncode == code
+    assert f"to go on: python src/train.py resume={run.path}" in said.decode()
+    assert "Traceback" not in said.decode()
+    assert load_progress(run.last).step > 0
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path: Path, cache: Path, start: Callable[..., RunFolder]) -> None:
+    """DDP on two CPU processes, uneven shares and accumulation included: the weights of one process."""
+    still = ("encoder.dropout=0", "decoder.dropout=0", "trainer.batch_tokens=50", "trainer.accumulate=2")
+    alone = start("alone", *still)
+    pair = RunFolder(tmp_path / "pair")
+    ddp = ("trainer.accelerator=cpu", "trainer.strategy=ddp", "trainer.devices=2")
+    done = subprocess.run(
+        command(
+            *(word for word in SMALL if word != "logger=csv"),
+            *(*still, *ddp, f"cache={cache}", f"run_dir={pair.path}"),
+            *("logger=mlflow", "logger.model=false", f"logger.tracking_uri=sqlite:///{tmp_path}/mlflow.db"),
+        ),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert [line for line in done.stdout.splitlines() if line.startswith("run: ")] == [f"run: {pair.path}"]
+    mine, theirs = weights(alone.last), weights(pair.last)
+    for name, weight in mine.items():
+        torch.testing.assert_close(theirs[name], weight, rtol=1e-4, atol=1e-5, msg=name)  # 1.2e-7 where measured
+    for name in ("dev/bleu", "dev/loss"):
+        assert curves(alone, name) == pytest.approx(curves(pair, name), rel=1e-3, abs=1e-2)
+    assert load_progress(alone.last).target_tokens == load_progress(pair.last).target_tokens
+    # One run in MLflow too, told by the one process that is not spawned.
+    with sqlite3.connect(tmp_path / "mlflow.db") as store:
+        assert store.execute("select status from runs").fetchall() == [("FINISHED",)]
+        told = store.execute("select step, value from metrics where key = 'train/loss' order by step").fetchall()
+    assert told == sorted(curves(pair, "train/loss").items())
