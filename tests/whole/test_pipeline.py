@@ -166,7 +166,7 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
         "runs": "writes and reads files",
         "sweeps": "of sweeps alone",
         "system": dict.fromkeys(
-            ("devices", "files", "machine", "memory", "project", "secrets"), "writes files, finds devices"
+            ("devices", "files", "machine", "memory", "project", "records", "secrets"), "writes files, finds devices"
         ),
         "tracking": "logs",
         "training": {
