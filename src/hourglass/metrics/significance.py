@@ -36,6 +36,21 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """A quantity of one variant, as results keep it.
+
+    Attributes:
+        mean: over seeds.
+        by_seed: K values.
+        interval: 95 % of the mean over these trained models; None where a resample has no score.
+    """
+
+    mean: float
+    by_seed: list[float]
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
 class Quantity:
     """A number of each seed of one variant (BLEU, BLEU in a bucket, a slope), and of each resample.
 
@@ -66,6 +81,11 @@ class Quantity:
     def interval(self) -> Interval | None:
         """Of the mean over these trained models: the sentences vary, the models do not."""
         return percentiles(self.drawn.mean(0))
+
+    @property
+    def estimate(self) -> Estimate:
+        """The mean, the value of each seed and the interval, without the resamples."""
+        return Estimate(self.mean, self.value.tolist(), self.interval)
 
     def plain(self) -> dict[str, Any]:
         """Return mean, value of each seed and interval as plain values."""
