@@ -15,8 +15,7 @@ from hourglass.metrics.significance import CONVERGED, RESAMPLES
 from hourglass.reports.document import Block, Heading, Picture, Table, to_markdown, write_files
 from hourglass.reports.phrases import banded, show_range
 from hourglass.reports.plots import draw_lines
-from hourglass.runs.folder import RunFolder
-from hourglass.system.files import read_json
+from hourglass.training.finished import FinishedRun
 
 
 def main(words: list[str]) -> None:
@@ -43,19 +42,18 @@ def write_lengths(test: TestSet, measured: Mapping[str, Measured]) -> list[Block
     for path, one in measured.items():
         found = [one.buckets[bucket].plain() for bucket in known]
         lines[names[path]] = banded(x, [row["mean"] for row in found], [row["interval"] for row in found], few)
-        run = RunFolder(Path(path))
-        metrics = read_json(run.metrics)
-        converged, gain = judge_convergence(run, CONVERGED)
+        run = FinishedRun.open(path)
+        metrics, convergence = run.metrics, judge_convergence(run, CONVERGED)
         rows.append(
             [
                 names[path],
                 *(f"{row['mean']:.2f} {show_range(row['interval'])}" for row in [*found, one.whole.plain()]),
-                f"{metrics['corpus']['pairs']['train']:,}",
-                f"{metrics['train_target_tokens']:,}",
-                f"{'yes' if converged else 'no'} ({100 * gain:.1f} %)",
-                f"{metrics['parameters']:,}",
-                str(metrics["seed"]),
-                f"{str(metrics['commit'])[:12]}{' (files differed)' if metrics['dirty'] else ''}",
+                f"{metrics.corpus['pairs']['train']:,}",
+                f"{metrics.train_target_tokens:,}",
+                f"{'yes' if convergence.converged else 'no'} ({100 * convergence.gain_of_last_fifth:.1f} %)",
+                f"{metrics.parameters:,}",
+                str(metrics.seed),
+                metrics.code,
             ]
         )
     counts = ", ".join(f"{show_bounds(test.bounds[bucket])}: {len(inside[bucket]):,}" for bucket in known)

@@ -112,6 +112,7 @@ def ablation(tmp_path: Path) -> Ablation:
                     "train_seconds": 100.0,
                     "commit": "c" * 40,
                     "dirty": False,
+                    "tokenizer_digest": "t" * 64,
                     "dev": {"loss": losses[-1], "bleu": 4.0, "step": 100},
                     "machine": {"gpu": None, "processor": "a processor", "threads": 2, "torch": "2"},
                 },

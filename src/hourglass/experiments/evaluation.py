@@ -17,15 +17,15 @@ from hourglass.analysis.comparing import (
     score_summary,
     slope_of,
 )
-from hourglass.analysis.convergence import dev_curves, has_converged
+from hourglass.analysis.convergence import judge_convergence
 from hourglass.config.differences import PLACES
 from hourglass.experiments.ablation import Ablation, Variant, read_tuned
 from hourglass.metrics import scoring
 from hourglass.metrics.significance import compare, pool
 from hourglass.models.build import build_model
-from hourglass.runs.folder import open_run
 from hourglass.runs.translations import read_translations
 from hourglass.system.files import read_json
+from hourglass.training.finished import FinishedRun
 
 
 def evaluate(ablation: Ablation, corpus: str) -> dict[str, Any]:
@@ -88,18 +88,13 @@ def evaluate(ablation: Ablation, corpus: str) -> dict[str, Any]:
 def _describe(ablation: Ablation, variant: Variant) -> dict[str, Any]:
     """Return what a variant is, what it cost, and how its trainings went."""
     seeds = ablation.corpora[variant.corpus].seeds
-    runs = [open_run(str(ablation.run(variant, seed).path), "run") for seed in seeds]
-    metrics = [read_json(run.metrics) for run, _ in runs]
-    config = runs[0][1]
+    runs = [FinishedRun.open(ablation.run(variant, seed).path) for seed in seeds]
+    metrics = [run.metrics for run in runs]
+    config = runs[0].config
     with torch.device("meta"):  # Its sizes, not its weights.
         attention = build_model(config, 8, 8, joint=True).decoder.attention
-    convergence = []
-    curves = []
-    for (run, _), one in zip(runs, metrics, strict=True):
-        dev = dev_curves(run, one["train_target_tokens"])
-        done, gained = has_converged(dev["loss"], one["train_target_tokens"], ablation.settings.converged)
-        convergence.append({"converged": done, "gain_of_last_fifth": gained})
-        curves.append({name: [[at, value] for at, value in sorted(curve.items())] for name, curve in dev.items()})
+    convergence = [asdict(judge_convergence(run, ablation.settings.converged)) for run in runs]
+    curves = [asdict(run.dev_curves) for run in runs]
     tuned = read_tuned(ablation.tuned(variant))
     return {
         "attention": variant.attention,
@@ -111,16 +106,16 @@ def _describe(ablation: Ablation, variant: Variant) -> dict[str, Any]:
             "context into the RNN": config["decoder"]["query"] == "previous" and attention.context_size > 0,
             "context width": attention.context_size,
         },
-        "parameters": metrics[0]["parameters"],
+        "parameters": metrics[0].parameters,
         "seeds": seeds,
-        "train_target_tokens": [one["train_target_tokens"] for one in metrics],
-        "train_target_tokens_per_second": [one["train_target_tokens_per_second"] for one in metrics],
-        "train_seconds": [one["train_seconds"] for one in metrics],
-        "commits": sorted({str(one["commit"]) for one in metrics}),
-        "dirty": any(one["dirty"] for one in metrics),
-        "machine": metrics[0]["machine"],
-        "threads": sorted({one["machine"]["threads"] for one in metrics}),
-        "dev": [one["dev"] for one in metrics],
+        "train_target_tokens": [one.train_target_tokens for one in metrics],
+        "train_target_tokens_per_second": [one.train_target_tokens_per_second for one in metrics],
+        "train_seconds": [one.train_seconds for one in metrics],
+        "commits": sorted({str(one.commit) for one in metrics}),
+        "dirty": any(one.dirty for one in metrics),
+        "machine": metrics[0].machine,
+        "threads": sorted({one.machine["threads"] for one in metrics}),
+        "dev": [asdict(one.dev) for one in metrics],
         "convergence": convergence,
         "curves": curves,
         "tuned": {

@@ -1,0 +1,208 @@
+"""A finished run: the one place that reads what a training has left in its folder."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from hourglass.config.compose import Config
+from hourglass.corpora.corpus import Corpus, load_corpus
+from hourglass.errors import UserError
+from hourglass.models.checkpoint import Trained, load_trained
+from hourglass.runs.curves import read_curves
+from hourglass.runs.folder import RunFolder, open_run
+from hourglass.runs.translations import Translation, read_translations
+from hourglass.system.files import read_json
+from hourglass.training.preparation import PreparedData, prepare
+from hourglass.training.settings import Settings, check_to_read
+
+
+@dataclass(frozen=True)
+class DevScores:
+    """Scores on dev of the checkpoint that was kept.
+
+    Attributes:
+        loss: nats per target token.
+        bleu: from 0 to 100.
+        step: optimizer step of the checkpoint.
+    """
+
+    loss: float
+    bleu: float
+    step: int
+
+
+@dataclass(frozen=True)
+class RunMetrics:
+    """What metrics.json holds.
+
+    Attributes:
+        seed: of the run.
+        parameters: of the model.
+        dev: scores of the checkpoint that was kept.
+        train_target_tokens: target tokens read in training.
+        train_target_tokens_per_second: speed of training.
+        train_seconds: duration of training.
+        corpus: facts on the corpus, with its `digest`.
+        tokenizer_digest: digest of the vocabularies.
+        machine: processor, GPU, threads, versions.
+        commit: git commit of the code; None outside a checkout.
+        dirty: whether files differed from that commit.
+        test: scores on test, as `metrics.scoring.score` returns them; None for a run with trainer.test=false.
+    """
+
+    seed: int
+    parameters: int
+    dev: DevScores
+    train_target_tokens: int
+    train_target_tokens_per_second: float
+    train_seconds: float
+    corpus: dict[str, Any]
+    tokenizer_digest: str
+    machine: dict[str, Any]
+    commit: str | None
+    dirty: bool | None
+    test: dict[str, Any] | None = None
+
+    @property
+    def corpus_digest(self) -> str:
+        """Digest of the corpus's sentences."""
+        return str(self.corpus["digest"])
+
+    @property
+    def code(self) -> str:
+        """The first 12 digits of the commit, with a note where files differed from it."""
+        return f"{str(self.commit)[:12]}{' (files differed)' if self.dirty else ''}"
+
+
+@dataclass(frozen=True)
+class DevCurves:
+    """Curves on dev: pairs of target tokens read and value, in the order of training.
+
+    Attributes:
+        loss: nats per target token.
+        bleu: from 0 to 100.
+    """
+
+    loss: list[tuple[float, float]]
+    bleu: list[tuple[float, float]]
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """A run that is complete. Its files are read when they are first asked for, and once.
+
+    Attributes:
+        folder: names of its files.
+        config: the settings as written in config.yaml.
+    """
+
+    folder: RunFolder
+    config: Config
+
+    @classmethod
+    def open(cls, path: Path | str, option: str = "run") -> "FinishedRun":
+        """Open the run in a folder.
+
+        Args:
+            path: the folder.
+            option: the option that names it, for messages.
+
+        Raises:
+            UserError: the folder holds no run.
+        """
+        return cls(*open_run(str(path), option))
+
+    @property
+    def path(self) -> Path:
+        """The folder's path."""
+        return self.folder.path
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The checked settings, with the trainer's of this machine (`check_to_read`).
+
+        Raises:
+            UserError: they are refused; the message names the run.
+        """
+        try:
+            return check_to_read(self.config)
+        except UserError as error:
+            raise UserError(f"{self.path}: its settings are refused: {error}") from None
+
+    @cached_property
+    def metrics(self) -> RunMetrics:
+        """Scores, counts and origin of the run.
+
+        Raises:
+            UserError: metrics.json is missing, cut short or of another version.
+        """
+        content = read_json(self.folder.metrics)
+        try:
+            return TypeAdapter(RunMetrics).validate_python(content)
+        except ValidationError as error:
+            place = ".".join(map(str, error.errors()[0]["loc"]))
+            reason = f"{place}: {error.errors()[0]['msg']}".removeprefix(": ")
+            raise UserError(f"{self.folder.metrics}: not the metrics of a finished run ({reason})") from None
+
+    @cached_property
+    def trained(self) -> Trained:
+        """The checkpoint that was best on dev; it stays in memory as long as this object.
+
+        Raises:
+            UserError: the checkpoint is missing or damaged.
+        """
+        return load_trained(self.folder.best)
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The corpus that the settings name, without its encoding.
+
+        Raises:
+            UserError: an input is missing or malformed.
+        """
+        return load_corpus(self.config["data"], Path(self.config["cache"]).expanduser())
+
+    @cached_property
+    def prepared(self) -> PreparedData:
+        """Corpus, vocabularies and encoded splits.
+
+        Raises:
+            UserError: an input is missing or malformed, or the settings are refused.
+        """
+        return prepare(self.config, self.settings)
+
+    @cached_property
+    def translations(self) -> list[Translation]:
+        """Translations of test; for a run of an ablation those that the stage `translate` wrote.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        run = self.path.resolve()
+        of_stage = run.parent.parent / "translations" / run.name / "test.tsv"
+        own = self.folder.translations
+        return read_translations(of_stage if of_stage.exists() and not own.exists() else own)
+
+    @cached_property
+    def dev_curves(self) -> DevCurves:
+        """Loss and BLEU on dev by the number of target tokens read; empty for a run without curves."""
+        points = read_curves(self.folder.curves)
+        tokens = {step: value for step, name, value in points if name == "train/target_tokens"}
+        total = self.metrics.train_target_tokens
+
+        def curve(name: str) -> list[tuple[float, float]]:
+            values = {_tokens_at(tokens, step, total): value for step, point, value in points if point == name}
+            return sorted(values.items())
+
+        return DevCurves(curve("dev/loss"), curve("dev/bleu"))
+
+
+def _tokens_at(tokens: dict[int, float], step: int, total: int) -> float:
+    """Return how many of `total` target tokens were read at a step, by the nearest earlier point of the curve."""
+    before = [value for at, value in tokens.items() if at <= step]
+    # The last validation falls on the last step, whether or not the curve has a point there.
+    last = max(tokens, default=0)
+    return float(total) if step >= last else max(before, default=0.0)
