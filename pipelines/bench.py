@@ -73,7 +73,7 @@ from hourglass.reports.plots import Line, draw_lines, to_svg
 from hourglass.runs.curves import read_points
 from hourglass.runs.folder import open_run
 from hourglass.system.files import read_json, write_whole
-from hourglass.system.machine import machine
+from hourglass.system.machine import describe_machine
 from hourglass.system.memory import keep_heap
 from hourglass.system.project import ROOT, code_version
 from hourglass.training.graphs import GraphedLoss
@@ -148,7 +148,7 @@ def say(what: str, value: float, unit: str, **more: Any) -> None:
         "value": float(f"{value:.5g}"),
         "unit": unit,
         **more,
-        **machine(),
+        **describe_machine(),
         "threads": torch.get_num_threads(),
         **code_version(),
     }

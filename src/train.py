@@ -15,7 +15,7 @@ from hourglass.training.job import Job, open_job, working_on
 from hourglass.training.jobs import Outcome, answering, read_ticket
 
 if TYPE_CHECKING:
-    from hourglass.training.preparation import Prepared
+    from hourglass.training.preparation import PreparedData
 
 
 @hydra.main(config_path="../conf", config_name="config", execution_whitelist=())
@@ -54,7 +54,7 @@ def train(job: Job) -> Outcome:
     return outcome.outcome_of(job, prepared, model, progress)
 
 
-def make_callbacks(job: Job, prepared: "Prepared") -> list[Any]:
+def make_callbacks(job: Job, prepared: "PreparedData") -> list[Any]:
     """Return the callbacks of a sweep: a trial of one objective may be pruned."""
     if job.trial is None or not job.trial.objective:
         return []
@@ -81,8 +81,8 @@ if __name__ == "__main__":
         raise SystemExit
     check_command_line("config")
     if is_sweep(sys.argv[1:]):  # Optuna takes a second to import.
-        from hourglass.sweeps.sweeper import register
+        from hourglass.sweeps.sweeper import register_sweeper
 
-        register()
+        register_sweeper()
     with one_line_errors():
         main()

@@ -18,10 +18,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 
 from hourglass.errors import UserError
-from hourglass.sweeps.report import sweep_metrics, to_csv, write_plots
+from hourglass.sweeps.report import sweep_metrics, trials_to_csv, write_plots
 from hourglass.sweeps.settings import SweepSettings
 from hourglass.sweeps.space import search_space
-from hourglass.sweeps.trials import Workers, folder_of, make_pruner, measure, run_trial, summarise
+from hourglass.sweeps.trials import Workers, folder_of, make_pruner, objective_values, run_trial, summarise_study
 from hourglass.training.jobs import JobFailedError, Outcome, TrialTicket
 
 SPACE: dict[str, BaseDistribution] = {
@@ -274,11 +274,11 @@ def test_a_job_that_fails_costs_its_trial_and_says_why(sweep: Callable[..., Work
     states = [trial.state for trial in workers.counted()]
     assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.COMPLETE]
     assert workers.counted()[1].user_attrs["error"] == "the loss is nan"
-    table = to_csv(workers.counted(), workers.settings).splitlines()
+    table = trials_to_csv(workers.counted(), workers.settings).splitlines()
     assert table[0] == "trial,state,bleu,attention,encoder.layers,optimizer.learning_rate,run,error"
     assert table[2].startswith("1,FAIL,,")
     assert table[2].endswith(",the loss is nan")
-    said = summarise(workers.study, workers.settings, workers.counted())
+    said = summarise_study(workers.study, workers.settings, workers.counted())
     assert said.startswith("study test: 4 trials (2 complete, 1 pruned, 1 fail)\nbest: trial 3, bleu 4: ")
 
 
@@ -293,7 +293,7 @@ def test_several_objectives_make_a_pareto_front(sweep: Callable[..., Workers]) -
     workers = sweep(n_trials=3, objective=["bleu", "parameters"], pruner="auto")
     finish(workers, start)
     assert sorted(trial.number for trial in workers.study.best_trials) == [0, 1]
-    assert summarise(workers.study, workers.settings, workers.counted()).count("best: trial") == 2
+    assert summarise_study(workers.study, workers.settings, workers.counted()).count("best: trial") == 2
 
 
 @pytest.mark.slow
@@ -320,9 +320,9 @@ def test_plots_and_importances_of_what_there_is(tmp_path: Path, sweep: Callable[
 
 def test_what_a_trial_is_measured_by() -> None:
     full = Outcome("run", {"bleu": 3.0, "loss": 1.5}, 10, sentences_per_second=7.0)
-    assert measure(full, ["bleu", "loss", "parameters", "sentences_per_second"]) == [3.0, 1.5, 10.0, 7.0]
+    assert objective_values(full, ["bleu", "loss", "parameters", "sentences_per_second"]) == [3.0, 1.5, 10.0, 7.0]
     with pytest.raises(JobFailedError, match="nan is no score"):
-        measure(Outcome("run", {"bleu": float("nan"), "loss": 1.0}, 10), ["bleu"])
+        objective_values(Outcome("run", {"bleu": float("nan"), "loss": 1.0}, 10), ["bleu"])
 
 
 @pytest.mark.parametrize("name", ["median", "hyperband", "none"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hourglass.errors import UserError
-from hourglass.system.cache import fill
+from hourglass.system.cache import fill_cache
 
 
 def writer(text: str) -> Callable[[Path], None]:
@@ -24,24 +24,24 @@ def refuse(folder: Path) -> None:
 
 
 def test_a_folder_that_is_there_whole_is_not_written_again(tmp_path: Path) -> None:
-    folder = fill(tmp_path, "kind", "name", writer("one"))
-    assert fill(tmp_path, "kind", "name", refuse) == folder == tmp_path / "kind" / "name"
+    folder = fill_cache(tmp_path, "kind", "name", writer("one"))
+    assert fill_cache(tmp_path, "kind", "name", refuse) == folder == tmp_path / "kind" / "name"
     assert (folder / "deep" / "leaf").read_text() == "one"
 
 
 @pytest.mark.parametrize("lost", ["top", "deep/leaf", "files.json"])
 def test_a_half_deleted_folder_is_written_again(lost: str, tmp_path: Path) -> None:
-    folder = fill(tmp_path, "kind", "name", writer("one"))
+    folder = fill_cache(tmp_path, "kind", "name", writer("one"))
     (folder / lost).unlink()
-    fill(tmp_path, "kind", "name", writer("two"))
+    fill_cache(tmp_path, "kind", "name", writer("two"))
     assert [(folder / name).read_text() for name in ("top", "deep/leaf")] == ["two", "two"]
 
 
 @pytest.mark.parametrize("damage", ["top", "files.json"])
 def test_a_truncated_file_is_noticed(damage: str, tmp_path: Path) -> None:
-    folder = fill(tmp_path, "kind", "name", writer("one"))
+    folder = fill_cache(tmp_path, "kind", "name", writer("one"))
     (folder / damage).write_text("")
-    fill(tmp_path, "kind", "name", writer("two"))
+    fill_cache(tmp_path, "kind", "name", writer("two"))
     assert (folder / "top").read_text() == "two"
 
 
@@ -51,7 +51,7 @@ def test_a_failure_while_writing_leaves_nothing(tmp_path: Path) -> None:
         raise UserError("train.tsv:3: wrong")
 
     with pytest.raises(UserError, match=r"^train.tsv:3: wrong$"):
-        fill(tmp_path, "kind", "name", write)
+        fill_cache(tmp_path, "kind", "name", write)
     assert list((tmp_path / "kind").iterdir()) == []
 
 
@@ -60,9 +60,9 @@ def test_of_two_processes_the_first_ones_folder_stays(tmp_path: Path) -> None:
 
     def write(folder: Path) -> None:
         writer("late")(folder)
-        fill(tmp_path, "kind", "name", writer("first"))
+        fill_cache(tmp_path, "kind", "name", writer("first"))
 
-    folder = fill(tmp_path, "kind", "name", write)
+    folder = fill_cache(tmp_path, "kind", "name", write)
     assert (folder / "top").read_text() == "first"
     assert list((tmp_path / "kind").iterdir()) == [folder]
     assert set(json.loads((folder / "files.json").read_text())) == {"top", "deep/leaf"}
@@ -72,7 +72,7 @@ def test_a_cache_that_cannot_be_written_is_named_with_the_remedy(tmp_path: Path)
     (tmp_path / "file").touch()
     cache = tmp_path / "file" / "cache"
     with pytest.raises(UserError) as caught:
-        fill(cache, "kind", "name", writer("one"))
+        fill_cache(cache, "kind", "name", writer("one"))
     assert str(caught.value).startswith(f"cache={cache}: cannot be written (")
     assert str(caught.value).endswith("set cache=FOLDER")
     assert "\n" not in str(caught.value)

@@ -11,7 +11,7 @@ from helpers import ROOT
 PROGRAM = """
 import resource, sys
 import torch
-from hourglass.heap import keep_heap, trim_heap
+from hourglass.system.memory import keep_heap, trim_heap
 torch.set_num_threads(1)
 if sys.argv[1] == "kept":
     keep_heap()

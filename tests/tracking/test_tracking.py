@@ -29,7 +29,7 @@ from hourglass.system.files import read_json
 from hourglass.system.secrets import without_secrets
 from hourglass.tracking import sender as sender_module
 from hourglass.tracking.client import LENGTH_TABLE, flatten
-from hourglass.tracking.mirror import Mirror, describe
+from hourglass.tracking.mirror import Mirror, make_record
 from hourglass.tracking.sender import Sender
 from hourglass.tracking.server import served
 from hourglass.tracking.settings import check_logger
@@ -302,7 +302,7 @@ def test_of_runs_that_begin_together_one_makes_what_both_need(
 def open_together(uri: str, folder: Path, together: Any) -> None:
     sender_module.MAKING = 240.0  # A slow machine takes long to make the tables.
     folder.mkdir()
-    sender = Sender(Mirror(RunFolder(folder), uri, "together", {}, describe({}, ("copy", "digest"), {})), "there")
+    sender = Sender(Mirror(RunFolder(folder), uri, "together", {}, make_record({}, ("copy", "digest"), {})), "there")
     together.wait()
     sender.wait_for_first_try(None)
     sender.mirror.close()

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from hourglass.corpora.recipe import Pair, Read, Split
+from hourglass.corpora.recipe import LimitedRecipe, Pair, Split
 from hourglass.errors import UserError
 
 
 @dataclass(frozen=True)
-class KjvWeb(Read):
+class KjvWeb(LimitedRecipe):
     """King James English (1611, 1769) to modern English (World English Bible), verse by verse."""
 
     source: Literal["en"]

@@ -19,7 +19,7 @@ from hourglass.corpora.cleaning import Tally, clean_pairs, normalise
 from hourglass.corpora.recipe import SPLITS, Recipe
 from hourglass.corpora.recipes import RECIPES
 from hourglass.errors import UserError
-from hourglass.system.cache import fill, reading
+from hourglass.system.cache import fill_cache, reading
 
 if TYPE_CHECKING:
     import datasets
@@ -72,7 +72,7 @@ def load_corpus(options: Mapping[str, Any], cache: Path) -> Corpus:
     import datasets
 
     name, recipe = check_recipe(options)
-    folder = fill(cache, "corpus", f"{name}-{_key(name, recipe)}", lambda folder: _write(name, recipe, folder))
+    folder = fill_cache(cache, "corpus", f"{name}-{_key(name, recipe)}", lambda folder: _write(name, recipe, folder))
     with reading(folder):
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         splits = datasets.load_from_disk(folder)

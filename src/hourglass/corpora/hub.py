@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hourglass.corpora.recipe import SPLITS, Pair, Read, Split
+from hourglass.corpora.recipe import SPLITS, LimitedRecipe, Pair, Split
 from hourglass.errors import UserError
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Hub(Read):
+class Hub(LimitedRecipe):
     """Any dataset with a column `translation` of the form {"de": ..., "en": ...}, from the hub or a local folder.
 
     Attributes:

@@ -57,7 +57,7 @@ class Recipe(ABC):
 
 
 @dataclass(frozen=True)
-class Read(Recipe):
+class LimitedRecipe(Recipe):
     """A corpus of which long training pairs are left out.
 
     Attributes:

@@ -4,8 +4,8 @@ import logging
 
 from hourglass.corpora.bibles import KjvWeb
 from hourglass.corpora.hub import Hub
-from hourglass.corpora.made import Copy, Numbers, Reverse
 from hourglass.corpora.recipe import Recipe
+from hourglass.corpora.synthetic import Copy, Numbers, Reverse
 from hourglass.corpora.text import Multi30k, Text
 
 log = logging.getLogger(__name__)

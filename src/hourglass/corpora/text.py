@@ -10,12 +10,12 @@ from pydantic import Field
 
 from hourglass.corpora.hub import load_from_hub, read_rows
 from hourglass.corpora.lines import find_files, read_pairs
-from hourglass.corpora.recipe import SPLITS, Pair, Read, Split
+from hourglass.corpora.recipe import SPLITS, LimitedRecipe, Pair, Split
 from hourglass.errors import UserError
 
 
 @dataclass(frozen=True)
-class Text(Read):
+class Text(LimitedRecipe):
     """The user's own text.
 
     Attributes:
@@ -50,7 +50,7 @@ Multi30kTest = Literal["test_2016_flickr", "test_2017_flickr", "test_2017_mscoco
 
 
 @dataclass(frozen=True)
-class Multi30k(Read):
+class Multi30k(LimitedRecipe):
     """Image descriptions (Elliott et al. 2016, 2017), task 1.
 
     Attributes:

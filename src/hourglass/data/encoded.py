@@ -19,7 +19,7 @@ from hourglass.corpora.corpus import Corpus
 from hourglass.data.batches import IntArray, Part
 from hourglass.data.pieces import BOS, EOS, PAD
 from hourglass.data.tokenizer import Vocabularies
-from hourglass.system.cache import fill, reading
+from hourglass.system.cache import fill_cache, reading
 
 if TYPE_CHECKING:
     import datasets
@@ -130,7 +130,7 @@ def encode_corpus(corpus: Corpus, vocabularies: Vocabularies, cache: Path) -> di
         for name, split in corpus.splits.items():
             _encode_split(split, vocabularies, folder / f"{name}.arrow")
 
-    folder = fill(cache, "encoded", key, write)
+    folder = fill_cache(cache, "encoded", key, write)
     with reading(folder):
         return {name: EncodedSplit(folder / f"{name}.arrow") for name in corpus.splits}
 

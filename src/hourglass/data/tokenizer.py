@@ -23,7 +23,7 @@ from torch import Tensor
 
 from hourglass.data.pieces import BOS, EOS, FIXED_PIECES, PAD, UNK
 from hourglass.errors import UserError
-from hourglass.system.cache import fill, reading
+from hourglass.system.cache import fill_cache, reading
 
 if TYPE_CHECKING:
     import datasets
@@ -219,7 +219,7 @@ def train_vocabularies(
         for side, columns in sides.items():
             (folder / f"{side}.model").write_bytes(_train(settings, sample, columns))
 
-    folder = fill(cache, "tokenizer", _cache_key(settings, corpus_digest), write)
+    folder = fill_cache(cache, "tokenizer", _cache_key(settings, corpus_digest), write)
     with reading(folder):
         models = [(folder / f"{side}.model").read_bytes() for side in sides]
         return Vocabularies._of_models(models[0], models[-1])

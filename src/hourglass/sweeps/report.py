@@ -53,7 +53,7 @@ def _make_parent(study: optuna.Study, settings: SweepSettings, client: Any, expe
     study.set_user_attr(PARENT, run.info.run_id)
 
 
-def write_report(
+def write_sweep_report(
     study: optuna.Study, settings: SweepSettings, trials: Sequence[FrozenTrial], folder: Path, logger: Any
 ) -> None:
     """Write trials.csv and the plots, and hand them to MLflow.
@@ -65,7 +65,7 @@ def write_report(
         folder: of the sweep.
         logger: the settings of `logger`; nothing but MLflow gets anything.
     """
-    write_whole(folder / "trials.csv", to_csv(trials, settings))
+    write_whole(folder / "trials.csv", trials_to_csv(trials, settings))
     write_plots(study, settings, folder / "plots")
     if not isinstance(logger, MlflowSettings) or PARENT not in study.user_attrs:
         return
@@ -137,7 +137,7 @@ def _plots(study: optuna.Study, settings: SweepSettings) -> Iterator[tuple[str, 
     yield "timeline", partial(plots.plot_timeline, study)
 
 
-def to_csv(trials: Sequence[FrozenTrial], settings: SweepSettings) -> str:
+def trials_to_csv(trials: Sequence[FrozenTrial], settings: SweepSettings) -> str:
     """Return the trials as a table: how each ended, what it drew, where its run lies and what went wrong."""
     names = sorted({name for trial in trials for name in trial.params})
     stream = io.StringIO()

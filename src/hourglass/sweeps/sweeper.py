@@ -26,10 +26,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from hourglass.config.compose import path_override, plain_values
 from hourglass.config.options import build
 from hourglass.errors import UserError
-from hourglass.sweeps.report import open_parent, write_report
+from hourglass.sweeps.report import open_parent, write_sweep_report
 from hourglass.sweeps.settings import SweepSettings
 from hourglass.sweeps.space import each_choice, search_space, text_of
-from hourglass.sweeps.trials import Heart, Workers, folder_of, run_trial, short, summarise
+from hourglass.sweeps.trials import Heart, Workers, folder_of, run_trial, short, summarise_study
 from hourglass.system.project import TRAIN_SCRIPT
 from hourglass.system.secrets import first_line
 from hourglass.tracking.settings import MlflowSettings, check_logger
@@ -51,7 +51,7 @@ HOPELESS = 5
 NEAR = ("basic", "joblib")
 
 
-def register() -> None:
+def register_sweeper() -> None:
     """Make the sweeper known to Hydra."""
     Plugins.instance().register(OptunaSweeper)
 
@@ -122,8 +122,8 @@ class OptunaSweeper(Sweeper):
             if len(counted) >= HOPELESS and all(trial.state.name == "FAIL" for trial in counted):
                 raise UserError(f"study {settings.study_name}: all of its first {len(counted)} trials have failed")
         counted = workers.counted()
-        write_report(workers.study, settings, counted, workers.folder, logger)
-        print(summarise(workers.study, settings, counted), flush=True)
+        write_sweep_report(workers.study, settings, counted, workers.folder, logger)
+        print(summarise_study(workers.study, settings, counted), flush=True)
         if not any(trial.values for trial in counted):
             raise UserError(f"study {settings.study_name}: not one trial has ended well; each has said why")
 

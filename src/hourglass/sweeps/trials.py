@@ -354,7 +354,7 @@ def run_trial(
                 outcome = start(ticket, study.user_attrs.get("mlflow_run_id"))
                 note("run", outcome.run)
                 if not outcome.pruned:
-                    values, state = measure(outcome, settings.objectives), TrialState.COMPLETE
+                    values, state = objective_values(outcome, settings.objectives), TrialState.COMPLETE
             except JobFailedError as error:
                 state = TrialState.FAIL
                 note("error", str(error))
@@ -366,7 +366,7 @@ def run_trial(
     return {"number": number, "state": ended.state.name}
 
 
-def measure(outcome: Outcome, objectives: list[Objective]) -> list[float]:
+def objective_values(outcome: Outcome, objectives: list[Objective]) -> list[float]:
     """Return what a trial is judged by.
 
     Raises:
@@ -383,7 +383,7 @@ def measure(outcome: Outcome, objectives: list[Objective]) -> list[float]:
     return values
 
 
-def summarise(study: optuna.Study, settings: SweepSettings, trials: list[FrozenTrial]) -> str:
+def summarise_study(study: optuna.Study, settings: SweepSettings, trials: list[FrozenTrial]) -> str:
     """Return how a study stands, in a few lines; `trials` are those that count."""
     states = {state: sum(trial.state == state for trial in trials) for state in TrialState}
     counts = ", ".join(f"{count} {state.name.lower()}" for state, count in states.items() if count)

@@ -13,7 +13,7 @@ from hourglass.errors import UserError
 FILES = "files.json"
 
 
-def fill(cache: Path, kind: str, name: str, write: Callable[[Path], None]) -> Path:
+def fill_cache(cache: Path, kind: str, name: str, write: Callable[[Path], None]) -> Path:
     """Return the folder cache/kind/name, filled now unless it is there whole.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 
-def machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     """Return what a run's speed hangs on."""
     cuda = torch.cuda.is_available()
     return {

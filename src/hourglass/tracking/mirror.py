@@ -49,7 +49,7 @@ class Mirror:
         uri: of MLflow, as `served` gives it.
         experiment: the name under which MLflow lists the run.
         config: all settings.
-        record: what tracking.json says, or is to say; see `describe`.
+        record: what tracking.json says, or is to say; see `make_record`.
     """
 
     def __init__(self, run: RunFolder, uri: str, experiment: str, config: Mapping[str, Any], record: dict[str, Any]):
@@ -271,7 +271,7 @@ class _Tail:
             return len(parse_points(stream.read()))
 
 
-def describe(tags: Mapping[str, Any], dataset: tuple[str, str], known: Mapping[str, Any]) -> dict[str, Any]:
+def make_record(tags: Mapping[str, Any], dataset: tuple[str, str], known: Mapping[str, Any]) -> dict[str, Any]:
     """Return what tracking.json is to say of a run that begins or goes on.
 
     Args:

@@ -18,11 +18,11 @@ from hourglass.errors import UserError
 from hourglass.runs.curves import Point, append_points, read_points, start_curves
 from hourglass.runs.folder import RunFolder
 from hourglass.system.files import read_json
-from hourglass.tracking.machine import Machine
-from hourglass.tracking.mirror import Mirror, describe
+from hourglass.tracking.mirror import Mirror, make_record
 from hourglass.tracking.sender import PATIENCE, Sender
 from hourglass.tracking.server import served
 from hourglass.tracking.settings import LoggerSettings, MlflowSettings, NoSettings
+from hourglass.tracking.system_metrics import SystemMetrics
 
 log = logging.getLogger(__name__)
 
@@ -91,26 +91,26 @@ class Tracking(AbstractContextManager["Tracking"]):
         self.settings, self.run = settings, run
         self._tags, self._config, self._dataset = tags, config, dataset
         self._sender: Sender | None = None
-        self._machine: Machine | None = None
+        self._system_metrics: SystemMetrics | None = None
         self._setup = ExitStack()
 
     def __enter__(self) -> "Tracking":
         if isinstance(self.settings, MlflowSettings):
             known = read_json(self.run.tracking) if self.run.tracking.exists() else {}
             # Before the server's account is known here: MLflow would have it as the name of the run's user.
-            record = describe(self._tags, self._dataset, known)
+            record = make_record(self._tags, self._dataset, known)
             with ExitStack() as setup:  # Undone at once if MLflow refuses, at the end of the run otherwise.
                 uri = setup.enter_context(served(self.settings.uri))
                 self._sender = self._start_sender(self.settings, uri, record, new=not known)
                 self._setup = setup.pop_all()
         if not isinstance(self.settings, NoSettings) and self.settings.system_metrics:
-            self._machine = Machine(self.run.system, self.settings.system_metrics)
-            self._machine.start()
+            self._system_metrics = SystemMetrics(self.run.system, self.settings.system_metrics)
+            self._system_metrics.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
-        if self._machine is not None:
-            self._machine.finish()
+        if self._system_metrics is not None:
+            self._system_metrics.finish()
         if self._sender is None:
             return
         with self._setup:

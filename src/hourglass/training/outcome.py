@@ -11,15 +11,15 @@ from hourglass.models.checkpoint import load_trained
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.runs.translations import write_translations
 from hourglass.system.files import write_json
-from hourglass.system.machine import machine
+from hourglass.system.machine import describe_machine
 from hourglass.system.project import code_version
 from hourglass.training.job import Job
 from hourglass.training.jobs import Outcome
-from hourglass.training.preparation import Prepared
+from hourglass.training.preparation import PreparedData
 from hourglass.training.resuming import Progress
 
 
-def write_metrics(job: Job, prepared: Prepared, model: Seq2Seq, progress: Progress) -> None:
+def write_metrics(job: Job, prepared: PreparedData, model: Seq2Seq, progress: Progress) -> None:
     """Score the test split, unless the run was pruned or does not test, and write metrics.json."""
     metrics = {**describe_run(job, prepared, model, progress), **code_version()}
     if job.settings.trainer.test and not progress.pruned:
@@ -27,7 +27,7 @@ def write_metrics(job: Job, prepared: Prepared, model: Seq2Seq, progress: Progre
     write_json(job.run.metrics, metrics)
 
 
-def score_test(job: Job, prepared: Prepared) -> dict[str, Any]:
+def score_test(job: Job, prepared: PreparedData) -> dict[str, Any]:
     """Translate the test split with the model that was best on dev, write the translations and print the scores."""
     trained = load_trained(job.run.best)
     whole = prepared.corpus.splits["test"]
@@ -52,7 +52,7 @@ def score_test(job: Job, prepared: Prepared) -> dict[str, Any]:
     return scores
 
 
-def describe_run(job: Job, prepared: Prepared, model: Seq2Seq, progress: Progress) -> dict[str, Any]:
+def describe_run(job: Job, prepared: PreparedData, model: Seq2Seq, progress: Progress) -> dict[str, Any]:
     """Return what metrics.json holds beside the scores."""
     return {
         "dev": progress.best,
@@ -66,17 +66,17 @@ def describe_run(job: Job, prepared: Prepared, model: Seq2Seq, progress: Progres
         "padding_share": prepared.stream.padding_share,
         "corpus": {**prepared.corpus.facts, "digest": prepared.corpus.digest},
         "tokenizer_digest": prepared.vocabularies.digest,
-        "machine": {**machine(), "threads": torch.get_num_threads()},
+        "machine": {**describe_machine(), "threads": torch.get_num_threads()},
     }
 
 
-def outcome_of(job: Job, prepared: Prepared, model: Seq2Seq, progress: Progress) -> Outcome:
+def outcome_of(job: Job, prepared: PreparedData, model: Seq2Seq, progress: Progress) -> Outcome:
     """Return the outcome of a run; the speed of translation is measured if a sweep asks for it."""
     speed = measure_speed(job, prepared) if job.measures_speed else None
     return Outcome(str(job.run.path), progress.best, model.parameter_count, speed, progress.pruned)
 
 
-def measure_speed(job: Job, prepared: Prepared) -> float:
+def measure_speed(job: Job, prepared: PreparedData) -> float:
     """Return the dev sentences translated per second by the best model, with the search of the test split."""
     dev = prepared.corpus.splits["dev"]
     trained, started = load_trained(job.run.best), time.perf_counter()

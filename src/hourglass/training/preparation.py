@@ -12,7 +12,7 @@ from hourglass.training.settings import Settings
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedData:
     """What a training reads."""
 
     corpus: Corpus
@@ -21,7 +21,7 @@ class Prepared:
     stream: TrainingStream
 
 
-def prepare(config: Config, settings: Settings) -> Prepared:
+def prepare(config: Config, settings: Settings) -> PreparedData:
     """Prepare the corpus and all that hangs on it.
 
     Raises:
@@ -39,4 +39,4 @@ def prepare(config: Config, settings: Settings) -> Prepared:
         validations=settings.trainer.validations,
         seed=config["seed"],
     )
-    return Prepared(corpus, vocabularies, splits, stream)
+    return PreparedData(corpus, vocabularies, splits, stream)

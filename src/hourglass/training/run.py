@@ -20,7 +20,7 @@ from hourglass.training.datamodule import TranslationData
 from hourglass.training.fit import fit
 from hourglass.training.job import THREADS, Job
 from hourglass.training.module import TranslationModule
-from hourglass.training.preparation import Prepared
+from hourglass.training.preparation import PreparedData
 from hourglass.training.resuming import Progress, Start, code_digest, find_start, load_progress
 from hourglass.training.saving import Checkpoints
 
@@ -28,7 +28,7 @@ log = logging.getLogger("hourglass")
 CODE = code_digest()
 
 
-def make_model(job: Job, prepared: Prepared) -> Seq2Seq:
+def make_model(job: Job, prepared: PreparedData) -> Seq2Seq:
     """Build the model with its first weights, and check that it can take every sentence of the corpus."""
     torch.set_num_threads(job.settings.trainer.threads or THREADS)
     torch.manual_seed(job.config["seed"])
@@ -48,7 +48,7 @@ def make_model(job: Job, prepared: Prepared) -> Seq2Seq:
     return model
 
 
-def choose_start(job: Job, prepared: Prepared, model: Seq2Seq) -> Start | None:
+def choose_start(job: Job, prepared: PreparedData, model: Seq2Seq) -> Start | None:
     """Return the checkpoint to resume from, of the same settings, data and vocabularies.
 
     Where there is none, fill in the pretrained embeddings, and return None: the training begins.
@@ -62,7 +62,7 @@ def choose_start(job: Job, prepared: Prepared, model: Seq2Seq) -> Start | None:
     return start
 
 
-def _find_start(job: Job, prepared: Prepared) -> Start | None:
+def _find_start(job: Job, prepared: PreparedData) -> Start | None:
     run = job.run
     try:
         # A user who resumes by name has decided. A stage that runs again, or a trial, has to be what its code makes it.
@@ -80,7 +80,7 @@ def _find_start(job: Job, prepared: Prepared) -> Start | None:
     return start
 
 
-def open_tracking(job: Job, prepared: Prepared) -> Tracking:
+def open_tracking(job: Job, prepared: PreparedData) -> Tracking:
     """Return the tracking of the run, to be entered."""
     config, corpus = job.config, prepared.corpus
     tags = {
@@ -103,7 +103,7 @@ def open_tracking(job: Job, prepared: Prepared) -> Tracking:
 
 def train_model(
     job: Job,
-    prepared: Prepared,
+    prepared: PreparedData,
     model: Seq2Seq,
     tracking: Tracking,
     start: Start | None,

@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeFloat
 from hourglass.config.compose import Config
 from hourglass.config.options import build, check, choose
 from hourglass.corpora.corpus import check_recipe
-from hourglass.corpora.made import Copy
+from hourglass.corpora.synthetic import Copy
 from hourglass.data.pieces import FIXED_PIECES
 from hourglass.data.tokenizer import TokenizerSettings
 from hourglass.decoding.search import SearchSettings

@@ -9,7 +9,7 @@ from typing import Any
 from hourglass.runs.curves import Point, append_points, read_points, start_curves
 
 
-class Machine(threading.Thread):
+class SystemMetrics(threading.Thread):
     """Reads CPU, memory, disk, network and GPU by MLflow's own means, into a file of points.
 
     MLflow's own thread sends them itself, and gives up for good when a server fails once.

@@ -12,7 +12,7 @@ from hourglass.errors import UserError
 
 
 @dataclass(frozen=True)
-class Made(Recipe):
+class SyntheticRecipe(Recipe):
     """A corpus made from a seed, even over the sizes of its items (digits, symbols).
 
     Attributes:
@@ -44,7 +44,7 @@ class Made(Recipe):
 
 
 @dataclass(frozen=True)
-class Numbers(Made):
+class Numbers(SyntheticRecipe):
     """Numbers written out in two languages: given its count k of digits, one holds exactly log2(9 * 10^(k-1)) bits.
 
     No number stands twice, in one split or in two.
@@ -114,7 +114,7 @@ UNSEEN = 1000
 
 
 @dataclass(frozen=True)
-class Copy(Made):
+class Copy(SyntheticRecipe):
     """Symbols drawn evenly and independently, to be repeated: L of them hold L * log2(symbols) bits.
 
     Attributes:
