@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from hourglass.analysis.comparing import Measured, TestSet, measure_runs
+from hourglass.analysis.comparing import BleuByLength, TestSet, score_runs
 from hourglass.analysis.convergence import judge_convergence
 from hourglass.config.command_line import one_line_errors, paths_and_out
 from hourglass.metrics.scoring import FEW, show_bounds, signature
@@ -21,33 +21,38 @@ from hourglass.training.finished import FinishedRun
 def main(words: list[str]) -> None:
     """Print the table, and write the report where there is a place for it."""
     paths, out = paths_and_out(words, "python pipelines/by_length.py RUN RUN ...")
-    test, measured = measure_runs([Path(path) for path in paths], RESAMPLES)
-    blocks = write_lengths(test, measured)
+    test, scores = score_runs([Path(path) for path in paths], RESAMPLES)
+    blocks = write_lengths(test, scores)
     print(to_markdown([block for block in blocks if isinstance(block, Table)], figures=""))
     if out is not None:
         write_files(Path(out), blocks)
         print(f"written: {out}/report.html")
 
 
-def write_lengths(test: TestSet, measured: Mapping[str, Measured]) -> list[Block]:
+def write_lengths(test: TestSet, scores: Mapping[str, BleuByLength]) -> list[Block]:
     """Return heading, figure and table of runs, each under the path of its folder."""
-    names = {path: Path(path).name for path in measured}
+    names = {path: Path(path).name for path in scores}
     if len(set(names.values())) < len(names):
-        names = {path: path for path in measured}
+        names = {path: path for path in scores}
     inside = {bucket: test.inside(bucket) for bucket in range(len(test.bounds))}
     known = [bucket for bucket, rows in inside.items() if len(rows)]
     x = [float(test.source_words[inside[bucket]].mean()) for bucket in known]
     few = [len(inside[bucket]) < FEW for bucket in known]
     lines, rows = {}, []
-    for path, one in measured.items():
-        found = [one.buckets[bucket].plain() for bucket in known]
-        lines[names[path]] = banded(x, [row["mean"] for row in found], [row["interval"] for row in found], few)
+    for path, bleu in scores.items():
+        buckets = [bleu.buckets[bucket].estimate for bucket in known]
+        lines[names[path]] = banded(
+            x, [estimate.mean for estimate in buckets], [estimate.interval for estimate in buckets], few
+        )
         run = FinishedRun.open(path)
         metrics, convergence = run.metrics, judge_convergence(run, CONVERGED)
         rows.append(
             [
                 names[path],
-                *(f"{row['mean']:.2f} {show_range(row['interval'])}" for row in [*found, one.whole.plain()]),
+                *(
+                    f"{estimate.mean:.2f} {show_range(estimate.interval)}"
+                    for estimate in [*buckets, bleu.whole.estimate]
+                ),
                 f"{metrics.corpus['pairs']['train']:,}",
                 f"{metrics.train_target_tokens:,}",
                 f"{'yes' if convergence.converged else 'no'} ({100 * convergence.gain_of_last_fifth:.1f} %)",
@@ -57,7 +62,7 @@ def write_lengths(test: TestSet, measured: Mapping[str, Measured]) -> list[Block
             ]
         )
     counts = ", ".join(f"{show_bounds(test.bounds[bucket])}: {len(inside[bucket]):,}" for bucket in known)
-    bounds = "95 % intervals of these trained models (bootstrap over test sentences; how seeds vary is not in them)"
+    bounds = "95 % intervals of these trained models (bootstrap over test sentences, without the spread of seeds)"
     head = ["run", *(f"{show_bounds(test.bounds[bucket])} words" for bucket in known), "all"]
     head += ["training pairs", "target tokens", "converged (gain of the last fifth)", "parameters", "seed", "commit"]
     return [

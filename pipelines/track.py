@@ -7,17 +7,16 @@ are their models: each is logged with its run, and the best of each corpus regis
 
 import os
 import sys
-from collections.abc import Mapping
-from typing import Any
 
 from mlflow import MlflowClient
 
+from hourglass.analysis.evaluation import Evaluation
 from hourglass.config.command_line import one_line_errors
 from hourglass.errors import UserError
 from hourglass.experiments.ablation import load_ablation
 from hourglass.experiments.publishing import find_model, publish
 from hourglass.tracking.registry import add_version
-from hourglass.tracking.server import check_database, reason, served
+from hourglass.tracking.server import check_database, error_line, mlflow_server
 
 EXPERIMENT = "hourglass-ablation"
 
@@ -29,7 +28,7 @@ def main(words: list[str]) -> None:
     uri = words[0] if words else os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     ablation = load_ablation()
     evaluations = {corpus: ablation.evaluation(corpus) for corpus in ablation.corpora}
-    with served(uri) as shown:
+    with mlflow_server(uri) as shown:
         try:
             check_database(shown)
             client = MlflowClient(shown)
@@ -45,18 +44,18 @@ def main(words: list[str]) -> None:
             raise
         except Exception as error:  # The network, a database and MLflow have errors of their own.
             raise UserError(
-                f"MLflow did not take all ({reason(error)}): mend that, and give the command again"
+                f"MLflow did not take all ({error_line(error)}): mend that, and give the command again"
             ) from None
 
 
-def best_part(evaluation: Mapping[str, Any]) -> str:
+def best_part(evaluation: Evaluation) -> str:
     """Return attention and seed of the run of a corpus that has the lowest dev loss."""
-    runs = {
-        f"{variant} {seed}": float(dev["loss"])
-        for variant, own in evaluation["variants"].items()
-        for seed, dev in zip(own["seeds"], own["dev"], strict=True)
+    losses = {
+        f"{variant} {training.seed}": training.dev.loss
+        for variant, result in evaluation.variants.items()
+        for training in result.seeds
     }
-    return min(runs, key=lambda one: runs[one])
+    return min(losses, key=lambda part: losses[part])
 
 
 if __name__ == "__main__":

@@ -2,34 +2,32 @@
 
 from collections import Counter
 
+from hourglass.analysis.evaluation import SCHEMA_VERSION, CorpusFacts, TokenizerFacts
 from hourglass.config.command_line import arguments, one_line_errors
 from hourglass.corpora.corpus import check_leaks
 from hourglass.corpora.recipe import SPLITS
 from hourglass.experiments.ablation import load_ablation
-from hourglass.system.files import write_json
+from hourglass.system.records import write_record
 from hourglass.training.preparation import prepare
 from hourglass.training.settings import check_settings
 
 
 def main(corpus: str) -> None:
-    """Fill the corpus's cache, and write what is in it."""
+    """Fill the corpus's cache, and write the corpus in numbers."""
     ablation = load_ablation()
     ablation.check_corpus(corpus)
     config = ablation.compose([*ablation.data_overrides(corpus), "logger=csv"])
     prepared = prepare(config, check_settings(config))
-    facts = {
+    vocabularies = prepared.vocabularies
+    facts = CorpusFacts(
         **prepared.corpus.facts,
-        "digest": prepared.corpus.digest,
-        "leaks": check_leaks(prepared.corpus),
-        "tokenizer": {
-            "digest": prepared.vocabularies.digest,
-            "pieces": prepared.vocabularies.target.size,
-            "joint": prepared.vocabularies.joint,
-        },
-        "target_tokens": {split: int(prepared.splits[split].target_lengths.sum()) for split in SPLITS},
-        "source_words_of_test": dict(sorted(Counter(prepared.corpus.splits["test"]["source_words"]).items())),
-    }
-    write_json(ablation.results(corpus) / "corpus.json", facts)
+        digest=prepared.corpus.digest,
+        leaks=check_leaks(prepared.corpus),
+        tokenizer=TokenizerFacts(vocabularies.digest, vocabularies.target.size, vocabularies.joint),
+        target_tokens={split: int(prepared.splits[split].target_lengths.sum()) for split in SPLITS},
+        source_words_of_test=dict(sorted(Counter(prepared.corpus.splits["test"]["source_words"]).items())),
+    )
+    write_record(ablation.facts_file(corpus), facts, SCHEMA_VERSION)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ import pytest
 import yaml
 from helpers import ROOT
 
+from hourglass.analysis.evaluation import SCHEMA_VERSION
 from hourglass.errors import UserError
-from hourglass.experiments.ablation import Variant, load_ablation, read_tuned
+from hourglass.experiments.ablation import Variant, load_ablation
 from hourglass.training.settings import check_settings
 
 
@@ -125,8 +126,17 @@ def test_an_unknown_seed_is_refused(seed: str) -> None:
         load_ablation().seed("numbers", seed)
 
 
-def test_a_search_cut_in_half_is_refused(tmp_path: Path) -> None:
-    for text in ("", '{"chosen": ["a"', "{}"):
-        (tmp_path / "none.json").write_text(text)
-        with pytest.raises(UserError, match=r"none\.json: not a whole outcome of a search .*: run dvc repro"):
-            read_tuned(tmp_path / "none.json")
+def test_a_search_cut_in_half_is_refused(altered: Callable[..., Path]) -> None:
+    ablation = load_ablation(altered({}))
+    variant = ablation.variants("numbers")[0]
+    file = ablation.tuning_file(variant)
+    file.parent.mkdir(parents=True)
+    for text, message in (
+        ("", "not a whole JSON file"),
+        ('{"chosen": ["a"', "not a whole JSON file"),
+        ("{}", "schema_version is None"),
+        (f'{{"schema_version": {SCHEMA_VERSION}, "chosen": ["a"]}}', "candidates: field required"),
+    ):
+        file.write_text(text)
+        with pytest.raises(UserError, match=rf"{file.name}: {message}.*: run dvc repro$"):
+            ablation.chosen(variant)

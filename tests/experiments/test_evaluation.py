@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import random
 import re
 import shutil
@@ -19,16 +18,27 @@ from helpers import ROOT, make_run
 from sacrebleu.metrics import BLEU
 
 from hourglass.analysis.comparing import compare_runs
+from hourglass.analysis.evaluation import (
+    SCHEMA_VERSION,
+    Candidate,
+    CorpusFacts,
+    Evaluation,
+    TokenizerFacts,
+    Tuning,
+    write_evaluation,
+)
 from hourglass.errors import UserError
 from hourglass.experiments.ablation import Ablation, AblationSettings, CorpusSettings, TuneSettings
 from hourglass.experiments.evaluation import evaluate
-from hourglass.metrics.significance import bleu_quantity, compare, draw, pool
-from hourglass.reports.ablation import Made, write_report
+from hourglass.metrics.significance import bleu_quantity, compare_quantities, draw_resamples, pool
+from hourglass.reports.ablation import ReportOrigin, write_ablation
 from hourglass.reports.document import Picture, Table, to_csv, to_html, to_latex, to_markdown
+from hourglass.reports.phrases import widest
 from hourglass.runs.curves import Point, append_points
 from hourglass.runs.folder import write_config
 from hourglass.runs.translations import read_translations, write_translations
 from hourglass.system.files import write_json
+from hourglass.system.records import write_record
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 LOSSES = {
@@ -69,25 +79,26 @@ def ablation(tmp_path: Path) -> Ablation:
     )
     (tmp_path / "conf").symlink_to(ROOT / "conf")
     made = Ablation(settings, TuneSettings([0.001], []), {"numbers": corpus}, tmp_path)
-    facts = {
-        "source": "en",
-        "target": "fr",
-        "pairs": {"train": 10, "dev": 5, "test": 120},
-        "dropped": {"leak": 1, "empty": 0, "too long": 0},
-        "leaks_removed": True,
-        "digest": "d" * 64,
-        "leaks": 0,
-        "tokenizer": {"digest": "t" * 64, "pieces": 50},
-    }
-    write_json(made.results("numbers") / "corpus.json", facts)
+    facts = CorpusFacts(
+        name="numbers",
+        source="en",
+        target="fr",
+        pairs={"train": 10, "dev": 5, "test": 120},
+        source_words={"train": 100, "dev": 50, "test": 1200},
+        target_words={"train": 100, "dev": 50, "test": 1200},
+        dropped={"leak": 1, "empty": 0, "too long": 0},
+        leaks_removed=True,
+        dev_pairs_in_test=0,
+        digest="d" * 64,
+        leaks=0,
+        tokenizer=TokenizerFacts("t" * 64, 50, joint=True),
+        target_tokens={"train": 1000, "dev": 50, "test": 1200},
+        source_words_of_test={10: 120},
+    )
+    write_record(made.facts_file("numbers"), facts, SCHEMA_VERSION)
     for variant in made.variants("numbers"):
-        candidate = {
-            "overrides": ["optimizer.learning_rate=0.001"],
-            "dev_loss": 1.0,
-            "target_tokens": 100,
-            "seconds": 60.0,
-        }
-        write_json(made.tuned(variant), {"chosen": candidate["overrides"], "candidates": [candidate]})
+        candidate = Candidate(["optimizer.learning_rate=0.001"], dev_loss=1.0, target_tokens=100, seconds=60.0)
+        write_record(made.tuning_file(variant), Tuning(candidate.overrides, [candidate]), SCHEMA_VERSION)
         for seed in (1, 2):
             choose = random.Random(seed)
             rows = []
@@ -104,7 +115,7 @@ def ablation(tmp_path: Path) -> Ablation:
             write_json(
                 run.metrics,
                 {
-                    "corpus": facts,
+                    "corpus": {"digest": facts.digest},
                     "seed": seed,
                     "parameters": 1234,
                     "train_target_tokens": 1000,
@@ -121,15 +132,16 @@ def ablation(tmp_path: Path) -> Ablation:
 
 
 @pytest.fixture
-def found(ablation: Ablation) -> dict[str, Any]:
-    """The evaluation, as JSON gives it back."""
-    return json.loads(json.dumps(evaluate(ablation, "numbers")))
+def evaluation(ablation: Ablation) -> Evaluation:
+    """The evaluation, as its file holds it."""
+    write_evaluation(ablation.evaluation_file("numbers"), evaluate(ablation, "numbers"))
+    return ablation.evaluation("numbers")
 
 
-def test_scores_are_sacrebleus(ablation: Ablation, found: dict[str, Any]) -> None:
+def test_scores_are_sacrebleus(ablation: Ablation, evaluation: Evaluation) -> None:
     references = sentences()
     for variant in ablation.variants("numbers"):
-        own = found["variants"][variant.attention]
+        own = evaluation.variants[variant.attention]
         by_seed = []
         for seed in (1, 2):
             with ablation.translations(variant, seed, "test").open() as file:
@@ -139,19 +151,22 @@ def test_scores_are_sacrebleus(ablation: Ablation, found: dict[str, Any]) -> Non
             inside = BLEU().corpus_score([outputs[i] for i in chosen], [[references[i] for i in chosen]]).score
             if seed == 1:
                 first = inside
-        assert own["bleu_by_seed"] == pytest.approx(by_seed)
-        assert own["bleu"]["mean"] == pytest.approx(np.mean(by_seed))
-        assert own["bleu"]["spread"] == pytest.approx(np.std(by_seed, ddof=1))
-        assert own["buckets"][1]["bleu"]["mean"] == pytest.approx((first + inside) / 2)
-        assert own["copy_bleu"] == pytest.approx(100)
-    assert [bucket["source_words"] for bucket in found["buckets"]] == [[1, 5], [6, 10], [11, None]]
-    assert sum(bucket["sentences"] for bucket in found["buckets"]) == found["sentences"] == 120
+        assert own.bleu.by_seed == pytest.approx(by_seed)
+        assert own.bleu.mean == pytest.approx(np.mean(by_seed))
+        assert own.bleu.spread == pytest.approx(np.std(by_seed, ddof=1))
+        in_bucket = own.buckets[1].bleu
+        assert in_bucket is not None
+        assert in_bucket.by_seed == pytest.approx([first, inside])
+        assert in_bucket.mean == pytest.approx((first + inside) / 2)
+        assert own.copy_bleu == pytest.approx(100)
+    assert [bucket.source_words for bucket in evaluation.buckets] == [(1, 5), (6, 10), (11, None)]
+    assert sum(bucket.sentences for bucket in evaluation.buckets) == evaluation.sentences == 120
 
 
-def test_the_difference_is_that_of_the_paired_bootstrap(ablation: Ablation, found: dict[str, Any]) -> None:
+def test_the_difference_is_that_of_the_paired_bootstrap(ablation: Ablation, evaluation: Evaluation) -> None:
     from hourglass.metrics.scoring import bleu_statistics
 
-    counts = draw(120, 1000)
+    counts = draw_resamples(120, 1000)
     quantities = {}
     for variant in ablation.variants("numbers"):
         statistics = []
@@ -159,30 +174,32 @@ def test_the_difference_is_that_of_the_paired_bootstrap(ablation: Ablation, foun
             lines = ablation.translations(variant, seed, "test").read_text().splitlines()[1:]
             statistics.append(bleu_statistics([line.split("\t")[3] for line in lines], sentences(), "fr"))
         quantities[variant.attention] = bleu_quantity(statistics, counts)
-    expected = compare(quantities["luong_general"], quantities["none"], pool(list(quantities.values())))
-    difference = found["variants"]["luong_general"]["difference"]
-    assert difference["value"] == pytest.approx(expected.value)
+    expected = compare_quantities(quantities["luong_general"], quantities["none"], pool(list(quantities.values())))
+    difference = evaluation.variants["luong_general"].difference
+    assert difference is not None
+    assert difference.whole == expected
     assert expected.trained is not None
-    assert difference["trained"]["low"] == pytest.approx(expected.trained.low)
     assert expected.architecture is not None
-    assert difference["architecture"]["high"] == pytest.approx(expected.architecture.high)
-    assert "difference" not in found["variants"]["none"]
+    assert evaluation.variants["none"].difference is None
 
 
-def test_verdicts(found: dict[str, Any]) -> None:
-    variants = found["variants"]
-    assert all(one["converged"] for one in variants["none"]["convergence"])
-    assert not any(one["converged"] for one in variants["luong_dot"]["convergence"])
-    assert variants["luong_dot"]["convergence"][0]["gain_of_last_fifth"] == pytest.approx((0.5 - 0.3) / 0.5)
-    # `none` gets worse with length and the others do not: the gap grows.
-    assert found["slopes"]["luong_general"]["value"] > 5
-    assert found["slopes"]["luong_general"]["trained"]["low"] > 0
-    pairs = {(pair["one"], pair["other"]): pair for pair in found["pairs"]}
-    assert pairs["luong_general", "luong_dot"]["differ_in"] == ["score"]
-    assert "difference" in pairs["luong_general", "luong_dot"]
-    assert set(pairs["none", "luong_dot"]["differ_in"]) == {"score", "context width"}
-    assert "difference" not in pairs["none", "luong_dot"]
-    lengths = [example["source_words"] for example in found["examples"]]
+def test_verdicts(evaluation: Evaluation) -> None:
+    variants = evaluation.variants
+    assert variants["none"].converged
+    assert not any(training.convergence.converged for training in variants["luong_dot"].seeds)
+    assert variants["luong_dot"].seeds[0].convergence.gain_of_last_fifth == pytest.approx((0.5 - 0.3) / 0.5)
+    # `none` gets worse with length and the others do not, so the difference grows.
+    assert evaluation.slopes_refused is None
+    slope = evaluation.slopes["luong_general"]
+    assert slope.value > 5
+    assert slope.trained is not None
+    assert slope.trained.low > 0
+    pairs = {(pair.first, pair.second): pair for pair in evaluation.pairs}
+    assert pairs["luong_general", "luong_dot"].differ_in == ["score"]
+    assert pairs["luong_general", "luong_dot"].difference is not None
+    assert set(pairs["none", "luong_dot"].differ_in) == {"score", "context width"}
+    assert pairs["none", "luong_dot"].difference is None
+    lengths = [example.source_words for example in evaluation.examples]
     assert len(lengths) == 3
     assert lengths == sorted(lengths)
 
@@ -191,10 +208,11 @@ def test_a_slope_is_refused_where_the_baseline_has_not_learnt(ablation: Ablation
     for seed in (1, 2):
         file = ablation.run(ablation.variant("numbers", "none"), seed).curves
         file.write_text(file.read_text().replace("99,dev/loss,1.195", "99,dev/loss,0.9"))
-    found = evaluate(ablation, "numbers")
-    assert found["slopes"] == {"refused": "none has not converged: its curve shows what it has not learnt yet"}
-    report = to_markdown(write_report({"numbers": json.loads(json.dumps(found))}, Made("c", "today")), "figures")
-    assert "cannot be read here: none has not converged" in report
+    evaluation = evaluate(ablation, "numbers")
+    assert evaluation.slopes == {}
+    assert evaluation.slopes_refused == "none had not converged, so its length curve shows missing training as well"
+    report = to_markdown(write_ablation({"numbers": evaluation}, ReportOrigin("c", "today")), "figures")
+    assert f"cannot be told here: {evaluation.slopes_refused}" in report
 
 
 def test_what_is_missing_or_cut_is_named(ablation: Ablation) -> None:
@@ -245,7 +263,7 @@ def test_mlflow_is_told_once_and_what_is_new_supersedes(
         return {run.info.run_id: run for run in client.search_runs([experiment.experiment_id])}
 
     def tell() -> list[str]:
-        return publish(ablation, {"numbers": json.loads(json.dumps(evaluate(ablation, "numbers")))}, client, "e")
+        return publish(ablation, {"numbers": evaluate(ablation, "numbers")}, client, "e")
 
     assert len(tell()) == 6
     runs = told()
@@ -256,7 +274,7 @@ def test_mlflow_is_told_once_and_what_is_new_supersedes(
     assert one.data.tags["dvc_stage"] == "train-numbers@none-2"
     assert one.data.params["attention.name"] == "none"
     evaluation = evaluate(ablation, "numbers")
-    assert one.data.metrics["test/bleu"] == pytest.approx(evaluation["variants"]["none"]["bleu_by_seed"][1])
+    assert one.data.metrics["test/bleu"] == pytest.approx(evaluation.variants["none"].bleu.by_seed[1])
     history = client.get_metric_history(one.info.run_id, "test/bleu_by_source_words")
     assert [point.step for point in history] == [1, 6, 11]
     assert {item.path for item in client.list_artifacts(one.info.run_id)} >= {"config.yaml", "test.tsv"}
@@ -293,8 +311,8 @@ def test_mlflow_is_told_once_and_what_is_new_supersedes(
     assert SUPERSEDED in told()[superseded.info.run_id].data.tags
     # What the ablation no longer has is marked too.
     fewer = evaluate(ablation, "numbers")
-    del fewer["variants"]["luong_dot"]
-    assert publish(ablation, {"numbers": json.loads(json.dumps(fewer))}, client, "e") == []
+    del fewer.variants["luong_dot"]
+    assert publish(ablation, {"numbers": fewer}, client, "e") == []
     assert sum(SUPERSEDED not in run.data.tags for run in told().values()) == 1 + 4
 
 
@@ -305,7 +323,7 @@ def test_mlflow_gets_models_and_the_machine_where_the_runs_are(ablation: Ablatio
     from hourglass.experiments.publishing import find_model, publish
     from hourglass.tracking.registry import add_version
 
-    evaluated = {"numbers": json.loads(json.dumps(evaluate(ablation, "numbers")))}
+    evaluated = {"numbers": evaluate(ablation, "numbers")}
     assert len(publish(ablation, evaluated, client, "e")) == 6
     assert find_model(client, "e", "numbers none 1") is None
     real = make_run(tmp_path, "attention=none", "trainer.test=false", "trainer.target_tokens=500")
@@ -330,11 +348,19 @@ def test_mlflow_gets_models_and_the_machine_where_the_runs_are(ablation: Ablatio
     assert '"name": "numbers"' in client.get_logged_model(model.model_id).tags["mlflow.modelVersions"]
 
 
-def test_an_evaluation_of_another_version_is_named(ablation: Ablation) -> None:
-    file = ablation.results("numbers") / "evaluation.json"
-    for text, message in (("{}", "no evaluation of this version"), ('{"a": ', "not a whole JSON file")):
+def test_an_evaluation_of_another_version_is_named(ablation: Ablation, evaluation: Evaluation) -> None:
+    file = ablation.evaluation_file("numbers")
+    whole = file.read_text()
+    version = f'"schema_version": {SCHEMA_VERSION}'
+    assert version in whole
+    for text, message in (
+        ("{}", "schema_version is None, and this version of Hourglass reads"),
+        (whole.replace(version, '"schema_version": 0'), "schema_version is 0, and this version of Hourglass reads"),
+        (whole.replace(f'"resamples": {evaluation.resamples}', '"resamples": "many"'), "resamples: input should be"),
+        ('{"a": ', "not a whole JSON file"),
+    ):
         file.write_text(text)
-        with pytest.raises(UserError, match=rf"evaluation\.json: {message}"):
+        with pytest.raises(UserError, match=rf"evaluation\.json: {message}.*: run dvc repro$"):
             ablation.evaluation("numbers")
 
 
@@ -360,8 +386,8 @@ class Links(HTMLParser):
         self.words.append(data)
 
 
-def test_the_report_stands_alone_and_says_the_same_twice(found: dict[str, Any]) -> None:
-    blocks = write_report({"numbers": found}, Made("c" * 40, "today"))
+def test_the_report_stands_alone_and_says_the_same_twice(evaluation: Evaluation) -> None:
+    blocks = write_ablation({"numbers": evaluation}, ReportOrigin("c" * 40, "today"))
     page, markdown = to_html(blocks), to_markdown(blocks, "figures")
     links = Links()
     links.feed(page)
@@ -369,23 +395,40 @@ def test_the_report_stands_alone_and_says_the_same_twice(found: dict[str, Any]) 
     assert "url(" not in re.sub(r"url\(#[\w-]+\)", "", page)
     assert page.count("<svg") == sum(isinstance(block, Picture) for block in blocks) == 5
     text = " ".join(links.words)
-    own = found["variants"]["luong_general"]
-    for number in (f"{own['bleu']['mean']:.2f}", f"{own['difference']['architecture']['low']:.2f}", "1,234"):
+    own = evaluation.variants["luong_general"]
+    assert own.difference is not None
+    assert own.difference.whole.architecture is not None
+    for number in (f"{own.bleu.mean:.2f}", f"{own.difference.whole.architecture.low:.2f}", "1,234"):
         assert number in text
         assert number in markdown
-    for said in (own["signature"], "these trained models", "this architecture", "training pairs with a sentence"):
-        assert said in text
-        assert said in markdown
-    for example in found["examples"]:
-        assert example["translations"]["none"] in text
-        assert example["translations"]["none"] in markdown
-    # The same evaluation is the same page, to the byte.
-    assert to_html(write_report({"numbers": found}, Made("c" * 40, "today"))) == page
+    for words in (own.signature, "these trained models", "this architecture", "training pairs with a sentence"):
+        assert words in text
+        assert words in markdown
+    for example in evaluation.examples:
+        assert example.translations["none"] in text
+        assert example.translations["none"] in markdown
+    # The same evaluation gives the same page, to the byte.
+    assert to_html(write_ablation({"numbers": evaluation}, ReportOrigin("c" * 40, "today"))) == page
 
 
-def test_tables_as_csv_and_latex(found: dict[str, Any]) -> None:
-    tables = [block for block in write_report({"numbers": found}, Made("c", "today")) if isinstance(block, Table)]
-    assert len({table.name for table in tables}) == len(tables) == 4
+def test_the_first_screen_has_the_difference_and_its_interval(evaluation: Evaluation) -> None:
+    page = to_markdown(write_ablation({"numbers": evaluation}, ReportOrigin("c", "today")), "figures")
+    opening = page.partition("## How to read this report")[0]
+    best = "luong_dot"  # By dev loss; on test luong_general may lead.
+    difference = evaluation.variants[best].difference
+    assert difference is not None
+    interval, covers = widest(difference.whole)
+    assert interval is not None
+    for words in (f"{difference.whole.value:.1f} BLEU", f"[{interval.low:.2f}, {interval.high:.2f}]", covers):
+        assert words in opening
+    slope = evaluation.slopes[best].value
+    assert f"For every 10 more source words the difference grows by {slope:.1f} BLEU" in opening
+
+
+def test_tables_as_csv_and_latex(evaluation: Evaluation) -> None:
+    blocks = write_ablation({"numbers": evaluation}, ReportOrigin("c", "today"))
+    tables = [block for block in blocks if isinstance(block, Table)]
+    assert len({table.name for table in tables}) == len(tables) == 6
     for table in tables:
         rows = list(csv.reader(io.StringIO(to_csv(table))))
         assert rows == [list(table.head), *map(list, table.rows)]
@@ -410,7 +453,7 @@ def test_two_runs_are_compared_by_the_command(ablation: Ablation) -> None:
     failed = subprocess.run([*command, paths[0]], capture_output=True, text=True, check=False)
     assert failed.returncode == 1
     assert re.fullmatch(r"error: usage: python .*compare\.py RUN OTHER_RUN\n", failed.stderr)
-    for other, message in ((paths[0], "the same folder twice"), ("nowhere", "run=nowhere: no run is there")):
+    for other, message in ((paths[0], "the same folder twice"), ("nowhere", "run=nowhere: not a run folder")):
         with pytest.raises(UserError, match=message):
             compare_runs(Path(paths[0]), Path(other), 1000)
 

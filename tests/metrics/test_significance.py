@@ -17,9 +17,9 @@ from hourglass.metrics.significance import (
     Interval,
     Quantity,
     bleu_quantity,
-    compare,
+    compare_quantities,
     converged,
-    draw,
+    draw_resamples,
     holm,
     own_spread,
     percentiles,
@@ -68,14 +68,14 @@ def test_one_pair_is_as_sacrebleu_has_it(tmp_path: Path, shares: tuple[float, fl
         check=True,
     )
     theirs = [row["BLEU"] for row in json.loads(done.stdout)]
-    counts = draw(len(REFERENCES), resamples, seed=7)  # Other draws than sacreBLEU's.
+    counts = draw_resamples(len(REFERENCES), resamples, seed=7)  # Other draws than sacreBLEU's.
     ours = [bleu_quantity([bleu_statistics(texts, REFERENCES, "en")], counts) for texts in hypotheses]
     for one, theirs_one in zip(ours, theirs, strict=True):
         assert one.mean == pytest.approx(theirs_one["score"], abs=0.01)
         assert float(one.drawn.mean()) == pytest.approx(theirs_one["mean"], abs=0.1)
         assert one.interval is not None
         assert (one.interval.high - one.interval.low) / 2 == pytest.approx(theirs_one["ci"], abs=0.1)
-    difference = compare(ours[1], ours[0], pool(ours))
+    difference = compare_quantities(ours[1], ours[0], pool(ours))
     assert difference.p == pytest.approx(theirs[1]["p_value"], abs=0.01)
 
 
@@ -86,7 +86,7 @@ def test_a_difference_is_a_plain_loop_over_corpus_scores() -> None:
         name: [spoilt(references, share, seed) for seed in seeds]
         for name, share, seeds in (("one", 0.2, (1, 2)), ("other", 0.3, (3, 4)))
     }
-    counts = draw(30, 40)
+    counts = draw_resamples(30, 40)
     ours = {
         name: bleu_quantity([bleu_statistics(texts, references, "en") for texts in outputs[name]], counts)
         for name in outputs
@@ -102,7 +102,7 @@ def test_a_difference_is_a_plain_loop_over_corpus_scores() -> None:
         rows = [i for i, count in enumerate(resample) for _ in range(int(count))]
         assert len(rows) == 30
         differences.append(mean_bleu("one", rows) - mean_bleu("other", rows))
-    found = compare(ours["one"], ours["other"], pool(list(ours.values())))
+    found = compare_quantities(ours["one"], ours["other"], pool(list(ours.values())))
     everything = list(range(30))
     assert found.value == pytest.approx(mean_bleu("one", everything) - mean_bleu("other", everything))
     interval = percentiles(np.array(differences))
@@ -112,24 +112,24 @@ def test_a_difference_is_a_plain_loop_over_corpus_scores() -> None:
 
 
 def test_draws_are_shared_and_whole() -> None:
-    counts = draw(50, 100)
+    counts = draw_resamples(50, 100)
     assert (counts.sum(1) == 50).all()
-    assert (draw(50, 100) == counts).all()
-    assert (draw(50, 100, seed=1) != counts).any()
+    assert (draw_resamples(50, 100) == counts).all()
+    assert (draw_resamples(50, 100, seed=1) != counts).any()
     # About 1/e of the sentences are left out of a resample.
     assert (counts == 0).mean() == pytest.approx(np.exp(-1), abs=0.02)
 
 
 def test_a_system_against_itself_differs_by_nothing() -> None:
-    one = bleu_quantity([statistics(0.2, 1)], draw(200, 500))
-    found = compare(one, one, pool([one]))
+    one = bleu_quantity([statistics(0.2, 1)], draw_resamples(200, 500))
+    found = compare_quantities(one, one, pool([one]))
     assert (found.value, found.trained, found.architecture) == (0, Interval(0, 0), None)
 
 
 def test_where_references_are_too_short_for_bleu_there_is_no_interval() -> None:
     """One sentence of four tokens among five: about a third of the resamples have none, and sacreBLEU gives them 0."""
     references = ["a b c", "a c", "b", "c a b", "a b c d"]
-    counts = draw(5, 200)
+    counts = draw_resamples(5, 200)
     one = bleu_quantity([bleu_statistics(references, references, "en")], counts)
     other = bleu_quantity([bleu_statistics(spoilt(references, 0.5, 1), references, "en")], counts)
     without = (counts[:, 4] == 0).nonzero()[0]
@@ -138,10 +138,10 @@ def test_where_references_are_too_short_for_bleu_there_is_no_interval() -> None:
     texts = [references[i] for i in rows]
     assert BLEU().corpus_score(texts, [texts]).score == 0
     assert one.mean == pytest.approx(100)
-    found = compare(one, other, pool([one, other]))
+    found = compare_quantities(one, other, pool([one, other]))
     assert (one.interval, found.trained, found.architecture, found.p) == (None,) * 4
     # An output too short for a 4-gram is another thing: a score of 0, which counts.
-    empty = bleu_quantity([bleu_statistics([""] * 200, REFERENCES, "en")], draw(200, 50))
+    empty = bleu_quantity([bleu_statistics([""] * 200, REFERENCES, "en")], draw_resamples(200, 50))
     assert empty.interval == Interval(0, 0)
 
 
@@ -153,14 +153,14 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     from hourglass.metrics.scoring import bleu_from_statistics
 
     difference = float(bleu_from_statistics(truth[0]) - bleu_from_statistics(truth[1]))
-    counts, covered, trials = draw(150, 300), 0, 60
+    counts, covered, trials = draw_resamples(150, 300), 0, 60
     for trial in range(trials):
         references = corpus(150, 100 + trial)
         pair = [
             bleu_quantity([bleu_statistics(spoilt(references, share, 1000 + trial), references, "en")], counts)
             for share in (0.2, 0.25)
         ]
-        found = compare(pair[0], pair[1], pool(pair)).trained
+        found = compare_quantities(pair[0], pair[1], pool(pair)).trained
         assert found is not None
         covered += found.low <= difference <= found.high
     assert stats.binom.cdf(covered, trials, 0.95) > 0.001
@@ -170,11 +170,11 @@ def test_the_interval_by_own_spread_is_that_of_welch() -> None:
     """Where the sentences do not vary it is scipy's, of seeds alone."""
     sides = [np.array([8.0, 7.3, 4.3]), np.array([99.8, 100.0, 99.9])]
     one, other = (Quantity(values, np.repeat(values[:, None], 50, axis=1)) for values in sides)
-    found = compare(one, other, pool([one, other])).own_spread
+    found = compare_quantities(one, other, pool([one, other])).own_spread
     expected = stats.ttest_ind(*sides, equal_var=False).confidence_interval(0.95)
     assert found is not None
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
-    assert compare(one, Quantity(sides[1][:1], other.drawn[:1]), pool([one])).own_spread is None
+    assert compare_quantities(one, Quantity(sides[1][:1], other.drawn[:1]), pool([one])).own_spread is None
 
 
 def test_the_architectures_interval_adds_the_variance_of_seeds() -> None:
@@ -189,7 +189,7 @@ def test_the_architectures_interval_adds_the_variance_of_seeds() -> None:
     pooled = (stats.tvar(values["a"]) * 2 + stats.tvar(values["b"]) * 1) / 3
     assert seeds.freedom == 3
     assert seeds.variance == pytest.approx(pooled)
-    found = compare(quantities["a"], quantities["c"], seeds)
+    found = compare_quantities(quantities["a"], quantities["c"], seeds)
     drawn = quantities["a"].drawn.mean(0) - quantities["c"].drawn.mean(0)
     half = stats.t.ppf(0.975, 3) * (np.var(drawn, ddof=1) + pooled * (1 / 3 + 1 / 1)) ** 0.5
     assert found.architecture is not None

@@ -28,6 +28,7 @@ from omegaconf.resolvers import oc
 
 import train
 from hourglass.analysis.comparing import compare_runs
+from hourglass.analysis.evaluation import SCHEMA_VERSION
 from hourglass.config.command_line import check_command_line
 from hourglass.config.compose import plain_values
 from hourglass.config.options import build
@@ -226,7 +227,7 @@ def test_yaml_builds_no_objects(run: RunFolder, trap: Trap, tmp_path: Path) -> N
     yaml.load(planted, Loader=yaml.UnsafeLoader)
     assert trap.sprung(), "the trap is none"
     run.config.write_text(planted)
-    with pytest.raises(UserError, match=r"run=.*: no run is there \(.*config\.yaml: not a YAML file\)$"):
+    with pytest.raises(UserError, match=r"run=.*: not a run folder \(.*config\.yaml: not a YAML file\)$"):
         open_run(str(run.path), "run")
     (tmp_path / "conf" / "ablation").mkdir(parents=True)
     (tmp_path / "conf" / "ablation" / "default.yaml").write_text(planted)
@@ -426,7 +427,7 @@ def test_no_dataset_runs_code(
 @pytest.mark.parametrize("before", [[], ["-m", "seed=1,2"]])
 def test_the_command_line_names_no_python_object(word: str, before: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py", *before, word])
-    with pytest.raises(SystemExit, match=r"^error: .*_target_.*: settings name no Python objects; choose a group's"):
+    with pytest.raises(SystemExit, match=r"^error: .*_target_.*: settings cannot name Python objects: choose a group's"):
         check_command_line("config")
 
 
@@ -444,7 +445,7 @@ def test_composed_settings_name_no_python_object(override: str) -> None:
 
     with initialize_config_dir(str(ROOT / "conf")):
         composed = compose("config", overrides=[override])
-    with pytest.raises(UserError, match=r"^\S*_target_=os.system: settings name no Python objects$"):
+    with pytest.raises(UserError, match=r"^\S*_target_=os.system: settings cannot name Python objects: remove the key$"):
         plain_values(composed)
 
 
@@ -539,14 +540,19 @@ def test_a_search_chooses_among_its_candidates_only(tmp_path: Path) -> None:
     ablation = load_ablation(tmp_path)
     corpus = next(iter(ablation.corpora))
     variant = Variant(corpus, ablation.settings.baseline)
-    file = ablation.tuned(variant)
+    file = ablation.tuning_file(variant)
     file.parent.mkdir(parents=True)
     for chosen in ablation.candidates(variant):
-        file.write_text(json.dumps({"chosen": chosen, "candidates": []}))
+        file.write_text(json.dumps({"schema_version": SCHEMA_VERSION, "chosen": chosen, "candidates": []}))
         assert ablation.chosen(variant) == chosen
-    for planted in (["hydra.searchpath=[file:///tmp]"], ["--config-dir=/tmp"], [3], ["cache=/tmp"]):
-        file.write_text(json.dumps({"chosen": planted, "candidates": []}))
-        with pytest.raises(UserError, match=r"\.json: chosen is .*, no candidate of the search: run dvc repro$"):
+    for planted, message in (
+        (["hydra.searchpath=[file:///tmp]"], "chosen is .*, which is no candidate of the search"),
+        (["--config-dir=/tmp"], "chosen is .*, which is no candidate of the search"),
+        ([3], r"chosen\.0: input should be a valid string"),
+        (["cache=/tmp"], "chosen is .*, which is no candidate of the search"),
+    ):
+        file.write_text(json.dumps({"schema_version": SCHEMA_VERSION, "chosen": planted, "candidates": []}))
+        with pytest.raises(UserError, match=rf"\.json: {message}: run dvc repro$"):
             ablation.chosen(variant)
 
 

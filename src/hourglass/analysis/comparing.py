@@ -1,32 +1,40 @@
-"""Compare the BLEU of variants on one test set, in all and by sentence length."""
+"""BLEU of several outputs on one test set, and its differences, in all and by sentence length."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from hourglass.analysis.evaluation import BleuDifference, BucketDifference
 from hourglass.corpora.languages import count_words
 from hourglass.errors import UserError
 from hourglass.metrics import scoring
-from hourglass.metrics.significance import Quantity, bleu_quantity, compare, draw, holm, pool, slope
-from hourglass.runs.folder import RunFolder, open_run
-from hourglass.runs.translations import Translation, read_translations
+from hourglass.metrics.significance import (
+    Quantity,
+    bleu_quantity,
+    compare_quantities,
+    draw_resamples,
+    holm,
+    pool,
+    slope,
+)
+from hourglass.runs.translations import Translation
+from hourglass.training.finished import FinishedRun
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """The sentences that all outputs translate, and which length bucket each belongs to.
+    """The sentences that all outputs translate, in length buckets.
 
     Attributes:
-        rows: id, source and reference of each sentence (the hypothesis is any output's).
+        rows: id, source and reference of each sentence; the hypothesis is that of any one output.
         source_words: [N].
-        bounds: first and last source word count of each bucket; the last is open.
-        target_language: picks BLEU's tokenizer.
+        bounds: first and last number of source words of each bucket; the last bucket has no upper end.
+        target_language: selects BLEU's tokenizer.
     """
 
-    __test__ = False  # No test of pytest's.
+    __test__ = False  # Not a test case for pytest.
 
     rows: list[Translation]
     source_words: np.ndarray
@@ -34,15 +42,20 @@ class TestSet:
     target_language: str
 
     def inside(self, bucket: int) -> np.ndarray:
-        """Return the numbers of a bucket's sentences."""
+        """Return the indices of the sentences in a bucket."""
         low, high = self.bounds[bucket]
         upper = np.inf if high is None else high
         return np.flatnonzero((self.source_words >= low) & (self.source_words <= upper))
 
 
 @dataclass(frozen=True)
-class Measured:
-    """BLEU of one variant's seeds, in all and in each bucket that has sentences, on the test set and its resamples."""
+class BleuByLength:
+    """BLEU of one variant's seeds on the test set and on its resamples.
+
+    Attributes:
+        whole: on all sentences.
+        buckets: by the number of the bucket, for those that have sentences.
+    """
 
     whole: Quantity
     buckets: dict[int, Quantity]
@@ -50,7 +63,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Draws:
-    """The resamples that all variants share: of the whole test set, and of each bucket within itself."""
+    """The bootstrap resamples that all variants share.
+
+    Attributes:
+        whole: [R, N] counts over the whole test set.
+        buckets: [R, N of the bucket] counts, each bucket resampled within itself.
+    """
 
     whole: np.ndarray
     buckets: dict[int, np.ndarray]
@@ -59,16 +77,16 @@ class Draws:
 def make_test_set(
     files: Mapping[str, list[Translation]], edges: Sequence[int], source_language: str, target_language: str
 ) -> TestSet:
-    """Return the test set that outputs share.
+    """Return the test set that several outputs share.
 
     Args:
         files: the outputs, by name.
-        edges: first source word count of each bucket.
-        source_language: says how words are counted.
-        target_language: picks BLEU's tokenizer.
+        edges: first number of source words of each bucket.
+        source_language: decides how words are counted.
+        target_language: selects BLEU's tokenizer.
 
     Raises:
-        UserError: two outputs are not of the same sentences.
+        UserError: two outputs do not translate the same sentences.
     """
     (first, rows), *others = files.items()
     for name, other in others:
@@ -79,91 +97,93 @@ def make_test_set(
 
 
 def make_draws(test: TestSet, resamples: int) -> Draws:
-    """Draw the resamples of a test set."""
+    """Draw the resamples of a test set and of its buckets."""
     inside = {bucket: test.inside(bucket) for bucket in range(len(test.bounds))}
     return Draws(
-        draw(len(test.rows), resamples), {b: draw(len(rows), resamples) for b, rows in inside.items() if len(rows)}
+        draw_resamples(len(test.rows), resamples),
+        {bucket: draw_resamples(len(rows), resamples) for bucket, rows in inside.items() if len(rows)},
     )
 
 
-def measure(outputs: Sequence[Sequence[str]], test: TestSet, draws: Draws) -> Measured:
-    """Return BLEU of a variant's outputs, one a seed."""
+def bleu_by_length(outputs: Sequence[Sequence[str]], test: TestSet, draws: Draws) -> BleuByLength:
+    """Return BLEU of a variant.
+
+    Args:
+        outputs: translations of the test set, one sequence for each seed.
+        test: the test set.
+        draws: its resamples.
+    """
     references = [row.reference for row in test.rows]
     statistics = [scoring.bleu_statistics(output, references, test.target_language) for output in outputs]
     buckets = {
-        bucket: bleu_quantity([one[test.inside(bucket)] for one in statistics], counts)
-        for bucket, counts in draws.buckets.items()
+        bucket: bleu_quantity([counts[test.inside(bucket)] for counts in statistics], drawn)
+        for bucket, drawn in draws.buckets.items()
     }
-    return Measured(bleu_quantity(statistics, draws.whole), buckets)
+    return BleuByLength(bleu_quantity(statistics, draws.whole), buckets)
 
 
-def compare_measured(one: Measured, other: Measured, everyone: Sequence[Measured]) -> dict[str, Any]:
-    """Return the difference in all, by bucket (with Holm-adjusted p), and of the slopes; plain values.
+def compare_bleu(first: BleuByLength, second: BleuByLength, everyone: Sequence[BleuByLength]) -> BleuDifference:
+    """Return `first` less `second`, in all and by bucket; p of the buckets is adjusted by Holm's method, too.
 
     Args:
-        one: the variant.
-        other: what it is compared with.
-        everyone: all variants, over which the variance of seeds is pooled.
+        first: BLEU of a variant.
+        second: BLEU of the variant that it is compared with.
+        everyone: BLEU of all variants; the variance over seeds is pooled over them.
     """
     buckets = {
-        bucket: compare(one.buckets[bucket], other.buckets[bucket], pool([m.buckets[bucket] for m in everyone]))
-        for bucket in one.buckets
+        bucket: compare_quantities(
+            first.buckets[bucket], second.buckets[bucket], pool([bleu.buckets[bucket] for bleu in everyone])
+        )
+        for bucket in first.buckets
     }
     adjusted = holm([difference.p for difference in buckets.values()])
-    return {
-        **asdict(compare(one.whole, other.whole, pool([m.whole for m in everyone]))),
-        "buckets": {
-            bucket: {**asdict(difference), "p_holm": p}
+    return BleuDifference(
+        compare_quantities(first.whole, second.whole, pool([bleu.whole for bleu in everyone])),
+        {
+            bucket: BucketDifference(**vars(difference), p_holm=p)
             for (bucket, difference), p in zip(buckets.items(), adjusted, strict=True)
         },
-    }
+    )
 
 
-def slope_of(measured: Measured, test: TestSet) -> Quantity:
-    """Return the slope of a variant's length curve, BLEU per 10 source words, over buckets that have intervals."""
-    buckets = {bucket: quantity for bucket, quantity in measured.buckets.items() if quantity.scorable}
+def length_slope(bleu: BleuByLength, test: TestSet) -> Quantity:
+    """Return the slope of BLEU over length, in BLEU per 10 source words, over the buckets that have intervals."""
+    buckets = {bucket: quantity for bucket, quantity in bleu.buckets.items() if quantity.scorable}
     means = [float(test.source_words[test.inside(bucket)].mean()) for bucket in buckets]
     return slope(list(buckets.values()), means, [len(test.inside(bucket)) for bucket in buckets])
 
 
-def score_summary(quantity: Quantity) -> dict[str, Any]:
-    """Return the mean over seeds, the spread of the seeds, and the interval."""
-    interval = quantity.interval
-    return {"mean": quantity.mean, "spread": quantity.spread, "interval": asdict(interval) if interval else None}
-
-
-def _translations(run: RunFolder) -> Path:
-    """Return where a run's translations of test lie: those of an ablation in another stage's folder."""
-    of_stage = run.path.resolve().parent.parent / "translations" / run.path.resolve().name / "test.tsv"
-    return of_stage if of_stage.exists() and not run.translations.exists() else run.translations
-
-
-def compare_runs(one: Path, other: Path, resamples: int) -> tuple[TestSet, dict[str, Any], dict[str, Any]]:
+def compare_runs(first: Path, second: Path, resamples: int) -> tuple[TestSet, BleuDifference, dict[str, BleuByLength]]:
     """Compare the test translations of two run folders.
 
     Returns:
-        the test set; the difference `one` less `other` as `compare_measured` has it; and both runs' BLEU.
+        the test set; the difference `first` less `second`; BLEU of both runs.
 
     Raises:
-        UserError: a folder holds no translations, or the two are not of one test set.
+        UserError: a folder holds no translations, or the two are of different test sets.
     """
-    test, measured = measure_runs([one, other], resamples)
-    first, second = measured.values()
-    scores = {name: score_summary(found.whole) for name, found in measured.items()}
-    return test, compare_measured(first, second, [first, second]), scores
+    test, scores = score_runs([first, second], resamples)
+    of_first, of_second = scores.values()
+    return test, compare_bleu(of_first, of_second, [of_first, of_second]), scores
 
 
-def measure_runs(paths: Sequence[Path], resamples: int) -> tuple[TestSet, dict[str, Measured]]:
-    """Return the test set that run folders have translated, with the buckets of the first, and each one's BLEU.
+def score_runs(paths: Sequence[Path], resamples: int) -> tuple[TestSet, dict[str, BleuByLength]]:
+    """Return the test set that several run folders have translated, in the buckets of the first, and BLEU of each.
 
     Raises:
-        UserError: a folder holds no translations, or they are not of one test set.
+        UserError: a folder holds no translations, or they are of different test sets.
     """
-    runs = {str(path): open_run(str(path), "run") for path in paths}
+    runs = {str(path): FinishedRun.open(path) for path in paths}
     if len(runs) < len(paths):
         raise UserError(f"{' '.join(map(str, paths))}: the same folder twice: give different runs")
-    files = {name: read_translations(_translations(run)) for name, (run, _) in runs.items()}
-    config = runs[str(paths[0])][1]
-    test = make_test_set(files, config["edges"], config["data"]["source"], config["data"]["target"])
+    config = runs[str(paths[0])].config
+    test = make_test_set(
+        {name: run.translations for name, run in runs.items()},
+        config["edges"],
+        config["data"]["source"],
+        config["data"]["target"],
+    )
     draws = make_draws(test, resamples)
-    return test, {name: measure([[row.hypothesis for row in rows]], test, draws) for name, rows in files.items()}
+    return test, {
+        name: bleu_by_length([[row.hypothesis for row in run.translations]], test, draws) for name, run in runs.items()
+    }

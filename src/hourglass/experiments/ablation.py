@@ -3,7 +3,6 @@
 The file is conf/ablation/default.yaml. dvc.yaml reads it for its matrices, the scripts in pipelines/ by this module.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,20 @@ from typing import Annotated, Any
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from hourglass.analysis.evaluation import SCHEMA_VERSION, CorpusFacts, Evaluation, Tuning, read_evaluation
+from hourglass.analysis.information import Information, read_information
 from hourglass.config.compose import compose_settings, path_override
 from hourglass.config.options import build, read_settings
 from hourglass.errors import UserError
 from hourglass.metrics.scoring import length_buckets
 from hourglass.models.attention import ATTENTIONS
 from hourglass.runs.folder import RunFolder
-from hourglass.system.files import read_json
 from hourglass.system.project import ROOT
+from hourglass.system.records import read_record
+
+# The command that makes the files of an ablation again.
+REMEDY = "dvc repro"
+
 
 Names = Annotated[list[str], Field(min_length=1)]
 
@@ -146,37 +151,57 @@ class Ablation:
             for number, rate in enumerate(self.tune.learning_rates)
         ]
 
-    def information(self, corpus: str) -> dict[str, Any]:
-        """Read what the stage `information` has found.
+    def information_file(self, corpus: str) -> Path:
+        """The file that the stage `information` writes."""
+        return self.results(corpus) / "information.json"
+
+    def information(self, corpus: str) -> Information:
+        """Read what the stage `information` has written.
 
         Raises:
-            UserError: it is missing, cut short, or of another version.
+            UserError: the file is missing, damaged, or of another version.
         """
-        file = self.results(corpus) / "information.json"
-        found = read_json(file)
-        if not isinstance(found, dict) or "joined" not in found.get("blind", {}):
-            raise UserError(f"{file}: no bits of this version of hourglass: run dvc repro")
-        return found
+        return read_information(self.information_file(corpus), REMEDY)
 
     def translations(self, variant: Variant, seed: int, split: str) -> Path:
         """The file of a run's translations of dev or test."""
         return self.made(variant.corpus) / "translations" / f"{variant.attention}-{seed}" / f"{split}.tsv"
 
-    def tuned(self, variant: Variant) -> Path:
-        """The file of a variant's search."""
+    def tuning_file(self, variant: Variant) -> Path:
+        """The file that holds the outcome of a variant's search."""
         return self.results(variant.corpus) / "tune" / f"{variant.attention}.json"
 
-    def evaluation(self, corpus: str) -> dict[str, Any]:
-        """Read what the stage `evaluate` has found.
+    def tuning(self, variant: Variant) -> Tuning:
+        """Read the outcome of a variant's search.
 
         Raises:
-            UserError: it is missing, cut short, or of another version.
+            UserError: the file is missing, damaged, or of another version.
         """
-        file = self.results(corpus) / "evaluation.json"
-        found = read_json(file)
-        if not isinstance(found, dict) or not {"corpus", "baseline", "variants", "converged"} <= found.keys():
-            raise UserError(f"{file}: no evaluation of this version of hourglass: run dvc repro")
-        return found
+        return read_record(self.tuning_file(variant), Tuning, SCHEMA_VERSION, REMEDY)
+
+    def facts_file(self, corpus: str) -> Path:
+        """The file that describes a prepared corpus in numbers."""
+        return self.results(corpus) / "corpus.json"
+
+    def facts(self, corpus: str) -> CorpusFacts:
+        """Read the numbers that describe a prepared corpus.
+
+        Raises:
+            UserError: the file is missing, damaged, or of another version.
+        """
+        return read_record(self.facts_file(corpus), CorpusFacts, SCHEMA_VERSION, REMEDY)
+
+    def evaluation_file(self, corpus: str) -> Path:
+        """The file that the stage `evaluate` writes."""
+        return self.results(corpus) / "evaluation.json"
+
+    def evaluation(self, corpus: str) -> Evaluation:
+        """Read what the stage `evaluate` has written.
+
+        Raises:
+            UserError: the file is missing, damaged, or of another version.
+        """
+        return read_evaluation(self.evaluation_file(corpus), REMEDY)
 
     def variants(self, corpus: str) -> list[Variant]:
         """The variants of a corpus, in the order of the file."""
@@ -238,11 +263,11 @@ class Ablation:
         Raises:
             UserError: the outcome of the search is missing, cut short, or of other candidates.
         """
-        file = self.tuned(variant)
-        found = read_tuned(file).chosen
-        if found not in self.candidates(variant):
-            raise UserError(f"{file}: chosen is {' '.join(map(str, found))}, no candidate of the search: run dvc repro")
-        return found
+        file = self.tuning_file(variant)
+        chosen = self.tuning(variant).chosen
+        if chosen not in self.candidates(variant):
+            raise UserError(f"{file}: chosen is {' '.join(chosen)}, which is no candidate of the search: run {REMEDY}")
+        return chosen
 
     def compose(self, overrides: list[str]) -> dict[str, Any]:
         """Compose the settings that a command line with these overrides has."""
@@ -300,29 +325,3 @@ def _refuse_unknown(root: Path, group: str, name: str) -> None:
     if not (root / "conf" / group / f"{name}.yaml").is_file():
         choices = ", ".join(sorted(path.stem for path in (root / "conf" / group).glob("*.yaml")))
         raise UserError(f"{group} {name}: no file conf/{group}/{name}.yaml; choose from {choices}")
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """The outcome of a variant's search.
-
-    Attributes:
-        chosen: overrides of the winner.
-        candidates: of each candidate its overrides, dev loss, target tokens and seconds.
-    """
-
-    chosen: list[str]
-    candidates: list[dict[str, Any]]
-
-
-def read_tuned(file: Path) -> Tuned:
-    """Read the outcome of a search.
-
-    Raises:
-        UserError: the file is missing or cut short.
-    """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        return Tuned(list(content["chosen"]), list(content["candidates"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file}: not a whole outcome of a search ({error}): run dvc repro") from None

@@ -2,17 +2,22 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from hourglass.experiments.published import SEARCHES, PublishedSettings
 from hourglass.metrics.scoring import FEW, show_bounds
+from hourglass.metrics.significance import Difference, Interval
 from hourglass.reports.document import Block, Heading, Paragraph, Picture, Table
-from hourglass.reports.phrases import banded, lead
+from hourglass.reports.phrases import banded, difference_cells
 from hourglass.reports.plots import draw_lines
 
 Scores = Mapping[str, Any]
+
+
+T = TypeVar("T")
 
 
 def write_published(summary: Mapping[str, Scores], settings: PublishedSettings) -> list[Block]:
@@ -74,7 +79,10 @@ def _figure(direction: str, found: Scores, names: Mapping[str, str]) -> Picture:
     few = [bucket["sentences"] < FEW for bucket in found["buckets"]]
     lines = {
         names[system]: banded(
-            x, [row["mean"] for row in one["buckets"]], [row["interval"] for row in one["buckets"]], few
+            x,
+            [row["mean"] for row in one["buckets"]],
+            [_read_as(Interval, row["interval"]) for row in one["buckets"]],
+            few,
         )
         for system, one in found["systems"].items()
     }
@@ -123,7 +131,14 @@ def _scores(direction: str, test: str, found: Scores, settings: PublishedSetting
     for system, one in found["systems"].items():
         scores = one["scores"][test]
         by_seed = [" ".join(f"{value:.2f}" for value in scores[search]["by_seed"]) for search in SEARCHES]
-        rows.append([names[system], f"{one['parameters']:,}", *by_seed, *lead(scores.get("difference"))])
+        rows.append(
+            [
+                names[system],
+                f"{one['parameters']:,}",
+                *by_seed,
+                *difference_cells(_read_as(Difference, scores.get("difference"))),
+            ]
+        )
     caption = (
         f"{direction}, {test}: BLEU of each seed ({', '.join(map(str, settings.seeds))}), and the difference to "
         f"{baseline} of the means over seeds, beam 5, with 95 % intervals: over test sentences; over sentences and "
@@ -132,3 +147,7 @@ def _scores(direction: str, test: str, found: Scores, settings: PublishedSetting
         f"p of the paired bootstrap over sentences. {found['signature']}"
     )
     return Table(f"published-{direction}-{test}", head, rows, caption)
+
+
+def _read_as(kind: type[T], values: Any) -> T | None:
+    return TypeAdapter(kind).validate_python(values) if values else None

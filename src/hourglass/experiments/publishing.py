@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Metric, Param, Run
 from tqdm import tqdm
 
+from hourglass.analysis.evaluation import Evaluation
 from hourglass.experiments.ablation import Ablation, Variant
 from hourglass.metrics.scoring import show_bounds
 from hourglass.runs.curves import read_points
@@ -77,7 +78,7 @@ class Child:
 
 
 def publish(
-    ablation: Ablation, evaluations: Mapping[str, Mapping[str, Any]], client: MlflowClient, experiment: str
+    ablation: Ablation, evaluations: Mapping[str, Evaluation], client: MlflowClient, experiment: str
 ) -> list[str]:
     """Fill an MLflow store with an ablation, and return the names of the runs that were new to it.
 
@@ -85,7 +86,9 @@ def publish(
     was cut short, by a server that died, is deleted and told again.
     """
     experiment_id = find_experiment(asking(client), experiment)
-    children = [child for corpus, one in evaluations.items() for child in read_children(ablation, corpus, one)]
+    children = [
+        child for corpus, evaluation in evaluations.items() for child in read_children(ablation, corpus, evaluation)
+    ]
     known = _known(client, experiment_id)
     parts = {"ablation", *(child.part for child in children)}
     for part, run in known.items():
@@ -158,57 +161,57 @@ def _is_news(child: Child, known: Run | None) -> bool:
     return known.data.tags[CONTENT] != child.content or PARTS[known.data.tags.get(FILES)] < PARTS[child.here]
 
 
-def read_children(ablation: Ablation, corpus: str, evaluation: Mapping[str, Any]) -> Iterator[Child]:
+def read_children(ablation: Ablation, corpus: str, evaluation: Evaluation) -> Iterator[Child]:
     """Yield the runs of a corpus."""
-    for attention, own in evaluation["variants"].items():
-        for index, seed in enumerate(own["seeds"]):
-            curve, total = own["curves"][index], own["train_target_tokens"][index]
+    for attention, result in evaluation.variants.items():
+        buckets = list(zip(evaluation.buckets, result.buckets, strict=True))
+        for index, training in enumerate(result.seeds):
+            variant = Variant(corpus, attention)
             curves = {
-                f"dev/{name}": [(round(tokens), value) for tokens, value in curve[name]] for name in ("loss", "bleu")
+                f"dev/{name}": [(round(tokens), value) for tokens, value in curve]
+                for name, curve in (("loss", training.curves.loss), ("bleu", training.curves.bleu))
             }
             curves[BY_LENGTH] = [
-                (bucket["source_words"][0], bucket["bleu_by_seed"][index])
-                for bucket in own["buckets"]
-                if bucket["bleu_by_seed"][index] is not None
+                (bucket.source_words[0], scores.bleu.by_seed[index]) for bucket, scores in buckets if scores.bleu
             ]
             yield Child(
-                part=f"{corpus} {attention} {seed}",
+                part=f"{corpus} {attention} {training.seed}",
                 tags={
                     "corpus": corpus,
                     "attention": attention,
-                    "seed": str(seed),
-                    "encoder": own["config"]["encoder"]["name"],
-                    "decoder": own["config"]["decoder"]["cell"],
-                    "commit": ", ".join(own["commits"]),
-                    "dirty": str(own["dirty"]),
-                    "dvc_stage": f"train-{corpus}@{attention}-{seed}",
-                    "corpus_digest": evaluation["corpus"]["digest"],
-                    "bleu_signature": own["signature"],
-                    "converged": str(own["convergence"][index]["converged"]),
+                    "seed": str(training.seed),
+                    "encoder": result.config["encoder"]["name"],
+                    "decoder": result.config["decoder"]["cell"],
+                    "commit": ", ".join(result.commits),
+                    "dirty": str(result.dirty),
+                    "dvc_stage": f"train-{corpus}@{attention}-{training.seed}",
+                    "corpus_digest": evaluation.corpus.digest,
+                    "bleu_signature": result.signature,
+                    "converged": str(training.convergence.converged),
                 },
-                parameters={**dict(flatten(own["config"])), "seed": seed},
+                parameters={**dict(flatten(result.config)), "seed": training.seed},
                 metrics={
-                    "test/bleu": own["bleu_by_seed"][index],
-                    "test/chrf": own["chrf_by_seed"][index],
-                    "best/loss": own["dev"][index]["loss"],
-                    "best/bleu": own["dev"][index]["bleu"],
-                    "parameters": own["parameters"],
-                    "train_target_tokens": total,
-                    "train_seconds": own["train_seconds"][index],
+                    "test/bleu": result.bleu.by_seed[index],
+                    "test/chrf": training.chrf,
+                    "best/loss": training.dev.loss,
+                    "best/bleu": training.dev.bleu,
+                    "parameters": result.parameters,
+                    "train_target_tokens": training.target_tokens,
+                    "train_seconds": training.seconds,
                 },
                 curves=curves,
                 by_length=[
                     {
-                        "source_words": show_bounds(bucket["source_words"]),
-                        "sentences": counted["sentences"],
-                        "bleu": bucket["bleu_by_seed"][index],
-                        "copy_bleu": bucket["copy_bleu"],
+                        "source_words": show_bounds(bucket.source_words),
+                        "sentences": bucket.sentences,
+                        "bleu": scores.bleu.by_seed[index] if scores.bleu else None,
+                        "copy_bleu": scores.copy_bleu,
                     }
-                    for bucket, counted in zip(own["buckets"], evaluation["buckets"], strict=True)
+                    for bucket, scores in buckets
                 ],
-                dataset=(corpus, evaluation["corpus"]["digest"]),
-                run=ablation.run(Variant(corpus, attention), seed),
-                files=_files(ablation, Variant(corpus, attention), seed),
+                dataset=(corpus, evaluation.corpus.digest),
+                run=ablation.run(variant, training.seed),
+                files=_files(ablation, variant, training.seed),
             )
 
 

@@ -49,6 +49,11 @@ class Estimate:
     by_seed: list[float]
     interval: Interval | None
 
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation over seeds; None for a single seed."""
+        return float(np.std(self.by_seed, ddof=1)) if len(self.by_seed) > 1 else None
+
 
 @dataclass(frozen=True)
 class Quantity:
@@ -139,7 +144,7 @@ class SeedVariance:
     freedom: int
 
 
-def draw(sentences: int, resamples: int = RESAMPLES, seed: int = 12345) -> np.ndarray:
+def draw_resamples(sentences: int, resamples: int = RESAMPLES, seed: int = 12345) -> np.ndarray:
     """Return how often each sentence stands in each resample, [R, N]; from the seed alone."""
     random = np.random.default_rng(seed)
     chosen = random.integers(sentences, size=(resamples, sentences))
@@ -154,7 +159,7 @@ def bleu_quantity(statistics: Sequence[np.ndarray], counts: np.ndarray) -> Quant
 
     Args:
         statistics: K arrays [N, 10] of `scoring.bleu_statistics`.
-        counts: [R, N] of `draw`.
+        counts: [R, N] of `draw_resamples`.
     """
     value = np.array([bleu_from_statistics(one.sum(0)) for one in statistics])
     drawn = np.stack([bleu_from_statistics(counts @ one) for one in statistics])
@@ -170,7 +175,7 @@ def pool(quantities: Sequence[Quantity]) -> SeedVariance:
     return SeedVariance(squares / freedom if freedom else 0.0, freedom)
 
 
-def compare(one: Quantity, other: Quantity, seeds: SeedVariance) -> Difference:
+def compare_quantities(one: Quantity, other: Quantity, seeds: SeedVariance) -> Difference:
     """Return `one` less `other`, with both intervals.
 
     "This architecture" has the variance of the difference over sentences plus, for each side, the pooled variance

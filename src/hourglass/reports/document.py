@@ -29,6 +29,13 @@ class Paragraph:
 
 
 @dataclass(frozen=True)
+class Bullets:
+    """A list of short texts."""
+
+    texts: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Table:
     """A table; `name` is that of its CSV and LaTeX files, where it has some."""
 
@@ -57,7 +64,7 @@ class Example:
     lines: Sequence[tuple[str, str]]
 
 
-Block = Heading | Paragraph | Table | Picture | Example
+Block = Heading | Paragraph | Bullets | Table | Picture | Example
 
 
 def write_files(folder: Path, blocks: Sequence[Block]) -> None:
@@ -91,6 +98,8 @@ def _html(block: Block) -> str:
             return f"<h{level}>{html.escape(text)}</h{level}>"
         case Paragraph(text):
             return f"<p>{html.escape(text)}</p>"
+        case Bullets(texts):
+            return "<ul>" + "".join(f"<li>{html.escape(text)}</li>" for text in texts) + "</ul>"
         case Table():
             return _html_table(block)
         case Picture(name, figure, alt, caption):
@@ -143,6 +152,8 @@ def _markdown(block: Block, figures: str) -> str:
             return f"{'#' * level} {text}"
         case Paragraph(text):
             return text
+        case Bullets(texts):
+            return "\n".join(f"- {text}" for text in texts)
         case Table():
             rule = [":--" if i < block.text_columns else "--:" for i in range(len(block.head))]
             cells = [block.head, rule, *([cell.replace("|", "\\|") for cell in row] for row in block.rows)]

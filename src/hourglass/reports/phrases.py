@@ -1,54 +1,67 @@
-"""Phrases, intervals and columns that reports share."""
+"""Words, intervals and table cells that several reports share."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from hourglass.metrics.significance import Difference, Interval
 from hourglass.reports.plots import Line
 
-# The attention that hands the same vector to the decoder at every step (Cho et al. 2014).
+# The attention whose decoder reads the same fixed vector at every step (Cho et al. 2014).
 REREAD = "fixed"
 
 
-OF_ARCHITECTURE = {
-    "architecture": "this architecture, seeds pooled",
-    "own_spread": "this architecture, own spread of seeds",
-}
-
-
-# Contexts that are the same whatever is asked: no attention, though more than a first state.
+# Attentions whose context is the same at every step, so that the decoder cannot choose what to read.
 NOT_CHOOSING = (REREAD, "mean")
 
 
-def lead(difference: Mapping[str, Any] | None) -> list[str]:
-    """Return the cells of a difference to the baseline: its value, three intervals and p; of the baseline dashes."""
+# What an interval covers, for the text beside it.
+OVER_SENTENCES = "over test sentences; one seed per variant, so the spread between seeds is unknown"
+OVER_SEEDS_POOLED = "over test sentences and seeds, seeds pooled over all variants"
+OVER_OWN_SEEDS = "over test sentences and the two variants' own seeds"
+
+
+# Headings of the cells of `difference_cells`, after that of the difference itself.
+DIFFERENCE_HEADINGS = ("these trained models", "this architecture, pooled", "this architecture, own spread", "p")
+
+
+def difference_cells(difference: Difference | None) -> list[str]:
+    """Return five table cells: a difference, its three intervals and p; dashes for the baseline, which has none."""
     if difference is None:
         return ["-"] * 5
-    intervals = [show_range(difference[name]) for name in ("trained", *OF_ARCHITECTURE)]
-    return [f"{difference['value']:+.2f}", *intervals, show_p(difference["p"])]
+    intervals = (difference.trained, difference.architecture, difference.own_spread)
+    return [f"{difference.value:+.2f}", *map(show_range, intervals), show_p(difference.p)]
 
 
-def banded(
-    x: Sequence[float], y: Sequence[float], intervals: Sequence[Mapping[str, float] | None], few: Sequence[bool]
-) -> Line:
-    """Return a line with a band where there are intervals."""
-    low, high = ([one[side] if one else math.nan for one in intervals] for side in ("low", "high"))
+def banded(x: Sequence[float], y: Sequence[float], intervals: Sequence[Interval | None], few: Sequence[bool]) -> Line:
+    """Return a line with a band wherever there is an interval."""
+    low = [interval.low if interval else math.nan for interval in intervals]
+    high = [interval.high if interval else math.nan for interval in intervals]
     return Line(x, y, low, high, few)
 
 
-def widest(difference: Mapping[str, Any]) -> tuple[Mapping[str, float] | None, str]:
-    """Return the wider interval of the architecture where seeds allow one, else that of the trained models."""
-    known = [(difference[name], said) for name, said in OF_ARCHITECTURE.items() if difference[name]]
-    if known:
-        return max(known, key=lambda one: float(one[0]["high"] - one[0]["low"]))
-    return difference["trained"], "these trained models; one seed says nothing of others"
+def widest(difference: Difference) -> tuple[Interval | None, str]:
+    """Return the wider of the two intervals over sentences and seeds, and what it covers.
+
+    Where one seed per variant leaves neither, return the interval over test sentences.
+    """
+    over_seeds = [
+        (interval, covers)
+        for interval, covers in (
+            (difference.architecture, OVER_SEEDS_POOLED),
+            (difference.own_spread, OVER_OWN_SEEDS),
+        )
+        if interval
+    ]
+    if over_seeds:
+        return max(over_seeds, key=lambda pair: pair[0].high - pair[0].low)
+    return difference.trained, OVER_SENTENCES
 
 
-def show_range(interval: Mapping[str, float] | None) -> str:
-    """Return an interval as text, to two decimals; '-': there is none."""
-    return f"[{interval['low']:.2f}, {interval['high']:.2f}]" if interval else "-"
+def show_range(interval: Interval | None) -> str:
+    """Return an interval to two decimals, or a dash where there is none."""
+    return f"[{interval.low:.2f}, {interval.high:.2f}]" if interval else "-"
 
 
 def show_p(value: float | None) -> str:
-    """Return a p-value as text; '-': there is none."""
+    """Return a p-value to four decimals, or a dash where there is none."""
     return "-" if value is None else f"{value:.4f}"

@@ -1,0 +1,130 @@
+"""Figures of the ablation's report."""
+
+import math
+from collections.abc import Callable
+
+from hourglass.analysis.evaluation import BucketScores, Evaluation, VariantResult
+from hourglass.metrics.scoring import FEW
+from hourglass.reports.document import Picture
+from hourglass.reports.phrases import banded, widest
+from hourglass.reports.plots import Line, draw_lines
+
+LENGTH = "mean source words of a bucket"
+
+
+def length_figure(evaluation: Evaluation) -> Picture:
+    """Return BLEU by length of the source, with that of the copied source."""
+    name, order = evaluation.corpus.name, list(evaluation.variants)
+    x, few = _lengths(evaluation)
+    lines = {}
+    for variant, result in evaluation.variants.items():
+        scores = [bucket.bleu for bucket in result.buckets if bucket.bleu is not None]
+        lines[variant] = banded(x, [score.mean for score in scores], [score.interval for score in scores], few)
+    # The source is the same for all variants.
+    copied = _bucket_line(evaluation, next(iter(evaluation.variants.values())), lambda bucket: bucket.copy_bleu)
+    return Picture(
+        f"{name}-bleu-by-length",
+        draw_lines(lines, x_label=LENGTH, y_label="BLEU", order=order, floor=("copy", Line(copied.x, copied.y))),
+        f"BLEU of {', '.join(order)} on {name} by length of the source",
+        "BLEU by length of the source, means over seeds. Bands: 95 % over test sentences.",
+    )
+
+
+def difference_figure(evaluation: Evaluation) -> Picture:
+    """Return the lead of each variant over the baseline by length of the source."""
+    name, baseline = evaluation.corpus.name, evaluation.baseline
+    x, few = _lengths(evaluation)
+    lines = {}
+    for variant, result in evaluation.variants.items():
+        if result.difference is not None:
+            rows = list(result.difference.by_length.values())
+            lines[variant] = banded(x, [row.value for row in rows], [widest(row)[0] for row in rows], few)
+    return Picture(
+        f"{name}-difference-by-length",
+        draw_lines(lines, x_label=LENGTH, y_label=f"BLEU minus {baseline}", zero=True, order=list(evaluation.variants)),
+        f"BLEU of each variant minus that of {baseline} on {name} by length of the source",
+        f"BLEU minus that of {baseline}, by length of the source. Bands: pointwise 95 %, at each length the widest "
+        "interval of the table below.",
+    )
+
+
+def learning_figure(evaluation: Evaluation) -> Picture:
+    """Return the dev loss of each variant during training."""
+    name = evaluation.corpus.name
+    lines = {variant: _mean_loss(result) for variant, result in evaluation.variants.items()}
+    return Picture(
+        f"{name}-learning",
+        draw_lines(
+            lines,
+            x_label="target tokens read, millions",
+            y_label="dev loss, nats per token",
+            order=list(evaluation.variants),
+        ),
+        f"Dev loss of each variant on {name} during training",
+        "Dev loss during training, means over seeds. A line that still falls at its end belongs to a variant that "
+        "needs more training.",
+    )
+
+
+def ratio_figure(evaluation: Evaluation) -> Picture:
+    """Return the length of the output over that of the reference, by length of the source."""
+    return _bucket_figure(
+        evaluation,
+        lambda bucket: bucket.length_ratio,
+        suffix="length-ratio",
+        y_label="output length / reference length",
+        title="Length of the output over that of the reference",
+        note="Below 1, the output is shorter than the reference.",
+    )
+
+
+def brevity_figure(evaluation: Evaluation) -> Picture:
+    """Return BLEU's brevity penalty by length of the source."""
+    return _bucket_figure(
+        evaluation,
+        lambda bucket: bucket.brevity_penalty,
+        suffix="brevity",
+        y_label="brevity penalty",
+        title="Brevity penalty",
+        note="It is the factor by which BLEU is lowered for short output.",
+    )
+
+
+def _bucket_figure(
+    evaluation: Evaluation,
+    value: Callable[[BucketScores], float | None],
+    *,
+    suffix: str,
+    y_label: str,
+    title: str,
+    note: str,
+) -> Picture:
+    name, order = evaluation.corpus.name, list(evaluation.variants)
+    lines = {variant: _bucket_line(evaluation, result, value) for variant, result in evaluation.variants.items()}
+    return Picture(
+        f"{name}-{suffix}",
+        draw_lines(lines, x_label=LENGTH, y_label=y_label, order=order, span=0.1),
+        f"{title} on {name} by length of the source",
+        f"{title} by length of the source, means over seeds. {note}",
+    )
+
+
+def _bucket_line(evaluation: Evaluation, result: VariantResult, value: Callable[[BucketScores], float | None]) -> Line:
+    x, few = _lengths(evaluation)
+    values = [
+        value(scores) for scores, bucket in zip(result.buckets, evaluation.buckets, strict=True) if bucket.sentences
+    ]
+    return Line(x, [math.nan if number is None else number for number in values], few=few)
+
+
+def _lengths(evaluation: Evaluation) -> tuple[list[float], list[bool]]:
+    """Return the mean length of each bucket with sentences, and whether those are few."""
+    known = [bucket for bucket in evaluation.buckets if bucket.mean_source_words is not None]
+    return [bucket.mean_source_words or 0.0 for bucket in known], [bucket.sentences < FEW for bucket in known]
+
+
+def _mean_loss(result: VariantResult) -> Line:
+    """Return the mean over seeds of the dev loss, against millions of target tokens."""
+    points = list(zip(*(training.curves.loss for training in result.seeds), strict=True))
+    x = [sum(tokens for tokens, _ in each) / len(each) / 1e6 for each in points]
+    return Line(x, [sum(loss for _, loss in each) / len(each) for each in points])

@@ -1,0 +1,123 @@
+"""Tables of the ablation's report."""
+
+from hourglass.analysis.evaluation import Evaluation, VariantResult
+from hourglass.metrics.scoring import FEW, show_bounds
+from hourglass.reports.document import Table
+from hourglass.reports.phrases import DIFFERENCE_HEADINGS, difference_cells, show_p, show_range, widest
+
+
+def variants_table(evaluation: Evaluation) -> Table:
+    """Return scores, differences and costs of all variants."""
+    name, baseline = evaluation.corpus.name, evaluation.baseline
+    rows = []
+    for variant, result in evaluation.variants.items():
+        spread = result.bleu.spread
+        tokens = [training.target_tokens for training in result.seeds]
+        gain = max(training.convergence.gain_of_last_fifth for training in result.seeds)
+        rows.append(
+            [
+                variant,
+                _yes(result.converged),
+                f"{result.bleu.mean:.2f}",
+                "-" if spread is None else f"{spread:.2f}",
+                f"{result.chrf:.2f}",
+                f"{result.brevity_penalty:.3f}",
+                *difference_cells(result.difference.whole if result.difference else None),
+                _show_choice(result),
+                f"{result.parameters:,}",
+                f"{sum(tokens) / len(tokens) / 1e6:.2f}",
+                f"{100 * gain:.1f}",
+                str(len(result.seeds)),
+            ]
+        )
+    head = ["variant", "converged", "BLEU", "SD over seeds", "chrF", "BP", f"minus {baseline}", *DIFFERENCE_HEADINGS]
+    head += ["learning rate", "parameters", "M tokens", "last fifth, %", "seeds"]
+    caption = (
+        f"Variants on {name}, test set, means over seeds. The difference to {baseline} has 95 % intervals and the p of "
+        "a paired bootstrap over sentences. Converged: in every seed, the last fifth of the budget lowered the best "
+        f"dev loss by less than {100 * evaluation.converged:g} % (last fifth, %: the largest such gain). A slope over "
+        f"length is reported only if {baseline} has converged and scores {evaluation.floor:g} BLEU or more. BP: "
+        f"brevity penalty. {next(iter(evaluation.variants.values())).signature}"
+    )
+    return Table(f"{name}-variants", head, rows, caption, text_columns=2)
+
+
+def lengths_table(evaluation: Evaluation) -> Table:
+    """Return BLEU and its differences by length of the source."""
+    name = evaluation.corpus.name
+    rows = []
+    for number, bucket in enumerate(evaluation.buckets):
+        for variant, result in evaluation.variants.items():
+            score = result.buckets[number].bleu
+            if score is None:
+                continue
+            difference = result.difference.by_length[number] if result.difference else None
+            rows.append(
+                [
+                    show_bounds(bucket.source_words),
+                    variant,
+                    _yes(result.converged),
+                    f"{bucket.sentences:,}{'*' if bucket.sentences < FEW else ''}",
+                    f"{score.mean:.2f}",
+                    show_range(score.interval),
+                    *difference_cells(difference),
+                    show_p(difference.p_holm) if difference else "-",
+                ]
+            )
+    head = ["source words", "variant", "converged", "sentences", "BLEU", "95 % interval"]
+    head += [f"minus {evaluation.baseline}", *DIFFERENCE_HEADINGS, "p, Holm"]
+    caption = (
+        f"BLEU on {name} by length of the source. Each bucket is resampled within itself, so intervals are pointwise. "
+        f"Holm's p is adjusted for the number of buckets. *: fewer than {FEW} sentences. A dash in place of an "
+        "interval: some resamples hold no reference of four tokens, so BLEU is not defined on them."
+    )
+    return Table(f"{name}-lengths", head, rows, caption, text_columns=3)
+
+
+def pairs_table(evaluation: Evaluation) -> Table:
+    """Return in what each two variants differ, and the difference in BLEU of those that differ in one trait."""
+    name = evaluation.corpus.name
+    rows = []
+    for pair in evaluation.pairs:
+        label, traits = f"{pair.first} - {pair.second}", ", ".join(pair.differ_in) or "nothing but the name"
+        if pair.difference is None:
+            rows.append([label, traits, "-", "-"])
+        else:
+            interval, covers = widest(pair.difference)
+            rows.append([label, traits, f"{pair.difference.value:+.2f}", f"{show_range(interval)} ({covers})"])
+    caption = (
+        f"In what each two variants on {name} differ. Only those that differ in one trait are compared, so that the "
+        "difference belongs to this trait."
+    )
+    return Table(f"{name}-pairs", ["pair", "differ in", "BLEU", "95 % interval"], rows, caption, text_columns=2)
+
+
+def search_table(evaluation: Evaluation) -> Table:
+    """Return the candidates of each variant's search."""
+    name = evaluation.corpus.name
+    rows = []
+    for variant, result in evaluation.variants.items():
+        for candidate in result.tuning.candidates:
+            label = " ".join(candidate.overrides)
+            if candidate.overrides == result.tuning.chosen:
+                label += " (chosen, at the edge of the grid)" if result.tuning.at_the_edge else " (chosen)"
+            rows.append([variant, label, f"{candidate.dev_loss:.4f}", f"{candidate.seconds / 60:.1f}"])
+    caption = (
+        f"The search on dev that every variant on {name} gets, with a smaller budget. The candidate with the lowest "
+        "dev loss wins. With the full budget another one might be best."
+    )
+    return Table(f"{name}-search", ["variant", "candidate", "dev loss", "minutes"], rows, caption, text_columns=2)
+
+
+def show_tokens(tokens: int) -> str:
+    """Return a number of tokens as text, in millions where it is large."""
+    return f"{tokens / 1e6:.2f} million" if tokens >= 100_000 else f"{tokens:,}"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _show_choice(result: VariantResult) -> str:
+    """Return the learning rate of a variant, and whether it reads the source in reverse."""
+    return f"{result.tuning.learning_rate:g}{', source reversed' if result.tuning.reverses_source else ''}"
