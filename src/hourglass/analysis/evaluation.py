@@ -6,7 +6,7 @@ BLEU, chrF and the brevity penalty are those of sacreBLEU: the first two from 0 
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from hourglass.analysis.convergence import Convergence
 from hourglass.metrics.significance import Difference, Estimate
@@ -113,10 +113,12 @@ class Tuning:
         return REVERSED_SOURCE in self.chosen
 
     @property
-    def at_the_edge(self) -> bool:
-        """Whether the chosen learning rate is the lowest or the highest of several."""
+    def edge(self) -> Literal["lowest", "highest"] | None:
+        """The end of the grid at which the chosen learning rate lies; None inside it, or of a single rate."""
         rates = {_learning_rate(candidate.overrides) for candidate in self.candidates}
-        return len(rates) > 1 and self.learning_rate in (min(rates), max(rates))
+        if len(rates) == 1 or min(rates) < self.learning_rate < max(rates):
+            return None
+        return "lowest" if self.learning_rate == min(rates) else "highest"
 
     @property
     def seconds(self) -> float:

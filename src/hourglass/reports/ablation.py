@@ -16,7 +16,7 @@ from hourglass.reports.ablation_figures import (
 from hourglass.reports.ablation_tables import lengths_table, pairs_table, search_table, show_tokens, variants_table
 from hourglass.reports.bits import BITS_DEFINED, bits_section, summarise_bits
 from hourglass.reports.document import Block, Bullets, Example, Heading, Paragraph, Table
-from hourglass.reports.phrases import NOT_CHOOSING, REREAD, show_range, widest
+from hourglass.reports.phrases import NOT_CHOOSING, REREAD, in_brackets, widest
 
 TITLE = "What a fixed context vector costs, and what attention buys back"
 
@@ -25,6 +25,21 @@ QUESTION = (
     "A sequence-to-sequence model without attention hands the source to its decoder as one vector of fixed size. With "
     "attention, the decoder looks at all encoder states at every step. This report compares such models, otherwise "
     "alike, on the same test sentences."
+)
+
+
+READING = (
+    "The variants of a corpus share encoder, decoder, data and training budget. They differ in how the decoder sees "
+    "the source, and in the learning rate, which a small search on dev chose for each.",
+    "Variant none: one vector, the summary of the encoder, sets the first state of the decoder, which sees nothing "
+    "else of the source. The search for none also tried the source in reverse order; with a bidirectional encoder, "
+    "which is the default, that changes little.",
+    "copy: BLEU of the source as its own translation.",
+    "Each difference has up to three 95 % intervals. These trained models: another test set would give other scores. "
+    "This architecture: so would other seeds. Its pooled interval uses the variance over seeds of all variants; its "
+    "own-spread interval uses that of the two variants alone (Welch). Quote own spread where some variants vary more "
+    "between seeds than others.",
+    f"Intervals of single lengths are pointwise. A filled mark stands for {FEW} sentences or more.",
 )
 
 
@@ -54,11 +69,13 @@ def write_ablation(
     information = information or {}
     blocks: list[Block] = [Heading(1, TITLE), Paragraph(QUESTION), _headline_table(evaluations)]
     for name, evaluation in evaluations.items():
-        blocks.append(Heading(2, f"Findings: {name}"))
-        blocks += map(Paragraph, summarise_bleu(evaluation))
-        if name in information:
-            blocks += map(Paragraph, summarise_bits(information[name]))
-    blocks += _reading(bool(information))
+        languages = f"{evaluation.corpus.source} to {evaluation.corpus.target}"
+        blocks += [Heading(2, f"Translation quality on {name} ({languages})"), Bullets(summarise_bleu(evaluation))]
+    if information:
+        blocks += [Heading(2, "Bits that reach the decoder"), Paragraph(BITS_DEFINED)]
+    for name, bits in information.items():
+        blocks += [Heading(3, f"Bits on {name}"), *map(Paragraph, summarise_bits(bits))]
+    blocks += [Heading(2, "How to read the tables and figures"), Bullets(READING)]
     for name, evaluation in evaluations.items():
         blocks += _corpus_section(evaluation)
         if name in information:
@@ -74,33 +91,33 @@ def best_attention(evaluation: Evaluation) -> str:
 
 
 def summarise_bleu(evaluation: Evaluation) -> list[str]:
-    """Return the findings on BLEU in two paragraphs: the difference that attention makes, and the caveats."""
+    """Return the findings on BLEU, a few sentences each: the difference that attention makes, and the caveats."""
     name, best, variants = evaluation.baseline, best_attention(evaluation), evaluation.variants
     baseline = variants[name]
     difference = variants[best].difference
     assert difference is not None
     interval, covers = widest(difference.whole)
-    finding = (
-        f"The best model with attention ({best}) scores {variants[best].bleu.mean:.1f} BLEU. The model whose decoder "
-        f"starts from one fixed vector and sees nothing else ({name}) scores {baseline.bleu.mean:.1f}. The difference "
-        f"is {difference.whole.value:.1f} BLEU, 95 % interval {show_range(interval)} ({covers})."
-    )
+    findings = [
+        f"The best model with attention (variant {best}) scores {variants[best].bleu.mean:.1f} BLEU. The model whose "
+        f"decoder receives one fixed vector before its first step (variant {name}) scores {baseline.bleu.mean:.1f}. "
+        f"The difference is {difference.whole.value:.1f} BLEU{in_brackets(interval, covers)}."
+    ]
     if REREAD in variants:
-        finding += (
-            f" A decoder that reads the fixed vector again at every step ({REREAD}) scores "
-            f"{variants[REREAD].bleu.mean:.1f}."
+        findings.append(
+            f"A decoder that reads the fixed vector again at every step (variant {REREAD}) scores "
+            f"{variants[REREAD].bleu.mean:.1f} BLEU."
         )
-    return [finding, " ".join([*_caveats(name, baseline), _growth(evaluation, best)])]
+    return [*findings, _growth(evaluation, best), *_caveats(name, baseline)]
 
 
 def _caveats(name: str, baseline: VariantResult) -> list[str]:
     caveats = []
     if not baseline.converged:
-        caveats.append(f"{name} had not converged: more training may raise its score.")
-    if baseline.tuning.at_the_edge:
+        caveats.append(f"Variant {name} had not converged when its training ended. More training may raise its score.")
+    if baseline.tuning.edge:
         caveats.append(
-            f"The search chose the lowest or the highest learning rate that it tried for {name}, so a better one may "
-            "lie outside the grid."
+            f"Variant {name} was trained with the {baseline.tuning.edge} of the learning rates that the search tried. "
+            "A better one may lie outside the grid."
         )
     return caveats
 
@@ -108,12 +125,11 @@ def _caveats(name: str, baseline: VariantResult) -> list[str]:
 def _growth(evaluation: Evaluation, best: str) -> str:
     """Return whether the lead of the best attention grows with the length of the source."""
     if evaluation.slopes_refused:
-        return f"Whether the difference grows with sentence length cannot be told here: {evaluation.slopes_refused}."
+        return f"Does the difference grow with sentence length? That cannot be told here: {evaluation.slopes_refused}."
     slope = evaluation.slopes[best]
     interval, covers = widest(slope)
     return (
-        f"For every 10 more source words the difference grows by {slope.value:.1f} BLEU, 95 % interval "
-        f"{show_range(interval)} ({covers})."
+        f"For every 10 more source words the difference grows by {slope.value:.1f} BLEU{in_brackets(interval, covers)}."
     )
 
 
@@ -123,6 +139,7 @@ def _headline_table(evaluations: Mapping[str, Evaluation]) -> Table:
         best, variants = best_attention(evaluation), evaluation.variants
         difference = variants[best].difference
         assert difference is not None
+        interval, _ = widest(difference.whole)
         reread = f"{variants[REREAD].bleu.mean:.1f}" if REREAD in variants else "-"
         rows.append(
             [
@@ -131,32 +148,14 @@ def _headline_table(evaluations: Mapping[str, Evaluation]) -> Table:
                 reread,
                 f"{variants[best].bleu.mean:.1f} ({best})",
                 f"{difference.whole.value:+.1f}",
-                show_range(widest(difference.whole)[0]),
+                f"{interval.low:.1f} to {interval.high:.1f}" if interval else "-",
             ]
         )
     baselines = " or ".join(dict.fromkeys(evaluation.baseline for evaluation in evaluations.values()))
-    head = ["corpus", f"fixed vector, read once ({baselines})", f"fixed vector, read at every step ({REREAD})"]
-    head += ["attention, best on dev", "attention minus read once", "95 % interval"]
-    caption = "BLEU on the test set, from 0 to 100, means over seeds."
+    head = ["corpus", f"fixed vector, once ({baselines})", f"fixed vector, every step ({REREAD})"]
+    head += ["attention (the best on dev)", f"attention minus {baselines}", "95 % interval"]
+    caption = "BLEU on the test set, from 0 to 100: means over seeds."
     return Table("headline", head, rows, caption)
-
-
-def _reading(bits: bool) -> list[Block]:
-    texts = [
-        "Variants of one corpus share encoder, decoder, data and training budget. They differ in how the decoder sees "
-        "the source, and in the learning rate, which a small search on dev chose for each.",
-        "none: the last encoder state, one vector, sets the first state of the decoder, which sees nothing else of the "
-        "source. For none the search also tried the source in reverse order; with a bidirectional encoder, the "
-        "default, that changes little.",
-        "BLEU runs from 0 to 100. copy is the BLEU of the source as its own translation.",
-        "Each difference has up to three 95 % intervals. These trained models: test sentences vary, the models do not. "
-        "This architecture: scores also vary from seed to seed. The pooled interval uses the variance over seeds of "
-        "all variants; the other one uses that of the two variants alone (Welch). Quote the latter where variants "
-        "differ in their spread.",
-        f"Intervals of single lengths are pointwise. A filled mark stands for {FEW} sentences or more.",
-        *([BITS_DEFINED] if bits else []),
-    ]
-    return [Heading(2, "How to read this report"), Bullets(texts)]
 
 
 def _corpus_section(evaluation: Evaluation) -> list[Block]:
@@ -221,7 +220,7 @@ def _provenance_column(evaluation: Evaluation) -> dict[str, str]:
         "commit of the trainings": ", ".join(commits) + dirty,
         "training": f"{training / 60:.0f} minutes",
         "search": f"{sum(variant.tuning.seconds for variant in variants) / 60:.0f} minutes",
-        "machine": f"{machine['gpu'] or machine['processor']}, {' or '.join(map(str, threads))} threads",
+        "machine": f"{machine['gpu'] or machine['processor']}; CPU threads: {' or '.join(map(str, threads))}",
         "torch": str(machine["torch"]),
         "bootstrap resamples": f"{evaluation.resamples:,}",
         "BLEU": first.signature,

@@ -100,7 +100,7 @@ def search_table(evaluation: Evaluation) -> Table:
         for candidate in result.tuning.candidates:
             label = " ".join(candidate.overrides)
             if candidate.overrides == result.tuning.chosen:
-                label += " (chosen, at the edge of the grid)" if result.tuning.at_the_edge else " (chosen)"
+                label += " (chosen, at the edge of the grid)" if result.tuning.edge else " (chosen)"
             rows.append([variant, label, f"{candidate.dev_loss:.4f}", f"{candidate.seconds / 60:.1f}"])
     caption = (
         f"The search on dev that every variant on {name} gets, with a smaller budget. The candidate with the lowest "

@@ -127,13 +127,14 @@ def _html_table(table: Table) -> str:
 
 _STYLE = """
 body { margin: 0; background: #fff; color: #111; font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 74rem; margin: 0 auto; padding: 1rem; } p, figcaption { max-width: 56rem; }
+main { max-width: 74rem; margin: 0 auto; padding: 1rem; } p, ul, figcaption { max-width: 56rem; }
 h1 { font-size: 1.7rem; line-height: 1.2; } h2 { margin-top: 2.5rem; } h4 { margin-bottom: 0.2rem; }
 figure { margin: 1.5rem 0; } figure svg { width: 100%; height: auto; max-width: 44rem; font-family: sans-serif; }
-p, figcaption { overflow-wrap: anywhere; }
+p, li, figcaption { overflow-wrap: anywhere; } ul { padding-left: 1.4rem; } li { margin-bottom: 0.3rem; }
 figcaption, .caption { color: #444; font-size: 0.9rem; }
 .table { overflow-x: auto; } table { border-collapse: collapse; font-size: 0.85rem; }
 th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap; }
+th { white-space: normal; vertical-align: bottom; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.1rem 0.8rem; margin-top: 0; }
 dt { color: #444; } dd { margin: 0; overflow-wrap: anywhere; }

@@ -62,6 +62,11 @@ def show_range(interval: Interval | None) -> str:
     return f"[{interval.low:.2f}, {interval.high:.2f}]" if interval else "-"
 
 
+def in_brackets(interval: Interval | None, covers: str) -> str:
+    """Return an interval as part of a sentence, with a space before it; an empty text where there is none."""
+    return f" (95 % interval {interval.low:.1f} to {interval.high:.1f}, {covers})" if interval else ""
+
+
 def show_p(value: float | None) -> str:
     """Return a p-value to four decimals, or a dash where there is none."""
     return "-" if value is None else f"{value:.4f}"
