@@ -18,7 +18,7 @@ from torch import Tensor
 from hourglass.config.options import build
 from hourglass.errors import UserError
 from hourglass.models import attention as attention_module
-from hourglass.models.attention import ATTENTIONS, Attention
+from hourglass.models.attention import ATTENTIONS, Attention, Sizes
 from hourglass.models.encoder import Memory, mask_of
 
 Vector = list[float]
@@ -39,8 +39,8 @@ def make(name: str, memory_size: int | None = None, **changes: Any) -> Attention
     assert options.pop("name") == name
     del options["query"]  # the decoder's
     dots = name == "luong_dot" or options.get("score") == "dot"
-    sizes = {"query_size": 5, "memory_size": memory_size or (5 if dots else 6), "summary_size": D}
-    made = build(ATTENTIONS[name], options, "attention", **sizes).double()
+    sizes = Sizes(query=5, memory=memory_size or (5 if dots else 6), summary=D)
+    made = build(ATTENTIONS[name], options, "attention", sizes=sizes).double()
     for weight in made.parameters():
         torch.nn.init.normal_(weight)
     return made
@@ -49,15 +49,15 @@ def make(name: str, memory_size: int | None = None, **changes: Any) -> Attention
 def memory_for(attention: Attention, longest: int = S, filler: float = 50.0) -> Memory:
     """Random states, the same for the same seed, with `filler` at padding."""
     generator = torch.Generator().manual_seed(5)
-    states = torch.randn(B, S, attention.memory_size, dtype=torch.double, generator=generator)
+    states = torch.randn(B, S, attention.sizes.memory, dtype=torch.double, generator=generator)
     summary = torch.randn(B, D, dtype=torch.double, generator=generator)
-    states = torch.cat([states, states.new_zeros(B, longest - S, attention.memory_size)], 1)
+    states = torch.cat([states, states.new_zeros(B, longest - S, attention.sizes.memory)], 1)
     mask = mask_of(LENGTHS, longest)
     return Memory(states.masked_fill(~mask.unsqueeze(-1), filler), mask, LENGTHS, summary)
 
 
 def queries(attention: Attention, t: int = T) -> Tensor:
-    return torch.randn(B, t, attention.query_size, dtype=torch.double)
+    return torch.randn(B, t, attention.sizes.query, dtype=torch.double)
 
 
 # --- The equations: weights of one query over one sentence's states, as published. ---
@@ -223,7 +223,7 @@ def test_selected_sentences_keep_their_context(name: str) -> None:
     query_BTH, prepared = queries(attention), attention.prepare(memory_for(attention))
     index = torch.tensor([2, 0])
     whole, _ = attention(query_BTH, prepared, STEPS)
-    selected, _ = attention(query_BTH[index], prepared.close_up(index), STEPS)
+    selected, _ = attention(query_BTH[index], prepared.keep_sentences(index), STEPS)
     torch.testing.assert_close(selected, whole[index])
 
 
@@ -246,7 +246,7 @@ def test_cutting_additive_scores_changes_nothing(name: str, limit: int, monkeypa
 
     monkeypatch.setattr(attention_module, "checkpoint", counting)
     results = []
-    for elements in (attention.ADDITIVE_LIMIT, limit):
+    for elements in (attention_module.ADDITIVE_LIMIT, limit):
         monkeypatch.setattr(attention_module, "ADDITIVE_LIMIT", elements)
         context, _ = attention(query_BTH, attention.prepare(memory), STEPS)
         towards = torch.randn_like(context) if towards is None else towards
@@ -262,9 +262,9 @@ def test_local_windows_are_exact_in_16_bits() -> None:
     for name in ("luong_local_m", "luong_local_p"):
         attention: Any = make(name, score="dot").to(torch.bfloat16)
         lengths = torch.tensor([length])
-        states = torch.randn(1, length, attention.memory_size, dtype=torch.bfloat16)
+        states = torch.randn(1, length, attention.sizes.memory, dtype=torch.bfloat16)
         memory = Memory(states, mask_of(lengths, length), lengths, states.new_zeros(1, D))
-        query = torch.randn(1, 40, attention.query_size, dtype=torch.bfloat16)
+        query = torch.randn(1, 40, attention.sizes.query, dtype=torch.bfloat16)
         steps = torch.arange(600, 640)
         _, weights = attention(query, attention.prepare(memory), steps)
         if name == "luong_local_m":
@@ -299,8 +299,7 @@ def test_location_refuses_longer_input_and_takes_the_longest() -> None:
 
 @pytest.mark.parametrize("name", WEIGHTED)
 def test_scores_need_states_to_score(name: str) -> None:
-    options = {"query_size": 5, "memory_size": 0, "summary_size": D}
     config: Any = OmegaConf.to_container(OmegaConf.load(CONF / "attention" / f"{name}.yaml"))
     del config["name"], config["query"]
     with pytest.raises(UserError, match=rf"attention={name}.*encoder=blind has none: set attention=none"):
-        build(ATTENTIONS[name], config, "attention", **options)
+        build(ATTENTIONS[name], config, "attention", sizes=Sizes(query=5, memory=0, summary=D))

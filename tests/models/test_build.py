@@ -1,4 +1,4 @@
-"""From config to model: every allowed combination runs, every refused one says why and what to do."""
+"""From config to model: every allowed combination of options runs, every other is refused by name, with a remedy."""
 
 import itertools
 import re
@@ -12,6 +12,7 @@ from hourglass.data.pieces import BOS, EOS, PAD
 from hourglass.decoding.search import SearchSettings, search
 from hourglass.errors import UserError
 from hourglass.models.build import build_model
+from hourglass.models.cells import CELLS
 
 V = 12
 SOURCE = torch.tensor([[5, 6, 7, 8, EOS], [9, 5, EOS, PAD, PAD]])
@@ -33,20 +34,20 @@ SWITCHES: dict[str, tuple[Any, ...]] = {
     "decoder.start": ("dense", "pass", "zero"),
 }
 ENCODER_SWITCHES: dict[str, tuple[Any, ...]] = {
-    "encoder.cell": ("lstm", "gru", "gru_cho", "lstm_normed"),
+    "encoder.cell": tuple(CELLS),
     "encoder.bidirectional": (False, True, "first", "split"),
     "encoder.residual_from": (0, 2),
     "encoder.reverse_source": (False, True),
     "encoder.summary_tanh": (False, True),
 }
-# Every setting of the decoder's switches with every attention; those of the encoder take turns beside them, others for
-# each attention.
+# Every combination of the decoder's options with every attention. The combinations of the encoder's options take turns
+# beside them, in another order for each attention.
 ALL = list(itertools.product(ATTENTION_NAMES, itertools.product(*SWITCHES.values())))
 ENCODERS = list(itertools.product(*ENCODER_SWITCHES.values()))
 
 
 def run(attention: str, changes: dict[str, Any], encoder: str = "rnn") -> None:
-    """Train for a step and translate; whatever the model has must be used, so every weight gets a gradient."""
+    """Compute gradients and translate. All parts of a model must be used: every weight has a gradient."""
     model = build_model(tiny_config(attention, changes, encoder), V, V, joint=True)
     loss = model.loss(SOURCE, LENGTHS, TARGET, 0.1)
     assert loss.smoothed.isfinite()
@@ -61,7 +62,7 @@ def run(attention: str, changes: dict[str, Any], encoder: str = "rnn") -> None:
 
 
 def combine(number: int) -> tuple[str, dict[str, Any]]:
-    """The combination of that number: attention and changes, whatever else makes them fit each other."""
+    """Return the combination of this number: an attention, and changes of the config with all that they need."""
     attention, decoder = ALL[number]
     decoders = len(ALL) // len(ATTENTION_NAMES)
     encoder = ENCODERS[(number * 37 + number // decoders * 5) % len(ENCODERS)]
@@ -74,20 +75,19 @@ def combine(number: int) -> tuple[str, dict[str, Any]]:
         "decoder.cell": cell,
         "decoder.residual_from": 3 * (number % 2),
     }
-    parts = 2 if encoder[0].startswith("lstm") else 1
     if changes["encoder.bidirectional"] == "split":
         changes["encoder.hidden_size"] = 16 if "dot" in attention else 32
         changes["decoder.layers"] = 4
     if changes["decoder.start"] == "pass":
         width = changes.get("encoder.hidden_size", 16) // (2 if changes["encoder.bidirectional"] == "split" else 1)
-        changes |= {"encoder.summary_size": 4 * parts * width, "encoder.summary_tanh": False}
+        changes |= {"encoder.summary_size": 4 * CELLS[cell].state_size(width), "encoder.summary_tanh": False}
     if changes["decoder.readout"] == "state":
         changes |= dict.fromkeys(("decoder.readout_size", "decoder.embedding_size", "encoder.embedding_size"), 16)
     return attention, changes
 
 
 def reason_to_refuse(attention: str, changes: dict[str, Any]) -> str | None:
-    """What the combination is refused for: the option that the message must name."""
+    """Return the option that the refusal of a combination must name; None if it is allowed."""
     reads_states = attention not in UNREAD
     if changes["decoder.start"] == "zero" and attention == "none":
         return "decoder.start=zero"
@@ -110,7 +110,7 @@ def check_combination(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", range(0, len(ALL), 17))
-def test_a_sample_of_the_combinations_runs_or_says_why_not(number: int) -> None:
+def test_a_sample_of_the_combinations_runs_or_is_refused(number: int) -> None:
     check_combination(number)
 
 
@@ -122,24 +122,25 @@ def test_a_sample_of_the_combinations_runs_or_says_why_not(number: int) -> None:
         for name in ATTENTION_NAMES
     ],
 )
-def test_every_combination_runs_or_says_why_not(attention: str) -> None:
+def test_every_combination_runs_or_is_refused(attention: str) -> None:
     """Forward, backward, greedy and beam."""
-    met = [number for number, (name, _) in enumerate(ALL) if name == attention]
-    assert len(met) == len(ALL) / len(ATTENTION_NAMES)
-    for number in met:
+    numbers = [number for number, (name, _) in enumerate(ALL) if name == attention]
+    assert len(numbers) == len(ALL) / len(ATTENTION_NAMES)
+    for number in numbers:
         check_combination(number)
 
 
-def test_the_sample_meets_every_setting_and_all_of_them_every_pair() -> None:
+def test_the_sample_has_every_setting_and_all_combinations_have_every_pair() -> None:
     both = SWITCHES | ENCODER_SWITCHES
     sample = [combine(number)[1] for number in range(0, len(ALL), 17)]
     for option, choices in both.items():
-        assert {one[option] for one in sample} == set(choices)
+        assert {changes[option] for changes in sample} == set(choices)
     every = [combine(number) for number in range(len(ALL))]
-    free = [option for option in both if option != "encoder.summary_tanh"]  # That one goes with decoder.start.
-    for one, other in itertools.combinations(free, 2):
-        assert len({(one_of[one], one_of[other]) for _, one_of in every}) == len(both[one]) * len(both[other])
-    beside = {(name, *(one[option] for option in free if option in ENCODER_SWITCHES)) for name, one in every}
+    free = [option for option in both if option != "encoder.summary_tanh"]  # It depends on decoder.start.
+    for first, second in itertools.combinations(free, 2):
+        pairs = {(changes[first], changes[second]) for _, changes in every}
+        assert len(pairs) == len(both[first]) * len(both[second])
+    beside = {(name, *(changes[option] for option in free if option in ENCODER_SWITCHES)) for name, changes in every}
     assert len(beside) == len(ATTENTION_NAMES) * len(ENCODERS) / 2
 
 
@@ -152,10 +153,10 @@ def test_encoder_options_and_ties_run(tie: str, bidirectional: bool, reverse_sou
 
 
 @pytest.mark.parametrize("feeding", [False, True])
-def test_a_language_model_runs_and_sees_no_source(feeding: bool) -> None:
+def test_a_language_model_runs_and_does_not_read_the_source(feeding: bool) -> None:
     model = tiny_model("none", {"decoder.input_feeding": feeding}, encoder="blind")
-    one = model(SOURCE, LENGTHS, TARGET)
-    torch.testing.assert_close(model(SOURCE.flip(0) + 1, LENGTHS.flip(0), TARGET), one, rtol=0, atol=0)
+    logits = model(SOURCE, LENGTHS, TARGET)
+    torch.testing.assert_close(model(SOURCE.flip(0) + 1, LENGTHS.flip(0), TARGET), logits, rtol=0, atol=0)
     hypotheses = search(model, SOURCE, LENGTHS, settings(2))
     assert len(hypotheses) == 2
 
@@ -164,9 +165,9 @@ def test_a_language_model_may_start_from_zero() -> None:
     run("none", {"decoder.start": "zero", "decoder.tie": "none"}, "blind")
 
 
-def test_the_blind_decoder_is_the_one_it_is_compared_with() -> None:
-    seeing, blind = (tiny_model("none", encoder=encoder).decoder.state_dict() for encoder in ("rnn", "blind"))
-    assert {name: weight.shape for name, weight in seeing.items()} == {name: w.shape for name, w in blind.items()}
+def test_the_decoder_of_a_language_model_has_the_sizes_of_the_one_it_is_compared_with() -> None:
+    sighted, blind = (tiny_model("none", encoder=encoder).decoder.state_dict() for encoder in ("rnn", "blind"))
+    assert {name: weight.shape for name, weight in sighted.items()} == {name: w.shape for name, w in blind.items()}
 
 
 def test_sizes_of_both_vocabularies() -> None:
@@ -188,7 +189,7 @@ def test_a_fresh_tied_model_is_near_uniform() -> None:
 
 
 DOT_UNEQUAL = {"attention.score": "dot", "decoder.hidden_size": 18}
-# Attention, encoder, changes, and what the refusal must say: the option with its value, and the remedy.
+# Attention, encoder, changes, and the parts of the message, separated by *: the option with its value, the remedy.
 REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
     ("none", "rnn", {"decoder.start": "zero"}, "attention=none with decoder.start=zero * set decoder.start=dense, "),
     ("luong_general", "rnn", {"encoder.summary_size": 0}, "encoder.summary_size=0 leaves decoder.start=dense * set "),
@@ -222,7 +223,7 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
     ),
     ("none", "blind", {"decoder.start": "pass"}, "decoder.start=pass takes 32 numbers * set encoder.summary_size=32"),
     ("luong_general", "rnn", {"encoder.hidden_size": 15}, "encoder.hidden_size=15: * encoder.bidirectional=false"),
-    # Wrong types and values, options that no constructor has, choices that there are not.
+    # Wrong types and values, unknown options, unknown choices.
     ("none", "rnn", {"encoder.colour": "red"}, "encoder.colour: no such option; encoder takes "),
     ("none", "rnn", {"attention.size": 8}, "attention.size: no such option"),
     ("none", "rnn", {"decoder.attention": "none"}, "decoder.attention: no such option"),
@@ -263,7 +264,7 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
     ("luong_general", "rnn", {"attention.name": ["none"]}, "attention.name=['none']: no such choice; choose from "),
     ("luong_general", "rnn", {"encoder.name": None}, "encoder.name=None: no such choice; choose from blind, rnn"),
 ]
-# What reads encoder states cannot read the blind encoder's.
+# Attentions that read encoder states cannot read those of the blind encoder.
 REFUSED += [
     (name, "blind", {}, f"attention={name} * encoder=blind has none: set attention=none")
     for name in ATTENTION_NAMES
@@ -282,7 +283,7 @@ for path in ("torch.nn.Linear", "hourglass.models.attention.MeanAttention", "bui
 
 
 @pytest.mark.parametrize(("attention", "encoder", "changes", "message"), REFUSED)
-def test_refusals_say_why(attention: str, encoder: str, changes: dict[str, Any], message: str) -> None:
+def test_refusals_name_the_option_and_the_remedy(attention: str, encoder: str, changes: dict[str, Any], message: str) -> None:
     pattern = ".*".join(re.escape(part) for part in message.split(" * "))
     config = tiny_config(attention, changes, encoder)
     with pytest.raises(UserError, match=pattern):
@@ -300,7 +301,7 @@ def test_one_matrix_needs_one_vocabulary() -> None:
         (group, option)
         for group in ("encoder", "attention", "decoder")
         for option in tiny_config("luong_local_p")[group]
-        if (group, option) != ("encoder", "summary_bits")  # It came later, and earlier checkpoints lack it.
+        if (group, option) != ("encoder", "summary_bits")  # Checkpoints of earlier versions lack it.
     ],
 )
 def test_a_missing_option_is_named(group: str, option: str) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import tiny_config
+from helpers import compose_config, tiny_config
 
 from hourglass.config.differences import differences
+from hourglass.config.options import build
 from hourglass.data.tokenizer import TokenizerSettings, Vocabularies, train_vocabularies
 from hourglass.errors import UserError
 from hourglass.models.build import build_model
@@ -18,6 +19,7 @@ from hourglass.models.checkpoint import load_trained
 from hourglass.runs.folder import RunFolder
 from hourglass.training.resuming import find_start, load_progress
 from hourglass.training.saving import Checkpoints, WholeFiles
+from hourglass.training.trainer import TrainerSettings
 
 
 def vocabularies(tmp_path: Path, text: list[str]) -> Vocabularies:
@@ -115,13 +117,13 @@ def test_another_vocabulary_is_refused(path: Path, tmp_path: Path, content: dict
     for same in (config, {**config, "run_dir": "elsewhere", "logger": {"name": "csv"}}):
         assert find_start(path, tmp_path / "none", same, own, "d") is not None
     for settings, vocabulary, corpus, reason in (
-        (config, other, "d", "a checkpoint of another tokenizer"),
-        (config, own, "e", "a checkpoint of another corpus"),
-        (faster, own, "d", r"a checkpoint of other settings \(optimizer\.learning_rate\)"),
+        (config, other, "d", "the checkpoint is of another tokenizer"),
+        (config, own, "e", "the checkpoint is of another corpus"),
+        (faster, own, "d", r"the checkpoint is of other settings \(optimizer\.learning_rate\)"),
     ):
         with pytest.raises(UserError, match=reason):
             find_start(path, tmp_path / "none", settings, vocabulary, corpus)
-    with pytest.raises(UserError, match="a checkpoint of other code"):
+    with pytest.raises(UserError, match="the checkpoint is of other code"):
         find_start(path, tmp_path / "none", config, own, "d", code="another digest")
     # Vocabularies put by hand into a checkpoint do not fit its weights.
     swapped = {**content, "hourglass": {**content["hourglass"], "vocabularies": other.state_dict()}}
@@ -147,6 +149,11 @@ class KilledError(BaseException):
     """Stands for kill -9."""
 
 
+def every_step() -> TrainerSettings:
+    """Return settings by which each step has its checkpoint."""
+    return build(TrainerSettings, compose_config("trainer.checkpoint_every=1")["trainer"], "trainer")
+
+
 class Steps:
     """What Checkpoints sees of a Trainer whose every step is to be kept."""
 
@@ -165,7 +172,7 @@ class Steps:
 def write_steps(run: RunFolder, content: dict[str, Any], resume: Path | None, steps: range) -> None:
     """Write the checkpoints of some steps."""
     trainer: Any = Steps(content)
-    callback = Checkpoints(run, resume=resume, every=1, validate_every=99, steps=99, select="bleu", keep=0)
+    callback = Checkpoints(run, every_step(), steps=99, validate_every=99, resume=resume)
     module: Any = None
     for step in steps:
         callback.on_train_batch_start(trainer, module, None, step - 1)
@@ -223,7 +230,7 @@ def test_what_best_says_of_itself_holds(path: Path, content: dict[str, Any]) -> 
     """best.ckpt may be of a validation that a checkpoint before it does not know of."""
     run = RunFolder(path.parent.parent)
     WholeFiles().save_checkpoint(content, run.best)
-    callback = Checkpoints(run, resume=run.previous, every=1, validate_every=9, steps=9, select="bleu", keep=0)
+    callback = Checkpoints(run, every_step(), steps=9, validate_every=9, resume=run.previous)
     callback.load_state_dict({"best": {"bleu": 0.5, "loss": 3.0, "step": 3}, "finished": False})
     assert callback.best == {"bleu": 1.0, "loss": 2.0, "step": 5}
     run.best.write_bytes(run.best.read_bytes()[:1000])

@@ -12,7 +12,7 @@ from helpers import ATTENTION_NAMES, tiny_model
 from torch import Tensor, nn
 
 from hourglass.data.pieces import BOS, EOS, FIXED_PIECES, PAD
-from hourglass.models.decoder import State
+from hourglass.models.decoder import DecoderState
 from hourglass.models.recurrent import RecurrentLayer
 from hourglass.models.seq2seq import Seq2Seq
 
@@ -141,7 +141,7 @@ def test_steps_are_the_published_equations(attention: str, query: str, feeding: 
     library: list[Any] = []
     for layer in decoder.layers:
         kind = nn.LSTMCell if cell == "lstm" else nn.GRUCell
-        weights = {name.removesuffix("_l0"): weight for name, weight in layer.weights.state_dict().items()}  # type: ignore[union-attr]
+        weights = {name.removesuffix("_l0"): weight for name, weight in layer.cell.weights.state_dict().items()}  # type: ignore[union-attr]
         twin = kind(weights["weight_ih"].shape[1], decoder.hidden_size).double()
         twin.load_state_dict(weights)
         library.append(twin)
@@ -224,7 +224,7 @@ def test_orders_of_deep_stacks(
             newest_BC = ask(states[asks][0], t)
         for depth, layer in enumerate(decoder.layers):
             reads = context_to_all or (depth == 0 and query == "previous")
-            weights = [weight for name, weight in layer.weights.named_parameters()]  # type: ignore[union-attr]
+            weights = [weight for name, weight in layer.cell.weights.named_parameters()]  # type: ignore[union-attr]
             states[depth] = torch.lstm_cell(
                 torch.cat([below, newest_BC], -1) if reads else below, states[depth], *weights
             )
@@ -278,7 +278,8 @@ def test_pass_starts_in_the_encoders_last_states(cell: str) -> None:
         for depth, layer in enumerate(encoder.layers):
             library = nn.LSTM if cell == "lstm" else nn.GRU
             twin = library(below.shape[-1], 8, bidirectional=True, batch_first=True).double()
-            twin.load_state_dict(layer.weights.state_dict())
+            stored = {name.removeprefix("weights."): weight for name, weight in layer.state_dict().items()}
+            twin.load_state_dict(stored)
             below, final = twin(below)
             ends = final if cell == "lstm" else (final,)  # each [2, 1, 8]
             for ours, end in zip(started[depth], ends, strict=True):
@@ -338,7 +339,7 @@ def test_zero_start_leaves_the_fixed_context() -> None:
 def test_select_reorders_everything_carried(cell: str) -> None:
     parts = 2 if cell == "lstm" else 1
     layers = tuple(tuple(torch.randn(5, 3) for _ in range(parts)) for _ in range(2))
-    state = State(layers, torch.randn(5, 4), torch.randn(5, 2))
+    state = DecoderState(layers, torch.randn(5, 4), torch.randn(5, 2))
     order = [3, 3, 0]
     selected = state.select(torch.tensor(order))
     for row, origin in enumerate(order):
@@ -402,7 +403,7 @@ def test_beams_are_rows_of_their_own(attention: str, query: str, feeding: bool) 
     rows = torch.arange(B).repeat_interleave(beams)
     embedding_NE = torch.randn(B * beams, model.embedding.embedding_dim, dtype=torch.double)
     state = model.decoder.start(memory).select(rows)
-    state = State(
+    state = DecoderState(
         tuple(tuple(torch.randn_like(part) for part in layer) for layer in state.layers),
         torch.randn_like(state.feed),
         torch.randn_like(state.context),
@@ -410,7 +411,7 @@ def test_beams_are_rows_of_their_own(attention: str, query: str, feeding: bool) 
     output, after, weights = model.decoder.step(embedding_NE, state, prepared, t)
     for n, b in enumerate(rows.tolist()):
         row = torch.tensor([n])
-        one = model.decoder.attention.prepare(model.encode(source, SOURCE_LENGTHS)).close_up(torch.tensor([b]))
+        one = model.decoder.attention.prepare(model.encode(source, SOURCE_LENGTHS)).keep_sentences(torch.tensor([b]))
         alone = model.decoder.step(embedding_NE[row], state.select(row), one, t)
         expected_weights = None if weights is None else weights[row]
         torch.testing.assert_close(alone[0], output[row])

@@ -1,6 +1,6 @@
 """Encoders: what they read, in which order, and that neither padding nor neighbours are part of it."""
 
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -9,11 +9,19 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from hourglass.data.pieces import EOS, FIXED_PIECES, PAD
 from hourglass.errors import UserError
-from hourglass.models.encoder import BlindEncoder, Memory, RecurrentEncoder, mask_of, reversed_order
-from hourglass.models.recurrent import LOOPED, Cell, RecurrentLayer
+from hourglass.models.cells import CELLS, KernelCell
+from hourglass.models.encoder import (
+    BlindEncoder,
+    EncoderSettings,
+    Memory,
+    RecurrentEncoder,
+    RecurrentEncoderSettings,
+    mask_of,
+    reversed_order,
+)
+from hourglass.models.recurrent import RecurrentLayer
 
-CELLS = get_args(Cell)
-KERNELS = [cell for cell in CELLS if cell not in LOOPED]
+KERNELS = [name for name, kind in CELLS.items() if issubclass(kind, KernelCell)]
 V, E, M, D = 20, 6, 8, 5
 LENGTHS = torch.tensor([3, 7, 1, 5])
 S = 7
@@ -25,14 +33,16 @@ def make(**options: Any) -> RecurrentEncoder:
         "layers": 2,
         "hidden_size": M,
         "bidirectional": True,
-        "final_states": False,
+        "embedding_size": E,
+        "embedding_file": None,
         "residual_from": 0,
         "reverse_source": False,
         "summary_size": D,
         "summary_tanh": False,
         "dropout": 0.5,  # Evaluation mode must switch it off.
     }
-    return RecurrentEncoder(embedding=nn.Embedding(V, E), **(given | options)).double().eval()
+    settings = RecurrentEncoderSettings(**(given | options))
+    return RecurrentEncoder(settings, nn.Embedding(V, E), final_states=False).double().eval()
 
 
 def sentences() -> list[list[int]]:
@@ -55,7 +65,7 @@ def assert_same(memory: Memory, b: int, alone: Memory) -> None:
 @pytest.mark.parametrize("reverse_source", [False, True])
 @pytest.mark.parametrize("bidirectional", [False, True, "first", "split"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_padding_and_neighbours_change_nothing(cell: Cell, bidirectional: Any, reverse_source: bool) -> None:
+def test_padding_and_neighbours_change_nothing(cell: str, bidirectional: Any, reverse_source: bool) -> None:
     encoder = make(cell=cell, bidirectional=bidirectional, reverse_source=reverse_source, layers=4, residual_from=2)
     rows = sentences()
     order = torch.tensor([2, 0, 3, 1])
@@ -70,7 +80,7 @@ def test_padding_and_neighbours_change_nothing(cell: Cell, bidirectional: Any, r
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
-def test_reversing_is_reading_reversed_words(cell: Cell, bidirectional: bool) -> None:
+def test_reversing_is_reading_reversed_words(cell: str, bidirectional: bool) -> None:
     """Words last to first with end-of-sentence still last; memory row s still belongs to source token s."""
     plain = make(cell=cell, bidirectional=bidirectional)
     turned = make(cell=cell, bidirectional=bidirectional, reverse_source=True)
@@ -97,7 +107,7 @@ def test_reversed_order(lengths: list[int], expected: list[list[int]]) -> None:
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("cell", KERNELS)
-def test_stack_and_summary_are_the_librarys_stack_and_one_projection(cell: Cell, bidirectional: bool) -> None:
+def test_stack_and_summary_are_the_librarys_stack_and_one_projection(cell: str, bidirectional: bool) -> None:
     """States are those of torch's own two-layer RNN; the summary projects the final states of every layer."""
     encoder = make(cell=cell, bidirectional=bidirectional)
     directions = 2 if bidirectional else 1
@@ -140,7 +150,7 @@ def test_dropout_acts_in_training_only() -> None:
 
 
 def test_the_blind_encoder_sees_nothing() -> None:
-    encoder = BlindEncoder(final_states=False, embedding=nn.Embedding(V, E), summary_size=D)
+    encoder = BlindEncoder(EncoderSettings(embedding_size=E, summary_size=D), nn.Embedding(V, E), final_states=False)
     one, other = (encoder(padded(sentences()), LENGTHS) for _ in range(2))
     torch.testing.assert_close(one, other, rtol=0, atol=0)
     assert one.states.shape == (len(LENGTHS), S, 0)

@@ -1,23 +1,28 @@
-"""The recurrent layer against packed sequences, against itself step by step, and against its equations."""
+"""Cells against their published equations; the recurrent layer against packed sequences and against single steps.
+
+To add a cell, write its equation here under its name: without one `test_a_step_is_its_equations` fails.
+Shapes: B batch, T time, I input, H hidden.
+"""
 
 import math
-from typing import Any, get_args
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from hourglass.models.recurrent import LOOPED, SHUT, Cell, RecurrentLayer
+from hourglass.models.cells import CELLS, SHUT, Cell, CellState, KernelCell
+from hourglass.models.recurrent import RecurrentLayer
 
-CELLS = get_args(Cell)
-KERNELS = [cell for cell in CELLS if cell not in LOOPED]
+KERNELS = [name for name, kind in CELLS.items() if issubclass(kind, KernelCell)]
 B, T, I, H = 4, 6, 3, 5  # noqa: E741
 LENGTHS = torch.tensor([4, 6, 1, 5])  # unsorted; one full, one of a single token
 MASK_BT = torch.arange(T) < LENGTHS.unsqueeze(1)
 
 
-def make(cell: Cell, bidirectional: bool = False) -> RecurrentLayer:
+def make(cell: str, bidirectional: bool = False) -> RecurrentLayer:
     layer = RecurrentLayer(cell, I, H, bidirectional).double()
     for norm in layer.modules():
         if isinstance(norm, nn.LayerNorm):  # No weight at a special value.
@@ -26,15 +31,21 @@ def make(cell: Cell, bidirectional: bool = False) -> RecurrentLayer:
     return layer
 
 
-def library(layer: RecurrentLayer) -> nn.RNNBase:
-    kind = nn.LSTM if layer.cell == "lstm" else nn.GRU
+def state_of(layer: RecurrentLayer) -> CellState:
+    """Return a random state of B rows."""
+    return tuple(torch.randn(B, *shape, dtype=torch.double) for shape in layer.cell.state_shapes(H))
+
+
+def library_twin(layer: RecurrentLayer, cell: str) -> nn.RNNBase:
+    """Return torch's own layer, with the weights that a checkpoint of the layer has."""
+    kind = nn.LSTM if cell == "lstm" else nn.GRU
     twin = kind(I, H, bidirectional=layer.bidirectional, batch_first=True).double()
-    twin.load_state_dict(layer.weights.state_dict())
+    twin.load_state_dict({name.removeprefix("weights."): weight for name, weight in layer.state_dict().items()})
     return twin
 
 
 @pytest.mark.parametrize("cell", KERNELS)
-def test_the_librarys_kernel_is_not_halved(cell: Cell) -> None:
+def test_the_librarys_kernel_is_not_halved(cell: str) -> None:
     """Autocast would have cuDNN compute in float16 even where bfloat16 was asked for."""
     layer = make(cell, True).float()
     inputs = torch.randn(B, T, I)
@@ -48,10 +59,10 @@ def test_the_librarys_kernel_is_not_halved(cell: Cell) -> None:
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("cell", KERNELS)
-def test_padding_is_as_transparent_as_packing(cell: Cell, bidirectional: bool) -> None:
+def test_padding_is_as_transparent_as_packing(cell: str, bidirectional: bool) -> None:
     """Outputs at real positions, final states, and the gradients of inputs and weights."""
     layer = make(cell, bidirectional)
-    twin = library(layer)
+    twin = library_twin(layer, cell)
     inputs_BTI = torch.randn(B, T, I, dtype=torch.double)
     inputs_BTI[~MASK_BT] = 1e3  # What stands at padding must not matter.
     ours_BTI, theirs_BTI = inputs_BTI.clone().requires_grad_(), inputs_BTI.clone().requires_grad_()
@@ -73,26 +84,13 @@ def test_padding_is_as_transparent_as_packing(cell: Cell, bidirectional: bool) -
     assert ours_BTI.grad is not None
     assert not ours_BTI.grad[~MASK_BT].any()
     torch.testing.assert_close(ours_BTI.grad, theirs_BTI.grad)
-    for ours, theirs in zip(layer.weights.parameters(), twin.parameters(), strict=True):
+    for ours, theirs in zip(layer.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad)
-
-
-def one_way(layer: RecurrentLayer, direction: int) -> RecurrentLayer:
-    """A layer of one direction with the weights of one of another's two."""
-    single = make(layer.cell)
-    ending = "_reverse" if direction else ""
-    single.weights.load_state_dict(
-        {name: layer.weights.state_dict()[name + ending] for name in single.weights.state_dict()}
-    )
-    for norms in ("input_norms", "hidden_norms", "cell_norms"):
-        if len(getattr(layer, norms)):
-            getattr(single, norms)[0].load_state_dict(getattr(layer, norms)[direction].state_dict())
-    return single
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_sentence_is_read_step_by_step_from_either_end(cell: Cell, bidirectional: bool) -> None:
+def test_a_sentence_is_read_step_by_step_from_either_end(cell: str, bidirectional: bool) -> None:
     """Each sentence of the padded batch, against steps over its own tokens alone; and the gradients of the inputs."""
     layer = make(cell, bidirectional)
     inputs_BTI = torch.randn(B, T, I, dtype=torch.double)
@@ -103,15 +101,14 @@ def test_a_sentence_is_read_step_by_step_from_either_end(cell: Cell, bidirection
     for b, length in enumerate(LENGTHS.tolist()):
         ends: list[tuple[Tensor, ...]] = []
         for direction in range(2 if bidirectional else 1):
-            single = one_way(layer, direction)
+            single = layer.directions[direction]
             state = single.zero_state(1, inputs_BTI)
             for t in reversed(range(length)) if direction else range(length):
-                state = single.step(inputs_BTI[b : b + 1, t], state)
-                seen = outputs[b : b + 1, t, direction * H : (direction + 1) * H]
-                torch.testing.assert_close(seen, state[0])
+                output, state = single.step(inputs_BTI[b : b + 1, t], state)
+                torch.testing.assert_close(outputs[b : b + 1, t, direction * H : (direction + 1) * H], output)
             ends.append(state)
         # All of h, then all of c, each direction by direction.
-        expected = torch.cat([part for parts in zip(*ends, strict=True) for part in parts], -1)[0]
+        expected = torch.cat([part.flatten(1) for parts in zip(*ends, strict=True) for part in parts], -1)[0]
         torch.testing.assert_close(final[b], expected)
         sums.append(expected.sum())
     ours, theirs = (torch.autograd.grad(total, inputs_BTI)[0] for total in (final.sum(), torch.stack(sums).sum()))
@@ -128,14 +125,14 @@ def test_a_shut_gate_is_exactly_shut(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_steps_make_the_sequence(cell: Cell) -> None:
+def test_steps_make_the_sequence(cell: str) -> None:
     layer = make(cell)
     inputs_BTI = torch.randn(B, T, I, dtype=torch.double)
-    start = tuple(torch.randn(B, H, dtype=torch.double) for _ in range(layer.parts))
+    start = state_of(layer)
     state, steps = start, []
     for input_BI in inputs_BTI.unbind(1):
-        state = layer.step(input_BI, state)
-        steps.append(state[0])
+        output, state = layer.step(input_BI, state)
+        steps.append(output)
     stepped, whole = torch.stack(steps, 1), layer(inputs_BTI, start)
     torch.testing.assert_close(stepped, whole)
 
@@ -147,24 +144,28 @@ def test_steps_make_the_sequence(cell: Cell) -> None:
 
 @pytest.mark.parametrize("ahead", [0, 2, I])
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_step_may_know_some_of_its_inputs_beforehand(cell: Cell, ahead: int) -> None:
+def test_some_inputs_of_a_step_may_be_projected_ahead(cell: str, ahead: int) -> None:
     """Values and gradients are those of steps that read all of them at once."""
     layer = make(cell)
     inputs_BTI = torch.randn(B, T, I, dtype=torch.double, requires_grad=True)
-    start = tuple(torch.randn(B, H, dtype=torch.double) for _ in range(layer.parts))
-    plain = apart = start
-    known = layer.know(inputs_BTI[..., :ahead])
-    one: list[Tensor] = []
-    other: list[Tensor] = []
+    whole = apart = state_of(layer)
+    projection = layer.cell.project_ahead(inputs_BTI[..., :ahead])
+    if projection is None:  # The cell does not have this form.
+        assert type(layer.cell).project_ahead is Cell.project_ahead
+        return
+    by_whole: list[Tensor] = []
+    by_parts: list[Tensor] = []
     for t in range(T):
-        plain = layer.step(inputs_BTI[:, t], plain)
-        apart = layer.step(inputs_BTI[:, t, ahead:], apart, known._replace(gates=known.gates[:, t]))
-        one += plain
-        other += apart
-    torch.testing.assert_close(one, other)
-    towards = [torch.randn_like(part) for part in one]
+        now = projection._replace(projected=projection.projected[:, t])
+        output, whole = layer.step(inputs_BTI[:, t], whole)
+        by_whole += [output, *whole]
+        output, apart = layer.step(inputs_BTI[:, t, ahead:], apart, now)
+        by_parts += [output, *apart]
+    torch.testing.assert_close(by_whole, by_parts)
+    towards = [torch.randn_like(part) for part in by_whole]
     weights = (inputs_BTI, *layer.parameters())
-    torch.testing.assert_close(torch.autograd.grad(one, weights, towards), torch.autograd.grad(other, weights, towards))
+    gradients = [torch.autograd.grad(values, weights, towards) for values in (by_whole, by_parts)]
+    torch.testing.assert_close(*gradients)
 
 
 def sigmoid(x: float) -> float:
@@ -175,9 +176,9 @@ def affine(matrix: list[list[float]], vector: list[float], bias: list[float]) ->
     return [sum(w * x for w, x in zip(row, vector, strict=True)) + b for row, b in zip(matrix, bias, strict=True)]
 
 
-def lstm_equations(layer: RecurrentLayer, x: list[float], h: list[float], c: list[float]) -> list[list[float]]:
+def lstm_equations(cell: Any, x: list[float], h: list[float], c: list[float]) -> list[list[float]]:
     """Gates i, f, g, o, in this order of rows."""
-    w_x, w_h, b_x, b_h = (weight.tolist() for weight in layer.weights.parameters())
+    w_x, w_h, b_x, b_h = (weight.tolist() for weight in cell.weights.parameters())
     gates = [a + b for a, b in zip(affine(w_x, x, b_x), affine(w_h, h, b_h), strict=True)]
     new_h, new_c = [], []
     for j in range(H):
@@ -187,9 +188,9 @@ def lstm_equations(layer: RecurrentLayer, x: list[float], h: list[float], c: lis
     return [new_h, new_c]
 
 
-def gru_equations(layer: RecurrentLayer, x: list[float], h: list[float]) -> list[list[float]]:
+def gru_equations(cell: Any, x: list[float], h: list[float]) -> list[list[float]]:
     """Gates r, z, n, in this order of rows; the reset gate acts after the matrix, as in cuDNN."""
-    w_x, w_h, b_x, b_h = (weight.tolist() for weight in layer.weights.parameters())
+    w_x, w_h, b_x, b_h = (weight.tolist() for weight in cell.weights.parameters())
     from_x, from_h = affine(w_x, x, b_x), affine(w_h, h, b_h)
     new_h = []
     for j in range(H):
@@ -200,9 +201,9 @@ def gru_equations(layer: RecurrentLayer, x: list[float], h: list[float]) -> list
     return [new_h]
 
 
-def gru_cho_equations(layer: RecurrentLayer, x: list[float], h: list[float]) -> list[list[float]]:
+def gru_cho_equations(cell: Any, x: list[float], h: list[float]) -> list[list[float]]:
     """Cho et al. 2014, equations 5 to 8: the reset gate acts on the state, before the matrix."""
-    w_x, w_h, b_x, b_h = (weight.tolist() for weight in layer.weights.parameters())
+    w_x, w_h, b_x, b_h = (weight.tolist() for weight in cell.weights.parameters())
     from_x, from_h = affine(w_x, x, b_x), affine(w_h, h, b_h)
     r = [sigmoid(from_x[j] + from_h[j]) for j in range(H)]
     z = [sigmoid(from_x[j + H] + from_h[j + H]) for j in range(H)]
@@ -218,10 +219,10 @@ def normed(vector: list[float], norm: nn.Module) -> list[float]:
     return [g * (x - mean) / deviation + b for x, g, b in zip(vector, gain, bias, strict=True)]
 
 
-def lstm_normed_equations(layer: RecurrentLayer, x: list[float], h: list[float], c: list[float]) -> list[list[float]]:
+def lstm_normed_equations(cell: Any, x: list[float], h: list[float], c: list[float]) -> list[list[float]]:
     """Ba et al. 2016, equations 20 to 22, gates i, f, g, o."""
-    w_x, w_h = (weight.tolist() for weight in layer.weights.parameters())
-    norm_x, norm_h, norm_c = layer.input_norms[0], layer.hidden_norms[0], layer.cell_norms[0]
+    w_x, w_h = (weight.tolist() for weight in cell.weights.parameters())
+    norm_x, norm_h, norm_c = cell.input_norm, cell.hidden_norm, cell.cell_norm
     nothing = [0.0] * (4 * H)
     from_x, from_h = normed(affine(w_x, x, nothing), norm_x), normed(affine(w_h, h, nothing), norm_h)
     gates = [a + b for a, b in zip(from_x, from_h, strict=True)]
@@ -230,7 +231,8 @@ def lstm_normed_equations(layer: RecurrentLayer, x: list[float], h: list[float],
     return [[sigmoid(o[j]) * math.tanh(y) for j, y in enumerate(normed(new_c, norm_c))], new_c]
 
 
-EQUATIONS = {
+# Of one row: the cell, x and the parts of the state, to the parts of the next state; the first one is the output.
+EQUATIONS: dict[str, Callable[..., list[list[float]]]] = {
     "lstm": lstm_equations,
     "gru": gru_equations,
     "gru_cho": gru_cho_equations,
@@ -239,34 +241,75 @@ EQUATIONS = {
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_step_is_its_equations(cell: Cell) -> None:
+def test_a_step_is_its_equations(cell: str) -> None:
     layer = make(cell)
     input_BI = torch.randn(B, I, dtype=torch.double)
-    state = tuple(torch.randn(B, H, dtype=torch.double) for _ in range(layer.parts))
-    after = layer.step(input_BI, state)
+    assert cell in EQUATIONS, f"{cell}: write its equation into EQUATIONS"
+    state = state_of(layer)
+    output, after = layer.step(input_BI, state)
     for b in range(B):
         x, *before = input_BI[b].tolist(), *(part[b].tolist() for part in state)
-        expected = EQUATIONS[cell](layer, x, *before)  # type: ignore[operator]
-        torch.testing.assert_close([part[b] for part in after], [torch.tensor(e, dtype=torch.double) for e in expected])
+        expected = [torch.tensor(part, dtype=torch.double) for part in EQUATIONS[cell](layer.cell, x, *before)]
+        torch.testing.assert_close([part[b] for part in after], expected)
+        torch.testing.assert_close(output[b], expected[0])
 
 
 def test_forget_gates_start_open() -> None:
     torch.manual_seed(1)
-    ours = make("lstm", bidirectional=True).weights
+    ours = make("lstm", bidirectional=True)
     torch.manual_seed(1)
     plain = nn.LSTM(I, H, bidirectional=True, batch_first=True).double()
     opened: Tensor = torch.zeros(4 * H, dtype=torch.double).index_fill(0, torch.arange(H, 2 * H), 1.0)
     for (name, our), their in zip(ours.named_parameters(), plain.parameters(), strict=True):
-        expected = their + opened if name.startswith("bias_ih") else their
+        expected = their + opened if "bias_ih" in name else their
         torch.testing.assert_close(our, expected)
-    fresh: Any = RecurrentLayer("lstm_normed", I, H).input_norms[0]
-    assert fresh.bias.tolist() == [0.0] * H + [1.0] * H + [0.0] * (2 * H)
+    fresh: Any = RecurrentLayer("lstm_normed", I, H).cell
+    assert fresh.input_norm.bias.tolist() == [0.0] * H + [1.0] * H + [0.0] * (2 * H)
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_zero_state(cell: Cell) -> None:
+def test_zero_state(cell: str) -> None:
     layer = make(cell)
-    state = layer.zero_state(3, like=torch.empty(1, dtype=torch.double))
-    assert [(part.shape, part.dtype, bool(part.any())) for part in state] == [
-        ((3, H), torch.double, False)
-    ] * layer.parts
+    state = layer.cell.zero_state(3, like=torch.empty(1, dtype=torch.double))
+    expected = [((3, *shape), torch.double, False) for shape in layer.cell.state_shapes(H)]
+    assert [(part.shape, part.dtype, bool(part.any())) for part in state] == expected
+    assert len(state) == len(layer.cell.state_parts)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_flat_state_has_its_parts_in_order(cell: str) -> None:
+    layer = make(cell)
+    numbers = torch.randn(B, layer.cell.state_size(H), dtype=torch.double)
+    state = layer.cell.unflatten_state(numbers)
+    assert [part.shape[1:] for part in state] == [torch.Size(shape) for shape in layer.cell.state_shapes(H)]
+    assert torch.equal(torch.cat([part.flatten(1) for part in state], 1), numbers)
+
+
+# What checkpoints have called the weights since the first: none may be renamed.
+STORED = {
+    "lstm": ["weights.weight_ih_l0", "weights.weight_hh_l0", "weights.bias_ih_l0", "weights.bias_hh_l0"],
+    "lstm_normed": [
+        "weights.weight_ih_l0",
+        "weights.weight_hh_l0",
+        *(f"{norm}_norms.0.{part}" for norm in ("input", "hidden", "cell") for part in ("weight", "bias")),
+    ],
+}
+STORED |= dict.fromkeys(("gru", "gru_cho"), STORED["lstm"])
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("cell", STORED)
+def test_weights_keep_their_names_in_checkpoints(cell: str, bidirectional: bool) -> None:
+    layer, other = make(cell, bidirectional), make(cell, bidirectional)
+    names = list(STORED[cell])
+    if bidirectional:
+        names += [name.replace(".0.", ".1.") if "norms" in name else f"{name}_reverse" for name in names]
+    state = layer.state_dict()
+    assert sorted(state) == sorted(names)
+    other.load_state_dict(state)
+    for loaded, stored in zip(other.parameters(), layer.parameters(), strict=True):
+        assert torch.equal(loaded, stored)
+    with pytest.raises(RuntimeError, match="Missing key"):
+        other.load_state_dict({name: weight for name, weight in state.items() if name != names[-1]})
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        other.load_state_dict(state | {"weights.weight_xh_l0": torch.zeros(1)})

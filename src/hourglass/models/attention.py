@@ -1,9 +1,10 @@
-"""Attention: what the decoder sees of the source at each step. The one thing that most ablations change.
+"""Attention: what the decoder reads of the source at each step. The part that most ablations change.
 
 Shapes: B batch, T queries (target steps in one pass; beams of one sentence in search), S source length,
-H query width, M memory width, D summary width, C context width, A width of keys.
+H query, M memory, D summary, C context, A keys (and the hidden layer of additive scores).
 
-To add a variant, subclass `ScoredAttention`, write `scores`, give it a name and a file conf/attention/NAME.yaml.
+To add a variant, subclass `ScoredAttention`, write `scores`, add the class to `ATTENTIONS`, and write the file
+conf/attention/NAME.yaml (docs/add-an-attention.md).
 """
 
 from typing import Literal, NamedTuple
@@ -16,45 +17,51 @@ from torch.utils.checkpoint import checkpoint
 from hourglass.errors import UserError
 from hourglass.models.encoder import Memory
 
-# Additive scores of T queries build [B, T, S, A]: above so many elements T is cut and each cut computed again in the
-# backward pass, so that memory stays bounded.
+# Additive scores of T queries are [B, T, S, A] before the sum over A. Above this number of elements, T is split and
+# each part is computed again in the backward pass, so that memory stays bounded.
 ADDITIVE_LIMIT = 2**26
 
 
-class Prepared(NamedTuple):
-    """A memory with what can be computed from it once for all steps."""
+class Sizes(NamedTuple):
+    """The widths that an attention is built for, known at run time only."""
+
+    query: int  # H, of the decoder's state
+    memory: int  # M, of an encoder state; 0: the encoder has none
+    summary: int  # D
+
+
+class PreparedMemory(NamedTuple):
+    """A memory, with what an attention computes from it once for all steps."""
 
     states: Tensor  # [B, S, M]
-    keys: Tensor  # [B, S, A], the states as the score wants them
-    mask: Tensor  # [B, S] bool
+    keys: Tensor  # [B, S, A], what queries are scored against: the states, or a projection of them
+    mask: Tensor  # [B, S] bool, True at real positions
     lengths: Tensor  # [B]
     summary: Tensor  # [B, D]
 
-    def close_up(self, index: Tensor) -> "Prepared":
-        """Keep the sentences `index` [B'], B' at most B, and lose the others: in place, only what moves is copied."""
+    def keep_sentences(self, index: Tensor) -> "PreparedMemory":
+        """Return the sentences `index` [B'] in this order, B' <= B. Rows are moved in place: this memory is lost."""
         moves = (index != torch.arange(len(index), device=index.device)).nonzero().flatten()
 
-        def moved(part: Tensor) -> Tensor:
+        def move_rows(part: Tensor) -> Tensor:
             part[moves] = part[index[moves]]
             return part[: len(index)]
 
-        states = moved(self.states)
-        keys = states if self.keys is self.states else moved(self.keys)
-        return Prepared(states, keys, *(part.index_select(0, index) for part in self[2:]))
+        states = move_rows(self.states)
+        keys = states if self.keys is self.states else move_rows(self.keys)
+        return PreparedMemory(states, keys, *(part.index_select(0, index) for part in self[2:]))
 
 
 class Attention(nn.Module):
     """Base of all variants.
 
-    Class attributes: `name` as in conf/attention; `reads_query`: whether the context depends on the decoder's state;
-    `has_weights`: whether it weighs source positions.
-    Instance attributes: `context_size`, C; `longest_source`, the most positions it can weigh, None where there is no
-    such limit.
+    Class attributes: `name` as in conf/attention; `reads_query`, whether the context depends on the decoder's state;
+    `has_weights`, whether there are weights over source positions.
+    Instance attributes: `context_size`, C; `longest_source`, the number of source positions that it has parameters
+    for, None without such a limit.
 
     Args:
-        query_size: H, width of the decoder state that asks.
-        memory_size: M.
-        summary_size: D.
+        sizes: the widths of query, memory and summary.
     """
 
     name: str
@@ -63,115 +70,128 @@ class Attention(nn.Module):
     context_size: int
     longest_source: int | None = None
 
-    def __init__(self, *, query_size: int, memory_size: int, summary_size: int):
+    def __init__(self, sizes: Sizes):
         super().__init__()
-        self.query_size, self.memory_size, self.summary_size = query_size, memory_size, summary_size
+        self.sizes = sizes
 
     def check_length(self, longest: int, where: str) -> None:
-        """See that a source of `longest` tokens can be attended to.
+        """Check that a source of `longest` tokens can be attended to.
 
         Args:
             longest: tokens, with end-of-sentence.
-            where: what the sentence is of, for messages: train, dev, ...
+            where: where the sentence stands, for messages: train, dev, ...
 
         Raises:
-            UserError: it cannot.
+            UserError: the sentence is too long.
         """
 
-    def prepare(self, memory: Memory) -> Prepared:
-        """Compute once what all steps share. Returned, never kept on the module."""
-        return Prepared(memory.states, self.keys(memory.states), memory.mask, memory.lengths, memory.summary)
+    def prepare(self, memory: Memory) -> PreparedMemory:
+        """Compute what all steps share. It is returned and never kept on the module, where it could become stale."""
+        return PreparedMemory(memory.states, self.keys(memory.states), memory.mask, memory.lengths, memory.summary)
 
     def keys(self, states: Tensor) -> Tensor:
         """Return the keys [B, S, A] of states [B, S, M]."""
         return states
 
-    def forward(self, query: Tensor, prepared: Prepared, steps: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the context [B, T, C] and the weights [B, T, S] (None where there are none).
+    def forward(self, query: Tensor, prepared: PreparedMemory, steps: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Compute the context.
 
         Args:
             query: [B, T, H].
-            prepared: of the B sentences.
-            steps: [T], the target position of each query, from 0 (all the same when T counts beams).
+            prepared: the memory of the B sentences.
+            steps: [T], the target position of each query, from 0 (all equal where T counts beams).
+
+        Returns:
+            the context [B, T, C], and the weights [B, T, S] or None if the variant has none.
         """
         raise NotImplementedError
 
 
 class NoAttention(Attention):
-    """No context at all: the summary only starts the decoder (Sutskever et al. 2014)."""
+    """No context: the source reaches the decoder through its first state alone (Sutskever et al. 2014)."""
 
     name = "none"
     reads_query = False
     has_weights = False
     context_size = 0
 
-    def forward(self, query: Tensor, prepared: Prepared, steps: Tensor) -> tuple[Tensor, None]:
-        """See `Attention.forward`; C is 0."""
+    def forward(self, query: Tensor, prepared: PreparedMemory, steps: Tensor) -> tuple[Tensor, None]:
+        """See `Attention.forward`: C is 0, and there are no weights."""
         return query.new_zeros(*query.shape[:2], 0), None
 
 
 class FixedContext(Attention):
-    """The summary at every step (Cho et al. 2014, section 2.2).
+    """The context is the summary, the same at every step (Cho et al. 2014, section 2.2).
 
     Args:
-        width: C, which one linear map takes the summary to, so that D may be swept while the decoder stays as it is;
-            0: the context is the summary itself.
+        sizes: see `Attention`.
+        width: C; the context is a linear map of the summary to this width, so that a sweep of D leaves the decoder's
+            sizes alone. 0: the context is the summary itself.
     """
 
     name = "fixed"
     reads_query = False
     has_weights = False
 
-    def __init__(self, *, query_size: int, memory_size: int, summary_size: int, width: NonNegativeInt = 0):
-        super().__init__(query_size=query_size, memory_size=memory_size, summary_size=summary_size)
-        self.context_size = width or summary_size
-        self.widen = nn.Linear(summary_size, width) if width else None
+    def __init__(self, sizes: Sizes, *, width: NonNegativeInt = 0):
+        super().__init__(sizes)
+        self.context_size = width or sizes.summary
+        self.widen = nn.Linear(sizes.summary, width) if width else None
 
-    def forward(self, query: Tensor, prepared: Prepared, steps: Tensor) -> tuple[Tensor, None]:
-        """See `Attention.forward`."""
+    def forward(self, query: Tensor, prepared: PreparedMemory, steps: Tensor) -> tuple[Tensor, None]:
+        """See `Attention.forward`: no weights."""
         context = self.widen(prepared.summary) if self.widen else prepared.summary
         return context.unsqueeze(1).expand(-1, query.shape[1], -1), None
 
 
 class ScoredAttention(Attention):
-    """Softmax of scores, then the weighted sum of the states (Bahdanau et al. 2014, equations 5 and 6)."""
+    """Base of the variants with weights: softmax of scores, weighted sum of states (Bahdanau et al. 2014, eq. 5 and 6).
 
-    def __init__(self, *, query_size: int, memory_size: int, summary_size: int):
-        super().__init__(query_size=query_size, memory_size=memory_size, summary_size=summary_size)
-        if memory_size == 0:
+        weights_ts = exp(score_ts) / sum over s' of exp(score_ts')
+        context_t = sum over s of weights_ts state_s
+
+    A subclass writes `scores`, and `keys` where a part of the score depends on the states alone.
+
+    Raises:
+        UserError: the encoder has no states.
+    """
+
+    def __init__(self, sizes: Sizes):
+        super().__init__(sizes)
+        if sizes.memory == 0:
             raise UserError(
                 f"attention={self.name} reads encoder states and encoder=blind has none: set attention=none"
             )
-        self.context_size = memory_size
+        self.context_size = sizes.memory
 
-    def scores(self, query: Tensor, prepared: Prepared) -> Tensor:
-        """Return the scores [B, T, S] of queries [B, T, H]; padding need not be minded."""
+    def scores(self, query: Tensor, prepared: PreparedMemory) -> Tensor:
+        """Return the scores [B, T, S] of queries [B, T, H]; those at padding may be anything, they are masked later."""
         raise NotImplementedError
 
-    def forward(self, query: Tensor, prepared: Prepared, steps: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, query: Tensor, prepared: PreparedMemory, steps: Tensor) -> tuple[Tensor, Tensor]:
         """See `Attention.forward`; C is M."""
         weights = self.normalise(self.scores(query, prepared), self.window(query, prepared, steps))
         return weights @ prepared.states, weights
 
-    def window(self, query: Tensor, prepared: Prepared, steps: Tensor) -> Tensor:
+    def window(self, query: Tensor, prepared: PreparedMemory, steps: Tensor) -> Tensor:
         """Return the positions that may be attended to, [B, 1 or T, S] bool."""
         return prepared.mask.unsqueeze(1)
 
     @staticmethod
     def normalise(scores: Tensor, allowed: Tensor) -> Tensor:
-        """Softmax over the allowed positions, in float32 or wider as 16 bits lose the small weights."""
+        """Return the softmax over the allowed positions, in float32 or wider: 16 bits lose the small weights."""
         masked = scores.to(torch.promote_types(scores.dtype, torch.float32)).masked_fill(~allowed, float("-inf"))
         return masked.softmax(-1).to(scores.dtype)
 
 
 class MeanAttention(ScoredAttention):
-    """Uniform weights: a control between one vector and a chosen one. C is M, nothing is chosen."""
+    """Equal weights for all source positions: the control between one fixed vector and a context chosen per step."""
 
     name = "mean"
     reads_query = False
 
-    def scores(self, query: Tensor, prepared: Prepared) -> Tensor:
-        """See `ScoredAttention.scores`."""
+    def scores(self, query: Tensor, prepared: PreparedMemory) -> Tensor:
+        """See `ScoredAttention.scores`: all equal."""
         return query.new_zeros(*query.shape[:2], prepared.mask.shape[1])
 
 
@@ -179,22 +199,23 @@ class BahdanauAttention(ScoredAttention):
     """score = v . tanh(W q + U k) (Bahdanau et al. 2014, appendix A.1.2).
 
     Args:
-        size: A, width of the hidden layer.
+        sizes: see `Attention`.
+        size: A, the width of the hidden layer.
     """
 
     name = "bahdanau"
 
-    def __init__(self, *, query_size: int, memory_size: int, summary_size: int, size: PositiveInt):
-        super().__init__(query_size=query_size, memory_size=memory_size, summary_size=summary_size)
-        self.query_layer = nn.Linear(query_size, size, bias=False)
-        self.key_layer = nn.Linear(memory_size, size, bias=False)
+    def __init__(self, sizes: Sizes, *, size: PositiveInt):
+        super().__init__(sizes)
+        self.query_layer = nn.Linear(sizes.query, size, bias=False)
+        self.key_layer = nn.Linear(sizes.memory, size, bias=False)
         self.energy = nn.Parameter(torch.empty(size).uniform_(-(size**-0.5), size**-0.5))
 
     def keys(self, states: Tensor) -> Tensor:
-        """U k."""
+        """Return U k."""
         return self.key_layer(states)
 
-    def scores(self, query: Tensor, prepared: Prepared) -> Tensor:
+    def scores(self, query: Tensor, prepared: PreparedMemory) -> Tensor:
         """See `ScoredAttention.scores`."""
         return additive_scores(self.query_layer(query), prepared.keys, self.energy)
 
@@ -203,17 +224,18 @@ class NormedBahdanauAttention(BahdanauAttention):
     """score = g v/|v| . tanh(W q + U k + b): weight-normalised (Salimans and Kingma 2016; TensorFlow NMT).
 
     Args:
-        size: A, width of the hidden layer.
+        sizes: see `Attention`.
+        size: A, the width of the hidden layer.
     """
 
     name = "bahdanau_normed"
 
-    def __init__(self, *, query_size: int, memory_size: int, summary_size: int, size: PositiveInt):
-        super().__init__(query_size=query_size, memory_size=memory_size, summary_size=summary_size, size=size)
+    def __init__(self, sizes: Sizes, *, size: PositiveInt):
+        super().__init__(sizes, size=size)
         self.scale = nn.Parameter(torch.tensor(size**-0.5))
         self.bias = nn.Parameter(torch.zeros(size))
 
-    def scores(self, query: Tensor, prepared: Prepared) -> Tensor:
+    def scores(self, query: Tensor, prepared: PreparedMemory) -> Tensor:
         """See `ScoredAttention.scores`."""
         energy = self.scale * self.energy / self.energy.norm()
         return additive_scores(self.query_layer(query) + self.bias, prepared.keys, energy)
@@ -224,11 +246,11 @@ class DotAttention(ScoredAttention):
 
     name = "luong_dot"
 
-    def __init__(self, *, query_size: int, memory_size: int, summary_size: int):
-        super().__init__(query_size=query_size, memory_size=memory_size, summary_size=summary_size)
-        need_equal_widths(f"attention={self.name}", query_size, memory_size, "use attention=luong_general")
+    def __init__(self, sizes: Sizes):
+        super().__init__(sizes)
+        check_equal_widths(sizes, f"attention={self.name}", "use attention=luong_general")
 
-    def scores(self, query: Tensor, prepared: Prepared) -> Tensor:
+    def scores(self, query: Tensor, prepared: PreparedMemory) -> Tensor:
         """See `ScoredAttention.scores`."""
         return query @ prepared.keys.mT
 
@@ -238,15 +260,15 @@ class GeneralAttention(ScoredAttention):
 
     name = "luong_general"
 
-    def __init__(self, *, query_size: int, memory_size: int, summary_size: int):
-        super().__init__(query_size=query_size, memory_size=memory_size, summary_size=summary_size)
-        self.key_layer = nn.Linear(memory_size, query_size, bias=False)
+    def __init__(self, sizes: Sizes):
+        super().__init__(sizes)
+        self.key_layer = nn.Linear(sizes.memory, sizes.query, bias=False)
 
     def keys(self, states: Tensor) -> Tensor:
-        """W k."""
+        """Return W k."""
         return self.key_layer(states)
 
-    def scores(self, query: Tensor, prepared: Prepared) -> Tensor:
+    def scores(self, query: Tensor, prepared: PreparedMemory) -> Tensor:
         """See `ScoredAttention.scores`."""
         return query @ prepared.keys.mT
 
@@ -256,11 +278,11 @@ class ScaledAttention(GeneralAttention):
 
     name = "luong_scaled"
 
-    def __init__(self, *, query_size: int, memory_size: int, summary_size: int):
-        super().__init__(query_size=query_size, memory_size=memory_size, summary_size=summary_size)
+    def __init__(self, sizes: Sizes):
+        super().__init__(sizes)
         self.scale = nn.Parameter(torch.tensor(1.0))
 
-    def scores(self, query: Tensor, prepared: Prepared) -> Tensor:
+    def scores(self, query: Tensor, prepared: PreparedMemory) -> Tensor:
         """See `ScoredAttention.scores`."""
         return self.scale * super().scores(query, prepared)
 
@@ -268,29 +290,31 @@ class ScaledAttention(GeneralAttention):
 class ConcatAttention(BahdanauAttention):
     """score = v . tanh(W [q; k]) (Luong et al. 2015, section 3.1).
 
-    W [q; k] = W_q q + W_k k, so this is Bahdanau's score; the published systems differ in the order of the step (the
-    decoder's `query`), and so do the two configs.
+    W [q; k] = W_q q + W_k k, so the score is that of `BahdanauAttention`. The published systems differ in when the
+    decoder computes its context (decoder.query), and so do the two configs.
 
     Args:
-        size: A, width of the hidden layer.
+        sizes: see `Attention`.
+        size: A, the width of the hidden layer.
     """
 
     name = "luong_concat"
 
 
 class LocationAttention(ScoredAttention):
-    """score = W q, one row of W for each source position (Luong et al. 2015, section 3.1).
+    """scores = W q, with a row of W for each source position (Luong et al. 2015, section 3.1).
 
     Args:
-        longest_source: how many positions W has, in tokens with end-of-sentence; longer input is refused.
+        sizes: see `Attention`.
+        longest_source: the number of rows of W: source tokens with end-of-sentence. Longer input is refused.
     """
 
     name = "luong_location"
 
-    def __init__(self, *, query_size: int, memory_size: int, summary_size: int, longest_source: PositiveInt):
-        super().__init__(query_size=query_size, memory_size=memory_size, summary_size=summary_size)
+    def __init__(self, sizes: Sizes, *, longest_source: PositiveInt):
+        super().__init__(sizes)
         self.longest_source: int = longest_source
-        self.position_layer = nn.Linear(query_size, longest_source, bias=False)
+        self.position_layer = nn.Linear(sizes.query, longest_source, bias=False)
 
     def check_length(self, longest: int, where: str) -> None:
         """See `Attention.check_length`."""
@@ -300,119 +324,100 @@ class LocationAttention(ScoredAttention):
                 f"{longest} tokens: set attention.longest_source={longest} or more and train again"
             )
 
-    def prepare(self, memory: Memory) -> Prepared:
+    def prepare(self, memory: Memory) -> PreparedMemory:
         """See `Attention.prepare`.
 
         Raises:
-            UserError: a source sentence is longer than W has positions.
+            UserError: a source sentence has more tokens than W has rows.
         """
         self.check_length(memory.mask.shape[1], "the input")
         return super().prepare(memory)
 
-    def scores(self, query: Tensor, prepared: Prepared) -> Tensor:
+    def scores(self, query: Tensor, prepared: PreparedMemory) -> Tensor:
         """See `ScoredAttention.scores`."""
         return self.position_layer(query)[..., : prepared.mask.shape[1]]
 
 
-ContentScore = Literal["dot", "general"]  # those of the paper's local systems (table 4)
+ContentScore = Literal["dot", "general"]  # The scores of the local systems in Luong et al. 2015, table 4.
 
 
 CONTENT_SCORES: dict[ContentScore, type[ScoredAttention]] = {"dot": DotAttention, "general": GeneralAttention}
 
 
 class LocalMonotonicAttention(ScoredAttention):
-    """local-m: softmax over a window round the step's own position (Luong et al. 2015, section 3.2).
+    """local-m: softmax over a window around the target position (Luong et al. 2015, section 3.2).
 
-    The centre is the target position, clamped to the sentence. Memory keeps the source's own order, so with
-    `encoder.reverse_source` too the centre of step t is source token t.
+    The centre of the window is the target position t, or the last source position where the source is shorter. The
+    memory keeps the order of the source, so the centre is source token t with encoder.reverse_source as well.
 
     Args:
+        sizes: see `Attention`.
         score: the content score inside the window: dot or general.
-        window: D in the paper; positions within this distance of the centre are attended to.
+        window: D in the paper, source positions on either side of the centre.
     """
 
     name = "luong_local_m"
 
-    def __init__(
-        self,
-        *,
-        query_size: int,
-        memory_size: int,
-        summary_size: int,
-        score: ContentScore,
-        window: PositiveInt,
-    ):
-        super().__init__(query_size=query_size, memory_size=memory_size, summary_size=summary_size)
+    def __init__(self, sizes: Sizes, *, score: ContentScore, window: PositiveInt):
+        super().__init__(sizes)
         if score == "dot":
             option = f"attention={self.name} with attention.score=dot"
-            need_equal_widths(option, query_size, memory_size, "set attention.score=general")
-        self.content = CONTENT_SCORES[score](query_size=query_size, memory_size=memory_size, summary_size=summary_size)
+            check_equal_widths(sizes, option, "set attention.score=general")
+        self.content = CONTENT_SCORES[score](sizes)
         self.half_width = window
 
     def keys(self, states: Tensor) -> Tensor:
-        """Those of the content score."""
+        """Return the keys of the content score."""
         return self.content.keys(states)
 
-    def scores(self, query: Tensor, prepared: Prepared) -> Tensor:
-        """Those of the content score."""
+    def scores(self, query: Tensor, prepared: PreparedMemory) -> Tensor:
+        """Return the content score."""
         return self.content.scores(query, prepared)
 
-    def centre(self, query: Tensor, prepared: Prepared, steps: Tensor) -> Tensor:
-        """Return the centre of each query's window, [B, T] in source positions, exact where `query` is in 16 bits."""
+    def centre(self, query: Tensor, prepared: PreparedMemory, steps: Tensor) -> Tensor:
+        """Return the centre of each query's window, [B, T] in source positions, exact in 16-bit models as well."""
         return torch.minimum(steps, prepared.lengths.unsqueeze(1) - 1)
 
-    def distance(self, query: Tensor, prepared: Prepared, steps: Tensor) -> Tensor:
+    def distance(self, query: Tensor, prepared: PreparedMemory, steps: Tensor) -> Tensor:
         """Return the signed distance of each source position from each query's centre, [B, T, S]."""
         position = torch.arange(prepared.mask.shape[1], device=query.device)
         return position - self.centre(query, prepared, steps).unsqueeze(-1)
 
-    def window(self, query: Tensor, prepared: Prepared, steps: Tensor) -> Tensor:
+    def window(self, query: Tensor, prepared: PreparedMemory, steps: Tensor) -> Tensor:
         """See `ScoredAttention.window`."""
         near = self.distance(query, prepared, steps).abs() <= self.half_width
         return near & prepared.mask.unsqueeze(1)
 
 
 class LocalPredictiveAttention(LocalMonotonicAttention):
-    """local-p: a window round a predicted centre, with a Gaussian (Luong et al. 2015, equations 9 and 10).
+    """local-p: a window around a predicted centre, with a Gaussian (Luong et al. 2015, equations 9 and 10).
 
-    The centre is S sigmoid(v . tanh(W q)). The Gaussian, of deviation D/2, multiplies the weights after the softmax
-    and they are not normalised again.
+        centre p_t = S sigmoid(v . tanh(W q_t))
+        weights_ts = softmax over the window * exp(-(s - p_t)^2 / (2 (D/2)^2))
+
+    The weights are not normalised again after the Gaussian.
 
     Args:
+        sizes: see `Attention`.
         score: the content score inside the window: dot or general.
-        size: width of the predictor's hidden layer.
-        window: D in the paper.
+        size: width of the hidden layer of v and W.
+        window: D in the paper, source positions on either side of the centre.
     """
 
     name = "luong_local_p"
 
-    def __init__(
-        self,
-        *,
-        query_size: int,
-        memory_size: int,
-        summary_size: int,
-        score: ContentScore,
-        size: PositiveInt,
-        window: PositiveInt,
-    ):
-        super().__init__(
-            query_size=query_size,
-            memory_size=memory_size,
-            summary_size=summary_size,
-            score=score,
-            window=window,
-        )
+    def __init__(self, sizes: Sizes, *, score: ContentScore, size: PositiveInt, window: PositiveInt):
+        super().__init__(sizes, score=score, window=window)
         self.predictor = nn.Sequential(
-            nn.Linear(query_size, size, bias=False), nn.Tanh(), nn.Linear(size, 1, bias=False)
+            nn.Linear(sizes.query, size, bias=False), nn.Tanh(), nn.Linear(size, 1, bias=False)
         )
 
-    def centre(self, query: Tensor, prepared: Prepared, steps: Tensor) -> Tensor:
+    def centre(self, query: Tensor, prepared: PreparedMemory, steps: Tensor) -> Tensor:
         """See `LocalMonotonicAttention.centre`."""
-        share = self.predictor(query).squeeze(-1)  # bfloat16 holds whole positions only up to 256.
+        share = self.predictor(query).squeeze(-1)  # In float32 below: bfloat16 has whole positions up to 256 only.
         return prepared.lengths.unsqueeze(1) * share.to(torch.promote_types(share.dtype, torch.float32)).sigmoid()
 
-    def forward(self, query: Tensor, prepared: Prepared, steps: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, query: Tensor, prepared: PreparedMemory, steps: Tensor) -> tuple[Tensor, Tensor]:
         """See `Attention.forward`."""
         distance = self.distance(query, prepared, steps)
         allowed = (distance.abs() <= self.half_width) & prepared.mask.unsqueeze(1)
@@ -441,23 +446,38 @@ ATTENTIONS: dict[str, type[Attention]] = {
 }
 
 
-def need_equal_widths(option: str, query_size: int, memory_size: int, remedy: str) -> None:
-    """Raise UserError unless queries and states can be multiplied as they are."""
-    if query_size != memory_size:
+def check_equal_widths(sizes: Sizes, option: str, remedy: str) -> None:
+    """Check that queries and states have one width, which their dot product needs.
+
+    Raises:
+        UserError: the widths differ; the message begins with `option` and ends with `remedy`.
+    """
+    if sizes.query != sizes.memory:
         raise UserError(
-            f"{option} multiplies states of one width, and decoder.hidden_size={query_size} is not "
-            f"encoder.hidden_size={memory_size}: make them equal, or {remedy}"
+            f"{option} multiplies query and state, which need one width: decoder.hidden_size={sizes.query} is not "
+            f"encoder.hidden_size={sizes.memory}: make them equal, or {remedy}"
         )
 
 
 def additive_scores(query: Tensor, keys: Tensor, energy: Tensor) -> Tensor:
-    """Return energy . tanh(query + keys), [B, T, S], of query [B, T, A], keys [B, S, A] and energy [A]."""
+    """Return energy . tanh(query + keys), in bounded memory.
 
-    def block(part: Tensor) -> Tensor:
+    Args:
+        query: [B, T, A].
+        keys: [B, S, A].
+        energy: [A].
+
+    Returns:
+        scores [B, T, S].
+    """
+
+    def score_part(part: Tensor) -> Tensor:
         return torch.tanh(part.unsqueeze(2) + keys.unsqueeze(1)) @ energy
 
     steps = max(1, ADDITIVE_LIMIT // max(1, keys.numel()))
     if steps >= query.shape[1]:
-        return block(query)
-    parts = [checkpoint(block, part, use_reentrant=False, preserve_rng_state=False) for part in query.split(steps, 1)]
+        return score_part(query)
+    parts = [
+        checkpoint(score_part, part, use_reentrant=False, preserve_rng_state=False) for part in query.split(steps, 1)
+    ]
     return torch.cat(parts, 1)

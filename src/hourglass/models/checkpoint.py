@@ -1,7 +1,7 @@
-"""Checkpoints: what is in one, and how a model or a training comes back from it. `saving` writes them.
+"""Checkpoints: their content, and how a model is loaded from one. (training/saving.py writes them.)
 
-A checkpoint is complete in itself: settings, vocabularies, weights, and what training needs to go on. Reading one
-never unpickles objects: only tensors and plain values.
+A checkpoint is complete in itself: settings, vocabularies, weights, and what training needs to resume. Loading one
+never unpickles objects, only tensors and plain values (`weights_only`), so a checkpoint cannot run code.
 """
 
 import zipfile
@@ -23,7 +23,15 @@ from hourglass.system.memory import keep_heap
 
 @dataclass(frozen=True)
 class Trained:
-    """A model as a checkpoint has it."""
+    """A model with what its checkpoint says of it.
+
+    Attributes:
+        model: in evaluation mode, on the CPU.
+        vocabularies: the model's.
+        config: the resolved settings of its training.
+        step: optimizer steps done.
+        corpus_digest: names the content of the corpus.
+    """
 
     model: Seq2Seq
     vocabularies: Vocabularies
@@ -32,46 +40,47 @@ class Trained:
     corpus_digest: str
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Read a checkpoint's tensors and plain values, on the CPU; it cannot run code.
+class DamagedCheckpointError(UserError):
+    """A checkpoint that is cut short or altered, or a file of another kind in its place."""
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read the tensors and plain values of a checkpoint, to the CPU.
 
     Raises:
-        UserError: the file is missing, cut short or no checkpoint of this project.
+        UserError: there is no such file.
+        DamagedCheckpointError: the file is cut short, damaged, or no checkpoint of this project.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint")
     with path.open("rb") as stream:
         try:
             with zipfile.ZipFile(stream) as archive:
-                if archive.testzip() is not None:  # torch does not look at the checksums that it writes.
+                if archive.testzip() is not None:  # torch writes checksums and does not check them.
                     raise zipfile.BadZipFile
             stream.seek(0)
             content = torch.load(stream, map_location="cpu", weights_only=True)
-            own = content["hourglass"]
+            own = content["hourglass"]  # All but Lightning's part.
             mappings = own["config"], own["vocabularies"], content["state_dict"]
             if not all(isinstance(part, dict) for part in mappings):
                 raise TypeError
             own["corpus_digest"], content["global_step"]
-        except Exception:  # torch, zip and pickle each have errors of their own for a damaged file
-            raise DamagedError(
+        except Exception:  # torch, zipfile and pickle raise errors of many types for a damaged file.
+            raise DamagedCheckpointError(
                 f"{path}: not a whole checkpoint of hourglass: cut short, damaged, or of something else"
             ) from None
     assert isinstance(content, dict)
     return content
 
 
-class DamagedError(UserError):
-    """A file that should be a checkpoint is none."""
-
-
 def load_trained(path: Path) -> Trained:
-    """Build the model of a checkpoint and fill in its weights, in evaluation mode, on the CPU.
+    """Build the model of a checkpoint with its weights, in evaluation mode, on the CPU.
 
     Raises:
-        UserError: as `read`, or the weights do not fit the settings or the vocabularies beside them.
+        UserError: as `read_checkpoint`, or the weights do not fit the settings or the vocabularies beside them.
     """
     keep_heap()
-    content = read(path)
+    content = read_checkpoint(path)
     own = content["hourglass"]
     vocabularies = read_vocabularies(path, own)
     config: Mapping[str, Any] = own["config"]
@@ -81,27 +90,28 @@ def load_trained(path: Path) -> Trained:
         return build_model(config, vocabularies.source.size, vocabularies.target.size, joint=vocabularies.joint)
 
     try:
-        # First without memory behind it: altered settings may ask for any amount of it.
+        # First without memory: altered settings could ask for any amount of it.
         with torch.device("meta"):
-            wanted = {name: weight.shape for name, weight in build().state_dict().items()}
-        if wanted != {name: weight.shape for name, weight in weights.items()}:
+            expected = {name: weight.shape for name, weight in build().state_dict().items()}
+        if expected != {name: weight.shape for name, weight in weights.items()}:
             raise ValueError
         model = build()
         model.load_state_dict(weights)
     except UserError as error:
         raise UserError(f"{path}: its own settings are refused: {error}") from None
-    except Exception:  # a group that is missing, a weight that is no tensor, ...
+    except Exception:  # A group is missing, a weight is no tensor, ...
         raise UserError(f"{path}: its weights do not fit its own settings and vocabularies; it was altered") from None
     return Trained(model.eval(), vocabularies, config, content["global_step"], own["corpus_digest"])
 
 
 def load_average(paths: Sequence[Path]) -> Trained:
-    """Build the model whose weights are the mean of those of several checkpoints of one run, as `load_trained` does.
+    """Load the model whose weights are the mean over several checkpoints of a run (Junczys-Dowmunt et al. 2016, 2.4).
 
-    (Junczys-Dowmunt et al. 2016, section 2.4.)
+    Args:
+        paths: the checkpoints; what is not a weight is that of the last one.
 
     Raises:
-        UserError: as `load_trained`, or there are none, or they are not of one training.
+        UserError: as `load_trained`, or there is no checkpoint, or they are of different trainings.
     """
     if not paths:
         raise UserError(
@@ -125,10 +135,14 @@ def load_average(paths: Sequence[Path]) -> Trained:
 def read_vocabularies(path: Path, own: Mapping[str, Any]) -> Vocabularies:
     """Return the vocabularies of a checkpoint.
 
+    Args:
+        path: of the checkpoint, for messages.
+        own: the part `hourglass` of its content.
+
     Raises:
-        DamagedError: they are not whole.
+        DamagedCheckpointError: a vocabulary is missing or damaged.
     """
     try:
         return Vocabularies.from_state_dict(own["vocabularies"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedError(f"{path}: its vocabularies cannot be read ({error})") from None
+        raise DamagedCheckpointError(f"{path}: its vocabularies cannot be read ({error})") from None

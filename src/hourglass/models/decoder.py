@@ -1,13 +1,14 @@
-"""The decoder: a recurrent layer stack, attention asked before, between or after its layers, and a readout.
+"""The decoder: recurrent layers, attention computed before, between or after them, and a readout.
 
-Independent switches make the published orders: `query` (Bahdanau et al. 2014 ask with the previous state and feed the
-context to the recurrence; Luong et al. 2015 ask with the current one), `query_layer` and `context_to_all` (Wu et al.
-2016 ask with the bottom layer and hand the context to all layers), and `input_feeding`.
+Independent options make the published orders of a step: `query` (Bahdanau et al. 2014 query with the previous state,
+and the context enters the recurrence; Luong et al. 2015 query with the current state), `query_layer` and
+`context_to_all` (Wu et al. 2016 query with the bottom layer, and all layers read the context), and `input_feeding`.
 
 Shapes: B batch, T target length, N rows of one step (K beams of each of B sentences, N = B*K, K = 1 outside search),
-E embedding, H state, C context, D summary, R readout.
+E embedding, H state, C context, D summary, R readout, S source length.
 """
 
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
@@ -15,201 +16,217 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from hourglass.errors import UserError
-from hourglass.models.attention import Attention, Prepared
+from hourglass.models.attention import Attention, PreparedMemory
+from hourglass.models.cells import CELLS, CellName, CellState, PartialProjection
 from hourglass.models.encoder import Dropout, Memory, check_residual
-from hourglass.models.recurrent import LOOPED, Cell, CellState, Known, RecurrentLayer
+from hourglass.models.recurrent import RecurrentLayer
 
 # Weights [B, T, S] that exist at once, where they are not returned.
 WEIGHTS_LIMIT = 2**27
 
 
-class State(NamedTuple):
+class DecoderState(NamedTuple):
     """What the decoder carries from one step to the next."""
 
-    layers: tuple[CellState, ...]  # of each layer, [N, H] tensors
+    layers: tuple[CellState, ...]  # the state of each layer, parts of N rows
     feed: Tensor  # [N, R] with input feeding: the last readout; [N, 0] without
     context: Tensor  # [N, C] where layers read the last step's context; [N, 0] elsewhere
 
-    def select(self, index: Tensor) -> "State":
-        """Take the rows `index` [N'], in that order, of everything carried."""
-        return State(
+    def select(self, index: Tensor) -> "DecoderState":
+        """Return the rows `index` [N'], in this order."""
+        return DecoderState(
             tuple(tuple(part.index_select(0, index) for part in layer) for layer in self.layers),
             self.feed.index_select(0, index),
             self.context.index_select(0, index),
         )
 
 
-class Decoder(nn.Module):
-    """Stacked recurrent layers with attention.
+@dataclass(frozen=True, kw_only=True)
+class DecoderSettings:
+    """The config group `decoder`.
 
-    Args:
-        attention: any variant.
-        embedding_size: E.
-        summary_size: D of the encoder.
-        cell: lstm, gru, ...: see `RecurrentLayer`.
+    Attributes:
+        cell: a key of `CELLS`.
         layers: how many are stacked.
         hidden_size: H.
         residual_from: each layer from this one up, counted from 1, adds its input to its output (Wu et al. 2016,
             equation 6); 0: none does.
-        readout: what the output layer reads, of the top layer's h, the context c and the embedding e of the last word:
-            "tanh": tanh(W [h; c]) (Luong et al. 2015, equation 5); "deep": tanh(W [h; c; e]) (Pascanu et al. 2014,
-            section 3.3.2); "maxout": the larger of each pair of W [h; c; e] (Cho et al. 2014, appendix A; Bahdanau et
-            al. 2014, appendix A.2.2); "state": h (Sutskever et al. 2014, Wu et al. 2016).
+        embedding_size: E, width of the target embeddings.
+        embedding_file: text file of word2vec or GloVe with the first target embeddings; None: they are drawn.
+        readout: what the output layer reads, of the top layer's output h, the context c and the embedding e of the
+            last token: "tanh": tanh(W [h; c]) (Luong et al. 2015, equation 5); "deep": tanh(W [h; c; e]) (Pascanu et
+            al. 2014, section 3.3.2); "maxout": the larger of each pair of W [h; c; e] (Cho et al. 2014, appendix A;
+            Bahdanau et al. 2014, appendix A.2.2); "state": h (Sutskever et al. 2014, Wu et al. 2016).
         readout_size: R, its width.
-        dropout: between layers and on the readout.
-        query: "previous": attention is asked with the state before the step, and its context enters the step;
-            "current": with the state after it.
-        query_layer: whose state asks, the top layer's or the bottom layer's; with query=current what a residual layer
-            asks with is its output, its input added.
-        context_to_all: every layer reads the newest context there is (Wu et al. 2016, section 3): with query=previous
-            this step's; with query=current this step's above the layer that asks, the last step's up to it. Otherwise
-            the bottom layer reads it, where it is there before the step.
+        tie: "output": the weights of the output layer are the target embedding (Press and Wolf 2017); "all": the
+            source embedding, too; "none".
+        query: "previous": the query is the state before the step, and the context enters the step; "current": the
+            query is the state after the step.
+        query_layer: the layer whose state is the query, top or bottom; with query=current the query of a residual
+            layer is its output, its input added.
+        context_to_all: every layer reads the newest context (Wu et al. 2016, section 3): with query=previous that of
+            this step; with query=current that of this step above the layer with the query, that of the last step up
+            to it. Otherwise the bottom layer reads it, if it is known before the step.
         input_feeding: the last readout enters the step (Luong et al. 2015, section 3.3).
-        start: "dense": the first state is a learned map of the summary; "pass": it is the summary, which then is the
-            encoder's final states; "zero": it is zero, so that with attention nothing of the source comes by way of
-            the summary.
+        start: the first state. "dense": a learned map of the summary; "pass": the summary, which then is the final
+            states of the encoder; "zero": zero, so that with attention nothing of the source comes through the
+            summary.
+        dropout: on embeddings, between layers and on the readout.
 
     Raises:
         UserError: options contradict each other.
     """
 
-    def __init__(
-        self,
-        *,
-        attention: Attention,
-        embedding_size: int,
-        summary_size: int,
-        cell: Cell,
-        layers: PositiveInt,
-        hidden_size: PositiveInt,
-        residual_from: NonNegativeInt,
-        readout: Literal["tanh", "deep", "maxout", "state"],
-        readout_size: PositiveInt,
-        dropout: Dropout,
-        query: Literal["previous", "current"],
-        query_layer: Literal["top", "bottom"],
-        context_to_all: bool,
-        input_feeding: bool,
-        start: Literal["dense", "pass", "zero"],
-    ):
-        super().__init__()
-        if query_layer == "bottom" and layers == 1:
+    cell: CellName
+    layers: PositiveInt
+    hidden_size: PositiveInt
+    residual_from: NonNegativeInt
+    embedding_size: PositiveInt
+    embedding_file: str | None
+    readout: Literal["tanh", "deep", "maxout", "state"]
+    readout_size: PositiveInt
+    tie: Literal["none", "output", "all"]
+    query: Literal["previous", "current"]
+    query_layer: Literal["top", "bottom"]
+    context_to_all: bool
+    input_feeding: bool
+    start: Literal["dense", "pass", "zero"]
+    dropout: Dropout
+
+    def __post_init__(self) -> None:
+        if self.query_layer == "bottom" and self.layers == 1:
             raise UserError(
                 "decoder.query_layer=bottom: with decoder.layers=1 the bottom layer is the top one: set "
                 "decoder.layers=2 or more, or decoder.query_layer=top"
             )
-        check_residual("decoder", residual_from, layers)
-        if readout == "state" and readout_size != hidden_size:
+        check_residual("decoder", self.residual_from, self.layers)
+        if self.readout == "state" and self.readout_size != self.hidden_size:
             raise UserError(
-                f"decoder.readout=state reads the top layer as it is: set decoder.readout_size={hidden_size}, which is "
-                f"decoder.hidden_size, not {readout_size}, or decoder.readout=tanh"
+                f"decoder.readout=state reads the top layer as it is: set decoder.readout_size={self.hidden_size}, "
+                f"which is decoder.hidden_size, not {self.readout_size}, or decoder.readout=tanh"
             )
-        if readout == "state" and query == "current" and attention.context_size and not context_to_all:
+        if self.tie != "none" and self.readout_size != self.embedding_size:
             raise UserError(
-                f"decoder.readout=state with decoder.query=current leaves the context of attention={attention.name} "
-                "unread: set decoder.readout=tanh, decoder.query=previous or decoder.context_to_all=true"
+                f"decoder.tie={self.tie} needs decoder.readout_size equal to decoder.embedding_size "
+                f"({self.embedding_size}): set decoder.readout_size={self.embedding_size}, or decoder.tie=none"
             )
+
+    @property
+    def state_size(self) -> int:
+        """How many numbers the first state has, all layers together."""
+        return self.layers * CELLS[self.cell].state_size(self.hidden_size)
+
+    @property
+    def first_reads_context(self) -> bool:
+        """Whether the bottom layer reads a context."""
+        return self.query == "previous" or self.context_to_all
+
+
+class Decoder(nn.Module):
+    """Stacked recurrent layers with attention. `checks` refuses settings that do not fit attention or summary.
+
+    Args:
+        settings: see `DecoderSettings`.
+        attention: any variant.
+        summary_size: D of the encoder.
+    """
+
+    def __init__(self, settings: DecoderSettings, attention: Attention, summary_size: int):
+        super().__init__()
+        self.settings = settings
         self.attention = attention
-        self.query = query
-        self.query_depth = layers - 1 if query_layer == "top" else 0
-        self.context_to_all = context_to_all
-        self.residual_from = residual_from
-        self.hidden_size = hidden_size
-        self.readout_size = readout_size
-        self.start_from = start
-        self.feed_size = readout_size if input_feeding else 0
-        self.dropout = nn.Dropout(dropout)
-        to_bottom = attention.context_size if query == "previous" or context_to_all else 0
-        above = hidden_size + (attention.context_size if context_to_all else 0)
+        self.query = settings.query
+        self.hidden_size = settings.hidden_size
+        self.readout_size = settings.readout_size
+        self.query_depth = settings.layers - 1 if settings.query_layer == "top" else 0
+        self.feed_size = settings.readout_size if settings.input_feeding else 0
+        self.dropout = nn.Dropout(settings.dropout)
+        to_bottom = attention.context_size if settings.first_reads_context else 0
+        above = settings.hidden_size + (attention.context_size if settings.context_to_all else 0)
         self.layers = nn.ModuleList(
-            RecurrentLayer(cell, width, hidden_size)
-            for width in [embedding_size + self.feed_size + to_bottom] + [above] * (layers - 1)
+            RecurrentLayer(settings.cell, width, settings.hidden_size)
+            for width in [settings.embedding_size + self.feed_size + to_bottom] + [above] * (settings.layers - 1)
         )
-        self.carried_size = to_bottom if query == "current" else 0
-        parts = self._layer(0).parts
-        state_size = layers * parts * hidden_size
-        if start == "pass" and summary_size != state_size:
-            raise UserError(
-                f"decoder.start=pass takes {state_size} numbers, the states of decoder.layers={layers}: set "
-                f"encoder.summary_size={state_size}, not {summary_size}, or decoder.start=dense"
-            )
-        self.bridge = nn.Linear(summary_size, state_size) if start == "dense" else None
-        self.readout_kind = readout
-        read = hidden_size + attention.context_size + (embedding_size if readout in ("deep", "maxout") else 0)
-        written = readout_size * (2 if readout == "maxout" else 1)
-        self.readout = nn.Linear(read, written) if readout != "state" else None
+        self.carried_size = to_bottom if settings.query == "current" else 0
+        self.bridge = nn.Linear(summary_size, settings.state_size) if settings.start == "dense" else None
+        reads_embedding = settings.readout in ("deep", "maxout")
+        read = settings.hidden_size + attention.context_size + (settings.embedding_size if reads_embedding else 0)
+        written = settings.readout_size * (2 if settings.readout == "maxout" else 1)
+        self.readout = nn.Linear(read, written) if settings.readout != "state" else None
 
     @property
     def one_pass(self) -> bool:
-        """Whether a known target can be read in one pass: no step's input hangs on the step before it."""
+        """Whether a known target can be read in one pass: no input of a step depends on the step before it."""
         carries = self.feed_size > 0 or self.carried_size > 0
         return not carries and (self.query == "current" or not self.attention.reads_query)
 
-    def start(self, memory: Memory) -> State:
+    def start(self, memory: Memory) -> DecoderState:
         """Return the state before the first step, N = B."""
         rows, like = len(memory.summary), memory.summary
-        if self.start_from == "zero":
-            layers = tuple(self._layer(i).zero_state(rows, like) for i in range(len(self.layers)))
+        cells = [self._layer(depth).cell for depth in range(len(self.layers))]
+        if self.settings.start == "zero":
+            layers = tuple(cell.zero_state(rows, like) for cell in cells)
         else:
-            flat = self.bridge(memory.summary) if self.bridge is not None else memory.summary
-            parts = flat.view(rows, len(self.layers), self._layer(0).parts, self.hidden_size).unbind(2)
+            numbers = self.bridge(memory.summary) if self.bridge is not None else memory.summary
+            parts = numbers.chunk(len(cells), -1)
+            layers = tuple(cell.unflatten_state(part) for cell, part in zip(cells, parts, strict=True))
             if self.bridge is not None:
-                # tanh keeps h in a cell's range (Bahdanau et al. 2014, appendix A.2.2); an LSTM's c has no range.
-                parts = (parts[0].tanh(), *parts[1:])
-            layers = tuple(tuple(part[:, i] for part in parts) for i in range(len(self.layers)))
-        return State(layers, like.new_zeros(rows, self.feed_size), like.new_zeros(rows, self.carried_size))
+                layers = tuple(cell.bound_state(layer) for cell, layer in zip(cells, layers, strict=True))
+        return DecoderState(layers, like.new_zeros(rows, self.feed_size), like.new_zeros(rows, self.carried_size))
 
     def step(
-        self, embedding: Tensor, state: State, prepared: Prepared, t: int, *, rows: Tensor | None = None
-    ) -> tuple[Tensor, State, Tensor | None]:
+        self, embedding: Tensor, state: DecoderState, prepared: PreparedMemory, t: int, *, rows: Tensor | None = None
+    ) -> tuple[Tensor, DecoderState, Tensor | None]:
         """Advance all rows by one target position.
 
         Args:
             embedding: [N, E] of the tokens before position t.
-            state: of N rows; rows of one sentence are neighbours.
-            prepared: of the B sentences, N a multiple of B.
+            state: of N rows; the rows of a sentence stand together.
+            prepared: the memory of the B sentences, N a multiple of B.
             t: the target position, from 0.
-            rows: [N]; then `embedding` has each token once, and these say whose each row is: what hangs on the token
-                alone is not computed again for each row.
+            rows: [N]; with it, `embedding` has each distinct token once, and row n is of token `rows[n]`: what depends
+                on the token alone is computed once.
 
         Returns:
             the readout [N, R], the next state, and the weights [N, S] or None.
         """
-        known = None
+        ahead = None
         if rows is not None:
-            known = self._know(embedding)
-            known = known and known._replace(gates=known.gates[rows])
+            ahead = self._project_ahead(embedding)
+            ahead = ahead and ahead._replace(projected=ahead.projected[rows])
             embedding = embedding[rows]
-        hidden, context, after, weights = self._advance(embedding, state, prepared, t, known)
-        output = self._read(hidden, context, embedding)
-        return output, after._replace(feed=output) if self.feed_size else after, weights
+        hidden, context, after, weights = self._advance(embedding, state, prepared, t, ahead)
+        readout = self._read(hidden, context, embedding)
+        return readout, after._replace(feed=readout) if self.feed_size else after, weights
 
-    def _know(self, embeddings: Tensor) -> Known | None:
-        """What the bottom layer takes of embeddings [..., E]; None where a GPU does it in a step by one fused call."""
-        layer = self._layer(0)
-        return layer.know(embeddings) if layer.cell in LOOPED or embeddings.device.type == "cpu" else None
+    def _project_ahead(self, embeddings: Tensor) -> PartialProjection | None:
+        """Project embeddings [..., E] by the bottom layer, where its cell can do that apart from its other inputs."""
+        return self._layer(0).cell.project_ahead(embeddings)
 
     def _advance(
-        self, embedding: Tensor, state: State, prepared: Prepared, t: int, known: Known | None
-    ) -> tuple[Tensor, Tensor, State, Tensor | None]:
-        """Do a step but for its readout: hidden [N, H], context [N, C], the next state and the weights [N, S]."""
+        self,
+        embedding: Tensor,
+        state: DecoderState,
+        prepared: PreparedMemory,
+        t: int,
+        ahead: PartialProjection | None,
+    ) -> tuple[Tensor, Tensor, DecoderState, Tensor | None]:
+        """Take a step without its readout: hidden [N, H], context [N, C], the next state and the weights [N, S]."""
         context, weights = state.context, None
         if self.query == "previous":
-            context, weights = self._attend(state.layers[self.query_depth][0], prepared, t)
-        below = torch.cat([embedding, state.feed], -1) if known is None else state.feed
+            cell = self._layer(self.query_depth).cell
+            context, weights = self._attend(cell.query(state.layers[self.query_depth]), prepared, t)
+        below = torch.cat([embedding, state.feed], -1) if ahead is None else state.feed
         layers = []
         for depth, before in enumerate(state.layers):
             inputs = self._input(below, context, depth)
-            layers.append(self._layer(depth).step(inputs, before, known if depth == 0 else None))
-            below = self._output(layers[-1][0], below, depth)
+            hidden, after = self._layer(depth).step(inputs, before, ahead if depth == 0 else None)
+            layers.append(after)
+            below = self._output(hidden, below, depth)
             if self.query == "current" and depth == self.query_depth:
                 context, weights = self._attend(below, prepared, t)
-        return (
-            below,
-            context,
-            State(tuple(layers), state.feed, context if self.carried_size else state.context),
-            weights,
-        )
+        carried = context if self.carried_size else state.context
+        return below, context, DecoderState(tuple(layers), state.feed, carried), weights
 
     def forward(
         self, embeddings: Tensor, memory: Memory, step_loop: bool = False, with_weights: bool = True
@@ -219,8 +236,8 @@ class Decoder(nn.Module):
         Args:
             embeddings: [B, T, E], beginning-of-sentence first.
             memory: of the B sentences.
-            step_loop: take the steps one by one also where one pass would do, and nothing ahead of its step.
-            with_weights: return the weights; without, T and S may be so long that they would not fit into memory.
+            step_loop: take one step after the other, with nothing computed ahead, also where one pass would do.
+            with_weights: return the weights; without, T and S may be so long that the weights would not fit in memory.
 
         Returns:
             the readouts [B, T, R] and the weights [B, T, S] or None.
@@ -229,32 +246,32 @@ class Decoder(nn.Module):
         state = self.start(memory)
         if self.one_pass and not step_loop:
             return self._forward_at_once(embeddings, state, prepared, with_weights)
-        hidden, contexts, outputs, weights = [], [], [], []
-        ahead = None if step_loop else self._know(embeddings)
-        gates = ahead.gates.unbind(1) if ahead else ()
+        hiddens, contexts, readouts, weights = [], [], [], []
+        ahead = None if step_loop else self._project_ahead(embeddings)
+        projections = ahead.projected.unbind(1) if ahead else ()
         for t, embedding in enumerate(embeddings.unbind(1)):
-            known = ahead and ahead._replace(gates=gates[t])
-            below, context, state, weight = self._advance(embedding, state, prepared, t, known)
-            if self.feed_size:  # The next step reads it; elsewhere all steps are read out at once.
-                outputs.append(self._read(below, context, embedding))
-                state = state._replace(feed=outputs[-1])
+            now = ahead and ahead._replace(projected=projections[t])
+            hidden, context, state, weight = self._advance(embedding, state, prepared, t, now)
+            if self.feed_size:  # The next step reads the readout; without feeding, all are computed at once below.
+                readouts.append(self._read(hidden, context, embedding))
+                state = state._replace(feed=readouts[-1])
             else:
-                hidden.append(below)
+                hiddens.append(hidden)
                 contexts.append(context)
             weights.append(weight if with_weights else None)
         if self.feed_size:
-            read = torch.stack(outputs, 1)
+            readout = torch.stack(readouts, 1)
         else:
-            read = self._read(torch.stack(hidden, 1), torch.stack(contexts, 1), embeddings)
-        return read, None if weights[0] is None else torch.stack(weights, 1)  # type: ignore[arg-type]
+            readout = self._read(torch.stack(hiddens, 1), torch.stack(contexts, 1), embeddings)
+        return readout, None if weights[0] is None else torch.stack(weights, 1)  # type: ignore[arg-type]
 
     def _forward_at_once(
-        self, embeddings: Tensor, state: State, prepared: Prepared, with_weights: bool
+        self, embeddings: Tensor, state: DecoderState, prepared: PreparedMemory, with_weights: bool
     ) -> tuple[Tensor, Tensor | None]:
         below, context = embeddings, embeddings.new_empty(*embeddings.shape[:2], 0)
-        if self.query == "previous":  # An attention that does not read its query: only its shape counts.
-            unread = embeddings.new_empty(*embeddings.shape[:2], self.hidden_size)
-            context, weights = self._attend_at_once(unread, prepared, with_weights)
+        if self.query == "previous":  # The attention does not read the values of its query, only the shape.
+            query = embeddings.new_empty(*embeddings.shape[:2], self.hidden_size)
+            context, weights = self._attend_at_once(query, prepared, with_weights)
         for depth, start in enumerate(state.layers):
             below = self._output(self._layer(depth)(self._input(below, context, depth), start), below, depth)
             if self.query == "current" and depth == self.query_depth:
@@ -262,16 +279,19 @@ class Decoder(nn.Module):
         return self._read(below, context, embeddings), weights
 
     def _input(self, below: Tensor, context: Tensor, depth: int) -> Tensor:
-        """What a layer reads: what is below it, and the newest context where it is one of those that read it."""
+        """Return the input of a layer: what is below it, and the newest context if this layer reads it."""
         if depth == 0:
             return torch.cat([below, context], -1) if self.query == "previous" or self.carried_size else below
-        return self.dropout(torch.cat([below, context], -1) if self.context_to_all else below)
+        return self.dropout(torch.cat([below, context], -1) if self.settings.context_to_all else below)
 
     def _output(self, hidden: Tensor, below: Tensor, depth: int) -> Tensor:
-        return hidden + below if 0 < self.residual_from <= depth + 1 else hidden
+        """Return what the layer above reads: the cell's output, plus the layer's input if this layer is residual."""
+        return hidden + below if 0 < self.settings.residual_from <= depth + 1 else hidden
 
-    def _attend_at_once(self, queries: Tensor, prepared: Prepared, with_weights: bool) -> tuple[Tensor, Tensor | None]:
-        """Ask with all T queries; where nobody wants the weights, so many at a time that they stay bounded."""
+    def _attend_at_once(
+        self, queries: Tensor, prepared: PreparedMemory, with_weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Compute the contexts of T queries [B, T, H]; without weights a part at a time, so that memory is bounded."""
         steps = torch.arange(queries.shape[1], device=queries.device)
         if with_weights:
             return self.attention(queries, prepared, steps)
@@ -279,21 +299,21 @@ class Decoder(nn.Module):
         parts = zip(queries.split(size, 1), steps.split(size), strict=True)
         return torch.cat([self.attention(part, prepared, at)[0] for part, at in parts], 1), None
 
-    def _attend(self, query: Tensor, prepared: Prepared, t: int) -> tuple[Tensor, Tensor | None]:
-        """Ask with one query a row; the beams of a sentence are queries to one copy of its memory."""
+    def _attend(self, query: Tensor, prepared: PreparedMemory, t: int) -> tuple[Tensor, Tensor | None]:
+        """Compute the context of one query a row [N, H]; the beams of a sentence share one copy of its memory."""
         sentences = len(prepared.mask)
         steps = torch.full((len(query) // sentences,), t, device=query.device)
         context, weights = self.attention(query.view(sentences, -1, self.hidden_size), prepared, steps)
         return context.flatten(0, 1), None if weights is None else weights.flatten(0, 1)
 
     def _read(self, hidden: Tensor, context: Tensor, embedding: Tensor) -> Tensor:
-        """The readout [..., R] of hidden [..., H], context [..., C] and embedding [..., E]."""
+        """Return the readout [..., R] of hidden [..., H], context [..., C] and embedding [..., E]."""
         if self.readout is None:
             return self.dropout(hidden)
-        if self.readout_kind == "tanh":
+        if self.settings.readout == "tanh":
             return self.dropout(self.readout(torch.cat([hidden, context], -1)).tanh())
         mixed = self.readout(torch.cat([hidden, context, embedding], -1))
-        if self.readout_kind == "deep":
+        if self.settings.readout == "deep":
             return self.dropout(mixed.tanh())
         return self.dropout(mixed.unflatten(-1, (-1, 2)).amax(-1))
 

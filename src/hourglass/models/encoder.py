@@ -1,9 +1,12 @@
 """Encoders: from source ids to a memory of states and one fixed vector, the summary.
 
-Shapes: B batch, S source length, E embedding, M memory width, D summary width, L layers.
+Shapes: B batch, S source length, E embedding, M memory, D summary.
+
+To add an encoder, see docs/add-an-encoder.md.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -11,42 +14,65 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from hourglass.errors import UserError
-from hourglass.models.recurrent import Cell, RecurrentLayer, parts_of
+from hourglass.models.cells import CellName
+from hourglass.models.recurrent import RecurrentLayer
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Memory(NamedTuple):
-    """What an encoder hands over: `states` are the way round the neck, `summary` is the neck."""
+    """What an encoder returns: `summary` is the neck, `states` are what attention reads past it."""
 
-    states: Tensor  # [B, S, M], position s belongs to source token s, also when the source was read in reverse
+    states: Tensor  # [B, S, M]; position s belongs to source token s, also where the source is read in reverse
     mask: Tensor  # [B, S] bool, True at real tokens
     lengths: Tensor  # [B]
     summary: Tensor  # [B, D], the fixed vector
 
 
+@dataclass(frozen=True, kw_only=True)
+class EncoderSettings:
+    """The options of the config group `encoder` that every encoder has.
+
+    Attributes:
+        embedding_size: E, width of the source embeddings.
+        summary_size: D, width of the fixed vector; 0 where nothing reads it.
+    """
+
+    embedding_size: PositiveInt
+    summary_size: NonNegativeInt
+
+
 class Encoder(nn.Module):
-    """Base of all encoders. `memory_size` is M (0: no states), `summary_size` is D."""
+    """Base of all encoders. A subclass is called with its settings, the source embedding and `final_states`.
+
+    Class attributes: `name`, as in conf/encoder; `settings_class`, the type of its settings.
+    Instance attributes: `memory_size`, M (0: no states); `summary_size`, D; `final_shapes`, the shapes of the parts of
+    each layer's final state, for a decoder that starts in them (empty: the encoder has no such states).
+    """
 
     name: str
+    settings_class: type[EncoderSettings] = EncoderSettings
     memory_size: int
     summary_size: int
+    final_shapes: tuple[tuple[tuple[int, ...], ...], ...] = ()
 
     def forward(self, source: Tensor, lengths: Tensor) -> Memory:
-        """Encode source ids [B, S] of `lengths` [B], padded on the right, each row ending in end-of-sentence."""
+        """Encode a batch.
+
+        Args:
+            source: ids [B, S], padded on the right, each row ending in end-of-sentence.
+            lengths: [B], with end-of-sentence.
+        """
         raise NotImplementedError
 
 
-class RecurrentEncoder(Encoder):
-    """Stacked recurrent layers; the summary is one projection of all their final states.
+@dataclass(frozen=True, kw_only=True)
+class RecurrentEncoderSettings(EncoderSettings):
+    """conf/encoder/rnn.yaml.
 
-    One direction is the encoder of Sutskever et al. 2014 and Cho et al. 2014, two directions that of Bahdanau et
-    al. 2014 (section 3.2). As the summary is a projection, its width D is swept without touching the layers.
-
-    Args:
-        embedding: the source embedding, [V, E].
-        final_states: the summary is the final states themselves, for a decoder that starts in them.
-        cell: lstm, gru, ...: see `RecurrentLayer`.
+    Attributes:
+        embedding_file: text file of word2vec or GloVe with the first source embeddings; None: they are drawn.
+        cell: a key of `CELLS`.
         layers: how many are stacked.
         hidden_size: M, the width of a memory state; two directions get half of it each.
         bidirectional: whether every layer reads both ways; "first": the bottom layer alone (Wu et al. 2016, section
@@ -54,80 +80,95 @@ class RecurrentEncoder(Encoder):
         residual_from: each layer from this one up, counted from 1, adds its input to its output (Wu et al. 2016,
             equation 6); 0: none does.
         reverse_source: read the words last to first, end-of-sentence still last (Sutskever et al. 2014, section
-            3.3). The memory keeps the source's own order.
-        summary_size: D, the width of the fixed vector; 0 where nothing reads it.
+            3.3). The memory keeps the order of the source.
         summary_tanh: the summary is the tanh of the projection (Cho et al. 2014, appendix A).
-        summary_bits: the tanh of the projection is rounded to so many bits a component, so that the neck holds D times
-            as many and no more; the gradient passes as if it were not (straight-through: Bengio et al. 2013,
-            "Estimating or propagating gradients through stochastic neurons"). 0: not rounded.
+        summary_bits: the tanh of the projection is rounded to this number of bits a component, so that the neck holds
+            D times as many bits and no more. The gradient passes as if nothing were rounded (straight-through: Bengio
+            et al. 2013, "Estimating or propagating gradients through stochastic neurons"). 0: not rounded.
         dropout: on embeddings and between layers.
 
     Raises:
-        UserError: directions and widths, layers or summary do not fit each other.
+        UserError: directions, widths or layers contradict each other.
+    """
+
+    embedding_file: str | None
+    cell: CellName
+    layers: PositiveInt
+    hidden_size: PositiveInt
+    bidirectional: Literal[True, False, "first", "split"]
+    residual_from: NonNegativeInt
+    reverse_source: bool
+    summary_tanh: bool
+    summary_bits: Annotated[int, Field(ge=0, le=16)] = 0  # Checkpoints of earlier versions lack it.
+    dropout: Dropout
+
+    def __post_init__(self) -> None:
+        if self.bidirectional and self.hidden_size % 2:
+            raise UserError(
+                f"encoder.hidden_size={self.hidden_size}: two directions share it half and half; make it even, "
+                "or set encoder.bidirectional=false"
+            )
+        if self.bidirectional == "split" and self.layers % 2:
+            raise UserError(
+                f"encoder.bidirectional=split shares out encoder.layers={self.layers} half and half: make it even, "
+                "or set encoder.bidirectional=true"
+            )
+        check_residual("encoder", self.residual_from, self.stack_layers)
+
+    @property
+    def stack_layers(self) -> int:
+        """The number of layers on top of each other."""
+        return self.layers // 2 if self.bidirectional == "split" else self.layers
+
+
+class RecurrentEncoder(Encoder):
+    """Stacked recurrent layers; the summary is one projection of the final states of all layers.
+
+        summary = W [s_1; s_2; ...] + b, or its tanh
+
+    One direction is the encoder of Sutskever et al. 2014 and Cho et al. 2014, two directions that of Bahdanau et
+    al. 2014 (section 3.2). As the summary is a projection, a sweep of its width D leaves the layers alone.
+
+    Args:
+        settings: see `RecurrentEncoderSettings`.
+        embedding: the source embedding, [V, E].
+        final_states: the summary is the final states themselves, for a decoder that starts in them.
     """
 
     name = "rnn"
+    settings_class = RecurrentEncoderSettings
 
-    def __init__(
-        self,
-        *,
-        embedding: nn.Embedding,
-        final_states: bool,
-        cell: Cell,
-        layers: PositiveInt,
-        hidden_size: PositiveInt,
-        bidirectional: Literal[True, False, "first", "split"],
-        residual_from: NonNegativeInt,
-        reverse_source: bool,
-        summary_size: NonNegativeInt,
-        summary_tanh: bool,
-        dropout: Dropout,
-        summary_bits: Annotated[int, Field(ge=0, le=16)] = 0,
-    ):
+    def __init__(self, settings: RecurrentEncoderSettings, embedding: nn.Embedding, *, final_states: bool):
         super().__init__()
-        if bidirectional and hidden_size % 2:
-            raise UserError(
-                f"encoder.hidden_size={hidden_size}: two directions share it half and half; make it even, "
-                "or set encoder.bidirectional=false"
-            )
-        if bidirectional == "split" and layers % 2:
-            raise UserError(
-                f"encoder.bidirectional=split shares out encoder.layers={layers} half and half: make it even, "
-                "or set encoder.bidirectional=true"
-            )
-        check_residual("encoder", residual_from, layers // 2 if bidirectional == "split" else layers)
         self.embedding = embedding
-        self.residual_from = residual_from
-        self.reverse_source = reverse_source
-        self.memory_size = hidden_size
-        self.summary_size = summary_size
-        self.summary_tanh = summary_tanh or summary_bits > 0
-        self.summary_bits = summary_bits
-        self.dropout = nn.Dropout(dropout)
-        width = hidden_size // 2 if bidirectional == "split" else hidden_size
-        both = [bidirectional is True or (bidirectional == "first" and depth == 0) for depth in range(layers)]
+        self.residual_from = settings.residual_from
+        self.reverse_source = settings.reverse_source
+        self.memory_size = settings.hidden_size
+        self.summary_size = settings.summary_size
+        self.summary_tanh = settings.summary_tanh or settings.summary_bits > 0
+        self.summary_bits = settings.summary_bits
+        self.dropout = nn.Dropout(settings.dropout)
+        self.layers = self._stack(settings)
+        self.backward_layers = self._stack(settings) if settings.bidirectional == "split" else None
+        stacks = [self.layers] if self.backward_layers is None else [self.layers, self.backward_layers]
+        self.final_shapes = tuple(layer.final_shapes for level in zip(*stacks, strict=True) for layer in level)
+        projects = settings.summary_size > 0 and not final_states
+        self.summarise = nn.Linear(self.final_size, settings.summary_size) if projects else None
 
-        def stack(depth: int) -> nn.ModuleList:
-            below = [embedding.embedding_dim] + [width] * (depth - 1)
-            ways = zip(below, both, strict=False)
-            return nn.ModuleList(RecurrentLayer(cell, b, width // (2 if two else 1), two) for b, two in ways)
+    @staticmethod
+    def _stack(settings: RecurrentEncoderSettings) -> nn.ModuleList:
+        width = settings.hidden_size // 2 if settings.bidirectional == "split" else settings.hidden_size
+        layers, below = [], settings.embedding_size
+        for depth in range(settings.stack_layers):
+            both = settings.bidirectional is True or (settings.bidirectional == "first" and depth == 0)
+            layers.append(RecurrentLayer(settings.cell, below, width // (2 if both else 1), both))
+            below = width
+        return nn.ModuleList(layers)
 
-        self.layers = stack(layers // 2 if bidirectional == "split" else layers)
-        self.backward_layers = stack(layers // 2) if bidirectional == "split" else None
-        self.final_shape = (layers, parts_of(cell), width)
-        final_size = math.prod(self.final_shape)
-        if final_states and summary_size != final_size:
-            raise UserError(
-                f"decoder.start=pass hands over the final states as they are, {final_size} numbers: set "
-                f"encoder.summary_size={final_size}, not {summary_size}, or decoder.start=dense"
-            )
-        if final_states and (summary_tanh or summary_bits):
-            option, off = ("summary_tanh=true", "false") if summary_tanh else (f"summary_bits={summary_bits}", "0")
-            raise UserError(
-                f"encoder.{option} contradicts decoder.start=pass, which hands over the final states as they are: "
-                f"set encoder.{option.split('=')[0]}={off}, or decoder.start=dense"
-            )
-        self.summarise = nn.Linear(final_size, summary_size) if summary_size and not final_states else None
+    @property
+    def final_size(self) -> int:
+        """How many numbers the final states of all layers have."""
+        return sum(math.prod(shape) for layer in self.final_shapes for shape in layer)
 
     def forward(self, source: Tensor, lengths: Tensor) -> Memory:
         """See `Encoder.forward`."""
@@ -140,23 +181,25 @@ class RecurrentEncoder(Encoder):
         if self.backward_layers is None:
             states, finals = self._climb(self.layers, states, mask)
         else:
-            turn = reversed_order(lengths, longest).unsqueeze(-1)
-            turned = states.gather(1, turn.expand_as(states))
-            states, forwards = self._climb(self.layers, states, mask)
-            turned, backwards = self._climb(self.backward_layers, turned, mask)
-            states = torch.cat([states, turned.gather(1, turn.expand_as(turned))], -1)
-            finals = [final for pair in zip(forwards, backwards, strict=True) for final in pair]
+            order_back = reversed_order(lengths, longest).unsqueeze(-1)
+            reversed_states = states.gather(1, order_back.expand_as(states))
+            states, forward_finals = self._climb(self.layers, states, mask)
+            reversed_states, backward_finals = self._climb(self.backward_layers, reversed_states, mask)
+            states = torch.cat([states, reversed_states.gather(1, order_back.expand_as(reversed_states))], -1)
+            finals = [final for pair in zip(forward_finals, backward_finals, strict=True) for final in pair]
         if self.reverse_source:
             states = states.gather(1, order.unsqueeze(-1).expand_as(states))
         if self.summary_size == 0:
             return Memory(states, mask, lengths, states.new_zeros(len(source), 0))
-        final = torch.cat(finals, -1)  # [B, layers * parts * width], in this order
+        final = torch.cat(finals, -1)  # [B, final_size]: layer by layer, part by part, direction by direction
         summary = self.summarise(final) if self.summarise else final
         summary = summary.tanh() if self.summary_tanh else summary
-        return Memory(states, mask, lengths, rounded(summary, self.summary_bits) if self.summary_bits else summary)
+        if self.summary_bits:
+            summary = round_to_bits(summary, self.summary_bits)
+        return Memory(states, mask, lengths, summary)
 
     def _climb(self, layers: nn.ModuleList, states: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Run a stack from [B, S, E] to the states of its top [B, S, width]; and the final state of each layer."""
+        """Run a stack over [B, S, E]: return the outputs of its top layer [B, S, width] and all final states."""
         finals = []
         for number, layer in enumerate(layers, 1):
             assert isinstance(layer, RecurrentLayer)
@@ -169,28 +212,30 @@ class RecurrentEncoder(Encoder):
 
 
 class BlindEncoder(Encoder):
-    """Sees nothing: zero summary, no states. Its decoder is a language model of the target side.
+    """Reads nothing: a zero summary and no states, which makes the decoder a language model of the target side.
 
     Args:
-        summary_size: D, so that the decoder behind it is the very decoder that it is compared with.
+        settings: `summary_size` is that of the encoder it is compared with, so that the decoders have equal sizes.
+        embedding: not kept.
+        final_states: without effect, a zero summary is a zero state.
     """
 
     name = "blind"
     memory_size = 0
-    nothing: Tensor  # [D]
+    zero_summary: Tensor  # [D]
 
-    def __init__(self, *, embedding: nn.Embedding, final_states: bool, summary_size: NonNegativeInt):
+    def __init__(self, settings: EncoderSettings, embedding: nn.Embedding, *, final_states: bool):
         super().__init__()
-        del embedding, final_states  # reads no source
-        self.summary_size = summary_size
-        # A buffer, to be of the type and on the device of the model.
-        self.register_buffer("nothing", torch.zeros(summary_size), persistent=False)
+        del embedding, final_states
+        self.summary_size = settings.summary_size
+        # A buffer has the type of the model and is on its device.
+        self.register_buffer("zero_summary", torch.zeros(settings.summary_size), persistent=False)
 
     def forward(self, source: Tensor, lengths: Tensor) -> Memory:
         """See `Encoder.forward`; states are [B, S, 0] and the summary is zero."""
         batch, longest = source.shape
-        states = self.nothing.new_zeros(batch, longest, 0)
-        return Memory(states, mask_of(lengths, longest), lengths, self.nothing.expand(batch, -1))
+        states = self.zero_summary.new_zeros(batch, longest, 0)
+        return Memory(states, mask_of(lengths, longest), lengths, self.zero_summary.expand(batch, -1))
 
 
 ENCODERS: dict[str, type[Encoder]] = {kind.name: kind for kind in (RecurrentEncoder, BlindEncoder)}
@@ -202,21 +247,25 @@ def mask_of(lengths: Tensor, longest: int) -> Tensor:
 
 
 def reversed_order(lengths: Tensor, longest: int) -> Tensor:
-    """Return the indices [B, longest] that turn round the first lengths[b] positions of row b and keep the rest."""
+    """Return the indices [B, longest] that reverse the first lengths[b] positions of row b and keep the others."""
     position = torch.arange(longest, device=lengths.device).expand(len(lengths), -1)
     mirrored = lengths.unsqueeze(1) - 1 - position
     return torch.where(mirrored >= 0, mirrored, position)
 
 
-def rounded(values: Tensor, bits: int) -> Tensor:
-    """Round values from -1 to 1 to 2^bits even levels, both ends among them; the gradient is that of the values."""
+def round_to_bits(values: Tensor, bits: int) -> Tensor:
+    """Round values from -1 to 1 to 2^bits evenly spaced levels, -1 and 1 included; the gradient is that of `values`."""
     steps = 2**bits - 1
     level = ((values + 1) / 2 * steps).round() / steps * 2 - 1
-    return level.detach() + (values - values.detach())  # In this order it is exactly the level.
+    return level.detach() + (values - values.detach())  # In this order the sum is exactly the level.
 
 
 def check_residual(group: str, residual_from: int, layers: int) -> None:
-    """Raise UserError unless `residual_from` is 0 or one of `layers` layers that has a layer below it."""
+    """Check that `residual_from` is 0 or the number of a layer, of `layers` in a stack, with a layer below it.
+
+    Raises:
+        UserError: it is not; the message names the option of `group`.
+    """
     if residual_from == 1:
         raise UserError(
             f"{group}.residual_from=1: the bottom layer reads embeddings, which are no state: set 2 or more"

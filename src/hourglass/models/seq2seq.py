@@ -1,4 +1,4 @@
-"""The whole model: embeddings, encoder, attention, decoder and the output layer, and its likelihood.
+"""The whole model: embeddings, encoder, attention, decoder and output layer; and the likelihood of a target.
 
 Shapes: B batch, S source length, T target length, E embedding, R readout, V target vocabulary.
 """
@@ -11,64 +11,75 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from hourglass.data.pieces import BOS, PAD
+from hourglass.models.cells import Cell
 from hourglass.models.decoder import Decoder
 from hourglass.models.encoder import Encoder, Memory
-from hourglass.models.recurrent import RecurrentLayer
 
 # Rows of logits that exist at once: [LOGIT_ROWS, V].
 LOGIT_ROWS = 8192
 
 
 class TokenLoss(NamedTuple):
-    """Sums over the target tokens of a batch, end-of-sentence included, padding left out."""
+    """Sums over the target tokens of a batch, with end-of-sentence, without padding."""
 
-    smoothed: Tensor  # [], cross-entropy against the smoothed target, nats: what training minimises
-    nll: Tensor  # [], negative log-likelihood, nats: what is reported
+    smoothed: Tensor  # [], nats, cross-entropy against the smoothed target: what training minimises
+    nll: Tensor  # [], nats, negative log-likelihood: what is reported
 
 
 class Seq2Seq(nn.Module):
-    """A sequence-to-sequence model put together from its parts.
+    """A sequence-to-sequence model: p(y_t | y_<t, x) = softmax(W readout_t + b).
+
+    With decoder.tie=output or all, W is the target embedding (Press and Wolf 2017); then R is E.
 
     Args:
-        encoder: holds the source embedding.
-        decoder: holds the attention.
-        embedding: the target embedding [V, E].
-        dropout: on the target embeddings.
-        tie_output: the output layer's weights are the target embedding (Press and Wolf 2017); then R must be E.
+        encoder: with the source embedding.
+        decoder: with the attention; its settings have the dropout of the target embeddings, and the tie.
+        embedding: the target embedding, [V, E].
     """
 
-    def __init__(self, encoder: Encoder, decoder: Decoder, embedding: nn.Embedding, dropout: float, tie_output: bool):
+    def __init__(self, encoder: Encoder, decoder: Decoder, embedding: nn.Embedding):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.embedding = embedding
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(decoder.settings.dropout)
         self.output = nn.Linear(decoder.readout_size, embedding.num_embeddings)
-        if tie_output:
+        if decoder.settings.tie != "none":
             self.output.weight = embedding.weight
 
     @property
     def parameter_count(self) -> int:
-        """The number of trainable numbers; tied parameters count once."""
+        """How many parameters the model has; tied ones count once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def encode(self, source: Tensor, lengths: Tensor) -> Memory:
-        """Encode source ids [B, S] of lengths [B]."""
+        """Encode source ids [B, S] of `lengths` [B]; see `Encoder.forward`."""
         return self.encoder(source, lengths)
 
     def readouts(self, target: Tensor, memory: Memory, step_loop: bool = False) -> Tensor:
-        """Return the readouts [B, T, R] for the target prefix ids [B, T], beginning-of-sentence first."""
+        """Return the readouts [B, T, R] of a known target.
+
+        Args:
+            target: ids [B, T], beginning-of-sentence first.
+            memory: of the B sentences.
+            step_loop: see `Decoder.forward`.
+        """
         return self.decoder(self.dropout(self.embedding(target)), memory, step_loop, with_weights=False)[0]
 
     def forward(self, source: Tensor, lengths: Tensor, target: Tensor, step_loop: bool = False) -> Tensor:
-        """Return the logits [B, T, V] of every next token; arguments as in `encode` and `readouts`."""
+        """Return the logits [B, T, V] of every next token; for the arguments see `encode` and `readouts`."""
         return self.output(self.readouts(target, self.encode(source, lengths), step_loop))
 
     def sampled_readouts(self, target: Tensor, memory: Memory, sampling: float) -> Tensor:
-        """Return the readouts [B, T, R] for the target prefix ids [B, T], with some of them replaced on the way.
+        """Return the readouts [B, T, R] of a target in which the model replaces some tokens by its own.
 
-        Each token but the first is, with probability `sampling`, one drawn from what the model itself predicts there
+        Each token but the first is replaced with probability `sampling`, by a draw from the model's prediction
         (scheduled sampling: Bengio et al. 2015, section 2.4). No gradient passes through the draw.
+
+        Args:
+            target: ids [B, T], beginning-of-sentence first.
+            memory: of the B sentences.
+            sampling: from 0 to 1.
         """
         prepared, state = self.decoder.attention.prepare(memory), self.decoder.start(memory)
         readouts, tokens = [], target[:, 0]
@@ -78,7 +89,7 @@ class Seq2Seq(nn.Module):
             if t + 1 < target.shape[1]:
                 with torch.no_grad():
                     logits = self.output(readout).float()
-                    logits[:, [PAD, BOS]] = float("-inf")  # Never said.
+                    logits[:, [PAD, BOS]] = float("-inf")  # Never part of a target.
                     drawn = torch.multinomial(logits.softmax(-1), 1).squeeze(1)
                     own = torch.rand(len(target), device=target.device) < sampling
                     tokens = torch.where(own, drawn, target[:, t + 1])
@@ -94,10 +105,16 @@ class Seq2Seq(nn.Module):
         sampling: float = 0.0,
         step_loop: bool = False,
     ) -> TokenLoss:
-        """Return the loss of target [B, T+1], from beginning-of-sentence to end-of-sentence, padded on the right.
+        """Compute the loss of a batch.
 
-        Label smoothing spreads `smoothing` evenly over all V tokens (Szegedy et al. 2016, section 7). `sampling`: see
-        `sampled_readouts`; what is to be predicted stays the reference. `step_loop`: see `Decoder.forward`.
+        Args:
+            source: ids [B, S], padded on the right, each row ending in end-of-sentence.
+            lengths: [B], of the source.
+            target: ids [B, T+1], from beginning-of-sentence to end-of-sentence, padded on the right.
+            smoothing: the probability that label smoothing spreads evenly over all V tokens (Szegedy et al. 2016,
+                section 7).
+            sampling: see `sampled_readouts`; the tokens to predict stay those of `target`.
+            step_loop: see `Decoder.forward`.
         """
         memory = self.encode(source, lengths)
         prefix = target[:, :-1]
@@ -105,14 +122,14 @@ class Seq2Seq(nn.Module):
             readouts = self.sampled_readouts(prefix, memory, sampling)
         else:
             readouts = self.readouts(prefix, memory, step_loop)
-        wanted = target[:, 1:]
+        labels = target[:, 1:]
         if readouts.device.type == "cpu":
-            real = wanted != PAD
-            rows, labels = readouts[real], wanted[real]  # No logits for padding.
-        else:  # To count what is no padding would wait for all that a GPU still has to do.
-            rows, labels = readouts.flatten(0, 1), wanted.flatten()
+            real = labels != PAD
+            rows, labels = readouts[real], labels[real]  # No logits for padding.
+        else:  # Counting the real tokens would wait for all that the GPU has still to do.
+            rows, labels = readouts.flatten(0, 1), labels.flatten()
 
-        def block(part: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        def losses(part: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
             logits = self.output(part)
             log_probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
             nll = F.nll_loss(log_probabilities, label, ignore_index=PAD, reduction="sum")
@@ -120,9 +137,9 @@ class Seq2Seq(nn.Module):
             return (1 - smoothing) * nll + smoothing * uniform, nll
 
         if len(rows) <= LOGIT_ROWS:
-            return TokenLoss(*block(rows, labels))
+            return TokenLoss(*losses(rows, labels))
         sums = [
-            checkpoint(block, part, label, use_reentrant=False, preserve_rng_state=False)
+            checkpoint(losses, part, label, use_reentrant=False, preserve_rng_state=False)
             for part, label in zip(rows.split(LOGIT_ROWS), labels.split(LOGIT_ROWS), strict=True)
         ]
         smoothed, nll = (torch.stack(column).sum() for column in zip(*sums, strict=True))
@@ -133,15 +150,15 @@ class Seq2Seq(nn.Module):
 def draw_evenly(model: Seq2Seq, width: float) -> None:
     """Draw all weights evenly from -width to width (Sutskever et al. 2014, section 3.4; Luong et al. 2015, 4.1).
 
-    Forget gates are opened again, the embedding of padding is zero; norms and an attention's one factor stay as they
-    are.
+    Forget gates get their 1 again and the embedding of padding is zero. Layer norms and the learned factor `scale` of
+    an attention keep their values.
     """
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if not isinstance(module, nn.LayerNorm) and name != "scale":
                 parameter.uniform_(-width, width)
     for module in model.modules():
-        if isinstance(module, RecurrentLayer) and module.cell == "lstm":
+        if isinstance(module, Cell):
             module.open_forget_gates()
         if isinstance(module, nn.Embedding):
             module.weight[PAD].zero_()

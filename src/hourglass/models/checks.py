@@ -1,0 +1,132 @@
+"""Checks of a model's settings against each other: contradictions are refused by name, with the remedy.
+
+What contradicts itself within one group is refused by the settings of that group.
+"""
+
+from dataclasses import replace
+
+from hourglass.errors import UserError
+from hourglass.models.attention import Attention, FixedContext, NoAttention
+from hourglass.models.cells import CELLS
+from hourglass.models.decoder import DecoderSettings
+from hourglass.models.encoder import BlindEncoder, Encoder, RecurrentEncoder, RecurrentEncoderSettings
+from hourglass.models.settings import ModelSettings
+
+
+def check_ties(settings: ModelSettings, *, joint: bool) -> None:
+    """Check that embeddings which are to be one matrix can be.
+
+    Args:
+        settings: of the model.
+        joint: whether source and target share one vocabulary.
+
+    Raises:
+        UserError: they cannot.
+    """
+    encoder, decoder = settings.encoder, settings.decoder
+    if decoder.tie != "all":
+        return
+    if getattr(encoder, "embedding_file", None) is not None:
+        raise UserError(
+            "encoder.embedding_file: with decoder.tie=all both sides have one matrix: set decoder.embedding_file "
+            "alone, or decoder.tie=output"
+        )
+    if not joint:
+        raise UserError("decoder.tie=all needs one vocabulary: set tokenizer.joint=true, or decoder.tie=output")
+    if encoder.embedding_size != decoder.embedding_size:
+        raise UserError(
+            f"decoder.tie=all needs encoder.embedding_size={encoder.embedding_size} equal to "
+            f"decoder.embedding_size={decoder.embedding_size}: make them equal, or set decoder.tie=output"
+        )
+
+
+def without_unread_summary(settings: ModelSettings) -> ModelSettings:
+    """Return the settings with summary_size=0 where nothing reads the summary.
+
+    With decoder.start=zero only the fixed context reads it.
+
+    Raises:
+        UserError: nothing of the source reaches the decoder, or something reads a summary of width 0.
+    """
+    fixed = issubclass(settings.attention_class, FixedContext)
+    if settings.decoder.start == "zero" and not fixed:
+        blind = issubclass(settings.encoder_class, BlindEncoder)
+        if issubclass(settings.attention_class, NoAttention) and not blind:
+            raise UserError(
+                "attention=none with decoder.start=zero gives the decoder nothing of the source: set "
+                "decoder.start=dense, or say so with encoder=blind"
+            )
+        return replace(settings, encoder=replace(settings.encoder, summary_size=0))
+    if settings.encoder.summary_size == 0:
+        reader = "attention=fixed" if fixed else "decoder.start=dense"
+        raise UserError(
+            f"encoder.summary_size=0 leaves {reader} nothing to read: set encoder.summary_size=1 or more, "
+            "or, with an attention that reads states, decoder.start=zero"
+        )
+    return settings
+
+
+def check_start(encoder: Encoder, settings: ModelSettings) -> None:
+    """Check that decoder.start=pass can hand over the final states of the encoder.
+
+    Raises:
+        UserError: the final states do not have the shapes of the decoder's state, or the summary is something else.
+    """
+    decoder = settings.decoder
+    if decoder.start != "pass":
+        return
+    if isinstance(encoder, RecurrentEncoder):
+        assert isinstance(settings.encoder, RecurrentEncoderSettings)
+        _check_final_states(encoder, settings.encoder, decoder)
+    if encoder.summary_size != decoder.state_size:
+        raise UserError(
+            f"decoder.start=pass takes {decoder.state_size} numbers, the states of decoder.layers={decoder.layers}: "
+            f"set encoder.summary_size={decoder.state_size}, not {encoder.summary_size}, or decoder.start=dense"
+        )
+
+
+def _check_final_states(
+    encoder: RecurrentEncoder, settings: RecurrentEncoderSettings, decoder: DecoderSettings
+) -> None:
+    if settings.summary_size != encoder.final_size:
+        raise UserError(
+            f"decoder.start=pass hands over the final states as they are, {encoder.final_size} numbers: set "
+            f"encoder.summary_size={encoder.final_size}, not {settings.summary_size}, or decoder.start=dense"
+        )
+    if settings.summary_tanh or settings.summary_bits:
+        option, off = ("summary_tanh", "false") if settings.summary_tanh else ("summary_bits", "0")
+        value = str(getattr(settings, option)).lower()
+        raise UserError(
+            f"encoder.{option}={value} contradicts decoder.start=pass, which hands over the final states as they are: "
+            f"set encoder.{option}={off}, or decoder.start=dense"
+        )
+    names = CELLS[settings.cell].state_parts, CELLS[decoder.cell].state_parts
+    shapes = encoder.final_shapes, (CELLS[decoder.cell].state_shapes(decoder.hidden_size),) * decoder.layers
+    if shapes[0] != shapes[1] or names[0] != names[1]:
+        given, needed = (_describe_states(*each) for each in zip(names, shapes, strict=True))
+        raise UserError(
+            "decoder.start=pass hands each layer of the decoder the final state of the encoder's: "
+            f"the encoder has {given}, the decoder {needed}: make them equal, or set decoder.start=dense"
+        )
+
+
+def _describe_states(parts: tuple[str, ...], layers: tuple[tuple[tuple[int, ...], ...], ...]) -> str:
+    """Return the shapes of the states of all layers, which are alike, in words."""
+    shapes = layers[0]
+    widths = " and ".join("x".join(map(str, shape)) for shape in shapes)
+    size = f"each {shapes[0][0]} wide" if len(set(shapes)) == 1 and len(shapes[0]) == 1 else widths
+    return f"{len(layers)} of {' and '.join(parts)}, {size}"
+
+
+def check_readout(attention: Attention, decoder: DecoderSettings) -> None:
+    """Check that something reads the context of the attention.
+
+    Raises:
+        UserError: nothing does.
+    """
+    read = decoder.readout != "state" or decoder.query == "previous" or decoder.context_to_all
+    if attention.context_size and not read:
+        raise UserError(
+            f"decoder.readout=state with decoder.query=current leaves the context of attention={attention.name} "
+            "unread: set decoder.readout=tanh, decoder.query=previous or decoder.context_to_all=true"
+        )
