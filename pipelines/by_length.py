@@ -1,6 +1,6 @@
-"""BLEU by source length, several runs side by side: python pipelines/by_length.py RUN RUN ... [out=FOLDER]
+"""Compare the BLEU of several runs by source length: python pipelines/by_length.py RUN RUN ... [out=FOLDER]
 
-The question of Bahdanau et al. 2014, figure 2. With out= the figure and the table, too.
+This is figure 2 of Bahdanau et al. 2014. With out= it also writes the figure and the table as files.
 """
 
 import sys
@@ -19,7 +19,7 @@ from hourglass.training.finished import FinishedRun
 
 
 def main(words: list[str]) -> None:
-    """Print the table, and write the report where there is a place for it."""
+    """Print the table, and write the report if there is a folder for it."""
     paths, out = paths_and_out(words, "python pipelines/by_length.py RUN RUN ...")
     test, scores = score_runs([Path(path) for path in paths], RESAMPLES)
     blocks = write_lengths(test, scores)
@@ -30,7 +30,12 @@ def main(words: list[str]) -> None:
 
 
 def write_lengths(test: TestSet, scores: Mapping[str, BleuByLength]) -> list[Block]:
-    """Return heading, figure and table of runs, each under the path of its folder."""
+    """Return heading, figure and table.
+
+    Args:
+        test: the test set.
+        scores: BLEU by the path of each run folder.
+    """
     names = {path: Path(path).name for path in scores}
     if len(set(names.values())) < len(names):
         names = {path: path for path in scores}

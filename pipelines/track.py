@@ -1,8 +1,9 @@
 """Fill an MLflow store with the recorded ablation: python pipelines/track.py [TRACKING_URI]
 
-The store is sqlite:///mlflow.db, or what MLFLOW_TRACKING_URI or the one argument says. Told twice, it tells nothing
-new; a result that has changed supersedes the one before, which stays, marked. Where the runs are on this machine, so
-are their models: each is logged with its run, and the best of each corpus registered under the corpus's name.
+The store is sqlite:///mlflow.db, unless the argument or MLFLOW_TRACKING_URI names another. The command may be repeated:
+it adds only what the store lacks. A result that has changed supersedes the earlier one, which stays and is marked. If
+the runs are on this machine, their models are logged, too, and the best model of each corpus is registered under the
+name of the corpus.
 """
 
 import os
@@ -22,7 +23,7 @@ EXPERIMENT = "hourglass-ablation"
 
 
 def main(words: list[str]) -> None:
-    """Read the evaluations and tell MLflow what it does not have."""
+    """Read the evaluations and log the runs that MLflow lacks."""
     if len(words) > 1:
         raise UserError("usage: python pipelines/track.py [TRACKING_URI]")
     uri = words[0] if words else os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
@@ -37,14 +38,14 @@ def main(words: list[str]) -> None:
             for corpus, evaluation in evaluations.items():
                 model = find_model(client, EXPERIMENT, f"{corpus} {best_part(evaluation)}")
                 if model is None:
-                    print(f"{corpus}: the best model is not on this machine: dvc repro makes it")
+                    print(f"{corpus}: the best model is not on this machine: run dvc repro to make it")
                 else:
                     print(add_version(client, corpus, model, is_best=True))
         except UserError:
             raise
         except Exception as error:  # The network, a database and MLflow have errors of their own.
             raise UserError(
-                f"MLflow did not take all ({error_line(error)}): mend that, and give the command again"
+                f"MLflow did not accept everything ({error_line(error)}): repair that, then run the command again"
             ) from None
 
 

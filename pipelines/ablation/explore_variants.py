@@ -1,15 +1,15 @@
-"""Write the explorer of a corpus, its variants side by side: python pipelines/ablation/explore_variants.py CORPUS"""
+"""Write the explorer page of a corpus's variants: python pipelines/ablation/explore_variants.py CORPUS"""
 
 from hourglass.analysis.explorer import explore
 from hourglass.config.command_line import arguments, one_line_errors
 from hourglass.experiments.ablation import load_ablation
 
-# Of each corpus, on a page that is kept in git.
+# Few enough for a page in git.
 SENTENCES = 40
 
 
 def main(corpus: str) -> None:
-    """Write results/CORPUS/explorer.html, of the first seed of each variant."""
+    """Write results/CORPUS/explorer.html with the first seed of each variant."""
     ablation = load_ablation()
     ablation.check_corpus(corpus)
     seed = ablation.corpora[corpus].seeds[0]

@@ -1,4 +1,4 @@
-"""Prepare a corpus of the ablation and check it for leaks: python pipelines/ablation/prepare.py CORPUS"""
+"""Prepare a corpus of the ablation and count leaks: python pipelines/ablation/prepare.py CORPUS"""
 
 from collections import Counter
 

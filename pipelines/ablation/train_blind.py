@@ -1,6 +1,7 @@
-"""Train the runs of an ablation that are blind to the source: python pipelines/ablation/train_blind.py CORPUS
+"""Train the blind decoder of a corpus: python pipelines/ablation/train_blind.py CORPUS
 
-The best of them on dev is what the bits of all variants are counted from. Killed, it goes on where it was.
+The blind decoder never sees the source. Of its runs, the best on dev is the one that bits are measured against. A
+training that was killed resumes from its last checkpoint.
 """
 
 from hourglass.config.command_line import arguments, one_line_errors
@@ -10,7 +11,7 @@ from hourglass.training.jobs import run_training
 
 
 def main(corpus: str) -> None:
-    """Train one for each learning rate of the search."""
+    """Train one run for each learning rate of the search."""
     ablation = load_ablation()
     ablation.check_corpus(corpus)
     for run, overrides in ablation.blind_runs(corpus):

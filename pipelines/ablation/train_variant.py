@@ -1,6 +1,6 @@
 """Train a variant of the ablation with one seed: python pipelines/ablation/train_variant.py CORPUS ATTENTION SEED
 
-The run is src/train.py's own; a run that was killed goes on from its last checkpoint.
+It calls src/train.py. A training that was killed resumes from its last checkpoint.
 """
 
 from hourglass.config.command_line import arguments, one_line_errors
@@ -10,7 +10,7 @@ from hourglass.training.jobs import run_training
 
 
 def main(corpus: str, attention: str, seed: str) -> None:
-    """Train to the end of the budget, with what the variant's search has chosen."""
+    """Train with the full budget and the settings that the variant's search chose."""
     ablation = load_ablation()
     variant = ablation.variant(corpus, attention)
     number = ablation.seed(corpus, seed)

@@ -1,6 +1,7 @@
-"""An ablation: which variants, on which corpora, with which seeds and budget; where each part of it lies.
+"""The settings of an ablation (variants, corpora, seeds, budgets) and the paths of its files.
 
-The file is conf/ablation/default.yaml. dvc.yaml reads it for its matrices, the scripts in pipelines/ by this module.
+The settings are in conf/ablation/default.yaml. dvc.yaml reads them for its matrices, and the scripts in
+pipelines/ablation/ read them through this module.
 """
 
 from collections.abc import Mapping
@@ -30,11 +31,11 @@ Names = Annotated[list[str], Field(min_length=1)]
 
 @dataclass(frozen=True)
 class TuneSettings:
-    """The small search that every variant gets.
+    """The small search for the settings of each variant.
 
     Attributes:
-        learning_rates: one candidate each.
-        reverse_source: variants that are also tried with the source reversed.
+        learning_rates: one candidate for each.
+        reverse_source: variants whose search also tries the source in reverse order.
     """
 
     learning_rates: Annotated[list[PositiveFloat], Field(min_length=1)]
@@ -43,14 +44,14 @@ class TuneSettings:
 
 @dataclass(frozen=True)
 class CorpusSettings:
-    """What is run on one corpus.
+    """The variants and budgets of one corpus.
 
     Attributes:
         attentions: the variants, files of conf/attention.
         seeds: of each variant.
-        target_tokens: the budget of a run.
-        tune_tokens: the budget of a candidate of the search.
-        edges: first source word count of each length bucket.
+        target_tokens: budget of a run.
+        tune_tokens: budget of a candidate of the search.
+        edges: first number of source words of each length bucket.
     """
 
     attentions: Names
@@ -65,16 +66,16 @@ class CorpusSettings:
 
 @dataclass(frozen=True)
 class AblationSettings:
-    """What all corpora of an ablation share.
+    """Settings that all corpora of an ablation share.
 
     Attributes:
         trainer: a file of conf/trainer.
         baseline: the variant that all others are compared with.
         validations: of a run.
         resamples: of the bootstrap.
-        floor: BLEU under which the baseline's slope is not read.
-        converged: share of the dev loss under which the last fifth of a budget counts as no gain.
-        examples: test sentences that the report shows.
+        floor: BLEU that the baseline must reach before slopes over length are reported.
+        converged: share of the dev loss; a run whose last fifth of the budget gained less counts as converged.
+        examples: number of test sentences in the report.
         corpora: files of conf/data.
     """
 
@@ -98,13 +99,13 @@ class Variant:
 
 @dataclass(frozen=True)
 class Ablation:
-    """An ablation's settings, and the names of its files below `root`.
+    """The settings of an ablation, and the paths of its files below `root`.
 
     Attributes:
-        settings: shared.
+        settings: shared by all corpora.
         tune: of the search.
         corpora: by name.
-        root: the project's folder, with conf/, pipeline/ (what is made, not kept in git) and results/.
+        root: the project's folder, with conf/, pipeline/ (made by DVC, not in git) and results/ (in git).
     """
 
     settings: AblationSettings
@@ -113,11 +114,11 @@ class Ablation:
     root: Path
 
     def made(self, corpus: str) -> Path:
-        """Where a corpus's prepared data, runs and translations lie."""
+        """The folder of a corpus's prepared data, runs and translations."""
         return self.root / "pipeline" / corpus
 
     def results(self, corpus: str) -> Path:
-        """Where what is kept of a corpus lies."""
+        """The folder of a corpus's results."""
         return self.root / "results" / corpus
 
     def run(self, variant: Variant, seed: int) -> RunFolder:
@@ -125,10 +126,10 @@ class Ablation:
         return RunFolder(self.made(variant.corpus) / "runs" / f"{variant.attention}-{seed}")
 
     def seed(self, corpus: str, text: str) -> int:
-        """Return a seed as a command line has it.
+        """Return the seed that a word of the command line names.
 
         Raises:
-            UserError: the corpus's variants are not trained with it.
+            UserError: the ablation does not train the corpus's variants with it.
         """
         seeds = {str(seed): seed for seed in self.corpora[corpus].seeds}
         if text not in seeds:
@@ -136,10 +137,10 @@ class Ablation:
         return seeds[text]
 
     def blind_runs(self, corpus: str) -> list[tuple[RunFolder, list[str]]]:
-        """The runs that are blind to the source, one for each learning rate of the search, and their overrides.
+        """The runs of the blind decoder, one for each learning rate of the search, with their overrides.
 
-        They have the whole budget: the best of them is the yardstick of all variants, and one that was trained less
-        than it could be would flatter them.
+        Each has the whole budget: all variants are compared with the best of them, and an undertrained blind decoder
+        would make every variant look better than it is.
         """
         settings = self.corpora[corpus]
         common = self.overrides(Variant(corpus, "none"), settings.seeds[0], settings.target_tokens)
@@ -208,28 +209,28 @@ class Ablation:
         return [Variant(corpus, attention) for attention in self.corpora[corpus].attentions]
 
     def check_corpus(self, corpus: str) -> None:
-        """See that the ablation has a corpus of this name.
+        """Check that the ablation has a corpus.
 
         Raises:
-            UserError: it has not.
+            UserError: it has none of this name.
         """
         if corpus not in self.corpora:
             raise UserError(f"{corpus}: not in the ablation; it has {', '.join(self.corpora)}")
 
     def variant(self, corpus: str, attention: str) -> Variant:
-        """Return a variant by its names.
+        """Return a variant by corpus and attention.
 
         Raises:
             UserError: the ablation has none of these names.
         """
-        found = Variant(corpus, attention)
-        if corpus not in self.corpora or found not in self.variants(corpus):
-            known = [f"{name} {one.attention}" for name in self.corpora for one in self.variants(name)]
+        wanted = Variant(corpus, attention)
+        if corpus not in self.corpora or wanted not in self.variants(corpus):
+            known = [f"{name} {variant.attention}" for name in self.corpora for variant in self.variants(name)]
             raise UserError(f"{corpus} {attention}: not in the ablation; it has {', '.join(known)}")
-        return found
+        return wanted
 
     def overrides(self, variant: Variant, seed: int, target_tokens: int) -> list[str]:
-        """Return what a run's command line says: everything but what its search has chosen and where it lies."""
+        """Return the overrides of a run, without those that its search chooses and without the run folder."""
         return [
             *self.data_overrides(variant.corpus),
             f"attention={variant.attention}",
@@ -246,7 +247,7 @@ class Ablation:
         ]
 
     def data_overrides(self, corpus: str) -> list[str]:
-        """Return what the command line says of a corpus."""
+        """Return the overrides that select a corpus, its cache and its length buckets."""
         edges = ",".join(map(str, self.corpora[corpus].edges))
         return [f"data={corpus}", path_override("cache", self.made(corpus) / "cache"), f"edges=[{edges}]"]
 
@@ -258,10 +259,10 @@ class Ablation:
         return rates + [[*rate, "encoder.reverse_source=true"] for rate in rates]
 
     def chosen(self, variant: Variant) -> list[str]:
-        """Return the overrides that a variant's search has chosen: one of its candidates, and no other words.
+        """Return the overrides that a variant's search chose; anything but one of its candidates is refused.
 
         Raises:
-            UserError: the outcome of the search is missing, cut short, or of other candidates.
+            UserError: the outcome of the search is missing, damaged, or not one of the candidates.
         """
         file = self.tuning_file(variant)
         chosen = self.tuning(variant).chosen
@@ -270,7 +271,7 @@ class Ablation:
         return chosen
 
     def compose(self, overrides: list[str]) -> dict[str, Any]:
-        """Compose the settings that a command line with these overrides has."""
+        """Compose the settings of a command line with these overrides."""
         return compose_settings(overrides, self.root)
 
 
@@ -278,7 +279,7 @@ def load_ablation(root: Path = ROOT) -> Ablation:
     """Read and check conf/ablation/default.yaml.
 
     Raises:
-        UserError: a setting is wrong, a variant does not exist or stands twice; the message names the file.
+        UserError: a setting is wrong, or a variant does not exist or occurs twice; the message names the file.
     """
     file = root / "conf" / "ablation" / "default.yaml"
     return read_settings(file, lambda content: _check(content, root))
@@ -288,14 +289,14 @@ def _check(content: Mapping[str, Any], root: Path) -> Ablation:
     shared = dict(content)
     for name, kind in (("tune", dict), ("corpora", list)):
         if not isinstance(shared.get(name), kind):
-            raise UserError(f"{name}: not set, or no {'block of settings' if kind is dict else 'list of names'}")
+            raise UserError(f"{name}: set it to a {'block of settings' if kind is dict else 'list of names'}")
     if not all(isinstance(name, str) for name in shared["corpora"]):
-        raise UserError("corpora: not a list of names")
+        raise UserError("corpora: set it to a list of names")
     tune = build(TuneSettings, shared.pop("tune"), "tune")
     corpora = {name: shared.pop(name, None) for name in content.get("corpora") or []}
     for name, block in corpora.items():
         if not isinstance(block, dict):
-            raise UserError(f"corpora={name}: there is no block {name} with its attentions, seeds and budgets")
+            raise UserError(f"corpora={name}: add a block {name} with its attentions, seeds and budgets")
     settings = build(AblationSettings, shared, "ablation")
     _refuse_twice(settings.corpora, "corpora")
     checked = {}
@@ -318,7 +319,7 @@ def _check(content: Mapping[str, Any], root: Path) -> Ablation:
 def _refuse_twice(names: list[Any], option: str) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"{option}: {name} stands twice")
+            raise UserError(f"{option}: {name} occurs twice")
 
 
 def _refuse_unknown(root: Path, group: str, name: str) -> None:
