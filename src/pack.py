@@ -15,7 +15,6 @@ from hourglass.config.compose import plain_values
 from hourglass.config.options import build
 from hourglass.errors import UserError
 from hourglass.runs.folder import open_run
-from hourglass.tracking.registry import register
 
 
 @dataclass(frozen=True)
@@ -24,9 +23,9 @@ class PackSettings:
 
     Attributes:
         run: the run folder.
-        output: the packed model; None: in the run folder.
-        register: name of a registered model; None: none.
-        tracking_uri: MLflow, for that; None: where the run is tracked, or as the environment says.
+        output: folder for the packed model; None: `model` in the run folder.
+        register: name of the registered model to add a version to; None: do not register.
+        tracking_uri: address of MLflow for `register`; None: that of the run's settings, or MLFLOW_TRACKING_URI.
     """
 
     run: str
@@ -37,7 +36,7 @@ class PackSettings:
 
 @hydra.main(config_path="../conf", config_name="pack", execution_whitelist=())
 def main(composed: DictConfig) -> None:
-    """Pack, and register where that is wanted."""
+    """Pack the model, and register it if asked to."""
     with one_line_errors():
         if OmegaConf.is_missing(composed, "run"):
             raise UserError("run: not set; python src/pack.py run=PATH, PATH a run folder")
@@ -46,14 +45,16 @@ def main(composed: DictConfig) -> None:
         uri = settings.tracking_uri or config["logger"].get("tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI")
         if settings.register and not uri:
             raise UserError("tracking_uri: not set, and neither is MLFLOW_TRACKING_URI: set one of them")
-        from hourglass.tracking.packing import pack  # noqa: PLC0415 (MLflow takes seconds to import)
+        # MLflow takes seconds to import.
+        from hourglass.tracking.packing import pack  # noqa: PLC0415
+        from hourglass.tracking.registry import register_model  # noqa: PLC0415
 
         folder = Path(settings.output).expanduser() if settings.output else run.model
-        said = "packed" if pack(run, folder) else "packed before"
-        print(f"{said}: {folder}; to serve it: mlflow models serve --env-manager local -m {shlex.quote(str(folder))}")
+        state = "packed" if pack(run, folder) else "packed before"
+        print(f"{state}: {folder}; to serve it: mlflow models serve --env-manager local -m {shlex.quote(str(folder))}")
         if settings.register:
             assert uri is not None
-            print(register(run, folder, settings.register, uri))
+            print(register_model(run, folder, settings.register, uri))
 
 
 if __name__ == "__main__":

@@ -11,11 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 from hourglass.config.command_line import check_command_line, one_line_errors
 from hourglass.config.options import build
 from hourglass.errors import UserError
-from hourglass.runs import folder
-from hourglass.runs.folder import RunFolder, open_run
+from hourglass.runs.folder import RunFolder, open_run, run_lock
 from hourglass.system.files import read_json
 from hourglass.tracking.mirror import RUNNING, Mirror
-from hourglass.tracking.server import reason, served
+from hourglass.tracking.server import error_line, mlflow_server
 from hourglass.tracking.settings import MlflowSettings, check_logger
 
 
@@ -25,7 +24,7 @@ class SyncSettings:
 
     Attributes:
         run: a run folder, or a folder of run folders.
-        tracking_uri: where MLflow is now; null: where the run says.
+        tracking_uri: the address of MLflow; None: that of the run's settings.
     """
 
     run: str
@@ -41,40 +40,44 @@ def main(composed: DictConfig) -> None:
             raise UserError("run: not set; python src/sync.py run=PATH, PATH a run folder or a folder of them")
         settings = build(SyncSettings, config, "sync")
         folder = Path(settings.run).expanduser()
-        here = RunFolder(folder)
-        found = [here] if here.config.exists() else [RunFolder(path.parent) for path in folder.glob("*/tracking.json")]
-        if not found:
-            raise UserError(f"run={folder}: no run is there that MLflow tracks (no tracking.json)")
+        only_run = RunFolder(folder) if RunFolder(folder).config.exists() else None
+        runs = [only_run] if only_run else [RunFolder(file.parent) for file in sorted(folder.glob("*/tracking.json"))]
+        if not runs:
+            raise UserError(f"run={folder}: neither a run folder nor a folder of runs that MLflow tracks")
         failed = []
-        for run in sorted(found, key=lambda one: one.path):
+        for run in runs:
             try:
                 send(run, settings.tracking_uri)
             except UserError as error:
-                if run is here:
+                if only_run:
                     raise
                 failed.append(run)
                 print(f"error: {error}", file=sys.stderr)
         if failed:
-            raise UserError(f"run={folder}: {len(failed)} of {len(found)} runs were not sent; see above")
+            raise UserError(f"run={folder}: {len(failed)} of {len(runs)} runs were not sent; see above")
 
 
 def send(run: RunFolder, tracking_uri: str | None) -> None:
-    """Send what lacks of one run.
+    """Send to MLflow what it lacks of one run.
+
+    Args:
+        run: the run folder.
+        tracking_uri: the address of MLflow; None: that of the run's settings.
 
     Raises:
-        UserError: it is no run of MLflow's, a process is at work on it, or MLflow does not take it.
+        UserError: MLflow does not track the run or fails, or another process is working on the run.
     """
     _, config = open_run(str(run.path), "run")
-    moved = {} if tracking_uri is None else {"tracking_uri": tracking_uri}
-    settings = check_logger({**config["logger"], **moved})
+    changed = {} if tracking_uri is None else {"tracking_uri": tracking_uri}
+    settings = check_logger({**config["logger"], **changed})
     if not isinstance(settings, MlflowSettings) or not run.tracking.exists():
         raise UserError(f"run={run.path}: MLflow does not track this run (logger={config['logger']['name']})")
     record = read_json(run.tracking)
     if "key" not in record:
-        raise UserError(f"{run.tracking}: of an earlier version: python src/train.py resume={run.path} sends the run")
-    with folder.at_work(run), served(settings.uri) as uri:
+        raise UserError(f"{run.tracking}: of an earlier version: send the run by python src/train.py resume={run.path}")
+    with run_lock(run), mlflow_server(settings.uri) as uri:
         mirror = Mirror(run, uri, settings.experiment, config, record)
-        if record["status"] == RUNNING:  # Whoever was at work on it has died: we have the lock.
+        if record["status"] == RUNNING:  # Its process has died, since the lock was free.
             mirror.end("KILLED", max(file.stat().st_mtime for file in (run.config, run.curves) if file.exists()))
         else:
             mirror.follow()
@@ -82,8 +85,8 @@ def send(run: RunFolder, tracking_uri: str | None) -> None:
             mirror.send()
         except Exception as error:  # The network, a database and MLflow have errors of their own.
             raise UserError(
-                f"run={run.path}: MLflow at {settings.where} lacks {mirror.missing()} ({reason(error)}): "
-                "mend that, and give the command again"
+                f"run={run.path}: MLflow at {settings.where} lacks {mirror.missing()} ({error_line(error)}): "
+                "correct that, and run the command again"
             ) from None
         print(f"{run.path}: all of it is at {settings.where}")
 

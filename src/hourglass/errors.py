@@ -1,21 +1,24 @@
-"""The errors that a user can correct. The exit status tells them apart.
+"""Errors that a user can correct, each with its exit status.
 
-1: an error. 3: the training diverged. 4: out of memory. A run that is stopped ends with 130 (Ctrl-C) or 143 (SIGTERM),
-see training/stopping.py. After kill -9 the shell shows 137.
+1: any error. 3: the training diverged. 4: out of memory. A stopped run exits with 130 (Ctrl-C) or 143 (SIGTERM),
+see training/stopping.py; after kill -9 the shell reports 137.
 """
 
 
 class UserError(Exception):
-    """A mistake that the user can mend (a bad path, line, option): shown as one line, without a traceback.
+    """A mistake that the user can correct, such as a wrong path or option: printed as one line, without a traceback.
 
-    The message names the file and line number, or the option, and says what to do.
+    The message names the file and line, or the option, and says what to do.
+
+    Attributes:
+        status: exit status of the process.
     """
 
     status = 1
 
 
 class DivergedError(UserError):
-    """The loss is no number any more."""
+    """The loss is infinite or not a number."""
 
     status = 3
 
@@ -27,4 +30,4 @@ class OutOfMemoryError(UserError):
 
 
 class BrokenOffError(UserError):
-    """The world around a training failed it, not its settings: once that is mended, the run can go on."""
+    """A training failed for a reason outside its settings, such as a full disk: it can be resumed afterwards."""

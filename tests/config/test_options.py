@@ -1,4 +1,4 @@
-"""Options: what a constructor's annotations admit gets through unchanged; all else is refused by name."""
+"""Options: admitted values pass unchanged, and all others are refused with the name of the option."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from hourglass.errors import UserError
 
 
 class Oven:
-    """A constructor with an option of every kind."""
+    """A constructor with one option of each kind."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Oven:
 GOOD: dict[str, Any] = {"shelves": 2, "fan": True, "heat": "gas", "loss": 0.5}
 
 
-def test_options_and_sizes_arrive() -> None:
+def test_options_and_computed_arguments_are_passed() -> None:
     assert build(Oven, GOOD, "oven", size=3).all == (3, 2, True, "gas", 0.5, 7)
     assert build(Oven, GOOD | {"spare": 0}, "oven", size=3).all == (3, 2, True, "gas", 0.5, 0)
 
@@ -55,7 +55,7 @@ def test_functions_and_dataclasses_are_built_too() -> None:
     ("changes", "message"),
     [
         ({"colour": "red"}, r"oven\.colour: no such option; oven takes fan, heat, loss, shelves, spare"),
-        ({"size": 9}, r"oven\.size: no such option"),  # what is given at run time is no option
+        ({"size": 9}, r"oven\.size: no such option"),  # a computed argument is not an option
         ({"self": 9}, r"oven\.self: no such option"),
         ({"shelves": 0}, r"oven\.shelves=0: input should be greater than 0"),
         ({"shelves": 2.5}, r"oven\.shelves=2\.5: input should be a valid integer"),
@@ -74,7 +74,7 @@ def test_functions_and_dataclasses_are_built_too() -> None:
         ({"loss": float("inf")}, r"oven\.loss=inf: input should be a finite number"),
     ],
 )
-def test_refusals_name_the_option_and_what_it_may_be(changes: dict[str, Any], message: str) -> None:
+def test_refusals_name_the_option_and_its_choices(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         build(Oven, GOOD | changes, "oven", size=3)
 
@@ -86,13 +86,13 @@ def test_a_missing_option_is_named(missing: str) -> None:
         build(Oven, options, "oven", size=3)
 
 
-def test_a_whole_number_stands_for_a_float() -> None:
-    # YAML reads "0" as an integer, and every user writes it so.
+def test_a_whole_number_is_accepted_for_a_float() -> None:
+    # YAML reads "0" as an integer, and users write floats so.
     assert check(Annotated[float, Field(ge=0)], 0, "a.b") == 0.0
 
 
 @pytest.mark.parametrize("name", ["red", "", None, 3, ["green"], {"green": 1}, "torch.nn.Linear"])
-def test_a_choice_is_one_of_the_choices(name: Any) -> None:
+def test_only_choices_are_accepted(name: Any) -> None:
     choices = {"green": 1, "blue": 2}
     assert choose(choices, "blue", "paint.name") == 2
     with pytest.raises(UserError, match=r"^paint\.name=.*: no such choice; choose from blue, green$"):
@@ -103,6 +103,6 @@ def test_a_choice_is_one_of_the_choices(name: Any) -> None:
     "path",
     ["plain", "ü (x), y", "a'b", "a\\'b", "ends\\", "a&b=c", "#1", "[1,2]", '"q"', "tab\tnew", "a: b", "null"],
 )
-def test_any_path_gets_through_hydras_grammar(path: str) -> None:
+def test_hydras_grammar_keeps_any_path(path: str) -> None:
     found = OverridesParser.create().parse_override(path_override("cache", Path("/tmp", path)))
     assert (found.key_or_group, found.value()) == ("cache", f"/tmp/{path}")

@@ -1,4 +1,4 @@
-"""Folders of the cache: whole or not there."""
+"""Cached folders exist whole or not at all."""
 
 import json
 from collections.abc import Callable
@@ -23,14 +23,14 @@ def refuse(folder: Path) -> None:
     raise AssertionError("built again")
 
 
-def test_a_folder_that_is_there_whole_is_not_written_again(tmp_path: Path) -> None:
+def test_a_complete_folder_is_not_written_again(tmp_path: Path) -> None:
     folder = fill_cache(tmp_path, "kind", "name", writer("one"))
     assert fill_cache(tmp_path, "kind", "name", refuse) == folder == tmp_path / "kind" / "name"
     assert (folder / "deep" / "leaf").read_text() == "one"
 
 
 @pytest.mark.parametrize("lost", ["top", "deep/leaf", "files.json"])
-def test_a_half_deleted_folder_is_written_again(lost: str, tmp_path: Path) -> None:
+def test_an_incomplete_folder_is_written_again(lost: str, tmp_path: Path) -> None:
     folder = fill_cache(tmp_path, "kind", "name", writer("one"))
     (folder / lost).unlink()
     fill_cache(tmp_path, "kind", "name", writer("two"))
@@ -38,7 +38,7 @@ def test_a_half_deleted_folder_is_written_again(lost: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("damage", ["top", "files.json"])
-def test_a_truncated_file_is_noticed(damage: str, tmp_path: Path) -> None:
+def test_a_truncated_file_is_detected(damage: str, tmp_path: Path) -> None:
     folder = fill_cache(tmp_path, "kind", "name", writer("one"))
     (folder / damage).write_text("")
     fill_cache(tmp_path, "kind", "name", writer("two"))
@@ -55,8 +55,8 @@ def test_a_failure_while_writing_leaves_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "kind").iterdir()) == []
 
 
-def test_of_two_processes_the_first_ones_folder_stays(tmp_path: Path) -> None:
-    """The other process is played by a second call in the midst of the first."""
+def test_of_two_processes_the_first_folder_is_kept(tmp_path: Path) -> None:
+    """A second call within the first stands for the other process."""
 
     def write(folder: Path) -> None:
         writer("late")(folder)

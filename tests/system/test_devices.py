@@ -1,4 +1,4 @@
-"""How the processes of a training begin and end."""
+"""Spawned processes of a training: their start and their end."""
 
 import atexit
 import os
@@ -16,10 +16,10 @@ def crash_on_the_way_out(rank: int, fails: bool) -> None:
         raise ValueError("this one failed")
 
 
-def test_a_spawned_process_ends_before_python_is_taken_down() -> None:
-    torch.multiprocessing.spawn(crash_on_the_way_out, (False,))  # Raises where its status is not 0.
+def test_a_spawned_process_exits_without_finalising_python() -> None:
+    torch.multiprocessing.spawn(crash_on_the_way_out, (False,))  # Raises unless its status is 0.
 
 
-def test_a_spawned_process_that_fails_says_so() -> None:
+def test_a_spawned_process_that_fails_reports_it() -> None:
     with pytest.raises(torch.multiprocessing.ProcessRaisedException, match="this one failed"):
         torch.multiprocessing.spawn(crash_on_the_way_out, (True,))

@@ -1,4 +1,4 @@
-"""Memory that is kept between steps."""
+"""Freed memory that is kept for later allocations."""
 
 import os
 import platform
@@ -30,13 +30,13 @@ print(faults, pages)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
-def test_what_is_kept_is_not_cleared_again_and_can_be_given_back() -> None:
-    found = {}
+def test_kept_memory_is_reused_and_can_be_returned() -> None:
+    printed_numbers = {}
     for how in ("plain", "kept"):
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
         command = [sys.executable, "-c", PROGRAM, how]
         printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-        found[how] = [int(one) for one in printed.split()]
-    (plain, pages_left), (kept, pages_kept) = found["plain"], found["kept"]
+        printed_numbers[how] = [int(number) for number in printed.split()]
+    (plain, pages_left), (kept, pages_kept) = printed_numbers["plain"], printed_numbers["kept"]
     assert kept < plain / 10
-    assert pages_kept < pages_left + 2**23 * 4 // os.sysconf("SC_PAGESIZE")  # Less than one of the four pieces more.
+    assert pages_kept < pages_left + 2**23 * 4 // os.sysconf("SC_PAGESIZE")  # At most one of the four pieces more.

@@ -1,4 +1,4 @@
-"""What a run is said to have been trained with."""
+"""The version of the code that a run records."""
 
 import importlib.util
 import shutil
@@ -13,7 +13,7 @@ def test_the_version_is_the_commit_and_whether_code_differs_from_it(tmp_path: Pa
         command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words]
         return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
 
-    # A project of its own, whose code says which version it is.
+    # A separate project, whose own code reports the version.
     own = tmp_path / "src" / "hourglass" / "system" / "project.py"
     own.parent.mkdir(parents=True)
     shutil.copy(ROOT / "src" / "hourglass" / "system" / "project.py", own)
@@ -33,7 +33,7 @@ def test_the_version_is_the_commit_and_whether_code_differs_from_it(tmp_path: Pa
     git("commit", "-q", "-m", "first")
     clean = {"commit": git("rev-parse", "HEAD"), "dirty": False}
     assert module.code_version() == clean
-    # What a pipeline writes beside the code.
+    # A file that a pipeline writes next to the code.
     (tmp_path / "pipelines" / "sweep" / "dvc.lock").write_text("schema: '2.0'\n")
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "report.md").write_text("# A report\n")

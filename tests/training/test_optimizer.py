@@ -1,4 +1,4 @@
-"""The learning rate against its formulas, and both optimizers against their update rules by hand."""
+"""Compare the learning rate with its formulas, and the optimizers with their update rules computed by hand."""
 
 import math
 
@@ -25,7 +25,7 @@ def test_the_rate_rises_linearly_and_then_decays() -> None:
 
 @pytest.mark.parametrize(("decay", "first", "times"), [("luong5", 50, 5), ("luong10", 50, 10), ("luong234", 66, 4)])
 def test_the_rate_is_halved_at_even_distances(decay: Decay, first: int, times: int) -> None:
-    """As TensorFlow NMT's _get_decay_info and exponential_decay with staircase, over a run of 100 steps."""
+    """Compare with TensorFlow NMT's _get_decay_info and exponential_decay with staircase, over 100 steps."""
     rates = [settings(decay, 0.0).rate(step, 100) for step in range(100)]
     assert rates[: first + 1] == [1.0] * (first + 1)
     every = (100 - first) // times
@@ -35,7 +35,7 @@ def test_the_rate_is_halved_at_even_distances(decay: Decay, first: int, times: i
             halved += 1
         assert rates[step] == 0.5**halved
     assert rates[99] <= 0.5 ** (times - 1)
-    assert settings(decay, 0.0).rate(19, 20) >= 0.5**times  # Also where the steps are few.
+    assert settings(decay, 0.0).rate(19, 20) >= 0.5**times  # Also with few steps.
 
 
 def test_adadelta_takes_its_published_step() -> None:

@@ -1,4 +1,4 @@
-"""Every way a run can end before it is done: what it says, with which status it ends, and that nothing is lost."""
+"""Interrupted trainings: their messages and exit statuses, and that resuming loses nothing."""
 
 import json
 import os
@@ -23,14 +23,14 @@ pytestmark = pytest.mark.slow
 
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
 LOGGED = "hourglass.tracking.tracking.Curves.log_metrics"
-# Patience and accumulation have states of their own to carry over.
+# Patience and accumulation have state that a resumed run must restore.
 STATEFUL = (*SMALL, "trainer.patience=9", "trainer.accumulate=2")
 Run = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """Return a function that runs src/train.py with some words, and something happening; -> its status and output."""
+    """Return a function that runs src/train.py with an event injected, and returns its status and output."""
     folder = tmp_path_factory.mktemp("forks")
     forks = subprocess.Popen(
         [sys.executable, str(ROOT / "tests" / "whole" / "forks.py")],
@@ -62,7 +62,7 @@ def unbroken(run: Run, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 def assert_same_run(one: RunFolder, other: RunFolder) -> None:
-    """Bit for bit: as `assert_same_training`, and the best model, the optimizer, and all that counts steps."""
+    """Compare bit for bit: `assert_same_training`, and the best model, the optimizer, and all counters."""
     assert_same_training(one, other)
     for name in ("last", "best"):
         mine, theirs = (torch.load(getattr(run, name), weights_only=True) for run in (one, other))
@@ -88,14 +88,14 @@ def assert_same_values(one: Any, other: Any, name: str) -> None:
 
 
 def test_killed_at_random_points(run: Run, unbroken: RunFolder, tmp_path: Path) -> None:
-    """kill -9 five times, twice where checkpoints are written: the unbroken run bit for bit, and one MLflow run."""
+    """kill -9 five times, twice during writes of checkpoints; the result is the uninterrupted run, bit for bit."""
     broken = RunFolder(tmp_path / "broken")
     store = tmp_path / "mlflow.db"
     words = [word for word in STATEFUL if not word.startswith("logger=")]
     words += ["logger=mlflow", "logger.model=false", f"logger.tracking_uri=sqlite:///{store}", f"run_dir={broken.path}"]
     words += ["logger.system_metrics=0"]
     draw = random.Random(14)
-    # The curves get a point before each kill of the first kind; files are written and renamed for many reasons.
+    # A kill at LOGGED comes after a point of the curves; fsync and replace are also called for other files.
     points = [LOGGED, LOGGED, "os.fsync", LOGGED, "os.replace"]
     for at in points:
         first, last = (4, 8) if at == LOGGED else (2, 4)
@@ -115,10 +115,10 @@ def test_killed_at_random_points(run: Run, unbroken: RunFolder, tmp_path: Path) 
     assert sorted(point.step for point in points_of) == sorted(curves(unbroken, "train/loss"))
 
 
-# What happens, before which call of which function; the status and the line that follow.
+# Before which call of which function what happens, and the resulting exit status and last line.
 ENDS = (
     (LOGGED, 6, "os.kill(os.getpid(), signal.SIGINT)", 130, "stopped"),
-    # In the first of a step's two parts.
+    # In the first of the two accumulated parts of a step.
     (
         "hourglass.training.module.TranslationModule.training_step",
         7,
@@ -131,21 +131,21 @@ ENDS = (
         2,
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))",
         1,
-        "next.ckpt: cannot be written (File too large): free the disk, or make it writable",
+        "next.ckpt: cannot be written (File too large): free disk space, or make it writable",
     ),
     (
         LOGGED,
         5,
         "read_only('FOLDER')",
         1,
-        "next.ckpt: cannot be written (Permission denied): free the disk, or make it writable",
+        "next.ckpt: cannot be written (Permission denied): free disk space, or make it writable",
     ),
     (LOGGED, 5, "torch.empty(10**15)", 4, "error: out of memory ("),
 )
 
 
 def test_each_end_has_its_line_and_status_and_loses_nothing(run: Run, unbroken: RunFolder, tmp_path: Path) -> None:
-    """Ctrl-C, SIGTERM, a full disk, a folder become read-only, no memory left: one run that goes on after each."""
+    """Ctrl-C, SIGTERM, a full disk, a read-only folder, no memory left: one run, resumed after each."""
     broken = RunFolder(tmp_path / "broken")
     words = [*STATEFUL, f"run_dir={broken.path}"]
     for at, count, what, status, line in ENDS:
@@ -158,9 +158,9 @@ def test_each_end_has_its_line_and_status_and_loses_nothing(run: Run, unbroken: 
         assert "Traceback" not in said
         words = [f"resume={broken.path}"]
         if status != 4:
-            assert last.endswith(f"to go on: python src/train.py {words[0]}")
+            assert last.endswith(f"to resume: python src/train.py {words[0]}")
         if status == 143:
-            # Three whole steps, and the fourth, in whose first part the signal came.
+            # Three steps, and the fourth, during whose first part the signal arrived.
             assert load_progress(broken.last).step == before + 4
     assert run(*words)[0] == 0
     assert_same_run(unbroken, broken)
@@ -183,13 +183,13 @@ def start_pair(*words: str) -> subprocess.Popen[str]:
 
 
 def spawned(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Return the two processes that train, in the order of their ranks; a third only keeps track of what is shared."""
+    """Return the two training processes in the order of their ranks, without multiprocessing's resource tracker."""
     children = psutil.Process(process.pid).children()
     return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
 
 
 def written(file: Path) -> int:
-    """Return the moment, 0 for one that is not there."""
+    """Return the time at which a file was written, 0 if it does not exist."""
     try:
         return file.stat().st_mtime_ns
     except FileNotFoundError:
@@ -203,8 +203,8 @@ def wait_until_gone(processes: list[psutil.Process]) -> None:
     assert not alive
 
 
-def test_no_process_stays_when_one_of_several_dies(tmp_path: Path, session_cache: Path) -> None:
-    """One rank killed, then the parent, then SIGTERM to the parent alone: the same run, gone on with each time."""
+def test_no_process_remains_when_one_of_several_dies(tmp_path: Path, session_cache: Path) -> None:
+    """Kill one rank, then the parent, then send SIGTERM to the parent; resume the same run each time."""
     one = RunFolder(tmp_path / "one")
     words = [*SMALL, *PAIR, f"cache={session_cache}", f"run_dir={one.path}", "trainer.target_tokens=1000000"]
     words += ["trainer.checkpoint_every=10"]
@@ -225,12 +225,12 @@ def test_no_process_stays_when_one_of_several_dies(tmp_path: Path, session_cache
         if victim == "rank":
             assert process.returncode == 1, said
             assert last.startswith("error: process 1 of 2 was killed by SIGKILL")
-            assert last.endswith(f"to go on: python src/train.py {words[0]}")
+            assert last.endswith(f"to resume: python src/train.py {words[0]}")
         elif victim == "parent":
             assert process.returncode == -signal.SIGKILL
         else:
             assert process.returncode == 143, said
-            assert last == f"stopped; to go on: python src/train.py {words[0]}"
+            assert last == f"stopped; to resume: python src/train.py {words[0]}"
             assert load_progress(one.last).step == max(curves(one, "train/loss")) + 1
         if victim != "parent":
             assert "Traceback" not in said
@@ -241,7 +241,7 @@ def test_no_process_stays_when_one_of_several_dies(tmp_path: Path, session_cache
 def test_a_sweep_over_pairs_of_processes_makes_one_run_a_job(
     tmp_path: Path, session_cache: Path, trainer: list[str]
 ) -> None:
-    """And one MLflow run a job; also within a job of SLURM's, whose one task Lightning would take for all there is."""
+    """And one MLflow run per job; also within a SLURM job, whose single task Lightning would take for its processes."""
     slurm = {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "sweep", "SLURM_JOB_ID": "7", "SLURM_PROCID": "0"}
     slurm |= {"SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NODELIST": "localhost"}
     small = [word for word in SMALL if not word.startswith("logger=")]
@@ -268,7 +268,7 @@ def test_a_sweep_over_pairs_of_processes_makes_one_run_a_job(
 
 
 def assert_runs(folder: Path, number: int, done: subprocess.CompletedProcess[str]) -> None:
-    """So many finished runs, each once in runs/, in the output and in MLflow, and each said once what it trains."""
+    """Check the number of finished runs, each once in runs/, in the output and in MLflow, and logged by one process."""
     runs = sorted((folder / "runs").iterdir())
     assert len(runs) == number
     assert sorted(line for line in done.stdout.splitlines() if line.startswith("run: ")) == [

@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hydra
+import mlflow
 import pytest
+import pytorch_lightning
 import torch
 import yaml
 from helpers import CONF, ROOT, compose_config
@@ -146,7 +149,7 @@ def run(script: str, *overrides: str, cwd: Path) -> subprocess.CompletedProcess[
         ),
         pytest.param(
             ["resume=nowhere", "seed=2"],
-            "error: resume=nowhere goes on by the run's own settings: leave out seed=2",
+            "error: resume=nowhere uses the settings of the run: leave out seed=2",
             marks=pytest.mark.slow,
         ),
     ],
@@ -196,6 +199,31 @@ def test_help_lists_the_choices(tmp_path: Path) -> None:
         listed = dict(line.split(maxsplit=1) for line in groups[group])
         assert listed.keys() == {file.stem for file in (CONF / group).glob("*.yaml")}
     assert "  luong_general    Luong et al. 2015: q . W k\n" in said
+
+
+def test_version_names_what_an_issue_should_quote(tmp_path: Path) -> None:
+    report = dict(line.split(maxsplit=1) for line in run("train.py", "--version", cwd=tmp_path).stdout.splitlines())
+    versions = {"torch": torch.__version__, "hydra-core": hydra.__version__, "mlflow": mlflow.__version__}
+    versions |= {"pytorch-lightning": pytorch_lightning.__version__, "python": sys.version.split()[0]}
+    assert {name: report[name] for name in versions} == versions
+    git = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    assert report["commit"].split()[0] == (commit or "unknown")
+    assert torch.backends.cpu.get_cpu_capability() in report["processor"]
+    assert report["hourglass"].count(".") == 2
+    assert report["threads"][0].isdecimal()
+    assert "OMP_NUM_THREADS" in report["threads"]
+    assert ("CUDA" in report["GPU"]) == torch.cuda.is_available()
+
+
+def test_the_version_needs_no_slow_library() -> None:
+    code = "import sys; from hourglass.config.version import version_report; version_report(); print(*sys.modules)"
+    finished = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "src", capture_output=True, text=True, check=True
+    )
+    modules = set(finished.stdout.split())
+    assert "torch" in modules
+    assert not modules & {"datasets", "hydra", "mlflow", "optuna", "pytorch_lightning"}
 
 
 @pytest.mark.parametrize("group", ["optimizer", "if_exists"])

@@ -381,7 +381,7 @@ def plant_features(folder: Path, trap: Trap) -> str:
         (plant_script, "scripts are no longer supported"),
         (plant_script_by_name, "scripts are no longer supported"),
         (plant_pickles, "cannot be loaded"),
-        (plant_pickles_here, "data.path=pandas: names a file format, no dataset"),
+        (plant_pickles_here, "data.path=pandas: names a file format, not a dataset"),
         (plant_pickles_as_json, "cannot be loaded"),
         (plant_parquet, None),
         (plant_arrow, None),
@@ -427,7 +427,9 @@ def test_no_dataset_runs_code(
 @pytest.mark.parametrize("before", [[], ["-m", "seed=1,2"]])
 def test_the_command_line_names_no_python_object(word: str, before: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py", *before, word])
-    with pytest.raises(SystemExit, match=r"^error: .*_target_.*: settings cannot name Python objects: choose a group's"):
+    with pytest.raises(
+        SystemExit, match=r"^error: .*_target_.*: settings cannot name Python objects: choose a group's"
+    ):
         check_command_line("config")
 
 
@@ -445,7 +447,9 @@ def test_composed_settings_name_no_python_object(override: str) -> None:
 
     with initialize_config_dir(str(ROOT / "conf")):
         composed = compose("config", overrides=[override])
-    with pytest.raises(UserError, match=r"^\S*_target_=os.system: settings cannot name Python objects: remove the key$"):
+    with pytest.raises(
+        UserError, match=r"^\S*_target_=os.system: settings cannot name Python objects: remove the key$"
+    ):
         plain_values(composed)
 
 

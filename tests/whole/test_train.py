@@ -36,7 +36,7 @@ from hourglass.errors import UserError
 from hourglass.models.checkpoint import load_trained
 from hourglass.models.decoder import Decoder
 from hourglass.runs.curves import read_curves
-from hourglass.runs.folder import RunFolder, at_work, create_run, resume_run
+from hourglass.runs.folder import RunFolder, create_run, resume_run, run_lock
 from hourglass.system.files import read_json
 from hourglass.tracking.tracking import Curves
 from hourglass.training import run as run_module
@@ -277,19 +277,19 @@ def test_a_run_is_continued_if_it_is_the_same(
             patch.setattr(Curves, "log_metrics", until_step_ten)
             with pytest.raises(Killed):
                 start(run_dir)
-        with pytest.raises(UserError, match="holds a run already: go on with it by resume="):
+        with pytest.raises(UserError, match="holds a run already: resume it by resume="):
             start(run_dir, *again)
         with caplog.at_level("INFO", logger="hourglass"):
             run = start(run_dir, "if_exists=continue", *again)
         assert_same_training(like, run)
-        assert ("a checkpoint of other settings (optimizer.learning_rate)" in caplog.text) == bool(again)
+        assert ("the checkpoint is of other settings (optimizer.learning_rate)" in caplog.text) == bool(again)
     # A finished run of other code is made again; of the same, it is left as it is.
     made = run.best.stat().st_mtime_ns
     start(run_dir, "if_exists=continue", *again)
     assert run.best.stat().st_mtime_ns == made
     monkeypatch.setattr(run_module, "CODE", "other")
     start(run_dir, "if_exists=continue", *again)
-    assert "a checkpoint of other code" in caplog.text
+    assert "the checkpoint is of other code" in caplog.text
     assert run.best.stat().st_mtime_ns > made
     # Who resumes a run by name wants it to go on, whatever the code.
     assert resume_run(str(run.path), [])[1]["if_exists"] == "refuse"
@@ -323,7 +323,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     assert start("broken", "if_exists=continue", *options) == run
     (said,) = [record.message for record in caplog.records if "not a whole checkpoint" in record.message]
     assert re.fullmatch(
-        r".*last\.ckpt: not a whole checkpoint of hourglass: cut short.*; goes on from step 20 of .*previous\.ckpt",
+        r".*last\.ckpt: not a whole checkpoint of hourglass: cut short.*; resuming from step 20 of .*previous\.ckpt",
         said,
     )
     assert_same_training(unbroken, run)
@@ -340,7 +340,7 @@ def test_a_folder_has_one_process_at_work(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     script = (
         "import sys, pathlib, hourglass.runs.folder as r\n"
-        "with r.at_work(r.RunFolder(pathlib.Path(sys.argv[1]))):\n"
+        "with r.run_lock(r.RunFolder(pathlib.Path(sys.argv[1]))):\n"
         "    print('working', flush=True)\n"
         "    sys.stdin.read()"
     )
@@ -348,12 +348,12 @@ def test_a_folder_has_one_process_at_work(tmp_path: Path) -> None:
     owner = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert owner.stdout is not None
     owner.stdout.readline()
-    with pytest.raises(UserError, match=rf"process {owner.pid} is at work on this run"), at_work(run):
+    with pytest.raises(UserError, match=rf"process {owner.pid} is working on this run"), run_lock(run):
         pass
     came: list[str] = []
 
     def wait_for_it() -> None:
-        with at_work(run, wait=True):
+        with run_lock(run, wait=True):
             came.append(run.lock.read_text())
 
     waiting = threading.Thread(target=wait_for_it)
@@ -364,7 +364,7 @@ def test_a_folder_has_one_process_at_work(tmp_path: Path) -> None:
     owner.wait()
     waiting.join(60)
     assert came == [f"{os.getpid()}\n"]
-    with at_work(run):  # A dead owner's lock holds nobody.
+    with run_lock(run):  # A dead owner's lock holds nobody.
         assert run.lock.read_text() == f"{os.getpid()}\n"
 
 
@@ -422,7 +422,7 @@ def test_a_stop_says_how_to_go_on(
     process.send_signal(sent)
     _, said = process.communicate()
     assert process.returncode == code
-    assert f"to go on: python src/train.py resume={run.path}" in said.decode()
+    assert f"to resume: python src/train.py resume={run.path}" in said.decode()
     assert "Traceback" not in said.decode()
     assert load_progress(run.last).step > 0
 

@@ -1,4 +1,4 @@
-"""The command line: arguments of scripts, and errors of users in one line."""
+"""The command line: positional arguments of scripts, checks before Hydra, and errors in one line."""
 
 import logging
 import os
@@ -10,19 +10,19 @@ from contextlib import contextmanager
 from hydra import compose, initialize_config_dir
 
 from hourglass.errors import OutOfMemoryError, UserError
-from hourglass.system.memory import short_of_memory
+from hourglass.system.out_of_memory import memory_shortage
 from hourglass.system.project import CONF
 from hourglass.system.secrets import without_secrets
 
-# A key by which Hydra would build an object, on the command line: a.b._target_=..., {_target_:...}.
+# A key that makes Hydra build a Python object, as written on the command line: a.b._target_=..., {_target_:...}.
 TARGET = re.compile(r"(^|[^\w])_target_['\"]?\s*[:=]")
 
 
 def arguments(*names: str) -> list[str]:
-    """Return the words on the command line, one for each name.
+    """Return the words of the command line of a script that takes exactly these positional arguments.
 
     Raises:
-        UserError: there are more or fewer.
+        UserError: there are more or fewer words than names.
     """
     words = sys.argv[1:]
     if len(words) != len(names):
@@ -31,10 +31,14 @@ def arguments(*names: str) -> list[str]:
 
 
 def paths_and_out(words: list[str], usage: str) -> tuple[list[str], str | None]:
-    """Return the paths on a command line, two or more, and the folder of its out=FOLDER; None: there is none.
+    """Split a command line into its paths, two or more, and the folder of out=FOLDER, None without that word.
+
+    Args:
+        words: of the command line.
+        usage: the command line as it should be, for messages, without [out=FOLDER].
 
     Raises:
-        UserError: there are fewer paths, or several folders; `usage` is what to write.
+        UserError: there are fewer than two paths, or out= is given twice.
     """
     outs = [word.removeprefix("out=") for word in words if word.startswith("out=")]
     paths = [word for word in words if not word.startswith("out=")]
@@ -45,7 +49,7 @@ def paths_and_out(words: list[str], usage: str) -> tuple[list[str], str | None]:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Show the program's log on standard error, and end it in one line where the user can mend what went wrong."""
+    """Write the log to standard error, and end the program with one line for an error that the user can correct."""
     log = logging.getLogger("hourglass")
     if not log.handlers:
         log.addHandler(logging.StreamHandler(sys.stderr))
@@ -56,59 +60,62 @@ def one_line_errors() -> Iterator[None]:
     except UserError as error:
         print(f"error: {without_secrets(str(error))}", file=sys.stderr, flush=True)
         raise SystemExit(error.status) from None
-    except KeyboardInterrupt:  # A training says how to go on before it comes to this.
+    except KeyboardInterrupt:  # Not of a training, which prints how to resume it: see training/stopping.py.
         print("stopped", file=sys.stderr, flush=True)
         raise SystemExit(130) from None
     except BrokenPipeError:
-        # Whoever read the output has gone; nothing more can be said there, at exit neither.
+        # The reader of the output has gone. Redirect what Python would write at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
     except Exception as error:
         if type(error).__module__.split(".")[0] in ("hydra", "omegaconf"):
-            complaint = "\n".join(str(part) for part in (error, error.__cause__) if part is not None)
-            raise SystemExit(f"error: {without_secrets(_one_line(complaint))}") from None
+            message = "\n".join(str(part) for part in (error, error.__cause__) if part is not None)
+            raise SystemExit(f"error: {without_secrets(_one_line(message))}") from None
         if isinstance(error, OSError):  # A full disk, a folder that has become read-only, ...
             raise SystemExit(f"error: {error.filename or 'the system'}: {error.strerror or error}") from None
-        if short := short_of_memory(type(error).__name__, str(error)):  # A training has said so, and how to go on.
-            remedy = "free some, or where it translates set a lower search.batch_tokens or search.beam"
-            print(f"error: {short}: {remedy}", file=sys.stderr, flush=True)
+        if shortage := memory_shortage(type(error).__name__, str(error)):  # Not of a training: see above.
+            remedy = "free some, or for a translation set a lower search.batch_tokens or search.beam"
+            print(f"error: {shortage}: {remedy}", file=sys.stderr, flush=True)
             raise SystemExit(OutOfMemoryError.status) from None
         raise
 
 
 def is_sweep(words: Sequence[str]) -> bool:
-    """Whether a command line asks Hydra for more than one job."""
+    """Return whether a command line asks Hydra for more than one job."""
     return any(word in ("-m", "--multirun") or word.startswith("hydra.mode=") for word in words)
 
 
 def check_command_line(config_name: str) -> None:
-    """Compose the settings once ahead of Hydra, to cut its complaint about an unknown choice or option to one line.
+    """Compose the settings before Hydra does, so that an unknown choice or option gives an error of one line.
 
-    In a sweep Hydra is told to hand its errors over instead of printing them, for `one_line_errors` to cut.
+    For a sweep, set Hydra to raise its errors rather than print them, for `one_line_errors` to shorten.
 
     Args:
         config_name: the file in conf/, without .yaml.
+
+    Raises:
+        SystemExit: the settings cannot be composed, or name a Python object.
     """
     words = sys.argv[1:]
     if is_sweep(words):
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    if named := next((word for word in words if TARGET.search(word)), None):
-        raise SystemExit(f"error: {named}: settings name no Python objects; choose a group's file: GROUP=NAME")
+    if target := next((word for word in words if TARGET.search(word)), None):
+        raise SystemExit(f"error: {target}: settings cannot name Python objects: choose a group's file by GROUP=NAME")
     if any(word.startswith("-") for word in words):
-        return  # Help, a sweep and the like are Hydra's.
+        return  # Hydra handles its own flags, such as --help and -m.
     with one_line_errors(), initialize_config_dir(str(CONF)):
         compose(config_name, overrides=words)
 
 
-def _one_line(complaint: str) -> str:
-    """Return what Hydra says in one line: the mistake, and the choices where it lists them."""
-    lines = [line.strip() for line in complaint.splitlines() if line.strip()]
+def _one_line(message: str) -> str:
+    """Return an error message of Hydra as one line: the mistake, and the choices if it lists them."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
     if "Config search path:" in lines:
         lines = lines[: lines.index("Config search path:")]
     lines = [line for line in lines if not line.startswith(("full_key:", "object_type", "To append"))]
     listing = next((i for i, line in enumerate(lines) if line.startswith("Available options")), len(lines) - 1)
-    said, choices = lines[: listing + 1], lines[listing + 1 :]
-    group = re.search(r"Could not override '(\w+)\..*Key '\1' is not", " ".join(said))
+    mistake, choices = " ".join(lines[: listing + 1]), lines[listing + 1 :]
+    group = re.search(r"Could not override '(\w+)\..*Key '\1' is not", mistake)
     if group and (CONF / group[1]).is_dir():
         choices = [f"(choose its file first: {group[1]}=NAME)"]
-    return " ".join([*said, ", ".join(choices)]).strip()
+    return f"{mistake} {', '.join(choices)}".strip()

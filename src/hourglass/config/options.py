@@ -1,8 +1,8 @@
-"""Check configured options against the constructor that takes them, and build the object.
+"""Check options against the annotations of a constructor, and build the object.
 
-A constructor's annotations are the one statement of what an option may be: `Literal[...]` for choices,
-`PositiveInt`, `Annotated[float, Field(ge=0, lt=1)]` and so on for ranges. Nothing in a config can name a Python
-object, so there is nothing for a config, or a checkpoint, to import.
+The annotations alone define what an option may be: `Literal[...]` for choices, `PositiveInt`,
+`Annotated[float, Field(ge=0, lt=1)]` and so on for ranges. A config cannot name a Python object, so neither a config
+nor a checkpoint can import anything.
 """
 
 import inspect
@@ -18,29 +18,28 @@ from hourglass.errors import UserError
 
 T = TypeVar("T")
 
-
 FINITE = pydantic.ConfigDict(allow_inf_nan=False)
 
 
-def build(make: Callable[..., T], options: Mapping[str, Any], group: str, **at_run_time: Any) -> T:
-    """Call `make` with the checked `options` of one config group, plus what is known only at run time.
+def build(make: Callable[..., T], options: Mapping[str, Any], group: str, **computed: Any) -> T:
+    """Call `make` with the checked options of a config group and with computed arguments.
 
     Args:
-        make: a class or function; every keyword that `at_run_time` does not give is an option.
-        options: the config group as a plain mapping (values of plain YAML types).
+        make: a class or function; every parameter that is not in `computed` is an option.
+        options: the config group, as plain values.
         group: the group's name, for messages ("encoder").
-        at_run_time: arguments that are no options: sizes, embeddings; not checked.
+        computed: arguments that are not options, such as sizes and embeddings; not checked.
 
     Raises:
         UserError: an option is unknown, missing, of the wrong type or outside its choices.
     """
-    parameters = {name: p for name, p in inspect.signature(make).parameters.items() if name not in at_run_time}
+    parameters = {name: p for name, p in inspect.signature(make).parameters.items() if name not in computed}
     annotations = typing.get_type_hints(make.__init__ if inspect.isclass(make) else make, include_extras=True)
     unknown = [name for name in options if name not in parameters]
     if unknown:
         name = f"{group}.{unknown[0]}"
-        takes = ", ".join(sorted(parameters)) or "no options"
-        raise UserError(f"{name}: no such option; {group} takes {takes}: leave it out (of an experiment: ~{name})")
+        known = ", ".join(sorted(parameters)) or "no options"
+        raise UserError(f"{name}: no such option; {group} takes {known}: leave it out (of an experiment: ~{name})")
     checked: dict[str, Any] = {}
     for name, parameter in parameters.items():
         if name not in options:
@@ -48,11 +47,15 @@ def build(make: Callable[..., T], options: Mapping[str, Any], group: str, **at_r
                 raise UserError(f"{group}.{name}: missing; set {group}.{name}=...")
             continue
         checked[name] = check(annotations[name], options[name], f"{group}.{name}")
-    return make(**checked, **at_run_time)
+    return make(**checked, **computed)
 
 
 def read_settings(file: Path, make: Callable[[dict[str, Any]], T]) -> T:
-    """Return what `make` makes of the mapping in a YAML file.
+    """Build settings from the mapping in a YAML file.
+
+    Args:
+        file: the YAML file.
+        make: builds the settings from the mapping.
 
     Raises:
         UserError: the file cannot be read or holds no mapping, or `make` refuses it; the message names the file.
@@ -69,13 +72,14 @@ def read_settings(file: Path, make: Callable[[dict[str, Any]], T]) -> T:
 
 
 def check(annotation: Any, value: Any, option: str) -> Any:
-    """Return `value` if it is what `annotation` admits, and say which option is wrong otherwise.
+    """Return `value`, converted to the type of `annotation`.
 
     Raises:
-        UserError: it is not; the message holds the option, the choices or range, and the value.
+        UserError: the annotation does not admit the value; the message has the option, the value, and its choices or
+            range.
     """
     try:
-        # Strict: "3" is no number and 2.5 no count; a whole number still stands for a float, and no option is infinite.
+        # Strict: "3" is not a number, nor 2.5 a count; but an int is accepted for a float. Infinity is refused.
         return pydantic.TypeAdapter(annotation, config=FINITE).validate_python(value, strict=True)
     except pydantic.ValidationError as error:
         reason = error.errors()[0]["msg"]
@@ -83,7 +87,7 @@ def check(annotation: Any, value: Any, option: str) -> Any:
 
 
 def choose(choices: Mapping[str, T], name: Any, option: str) -> T:
-    """Return the choice called `name`.
+    """Return the choice of this name.
 
     Raises:
         UserError: there is none; the message lists the choices.

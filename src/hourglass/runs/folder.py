@@ -1,21 +1,21 @@
-"""The run folder: what a run leaves behind, and by what names other tools find it.
+"""The run folder: the files of a run, and the names under which all other code finds them.
 
-PATH/config.yaml                the settings, resolved
-PATH/checkpoints/best.ckpt      best on dev
-PATH/checkpoints/last.ckpt      where to go on
-PATH/checkpoints/previous.ckpt  the last.ckpt before: where to go on if that is damaged
-PATH/checkpoints/next.ckpt      becomes last.ckpt once the curves have its step; nobody reads it
-PATH/curves.csv                 step, name, value, time (not with logger=none)
-PATH/system.csv                 the same of the machine: CPU, memory, GPU (logger.system_metrics)
+PATH/config.yaml                the resolved settings
+PATH/checkpoints/best.ckpt      the best on dev
+PATH/checkpoints/last.ckpt      the checkpoint to resume from
+PATH/checkpoints/previous.ckpt  the last.ckpt before it, to resume from if that is damaged
+PATH/checkpoints/next.ckpt      becomes last.ckpt once the curves have its step; nothing reads it
+PATH/curves.csv                 training curves: step, name, value, time (not with logger=none)
+PATH/system.csv                 the same for the machine: CPU, memory, GPU (logger.system_metrics)
 PATH/metrics.json               scores, counts, seed, commit, machine
 PATH/translations.test.tsv      id, source, reference, hypothesis
-PATH/alignments/STEP.json       weights over some dev references, as they were at a validation
-PATH/pictures/NAME.svg          what of the above can be drawn
+PATH/alignments/STEP.json       attention weights over a few dev pairs at each validation
+PATH/pictures/NAME.svg          plots of the above
 PATH/model/                     the best model, packed for MLflow (logger.model, or src/pack.py)
-PATH/tracking.json              what MLflow is to know of the run beside the above (logger=mlflow)
-PATH/.lock                      held by the process that is at work on the run, with its pid
+PATH/tracking.json              the run in MLflow: id, tags, dataset, status (logger=mlflow)
+PATH/.lock                      held by the process that works on the run; contains its pid
 
-Files are written whole or not at all.
+Every file is written whole or not at all.
 """
 
 import fcntl
@@ -40,7 +40,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The names of a run's files."""
+    """The paths of a run's files.
+
+    Attributes:
+        path: the folder.
+    """
 
     path: Path
 
@@ -51,31 +55,31 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """The checkpoint that did best on dev."""
+        """The checkpoint with the best score on dev."""
         return self.path / "checkpoints" / "best.ckpt"
 
     @property
     def last(self) -> Path:
-        """The checkpoint to go on from."""
+        """The checkpoint to resume from."""
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
     def previous(self) -> Path:
-        """The one to go on from if that is damaged."""
+        """The checkpoint to resume from if the last one is damaged."""
         return self.path / "checkpoints" / "previous.ckpt"
 
     def validated(self, step: int) -> Path:
-        """A checkpoint of a validation, kept to be averaged with others."""
+        """Return the checkpoint of a validation, which is kept for averaging (trainer.keep)."""
         return self.path / "checkpoints" / f"validated-{step:09}.ckpt"
 
     @property
     def all_validated(self) -> list[Path]:
-        """Those that were kept, in the order of their steps."""
+        """The checkpoints kept for averaging, in the order of their steps."""
         return sorted((self.path / "checkpoints").glob("validated-*.ckpt"))
 
     @property
     def next(self) -> Path:
-        """What is about to become the last."""
+        """The checkpoint that is about to become the last."""
         return self.path / "checkpoints" / "next.ckpt"
 
     @property
@@ -85,42 +89,42 @@ class RunFolder:
 
     @property
     def system(self) -> Path:
-        """How busy the machine was."""
+        """The load of the machine."""
         return self.path / "system.csv"
 
     @property
     def metrics(self) -> Path:
-        """Scores and counts; the last file of a complete run."""
+        """Scores and counts; the last file that a complete run writes."""
         return self.path / "metrics.json"
 
     @property
     def translations(self) -> Path:
-        """The test split as the model translates it."""
+        """The translations of the test split."""
         return self.path / "translations.test.tsv"
 
     @property
     def model(self) -> Path:
-        """The best model, packed: a folder."""
+        """The folder of the packed model."""
         return self.path / "model"
 
     @property
     def lock(self) -> Path:
-        """Who is at work on the run."""
+        """The lock file of the process that works on the run."""
         return self.path / ".lock"
 
     @property
     def tracking(self) -> Path:
-        """Which MLflow run this is, and what it is to say."""
+        """The record of the run in MLflow."""
         return self.path / "tracking.json"
 
 
 def create_run(run_dir: str | None, choices: Iterable[str], *, continues: bool) -> RunFolder:
-    """Make the folder of a new run.
+    """Create the folder of a new run.
 
     Args:
-        run_dir: where; null: runs/CHOICES-TIME.
-        choices: what names the run: corpus, attention, ...
-        continues: a run that lies there already may be gone on with.
+        run_dir: its path; None: runs/CHOICES-TIME.
+        choices: the parts of the name: corpus, attention, ...
+        continues: whether the folder may hold a run already, which is then resumed.
 
     Raises:
         UserError: the folder holds a run already, or cannot be written.
@@ -129,20 +133,20 @@ def create_run(run_dir: str | None, choices: Iterable[str], *, continues: bool) 
         run = RunFolder(Path(run_dir).expanduser())
         if run.config.exists() and not continues:
             raise UserError(
-                f"run_dir={run.path}: holds a run already: go on with it by resume={run.path}, or name another"
+                f"run_dir={run.path}: holds a run already: resume it by resume={run.path}, or name another folder"
             )
-        _make(run.path, f"run_dir={run.path}")
+        _make_writable(run.path, f"run_dir={run.path}")
         return run
-    # A choice may be a path within its group (experiment=paper/cho); a run is one folder of runs/ all the same.
+    # A choice may have a slash (experiment=paper/cho), but every run is a direct subfolder of runs/.
     name = "-".join([*choices, time.strftime("%Y%m%d-%H%M%S")]).replace("/", "_")
     path = Path("runs") / name
-    while path.exists():  # Another run began in the same second.
+    while path.exists():  # Another run started in the same second.
         path = Path("runs") / f"{name}-{secrets.token_hex(2)}"
-    _make(path, f"{path}")
+    _make_writable(path, f"{path}")
     return RunFolder(path)
 
 
-def _make(path: Path, option: str) -> None:
+def _make_writable(path: Path, option: str) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".{secrets.token_hex(4)}"
@@ -150,58 +154,58 @@ def _make(path: Path, option: str) -> None:
         probe.unlink()
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"{option}: cannot be written ({reason}): set run_dir=PATH to one that can be") from None
+        raise UserError(f"{option}: cannot be written ({reason}): set run_dir=PATH to a writable folder") from None
 
 
 def open_run(path: str, option: str) -> tuple[RunFolder, dict[str, Any]]:
-    """Return a run's folder and its settings.
+    """Return a run folder and the settings of its run.
 
     Args:
         path: the folder.
-        option: what named it, for messages: resume, run.
+        option: the option that named it, for messages: resume, run.
 
     Raises:
-        UserError: it is no run folder.
+        UserError: the folder holds no run.
     """
     run = RunFolder(Path(path).expanduser())
     try:
         config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = getattr(error, "strerror", None) or "not a YAML file"
-        raise UserError(f"{option}={path}: no run is there ({run.config}: {reason})") from None
+        raise UserError(f"{option}={path}: not a run folder ({run.config}: {reason})") from None
     if not isinstance(config, dict):
-        raise UserError(f"{option}={path}: no run is there ({run.config} holds no settings)")
+        raise UserError(f"{option}={path}: not a run folder ({run.config} holds no settings)")
     return run, config
 
 
 def resume_run(path: str, overrides: Sequence[str]) -> tuple[RunFolder, dict[str, Any]]:
-    """Return the run to go on with, and its own settings; who names it wants it to go on, never to start clean.
+    """Return the folder and the settings of a run to resume; a checkpoint that does not fit is an error.
 
     Args:
-        path: its folder.
-        overrides: the command line's; none but `resume` may be there.
+        path: the folder.
+        overrides: the words of the command line, of which only `resume` is allowed.
 
     Raises:
-        UserError: it is no run folder, or other settings stand on the command line.
+        UserError: the folder holds no run, or the command line has other settings.
     """
     if others := [word for word in overrides if not word.startswith("resume=")]:
-        raise UserError(f"resume={path} goes on by the run's own settings: leave out {' '.join(others)}")
+        raise UserError(f"resume={path} uses the settings of the run: leave out {' '.join(others)}")
     run, config = open_run(path, "resume")
     return run, {**config, "if_exists": "refuse"}
 
 
 @contextmanager
-def at_work(run: RunFolder, *, wait: bool = False) -> Iterator[None]:
-    """Keep all other processes off a run's folder, and take it away if an error ends the run before it wrote there.
+def run_lock(run: RunFolder, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock of a run folder, and remove the folder if an error ends the run before it wrote anything there.
 
-    The system lifts the lock when its owner dies, however it dies.
+    The system releases the lock when its owner dies, for whatever reason.
 
     Args:
         run: the folder.
-        wait: for a process that is at work on the run, such as one whose sweep has died and that still has to stop.
+        wait: whether to wait for another process that holds the lock, such as a child of a sweep's dead worker.
 
     Raises:
-        UserError: another process is at work on the run.
+        UserError: another process holds the lock, or the folder cannot be written.
     """
     try:
         lock = run.lock.open("a+", encoding="utf-8")
@@ -215,21 +219,21 @@ def at_work(run: RunFolder, *, wait: bool = False) -> Iterator[None]:
             owner = file.read().strip()
             if not wait:
                 raise UserError(
-                    f"{run.path}: process {owner} is at work on this run: wait for it, or stop it"
+                    f"{run.path}: process {owner} is working on this run: wait for it, or stop it"
                 ) from None
-            log.warning("%s: process %s is at work on this run: waiting for it", run.path, owner)
+            log.warning("%s: process %s is working on this run: waiting for it", run.path, owner)
             fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
-        yield from _removed_if_empty(run)
+        yield from _remove_if_empty(run)
 
 
-def _removed_if_empty(run: RunFolder) -> Iterator[None]:
+def _remove_if_empty(run: RunFolder) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with suppress(OSError):  # Of a disk that fails the run itself says enough.
+        with suppress(OSError):  # If the disk fails, the error on its way says so.
             if [file.name for file in run.path.iterdir()] == [run.lock.name]:
                 run.lock.unlink()
                 run.path.rmdir()
@@ -237,7 +241,7 @@ def _removed_if_empty(run: RunFolder) -> Iterator[None]:
 
 
 def clear(run: RunFolder) -> None:
-    """Take away what an earlier run left in the folder, but for the lock."""
+    """Remove everything that an earlier run left in the folder, except the lock."""
     checkpoints = (run.best, run.last, run.previous, run.next, *run.all_validated)
     files = (run.config, run.curves, run.system, run.metrics, run.translations, run.tracking)
     for path in (*checkpoints, *files):

@@ -1,4 +1,4 @@
-"""The translations of a test set, as a file of a run."""
+"""Translations of the test split as a TSV file: id, source, reference, hypothesis."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +9,7 @@ from hourglass.system.files import write_whole
 
 
 class Translation(NamedTuple):
-    """A row of a file of translations; no field holds a tab or a line end."""
+    """A row of a file of translations; no field contains a tab or a line end."""
 
     id: str
     source: str
@@ -23,10 +23,10 @@ def write_translations(file: Path, rows: Iterable[tuple[str, str, str, str]]) ->
 
 
 def read_translations(file: Path) -> list[Translation]:
-    """Read what `write_translations` wrote.
+    """Read the file that `write_translations` wrote.
 
     Raises:
-        UserError: the file is missing, or a line has not its four fields.
+        UserError: the file is missing or cut short, or a line does not have four fields.
     """
     try:
         lines = file.read_text(encoding="utf-8").split("\n")

@@ -1,4 +1,4 @@
-"""Folders of the cache: each is written beside its place and moved there as a whole, so that a kill leaves none."""
+"""Cached folders: each is written under another name and then renamed, so that a kill leaves no partial one."""
 
 import json
 import secrets
@@ -9,21 +9,21 @@ from pathlib import Path
 
 from hourglass.errors import UserError
 
-# Names the other files of a folder and their sizes; written last.
+# Lists the other files of a folder with their sizes; written last.
 FILES = "files.json"
 
 
 def fill_cache(cache: Path, kind: str, name: str, write: Callable[[Path], None]) -> Path:
-    """Return the folder cache/kind/name, filled now unless it is there whole.
+    """Return the folder cache/kind/name, after writing it if it does not exist or is incomplete.
 
     Args:
         cache: the folder of everything cached.
         kind: what is cached: corpus, tokenizer, ...
-        name: changes with whatever the content depends on.
+        name: depends on everything that the content depends on.
         write: writes the files into an empty folder.
 
     Raises:
-        UserError: the cache cannot be written; and what `write` raises. Neither leaves anything behind.
+        UserError: the cache cannot be written. This and any error of `write` leave nothing behind.
     """
     folder = cache / kind / name
     building = folder.with_name(f".{name}.{secrets.token_hex(4)}")
@@ -36,7 +36,7 @@ def fill_cache(cache: Path, kind: str, name: str, write: Callable[[Path], None])
         sizes = {file.relative_to(building).as_posix(): file.stat().st_size for file in files}
         (building / FILES).write_text(json.dumps(sizes, indent=1), encoding="utf-8")
         if not _is_whole(folder):
-            shutil.rmtree(folder, ignore_errors=True)  # Half deleted, or none.
+            shutil.rmtree(folder, ignore_errors=True)  # A folder that was deleted in part.
         try:
             building.rename(folder)
         except OSError:
@@ -52,20 +52,20 @@ def fill_cache(cache: Path, kind: str, name: str, write: Callable[[Path], None])
 
 @contextmanager
 def reading(folder: Path) -> Iterator[None]:
-    """Name a folder of the cache that is not what was written there, though all its files are of their sizes.
+    """Turn any error while a cached folder is read into one that names the folder: a file of it is damaged.
 
     Raises:
-        UserError: it is not.
+        UserError: the folder is damaged.
     """
     try:
         yield
-    except Exception as error:  # whatever the format says of it: JSON, Arrow, `datasets`, SentencePiece
+    except Exception as error:  # JSON, Arrow, `datasets` and SentencePiece each have errors of their own.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{folder}: damaged ({reason}); delete this folder, and it is made anew") from None
+        raise UserError(f"{folder}: damaged ({reason}); delete this folder: it will be written again") from None
 
 
 def _is_whole(folder: Path) -> bool:
-    """Say whether a folder holds all the files that were written into it, at their sizes."""
+    """Return whether a folder holds all the files that were written into it, with their sizes."""
     try:
         sizes = json.loads((folder / FILES).read_text(encoding="utf-8"))
         return all((folder / file).stat().st_size == size for file, size in sizes.items())

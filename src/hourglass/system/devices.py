@@ -1,4 +1,4 @@
-"""Devices and processes: what this process works on, and whether it is one of several."""
+"""The device and the role of this process."""
 
 import multiprocessing.util
 import os
@@ -14,7 +14,7 @@ Accelerator = Literal["cpu", "gpu", "auto"]
 
 
 def find_device(accelerator: Accelerator) -> torch.device:
-    """Return the device that one process works on.
+    """Return the device for a single process.
 
     Raises:
         UserError: there is no GPU.
@@ -27,19 +27,19 @@ def find_device(accelerator: Accelerator) -> torch.device:
 
 
 def under_torchrun() -> bool:
-    """Whether torchrun has started this process, one of several."""
+    """Return whether torchrun has started this process, as one of several."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def is_main_process() -> bool:
-    """Whether this process writes files and tracks the run: the only one, or torchrun's first."""
+    """Return whether this process writes the run's files and tracks it: the only process, or rank 0 of torchrun."""
     return not under_torchrun() or int(os.environ["RANK"]) == 0
 
 
 def die_with_parent() -> None:
-    """Have the system kill this spawned process when the one that spawned it dies, however that dies.
+    """Have the system kill this spawned process when its parent dies, for whatever reason.
 
-    torch sends Ctrl-C then, which a shell's background jobs ignore.
+    torch sends SIGINT in that case, which background jobs of a shell ignore.
     """
     torch.multiprocessing._prctl_pr_set_pdeathsig(signal.SIGKILL)  # type: ignore[attr-defined]
     parent = multiprocessing.parent_process()
@@ -48,17 +48,17 @@ def die_with_parent() -> None:
 
 
 def end_without_python() -> None:
-    """Have this spawned process, once its work is done, end without taking the interpreter down.
+    """Have this spawned process exit without finalising the interpreter, once its work is done.
 
-    gloo's threads live on past the end of the process group, and one of them that lets go of a tensor while the
-    interpreter goes down aborts the process: a training that succeeded would count as killed.
+    Threads of gloo outlive the process group. One that frees a tensor while the interpreter is being finalised aborts
+    the process, and a training that succeeded would count as killed.
     """
-    # Lower than all others: a queue, for one, has handed over what was put into it by then.
+    # The lowest priority: by then, queues have delivered their content.
     multiprocessing.util.Finalize(None, _end, exitpriority=-1000)
 
 
 def _end() -> None:
-    if sys.exc_info()[0] is not None:  # It failed: its exit status is on the way.
+    if sys.exc_info()[0] is not None:  # The process failed and exits with another status.
         return
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Write files whole or not at all; JSON."""
 
 import json
 import os
@@ -13,16 +13,16 @@ from hourglass.errors import BrokenOffError, UserError
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Name the file when the system refuses to write it; a full disk does not say by itself which it was.
+    """Turn an error of the system while a file is written into one that names the file; "disk full" does not.
 
     Raises:
-        BrokenOffError: the system refuses.
+        BrokenOffError: the file cannot be written.
     """
     try:
         yield
     except OSError as error:
         reason = error.strerror or error
-        raise BrokenOffError(f"{path}: cannot be written ({reason}): free the disk, or make it writable") from None
+        raise BrokenOffError(f"{path}: cannot be written ({reason}): free disk space, or make it writable") from None
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -31,10 +31,10 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read plain values.
+    """Read plain values from JSON.
 
     Raises:
-        UserError: the file is missing or cut short.
+        UserError: the file is missing or not valid JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -43,7 +43,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file, text as UTF-8, so that it is there whole or not at all, whenever the process dies."""
+    """Write a file, text as UTF-8. If the process dies, the file has either its old or its new content."""
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

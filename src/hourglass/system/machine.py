@@ -1,4 +1,4 @@
-"""The machine that a run was made on."""
+"""Describe the machine that a run is made on."""
 
 import os
 import platform
@@ -9,7 +9,7 @@ import torch
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return what a run's speed hangs on."""
+    """Return what the speed of a run depends on: processor, cores, GPU, and the versions of torch and Python."""
     cuda = torch.cuda.is_available()
     return {
         "processor": _processor(),

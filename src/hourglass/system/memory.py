@@ -1,42 +1,32 @@
-"""Memory: keep what a training step frees, and recognise the errors that mean "out of memory"."""
+"""Keep freed memory in the process, where the C library is glibc.
+
+A training step frees hundreds of megabytes. By default glibc returns them to the system, which clears every page of
+them again for the next step.
+"""
 
 import ctypes
 import functools
 import sys
 
-
-def short_of_memory(kind: str, message: str) -> str | None:
-    """Return in one line what is said of memory where that is what an error means; torch has no one error for it.
-
-    Args:
-        kind: the name of its class: MemoryError, torch's OutOfMemoryError, ...
-        message: its own.
-    """
-    if not kind.endswith("MemoryError") and "can't allocate memory" not in message:
-        return None
-    return f"out of memory ({(message.strip().splitlines() or ['no more is left'])[0][:200]})"
-
-
-# Of glibc's malloc.h: from how many bytes a piece is mapped by itself; how many free ones at the top are kept.
+# Parameters of mallopt (glibc's malloc.h): how many free bytes at the top of the heap are kept, and from how many bytes
+# on an allocation is a memory map of its own, which is always returned.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-
-
-KEPT = 2**30
+KEPT = 2**30  # bytes
 
 
 @functools.cache
 def keep_heap() -> None:
-    """Keep pieces of up to a gigabyte for what comes next, from now on; where the C library is glibc."""
+    """Keep freed allocations of up to a gigabyte for later ones, from now on."""
     library = _glibc()
     if library is None:
         return
     if not library.mallopt(M_MMAP_THRESHOLD, KEPT):
-        library.mallopt(M_MMAP_THRESHOLD, KEPT // 32)  # The most that an older glibc takes.
+        library.mallopt(M_MMAP_THRESHOLD, KEPT // 32)  # The maximum of older versions of glibc.
     library.mallopt(M_TRIM_THRESHOLD, KEPT)
 
 
 def trim_heap() -> None:
-    """Give back what is kept, so that memory can be measured; where the C library is glibc."""
+    """Return free memory to the system, so that the memory in use can be measured."""
     if library := _glibc():
         library.malloc_trim(0)
 

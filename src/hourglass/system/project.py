@@ -1,4 +1,4 @@
-"""Where the project lies on the disk, and which commit its code is of."""
+"""The folders of the project, and the commit of its code."""
 
 import subprocess
 from pathlib import Path
@@ -11,7 +11,7 @@ TRAIN_SCRIPT = ROOT / "src" / "train.py"
 
 
 def code_version() -> dict[str, Any]:
-    """Return the git commit of this project's code and whether files differ from it; None outside a checkout."""
+    """Return `commit`, the git commit of the code, and `dirty`, whether files differ; None outside a checkout."""
 
     def git(*words: str) -> str | None:
         try:
@@ -23,9 +23,9 @@ def code_version() -> dict[str, Any]:
         return finished.stdout.strip()
 
     commit = git("rev-parse", "HEAD")
-    # A site-packages folder inside somebody else's repository is none of ours.
+    # Installed in site-packages inside another repository, the code does not belong to that repository.
     if commit is None or git("ls-files", "--error-unmatch", str(Path(__file__).resolve())) is None:
         return {"commit": None, "dirty": None}
-    # Results, and what a pipeline writes beside the code, do not make it different code.
+    # Only code counts, not results, nor the files that a pipeline writes next to the code.
     code = [str(PACKAGE.parent), str(CONF), str(ROOT / "pipelines"), ":(top,exclude,glob)**/dvc.lock"]
     return {"commit": commit, "dirty": bool(git("status", "--porcelain", "--", *code))}

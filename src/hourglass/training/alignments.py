@@ -1,4 +1,4 @@
-"""Record attention weights over some dev references at each validation, in RUN/alignments."""
+"""Record attention weights at each validation, for a few dev pairs, in RUN/alignments."""
 
 import json
 from pathlib import Path
@@ -15,14 +15,14 @@ from hourglass.system.files import write_whole
 
 
 class Alignments(pl.Callback):
-    """Notes, at each validation, the weights with which the model reads some dev references.
+    """Write the attention weights of the first dev pairs, under teacher forcing, to alignments/STEP.json.
 
     Args:
-        run: whose folder gets alignments/STEP.json.
-        dev: encoded; of it the first so many sentences.
+        run: the folder of the run.
+        dev: the encoded dev split.
         vocabularies: of the run.
-        count: how many.
-        first_step: of this start: what is noted of later steps was of a training that is made anew.
+        count: number of dev pairs.
+        first_step: step that the training starts from; files of later steps are removed, as those steps run again.
     """
 
     def __init__(self, run: RunFolder, dev: EncodedSplit, vocabularies: Vocabularies, count: int, first_step: int):
@@ -30,12 +30,12 @@ class Alignments(pl.Callback):
         rows = np.arange(min(count, len(dev)))
         sides = dev.source_ids, dev.target_ids
         self.sources, self.targets = ([ids.tolist() for ids in side.rows(rows)] for side in sides)
-        for step, file in noted(run):
+        for step, file in alignment_files(run):
             if step > first_step:
                 file.unlink()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write them; by one process."""
+        """Write the weights, in the first process."""
         model: Any = pl_module.model
         if not trainer.is_global_zero or not model.decoder.attention.has_weights:
             return
@@ -45,14 +45,14 @@ class Alignments(pl.Callback):
         model.train(was_training)
         sides = ((self.vocabularies.source, self.sources), (self.vocabularies.target, self.targets))
         source, target = ([vocabulary.pieces(ids) for ids in side] for vocabulary, side in sides)
-        found = [
+        content = [
             {"source": [*s, "(end)"], "target": [*t, "(end)"], "weights": w.round(3).tolist()}
             for s, t, w in zip(source, target, weights, strict=True)
         ]
         file = self.run.path / "alignments" / f"{trainer.global_step:09}.json"
-        write_whole(file, json.dumps(found, ensure_ascii=False))
+        write_whole(file, json.dumps(content, ensure_ascii=False))
 
 
-def noted(run: RunFolder) -> list[tuple[int, Path]]:
-    """Return the steps at which a run's weights were noted, and the files, in order."""
+def alignment_files(run: RunFolder) -> list[tuple[int, Path]]:
+    """Return the step and the file of each validation with recorded weights, in order."""
     return sorted((int(file.stem), file) for file in (run.path / "alignments").glob("*.json"))

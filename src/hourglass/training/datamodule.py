@@ -1,4 +1,4 @@
-"""The batches of a training, as Lightning reads them."""
+"""The LightningDataModule of a training: batches of train, and of dev for validation."""
 
 import numpy as np
 import pytorch_lightning as pl
@@ -10,13 +10,13 @@ from hourglass.errors import UserError
 
 
 class TranslationData(pl.LightningDataModule):
-    """Hands the Trainer its batches: the training stream, and the dev split dealt out over the ranks.
+    """Batches of the training stream and of the dev split, each rank with its share.
 
     Args:
-        splits: of `encode_corpus`.
-        stream: of the training split.
+        splits: the encoded train and dev splits.
+        stream: the order in which train is read.
         batch_tokens: padded tokens of a dev batch.
-        dev_sentences: how many dev sentences are read at a validation, from the first; 0: all.
+        dev_sentences: number of dev sentences to read at a validation, from the first; 0: all.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class TranslationData(pl.LightningDataModule):
         self.first_step = 0
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return the rest of the stream: a resumed run goes on with the batch after the checkpoint's last."""
+        """Return the rest of the stream: a resumed run starts with the batch after the last of the checkpoint."""
         assert self.trainer is not None
         sampler = StreamSampler(
             self.stream,
@@ -40,7 +40,7 @@ class TranslationData(pl.LightningDataModule):
         return DataLoader(self.splits["train"], batch_size=None, sampler=sampler)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Return this rank's dev batches: every sentence on one rank, once.
+        """Return this rank's dev batches; every sentence is read once, by one rank.
 
         Raises:
             UserError: there are fewer sentences than ranks.
@@ -49,20 +49,20 @@ class TranslationData(pl.LightningDataModule):
         dev, ranks = self.splits["dev"], self.trainer.world_size
         lengths = dev.source_lengths[: self.dev_sentences], dev.target_lengths[: self.dev_sentences]
         if (sentences := len(lengths[0])) < ranks:
-            raise UserError(f"trainer.dev_sentences: {sentences} for {ranks} processes; read at least {ranks}")
+            raise UserError(f"trainer.dev_sentences: {sentences} for {ranks} processes: set {ranks} or more")
         batches = in_order(*lengths, self.batch_tokens)
         if len(batches) < ranks:
-            # Lightning skips validation on a rank without a batch, and the others would wait for it for ever.
+            # Lightning skips validation on a rank without a batch, and the other ranks would wait for it for ever.
             batches = np.array_split(np.concatenate(batches), ranks)
         share = batches[self.trainer.global_rank :: ranks]
         parts = [Part(batch, int(lengths[1][batch].sum())) for batch in share]
         return DataLoader(dev, batch_size=None, sampler=parts)
 
     def state_dict(self) -> dict[str, int]:
-        """Return how far the stream was read, for the checkpoint."""
+        """Return the position in the stream, for the checkpoint."""
         assert self.trainer is not None
         return {"first_step": self.trainer.global_step}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on where the checkpoint stopped."""
+        """Restore the position in the stream."""
         self.first_step = state_dict["first_step"]

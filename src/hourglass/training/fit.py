@@ -1,4 +1,4 @@
-"""Train a model by Lightning, in one process or in several."""
+"""Run Lightning's Trainer, in one process or in several."""
 
 import logging
 import multiprocessing
@@ -22,49 +22,47 @@ from hourglass.training.module import TranslationModule
 from hourglass.training.progress import Meter, ProgressBar
 from hourglass.training.saving import Checkpoints, WholeFiles
 from hourglass.training.stopping import SIGTERM_STATUS, check_memory
-from hourglass.training.trainer import TrainerSettings
 
 
 def fit(
     module: TranslationModule,
     data: TranslationData,
-    settings: TrainerSettings,
     *,
     checkpoints: Checkpoints,
-    others: Sequence[pl.Callback],
+    callbacks: Sequence[pl.Callback],
     logger: Logger | None,
     resume: Path | None,
 ) -> None:
-    """Train to the end of the stream, or until dev gets no better.
+    """Train to the end of the stream, or until dev scores stop improving.
 
-    Several processes, where they are wanted, are spawned for the training alone and end with it, so that a sweep,
-    the tracking and the scoring know of one process only (Lightning's own way, to run the script again for each
-    device, would run a whole sweep again). Under torchrun the processes are there already.
+    With trainer.strategy=ddp, processes are spawned for the training alone and end with it, so that a sweep, the
+    tracking and the scoring run in one process only. (Lightning's own way, which runs the script again for each device,
+    would run a whole sweep again.) Under torchrun the processes exist already.
 
     Args:
-        module: what is trained.
-        data: hands out the batches.
-        settings: the trainer's.
-        checkpoints: where and when.
-        others: what else follows the training: what prunes it in a sweep, what notes alignments.
-        logger: gets the curves; null: nobody does.
-        resume: a checkpoint to go on from.
+        module: the model with its training and settings.
+        data: the batches.
+        checkpoints: the callback that writes them.
+        callbacks: others, such as the pruning of a sweep.
+        logger: receives the curves; None: no curves.
+        resume: the checkpoint to resume from; None: start a new training.
 
     Raises:
-        UserError: the loss is no number any more, a file cannot be written, or a process was killed.
-        SystemExit: SIGTERM asked for it; last.ckpt has all that was done.
+        UserError: the loss is not finite, a file cannot be written, or a process was killed.
+        SystemExit: after SIGTERM; last.ckpt holds the last complete step.
     """
+    settings = module.settings.trainer
     meter = Meter()
-    callbacks: list[pl.Callback] = [meter, ProgressBar(data.stream.steps, meter), checkpoints]
+    all_callbacks: list[pl.Callback] = [meter, ProgressBar(data.stream.steps, meter), checkpoints]
     if settings.patience:
         mode = "max" if settings.select == "bleu" else "min"
-        callbacks.append(EarlyStopping(f"dev/{settings.select}", mode=mode, patience=settings.patience))
-    callbacks += others  # Lightning calls the checkpoints last, so that they know what was decided.
+        all_callbacks.append(EarlyStopping(f"dev/{settings.select}", mode=mode, patience=settings.patience))
+    all_callbacks += callbacks  # Lightning moves `checkpoints` to the end, where it sees whether the others stop.
     strategy: Any = settings.strategy
     if settings.strategy == "ddp":
         strategy = DDPStrategy(start_method="popen" if under_torchrun() else "spawn")
     with warnings.catch_warnings():
-        for message in _NOT_FOR_US:
+        for message in _EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message)
         logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -77,13 +75,13 @@ def fit(
             max_epochs=1,  # The stream is the whole run.
             max_steps=data.stream.steps,
             accumulate_grad_batches=settings.accumulate,
-            gradient_clip_val=module.optimizer.clip_norm or None,
+            gradient_clip_val=module.settings.optimizer.clip_norm or None,
             val_check_interval=data.stream.validate_every * settings.accumulate,
             num_sanity_val_steps=0,
             log_every_n_steps=min(settings.log_every, data.stream.steps),
-            use_distributed_sampler=False,  # The stream is dealt out by itself.
-            callbacks=callbacks,
-            # Named, as Lightning would take SLURM's processes for its own wherever it finds itself in a job there.
+            use_distributed_sampler=False,  # `StreamSampler` gives each rank its share.
+            callbacks=all_callbacks,
+            # Set explicitly: inside a SLURM job, Lightning would take SLURM's tasks for its processes.
             plugins=[WholeFiles(), TorchElasticEnvironment() if under_torchrun() else LightningEnvironment()],
             logger=logger or False,
             enable_model_summary=False,
@@ -91,22 +89,22 @@ def fit(
         try:
             trainer.fit(module, data, ckpt_path=resume, weights_only=True)
         except (torch.multiprocessing.ProcessRaisedException, torch.multiprocessing.ProcessExitedException) as error:
-            _check_spawned(error, trainer.strategy.launcher.procs)  # type: ignore[union-attr]
+            _raise_cause(error, trainer.strategy.launcher.procs)  # type: ignore[union-attr]
             raise
         finally:
-            for child in multiprocessing.active_children():  # After Ctrl-C; they would train on.
+            for child in multiprocessing.active_children():  # Those still training after Ctrl-C.
                 child.kill()
                 child.join()
 
 
-def _check_spawned(error: Exception, processes: Sequence[Any]) -> None:
-    """Say what a spawned process ended by, where the user can mend it or asked for it.
+def _raise_cause(error: Exception, processes: Sequence[Any]) -> None:
+    """Raise the error that ended a spawned process, where it is one of ours.
 
     Raises:
-        UserError: it was killed, or said so itself.
-        SystemExit: it was stopped.
+        UserError: the process was killed, or raised this error itself.
+        SystemExit: the process was stopped by SIGTERM.
     """
-    # When one is killed, the others fail for want of it, and the first to be noticed may be one of them.
+    # When one process is killed, the others fail in their next collective call, and torch may report one of those.
     stopped = (SIGTERM_STATUS, -signal.SIGTERM)
     for rank, process in enumerate(processes):
         if process.exitcode is not None and process.exitcode < 0 and process.exitcode not in stopped:
@@ -118,7 +116,7 @@ def _check_spawned(error: Exception, processes: Sequence[Any]) -> None:
         if error.exit_code in stopped:
             raise SystemExit(SIGTERM_STATUS)
         return
-    # It hands over its traceback as text: the last paragraph has the error.
+    # torch passes the child's traceback on as text, with the error in its last paragraph.
     for line in reversed(str(error).strip().splitlines()):
         kind, _, message = line.partition(": ")
         name = kind.rpartition(".")[2]
@@ -130,12 +128,12 @@ def _check_spawned(error: Exception, processes: Sequence[Any]) -> None:
             return
 
 
-# What Lightning warns of that is so by design here.
-_NOT_FOR_US = (
+# Lightning's warnings about what is intended here.
+_EXPECTED_WARNINGS = (
     ".*does not have many workers.*",  # Batches are read from memory-mapped ids: a worker costs more than it saves.
-    ".*dataloader is not resumable.*",  # It is, by its own count of steps.
+    ".*dataloader is not resumable.*",  # It is: `TranslationData` counts its own steps.
     ".*GPU available but not used.*",
-    ".*It is recommended to use `self.log.*sync_dist=True.*",  # Already the same on all ranks.
+    ".*It is recommended to use `self.log.*sync_dist=True.*",  # The value is the same on all ranks.
     ".*Trying to infer the `batch_size`.*",
     ".*LeafSpec.*",
 )

@@ -1,4 +1,4 @@
-"""A job: one run, where it lies, and its settings."""
+"""A job: one run with its folder and its settings."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from hourglass.config.compose import Config, plain_values
 from hourglass.errors import UserError
 from hourglass.models.pretrained import check_files
-from hourglass.runs.folder import RunFolder, at_work, create_run, resume_run
+from hourglass.runs.folder import RunFolder, create_run, resume_run, run_lock
 from hourglass.system.devices import is_main_process, under_torchrun
 from hourglass.tracking.settings import MlflowSettings
 from hourglass.training.jobs import Ticket, TrialTicket
@@ -22,19 +22,19 @@ from hourglass.training.settings import Settings, check_settings
 from hourglass.training.stopping import resumable
 
 log = logging.getLogger("hourglass")
-# The number that torch chooses by itself: a job of a sweep must not inherit that of the job before it.
+# torch's default, read at import: a later run in this process must not inherit the number of an earlier one.
 THREADS = torch.get_num_threads()
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run: where it lies, and its settings.
+    """One run with its folder and its settings.
 
     Attributes:
-        run: its folder.
+        run: the run folder.
         config: all settings, as plain values.
         settings: the same, checked and typed.
-        ticket: of a job of a sweep; None: the run stands alone.
+        ticket: what the parent process has handed over, for a job of a sweep; None for any other run.
     """
 
     run: RunFolder
@@ -44,7 +44,7 @@ class Job:
 
     @property
     def trial(self) -> TrialTicket | None:
-        """The trial of an Optuna study that this run is; None: it is none."""
+        """The trial of an Optuna study that this run evaluates, if any."""
         return self.ticket.trial if self.ticket is not None else None
 
     @property
@@ -55,18 +55,18 @@ class Job:
 
     @property
     def measures_speed(self) -> bool:
-        """Whether the sweep asks how fast the model translates."""
+        """Whether the sweep needs the speed of translation."""
         return self.ticket is not None and self.ticket.measure_speed
 
 
 def open_job(composed: DictConfig, ticket: Ticket | None) -> Job:
-    """Check all settings, and make the folder of the run, or open that of the run to resume.
+    """Check all settings, and create the run folder, or open that of the run to resume.
 
     Raises:
         UserError: an option is refused, or the folder cannot be used.
     """
     if not is_main_process():
-        log.setLevel(logging.WARNING)  # The first process reports.
+        log.setLevel(logging.WARNING)  # The first process logs the rest.
     config = plain_values(composed)
     if config["resume"] is not None:
         run, config = resume_run(str(config["resume"]), HydraConfig.get().overrides.task)
@@ -77,7 +77,7 @@ def open_job(composed: DictConfig, ticket: Ticket | None) -> Job:
         raise UserError(f"sweep={choices['sweep']}: needs -m: python src/train.py -m sweep={choices['sweep']} ...")
     if config["run_dir"] is None and under_torchrun():
         raise UserError("run_dir: not set; under torchrun set run_dir=PATH, a folder that all processes share")
-    if not is_main_process():  # The first process makes the folder.
+    if not is_main_process():  # The first process creates the folder.
         return Job(RunFolder(Path(config["run_dir"])), config, settings)
     check_files(config)
     run = create_run(config["run_dir"], name_run(choices, config), continues=config["if_exists"] == "continue")
@@ -86,14 +86,14 @@ def open_job(composed: DictConfig, ticket: Ticket | None) -> Job:
 
 @contextmanager
 def working_on(job: Job) -> Iterator[None]:
-    """Hold the lock of the run, and say how to resume it if it is stopped."""
-    # A trial whose worker has died may still have the old child in its folder, which is about to stop.
-    lock = at_work(job.run, wait=job.trial is not None) if is_main_process() else nullcontext()
+    """Hold the lock of the run, and print how to resume the run if it is stopped."""
+    # When the worker of a trial dies, its child process may hold the folder's lock for some moments more.
+    lock = run_lock(job.run, wait=job.trial is not None) if is_main_process() else nullcontext()
     with lock, resumable(job.run):
         yield
 
 
 def name_run(choices: Mapping[str, Any], config: Config) -> list[str]:
-    """Return the parts of a run's name: corpus, attention and seed; encoder and experiment if not the defaults."""
+    """Return the parts of a run's name: corpus, experiment and encoder if not the defaults, attention and seed."""
     special = [choices[group] for group in ("experiment", "encoder") if choices.get(group) not in (None, "null", "rnn")]
     return [choices["data"], *special, choices["attention"], f"s{config['seed']}"]

@@ -1,7 +1,7 @@
-"""Jobs of a sweep: each is src/train.py in a child process of its own, so that none can take another with it.
+"""Jobs: each is src/train.py in a child process of its own, so that no job can take another down with it.
 
-The parent hands the child a ticket in its environment, and reads from a file how it ended. What kills the child, its
-memory, its data or the kernel, costs this one job. A child whose parent dies stops as if it had got a SIGTERM.
+The parent passes a ticket to the child through the environment, and reads the outcome from a file. Whatever kills the
+child (memory, data, the kernel), the parent only loses this one job. A child whose parent dies stops as after SIGTERM.
 """
 
 import contextlib
@@ -22,41 +22,24 @@ from typing import IO, Any
 
 from hourglass.errors import BrokenOffError, UserError
 from hourglass.system.files import read_json, write_json
-from hourglass.system.project import ROOT
-
-
-def run_training(overrides: list[str], output: IO[str] | None = None) -> None:
-    """Run src/train.py with these overrides, in a process of its own, which stops when this one dies.
-
-    Args:
-        overrides: its command line.
-        output: gets what it prints; None: that goes where ours does.
-
-    Raises:
-        UserError: it failed.
-    """
-    try:
-        start_job(str(ROOT / "src" / "train.py"), overrides, output=output)
-    except JobFailedError as error:
-        raise UserError(f"{error}; the settings: {' '.join(overrides)}") from None
-
+from hourglass.system.project import TRAIN_SCRIPT
 
 log = logging.getLogger(__name__)
 
-
+# The environment variable that holds a job's ticket.
 _TICKET = "HOURGLASS_JOB"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended.
+    """The result of a training.
 
     Attributes:
-        run: its folder.
-        dev: the scores on dev of the model that was kept: bleu, and loss in nats a token.
+        run: path of the run folder.
+        dev: scores of best.ckpt on dev: bleu, and loss in nats per token.
         parameters: of the model.
-        sentences_per_second: of translating dev, where that was asked for.
-        pruned: whether it was stopped as one of the worse.
+        sentences_per_second: speed of translating dev; None unless the ticket asks for it.
+        pruned: whether the sweep stopped the training early.
     """
 
     run: str
@@ -68,13 +51,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class TrialTicket:
-    """What a job has to know of the trial that it is, to report to the study and to ask whether to go on.
+    """The trial of an Optuna study that a job evaluates: where to report scores and ask whether to stop.
 
     Attributes:
-        storage: where the study is; it may hold a password, so it never stands in a config.
-        study: its name.
-        trial_id: the trial's number in the storage.
-        objective: what is reported, bleu or loss; empty where nothing is, with several objectives.
+        storage: address of the study's database; it may hold a password, so it is never part of a config.
+        study: name of the study.
+        trial_id: the trial's number in the database.
+        objective: the score to report, bleu or loss; empty with several objectives, which allow no pruning.
         pruner: options of the pruner.
     """
 
@@ -87,14 +70,14 @@ class TrialTicket:
 
 @dataclass(frozen=True)
 class Ticket:
-    """What a job is told beside its settings.
+    """What the parent process passes to a job beside its settings.
 
     Attributes:
-        answer: the file that it writes its outcome to.
-        lifeline: a file descriptor that is closed when its parent dies.
-        trial: of an Optuna study, if it is one.
-        tags: for MLflow.
-        measure_speed: whether the outcome is to say how fast dev is translated.
+        answer: the file for the outcome.
+        lifeline: a file descriptor that is closed when the parent dies.
+        trial: the trial of an Optuna study, if any.
+        tags: for the MLflow run.
+        measure_speed: whether the outcome needs the speed of translation.
     """
 
     answer: str
@@ -105,7 +88,23 @@ class Ticket:
 
 
 class JobFailedError(UserError):
-    """A job ended badly."""
+    """A job failed."""
+
+
+def run_training(overrides: list[str], output: IO[str] | None = None) -> None:
+    """Run src/train.py in a child process.
+
+    Args:
+        overrides: its command line.
+        output: the file for what it prints; None: the output of this process.
+
+    Raises:
+        UserError: the training failed.
+    """
+    try:
+        start_job(str(TRAIN_SCRIPT), overrides, output=output)
+    except JobFailedError as error:
+        raise UserError(f"{error}; the settings: {' '.join(overrides)}") from None
 
 
 def start_job(
@@ -118,56 +117,57 @@ def start_job(
     output: IO[str] | None = None,
     watch: Callable[["subprocess.Popen[bytes]"], None] = lambda _: None,
 ) -> Outcome:
-    """Run a training in a child process, and return how it ended.
+    """Run a training in a child process, and return its outcome.
 
     Args:
         script: src/train.py.
         overrides: its command line.
-        trial: what it is in an Optuna study.
-        tags: of its MLflow run.
-        measure_speed: whether the outcome is to say how fast dev is translated.
-        output: gets what it prints; None: that goes where ours does.
-        watch: is handed the child as soon as it runs.
+        trial: the trial of an Optuna study that the job evaluates.
+        tags: for its MLflow run.
+        measure_speed: whether the outcome needs the speed of translation.
+        output: the file for what it prints; None: the output of this process.
+        watch: called with the child process as soon as it runs.
 
     Raises:
-        JobFailedError: it ended badly.
+        JobFailedError: the job failed.
     """
     with tempfile.TemporaryDirectory(prefix="hourglass-") as scratch:
-        there, here = os.pipe()  # The child holds one end; the other closes with this process, however it dies.
+        # The child reads from one end; the system closes the other when this process dies, for whatever reason.
+        read_end, write_end = os.pipe()
         answer = Path(scratch) / "outcome.json"
-        ticket = Ticket(str(answer), there, trial, dict(tags or {}), measure_speed)
+        ticket = Ticket(str(answer), read_end, trial, dict(tags or {}), measure_speed)
         environment = {**os.environ, _TICKET: json.dumps(dataclasses.asdict(ticket))}
         try:
             command = [sys.executable, script, *overrides]
             errors = None if output is None else subprocess.STDOUT
-            with subprocess.Popen(command, env=environment, pass_fds=[there], stdout=output, stderr=errors) as child:
-                os.close(there)
+            with subprocess.Popen(command, env=environment, pass_fds=[read_end], stdout=output, stderr=errors) as child:
+                os.close(read_end)
                 watch(child)
                 try:
                     status = child.wait()
-                except BaseException:  # Ctrl-C: the terminal has told the child too.
+                except BaseException:  # Ctrl-C, which the terminal sends to the child too.
                     child.send_signal(signal.SIGTERM)
                     child.wait()
                     raise
         finally:
-            os.close(here)
-        said = read_json(answer) if answer.exists() else {}
-        if "error" in said or not said:
-            raise JobFailedError(said.get("error") or _how_it_ended(status))
-        if status:  # All is written by then: a crash on the way out costs nothing.
-            log.warning("%s: %s, after all was done", said["run"], _how_it_ended(status))
-        return Outcome(**said)
+            os.close(write_end)
+        content = read_json(answer) if answer.exists() else {}
+        if "error" in content or not content:
+            raise JobFailedError(content.get("error") or _describe_exit(status))
+        if status:  # Everything is written by then: a crash at exit loses nothing.
+            log.warning("%s: %s, after the run was complete", content["run"], _describe_exit(status))
+        return Outcome(**content)
 
 
-def _how_it_ended(status: int) -> str:
+def _describe_exit(status: int) -> str:
     if status < 0:
         name = signal.Signals(-status).name
         return f"its process was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-    return f"its process ended with exit status {status}" + ("" if status else ", and did not say how")
+    return f"its process ended with exit status {status}" + ("" if status else ", without an outcome")
 
 
 def read_ticket() -> Ticket | None:
-    """Return this process's ticket, if it is a job of a sweep, and stop from now on when its parent has died."""
+    """Return the ticket of this process, and from now on stop when the parent dies; None without a ticket."""
     text = os.environ.get(_TICKET)
     if text is None:
         return None
@@ -180,21 +180,21 @@ def read_ticket() -> Ticket | None:
 
 def _stop_with_parent(lifeline: int) -> None:
     with contextlib.suppress(OSError):
-        os.read(lifeline, 1)  # Nothing is ever written: it returns when the other end is closed.
+        os.read(lifeline, 1)  # Returns when the other end is closed, as nothing is ever written.
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextmanager
 def answering(ticket: Ticket | None) -> Iterator[Callable[[Outcome], None]]:
-    """Hand out what tells the parent the outcome, and tell it of an error; without a parent, do nothing."""
+    """Yield a function that passes the outcome, if there is a ticket, to the parent; pass on a `UserError` as well."""
     try:
-        yield lambda outcome: _answer(ticket, dataclasses.asdict(outcome))
+        yield lambda outcome: _write_answer(ticket, dataclasses.asdict(outcome))
     except UserError as error:
-        _answer(ticket, {"error": str(error)})
+        _write_answer(ticket, {"error": str(error)})
         raise
 
 
-def _answer(ticket: Ticket | None, content: dict[str, Any]) -> None:
+def _write_answer(ticket: Ticket | None, content: dict[str, Any]) -> None:
     if ticket is not None:
-        with contextlib.suppress(BrokenOffError):  # The parent has gone: the run's own files say the same.
+        with contextlib.suppress(BrokenOffError):  # The parent has gone; the run folder holds the same.
             write_json(Path(ticket.answer), content)

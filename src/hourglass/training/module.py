@@ -1,9 +1,8 @@
-"""Training: the batches that a Trainer is handed, the LightningModule with its validation, and the Trainer itself."""
+"""The LightningModule of a training: loss, optimizer, dropout seeds, validation, and the content of checkpoints."""
 
 import math
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -11,143 +10,118 @@ import torch.distributed
 from torch import Tensor
 from tqdm import tqdm
 
+from hourglass.config.compose import Config
 from hourglass.data.encoded import Batch
 from hourglass.data.pieces import PAD
-from hourglass.data.tokenizer import Vocabularies
-from hourglass.decoding.search import SearchSettings, search
+from hourglass.decoding.search import search
 from hourglass.errors import DivergedError
 from hourglass.metrics.scoring import bleu
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.system.devices import die_with_parent, end_without_python
 from hourglass.system.memory import keep_heap
 from hourglass.training.graphs import GraphedLoss
-from hourglass.training.optimizer import OptimizerSettings
+from hourglass.training.preparation import PreparedData
 from hourglass.training.progress import is_curve_point
+from hourglass.training.settings import Settings
 
 
-class _Watched(NamedTuple):
+class _PendingLoss(NamedTuple):
     step: int
-    loss: Tensor  # [], on the CPU once `done`
-    done: torch.cuda.Event | None  # None: it is
+    loss: Tensor  # [], on the CPU; valid once `copied` has happened
+    copied: torch.cuda.Event | None  # None: the loss was computed on the CPU.
 
 
 class TranslationModule(pl.LightningModule):
     """A `Seq2Seq` with its training.
 
+    A checkpoint holds the resolved config, the vocabularies, and digests of the corpus and of the code, so that a model
+    is loaded by build(config) + weights and a training never resumes with other data.
+
     Args:
-        model: what is trained.
-        vocabularies: kept in the checkpoint, so that a model never meets another vocabulary.
-        config: the resolved settings, a plain mapping, kept in the checkpoint: model = build(config) + weights.
-        corpus_digest: kept in the checkpoint, so that a training never goes on with other data.
-        code: digest of the code, kept likewise.
-        optimizer: settings of the optimizer.
-        search_settings: how dev is decoded at a validation.
-        steps: optimizer steps of the whole run.
-        scheduled_sampling: see `TrainerSettings`.
-        step_loop: likewise.
-        cuda_graphs: likewise.
-        seed: of dropout; step by step, so that a resumed run draws what an unbroken one draws.
-        threads: CPU threads of this process; 0 leaves torch's choice.
-        dev_references: the target text of the dev sentences that are read.
-        target_language: picks BLEU's tokenizer.
+        model: the model to train.
+        prepared: corpus, vocabularies and training stream.
+        config: the resolved settings, as plain values.
+        settings: the same, checked and typed.
+        code: digest of the code that trains.
     """
 
-    def __init__(
-        self,
-        model: Seq2Seq,
-        vocabularies: Vocabularies,
-        config: Mapping[str, Any],
-        *,
-        corpus_digest: str,
-        code: str,
-        optimizer: OptimizerSettings,
-        search_settings: SearchSettings,
-        steps: int,
-        scheduled_sampling: float,
-        step_loop: bool,
-        cuda_graphs: bool,
-        seed: int,
-        threads: int,
-        dev_references: Sequence[str],
-        target_language: str,
-    ):
+    def __init__(self, model: Seq2Seq, prepared: PreparedData, config: Config, settings: Settings, *, code: str):
         super().__init__()
         self.model = model
-        self.vocabularies = vocabularies
         self.config = config
-        self.corpus_digest = corpus_digest
+        self.settings = settings
         self.code = code
-        self.optimizer = optimizer
-        self.search_settings = search_settings
-        self.steps = steps
-        self.scheduled_sampling = scheduled_sampling
-        self.step_loop = step_loop
-        self.cuda_graphs = cuda_graphs
-        self.seed = seed
-        self.threads = threads
-        self.dev_references = dev_references
-        self.target_language = target_language
+        # Not `prepared` itself: Lightning hands this object to every process that it spawns.
+        self.vocabularies = prepared.vocabularies
+        self.corpus_digest = prepared.corpus.digest
+        self.target_language = prepared.corpus.target_language
+        self.steps = prepared.stream.steps
+        dev = prepared.corpus.splits["dev"]
+        self.dev_references = list(dev["target"][: min(settings.trainer.dev_sentences or len(dev), len(dev))])
+        self.greedy = settings.search.greedy
         self._dev_loss = torch.zeros(2, dtype=torch.float64)  # nats, tokens
         self._dev_output: list[tuple[int, str]] = []
-        self._watched: deque[_Watched] = deque()
+        self._pending: deque[_PendingLoss] = deque()
         self.graphed: GraphedLoss | None = None
 
     def setup(self, stage: str) -> None:
-        """Set what is this process's own; it may be one that Lightning has spawned."""
+        """Prepare this process, which may be one that Lightning has spawned."""
         keep_heap()
-        if self.threads:
-            torch.set_num_threads(self.threads)
+        if threads := self.settings.trainer.threads:
+            torch.set_num_threads(threads)
         if self.trainer.strategy.launcher is not None:
             die_with_parent()
             end_without_python()
-        # The bars' own lock is one between processes, of no use here, that a killed process leaves behind.
+        # tqdm's default lock is shared between processes. A killed process leaves it locked, and no bar is shared.
         tqdm.set_lock(threading.RLock())
 
     def configure_optimizers(self) -> Any:
-        """Return the optimizer, with the schedule advanced after each step."""
-        optimizer = self.optimizer.make(self.parameters())
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.optimizer.rate(step, self.steps))
+        """Return the optimizer, and its learning-rate schedule, which advances after each step."""
+        settings, steps = self.settings.optimizer, self.steps
+        optimizer = settings.make(self.parameters())
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: settings.rate(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        """Make ready what wants the model on its device."""
-        if self.cuda_graphs:
-            self.graphed = GraphedLoss(self.model, self.optimizer.label_smoothing, step_loop=self.step_loop)
+        """Prepare CUDA graphs, now that the model is on its device."""
+        if self.settings.trainer.cuda_graphs:
+            smoothing, step_loop = self.settings.optimizer.label_smoothing, self.settings.trainer.step_loop
+            self.graphed = GraphedLoss(self.model, smoothing, step_loop=step_loop)
 
     def on_train_end(self) -> None:
-        """Give back the graphs' memory."""
+        """Free the memory of the CUDA graphs."""
         self.graphed = None
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed dropout for this part of this step."""
+        """Seed dropout for this part of this step, so that a resumed run draws what an uninterrupted one draws."""
         part = batch_idx % self.trainer.accumulate_grad_batches
         ticket = (self.global_step * self.trainer.accumulate_grad_batches + part) * self.trainer.world_size
-        seed = self.seed * 1_000_000_007 + ticket + self.global_rank
-        # torch.manual_seed takes a millisecond, as it sees to devices that are not there.
+        seed = self.config["seed"] * 1_000_000_007 + ticket + self.global_rank
+        # Not torch.manual_seed, which takes a millisecond, as it also seeds devices that this machine does not have.
         torch.default_generator.manual_seed(seed)
         if self.device.type != "cpu":
             torch.get_device_module(self.device).manual_seed(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | dict[str, Any]:
-        """Return this part's share of the loss, so that a step's gradient is that of the global batch's mean.
+        """Return this part's share of the loss, such that a step's gradient is that of the mean over the global batch.
 
-        Where a point of the curves is due, what the meter writes of it stands beside the loss.
+        Where the step is a point of the curves, the values for `Meter` are returned beside the loss.
         """
-        read = batch.source, batch.source_lengths, batch.target
+        trainer_settings, smoothing = self.settings.trainer, self.settings.optimizer.label_smoothing
+        inputs = batch.source, batch.source_lengths, batch.target
         if self.graphed is not None:
-            loss = self.graphed(*read)
+            loss = self.graphed(*inputs)
         else:
-            sampling = self.scheduled_sampling * self.global_step / self.steps
-            smoothing = self.optimizer.label_smoothing
-            loss = self.model.loss(*read, smoothing, sampling=sampling, step_loop=self.step_loop)
-        # DDP averages over ranks and Lightning over accumulated parts: both are undone.
+            sampling = trainer_settings.scheduled_sampling * self.global_step / self.steps
+            loss = self.model.loss(*inputs, smoothing, sampling=sampling, step_loop=trainer_settings.step_loop)
+        # DDP averages over ranks and Lightning over accumulated parts: undo both.
         parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
         share = loss.smoothed * parts / batch.step_tokens
-        self._watch(share)
+        self._check_loss_later(share)
         if not is_curve_point(self.trainer, self.trainer.global_step + 1):
             return share
         tokens = (batch.target[:, 1:] != PAD).sum().clamp(min=1)
-        mean = loss.smoothed.detach() / tokens  # Of this part and rank: a curve to look at.
+        mean = loss.smoothed.detach() / tokens  # Of this part and rank: good enough for a curve.
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         return {"loss": share, "point": {"train/loss": mean, "train/learning_rate": rate}}
 
@@ -157,43 +131,47 @@ class TranslationModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip by the norm of all: Lightning would not clip for a fused optimizer in bf16-mixed, as it may unscale."""
+        """Clip the gradient by its norm over all weights.
+
+        Lightning refuses to clip for a fused optimizer in bf16-mixed, because such an optimizer may unscale gradients.
+        """
         if gradient_clip_val:
             torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
-    def _watch(self, loss: Tensor) -> None:
-        """See that losses are finite; on a GPU two steps late, as to wait for each would leave it without work."""
-        copied, done = loss.detach().to("cpu", non_blocking=loss.is_cuda), None
+    def _check_loss_later(self, loss: Tensor) -> None:
+        """Queue a check that a loss is finite: at once on a CPU, two steps later on a GPU, which would idle else."""
+        on_cpu, copied = loss.detach().to("cpu", non_blocking=loss.is_cuda), None
         if loss.is_cuda:
-            done = torch.cuda.Event()
-            done.record()
-        self._watched.append(_Watched(self.global_step, copied, done))
-        self._see(2 if loss.is_cuda else 0)
+            copied = torch.cuda.Event()
+            copied.record()
+        self._pending.append(_PendingLoss(self.global_step, on_cpu, copied))
+        self._check_pending(keep=2 if loss.is_cuda else 0)
 
-    def _see(self, late: int) -> None:
-        """Check the losses that are watched, but for the last `late` ones."""
-        while len(self._watched) > late:
-            watched = self._watched.popleft()
-            if watched.done is not None:
-                watched.done.synchronize()
-            _check_finite(float(watched.loss), "training", watched.step)
+    def _check_pending(self, keep: int) -> None:
+        """Check the queued losses, but for the newest `keep`."""
+        while len(self._pending) > keep:
+            pending = self._pending.popleft()
+            if pending.copied is not None:
+                pending.copied.synchronize()
+            _check_finite(float(pending.loss), "training", pending.step)
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the last validation."""
+        """Clear the sums of the previous validation."""
         self._dev_loss = torch.zeros(2, dtype=torch.float64)
         self._dev_output = []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add up the likelihood and translate greedily."""
-        nll = self.model.loss(batch.source, batch.source_lengths, batch.target, step_loop=self.step_loop).nll
+        """Sum the negative log-likelihood, and translate greedily."""
+        step_loop = self.settings.trainer.step_loop
+        nll = self.model.loss(batch.source, batch.source_lengths, batch.target, step_loop=step_loop).nll
         _check_finite(float(nll), "dev", self.global_step)
         self._dev_loss += torch.tensor([float(nll), batch.step_tokens], dtype=torch.float64)
-        found = search(self.model, batch.source, batch.source_lengths, self.search_settings)
-        texts = self.vocabularies.target.decode([hypothesis.tokens for hypothesis in found])
+        hypotheses = search(self.model, batch.source, batch.source_lengths, self.greedy)
+        texts = self.vocabularies.target.decode([hypothesis.tokens for hypothesis in hypotheses])
         self._dev_output += zip(batch.rows.tolist(), texts, strict=True)
 
     def on_validation_epoch_end(self) -> None:
-        """Gather the ranks' parts, and log dev/loss (nats a token) and dev/bleu."""
+        """Gather the parts of all ranks, and log dev/loss (nats per token) and dev/bleu."""
         parts: list[Any] = [(self._dev_loss.tolist(), self._dev_output)]
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             parts = [None] * self.trainer.world_size
@@ -201,13 +179,17 @@ class TranslationModule(pl.LightningModule):
         nats, tokens = (sum(column) for column in zip(*(loss for loss, _ in parts), strict=True))
         hypotheses = [text for _, text in sorted(pair for _, output in parts for pair in output)]
         _check_finite(nats / tokens, "dev", self.global_step)
-        # The same numbers on every rank, so nothing is left to reduce.
+        # Every rank has the same numbers, so Lightning has nothing to reduce.
         self.log("dev/loss", nats / tokens, prog_bar=True)
         self.log("dev/bleu", bleu(hypotheses, self.dev_references, self.target_language), prog_bar=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what makes the checkpoint complete in itself; one of a run that has diverged is not written."""
-        self._see(0)
+        """Add what makes the checkpoint self-contained.
+
+        Raises:
+            DivergedError: a loss is not finite; no checkpoint is written then.
+        """
+        self._check_pending(keep=0)
         checkpoint["hourglass"] = {
             "config": dict(self.config),
             "vocabularies": self.vocabularies.state_dict(),
@@ -216,9 +198,9 @@ class TranslationModule(pl.LightningModule):
         }
 
 
-def _check_finite(loss: float, which: str, step: int) -> None:
+def _check_finite(loss: float, name: str, step: int) -> None:
     if not math.isfinite(loss):
         raise DivergedError(
-            f"the {which} loss is {loss} at step {step}: the run has diverged; set a lower "
+            f"the {name} loss is {loss} at step {step}: the run has diverged; set a lower "
             "optimizer.learning_rate, a longer optimizer.warmup or a lower optimizer.clip_norm"
         )

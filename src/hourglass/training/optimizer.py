@@ -1,4 +1,4 @@
-"""Optimizers and the schedule of their learning rate."""
+"""Optimizers and their learning-rate schedules: the config group `optimizer`."""
 
 import math
 from dataclasses import dataclass
@@ -8,28 +8,25 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
 Decay = Literal["none", "linear", "sqrt", "inverse_sqrt", "luong5", "luong10", "luong234"]
 
-
-# TensorFlow NMT's: the share of the run after which the rate is halved, and how many times, evenly spaced, it is.
+# Of TensorFlow NMT: the share of the run after which the rate is first halved, and the number of halvings.
 HALVINGS = {"luong5": (1 / 2, 5), "luong10": (1 / 2, 10), "luong234": (2 / 3, 4)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How the learning rate moves, and what else all optimizers share.
+    """The learning-rate schedule, and the other settings that all optimizers share.
 
     Attributes:
-        learning_rate: the peak.
+        learning_rate: the peak rate.
         warmup: share of the run in which the rate rises linearly from 0 to the peak.
-        decay: after it: none; linear or sqrt, to zero at the end of the run, the second with the square root of the
-            way left; inverse_sqrt, with one over the square root of the step (Vaswani et al. 2017, section 5.3);
-            luong5 and luong10 halve it so many times over the second half of the run, luong234 4 times over its last
-            third (TensorFlow NMT; Luong et al. 2015, section 4.1, halve it every epoch from the middle on).
-        clip_norm: largest norm of the gradient of a step (Pascanu et al. 2013); 0: no clipping.
-        label_smoothing: mass of the training target spread over the vocabulary.
+        decay: after warm-up: none; linear or sqrt, both to zero at the end of the run, sqrt with the square root of the
+            remaining share; inverse_sqrt, proportional to 1 / sqrt(step) (Vaswani et al. 2017, section 5.3); luong5 and
+            luong10, which halve the rate 5 or 10 times over the second half of the run, and luong234, 4 times over its
+            last third (TensorFlow NMT; Luong et al. 2015, section 4.1, halve it every epoch from the middle on).
+        clip_norm: maximum norm of a step's gradient (Pascanu et al. 2013); 0: no clipping.
+        label_smoothing: probability mass of the training target that is spread over the vocabulary.
     """
 
     learning_rate: PositiveFloat
@@ -39,7 +36,7 @@ class Schedule:
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
 
     def rate(self, step: int, steps: int) -> float:
-        """Return the factor on the peak rate at `step` (from 0) of `steps`."""
+        """Return the rate at `step` (from 0) of `steps`, as a factor of the peak."""
         rise = max(1, round(self.warmup * steps))
         if step < rise:
             return (step + 1) / rise
@@ -107,7 +104,6 @@ class AdadeltaSettings(Schedule):
 
 
 OptimizerSettings = AdamSettings | SGDSettings | AdadeltaSettings
-
 
 OPTIMIZERS: dict[str, type[OptimizerSettings]] = {
     "adam": AdamSettings,

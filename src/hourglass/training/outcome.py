@@ -1,4 +1,4 @@
-"""The outcome of a run: scores on test, metrics.json, and what a sweep is told."""
+"""The end of a run: scores on the test split, metrics.json, and the outcome for a sweep."""
 
 import time
 from typing import Any
@@ -20,7 +20,7 @@ from hourglass.training.resuming import Progress
 
 
 def write_metrics(job: Job, prepared: PreparedData, model: Seq2Seq, progress: Progress) -> None:
-    """Score the test split, unless the run was pruned or does not test, and write metrics.json."""
+    """Write metrics.json, with scores on the test split unless the run was pruned or has trainer.test=false."""
     metrics = {**describe_run(job, prepared, model, progress), **code_version()}
     if job.settings.trainer.test and not progress.pruned:
         metrics["test"] = score_test(job, prepared)
@@ -28,12 +28,12 @@ def write_metrics(job: Job, prepared: PreparedData, model: Seq2Seq, progress: Pr
 
 
 def score_test(job: Job, prepared: PreparedData) -> dict[str, Any]:
-    """Translate the test split with the model that was best on dev, write the translations and print the scores."""
+    """Translate the test split with best.ckpt, write the translations, and print and return the scores."""
     trained = load_trained(job.run.best)
-    whole = prepared.corpus.splits["test"]
-    test = whole.select(range(min(job.settings.trainer.test_sentences or len(whole), len(whole))))
+    split = prepared.corpus.splits["test"]
+    test = split.select(range(min(job.settings.trainer.test_sentences or len(split), len(split))))
     search = job.settings.search
-    torch.manual_seed(job.config["seed"])  # For search=sample, also where another process trained.
+    torch.manual_seed(job.config["seed"])  # For search=sample: the same draws whichever process trained.
     hypotheses = translate_split(trained, test, search, job.settings.trainer.device, name="test")
     sources, references = list(test["source"]), list(test["target"])
     write_translations(job.run.translations, zip(test["id"], sources, references, hypotheses, strict=True))
@@ -45,15 +45,15 @@ def score_test(job: Job, prepared: PreparedData) -> dict[str, Any]:
         edges=job.config["edges"],
         target_language=prepared.corpus.target_language,
     )
-    part = "all" if len(test) == len(whole) else "only the first"
-    how = "greedy" if search.beam == 1 else f"beam {search.beam}"
-    print(f"\ntest: {part} {len(test):,} sentences, {how}, the model of step {trained.step:,} (best on dev)")
+    part = "all" if len(test) == len(split) else "only the first"
+    method = "greedy" if search.beam == 1 else f"beam {search.beam}"
+    print(f"\ntest: {part} {len(test):,} sentences, {method}, the model of step {trained.step:,} (best on dev)")
     print(format_table(scores), end="\n\n")
     return scores
 
 
 def describe_run(job: Job, prepared: PreparedData, model: Seq2Seq, progress: Progress) -> dict[str, Any]:
-    """Return what metrics.json holds beside the scores."""
+    """Return the content of metrics.json apart from commit and test scores: dev scores, counts, corpus, machine."""
     return {
         "dev": progress.best,
         "pruned": progress.pruned,
@@ -71,13 +71,13 @@ def describe_run(job: Job, prepared: PreparedData, model: Seq2Seq, progress: Pro
 
 
 def outcome_of(job: Job, prepared: PreparedData, model: Seq2Seq, progress: Progress) -> Outcome:
-    """Return the outcome of a run; the speed of translation is measured if a sweep asks for it."""
+    """Return the outcome of a run, with the speed of translation if the sweep has it as an objective."""
     speed = measure_speed(job, prepared) if job.measures_speed else None
     return Outcome(str(job.run.path), progress.best, model.parameter_count, speed, progress.pruned)
 
 
 def measure_speed(job: Job, prepared: PreparedData) -> float:
-    """Return the dev sentences translated per second by the best model, with the search of the test split."""
+    """Return how many dev sentences the best model translates per second, with the settings of `search`."""
     dev = prepared.corpus.splits["dev"]
     trained, started = load_trained(job.run.best), time.perf_counter()
     translate_split(trained, dev, job.settings.search, job.settings.trainer.device, name="dev")

@@ -1,4 +1,4 @@
-"""From settings to what a training reads: corpus, vocabularies, ids, batches; from the cache where they lie there."""
+"""Prepare the data of a training: corpus, vocabularies, encoded splits and batches, each cached."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,14 @@ from hourglass.training.settings import Settings
 
 @dataclass(frozen=True)
 class PreparedData:
-    """What a training reads."""
+    """The data of a training.
+
+    Attributes:
+        corpus: cleaned sentence pairs.
+        vocabularies: of source and target.
+        splits: train, dev and test, encoded.
+        stream: the batches of train, in the order in which the run reads them.
+    """
 
     corpus: Corpus
     vocabularies: Vocabularies
@@ -22,7 +29,7 @@ class PreparedData:
 
 
 def prepare(config: Config, settings: Settings) -> PreparedData:
-    """Prepare the corpus and all that hangs on it.
+    """Load or build the corpus, its vocabularies and its encoded splits.
 
     Raises:
         UserError: an input is missing or malformed, or the vocabulary is larger than the corpus allows.

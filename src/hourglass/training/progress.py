@@ -1,4 +1,4 @@
-"""What a training has read so far: counters, curves and the progress bar."""
+"""Progress of a training: counters, training curves and the progress bar."""
 
 import sys
 import time
@@ -13,76 +13,77 @@ from hourglass.data.encoded import Batch
 
 
 def is_curve_point(trainer: pl.Trainer, step: int) -> bool:
-    """Whether a step, counted from 1, is one of the curves'."""
-    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined] # Its logger connector sets it.
+    """Return whether the training curves have a point at a step, counted from 1."""
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined] # Set by Lightning's logger connector.
     return step % every == 0
 
 
 class Meter(pl.Callback):
-    """Counts what a run has read, and in how long, and writes the training curves; a resumed run counts on.
+    """Count target tokens and seconds of a run, over all its starts, and write the training curves.
 
-    Reading batches and writing checkpoints is counted in, validation is not. The curves go to the logger itself:
-    Lightning's `log` takes a millisecond a number.
+    Seconds include reading batches and writing checkpoints, but not validation. The curves go to the logger directly,
+    as Lightning's `log` takes a millisecond per value.
     """
 
     def __init__(self) -> None:
         self.target_tokens = 0
         self.seconds = 0.0
-        self._counted = 0.0  # The moment up to which seconds are counted.
-        self._recent: deque[tuple[int, float]] = deque(maxlen=50)  # Tokens and seconds of the last parts.
+        self._counted_until = 0.0  # time.perf_counter()
+        self._recent: deque[tuple[int, float]] = deque(maxlen=50)  # Tokens and seconds of the latest batches.
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
-        self._counted = time.perf_counter()
+        self._counted_until = time.perf_counter()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave out what has just passed."""
-        self._counted = time.perf_counter()
+        """Restart the clock, so that the validation does not count."""
+        self._counted_until = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Count; the tokens of a step when its last part is done."""
+        """Count seconds, and with the last batch of a step the step's tokens; write a point of the curves."""
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         now = time.perf_counter()
-        tokens, seconds = batch.step_tokens * stepped, now - self._counted
-        self._counted = now
+        tokens, seconds = batch.step_tokens * stepped, now - self._counted_until
+        self._counted_until = now
         self.target_tokens += tokens
         self.seconds += seconds
         self._recent.append((tokens, seconds))
         if stepped and "point" in outputs and trainer.logger is not None:
             counts = {"train/tokens_per_second": self.rate, "train/target_tokens": float(self.target_tokens)}
-            trainer.logger.log_metrics(outputs["point"] | counts, step=trainer.global_step - 1)  # From 0, as Lightning.
+            # Lightning counts the steps of its own curves from 0.
+            trainer.logger.log_metrics(outputs["point"] | counts, step=trainer.global_step - 1)
 
     @property
     def rate(self) -> float:
-        """Target tokens a second, lately; 0 before the first step."""
+        """Target tokens per second over the latest batches; 0 before the first."""
         tokens, seconds = (sum(column) for column in zip((0, 0.0), *self._recent, strict=True))
         return tokens / seconds if seconds else 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the counts."""
+        """Return the counters."""
         return {"target_tokens": self.target_tokens, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Count on."""
+        """Restore the counters."""
         self.target_tokens, self.seconds = state_dict["target_tokens"], state_dict["seconds"]
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's bar over the whole run, with tokens per second and the time left, on standard error."""
+    """Progress bar over the whole run, on standard error, with tokens per second and the remaining time."""
 
     def __init__(self, steps: int, meter: Meter):
-        # A file is spared the thousands of lines that a terminal overwrites.
+        # A terminal overwrites the line; a file would get thousands of them.
         super().__init__(refresh_rate=1 if sys.stderr.isatty() else max(1, steps // 20))
         self._meter = meter
 
     def init_train_tqdm(self) -> Tqdm:
-        """See the base."""
+        """See `TQDMProgressBar`."""
         return self._bar("training", leave=True)
 
     def init_validation_tqdm(self) -> Tqdm:
-        """See the base."""
+        """See `TQDMProgressBar`."""
         return self._bar("dev", leave=False)
 
     def _bar(self, name: str, leave: bool) -> Tqdm:
@@ -97,23 +98,23 @@ class ProgressBar(TQDMProgressBar):
         )
 
     def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Set the bar to the whole run; what an earlier process did counts as done, but not for the speed."""
+        """Set the bar to the whole run; steps before a resume count as done, but not for the speed."""
         super().on_train_start()
         bar = self.train_progress_bar
         bar.total = int(self.total_train_batches)
         bar.initial = bar.n = trainer.global_step * trainer.accumulate_grad_batches
 
     def on_train_epoch_start(self, *_: Any) -> None:
-        """Keep the bar as it is: the run is one epoch of Lightning's."""
+        """Keep the bar: for Lightning the whole run is one epoch."""
 
     def on_exception(self, *_: Any) -> None:
-        """End the bars' line, so that what went wrong stands on one of its own."""
+        """Close the bars, so that an error message starts on a line of its own."""
         for bar in (self._val_progress_bar, self._train_progress_bar):
             if bar is not None:
                 bar.close()
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """See the base; the logger's version is no news."""
+        """Return the values to show; Lightning's `v_num` has no meaning here."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         return {"tok/s": f"{self._meter.rate:,.0f}", **metrics}

@@ -1,4 +1,4 @@
-"""Find the checkpoint that a training resumes from, and refuse those of other settings, data or code."""
+"""Find the checkpoint that a training resumes from; refuse one of other settings, data or code."""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,11 +9,11 @@ from typing import Any
 from hourglass.config.differences import changes
 from hourglass.data.tokenizer import Vocabularies
 from hourglass.errors import UserError
-from hourglass.models.checkpoint import DamagedError, read, read_vocabularies
+from hourglass.models.checkpoint import DamagedCheckpointError, read_checkpoint, read_vocabularies
 from hourglass.system.project import PACKAGE
 
-# The code that decides what a training comes to, beside its settings and data: files and packages under src/. The
-# `train` stages of dvc.yaml name the same.
+# The code that determines the result of a training, beside its settings and data: files and packages under src/. The
+# `train` stages of dvc.yaml depend on the same.
 DECIDING = (
     "hourglass/data",
     "hourglass/decoding/search.py",
@@ -33,18 +33,27 @@ DECIDING = (
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the training is that a checkpoint belongs to."""
+    """Counters of the training that a checkpoint belongs to.
+
+    Attributes:
+        step: optimizer steps done.
+        target_tokens: target tokens read.
+        seconds: duration of training without validations, over all starts.
+        best: `bleu`, `loss` and `step` of best.ckpt on dev; empty before the first validation.
+        finished: whether the training has reached its end.
+        pruned: whether a sweep stopped it early.
+    """
 
     step: int
-    target_tokens: int  # read so far
-    seconds: float  # of training alone: no validation, no checkpoints
-    best: dict[str, float]  # dev bleu, dev loss and step of best.ckpt; empty before the first validation
+    target_tokens: int
+    seconds: float
+    best: dict[str, float]
     finished: bool
-    pruned: bool  # stopped early, as one of the worse of a sweep
+    pruned: bool
 
 
 def code_digest() -> str:
-    """Return a digest of `DECIDING` as it lies on the disk."""
+    """Return a digest of the files of `DECIDING` as they are on the disk."""
     digest = hashlib.sha256()
     for name in DECIDING:
         path = PACKAGE.parent / name
@@ -54,8 +63,12 @@ def code_digest() -> str:
 
 
 def load_progress(path: Path) -> Progress:
-    """Read how far a training is; raises as `read` does."""
-    return _progress(path, read(path))
+    """Return the counters of a checkpoint.
+
+    Raises:
+        UserError: as `read_checkpoint`.
+    """
+    return _progress(path, read_checkpoint(path))
 
 
 def _progress(path: Path, content: Mapping[str, Any]) -> Progress:
@@ -66,17 +79,17 @@ def _progress(path: Path, content: Mapping[str, Any]) -> Progress:
             content["global_step"], meter["target_tokens"], meter["seconds"], own["best"], own["finished"], pruned
         )
     except (KeyError, TypeError):
-        raise DamagedError(f"{path}: not a whole checkpoint of hourglass (no counters)") from None
+        raise DamagedCheckpointError(f"{path}: not a whole checkpoint of hourglass (no counters)") from None
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where a training goes on from.
+    """The checkpoint that a training resumes from.
 
     Attributes:
         path: the checkpoint.
-        progress: how far it is.
-        warning: what is wrong with the checkpoint after it; null: nothing.
+        progress: its counters.
+        warning: set if a newer checkpoint is damaged: its error, and the step that the training resumes from.
     """
 
     path: Path
@@ -93,45 +106,44 @@ def find_start(
     *,
     code: str | None = None,
 ) -> Start | None:
-    """Find the checkpoint to go on from: the last, or the one before if the last is damaged; None where neither is.
+    """Return the checkpoint to resume from: the last, or the previous one if the last is damaged; None without any.
 
-    A training goes on with the data, the vocabularies and the settings that it began with, or not at all; where it
-    lies and who tracks it may change.
+    Data, vocabularies and settings must be those that the training began with; its folder and its logger may change.
 
     Args:
-        last: the last checkpoint.
-        previous: the one before.
-        config: all settings.
-        vocabularies: the tokenizer's.
-        corpus_digest: of the data.
-        code: digest of the code that the training has to have begun with; None: any.
+        last: path of the last checkpoint.
+        previous: path of the one before.
+        config: the resolved settings.
+        vocabularies: of the run.
+        corpus_digest: digest of the corpus.
+        code: digest that the checkpoint's code must have; None: any.
 
     Raises:
-        UserError: no checkpoint is whole, or it is of another tokenizer, corpus, code or settings.
+        UserError: no checkpoint is whole, or it is of another tokenizer, corpus, code or other settings.
     """
     damaged: list[str] = []
     for path in (last, previous):
         if not path.exists():
             continue
         try:
-            content = read(path)
+            content = read_checkpoint(path)
             own, progress = content["hourglass"], _progress(path, content)
             digest = read_vocabularies(path, own).digest
             break
-        except DamagedError as error:
+        except DamagedCheckpointError as error:
             damaged.append(str(error))
     else:
         if damaged:
             before = f"neither is {previous.name}" if len(damaged) > 1 else f"there is no {previous.name}"
             raise UserError(f"{damaged[0]}; {before}: start a new run")
         return None
-    remedy = "restore what it was trained with, or start a new run"
+    remedy = "restore those that it was trained with, or start a new run"
     if digest != vocabularies.digest:
-        raise UserError(f"{path}: a checkpoint of another tokenizer: {remedy}")
+        raise UserError(f"{path}: the checkpoint is of another tokenizer: {remedy}")
     if own["corpus_digest"] != corpus_digest:
-        raise UserError(f"{path}: a checkpoint of another corpus: {remedy}")
+        raise UserError(f"{path}: the checkpoint is of another corpus: {remedy}")
     if code is not None and own.get("code") != code:
-        raise UserError(f"{path}: a checkpoint of other code: {remedy}")
+        raise UserError(f"{path}: the checkpoint is of other code: {remedy}")
     if changed := changes(own["config"], config):
-        raise UserError(f"{path}: a checkpoint of other settings ({', '.join(changed)}): {remedy}")
-    return Start(path, progress, f"{damaged[0]}; goes on from step {progress.step} of {path}" if damaged else None)
+        raise UserError(f"{path}: the checkpoint is of other settings ({', '.join(changed)}): {remedy}")
+    return Start(path, progress, f"{damaged[0]}; resuming from step {progress.step} of {path}" if damaged else None)

@@ -1,4 +1,4 @@
-"""A training from its start, or from a checkpoint, to its end."""
+"""The steps of a training, from its first weights or from a checkpoint to its end."""
 
 import logging
 from collections.abc import Sequence
@@ -25,11 +25,16 @@ from hourglass.training.resuming import Progress, Start, code_digest, find_start
 from hourglass.training.saving import Checkpoints
 
 log = logging.getLogger("hourglass")
+# At import, before a file can change while the training runs.
 CODE = code_digest()
 
 
 def make_model(job: Job, prepared: PreparedData) -> Seq2Seq:
-    """Build the model with its first weights, and check that it can take every sentence of the corpus."""
+    """Build the model with its initial weights.
+
+    Raises:
+        UserError: the attention cannot take the longest source of a split.
+    """
     torch.set_num_threads(job.settings.trainer.threads or THREADS)
     torch.manual_seed(job.config["seed"])
     vocabularies = prepared.vocabularies
@@ -49,12 +54,12 @@ def make_model(job: Job, prepared: PreparedData) -> Seq2Seq:
 
 
 def choose_start(job: Job, prepared: PreparedData, model: Seq2Seq) -> Start | None:
-    """Return the checkpoint to resume from, of the same settings, data and vocabularies.
+    """Return the checkpoint to resume from, or None for a new training.
 
-    Where there is none, fill in the pretrained embeddings, and return None: the training begins.
+    For a new training, copy pretrained embeddings into the model.
 
     Raises:
-        UserError: the checkpoint does not fit, and the run was resumed by name.
+        UserError: the checkpoint is of other settings, data or vocabularies, and if_exists=refuse.
     """
     start = _find_start(job, prepared)
     if start is None:
@@ -65,14 +70,15 @@ def choose_start(job: Job, prepared: PreparedData, model: Seq2Seq) -> Start | No
 def _find_start(job: Job, prepared: PreparedData) -> Start | None:
     run = job.run
     try:
-        # A user who resumes by name has decided. A stage that runs again, or a trial, has to be what its code makes it.
+        # resume=PATH may continue with other code: the user asked for it. A DVC stage or a trial that runs again
+        # (if_exists=continue) must give what its code gives.
         code = CODE if job.config["if_exists"] == "continue" else None
         start = find_start(run.last, run.previous, job.config, prepared.vocabularies, prepared.corpus.digest, code=code)
     except UserError as reason:
         if job.config["if_exists"] == "refuse":
             raise
         if is_main_process():
-            log.warning("starts clean, as there is %s", reason)
+            log.warning("training starts anew: %s", reason)
             clear(run)
         return None
     if start is not None and start.warning is not None and is_main_process():
@@ -81,7 +87,7 @@ def _find_start(job: Job, prepared: PreparedData) -> Start | None:
 
 
 def open_tracking(job: Job, prepared: PreparedData) -> Tracking:
-    """Return the tracking of the run, to be entered."""
+    """Return the tracking of the run, a context manager; it tracks nothing in processes other than the first."""
     config, corpus = job.config, prepared.corpus
     tags = {
         "attention": config["attention"]["name"],
@@ -110,65 +116,43 @@ def train_model(
     *,
     callbacks: Sequence[pl.Callback] = (),
 ) -> Progress:
-    """Train to the end of the budget, from a checkpoint if there is one.
+    """Train to the end of the budget.
 
     Args:
         job: the run.
         prepared: its data.
-        model: with its first weights; those of a checkpoint replace them.
-        tracking: of the run; entered.
-        start: the checkpoint to resume from.
-        callbacks: what else follows the training, such as the pruning of a sweep.
+        model: with its initial weights; those of a checkpoint replace them.
+        tracking: of the run, entered.
+        start: the checkpoint to resume from; None: a new training.
+        callbacks: of a sweep.
 
     Returns:
-        How far the training came.
+        Counters at the end, and the best scores on dev.
     """
     if is_main_process():
         write_config(job.run, job.config)
-    run, stream, settings = job.run, prepared.stream, job.settings.trainer
+    run, settings = job.run, job.settings
     if start is not None and start.progress.finished:
         return start.progress
-    dev = prepared.corpus.splits["dev"]
-    dev_sentences = min(settings.dev_sentences or len(dev), len(dev))
-    greedy = job.settings.search.greedy
     first_step = start.progress.step if start else 0
-    module = TranslationModule(
-        model,
-        prepared.vocabularies,
-        job.config,
-        corpus_digest=prepared.corpus.digest,
-        code=CODE,
-        optimizer=job.settings.optimizer,
-        search_settings=greedy,
-        steps=stream.steps,
-        scheduled_sampling=settings.scheduled_sampling,
-        step_loop=settings.step_loop,
-        cuda_graphs=settings.cuda_graphs,
-        seed=job.config["seed"],
-        threads=settings.threads,
-        dev_references=list(dev["target"][:dev_sentences]),
-        target_language=prepared.corpus.target_language,
+    resume = start.path if start else None
+    module = TranslationModule(model, prepared, job.config, settings, code=CODE)
+    data = TranslationData(
+        prepared.splits,
+        prepared.stream,
+        batch_tokens=settings.search.batch_tokens,
+        dev_sentences=settings.trainer.dev_sentences,
     )
-    data = TranslationData(prepared.splits, stream, batch_tokens=greedy.batch_tokens, dev_sentences=dev_sentences)
     others = list(callbacks)
-    if settings.pictures:
-        others.append(Alignments(run, prepared.splits["dev"], prepared.vocabularies, settings.pictures, first_step))
+    if count := settings.trainer.pictures:
+        others.append(Alignments(run, prepared.splits["dev"], prepared.vocabularies, count, first_step))
     checkpoints = Checkpoints(
         run,
-        resume=start.path if start else None,
-        every=settings.checkpoint_every,
-        validate_every=stream.validate_every,
-        steps=stream.steps,
-        select=settings.select,
-        keep=settings.keep,
+        settings.trainer,
+        steps=prepared.stream.steps,
+        validate_every=prepared.stream.validate_every,
+        resume=resume,
     )
-    fit(
-        module,
-        data,
-        settings,
-        checkpoints=checkpoints,
-        others=others,
-        logger=tracking.curves(first_step),
-        resume=start.path if start else None,
-    )
+    logger = tracking.curves(first_step)
+    fit(module, data, checkpoints=checkpoints, callbacks=others, logger=logger, resume=resume)
     return load_progress(run.last)

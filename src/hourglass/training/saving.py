@@ -1,7 +1,7 @@
-"""When checkpoints are written, that they are written whole, and that there is always one to go on from.
+"""When checkpoints are written, and how: always whole, and always with one left to resume from.
 
-A new last.ckpt is first written as next.ckpt. It takes its place once the curves have its step too, so that a kill
-cannot part the two, and the one before it stays as previous.ckpt.
+A new last.ckpt is first written as next.ckpt. It replaces last.ckpt once the curves have its step too, so that a kill
+cannot separate the two. The former last.ckpt stays as previous.ckpt.
 """
 
 import io
@@ -9,7 +9,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -21,22 +21,21 @@ from hourglass.runs.folder import RunFolder
 from hourglass.system.files import writing
 from hourglass.training.resuming import load_progress
 from hourglass.training.stopping import SIGTERM_STATUS, on_sigterm
-
-Selection = Literal["bleu", "loss"]
+from hourglass.training.trainer import TrainerSettings
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Writes beside the place and renames, so that a kill leaves the checkpoint before it; reads no objects."""
+    """Write checkpoints under another name and rename them, so that a kill leaves the one before; load no objects."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """See the base."""
+        """See `TorchCheckpointIO`."""
         place = Path(path)
         content = io.BytesIO()
-        torch.save(checkpoint, content)  # Not into the file: torch hides what the system says of a full disk.
+        torch.save(checkpoint, content)  # In memory, because torch hides the system's error when the disk is full.
         scratch = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
         with writing(place):
             place.parent.mkdir(parents=True, exist_ok=True)
-            for old in place.parent.glob(f".{place.name}.*"):  # Of a process that was killed.
+            for old in place.parent.glob(f".{place.name}.*"):  # Left by a process that was killed.
                 old.unlink(missing_ok=True)
             try:
                 with scratch.open("wb") as stream:
@@ -48,98 +47,90 @@ class WholeFiles(TorchCheckpointIO):
                 scratch.unlink(missing_ok=True)
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
-        """See the base; Lightning reads files of its own by this too, when spawned processes hand back weights."""
+        """See `TorchCheckpointIO`; Lightning also reads the weights that spawned processes return through this."""
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return content
 
 
 class Checkpoints(Checkpoint):
-    """Writes last.ckpt every so many steps and at every validation, and best.ckpt when dev says so.
+    """Write last.ckpt at even distances and at every validation, and best.ckpt when a validation is the best so far.
 
-    At SIGTERM it writes last.ckpt at the end of the step, on all ranks the same one, and ends the process.
+    After SIGTERM, write last.ckpt at the end of the step, the same step on all ranks, and end the process.
 
-    What "best" was so far is kept in the checkpoint, so that a resumed run remembers it.
+    The best scores so far are kept in the checkpoint, so that a resumed run knows them.
 
     Args:
-        run: where they go.
-        resume: the checkpoint that the training goes on from; null: it begins.
-        every: steps from one last.ckpt to the next.
-        validate_every: steps from one validation to the next; there, last.ckpt is written after it.
+        run: the folder for the checkpoints.
+        settings: trainer.checkpoint_every, select and keep.
         steps: of the whole run.
-        select: what is best on dev: the highest bleu, or the lowest loss.
-        keep: how many validations' checkpoints, the last ones, stay, to be averaged.
+        validate_every: steps from one validation to the next, after which last.ckpt is written too.
+        resume: the checkpoint that the training resumes from; None: a new training.
     """
 
     def __init__(
-        self,
-        run: RunFolder,
-        *,
-        resume: Path | None,
-        every: int,
-        validate_every: int,
-        steps: int,
-        select: Selection,
-        keep: int,
+        self, run: RunFolder, settings: TrainerSettings, *, steps: int, validate_every: int, resume: Path | None
     ):
-        self.keep = keep
-        self.run, self.every, self.validate_every, self.steps = run, every, validate_every, steps
-        self.select: Selection = select
+        self.run, self.settings, self.steps, self.validate_every = run, settings, steps, validate_every
         self.best: dict[str, float] = {}  # dev bleu, dev loss, step
         self.finished = False
         self._last_is_whole = resume is None or resume == run.last
-        self._asked_to_stop = self._stops = False  # This process; all ranks.
+        self._sigterm_received = False  # by this process
+        self._stopping = False  # all ranks, because one has received SIGTERM
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take SIGTERM over from Lightning, which stops in the middle of a step, and parts the ranks."""
-        on_sigterm(self._ask_to_stop)
+        """Replace Lightning's handler of SIGTERM, which stops within a step, each rank at its own."""
+        on_sigterm(self._receive_sigterm)
 
-    def _ask_to_stop(self, *_: Any) -> None:
-        self._asked_to_stop = True
+    def _receive_sigterm(self, *_: Any) -> None:
+        self._sigterm_received = True
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write last.ckpt where it is due; the curves of this step are written, as these callbacks are called last."""
+        """Write last.ckpt where it is due. The curves already have this step: Lightning calls this callback last."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
-            return  # In the middle of a step.
+            return  # Within a step.
         self._agree_to_stop(trainer)
-        due = self._stops or trainer.global_step % self.every == 0
+        due = self._stopping or trainer.global_step % self.settings.checkpoint_every == 0
         if due and trainer.global_step % self.validate_every:
-            self._write(trainer)
+            self._write_last(trainer)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Stop if asked."""
-        if self._stops:
+        """Stop after SIGTERM."""
+        if self._stopping:
             raise SystemExit(SIGTERM_STATUS)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write best.ckpt if this is the best yet, then last.ckpt."""
+        """Write best.ckpt if the scores are the best so far, then last.ckpt."""
         dev = {name: float(trainer.callback_metrics[f"dev/{name}"]) for name in ("bleu", "loss")}
         better = not self.best or self._rank(dev) > self._rank(self.best)
         self.finished = trainer.should_stop or trainer.global_step >= self.steps
         if better:
             self.best = {**dev, "step": trainer.global_step}
             trainer.save_checkpoint(self.run.best)
-        if self.keep:
+        if keep := self.settings.keep:
             trainer.save_checkpoint(self.run.validated(trainer.global_step))
             if trainer.is_global_zero:
-                for old in self.run.all_validated[: -self.keep]:
+                for old in self.run.all_validated[:-keep]:
                     old.unlink(missing_ok=True)
-        self._write(trainer)
+        self._write_last(trainer)
         self._agree_to_stop(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop if asked, now that all is trained: what is left is to score."""
-        if self._stops:
+        """Stop after SIGTERM, before the test split is scored."""
+        if self._stopping:
             raise SystemExit(SIGTERM_STATUS)
 
     def _agree_to_stop(self, trainer: pl.Trainer) -> None:
-        self._stops = trainer.strategy.reduce_boolean_decision(self._asked_to_stop, all=False)
+        self._stopping = trainer.strategy.reduce_boolean_decision(self._sigterm_received, all=False)
 
-    def _write(self, trainer: pl.Trainer) -> None:
-        """At every moment last.ckpt or previous.ckpt is whole: a damaged last.ckpt never takes the other's place."""
+    def _write_last(self, trainer: pl.Trainer) -> None:
+        """Write last.ckpt, such that at every moment it or previous.ckpt is whole.
+
+        A damaged last.ckpt does not become previous.ckpt.
+        """
         trainer.save_checkpoint(self.run.next)
         if trainer.is_global_zero:
             with writing(self.run.last):
@@ -149,22 +140,22 @@ class Checkpoints(Checkpoint):
         self._last_is_whole = True
 
     def _rank(self, dev: Mapping[str, float]) -> tuple[float, float]:
-        """Return what is compared: of two models of the same BLEU, 0 for one, the lower loss is better."""
-        return (dev["bleu"], -dev["loss"]) if self.select == "bleu" else (-dev["loss"], dev["bleu"])
+        """Return the key to compare scores by; the other score decides between equals (BLEU is often 0 at first)."""
+        return (dev["bleu"], -dev["loss"]) if self.settings.select == "bleu" else (-dev["loss"], dev["bleu"])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run has to remember."""
+        """Return the state to keep in the checkpoint."""
         return {"best": self.best, "finished": self.finished}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it up again.
+        """Restore the state.
 
         Raises:
             UserError: best.ckpt is damaged.
         """
         self.best, self.finished = state_dict["best"], state_dict["finished"]
         if self.best:
-            # best.ckpt may be of a later validation, whose last.ckpt was lost: what it says of itself holds.
+            # best.ckpt may be of a later validation, whose last.ckpt was lost. Its own scores count.
             try:
                 self.best = load_progress(self.run.best).best
             except UserError as error:

@@ -1,4 +1,4 @@
-"""The whole of a config, checked before anything is read or written: contradictions are refused here, by name."""
+"""Check the whole configuration before any data is read: every option, and every contradiction between groups."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -24,13 +24,12 @@ from hourglass.tracking.settings import LoggerSettings, check_logger
 from hourglass.training.optimizer import OPTIMIZERS, OptimizerSettings
 from hourglass.training.trainer import TrainerSettings
 
-# The range that torch and numpy take together.
+# The range that both torch and numpy accept.
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-
 
 GROUPS = ("data", "tokenizer", "encoder", "attention", "decoder", "optimizer", "trainer", "logger", "search")
 
-
+# Options outside all groups, with their types.
 OPTIONS: dict[str, Any] = {
     "seed": Seed,
     "init_range": NonNegativeFloat,
@@ -44,7 +43,15 @@ OPTIONS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """The groups that stay settings: those of the model and of the corpus become objects elsewhere."""
+    """The checked settings of a training; those of the model and the corpus are read where these are built.
+
+    Attributes:
+        tokenizer: the config group `tokenizer`.
+        optimizer: the config group `optimizer`.
+        trainer: the config group `trainer`.
+        search: the config group `search`.
+        logger: the config group `logger`.
+    """
 
     tokenizer: TokenizerSettings
     optimizer: OptimizerSettings
@@ -54,7 +61,7 @@ class Settings:
 
 
 def check_settings(config: Config) -> Settings:
-    """Check every group of a config.
+    """Check every group of a configuration.
 
     Raises:
         UserError: an option is unknown, outside its choices, or contradicts another.
@@ -72,7 +79,7 @@ def check_settings(config: Config) -> Settings:
     _, recipe = check_recipe(config["data"])
     check_language(config["data"]["target"])
     length_buckets(config["edges"])
-    # A model without memory behind it: every refusal of a constructor, before the corpus is touched.
+    # Build the model without allocating memory: its constructors check their options before any data is read.
     with torch.device("meta"):
         model = build_model(config, 8, 8, joint=settings.tokenizer.joint)
     if isinstance(recipe, Copy) and recipe.calibrated:
@@ -84,21 +91,21 @@ def check_settings(config: Config) -> Settings:
 
 
 def check_to_read(config: Config) -> Settings:
-    """Check the settings of a run that is only to be read here, whatever machine it was trained on and told to.
+    """Check the settings of a run that is only read, whatever machine it was trained on.
 
     Raises:
         UserError: as `check_settings`.
     """
-    here = {"accelerator": "cpu", "devices": 1, "nodes": 1, "strategy": "auto", "precision": "32-true"}
-    return check_settings({**config, "trainer": {**config["trainer"], **here}, "logger": {"name": "none"}})
+    one_cpu = {"accelerator": "cpu", "devices": 1, "nodes": 1, "strategy": "auto", "precision": "32-true"}
+    return check_settings({**config, "trainer": {**config["trainer"], **one_cpu}, "logger": {"name": "none"}})
 
 
 def _check_calibrated(recipe: Copy, settings: Settings) -> None:
-    """See that a calibrated channel is one: pieces are symbols, the likelihood the model's, nothing is read twice."""
+    """Check what data.calibrated=true promises: pieces are symbols, no label smoothing, no pair is read twice."""
     if settings.tokenizer.model != "word":
         raise UserError(
-            f"tokenizer.model={settings.tokenizer.model} with data.calibrated=true: every symbol is one piece there: "
-            "set tokenizer=word"
+            f"tokenizer.model={settings.tokenizer.model} with data.calibrated=true, where every symbol must be one "
+            "piece: set tokenizer=word"
         )
     pieces = FIXED_PIECES + recipe.symbols
     if settings.tokenizer.vocabulary_size != pieces:
@@ -108,14 +115,14 @@ def _check_calibrated(recipe: Copy, settings: Settings) -> None:
         )
     if settings.optimizer.label_smoothing:
         raise UserError(
-            f"optimizer.label_smoothing={settings.optimizer.label_smoothing} with data.calibrated=true teaches a "
-            "likelihood that is not the data's: set optimizer.label_smoothing=0"
+            f"optimizer.label_smoothing={settings.optimizer.label_smoothing} with data.calibrated=true, where the "
+            "model must learn the likelihood of the data itself: set optimizer.label_smoothing=0"
         )
     trainer = settings.trainer
-    # The budget is rounded to whole validations.
-    wanted = trainer.target_tokens + trainer.validations * trainer.batch_tokens
-    if recipe.train_tokens < wanted:
-        pairs = math.ceil(recipe.train_pairs * wanted / recipe.train_tokens)
+    # The run may exceed the budget, as it is rounded up to whole batches between validations.
+    needed = trainer.target_tokens + trainer.validations * trainer.batch_tokens
+    if recipe.train_tokens < needed:
+        pairs = math.ceil(recipe.train_pairs * needed / recipe.train_tokens)
         raise UserError(
             f"data.train_pairs={recipe.train_pairs} with data.calibrated=true would be read more than once: set "
             f"data.train_pairs={pairs}, or a lower trainer.target_tokens than {trainer.target_tokens}"
@@ -123,25 +130,25 @@ def _check_calibrated(recipe: Copy, settings: Settings) -> None:
 
 
 def _check_neck(model: Seq2Seq) -> None:
-    """See that the summary is the narrowest place on the way, where the decoder is to live by it."""
+    """Check that the summary is the narrowest vector between source and decoder, unless attention bypasses it."""
     encoder, decoder = model.encoder, model.decoder
     if not isinstance(encoder, RecurrentEncoder) or decoder.attention.has_weights:
         return
-    width, final = encoder.summary_size, math.prod(encoder.final_shape)
+    width, final = encoder.summary_size, encoder.final_size
     if final < 2 * width or decoder.hidden_size < width:
         raise UserError(
             f"encoder.summary_size={width} with data.calibrated=true is no neck between a final encoder state of "
-            f"{final} numbers and a decoder state of {decoder.hidden_size}: set encoder.hidden_size so that the one "
+            f"{final} numbers and a decoder state of {decoder.hidden_size}: set encoder.hidden_size so that the former "
             f"has at least {2 * width}, and decoder.hidden_size={width} or more"
         )
 
 
 def _check_whole(config: Config) -> None:
-    """See that every group and every option that stands by itself is there, and of its type."""
+    """Check that every group exists, and every option outside the groups, with its type."""
     for group in GROUPS:
         if not isinstance(config.get(group), Mapping):
-            raise UserError(f"{group}: the settings lack this group")
+            raise UserError(f"{group}: the settings lack this group: set {group}=NAME, a file of conf/{group}")
     for option, kind in OPTIONS.items():
         if option not in config:
-            raise UserError(f"{option}: the settings lack it; set {option}=...")
+            raise UserError(f"{option}: the settings lack this option: set {option}=...")
         check(kind, config[option], option)

@@ -1,4 +1,4 @@
-"""How a run is stopped from outside: what it says, and with which exit status it ends."""
+"""Stop a training by Ctrl-C or SIGTERM, with a message that says how to resume it, and an exit status."""
 
 import multiprocessing
 import signal
@@ -11,17 +11,15 @@ from typing import Any
 from hourglass.errors import BrokenOffError, OutOfMemoryError
 from hourglass.runs.folder import RunFolder
 from hourglass.system.devices import is_main_process
-from hourglass.system.memory import short_of_memory
+from hourglass.system.out_of_memory import memory_shortage
 
 # As shells expect it: 128 + the signal's number.
 CTRL_C_STATUS = 130
-
-
 SIGTERM_STATUS = 143
 
 
 def on_sigterm(handler: Callable[..., Any] | int | None) -> Callable[..., Any] | int | None:
-    """Set what SIGTERM does, and return what it did; only a main thread can set it."""
+    """Set the handler of SIGTERM and return the former one; without effect outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         return handler
     before = signal.getsignal(signal.SIGTERM)
@@ -30,7 +28,7 @@ def on_sigterm(handler: Callable[..., Any] | int | None) -> Callable[..., Any] |
 
 
 def _stop(*_: Any) -> None:
-    """Hand SIGTERM on to the training that was spawned, whose end ends this process too; end at once without one."""
+    """Pass SIGTERM on to spawned training processes, whose end also ends this one; without any, end at once."""
     children = multiprocessing.active_children()
     for child in children:
         child.terminate()
@@ -40,15 +38,17 @@ def _stop(*_: Any) -> None:
 
 @contextmanager
 def resumable(run: RunFolder) -> Iterator[None]:
-    """Say how to go on if the run is stopped or broken off, and turn what stopped it into an exit status.
+    """Print how to resume a run that is stopped or fails, and end with the exit status for the reason.
 
-    Lightning turns Ctrl-C into an exit with status 1, and torch has errors of several kinds for want of memory.
+    Lightning turns Ctrl-C into an exit with status 1, and torch has several kinds of errors for lack of memory.
 
     Raises:
-        UserError: the run was broken off, or there is not enough memory.
+        SystemExit: the run was stopped by Ctrl-C or SIGTERM.
+        BrokenOffError: the run can be resumed once the cause is removed.
+        OutOfMemoryError: memory is short.
     """
     before = on_sigterm(_stop)
-    hint = f"to go on: python src/train.py resume={run.path}"
+    hint = f"to resume: python src/train.py resume={run.path}"
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as stop:
@@ -66,17 +66,17 @@ def resumable(run: RunFolder) -> Iterator[None]:
 
 
 def check_memory(kind: str, message: str) -> None:
-    """Say in one line that memory is short, where that is what an error means, and what to do in a training.
+    """Raise `OutOfMemoryError`, with a remedy for a training, if an error means that memory is short.
 
     Args:
-        kind: the name of its class.
-        message: its own.
+        kind: name of the error's class.
+        message: of the error.
 
     Raises:
-        OutOfMemoryError: there is not enough memory.
+        OutOfMemoryError: memory is short.
     """
-    if short := short_of_memory(kind, message):
+    if shortage := memory_shortage(kind, message):
         raise OutOfMemoryError(
-            f"{short}: set a higher trainer.accumulate, a lower trainer.batch_tokens or search.batch_tokens, or a "
+            f"{shortage}: set a higher trainer.accumulate, a lower trainer.batch_tokens or search.batch_tokens, or a "
             "smaller model"
         ) from None

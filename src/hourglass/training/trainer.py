@@ -1,6 +1,6 @@
-"""The config group `trainer`: devices, the budget, when dev is read and what is best on it.
+"""The config group `trainer`: devices, budget, validation and checkpoints.
 
-Apart from training.py, so that settings are checked without Lightning, which takes seconds to import.
+This module does not import Lightning, which takes seconds, so that settings are checked at once.
 """
 
 from dataclasses import dataclass
@@ -18,31 +18,32 @@ class TrainerSettings:
     """The config group `trainer`.
 
     Attributes:
-        accelerator: cpu, or gpu for whatever Lightning finds (auto takes the best there is).
-        devices: processes on this machine, one a device.
-        nodes: machines.
+        accelerator: cpu; gpu; auto, which takes a GPU if there is one.
+        devices: processes per machine, one per device.
+        nodes: number of machines.
         strategy: auto for one device, ddp for several.
-        precision: of Lightning.
-        threads: CPU threads of each process; 0 leaves torch's choice.
-        target_tokens: the budget: the run ends when it has read so many target tokens.
-        batch_tokens: padded tokens of a global batch, on its longer side; one optimizer step, over all devices.
-        accumulate: parts that each device cuts its share of a global batch into, one after the other.
-        validations: how many times, evenly spaced, the dev split is read.
-        dev_sentences: the first so many of it; 0: all.
-        test: whether the run ends by translating and scoring the test split.
-        test_sentences: sentences translated at the end, the first so many; 0: all. Fewer are for trying out.
-        select: what "best" is on dev: bleu (highest) or loss (lowest).
-        patience: validations without a new best after which the run stops; 0: never.
-        checkpoint_every: steps between last.ckpt and the next; what a kill can lose.
-        keep: validations whose checkpoints stay, the last ones, for src/translate.py checkpoint=average.
-        scheduled_sampling: probability, at the end of the run, that an input word is drawn from the model instead of
-            being the reference's; it rises linearly from 0 (Bengio et al. 2015). Above 0 there is no one-pass training.
-        step_loop: whether a known target is read step by step also where one pass would do (slower; to hold the two
-            against each other).
-        cuda_graphs: whether a training step's passes are recorded as CUDA graphs, one for each shape of a batch. One
-            GPU.
-        log_every: steps between points of the training curves.
-        pictures: dev sentences whose alignment is drawn as it is learnt, beside the run's other pictures; 0: none.
+        precision: Lightning's name of it.
+        threads: CPU threads of each process; 0: torch's default.
+        target_tokens: the budget: target tokens that the run reads.
+        batch_tokens: padded tokens of a global batch, on its longer side: one optimizer step over all devices.
+        accumulate: parts into which each device splits its share of a global batch, processed one after the other.
+        validations: number of validations, evenly spaced.
+        dev_sentences: number of dev sentences to read, from the first; 0: all.
+        test: whether the run ends with scores on the test split.
+        test_sentences: number of test sentences to translate, from the first; 0: all.
+        select: the score that decides which checkpoint is best on dev: bleu (highest) or loss (lowest).
+        patience: validations without a new best score after which the run stops; 0: never.
+        checkpoint_every: steps from one last.ckpt to the next: the most that a kill loses.
+        keep: number of validations whose checkpoints are kept, for src/translate.py checkpoint=average.
+        scheduled_sampling: probability, at the end of the run, that the decoder reads a word drawn from the model in
+            place of the reference's; it rises linearly from 0 (Bengio et al. 2015). Above 0, the decoder runs step by
+            step.
+        step_loop: run the decoder step by step under teacher forcing even where one pass over the target gives the
+            same; slower, to compare the two.
+        cuda_graphs: record the forward and backward pass of each batch shape as a CUDA graph; for one GPU.
+        log_every: steps from one point of the training curves to the next.
+        pictures: number of dev sentences whose alignments are drawn at each validation, beside the run's other
+            pictures; 0: no pictures.
     """
 
     accelerator: Accelerator
@@ -79,17 +80,16 @@ class TrainerSettings:
                 f"trainer.nodes={self.nodes}: start it on every node by torchrun --nnodes={self.nodes} "
                 f"--nproc-per-node={self.devices} ... src/train.py ..."
             )
-        there_are = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
-        if self.accelerator == "gpu" and there_are < self.devices:
+        gpus = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+        if self.accelerator == "gpu" and gpus < self.devices:
             raise UserError(
-                f"trainer.accelerator=gpu, trainer.devices={self.devices}: this machine has {there_are} GPUs: "
+                f"trainer.accelerator=gpu, trainer.devices={self.devices}: this machine has {gpus} GPUs: "
                 "use trainer=cpu, or fewer devices"
             )
-        if self.precision == "bf16-mixed" and (self.accelerator == "cpu" or not there_are):
+        if self.precision == "bf16-mixed" and (self.accelerator == "cpu" or not gpus):
             raise UserError(
                 f"trainer.precision={self.precision} is for GPUs: set trainer.precision=32-true, or use trainer=gpu"
             )
-
         if self.cuda_graphs and (self.accelerator == "cpu" or not torch.cuda.is_available()):
             raise UserError("trainer.cuda_graphs=true is for NVIDIA's GPUs: set trainer.cuda_graphs=false")
         for option, contradicts in (
@@ -101,5 +101,5 @@ class TrainerSettings:
 
     @property
     def device(self) -> torch.device:
-        """The device of work that one process does alone."""
+        """The device for work that only one process does, such as translating the test split."""
         return find_device(self.accelerator)
