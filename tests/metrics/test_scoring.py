@@ -1,4 +1,4 @@
-"""Scores against sacreBLEU's own command line and corpus score, and the split by source length against plain loops."""
+"""Compare scores with sacreBLEU's command line and corpus score, and scores by source length with plain loops."""
 
 import importlib.util
 import json
@@ -48,7 +48,7 @@ ENGLISH = [
     "3.5",
     "well-known",
 ]
-CHINESE = list("我你他们在家里看书的小狗跑过河\uff0c。!2")  # the fullwidth comma by its number
+CHINESE = list("我你他们在家里看书的小狗跑过河\uff0c。!2")  # \uff0c is the fullwidth comma
 JAPANESE = ["私", "は", "本", "を", "読む", "犬", "が", "走る", "川", "。", "小さな"]
 THAI = list("กขคงจฉชซดตถทนบปม ")
 
@@ -69,7 +69,7 @@ def noisy_sets(words: list[str], joint: str, count: int = 60) -> tuple[list[str]
 
 
 def command_line(references: list[str], hypotheses: list[str], tokenizer: str, folder: Path) -> list[dict]:
-    """Run sacreBLEU as its users do."""
+    """Run sacreBLEU's command line."""
     for name, lines in (("reference", references), ("hypothesis", hypotheses)):
         (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     command = [sys.executable, "-m", "sacrebleu", str(folder / "reference"), "-i", str(folder / "hypothesis")]
@@ -109,7 +109,7 @@ def test_scores_and_signatures_are_those_of_sacrebleus_command_line(
     verbose = theirs_bleu["verbose_score"]
     assert f"BP = {ours['brevity_penalty']:.3f} ratio = {ours['length_ratio']:.3f} " in verbose
     assert f"hyp_len = {ours['hypothesis_tokens']} ref_len = {ours['reference_tokens']}" in verbose
-    # Ours may say more (the tokenizer's version), never anything else.
+    # Our signature may have further fields (the tokenizer's version) but no different ones.
     for name, theirs in (("signature", theirs_bleu), ("chrf_signature", theirs_chrf)):
         fields = signature_fields(ours[name])
         assert fields == {
@@ -137,19 +137,19 @@ sentences = st.lists(st.sampled_from(["a", "b", "c", "d", "e."]), max_size=9).ma
 def test_bleu_of_summed_statistics_is_sacrebleus_corpus_score(
     pairs: list[tuple[str, str]], data: st.DataObject
 ) -> None:
-    """Any subset of the rows, a sentence more than once as in a bootstrap, scores as sacreBLEU scores that subset."""
+    """Compare with sacreBLEU on subsets of the rows, with repetitions as in a bootstrap."""
     hypotheses, references = [hypothesis for hypothesis, _ in pairs], [reference for _, reference in pairs]
     chosen = data.draw(st.lists(st.integers(0, len(pairs) - 1), min_size=1, max_size=15))
     total = bleu_statistics(hypotheses, references, "en")[chosen].sum(0)
     metric = sacrebleu.metrics.BLEU(tokenize="13a")
     theirs = metric.corpus_score([hypotheses[i] for i in chosen], [[references[i] for i in chosen]])
     assert float(bleu_from_statistics(total)) == pytest.approx(theirs.score, abs=1e-9)
-    if total[-2] or total[-1]:  # sacreBLEU leaves the penalty of nothing against nothing open
+    if total[-2] or total[-1]:  # sacreBLEU does not define the penalty of two empty texts.
         assert float(brevity_penalty(total)) == pytest.approx(theirs.bp)
 
 
 def test_statistics_are_computed_for_many_sums_at_once() -> None:
-    """A bootstrap hands over a matrix: each row scores as it does alone."""
+    """Each row of a matrix, as in a bootstrap, has the score that it has alone."""
     _, references, hypotheses = noisy_sets(ENGLISH, " ")
     rows = bleu_statistics(hypotheses, references, "en")
     sums = np.stack([rows[:20].sum(0), rows[20:].sum(0), np.zeros(10, dtype=np.int64)])
@@ -167,7 +167,7 @@ def test_brevity_penalty_is_papinenis_formula() -> None:
     assert brevity_penalty(statistics(0, 100)) == 0
 
 
-def test_buckets_share_out_all_sentences_and_each_scores_as_it_would_alone() -> None:
+def test_buckets_partition_the_sentences_and_score_as_they_do_alone() -> None:
     sources, references, hypotheses = noisy_sets(ENGLISH, " ")
     words = [len(source.split()) for source in sources]
     found = score(hypotheses, references, sources, words, edges=EDGES, target_language="en")
@@ -189,7 +189,7 @@ def test_buckets_share_out_all_sentences_and_each_scores_as_it_would_alone() -> 
 @given(
     st.lists(st.integers(2, 60), max_size=6, unique=True).map(lambda rest: [1, *sorted(rest)]), st.integers(1, 10_000)
 )
-def test_every_length_lies_in_exactly_one_bucket(edges: list[int], length: int) -> None:
+def test_every_length_is_in_exactly_one_bucket(edges: list[int], length: int) -> None:
     holding = [low for low, high in length_buckets(edges) if low <= length and (high is None or length <= high)]
     assert len(holding) == 1
 
@@ -199,7 +199,7 @@ def test_a_bucket_without_sentences_has_no_score() -> None:
     empty = found["buckets"][1]
     assert empty["sentences"] == 0
     assert empty["bleu"] is empty["chrf"] is empty["copy_bleu"] is empty["brevity_penalty"] is None
-    json.dumps(found, allow_nan=False)  # What goes into metrics.json is plain
+    json.dumps(found, allow_nan=False)  # metrics.json needs plain values.
 
 
 @pytest.mark.parametrize("edges", [[], [0, 10], [2, 10], [1, 1], [1, 20, 10]])
@@ -240,7 +240,7 @@ def test_every_tokenizer_named_is_one_of_sacrebleus() -> None:
     assert {bleu_tokenizer(language) for language in UNSPACED} <= set(sacrebleu.metrics.bleu._TOKENIZERS)
 
 
-def test_a_tokenizer_that_is_not_installed_is_told_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tokenizer_that_is_not_installed_is_reported_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(**_options: str) -> None:
         raise RuntimeError("please install MeCab")
 
@@ -267,7 +267,7 @@ def test_table_shows_each_bucket_and_marks_those_with_few_sentences() -> None:
     assert found["chrf_signature"] in table
     heading, *_, last = [line for line in table.splitlines() if line.startswith(("source words", "all", "1-4", "7"))]
     assert len(heading) == len(last), "columns stand under their names"
-    # Without few sentences anywhere there is nothing to explain.
+    # With enough sentences everywhere, the table has no note.
     assert "*" not in format_table(
         score(hypotheses[:many], references[:many], sources[:many], words[:many], edges=[1], target_language="en")
     )

@@ -154,7 +154,7 @@ def test_a_job_that_crashes_after_its_answer_has_succeeded(
     )
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
     assert start_job(str(script), []) == Outcome("here", {"bleu": 1.0, "loss": 2.0}, 3)
-    assert caplog.messages == ["here: its process was killed by SIGABRT, after all was done"]
+    assert caplog.messages == ["here: its process was killed by SIGABRT, after the run was complete"]
 
 
 def test_a_job_dies_with_its_parent(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_a_sweep_that_is_stopped_goes_on_by_the_same_command(
     _, errors = sweep.communicate()
     if number == signal.SIGINT:
         assert sweep.returncode == 130
-        assert errors.splitlines()[-1] == "stopped; the same command goes on"
+        assert errors.splitlines()[-1] == "stopped; to continue, run the same command"
         assert "Traceback" not in errors
     end(start(*words, small=False))
     trials = study(tmp_path).trials

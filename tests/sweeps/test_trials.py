@@ -21,7 +21,7 @@ from hourglass.errors import UserError
 from hourglass.sweeps.report import sweep_metrics, trials_to_csv, write_plots
 from hourglass.sweeps.settings import SweepSettings
 from hourglass.sweeps.space import search_space
-from hourglass.sweeps.trials import Workers, folder_of, make_pruner, objective_values, run_trial, summarise_study
+from hourglass.sweeps.trials import Worker, make_pruner, objective_values, run_trial, summarise_study, trial_folder
 from hourglass.training.jobs import JobFailedError, Outcome, TrialTicket
 
 SPACE: dict[str, BaseDistribution] = {
@@ -32,11 +32,11 @@ SPACE: dict[str, BaseDistribution] = {
 
 
 @pytest.fixture
-def sweep(tmp_path: Path) -> Callable[..., Workers]:
+def sweep(tmp_path: Path) -> Callable[..., Worker]:
     """Return a function from settings that differ from the usual ones to a worker of the one study."""
 
-    def worker(fixed: list[str] | None = None, **changes: Any) -> Workers:
-        return Workers(settings(tmp_path, **changes), tmp_path / "sweep", SPACE, fixed or ["data=copy"])
+    def worker(fixed: list[str] | None = None, **changes: Any) -> Worker:
+        return Worker(settings(tmp_path, **changes), tmp_path / "sweep", SPACE, fixed or ["data=copy"])
 
     return worker
 
@@ -63,21 +63,21 @@ def outcome(ticket: TrialTicket, _: str | None = None) -> Outcome:
     return Outcome("run", {"bleu": float(ticket.trial_id), "loss": 1.0}, parameters=10)
 
 
-def finish(workers: Workers, start: Callable[[TrialTicket, str | None], Outcome] = outcome) -> None:
-    while trial := workers.claim(wait=True):
-        run_trial(workers.settings, trial.number, 4, start)
+def finish(worker: Worker, start: Callable[[TrialTicket, str | None], Outcome] = outcome) -> None:
+    while trial := worker.claim(wait=True):
+        run_trial(worker.settings, trial.number, 4, start)
 
 
 # ---- The budget ------------------------------------------------------------------------------------------------------
 
 
-def test_a_study_ends_at_its_trials_however_often_it_is_started(sweep: Callable[..., Workers]) -> None:
+def test_a_study_ends_at_its_trials_however_often_it_is_started(sweep: Callable[..., Worker]) -> None:
     finish(sweep(n_trials=2))
     finish(sweep(n_trials=2))
-    workers = sweep(n_trials=5)
-    finish(workers)
-    assert [trial.number for trial in workers.counted()] == [0, 1, 2, 3, 4]
-    assert all(trial.state == TrialState.COMPLETE for trial in workers.counted())
+    worker = sweep(n_trials=5)
+    finish(worker)
+    assert [trial.number for trial in worker.counted()] == [0, 1, 2, 3, 4]
+    assert all(trial.state == TrialState.COMPLETE for trial in worker.counted())
 
 
 def test_an_interrupted_study_draws_what_an_unbroken_one_draws(tmp_path: Path) -> None:
@@ -85,22 +85,22 @@ def test_an_interrupted_study_draws_what_an_unbroken_one_draws(tmp_path: Path) -
     for name, stops in (("one", [6]), ("other", [1, 3, 4, 6])):
         (tmp_path / name).mkdir()
         for stop in stops:
-            workers = Workers(settings(tmp_path / name, n_trials=stop), tmp_path / name, SPACE, [])
-            finish(workers)
-        drawn.append([trial.params for trial in workers.counted()])
+            worker = Worker(settings(tmp_path / name, n_trials=stop), tmp_path / name, SPACE, [])
+            finish(worker)
+        drawn.append([trial.params for trial in worker.counted()])
     assert drawn[0] == drawn[1]
     assert len({str(params) for params in drawn[0]}) == 6
 
 
 @pytest.mark.slow
-def test_workers_share_a_study_without_losing_or_repeating_a_trial(sweep: Callable[..., Workers]) -> None:
+def test_workers_share_a_study_without_losing_or_repeating_a_trial(sweep: Callable[..., Worker]) -> None:
     ran: list[int] = []
 
     def work() -> None:
-        workers = sweep(n_trials=20)
-        while trial := workers.claim(wait=True):
+        worker = sweep(n_trials=20)
+        while trial := worker.claim(wait=True):
             ran.append(trial.number)
-            run_trial(workers.settings, trial.number, 4, outcome)
+            run_trial(worker.settings, trial.number, 4, outcome)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -114,7 +114,7 @@ def test_workers_share_a_study_without_losing_or_repeating_a_trial(sweep: Callab
     assert len({trial.params["optimizer.learning_rate"] for trial in trials}) == 20
 
 
-def test_a_claim_that_does_not_wait_says_at_once_that_there_is_none(sweep: Callable[..., Workers]) -> None:
+def test_a_claim_that_does_not_wait_says_at_once_that_there_is_none(sweep: Callable[..., Worker]) -> None:
     one, other = sweep(n_trials=1), sweep(n_trials=1)
     assert one.claim(wait=False) is not None
     assert other.claim(wait=False) is None
@@ -126,14 +126,14 @@ CLAIM_AND_DIE = """
 import sys
 from pathlib import Path
 from test_trials import SPACE, settings
-from hourglass.sweeps.trials import Heart, Workers
+from hourglass.sweeps.trials import Heartbeat, Worker
 import os, signal
 folder = Path(sys.argv[1])
-workers = Workers(settings(folder, n_trials=3), folder / "sweep", SPACE, ["data=copy"])
+worker = Worker(settings(folder, n_trials=3), folder / "sweep", SPACE, ["data=copy"])
 if sys.argv[2] == "while claiming":
-    workers.storage.record_heartbeat = lambda trial_id: os.kill(os.getpid(), signal.SIGKILL)
-trial = workers.claim(wait=True)
-with Heart(workers.storage, [trial._trial_id], 1):
+    worker.storage.record_heartbeat = lambda trial_id: os.kill(os.getpid(), signal.SIGKILL)
+trial = worker.claim(wait=True)
+with Heartbeat(worker.storage, [trial._trial_id], 1):
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -141,26 +141,26 @@ with Heart(workers.storage, [trial._trial_id], 1):
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", [pytest.param("while working", marks=pytest.mark.more), "while claiming"])
 def test_what_a_killed_worker_leaves_is_run_again_in_its_folder(
-    tmp_path: Path, sweep: Callable[..., Workers], moment: str
+    tmp_path: Path, sweep: Callable[..., Worker], moment: str
 ) -> None:
     path = f"{ROOT / 'src'}{os.pathsep}{ROOT / 'tests'}"
     command = [sys.executable, "-c", CLAIM_AND_DIE, str(tmp_path), moment]
     killed = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False)
     assert killed.returncode == -signal.SIGKILL
-    workers = sweep(n_trials=3)
-    finish(workers)
-    everything = workers.study.trials
+    worker = sweep(n_trials=3)
+    finish(worker)
+    everything = worker.study.trials
     assert [trial.state for trial in everything].count(TrialState.FAIL) == 1
-    assert len(workers.counted()) == 3
-    assert all(trial.state == TrialState.COMPLETE for trial in workers.counted())
-    (again,) = (trial for trial in everything if folder_of(trial) != f"trial-{trial.number}")
-    assert folder_of(again) == "trial-0"
+    assert len(worker.counted()) == 3
+    assert all(trial.state == TrialState.COMPLETE for trial in worker.counted())
+    (again,) = (trial for trial in everything if trial_folder(trial) != f"trial-{trial.number}")
+    assert trial_folder(again) == "trial-0"
     assert again.params == everything[0].params
-    assert len({folder_of(trial) for trial in workers.counted()}) == 3
+    assert len({trial_folder(trial) for trial in worker.counted()}) == 3
 
 
 @pytest.mark.slow
-def test_a_trial_with_signs_of_life_is_waited_for(sweep: Callable[..., Workers]) -> None:
+def test_a_trial_with_signs_of_life_is_waited_for(sweep: Callable[..., Worker]) -> None:
     slow, other = sweep(n_trials=1), sweep(n_trials=1)
     trial = slow.claim(wait=True)
     assert trial is not None
@@ -186,65 +186,65 @@ def test_a_trial_with_signs_of_life_is_waited_for(sweep: Callable[..., Workers])
     assert [trial.state for trial in other.study.trials] == [TrialState.COMPLETE]
 
 
-def test_a_trial_that_was_given_away_is_not_run(sweep: Callable[..., Workers]) -> None:
-    workers = sweep()
-    trial = workers.claim(wait=True)
+def test_a_trial_that_was_given_away_is_not_run(sweep: Callable[..., Worker]) -> None:
+    worker = sweep()
+    trial = worker.claim(wait=True)
     assert trial is not None
-    workers.give_back(trial)
-    workers.give_back(trial)  # Once is enough.
+    worker.give_back(trial)
+    worker.give_back(trial)  # Once is enough.
 
     def start(*_: Any) -> Outcome:
         raise AssertionError("it ran")
 
-    run_trial(workers.settings, trial.number, 4, start)
-    again = workers.claim(wait=True)
+    run_trial(worker.settings, trial.number, 4, start)
+    again = worker.claim(wait=True)
     assert again is not None
-    assert (again.number, folder_of(again), again.params) == (1, "trial-0", trial.params)
-    assert [trial.state for trial in workers.study.trials] == [TrialState.FAIL, TrialState.RUNNING]
+    assert (again.number, trial_folder(again), again.params) == (1, "trial-0", trial.params)
+    assert [trial.state for trial in worker.study.trials] == [TrialState.FAIL, TrialState.RUNNING]
 
 
 def test_a_worker_that_dies_between_failing_a_trial_and_queueing_it_again_loses_none(
-    sweep: Callable[..., Workers],
+    sweep: Callable[..., Worker],
 ) -> None:
-    workers = sweep(n_trials=1)
-    trial = workers.claim(wait=True)
+    worker = sweep(n_trials=1)
+    trial = worker.claim(wait=True)
     assert trial is not None
-    workers.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+    worker.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
     finish(sweep(n_trials=1))
-    assert [trial.state for trial in workers.counted()] == [TrialState.COMPLETE]
+    assert [trial.state for trial in worker.counted()] == [TrialState.COMPLETE]
 
 
-def test_a_trial_that_kills_its_workers_is_given_up(sweep: Callable[..., Workers]) -> None:
+def test_a_trial_that_kills_its_workers_is_given_up(sweep: Callable[..., Worker]) -> None:
     """And one whose worker was stopped in good order is not."""
-    workers = sweep(n_trials=1)
+    worker = sweep(n_trials=1)
     for _ in range(5):
-        trial = workers.claim(wait=True)
+        trial = worker.claim(wait=True)
         assert trial is not None
-        workers.give_back(trial)
+        worker.give_back(trial)
     for _ in range(3):
-        trial = workers.claim(wait=True)
+        trial = worker.claim(wait=True)
         assert trial is not None
-        workers.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)  # As `fail_stale_trials` does.
-    assert workers.claim(wait=True) is None
-    (given_up,) = workers.counted()
+        worker.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)  # As `fail_stale_trials` does.
+    assert worker.claim(wait=True) is None
+    (given_up,) = worker.counted()
     assert given_up.state == TrialState.FAIL
     assert given_up.user_attrs["error"] == "3 workers have died of it"
 
 
-def test_one_study_in_two_folders_is_refused(tmp_path: Path, sweep: Callable[..., Workers]) -> None:
+def test_one_study_in_two_folders_is_refused(tmp_path: Path, sweep: Callable[..., Worker]) -> None:
     sweep()
-    with pytest.raises(UserError, match=rf"its runs lie in .*{tmp_path}/sweep, and hydra\.sweep\.dir is .*/elsewhere"):
-        Workers(settings(tmp_path), tmp_path / "elsewhere", SPACE, ["data=copy"])
+    with pytest.raises(UserError, match=rf"its runs are in .*{tmp_path}/sweep, and hydra\.sweep\.dir is .*/elsewhere"):
+        Worker(settings(tmp_path), tmp_path / "elsewhere", SPACE, ["data=copy"])
     (tmp_path / "sweep").rename(tmp_path / "moved")
-    Workers(settings(tmp_path), tmp_path / "moved", SPACE, ["data=copy"])
+    Worker(settings(tmp_path), tmp_path / "moved", SPACE, ["data=copy"])
 
 
 @pytest.mark.slow
 def test_the_end_of_a_trial_waits_for_a_database_that_is_away(
-    tmp_path: Path, sweep: Callable[..., Workers], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, sweep: Callable[..., Worker], caplog: pytest.LogCaptureFixture
 ) -> None:
-    workers = sweep(n_trials=1)
-    trial = workers.claim(wait=True)
+    worker = sweep(n_trials=1)
+    trial = worker.claim(wait=True)
     assert trial is not None
     database, away = tmp_path / "study.db", tmp_path / "away.db"
 
@@ -253,7 +253,7 @@ def test_the_end_of_a_trial_waits_for_a_database_that_is_away(
         threading.Timer(1, lambda: away.replace(database)).start()
         return outcome(ticket)
 
-    assert run_trial(workers.settings, trial.number, 4, start)["state"] == "COMPLETE"
+    assert run_trial(worker.settings, trial.number, 4, start)["state"] == "COMPLETE"
     assert "the study's database does not answer" in caplog.text
     assert [trial.state for trial in sweep(n_trials=1).counted()] == [TrialState.COMPLETE]
 
@@ -261,7 +261,7 @@ def test_the_end_of_a_trial_waits_for_a_database_that_is_away(
 # ---- How trials end --------------------------------------------------------------------------------------------------
 
 
-def test_a_job_that_fails_costs_its_trial_and_says_why(sweep: Callable[..., Workers]) -> None:
+def test_a_job_that_fails_costs_its_trial_and_says_why(sweep: Callable[..., Worker]) -> None:
     def start(ticket: TrialTicket, parent: str | None) -> Outcome:
         if ticket.trial_id == 2:
             raise JobFailedError("the loss is nan")
@@ -269,20 +269,20 @@ def test_a_job_that_fails_costs_its_trial_and_says_why(sweep: Callable[..., Work
             return Outcome("run", {"bleu": 0.5, "loss": 1.0}, parameters=10, pruned=True)
         return outcome(ticket)
 
-    workers = sweep(n_trials=4)
-    finish(workers, start)
-    states = [trial.state for trial in workers.counted()]
+    worker = sweep(n_trials=4)
+    finish(worker, start)
+    states = [trial.state for trial in worker.counted()]
     assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.COMPLETE]
-    assert workers.counted()[1].user_attrs["error"] == "the loss is nan"
-    table = trials_to_csv(workers.counted(), workers.settings).splitlines()
+    assert worker.counted()[1].user_attrs["error"] == "the loss is nan"
+    table = trials_to_csv(worker.counted(), worker.settings).splitlines()
     assert table[0] == "trial,state,bleu,attention,encoder.layers,optimizer.learning_rate,run,error"
     assert table[2].startswith("1,FAIL,,")
     assert table[2].endswith(",the loss is nan")
-    said = summarise_study(workers.study, workers.settings, workers.counted())
+    said = summarise_study(worker.study, worker.settings, worker.counted())
     assert said.startswith("study test: 4 trials (2 complete, 1 pruned, 1 fail)\nbest: trial 3, bleu 4: ")
 
 
-def test_several_objectives_make_a_pareto_front(sweep: Callable[..., Workers]) -> None:
+def test_several_objectives_make_a_pareto_front(sweep: Callable[..., Worker]) -> None:
     scores = [(3.0, 30), (2.0, 10), (1.0, 20)]  # The last is worse than the second in both.
 
     def start(ticket: TrialTicket, parent: str | None) -> Outcome:
@@ -290,28 +290,28 @@ def test_several_objectives_make_a_pareto_front(sweep: Callable[..., Workers]) -
         bleu, parameters = scores[ticket.trial_id - 1]
         return Outcome("run", {"bleu": bleu, "loss": 1.0}, parameters)
 
-    workers = sweep(n_trials=3, objective=["bleu", "parameters"], pruner="auto")
-    finish(workers, start)
-    assert sorted(trial.number for trial in workers.study.best_trials) == [0, 1]
-    assert summarise_study(workers.study, workers.settings, workers.counted()).count("best: trial") == 2
+    worker = sweep(n_trials=3, objective=["bleu", "parameters"], pruner="auto")
+    finish(worker, start)
+    assert sorted(trial.number for trial in worker.study.best_trials) == [0, 1]
+    assert summarise_study(worker.study, worker.settings, worker.counted()).count("best: trial") == 2
 
 
 @pytest.mark.slow
-def test_plots_and_importances_of_what_there_is(tmp_path: Path, sweep: Callable[..., Workers]) -> None:
+def test_plots_and_importances_of_what_there_is(tmp_path: Path, sweep: Callable[..., Worker]) -> None:
     def start(ticket: TrialTicket, parent: str | None) -> Outcome:
         params = optuna.load_study(study_name="test", storage=ticket.storage).trials[ticket.trial_id - 1].params
         return Outcome("run", {"bleu": 9.0 * (params["attention"] == "mean"), "loss": 1.0}, 10)
 
-    workers = sweep(n_trials=1)
-    finish(workers, start)
-    write_plots(workers.study, workers.settings, tmp_path / "early")
+    worker = sweep(n_trials=1)
+    finish(worker, start)
+    write_plots(worker.study, worker.settings, tmp_path / "early")
     assert not list((tmp_path / "early").glob("importances*"))  # Of one trial nothing can be said.
-    workers = sweep(n_trials=30)
-    finish(workers, start)
-    write_plots(workers.study, workers.settings, tmp_path / "late")
+    worker = sweep(n_trials=30)
+    finish(worker, start)
+    write_plots(worker.study, worker.settings, tmp_path / "late")
     plots = {path.stem for path in (tmp_path / "late").iterdir()}
     assert {"history-bleu", "slice-bleu", "parallel-bleu", "importances-bleu", "timeline"} <= plots
-    metrics = sweep_metrics(workers.study, workers.settings, workers.counted())
+    metrics = sweep_metrics(worker.study, worker.settings, worker.counted())
     shares = {name: value for name, value in metrics.items() if name.startswith("importance/")}
     assert max(shares, key=lambda name: shares[name]) == "importance/bleu/attention"
     assert metrics["best/bleu"] == 9
@@ -321,7 +321,7 @@ def test_plots_and_importances_of_what_there_is(tmp_path: Path, sweep: Callable[
 def test_what_a_trial_is_measured_by() -> None:
     full = Outcome("run", {"bleu": 3.0, "loss": 1.5}, 10, sentences_per_second=7.0)
     assert objective_values(full, ["bleu", "loss", "parameters", "sentences_per_second"]) == [3.0, 1.5, 10.0, 7.0]
-    with pytest.raises(JobFailedError, match="nan is no score"):
+    with pytest.raises(JobFailedError, match="nan is not a finite score"):
         objective_values(Outcome("run", {"bleu": float("nan"), "loss": 1.0}, 10), ["bleu"])
 
 
@@ -349,9 +349,9 @@ def test_every_pruner_decides(name: str) -> None:
     [
         (
             {"objective": ["bleu", "parameters"], "pruner": "median"},
-            r"a pruner compares trials by bleu or loss alone: set .*pruner=auto",
+            r"a pruner needs bleu or loss as the only objective: set .*pruner=auto",
         ),
-        ({"objective": ["bleu", "bleu"], "pruner": "none"}, "bleu stands twice"),
+        ({"objective": ["bleu", "bleu"], "pruner": "none"}, "bleu is given twice"),
         ({"storage": "postgresql://me:secret@host/db"}, r"has a password.*OPTUNA_STORAGE"),
         ({"storage": "postgresql://host/db?user=me&password=secret"}, r"has a password.*OPTUNA_STORAGE"),
         ({"storage": "postgresql://me:pa/secret@host/db"}, "percent-encode"),
@@ -373,7 +373,7 @@ def test_the_password_of_a_storage_comes_from_the_environment_and_is_not_shown(
 ) -> None:
     monkeypatch.setenv("OPTUNA_STORAGE", "postgresql://me:secret@127.0.0.1:1/nowhere")
     with pytest.raises(UserError, match=r"hydra\.sweeper\.storage: cannot be opened") as refused:
-        Workers(settings(tmp_path, storage=None), tmp_path / "sweep", SPACE, [])
+        Worker(settings(tmp_path, storage=None), tmp_path / "sweep", SPACE, [])
     assert "secret" not in str(refused.value)
 
 
@@ -387,7 +387,7 @@ def test_the_password_of_a_storage_comes_from_the_environment_and_is_not_shown(
     ],
 )
 def test_a_study_keeps_its_meaning(
-    sweep: Callable[..., Workers], fixed: list[str], changes: dict[str, Any], differs: str
+    sweep: Callable[..., Worker], fixed: list[str], changes: dict[str, Any], differs: str
 ) -> None:
     sweep(["data=copy"])
     sweep(["data=copy", "logger=csv", "cache=elsewhere", "hydra/launcher=joblib"], n_trials=9, n_jobs=2)

@@ -22,7 +22,7 @@ from hourglass.decoding.translate import translate
 from hourglass.errors import UserError
 from hourglass.models.checkpoint import load_trained
 from hourglass.runs.folder import RunFolder
-from hourglass.tracking.packing import NEEDS, pack
+from hourglass.tracking.packing import REQUIREMENTS, pack
 
 LINES = ["s1 s2 s3", "s0", "s5 s4 s3 s2", ""]
 pytestmark = pytest.mark.slow  # MLflow, servers, other processes.
@@ -77,7 +77,7 @@ def test_what_is_there_is_not_written_over(run: RunFolder, packed: Path, tmp_pat
     assert not pack(run, packed)
     assert {file: file.stat().st_mtime_ns for file in packed.rglob("*")} == before
     (tmp_path / "other").mkdir()
-    with pytest.raises(UserError, match="there already, and of another model: remove it, or name another"):
+    with pytest.raises(UserError, match="exists already, with another model: remove it, or name another folder"):
         pack(run, tmp_path / "other")
     with pytest.raises(UserError, match="no such checkpoint"):
         pack(RunFolder(tmp_path), tmp_path / "packed")
@@ -88,7 +88,7 @@ def test_it_is_loaded_without_a_pickle_and_without_what_only_training_needs(pack
     """In a process that finds neither this repository nor any library but those that it asks for."""
     assert [file for file in packed.rglob("*") if file.suffix in (".pkl", ".pickle")] == []
     asked = {line.split("==")[0] for line in (packed / "requirements.txt").read_text().split()}
-    assert asked == set(NEEDS)
+    assert asked == set(REQUIREMENTS)
     script = """
 import sys
 class Missing:

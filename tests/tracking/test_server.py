@@ -187,7 +187,7 @@ def test_down_from_the_start_and_sent_later(
     assert trained.returncode == 0, trained.stderr
     assert trained.stdout.splitlines()[-1] == f"run: {late.path}"
     first, last = (line for line in trained.stderr.splitlines() if line.startswith("MLflow"))
-    assert f"MLflow at {server.uri} does not answer ([Errno 111] Connection refused): the run goes on" in first
+    assert f"MLflow at {server.uri} does not answer ([Errno 111] Connection refused): the run continues" in first
     assert f"lacks the run; to send it: python src/sync.py run={late.path}" in last
     # The command, too, says in one line that there is nobody.
     failed = command("sync.py", f"run={late.path}")
@@ -297,7 +297,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "REQUEST", 2)
+    monkeypatch.setattr(server_module, "TIMEOUT", 2)
     monkeypatch.setattr(sender_module, "RETRY", 1.0)
     monkeypatch.setattr(sender_module, "PATIENCE", 3.0)
     monkeypatch.setattr("hourglass.tracking.tracking.PATIENCE", 3.0)

@@ -31,7 +31,7 @@ from hourglass.tracking import sender as sender_module
 from hourglass.tracking.client import LENGTH_TABLE, flatten
 from hourglass.tracking.mirror import Mirror, make_record
 from hourglass.tracking.sender import Sender
-from hourglass.tracking.server import served
+from hourglass.tracking.server import mlflow_server
 from hourglass.tracking.settings import check_logger
 from hourglass.tracking.tracking import Curves, Tracking
 from hourglass.training import outcome
@@ -181,7 +181,10 @@ def test_a_store_that_fails_later_costs_no_training(
     warnings = [record.getMessage() for record in caplog.records if record.name == "hourglass.tracking.sender"]
     assert len(warnings) <= 1  # None where the run ends before the next try.
     for warning in warnings:
-        assert f"does not answer (the server is down): the run goes on, {job.run.path} keeps all" in warning
+        assert (
+            f"does not answer (the server is down): the run continues; {job.run.path} is sent when it answers again"
+            in warning
+        )
     assert (
         f"lacks {points:,} points of the curves and the end of the run; to send it: python src/sync.py "
         f"run={job.run.path}" in caplog.text
@@ -293,14 +296,14 @@ def test_of_runs_that_begin_together_one_makes_what_both_need(
         assert only_run(store, tmp_path.name).info.run_id == read_json(job.run.tracking)["run_id"]
         assert_mirrored(store, job.run)
         left[0] = -1  # For ever: this is a mistake.
-        patch.setattr(sender_module, "MAKING", 0.5)
+        patch.setattr(sender_module, "CREATION", 0.5)
         clear(job.run)
         with pytest.raises(UserError, match=r"MLflow cannot open a run there .*UNIQUE constraint failed"):
             train.train(job)
 
 
 def open_together(uri: str, folder: Path, together: Any) -> None:
-    sender_module.MAKING = 240.0  # A slow machine takes long to make the tables.
+    sender_module.CREATION = 240.0  # A slow machine takes long to create the tables.
     folder.mkdir()
     sender = Sender(Mirror(RunFolder(folder), uri, "together", {}, make_record({}, ("copy", "digest"), {})), "there")
     together.wait()
@@ -379,7 +382,7 @@ def test_what_is_no_address_of_a_server_is_refused(
         *("http://token@host", "postgresql://host/db?password=secret", "https://:secret@host"),
         "http://host/?apikey=secret",
     ):
-        with pytest.raises(UserError, match=r"logger\.tracking_uri: has a password.*MLFLOW_TRACKING_URI"):
+        with pytest.raises(UserError, match=r"logger\.tracking_uri: the address has a password.*MLFLOW_TRACKING_URI"):
             check(uri)
     check("postgresql://me@host/db")
     for uri in (
@@ -399,7 +402,7 @@ def test_a_password_is_not_in_the_address_that_mlflow_gets(monkeypatch: pytest.M
     monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD", raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
     before = dict(os.environ)
-    with served("http://me:p%40ss@host:5000/path") as uri:
+    with mlflow_server("http://me:p%40ss@host:5000/path") as uri:
         assert uri == "http://host:5000/path"
         assert os.environ["MLFLOW_TRACKING_USERNAME"] == "me"
         assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "p@ss"

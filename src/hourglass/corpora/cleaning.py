@@ -1,4 +1,4 @@
-"""Clean the pairs of a corpus, and count what is dropped."""
+"""Clean the pairs of a corpus, and count the dropped ones."""
 
 import functools
 import sys
@@ -11,14 +11,14 @@ from hourglass.corpora.languages import count_words
 from hourglass.corpora.recipe import SPLITS, Recipe, Split
 from hourglass.errors import UserError
 
-# A training side of more characters than this for each word allowed is too long, whatever its words.
+# A training sentence of more characters than this times the limit in words is too long, however few its words.
 CHARACTERS_A_WORD = 20
 
 
 def normalise(text: str) -> str:
-    """Return what stays of a sentence without case, spaces, punctuation and variants of Unicode.
+    """Return a sentence without case, spaces, punctuation and variants of Unicode (NFKC), to find duplicates.
 
-    Only letters, their marks and numbers count; a sentence without any stands for itself.
+    Only letters, their marks and numbers remain; a sentence without any remains as it is.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     return folded.translate(_not_letters()) or folded
@@ -33,9 +33,18 @@ def _not_letters() -> dict[int, None]:
 
 @dataclass
 class Tally:
-    """What is counted, and kept, while the splits are cleaned one after another."""
+    """Counts over the splits of a corpus, which are cleaned one after another.
 
-    held_out: set[str] = field(default_factory=set)  # normalised sentences of test and dev, both sides
+    Attributes:
+        held_out: the normalised sentences of test and dev, on either side.
+        pairs: pairs kept, by split.
+        source_words: words of their sources.
+        target_words: words of their targets.
+        dropped: training pairs dropped, by reason.
+        dev_pairs_in_test: dev pairs with a sentence that is also in test.
+    """
+
+    held_out: set[str] = field(default_factory=set)
     pairs: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
     source_words: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
     target_words: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
@@ -44,14 +53,14 @@ class Tally:
 
 
 def clean_pairs(recipe: Recipe, split: Split, tally: Tally) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a split; only training pairs are ever dropped.
+    """Yield the rows of a split, and count them; only training pairs are dropped.
 
     Raises:
         UserError: a side of a dev or test pair is empty.
     """
     own: set[str] = set()
     for pair in recipe.pairs(split):
-        # One space between words and no line end or tab within a sentence, whatever the input: one sentence, one line.
+        # One space between words, and no line end or tab, so that a sentence is always one line of a file.
         source, target = " ".join(pair.source.split()), " ".join(pair.target.split())
         if not source or not target:
             _refuse_empty(split, pair.places[0] if not source else pair.places[1])
@@ -78,7 +87,7 @@ def clean_pairs(recipe: Recipe, split: Split, tally: Tally) -> Iterator[dict[str
 
 
 def _too_long(recipe: Recipe, words: tuple[int, int], texts: tuple[str, str]) -> bool:
-    """Say whether a side has too many words, or, as a word may be of any length, far too many characters."""
+    """Return whether a side has too many words, or far too many characters, as a word may be of any length."""
     if recipe.limit is None:
         return False
     return max(words) > recipe.limit or max(map(len, texts)) > CHARACTERS_A_WORD * recipe.limit
@@ -86,4 +95,4 @@ def _too_long(recipe: Recipe, words: tuple[int, int], texts: tuple[str, str]) ->
 
 def _refuse_empty(split: Split, place: str) -> None:
     if split != "train":
-        raise UserError(f"{place}: an empty side, and no {split} pair is ever dropped: fill it in or remove the pair")
+        raise UserError(f"{place}: an empty side, and {split} pairs are never dropped: fill it in or remove the pair")

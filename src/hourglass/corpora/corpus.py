@@ -1,7 +1,8 @@
-"""From the options of the group `data` to cleaned sentence pairs on disk: train, dev and test.
+"""Build a corpus from the config group `data`: cleaned sentence pairs on disk, split into train, dev and test.
 
-Whatever a recipe yields is treated alike, pair by pair, so that five million pairs take no more memory than five
-thousand: spaces, empty and long pairs, sentences of dev and test in train, word counts, the digest, the cache.
+All recipes share the same steps: normalise spaces, drop empty and long pairs, drop training pairs with a sentence of
+dev or test, count words, compute a digest, and cache the result. They work pair by pair, so that memory does not grow
+with the corpus.
 """
 
 import dataclasses
@@ -26,15 +27,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-
-# Part of the cache's key: raise it whenever the same options and input would give other pairs.
+# Part of the cache key: increase it with any change by which the same options and inputs give other pairs.
 CORPUS_VERSION = 1
-
-
-# What is known of a corpus, beside its splits.
+# The file with digest and facts of a corpus, beside its splits.
 RECORD = "corpus.json"
-
-
 ROWS_AT_ONCE = 10_000
 
 
@@ -43,12 +39,12 @@ class Corpus:
     """A prepared corpus.
 
     Attributes:
-        splits: train, dev and test, memory-mapped, with columns source, target, id (text) and source_words (a count).
-        digest: SHA-256 of the content of all splits, whatever their path and time.
+        splits: train, dev and test, memory-mapped, with the columns source, target, id (text) and source_words (int).
+        digest: SHA-256 of the content of all splits, independent of path and time.
         source_language: language code of the source side.
         target_language: language code of the target side.
-        facts: pairs and words by split, training pairs dropped by reason; plain values.
-        path: the folder that holds it all; `datasets.load_from_disk` reads it too.
+        facts: pairs and words by split, and training pairs dropped by reason; plain values.
+        path: the folder, which `datasets.load_from_disk` can read.
     """
 
     splits: "datasets.DatasetDict"
@@ -60,11 +56,11 @@ class Corpus:
 
 
 def load_corpus(options: Mapping[str, Any], cache: Path) -> Corpus:
-    """Return the corpus that the config group `data` describes, from the cache or built now.
+    """Return the corpus of a config group `data`, from the cache, or build it.
 
     Args:
-        options: `name` of the recipe, its options, and what is no option of it but goes with the corpus.
-        cache: the folder of prepared corpora.
+        options: the config group: `name` of the recipe, its options, and the vocabulary size, which is not used here.
+        cache: the folder of everything cached.
 
     Raises:
         UserError: an option is wrong, an input is missing or malformed, or the cache cannot be written or is damaged.
@@ -76,8 +72,8 @@ def load_corpus(options: Mapping[str, Any], cache: Path) -> Corpus:
     with reading(folder):
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         splits = datasets.load_from_disk(folder)
-        told = summary(record["facts"], record["digest"])
-    log.info("%s", told)
+        line = summary(record["facts"], record["digest"])
+    log.info("%s", line)
     return Corpus(splits, record["digest"], recipe.source, recipe.target, record["facts"], folder)
 
 
@@ -86,15 +82,15 @@ def summary(facts: Mapping[str, Any], digest: str) -> str:
     pairs = ", ".join(f"{facts['pairs'][split]:,} {split}" for split in SPLITS)
     words = facts["source_words"]["train"] / facts["pairs"]["train"]
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in facts["dropped"].items())
-    leaks = "" if facts["leaks_removed"] else " (made pairs are not searched for leaks)"
+    leaks = "" if facts["leaks_removed"] else " (synthetic pairs are not searched for leaks)"
     return (
         f"corpus {facts['name']} {facts['source']}-{facts['target']}: pairs {pairs}; "
-        f"{words:.1f} words a training source; dropped from train: {dropped}{leaks}; digest {digest[:12]}"
+        f"{words:.1f} words per training source; dropped from train: {dropped}{leaks}; digest {digest[:12]}"
     )
 
 
 def check_leaks(corpus: Corpus) -> int:
-    """Count the training pairs of which a side, normalised, stands in dev or test on either side; read anew."""
+    """Count, by reading the splits again, the training pairs with a sentence that dev or test has on either side."""
     held_out: set[str] = set()
     for split in ("dev", "test"):
         for side in ("source", "target"):
@@ -107,7 +103,7 @@ def check_leaks(corpus: Corpus) -> int:
 def check_recipe(options: Mapping[str, Any]) -> tuple[str, Recipe]:
     """Return the name and the checked recipe of a config group `data`.
 
-    The vocabulary size goes with a corpus but is the tokenizer's option.
+    `vocabulary_size` is part of the group, as it depends on the corpus, but the tokenizer uses it.
 
     Raises:
         UserError: an option is unknown, missing, or outside its choices.
@@ -122,7 +118,7 @@ def check_recipe(options: Mapping[str, Any]) -> tuple[str, Recipe]:
 
 
 def _key(name: str, recipe: Recipe) -> str:
-    """Return twelve digits that change with the options, the bytes of the input, and the way a corpus is built."""
+    """Return twelve hexadecimal digits that depend on the options, the bytes of the inputs, and `CORPUS_VERSION`."""
     inputs = []
     for file in recipe.inputs():
         try:
@@ -138,25 +134,25 @@ def _write(name: str, recipe: Recipe, folder: Path) -> None:
     """Write all splits and the record of a corpus into an empty folder.
 
     Raises:
-        UserError: an input is malformed, or nothing is left of a split.
+        UserError: an input is malformed, or a split has no pairs left.
     """
     import datasets
 
     tally, digest = Tally(), hashlib.sha256()
     written = {}
-    # Training sentences are compared with those of dev and test, which therefore come first.
+    # Dev and test come first, as training sentences are compared with theirs.
     for split in ("test", "dev", "train"):
         log.info("preparing %s: %s", name, split)
         written[split] = _write_split(clean_pairs(recipe, split, tally), folder / f"{split}.arrow", digest)
         if not tally.pairs[split]:
             dropped = ", ".join(f"{count} {reason}" for reason, count in tally.dropped.items())
             raise UserError(f"data.name={name}: no pair in {split} (dropped: {dropped})")
-    bars = datasets.are_progress_bars_disabled()
+    disabled_before = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
         datasets.DatasetDict({split: written[split] for split in SPLITS}).save_to_disk(folder)
     finally:
-        if not bars:
+        if not disabled_before:
             datasets.enable_progress_bars()
     for split in SPLITS:
         (folder / f"{split}.arrow").unlink()
@@ -176,7 +172,7 @@ def _write(name: str, recipe: Recipe, folder: Path) -> None:
 
 
 def _write_split(rows: Iterable[dict[str, Any]], file: Path, digest: Any) -> "datasets.Dataset":
-    """Write rows to an Arrow file, some thousands at a time, and return it memory-mapped."""
+    """Write rows to an Arrow file, `ROWS_AT_ONCE` at a time, update the digest, and return the file memory-mapped."""
     from datasets import Dataset, Features, Value
     from datasets.arrow_writer import ArrowWriter
 

@@ -1,4 +1,4 @@
-"""Corpora of the Hugging Face hub, or of a local folder of the same form."""
+"""Corpora of the Hugging Face hub, or of local folders with the same format."""
 
 import functools
 import importlib.util
@@ -19,10 +19,10 @@ class Hub(LimitedRecipe):
     """Any dataset with a column `translation` of the form {"de": ..., "en": ...}, from the hub or a local folder.
 
     Attributes:
-        path: the dataset's name on the hub, or a folder.
-        config: the name of its configuration; null where it has one only.
-        revision: branch, tag or commit on the hub; null: its main branch, when it is first fetched.
-        train: its name of the split, or a part of one as `datasets` writes it: train[:10000].
+        path: name of the dataset on the hub, or a local folder.
+        config: name of its configuration; None if it has only one.
+        revision: branch, tag or commit on the hub; None: its main branch at the time of the first download.
+        train: name of the split in the dataset, or a part of one as `datasets` writes it: train[:10000].
         dev: likewise.
         test: likewise.
     """
@@ -48,12 +48,12 @@ class Hub(LimitedRecipe):
 
     @functools.cached_property
     def _loaded(self) -> dict[Split, Any]:
-        mend = "see data.path, data.config, data.revision and the split names; data.path may be a local folder"
-        return load_from_hub(str(self.path), self.config, self.revision, (self.train, self.dev, self.test), mend)
+        remedy = "see data.path, data.config, data.revision and the split names; data.path may be a local folder"
+        return load_from_hub(str(self.path), self.config, self.revision, (self.train, self.dev, self.test), remedy)
 
 
 def load_from_hub(
-    path: str, config: str | None, revision: str | None, splits: tuple[str, str, str], mend: str
+    path: str, config: str | None, revision: str | None, splits: tuple[str, str, str], remedy: str
 ) -> dict[Split, Any]:
     """Return train, dev and test of a dataset, memory-mapped.
 
@@ -62,28 +62,28 @@ def load_from_hub(
         config: name of its configuration.
         revision: branch, tag or commit.
         splits: its names of train, dev and test.
-        mend: what to do if it cannot be loaded.
+        remedy: what the user can do if the dataset cannot be loaded, for the message.
 
     Raises:
-        UserError: it cannot be loaded, or the path is that of no dataset.
+        UserError: the dataset cannot be loaded, or the path is not that of a dataset.
     """
     import datasets
 
     if path.isidentifier() and importlib.util.find_spec(f"datasets.packaged_modules.{path}"):
-        # `datasets` would read the files of that format in the current folder; some, pickles among them, can run code.
-        raise UserError(f"data.path={path}: names a file format, no dataset; if a folder is meant, write ./{path}")
+        # `datasets` would read files of this format in the current folder, and some formats, such as pickle, run code.
+        raise UserError(f"data.path={path}: names a file format, not a dataset: for a folder write ./{path}")
     log.info("loading %s", path)
-    # The hub's client tells of each of its attempts; the last failure is told below.
+    # The hub's client logs each of its attempts. The last failure is reported below.
     client = logging.getLogger("huggingface_hub")
     level = client.level
     client.setLevel(logging.ERROR)
     try:
         loaded = datasets.load_dataset(path, config, revision=revision, split=list(splits))
-    except Exception as error:  # the network, the hub, the files and their formats all have errors of their own
+    except Exception as error:  # The network, the hub, the files and their formats each have errors of their own.
         general = isinstance(error, datasets.exceptions.DatasetGenerationError)
         cause = error.__cause__ if general and error.__cause__ else error
         reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
-        raise UserError(f"{path}: cannot be loaded ({reason}); {mend}") from error
+        raise UserError(f"{path}: cannot be loaded ({reason}); {remedy}") from error
     finally:
         client.setLevel(level)
     return dict(zip(SPLITS, loaded, strict=True))
@@ -94,14 +94,14 @@ def read_rows(rows: Any, path: str, split: Split, source: str, target: str, *, c
 
     Args:
         rows: a `datasets.Dataset`.
-        path: its name, for messages.
-        split: which split it is, for ids.
+        path: name of the dataset, for messages.
+        split: name of the split, for ids.
         source: key of the source side.
         target: key of the target side.
-        column: the column that holds both sides under their keys; null: each side is a column of its own.
+        column: the column with both sides under their keys; None: each side is a column.
 
     Raises:
-        UserError: the column or a key is missing, or what it holds is no text.
+        UserError: the column or a key is missing, or a value is not text.
     """
     if column is not None and column not in rows.column_names:
         raise UserError(f"data.path={path}: no column {column!r} in {split}; it has {', '.join(rows.column_names)}")
@@ -121,7 +121,7 @@ def read_rows(rows: Any, path: str, split: Split, source: str, target: str, *, c
                 if language not in sentence:
                     raise UserError(f"data.{option}={language}: {place} has {', '.join(sorted(sentence))} only")
                 if not isinstance(sentence[language], str | None):
-                    raise UserError(f"data.{option}={language}: {place} is no text")
+                    raise UserError(f"data.{option}={language}: {place} is not text")
                 if "\0" in (sentence[language] or ""):
                     raise UserError(f"{place}: a NUL character: remove it")
             yield Pair(f"{split}-{number}", sentence[source] or "", sentence[target] or "", (place, place))

@@ -1,4 +1,4 @@
-"""Languages: codes, and what a word is in each."""
+"""Language codes, and how to count words in each language."""
 
 import functools
 import re
@@ -12,16 +12,16 @@ UNSPACED = frozenset(
 
 @functools.cache
 def base_code(language: str) -> str:
-    """Return a language code in small letters, without region or script (zh-TW, jpn_Jpan)."""
+    """Return a language code in lower case, without region or script: zh for zh-TW, jpn for jpn_Jpan."""
     return re.split("[-_]", language.lower())[0]
 
 
 def is_unspaced(language: str) -> bool:
-    """Say whether a language is written without spaces between words."""
+    """Return whether a language is written without spaces between words."""
     return base_code(language) in UNSPACED
 
 
 def count_words(text: str, language: str) -> int:
-    """Count the words between spaces, or in a script written without spaces the characters that are no space."""
+    """Count the words between spaces, or for a language written without spaces the characters except spaces."""
     words = text.split()
     return sum(map(len, words)) if is_unspaced(language) else len(words)

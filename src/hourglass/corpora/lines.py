@@ -1,4 +1,4 @@
-"""Read pairs of sentences from text files, line by line, with errors that name file and line."""
+"""Read sentence pairs from text files, with errors that name file and line."""
 
 import codecs
 import gzip
@@ -12,10 +12,17 @@ from hourglass.errors import UserError
 
 
 def find_files(path: str, option: str, source: str, target: str, *, tsv: bool) -> list[Path]:
-    """Return the one TSV file called `path`, or the two files that the language codes complete, plain or .gz.
+    """Return the TSV file of this path, or the two files PATH.LANGUAGE, plain or .gz.
+
+    Args:
+        path: as the user has set it.
+        option: the option that set it, for messages.
+        source: language code of the source side.
+        target: language code of the target side.
+        tsv: whether a TSV file is accepted.
 
     Raises:
-        UserError: there are none; the message lists what was tried.
+        UserError: the files do not exist; the message lists the names that were tried.
     """
     tried = [Path(path).expanduser()] if tsv else []
     if tsv and tried[0].is_file():
@@ -36,7 +43,7 @@ def read_pairs(files: Sequence[Path], split: Split) -> Iterator[Pair]:
     """Yield the pairs of one TSV file, or of two files whose lines are aligned.
 
     Raises:
-        UserError: a line is malformed (see `read_lines`), has not two columns, or the files differ in length.
+        UserError: a line is malformed (see `read_lines`) or does not have two columns, or the files differ in length.
     """
     if len(files) == 1:
         for number, line in enumerate(read_lines(files[0]), 1):
@@ -61,13 +68,13 @@ def read_pairs(files: Sequence[Path], split: Split) -> Iterator[Pair]:
 
 
 def read_lines(file: Path) -> Iterator[str]:
-    r"""Yield the lines of a UTF-8 file, plain or .gz, without line ends; a byte-order mark is passed over.
+    r"""Yield the lines of a UTF-8 file, plain or .gz, without line ends and byte-order mark.
 
-    Lines end at \n or \r\n and at nothing else: the further line ends of Unicode may stand in a sentence, and splitting
-    at them would put the rest of the file out of step with its translation.
+    Only \n and \r\n end a line. Unicode has other line ends, which may occur within a sentence; splitting there would
+    misalign the rest of the file with its translation.
 
     Raises:
-        UserError: the file is empty or cannot be read, or a line is not UTF-8 or holds a NUL.
+        UserError: the file is empty or cannot be read, or a line is not UTF-8 or contains a NUL character.
     """
     number = 0
     try:
@@ -81,11 +88,16 @@ def read_lines(file: Path) -> Iterator[str]:
 
 
 def decode_line(raw: bytes, file: str, number: int) -> str:
-    """Return a line of a UTF-8 file without its end; on the first, a byte-order mark is passed over.
+    """Return a line of a UTF-8 file without its line end, the first line without byte-order mark.
+
+    Args:
+        raw: the bytes of the line.
+        file: name of the file, for messages.
+        number: of the line, from 1.
 
     Raises:
-        UserError: the line is not UTF-8 or holds a NUL, or the first of them is all there is and ends of lines stand
-            within it, as old Macs wrote them: one sentence of the whole file.
+        UserError: the line is not UTF-8 or contains a NUL character, or it is the whole file and has carriage returns
+            alone for line ends.
     """
     place = f"{file}:{number}"
     raw = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw

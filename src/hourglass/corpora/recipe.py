@@ -1,4 +1,4 @@
-"""What a recipe of a corpus is: options, splits, and pairs of source and target."""
+"""The interface of a corpus recipe: its options, and the sentence pairs of each split."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -9,13 +9,18 @@ from typing import ClassVar, Literal, NamedTuple
 from pydantic import PositiveInt
 
 Split = Literal["train", "dev", "test"]
-
-
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
 
 class Pair(NamedTuple):
-    """One sentence pair as it was read, and where each side stands (FILE:LINE), for messages."""
+    """A sentence pair as it was read.
+
+    Attributes:
+        id: unique within the corpus.
+        source: text of the source side.
+        target: text of the target side.
+        places: where each side was read, for messages: FILE:LINE.
+    """
 
     id: str
     source: str
@@ -25,7 +30,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe(ABC):
-    """Where the pairs of a corpus come from; the fields are the keys of its config file.
+    """The origin of a corpus's pairs; the fields are the keys of its config file.
 
     Attributes:
         source: language code of the source side.
@@ -35,16 +40,17 @@ class Recipe(ABC):
     source: str
     target: str
 
-    # False where dropping a training pair would bend a distribution that is known exactly.
+    # Whether training pairs with a sentence of dev or test are dropped. Not for synthetic corpora, whose distribution
+    # is known exactly and would change.
     removes_leaks: ClassVar[bool] = True
 
     @property
     def limit(self) -> int | None:
-        """The most words a side of a training pair may have."""
+        """The maximum number of words on a side of a training pair; None: unlimited."""
         return None
 
     def inputs(self) -> Iterable[Path]:
-        """Return the files that the pairs are read from: a corpus is built anew when their bytes change."""
+        """Return the files that the pairs are read from: the corpus is built again when their bytes change."""
         return ()
 
     @abstractmethod
@@ -58,15 +64,15 @@ class Recipe(ABC):
 
 @dataclass(frozen=True)
 class LimitedRecipe(Recipe):
-    """A corpus of which long training pairs are left out.
+    """A corpus whose long training pairs are dropped.
 
     Attributes:
-        longest: the most words a side of a training pair may have; dev and test are never cut.
+        longest: the maximum number of words on a side of a training pair; dev and test keep all pairs.
     """
 
     longest: PositiveInt
 
     @property
     def limit(self) -> int | None:
-        """The most words a side of a training pair may have."""
+        """See `Recipe.limit`."""
         return self.longest

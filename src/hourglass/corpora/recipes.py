@@ -1,15 +1,10 @@
-"""The kinds of corpora, by the names that conf/data uses."""
-
-import logging
+"""All recipes, by the names that conf/data uses."""
 
 from hourglass.corpora.bibles import KjvWeb
 from hourglass.corpora.hub import Hub
 from hourglass.corpora.recipe import Recipe
 from hourglass.corpora.synthetic import Copy, Numbers, Reverse
 from hourglass.corpora.text import Multi30k, Text
-
-log = logging.getLogger(__name__)
-
 
 RECIPES: dict[str, type[Recipe]] = {
     "kjv_web": KjvWeb,

@@ -1,4 +1,4 @@
-"""Made corpora: numbers in words, and copy and reverse of random symbols."""
+"""Synthetic corpora, whose information is known exactly: numbers in words; copy and reverse of random symbols."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from hourglass.errors import UserError
 
 @dataclass(frozen=True)
 class SyntheticRecipe(Recipe):
-    """A corpus made from a seed, even over the sizes of its items (digits, symbols).
+    """A corpus drawn from a seed, with as many items of each size (digits, symbols).
 
     Attributes:
         train_pairs: pairs in train.
         dev_pairs: pairs in dev.
         test_pairs: pairs in test.
-        shortest: the least size.
-        longest: the greatest size.
+        shortest: the smallest size.
+        longest: the largest size.
         seed: of the draws.
     """
 
@@ -38,38 +38,38 @@ class SyntheticRecipe(Recipe):
             raise UserError(f"data.shortest={self.shortest} is more than data.longest={self.longest}: lower it")
 
     def sizes(self, split: Split) -> Iterator[int]:
-        """Yield the size of each item of a split; the sizes take turns."""
+        """Return the size of each item of a split, in turn from the smallest to the largest."""
         pairs = {"train": self.train_pairs, "dev": self.dev_pairs, "test": self.test_pairs}[split]
         return (self.shortest + index % (self.longest - self.shortest + 1) for index in range(pairs))
 
 
 @dataclass(frozen=True)
 class Numbers(SyntheticRecipe):
-    """Numbers written out in two languages: given its count k of digits, one holds exactly log2(9 * 10^(k-1)) bits.
+    """Numbers written out in two languages; a number of k digits carries exactly log2(9 * 10^(k-1)) bits.
 
-    No number stands twice, in one split or in two.
+    No number occurs twice, within a split or between splits.
     """
 
-    longest: Annotated[int, Field(ge=1, le=18)]  # 18 digits are what a 64-bit integer holds
+    longest: Annotated[int, Field(ge=1, le=18)]  # A 64-bit integer holds 18 digits.
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_languages()
-        of_one_size = sum(next(self._count_by_size(split)) for split in SPLITS)
-        there_are = 9 * 10 ** (self.shortest - 1)
-        if of_one_size > there_are:
+        needed = sum(next(self._count_by_size(split)) for split in SPLITS)
+        existing = 9 * 10 ** (self.shortest - 1)
+        if needed > existing:
             raise UserError(
-                f"data.shortest={self.shortest}: the splits want {of_one_size} different numbers of this many digits "
-                f"and there are {there_are}: raise data.shortest or lower data.train_pairs"
+                f"data.shortest={self.shortest}: the splits need {needed} different numbers of this many digits "
+                f"and there are {existing}: raise data.shortest or lower data.train_pairs"
             )
 
     def pairs(self, split: Split) -> Iterator[Pair]:
-        """Yield numbers that are even over k, and then among the numbers of k digits not drawn yet."""
+        """Yield numbers of k digits, each k as often, drawn uniformly without replacement."""
         from num2words import num2words
 
         random = np.random.default_rng(self.seed)
         drawn: set[int] = set()
-        # Test and dev are drawn first, so that nothing but the draw itself decides what is in them.
+        # Test and dev are drawn first, so that their content does not depend on train_pairs.
         for drawing in ("test", "dev", "train"):
             for index, digits in enumerate(self.sizes(drawing)):
                 while (number := int(random.integers(10 ** (digits - 1), 10**digits))) in drawn:
@@ -82,15 +82,15 @@ class Numbers(SyntheticRecipe):
                 return
 
     def _count_by_size(self, split: Split) -> Iterator[int]:
-        """Yield how many numbers of each size a split has, from the shortest."""
+        """Return how many numbers of each size a split has, from the smallest size on."""
         sizes = list(self.sizes(split))
         return (sizes.count(size) for size in range(self.shortest, self.longest + 1))
 
     def _check_languages(self) -> None:
-        """Refuse a language that cannot write every number, or writes two alike: the information would not be known."""
+        """Refuse a language that cannot write every number, or writes two alike: the information would be unknown."""
         from num2words import CONVERTER_CLASSES, num2words
 
-        # Round numbers, where the languages of num2words that mix numbers up do so.
+        # Round numbers: the languages of num2words that confuse numbers confuse these.
         parts = [(a * 10**i, b) for a in (1, 2, 11, 100, 101, 121) for i in range(3, 18) for b in (0, 1, 10, 100, 1000)]
         numbers = {high + low for high, low in parts if self.shortest <= len(str(high + low)) <= self.longest}
         for option, language in (("source", self.source), ("target", self.target)):
@@ -101,7 +101,7 @@ class Numbers(SyntheticRecipe):
             for number in sorted(numbers | {10**self.longest - 1}):
                 try:
                     words = num2words(number, lang=language)
-                except Exception as error:  # each language of num2words fails in its own way
+                except Exception as error:  # Each language of num2words has errors of its own.
                     raise UserError(f"data.{option}={language}: num2words cannot write {number} in it") from error
                 if (other := written.setdefault(words, number)) != number:
                     raise UserError(
@@ -109,17 +109,18 @@ class Numbers(SyntheticRecipe):
                     )
 
 
-# Sequences that there are for each that is drawn, so that a calibrated channel never sees one twice.
+# How many sequences must exist for each that is drawn, so that a calibrated channel sees almost none twice.
 UNSEEN = 1000
 
 
 @dataclass(frozen=True)
 class Copy(SyntheticRecipe):
-    """Symbols drawn evenly and independently, to be repeated: L of them hold L * log2(symbols) bits.
+    """Sequences of symbols, drawn uniformly and independently, to repeat: L symbols carry L * log2(symbols) bits.
 
     Attributes:
-        symbols: how many different ones there are: s0, s1, ...
-        calibrated: for a run whose bits are to be a bound (see `channel`); what would make them none is refused.
+        symbols: number of different symbols: s0, s1, ...
+        calibrated: for a run whose bits must be a lower bound (see analysis/channel.py): refuse all settings by which
+            they would not be one.
     """
 
     symbols: Annotated[int, Field(ge=2)]
@@ -127,12 +128,12 @@ class Copy(SyntheticRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        samples, there_are = self.train_pairs + self.dev_pairs + self.test_pairs, self.symbols**self.shortest
-        if self.calibrated and there_are < UNSEEN * samples:
+        samples, existing = self.train_pairs + self.dev_pairs + self.test_pairs, self.symbols**self.shortest
+        if self.calibrated and existing < UNSEEN * samples:
             raise UserError(
-                f"data.calibrated=true: there are {there_are:,} sequences of data.shortest={self.shortest} symbols, "
-                f"fewer than {UNSEEN:,} for each of the {samples:,} pairs, so that some would be known by heart: raise "
-                "data.shortest or data.symbols"
+                f"data.calibrated=true: there are {existing:,} sequences of data.shortest={self.shortest} symbols, "
+                f"fewer than {UNSEEN:,} for each of the {samples:,} pairs, so that the model could memorise some: "
+                "raise data.shortest or data.symbols"
             )
 
     @property
@@ -141,25 +142,25 @@ class Copy(SyntheticRecipe):
         return sum(size + 1 for size in self.sizes("train"))
 
     def pairs(self, split: Split) -> Iterator[Pair]:
-        """Yield sequences and what is to be made of them; each split has its own stream of random numbers."""
+        """Yield random sequences with their targets; each split has its own stream of random numbers."""
         streams = np.random.SeedSequence(self.seed).spawn(len(SPLITS))
         random = np.random.default_rng(streams[SPLITS.index(split)])
         for index, length in enumerate(self.sizes(split)):
             words = [f"s{symbol}" for symbol in random.integers(self.symbols, size=length)]
             name = f"{split}-{index}"
-            yield Pair(name, " ".join(words), " ".join(self.answer(words)), (name, name))
+            yield Pair(name, " ".join(words), " ".join(self.target_of(words)), (name, name))
 
     @staticmethod
-    def answer(words: list[str]) -> list[str]:
+    def target_of(words: list[str]) -> list[str]:
         """Return the target of a source."""
         return words
 
 
 @dataclass(frozen=True)
 class Reverse(Copy):
-    """The same symbols, to be said backwards."""
+    """The same sequences, to reverse."""
 
     @staticmethod
-    def answer(words: list[str]) -> list[str]:
+    def target_of(words: list[str]) -> list[str]:
         """Return the target of a source."""
         return words[::-1]

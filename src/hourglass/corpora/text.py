@@ -1,4 +1,4 @@
-"""Corpora in the user's own text files: TSV, or two line-aligned files."""
+"""Corpora in text files: one TSV file, or two aligned files, for each split."""
 
 import functools
 from collections.abc import Iterator
@@ -16,10 +16,11 @@ from hourglass.errors import UserError
 
 @dataclass(frozen=True)
 class Text(LimitedRecipe):
-    """The user's own text.
+    """The user's own text files.
 
     Attributes:
-        train: a file of two columns (source, tab, target), or the path that a dot and the language code complete.
+        train: a TSV file (source, tab, target), or the path of two aligned files without the language codes:
+            data.train=corpus/train stands for corpus/train.de and corpus/train.en.
         dev: likewise.
         test: likewise.
     """
@@ -54,8 +55,8 @@ class Multi30k(LimitedRecipe):
     """Image descriptions (Elliott et al. 2016, 2017), task 1.
 
     Attributes:
-        folder: with the raw files (train.de.gz, train.en.gz, val..., test_...); null: from the hub.
-        test: the test set, or several, one after the other; the hub has that of 2016 only.
+        folder: folder of the raw files (train.de.gz, train.en.gz, val..., test_...); None: load from the hub.
+        test: the test set, or several to concatenate; the hub has only that of 2016.
     """
 
     folder: str | None
@@ -67,7 +68,7 @@ class Multi30k(LimitedRecipe):
         if self.folder is None and self.test != "test_2016_flickr":
             raise UserError(f"data.test={self.test}: the hub does not have it: set data.folder=PATH with the raw files")
         if isinstance(self.test, list) and len(set(self.test)) < len(self.test):
-            raise UserError(f"data.test={self.test}: a test set stands twice")
+            raise UserError(f"data.test={self.test}: a test set is given twice")
 
     def inputs(self) -> list[Path]:
         """Return the files of all splits."""
@@ -78,7 +79,7 @@ class Multi30k(LimitedRecipe):
         ]
 
     def pairs(self, split: Split) -> Iterator[Pair]:
-        """Yield the descriptions of a split; where it is several test sets, the ids begin with their names."""
+        """Yield the descriptions of a split; with several test sets, the ids start with their names."""
         if self.folder is None:
             yield from read_rows(self._from_hub[split], self.HUB, split, self.source, self.target, column=None)
             return
@@ -97,5 +98,5 @@ class Multi30k(LimitedRecipe):
 
     @functools.cached_property
     def _from_hub(self) -> dict[Split, Any]:
-        mend = "set data.folder=PATH with the raw files (train.de.gz, train.en.gz, ...)"
-        return load_from_hub(self.HUB, None, None, ("train", "validation", "test"), mend)
+        remedy = "set data.folder=PATH with the raw files (train.de.gz, train.en.gz, ...)"
+        return load_from_hub(self.HUB, None, None, ("train", "validation", "test"), remedy)

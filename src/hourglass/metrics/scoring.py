@@ -1,7 +1,9 @@
-"""BLEU and chrF by source length, beside the score of copying the source (sacreBLEU: Post, 2018).
+"""BLEU and chrF by source length, and the same for the source copied unchanged (sacreBLEU: Post, 2018).
 
-BLEU (Papineni et al., 2002) is a function of ten counts that add up over sentences. They are taken once a sentence,
-by sacreBLEU; a corpus, a length bucket or a bootstrap resample is then a sum of rows.
+BLEU (Papineni et al., 2002) is a function of ten counts that add up over sentences. sacreBLEU counts them once for each
+sentence; for a corpus, a length bucket or a bootstrap resample they are summed.
+
+Shapes: N sentences.
 """
 
 import itertools
@@ -15,19 +17,16 @@ from hourglass.corpora.languages import base_code, is_unspaced
 from hourglass.errors import UserError
 
 ORDERS = 4  # n-grams of BLEU
-
-
 STATISTICS = 2 * ORDERS + 2
 
-
-# BLEU's tokenizers for languages written without spaces (ISO 639); for the others of those it cuts into characters.
+# BLEU's tokenizers for languages written without spaces (ISO 639). All others of these are split into characters.
 _TOKENIZERS = {
     **dict.fromkeys(["zh", "zho", "chi", "cmn", "lzh", "yue"], "zh"),
     **dict.fromkeys(["ja", "jpn"], "ja-mecab"),
 }
 
 
-# Fewer sentences than this are marked: their score says little.
+# Scores of fewer sentences than this are marked as unreliable.
 FEW = 50
 
 
@@ -40,10 +39,10 @@ def bleu_tokenizer(target_language: str) -> str:
 
 
 def check_language(target_language: str) -> None:
-    """See that the language's BLEU tokenizer is installed, so that a run does not fail at its end.
+    """Check that BLEU's tokenizer for a language is installed, so that a run does not fail at its end.
 
     Raises:
-        UserError: it is not.
+        UserError: the tokenizer is not installed.
     """
     _bleu(target_language)
 
@@ -52,7 +51,7 @@ def length_buckets(edges: Sequence[int]) -> list[tuple[int, int | None]]:
     """Return each bucket's first and last number of source words; the last bucket is open (None).
 
     Raises:
-        UserError: the edges do not rise from 1, so that a sentence would have no bucket, or two.
+        UserError: the edges do not increase from 1, so that a sentence would have no bucket, or two.
     """
     if not edges or edges[0] != 1 or any(low >= high for low, high in itertools.pairwise(edges)):
         raise UserError(f"edges={list(edges)}: set whole numbers that rise, the first of them 1")
@@ -60,30 +59,30 @@ def length_buckets(edges: Sequence[int]) -> list[tuple[int, int | None]]:
 
 
 def bleu_statistics(hypotheses: Sequence[str], references: Sequence[str], target_language: str) -> np.ndarray:
-    """Count what BLEU is made of, sentence by sentence, with sacreBLEU's tokenization and clipping.
+    """Return the counts that BLEU is computed from, for each sentence, with sacreBLEU's tokenization and clipping.
 
     Returns:
         [N, 10] int64: matching n-grams of order 1 to 4, hypothesis n-grams of order 1 to 4, hypothesis tokens,
         reference tokens.
 
     Raises:
-        ValueError: there are not as many hypotheses as references.
+        ValueError: the numbers of hypotheses and references differ.
         UserError: the language's tokenizer is not installed.
     """
     metric = _bleu(target_language)
-    found = [
+    scores = [
         metric.corpus_score([hypothesis], [[reference]])
         for hypothesis, reference in zip(hypotheses, references, strict=True)
     ]
-    rows = [[*one.counts, *one.totals, one.sys_len, one.ref_len] for one in found]
+    rows = [[*s.counts, *s.totals, s.sys_len, s.ref_len] for s in scores]
     return np.array(rows, dtype=np.int64).reshape(len(rows), STATISTICS)
 
 
 def bleu_from_statistics(statistics: np.ndarray) -> np.ndarray:
-    """Compute corpus BLEU from summed statistics: sacreBLEU's default, smoothed exponentially, of order 4.
+    """Compute corpus BLEU from summed statistics, as sacreBLEU does by default: order 4, exponential smoothing.
 
-    BLEU = 100 * BP * (p1 p2 p3 p4)^(1/4), with BP = exp(min(0, 1 - reference tokens / hypothesis tokens)). An order
-    without a match counts 1/2 of a match, the next such order 1/4, and so on; with no match at all, or hypotheses too
+    BLEU = 100 * BP * (p1 p2 p3 p4)^(1/4), with BP = exp(min(0, 1 - reference tokens / hypothesis tokens)). The first
+    order without a match counts as 1/2 match, the next as 1/4, and so on. Without any match, or with hypotheses too
     short for an order, BLEU is 0.
 
     Args:
@@ -103,7 +102,14 @@ def bleu_from_statistics(statistics: np.ndarray) -> np.ndarray:
 
 
 def brevity_penalty(statistics: np.ndarray) -> np.ndarray:
-    """Return BLEU's factor for output shorter than the reference, 0 to 1, of summed statistics [..., 10]."""
+    """Return BLEU's penalty factor for output shorter than the reference, from 0 to 1.
+
+    Args:
+        statistics: [..., 10], sums of rows of `bleu_statistics`.
+
+    Returns:
+        [...] float64.
+    """
     counts = np.asarray(statistics, dtype=np.float64)
     hypothesis, reference = counts[..., -2], counts[..., -1]
     penalty = np.exp(np.minimum(0, 1 - reference / np.maximum(hypothesis, 1)))
@@ -111,12 +117,17 @@ def brevity_penalty(statistics: np.ndarray) -> np.ndarray:
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[str], target_language: str) -> float:
-    """Return corpus BLEU, 0 to 100; raises as `bleu_statistics` does."""
+    """Return corpus BLEU, from 0 to 100.
+
+    Raises:
+        ValueError: the numbers of hypotheses and references differ.
+        UserError: the language's tokenizer is not installed.
+    """
     return float(bleu_from_statistics(bleu_statistics(hypotheses, references, target_language).sum(0)))
 
 
 def signature(target_language: str) -> str:
-    """Return sacreBLEU's signature of the BLEU that texts of this language get, with one reference each."""
+    """Return sacreBLEU's signature of BLEU for a target language, with one reference per sentence."""
     return _signature(_bleu(target_language, references=[[""]]))
 
 
@@ -129,53 +140,53 @@ def score(
     edges: Sequence[int],
     target_language: str,
 ) -> dict[str, Any]:
-    """Score translations, in all and by source length, beside the source copied unchanged.
+    """Score translations, and the sources copied unchanged, in all and by source length.
 
     Args:
         hypotheses: N translations.
         references: N references.
         sources: N source sentences.
-        source_words: N lengths of the sources, in words (characters for scripts without spaces).
-        edges: the first number of source words of each bucket, from 1; the last bucket is open.
-        target_language: code of the target language; picks BLEU's tokenizer.
+        source_words: N lengths of the sources, in words (characters for languages written without spaces).
+        edges: the smallest number of source words of each bucket, from 1; the last bucket is open.
+        target_language: code of the target language, which determines BLEU's tokenizer.
 
     Returns:
         Plain values, ready for JSON: `sentences`, `bleu`, `chrf`, `copy_bleu`, `copy_chrf` (0 to 100),
         `brevity_penalty`, `hypothesis_tokens`, `reference_tokens` (as BLEU counts them), `length_ratio` (the former
-        over the latter); `signature`, `chrf_signature`; and `buckets`, a list with the same numbers under the same
-        names and `source_words`: [low, high], high null for the open one. Without sentences all scores are null.
+        divided by the latter); `signature`, `chrf_signature`; and `buckets`, a list of the same numbers for each
+        bucket, with `source_words`: [low, high], high null for the open one. Without sentences all scores are null.
 
     Raises:
-        ValueError: the four sequences are not of one length, or a length is under the first edge.
-        UserError: the edges do not rise from 1, or the language's tokenizer is not installed.
+        ValueError: the four sequences differ in length, or a length is below the first edge.
+        UserError: the edges do not increase from 1, or the language's tokenizer is not installed.
     """
     if len({len(hypotheses), len(references), len(sources), len(source_words)}) != 1:
         raise ValueError("hypotheses, references, sources and source_words differ in length")
     buckets = length_buckets(edges)
     if min(source_words, default=1) < edges[0]:
         raise ValueError("a source without words has no bucket")
-    ours = bleu_statistics(hypotheses, references, target_language)
-    copied = bleu_statistics(sources, references, target_language)
+    statistics = bleu_statistics(hypotheses, references, target_language)
+    copy_statistics = bleu_statistics(sources, references, target_language)
     chrf = CHRF()
 
-    def row(chosen: np.ndarray) -> dict[str, Any]:
-        """Score the sentences of these numbers."""
-        if not len(chosen):
+    def row(indices: np.ndarray) -> dict[str, Any]:
+        """Score the sentences of these indices."""
+        if not len(indices):
             return {"sentences": 0, **dict.fromkeys(_SCORES)}
-        total, total_copied = ours[chosen].sum(0), copied[chosen].sum(0)
-        wanted = [[references[i] for i in chosen]]
+        total, copy_total = statistics[indices].sum(0), copy_statistics[indices].sum(0)
+        row_references = [[references[i] for i in indices]]
         *_, hypothesis_tokens, reference_tokens = total.tolist()
         values = (
             float(bleu_from_statistics(total)),
-            chrf.corpus_score([hypotheses[i] for i in chosen], wanted).score,
-            float(bleu_from_statistics(total_copied)),
-            chrf.corpus_score([sources[i] for i in chosen], wanted).score,
+            chrf.corpus_score([hypotheses[i] for i in indices], row_references).score,
+            float(bleu_from_statistics(copy_total)),
+            chrf.corpus_score([sources[i] for i in indices], row_references).score,
             float(brevity_penalty(total)),
             hypothesis_tokens,
             reference_tokens,
             hypothesis_tokens / reference_tokens if reference_tokens else None,
         )
-        return {"sentences": len(chosen), **dict(zip(_SCORES, values, strict=True))}
+        return {"sentences": len(indices), **dict(zip(_SCORES, values, strict=True))}
 
     bucket_of = np.searchsorted(edges, source_words, side="right") - 1
     return {
@@ -202,7 +213,7 @@ _SCORES = (
 
 
 def format_table(scores: dict[str, Any]) -> str:
-    """Lay out what `score` returned as lines of text of fixed width, for a terminal: buckets, all, signatures."""
+    """Format the result of `score` as a table for a terminal: a line for each bucket and for all, and signatures."""
     columns = [("BLEU", "bleu", 2), ("copy", "copy_bleu", 2), ("chrF", "chrf", 2), ("copy", "copy_chrf", 2)]
     columns += [("BP", "brevity_penalty", 3), ("ratio", "length_ratio", 3)]
 
@@ -214,7 +225,7 @@ def format_table(scores: dict[str, Any]) -> str:
     rows = [line(show_bounds(bucket["source_words"]), bucket) for bucket in scores["buckets"]] + [line("all", scores)]
     heading = f"{'source words':<12}  {'sentences':>9} " + "".join(f"{name:>8}" for name, _, _ in columns)
     notes = [
-        "copy: the source, unchanged, scored as a translation; BP: brevity penalty; ratio: length to reference length",
+        "copy: the source, scored as a translation; BP: brevity penalty; ratio: length of output to reference",
         f"BLEU  {scores['signature']}",
         f"chrF  {scores['chrf_signature']}",
     ]
@@ -225,7 +236,7 @@ def format_table(scores: dict[str, Any]) -> str:
 
 
 def show_bounds(bounds: Sequence[int | None]) -> str:
-    """Return the first and last number of a bucket as text; the last bucket is open."""
+    """Return the bounds of a bucket as text: 1-10, or 51+ for the open one."""
     low, high = bounds
     if high is None:
         return f"{low}+"
@@ -244,5 +255,5 @@ def _bleu(target_language: str, **options: Any) -> BLEU:
 
 
 def _signature(metric: BLEU | CHRF) -> str:
-    """Return the metric's signature; it wants references given, to say how many there are a sentence."""
+    """Return the signature of a metric, which must have been given references, to state their number."""
     return str(metric.get_signature())

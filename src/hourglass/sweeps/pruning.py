@@ -1,4 +1,4 @@
-"""Pruning: a trial of a sweep reports its dev score at each validation, and stops if the study says so."""
+"""The callback that prunes a trial of a sweep: report the dev score at each validation, and stop if it is bad."""
 
 import logging
 from typing import Any
@@ -13,12 +13,12 @@ log = logging.getLogger(__name__)
 
 
 class Pruning(pl.Callback):
-    """Rank 0 reports and decides, the others are told. Which trials were pruned is kept in the checkpoint.
+    """Report each validation to the study and stop a trial that its pruner rejects; rank 0 decides for all ranks.
 
     Args:
-        ticket: which trial this is.
-        validate_every: steps from one validation to the next; the study counts validations, so that trials of
-            different batch sizes are compared at the same share of their budget.
+        ticket: the trial.
+        validate_every: optimizer steps from one validation to the next. The study counts validations, so that trials
+            of different batch sizes are compared at the same share of their budgets.
     """
 
     def __init__(self, ticket: TrialTicket, validate_every: int):
@@ -26,18 +26,19 @@ class Pruning(pl.Callback):
         self.pruned = False
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report, and stop the training where the trial is one of the worse."""
-        worse = False
+        """Report the score, and stop the training if the pruner says so."""
+        prune = False
         if trainer.is_global_zero:
             score = float(trainer.callback_metrics[f"dev/{self.ticket.objective}"])
             try:
-                worse = self._report(round(trainer.global_step / self.validate_every), score)
-            except Exception as error:  # the database is away: the training goes on, unpruned
-                log.warning("the study did not take a score (%s)", type(error).__name__)
-        self.pruned = bool(trainer.strategy.broadcast(worse, src=0))
+                prune = self._report(round(trainer.global_step / self.validate_every), score)
+            except Exception as error:  # The database does not answer: train on without pruning.
+                log.warning("the study did not take a score (%s): this validation prunes nothing", type(error).__name__)
+        self.pruned = bool(trainer.strategy.broadcast(prune, src=0))
         trainer.should_stop = trainer.should_stop or self.pruned
 
     def _report(self, validation: int, score: float) -> bool:
+        """Report a score, and return whether to prune the trial."""
         pruner = self.ticket.pruner
         study = optuna.load_study(
             study_name=self.ticket.study,
@@ -46,14 +47,15 @@ class Pruning(pl.Callback):
             pruner=make_pruner(pruner["name"], pruner["startup_trials"], pruner["validations"]),
         )
         trial = optuna.Trial(study, self.ticket.trial_id)
-        if validation not in study.trials[trial.number].intermediate_values:  # A resumed one has told it.
+        # A resumed trial has reported its earlier validations.
+        if validation not in study.trials[trial.number].intermediate_values:
             trial.report(score, validation)
         return trial.should_prune()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run, and the process that started this one, have to know."""
+        """Return the state to keep in the checkpoint, from which the process that started this one reads it too."""
         return {"pruned": self.pruned}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it up again."""
+        """Restore the state."""
         self.pruned = state_dict["pruned"]

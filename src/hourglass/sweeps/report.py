@@ -1,4 +1,4 @@
-"""What a sweep leaves beside its trials: Optuna's plots, a table, and the run in MLflow that its trials are under."""
+"""The report of a sweep: a table of its trials, Optuna's plots, and the parent run of its trials in MLflow."""
 
 import csv
 import io
@@ -20,28 +20,25 @@ from optuna.visualization import matplotlib as plots
 from hourglass.sweeps.settings import SweepSettings
 from hourglass.system.files import write_whole
 from hourglass.tracking.client import asking, find_experiment
-from hourglass.tracking.server import reason, served
+from hourglass.tracking.server import error_line, mlflow_server
 from hourglass.tracking.settings import MlflowSettings
 
 log = logging.getLogger(__name__)
 
-
-# The study's attribute that holds its run in MLflow.
+# The attribute of the study that holds the id of its parent run in MLflow.
 PARENT = "mlflow_run_id"
-
-
 FANOVA = optuna.importance.FanovaImportanceEvaluator(seed=0)
 
 
 def open_parent(study: optuna.Study, settings: SweepSettings, logger: MlflowSettings) -> None:
-    """Make the sweep's run in MLflow, unless the study has one; without the server, the sweep goes on without it."""
+    """Create the parent run in MLflow, unless the study has one; if the server fails, the sweep runs without it."""
     if PARENT in study.user_attrs:
         return
     try:
-        with served(logger.uri) as uri:
+        with mlflow_server(logger.uri) as uri:
             _make_parent(study, settings, MlflowClient(uri), logger.experiment)
-    except Exception as error:  # the network, the database
-        log.warning("MLflow has no run for the sweep (%s): its trials stand by themselves", reason(error))
+    except Exception as error:  # Of the network or a database.
+        log.warning("MLflow has no parent run for the sweep (%s): its trials have none", error_line(error))
 
 
 def _make_parent(study: optuna.Study, settings: SweepSettings, client: Any, experiment: str) -> None:
@@ -56,14 +53,14 @@ def _make_parent(study: optuna.Study, settings: SweepSettings, client: Any, expe
 def write_sweep_report(
     study: optuna.Study, settings: SweepSettings, trials: Sequence[FrozenTrial], folder: Path, logger: Any
 ) -> None:
-    """Write trials.csv and the plots, and hand them to MLflow.
+    """Write trials.csv and the plots, and log them to the parent run in MLflow.
 
     Args:
-        study: with its trials.
+        study: with all its trials.
         settings: of the sweep.
-        trials: those that count.
+        trials: those that count towards n_trials.
         folder: of the sweep.
-        logger: the settings of `logger`; nothing but MLflow gets anything.
+        logger: the settings of the config group `logger`.
     """
     write_whole(folder / "trials.csv", trials_to_csv(trials, settings))
     write_plots(study, settings, folder / "plots")
@@ -71,7 +68,7 @@ def write_sweep_report(
         return
     run_id = study.user_attrs[PARENT]
     try:
-        with served(logger.uri) as uri:
+        with mlflow_server(logger.uri) as uri:
             client = MlflowClient(uri)
             client.log_artifact(run_id, str(folder / "trials.csv"))
             if (folder / "plots").is_dir():
@@ -79,12 +76,12 @@ def write_sweep_report(
             for name, value in sweep_metrics(study, settings, trials).items():
                 client.log_metric(run_id, name, value)
             client.set_terminated(run_id)
-    except Exception as error:  # the network, the database: the folder has it all
-        log.warning("MLflow did not take the sweep's plots (%s); %s has them", reason(error), folder)
+    except Exception as error:  # Of the network or a database. The folder is complete.
+        log.warning("MLflow did not take the sweep's plots (%s), which are in %s", error_line(error), folder)
 
 
 def sweep_metrics(study: optuna.Study, settings: SweepSettings, trials: Sequence[FrozenTrial]) -> dict[str, float]:
-    """Return what the sweep's own run is listed by: counts, the best score, and what mattered."""
+    """Return the metrics of the parent run: counts of trials, the best score, and importances of parameters."""
     metrics: dict[str, float] = {f"trials/{s.name.lower()}": sum(t.state == s for t in trials) for s in TrialState}
     if len(settings.objectives) == 1 and any(trial.state == TrialState.COMPLETE for trial in trials):
         metrics[f"best/{settings.objectives[0]}"] = study.best_value
@@ -95,7 +92,15 @@ def sweep_metrics(study: optuna.Study, settings: SweepSettings, trials: Sequence
 
 
 def importances(study: optuna.Study, index: int) -> dict[str, float]:
-    """Return by what share each parameter moved an objective (fANOVA, Hutter et al. 2014); none: all of one score."""
+    """Return each parameter's share of the variance of an objective (fANOVA, Hutter et al. 2014).
+
+    Args:
+        study: with its trials.
+        index: of the objective.
+
+    Returns:
+        Shares by parameter; empty if all trials have the same score.
+    """
     complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     if len({trial.values[index] for trial in complete}) < 2:
         return {}
@@ -107,14 +112,14 @@ def _value(index: int) -> Callable[[FrozenTrial], float]:
 
 
 def write_plots(study: optuna.Study, settings: SweepSettings, folder: Path) -> None:
-    """Write Optuna's plots, those that the trials so far allow, as PNG."""
+    """Write Optuna's plots as PNG, as far as the number of trials allows."""
     for name, draw in _plots(study, settings):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             warnings.simplefilter("ignore", UserWarning)
             try:
                 axes = draw()
-            except (ValueError, RuntimeError):  # Too few trials for this one.
+            except (ValueError, RuntimeError):  # Too few trials for this plot.
                 continue
         figure = np.ravel(np.asarray(axes, dtype=object))[0].figure
         folder.mkdir(parents=True, exist_ok=True)
@@ -124,12 +129,12 @@ def write_plots(study: optuna.Study, settings: SweepSettings, folder: Path) -> N
 
 def _plots(study: optuna.Study, settings: SweepSettings) -> Iterator[tuple[str, Callable[[], Any]]]:
     for index, objective in enumerate(settings.objectives):
-        told: Any = {"target": _value(index), "target_name": objective}
-        yield f"history-{objective}", partial(plots.plot_optimization_history, study, **told)
-        yield f"slice-{objective}", partial(plots.plot_slice, study, **told)
-        yield f"parallel-{objective}", partial(plots.plot_parallel_coordinate, study, **told)
+        target: Any = {"target": _value(index), "target_name": objective}
+        yield f"history-{objective}", partial(plots.plot_optimization_history, study, **target)
+        yield f"slice-{objective}", partial(plots.plot_slice, study, **target)
+        yield f"parallel-{objective}", partial(plots.plot_parallel_coordinate, study, **target)
         if importances(study, index):
-            yield f"importances-{objective}", partial(plots.plot_param_importances, study, evaluator=FANOVA, **told)
+            yield f"importances-{objective}", partial(plots.plot_param_importances, study, evaluator=FANOVA, **target)
     if settings.reported and any(trial.intermediate_values for trial in study.get_trials(deepcopy=False)):
         yield "intermediate-values", partial(plots.plot_intermediate_values, study)
     if len(settings.objectives) in (2, 3):
@@ -138,7 +143,7 @@ def _plots(study: optuna.Study, settings: SweepSettings) -> Iterator[tuple[str, 
 
 
 def trials_to_csv(trials: Sequence[FrozenTrial], settings: SweepSettings) -> str:
-    """Return the trials as a table: how each ended, what it drew, where its run lies and what went wrong."""
+    """Return a table of the trials as CSV: state, scores, parameters, run folder, and error."""
     names = sorted({name for trial in trials for name in trial.params})
     stream = io.StringIO()
     table = csv.writer(stream, lineterminator="\n")
@@ -146,6 +151,6 @@ def trials_to_csv(trials: Sequence[FrozenTrial], settings: SweepSettings) -> str
     for trial in trials:
         values = trial.values or [""] * len(settings.objectives)
         attributes = [trial.user_attrs.get(name, "") for name in ("run", "error")]
-        drawn = [trial.params.get(name, "") for name in names]
-        table.writerow([trial.number, trial.state.name, *values, *drawn, *attributes])
+        parameters = [trial.params.get(name, "") for name in names]
+        table.writerow([trial.number, trial.state.name, *values, *parameters, *attributes])
     return stream.getvalue()

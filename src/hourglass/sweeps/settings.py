@@ -1,4 +1,4 @@
-"""The settings of a sweep."""
+"""The settings of a sweep: the config group `sweep`."""
 
 import os
 from dataclasses import dataclass
@@ -11,8 +11,6 @@ from hourglass.errors import UserError
 from hourglass.system.secrets import check_address
 
 Objective = Literal["bleu", "loss", "parameters", "sentences_per_second"]
-
-
 Name = Annotated[str, Field(min_length=1, pattern=r"^[^/\\]+$")]
 
 
@@ -21,20 +19,21 @@ class SweepSettings:
     """The settings of a sweep, hydra.sweeper.
 
     Attributes:
-        study_name: names the study in its storage.
-        storage: its address; null: what OPTUNA_STORAGE says, the one place for a password.
-        n_trials: of the whole study.
-        n_jobs: trials at once.
-        objective: one, or several for a Pareto front.
-        sampler: what draws parameters.
-        startup_trials: drawn at random first; the pruner waits for as many.
+        study_name: name of the study in its storage.
+        storage: address of the study's database; None: the environment variable OPTUNA_STORAGE, the only place for a
+            password.
+        n_trials: number of trials of the whole study.
+        n_jobs: trials to run at the same time.
+        objective: the score to optimise, or several for a Pareto front.
+        sampler: draws the parameters.
+        startup_trials: number of random trials before the sampler and the pruner use earlier results.
         seed: of the sampler.
-        pruner: what stops the worse trials.
-        heartbeat: seconds between signs of life.
+        pruner: stops bad trials early.
+        heartbeat: seconds between heartbeats, by which other workers know that a trial's worker is alive.
         params: the search space, in Hydra's grammar.
 
     Raises:
-        UserError: options contradict each other, or a password stands in `storage`.
+        UserError: options contradict each other, or `storage` has a password.
     """
 
     study_name: Name
@@ -59,38 +58,38 @@ class SweepSettings:
             check_address(self.uri, "OPTUNA_STORAGE", environment=None)
         for objective in self.objectives:
             if self.objectives.count(objective) > 1:
-                raise UserError(f"hydra.sweeper.objective: {objective} stands twice")
+                raise UserError(f"hydra.sweeper.objective: {objective} is given twice")
         if self.pruner not in ("auto", "none") and self.reported is None:
             raise UserError(
-                f"hydra.sweeper.objective={self.objective}: a pruner compares trials by bleu or loss alone: set "
+                f"hydra.sweeper.objective={self.objective}: a pruner needs bleu or loss as the only objective: set "
                 "hydra.sweeper.pruner=auto"
             )
 
     @property
     def uri(self) -> str:
-        """The address of the storage, from the settings or the environment."""
+        """The address of the storage, from the settings or from the environment."""
         return self.storage or os.environ["OPTUNA_STORAGE"]
 
     @property
     def objectives(self) -> list[Objective]:
-        """One or several."""
+        """The objectives as a list."""
         return [self.objective] if isinstance(self.objective, str) else list(self.objective)
 
     @property
     def reported(self) -> str | None:
-        """What a trial reports on its way, where that is the one objective."""
+        """The score that a trial reports at each validation, if it is the only objective."""
         only = self.objectives[0] if len(self.objectives) == 1 else None
         return only if only in ("bleu", "loss") else None
 
     @property
     def chosen_pruner(self) -> str:
-        """The pruner; auto: median, where trials can be compared on their way."""
+        """The pruner; for auto, median if trials report scores."""
         if self.pruner == "auto":
             return "median" if self.reported else "none"
         return self.pruner
 
     @property
     def directions(self) -> list[StudyDirection]:
-        """Which way is better, for each objective."""
-        more = ("bleu", "sentences_per_second")
-        return [StudyDirection.MAXIMIZE if one in more else StudyDirection.MINIMIZE for one in self.objectives]
+        """Whether to maximise or to minimise each objective."""
+        maximised = ("bleu", "sentences_per_second")
+        return [StudyDirection.MAXIMIZE if o in maximised else StudyDirection.MINIMIZE for o in self.objectives]

@@ -1,6 +1,5 @@
-"""The search space of a sweep, from the words of a command line."""
+"""The search space of a sweep, from overrides in Hydra's grammar."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,35 +13,37 @@ from optuna.distributions import (
 
 from hourglass.errors import UserError
 
-log = logging.getLogger(__name__)
-
 
 def search_space(
     params: Sequence[Override], arguments: Sequence[Override]
 ) -> tuple[dict[str, BaseDistribution], list[str]]:
-    """Return what is searched, and the settings that are the same for all trials.
+    """Return the distributions of the parameters, and the overrides that are the same for all trials.
 
     Args:
-        params: of hydra.sweeper.params.
-        arguments: of the command line, which come first where both name a key.
+        params: overrides of hydra.sweeper.params.
+        arguments: overrides of the command line, which take precedence.
 
     Raises:
-        UserError: a key of the search space has no choices.
+        UserError: a parameter has no values to choose from.
     """
     space: dict[str, BaseDistribution] = {}
     fixed: list[str] = []
-    given = {override.get_key_element() for override in arguments}
-    for override in [*(one for one in params if one.get_key_element() not in given), *arguments]:
+    replaced = {override.get_key_element() for override in arguments}
+    for override in [*(param for param in params if param.get_key_element() not in replaced), *arguments]:
         name = override.get_key_element()
         if override.is_sweep_override():
-            space[name] = distribution(override)
+            space[name] = parse_distribution(override)
         else:
             fixed.append(f"{name}={override.get_value_element_as_str()}")
     return space, fixed
 
 
-def distribution(override: Override) -> BaseDistribution:
-    """Return the distribution that an override of Hydra's sweep grammar describes."""
+def parse_distribution(override: Override) -> BaseDistribution:
+    """Return the distribution that an override describes by choice(...), range(...) or interval(...).
+
+    Raises:
+        UserError: the override has no values to choose from.
+    """
     name, value = override.get_key_element(), override.value()
     try:
         if isinstance(value, RangeSweep):
@@ -56,26 +57,26 @@ def distribution(override: Override) -> BaseDistribution:
             low, high, log_scale = value.start, value.end, "log" in value.tags
             assert low is not None
             assert high is not None
-            made: BaseDistribution
             if "int" in value.tags or isinstance(low, int):
-                made = IntDistribution(int(low), int(high), log=log_scale)
-            else:
-                made = FloatDistribution(low, high, log=log_scale)
-            return made
+                return IntDistribution(int(low), int(high), log=log_scale)
+            return FloatDistribution(low, high, log=log_scale)
         return CategoricalDistribution(list(override.sweep_string_iterator()))
     except (ValueError, IndexError) as error:
         raise UserError(f"hydra.sweeper.params: {name}: {error}") from None
 
 
 def each_choice(space: Mapping[str, BaseDistribution]) -> list[list[str]]:
-    """Return a few draws that name every choice once, to see that they can be composed."""
-    choices = {name: getattr(one, "choices", None) or [getattr(one, "low", None)] for name, one in space.items()}
+    """Return a few trials' overrides that name every choice at least once, to check that they can be composed."""
+    choices = {
+        name: getattr(distribution, "choices", None) or [getattr(distribution, "low", None)]
+        for name, distribution in space.items()
+    }
     return [
-        [f"{name}={text_of(some[min(number, len(some) - 1)])}" for name, some in choices.items()]
+        [f"{name}={text_of(values[min(number, len(values) - 1)])}" for name, values in choices.items()]
         for number in range(max(map(len, choices.values())))
     ]
 
 
 def text_of(value: Any) -> str:
-    """Return a drawn value as it stands on a command line."""
+    """Return the text of a value on a command line."""
     return repr(value) if isinstance(value, float) else str(value)

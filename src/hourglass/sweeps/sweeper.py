@@ -1,7 +1,7 @@
-"""The sweeper of `-m sweep=optuna`: a plugin of Hydra's that claims trials and hands them to a launcher.
+"""The sweeper of `-m sweep=optuna`: a Hydra plugin that claims trials of an Optuna study and passes them to a launcher.
 
-Hydra's own Optuna sweeper passes no trial to the job, so that nothing can be pruned, runs n_trials more each time, and
-ends when a job fails. Here the job knows its trial (see trials.py), and every job is a child process (see jobs.py).
+Hydra's own Optuna sweeper passes no trial to the job, so that none can be pruned, runs n_trials more at each start, and
+ends when a job fails. Here the job has a ticket for its trial, and runs in a child process (see training/jobs.py).
 """
 
 import logging
@@ -29,35 +29,33 @@ from hourglass.errors import UserError
 from hourglass.sweeps.report import open_parent, write_sweep_report
 from hourglass.sweeps.settings import SweepSettings
 from hourglass.sweeps.space import each_choice, search_space, text_of
-from hourglass.sweeps.trials import Heart, Workers, folder_of, run_trial, short, summarise_study
+from hourglass.sweeps.trials import Heartbeat, Worker, root_cause, run_trial, summarise_study, trial_folder
 from hourglass.system.project import TRAIN_SCRIPT
 from hourglass.system.secrets import first_line
 from hourglass.tracking.settings import MlflowSettings, check_logger
-from hourglass.training import jobs
-from hourglass.training.jobs import Outcome, TrialTicket
+from hourglass.training.jobs import Outcome, TrialTicket, start_job
 
 log = logging.getLogger(__name__)
 
-
-# How a job learns which trial it is: set in its environment by Hydra, by whatever launcher.
+# The environment variable with the number of a job's trial; Hydra sets it with any launcher.
 TRIAL = "HOURGLASS_TRIAL"
-
-
-# After so many trials of which each has failed, a sweep ends.
-HOPELESS = 5
-
-
+# A sweep ends if this many trials have failed and none has succeeded.
+MAX_FIRST_FAILURES = 5
 # The launchers whose jobs end with this process.
-NEAR = ("basic", "joblib")
+LOCAL_LAUNCHERS = ("basic", "joblib")
 
 
 def register_sweeper() -> None:
-    """Make the sweeper known to Hydra."""
+    """Register the sweeper as a Hydra plugin."""
     Plugins.instance().register(OptunaSweeper)
 
 
 class OptunaSweeper(Sweeper):
-    """See the top of the file; the options are those of `trials.SweepSettings`."""
+    """Run the trials of an Optuna study.
+
+    Args:
+        options: those of `SweepSettings`, unchecked, as Hydra passes them.
+    """
 
     def __init__(self, **options: Any):
         self.options = options
@@ -65,25 +63,24 @@ class OptunaSweeper(Sweeper):
         self.config: DictConfig | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what Hydra hands over."""
+        """Create the launcher; Hydra calls this before `sweep`."""
         self.hydra_context, self.config = hydra_context, config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run trials until the study has all of them.
+        """Run trials until the study has n_trials.
 
         Raises:
-            UserError: the settings contradict each other, or no trial has ended well.
+            UserError: the settings contradict each other, the database fails, or no trial has succeeded.
         """
-
         try:
             self._sweep(arguments)
         except (StorageInternalError, SQLAlchemyError) as error:
             raise UserError(
-                f"hydra.sweeper.storage: the study's database does not answer ({short(error)}): "
-                "mend that; the same command goes on"
+                f"hydra.sweeper.storage: the study's database does not answer ({root_cause(error)}): "
+                "correct that, and run the same command to continue"
             ) from None
 
     def _sweep(self, arguments: list[str]) -> None:
@@ -98,73 +95,76 @@ class OptunaSweeper(Sweeper):
             )
         if settings.reported not in (None, select := self.config.trainer.select):
             raise UserError(
-                f"hydra.sweeper.objective={settings.reported}: a trial would be judged by one score and keep the model "
-                f"that is best by another: set trainer.select={settings.reported} (it is {select})"
+                f"hydra.sweeper.objective={settings.reported}: each run must keep the checkpoint that is best by the "
+                f"same score: set trainer.select={settings.reported} (it is {select})"
             )
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         words = [f"{name}={value}" for name, value in settings.params.items()]
         space, fixed = search_space(parser.parse_overrides(words), parser.parse_overrides(arguments))
         if not space:
             raise UserError(
-                "hydra.sweeper.params: nothing to search: name at least one, like attention=choice(none,mean)"
+                "hydra.sweeper.params: no parameters to search: add one, such as attention=choice(none,mean)"
             )
-        refuse_places(arguments)
+        refuse_folders(arguments)
         self.validate_batch_is_legal([[*fixed, *drawn] for drawn in each_choice(space)])
         logger = check_logger(plain_values(self.config.logger))
-        workers = Workers(settings, Path(self.config.hydra.sweep.dir), space, fixed)
+        worker = Worker(settings, Path(self.config.hydra.sweep.dir), space, fixed)
         if isinstance(logger, MlflowSettings):
-            with workers.alone():
-                open_parent(workers.study, settings, logger)
+            with worker.lock():
+                open_parent(worker.study, settings, logger)
         signal.signal(signal.SIGTERM, _stop)
-        while trials := self._claim(workers, settings.n_jobs):
-            self._run(workers, trials, fixed, launcher)
-            counted = workers.counted()
-            if len(counted) >= HOPELESS and all(trial.state.name == "FAIL" for trial in counted):
-                raise UserError(f"study {settings.study_name}: all of its first {len(counted)} trials have failed")
-        counted = workers.counted()
-        write_sweep_report(workers.study, settings, counted, workers.folder, logger)
-        print(summarise_study(workers.study, settings, counted), flush=True)
+        while trials := self._claim(worker, settings.n_jobs):
+            self._run(worker, trials, fixed, launcher)
+            counted = worker.counted()
+            if len(counted) >= MAX_FIRST_FAILURES and all(trial.state.name == "FAIL" for trial in counted):
+                raise UserError(
+                    f"study {settings.study_name}: all of its first {len(counted)} trials have failed: see the errors "
+                    "above"
+                )
+        counted = worker.counted()
+        write_sweep_report(worker.study, settings, counted, worker.folder, logger)
+        print(summarise_study(worker.study, settings, counted), flush=True)
         if not any(trial.values for trial in counted):
-            raise UserError(f"study {settings.study_name}: not one trial has ended well; each has said why")
+            raise UserError(f"study {settings.study_name}: no trial has succeeded: see their errors above")
 
-    def _run(self, workers: Workers, trials: list[FrozenTrial], fixed: list[str], launcher: str) -> None:
-        """Hand trials to the launcher, and see that each is done with, or queued again if this process is stopped."""
+    def _run(self, worker: Worker, trials: list[FrozenTrial], fixed: list[str], launcher: str) -> None:
+        """Run trials by the launcher; requeue those that do not end because this process is stopped."""
         assert self.launcher is not None
         batch = []
         for trial in trials:
             drawn = [f"{name}={text_of(value)}" for name, value in trial.params.items()]
-            log.info("\ntrial %d of study %s: %s", trial.number, workers.study.study_name, shlex.join(drawn))
-            place = [f"hydra.sweep.subdir={folder_of(trial)}", f"+hydra.job.env_set.{TRIAL}='{trial.number}'"]
+            log.info("\ntrial %d of study %s: %s", trial.number, worker.study.study_name, shlex.join(drawn))
+            place = [f"hydra.sweep.subdir={trial_folder(trial)}", f"+hydra.job.env_set.{TRIAL}='{trial.number}'"]
             batch.append([*fixed, *drawn, *place])
         returns: Sequence[Any] = ()
-        with Heart(workers.storage, [trial._trial_id for trial in trials], workers.settings.heartbeat):
+        with Heartbeat(worker.storage, [trial._trial_id for trial in trials], worker.settings.heartbeat):
             try:
                 returns = self.launcher.launch(batch, initial_job_idx=trials[0].number)
             except BaseException as stop:
                 stopped = isinstance(stop, KeyboardInterrupt | SystemExit)
-                far = launcher not in NEAR and any(map(workers.started, trials))
-                if not far:
+                remote = launcher not in LOCAL_LAUNCHERS and any(map(worker.started, trials))
+                if not remote:
                     for trial in trials:
-                        workers.give_back(trial)
+                        worker.give_back(trial)
                 if stopped:
-                    running = "; jobs that it has handed on end by themselves, and tell the study" if far else ""
-                    print(f"\nstopped{running}; the same command goes on", file=sys.stderr, flush=True)
+                    running = "; started jobs run to their end and report to the study" if remote else ""
+                    print(f"\nstopped{running}; to continue, run the same command", file=sys.stderr, flush=True)
                     raise SystemExit(stop.code if isinstance(stop, SystemExit) else 130) from None
-                if not far:
+                if not remote:
                     raise
-                # One job was killed, and the launcher has no results of the others either: they tell the study
-                # themselves, and the dead one's trial goes silent and is queued again.
+                # One job was killed, and the launcher returns no results of the others either. Those report to the
+                # study themselves. The trial of the killed job has no more heartbeats and is queued again.
                 log.warning("hydra/launcher=%s: a job is lost (%s)", launcher, first_line(stop))
         for trial, job in zip(trials, returns, strict=False):
             try:
                 _ = job.return_value
-            except Exception as error:  # of the launcher: the job itself tells the study how it ended
-                workers.give_up(trial, error)
+            except Exception as error:  # Of the launcher, as the job itself reports its errors to the study.
+                worker.give_up(trial, error)
 
-    def _claim(self, workers: Workers, n_jobs: int) -> list[FrozenTrial]:
-        """Take up to so many trials; wait for others' only while there is none."""
+    def _claim(self, worker: Worker, n_jobs: int) -> list[FrozenTrial]:
+        """Claim up to `n_jobs` trials; wait for trials of other workers only if there is none."""
         trials: list[FrozenTrial] = []
-        while len(trials) < n_jobs and (trial := workers.claim(wait=not trials)):
+        while len(trials) < n_jobs and (trial := worker.claim(wait=not trials)):
             trials.append(trial)
         return trials
 
@@ -184,11 +184,11 @@ def sweep_settings(node: Any) -> SweepSettings:
     return build(SweepSettings, options, "hydra.sweeper")
 
 
-def refuse_places(overrides: Sequence[str]) -> None:
-    """See that the command line of a sweep leaves each job to its own folder.
+def refuse_folders(overrides: Sequence[str]) -> None:
+    """Check that the command line of a sweep does not name a run folder for all its jobs.
 
     Raises:
-        UserError: it does not.
+        UserError: the command line has run_dir, resume or if_exists.
     """
     for word in overrides:
         if word.partition("=")[0] in ("run_dir", "resume", "if_exists"):
@@ -196,34 +196,36 @@ def refuse_places(overrides: Sequence[str]) -> None:
 
 
 def run_job(composed: DictConfig) -> Any:
-    """Run one job of a sweep, in a child process; this is what a launcher calls, wherever it does.
+    """Run one job of a sweep in a child process; the launcher calls this, perhaps on another machine.
+
+    Args:
+        composed: the settings of the job.
 
     Returns:
         The dev score; for a trial, its number and state.
 
     Raises:
-        UserError: the command line has what every job has to have for itself, or the job ended badly.
+        UserError: the command line names a run folder, or the job failed.
     """
     hydra = HydraConfig.get()
     try:
-        os.chdir(hydra.runtime.cwd)  # A worker of Ray's starts somewhere else, perhaps on another machine.
+        os.chdir(hydra.runtime.cwd)  # Workers of Ray start elsewhere, perhaps on another machine.
     except OSError as error:
         raise UserError(
-            f"{hydra.runtime.cwd}: not to be entered ({error.strerror}): "
-            "start the sweep in a folder that all its machines see"
+            f"{hydra.runtime.cwd}: cannot be entered ({error.strerror}): "
+            "start the sweep in a folder that exists on all its machines"
         ) from None
-    # Which sweep it is part of, the job need not know.
     overrides = [word for word in hydra.overrides.task if not word.startswith("sweep=")]
-    refuse_places(overrides)
+    refuse_folders(overrides)
     number = os.environ.get(TRIAL)
     if number is None:
-        return jobs.start_job(str(TRAIN_SCRIPT), overrides).dev[composed.trainer.select]
+        return start_job(str(TRAIN_SCRIPT), overrides).dev[composed.trainer.select]
     settings = sweep_settings(hydra.sweeper)
     overrides += [path_override("run_dir", Path(hydra.sweep.dir, hydra.sweep.subdir).resolve()), "if_exists=continue"]
 
     def start(ticket: TrialTicket, parent: str | None) -> Outcome:
         speed = "sentences_per_second" in settings.objectives
         tags = {"sweep": settings.study_name, "trial": number} | ({"mlflow.parentRunId": parent} if parent else {})
-        return jobs.start_job(str(TRAIN_SCRIPT), overrides, trial=ticket, tags=tags, measure_speed=speed)
+        return start_job(str(TRAIN_SCRIPT), overrides, trial=ticket, tags=tags, measure_speed=speed)
 
     return run_trial(settings, int(number), composed.trainer.validations, start)

@@ -1,8 +1,8 @@
-"""An Optuna study that several workers share: who takes which trial, who is alive, and what becomes of a dead one's.
+"""Share an Optuna study among several workers: claim trials, keep them alive, and requeue those of dead workers.
 
-A trial is claimed under a lock on the sweep's folder, and lives as long as somebody gives signs of life for it. One
-that has gone silent fails in the study and is queued again: the new trial has the same parameters and the same run
-folder, and goes on from the checkpoint there. It counts as one trial of the study's n_trials.
+A worker claims a trial under a lock on the sweep's folder, and sends heartbeats for it while it runs. A trial without
+heartbeats fails in the study and is queued again: the new trial has the same parameters and the same run folder, and
+resumes from the checkpoint there. The two count as one trial of n_trials.
 """
 
 import copy
@@ -37,24 +37,18 @@ from hourglass.training.jobs import JobFailedError, Outcome, TrialTicket
 
 log = logging.getLogger(__name__)
 
-
-# Signs of life that may be missing before a trial is taken for dead.
-MISSED = 3
-
-
-# After so many workers have died of it, a trial is not queued again.
-DEADLY = 3
-
-
-# Seconds that the end of a trial waits for a database that is away.
+# Missed heartbeats after which a trial counts as dead.
+MISSED_HEARTBEATS = 3
+# Dead workers after which a trial is not queued again.
+MAX_DEATHS = 3
+# Seconds that the end of a trial waits for a database that does not answer.
 PATIENCE = 300.0
-
 
 Result = TypeVar("Result")
 
 
 def make_pruner(name: str, startup_trials: int, validations: int) -> optuna.pruners.BasePruner:
-    """Return a pruner; its steps are the validations of a run, 1 to `validations`."""
+    """Return a pruner of Optuna, whose steps are the validations of a run, 1 to `validations`."""
     if name == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=startup_trials)
     if name == "hyperband":
@@ -63,16 +57,16 @@ def make_pruner(name: str, startup_trials: int, validations: int) -> optuna.prun
 
 
 def open_storage(uri: str, heartbeat: int | None = None) -> RDBStorage:
-    """Open a study's storage.
+    """Open the database of a study.
 
     Args:
         uri: its address.
-        heartbeat: seconds between signs of life; null for one who gives none.
+        heartbeat: seconds between heartbeats; None for a process that sends none.
 
     Raises:
-        UserError: it cannot be opened.
+        UserError: the database cannot be opened.
     """
-    # A writer of SQLite waits for the others.
+    # SQLite allows one writer at a time: the others wait, up to this many seconds.
     options: dict[str, Any] = (
         {"connect_args": {"timeout": 100}} if uri.startswith("sqlite") else {"pool_pre_ping": True}
     )
@@ -85,64 +79,63 @@ def open_storage(uri: str, heartbeat: int | None = None) -> RDBStorage:
                 uri,
                 engine_kwargs=options,
                 heartbeat_interval=heartbeat,
-                grace_period=MISSED * heartbeat if heartbeat else None,
+                grace_period=MISSED_HEARTBEATS * heartbeat if heartbeat else None,
             )
-    except Exception as error:  # a driver that is missing, a server that is down: each has errors of its own
-        said = short(error)
+    except Exception as error:  # A missing driver, a server that is down: each has errors of its own.
         remedy = "start the server, install its driver (psycopg[binary] for postgresql), or name another"
-        raise UserError(f"hydra.sweeper.storage: cannot be opened ({said}): {remedy}") from None
+        raise UserError(f"hydra.sweeper.storage: cannot be opened ({root_cause(error)}): {remedy}") from None
 
 
-def short(error: BaseException) -> str:
-    """Return what an error says, in a line; a driver's own words, below what wraps them."""
+def root_cause(error: BaseException) -> str:
+    """Return the message of an error's innermost cause, such as a database driver's, as one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     return first_line(error)
 
 
-def persist(do: Callable[[], Result]) -> Result:
-    """Do something with the study, again and again for some minutes while its database does not answer.
+def retry(action: Callable[[], Result]) -> Result:
+    """Return the result of an action on the study, repeated for `PATIENCE` seconds while its database fails.
 
     Raises:
-        StorageInternalError: it never did.
+        StorageInternalError: the database failed all the time.
     """
-    ends = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            return do()
+            return action()
         except StorageInternalError as error:
-            if time.monotonic() > ends:
+            if time.monotonic() > deadline:
                 raise
-            log.warning("the study's database does not answer (%s): tried again", short(error))
+            log.warning("the study's database does not answer (%s): trying again", root_cause(error))
             time.sleep(min(5, PATIENCE))
 
 
-def folder_of(trial: FrozenTrial) -> str:
-    """Return the name of a trial's run folder; a trial that was queued again has that of the first."""
+def trial_folder(trial: FrozenTrial) -> str:
+    """Return the name of a trial's run folder; a requeued trial has that of the original."""
     first = trial.system_attrs.get("failed_trial")
     return f"trial-{trial.number if first is None else first}"
 
 
-class Workers:
-    """One worker's view of a study.
+class Worker:
+    """One of the workers that share a study.
 
     Args:
         settings: of the sweep.
-        folder: of the sweep; all workers see it.
-        space: what is searched.
-        fixed: what the command line says beside the search space: a study has one meaning.
+        folder: of the sweep; all workers must have access to it.
+        space: the distributions of the parameters.
+        fixed: the other overrides of the command line, which must be the same in the whole study.
 
     Raises:
-        UserError: the storage cannot be opened, or the study was begun with other settings.
+        UserError: the storage cannot be opened, or the study has other settings or another folder.
     """
 
     def __init__(self, settings: SweepSettings, folder: Path, space: Mapping[str, BaseDistribution], fixed: list[str]):
         self.settings, self.folder, self.space = settings, folder, space
         folder.mkdir(parents=True, exist_ok=True)
-        with self.alone():
+        with self.lock():
             self.storage = open_storage(settings.uri, settings.heartbeat)
             self.study = self._open()
-            self._check_meaning(fixed)
+            self._check_settings(fixed)
             self._check_folder()
 
     def _open(self) -> optuna.Study:
@@ -151,10 +144,11 @@ class Workers:
             return optuna.load_study(study_name=name, storage=self.storage)
         return optuna.create_study(study_name=name, storage=self.storage, directions=self.settings.directions)
 
-    def _check_meaning(self, fixed: list[str]) -> None:
-        meaning = {
+    def _check_settings(self, fixed: list[str]) -> None:
+        """Record the settings of a new study, and check that those of an existing one are the same."""
+        own = {
             "objective": ", ".join(self.settings.objectives),
-            "params": {name: repr(one) for name, one in sorted(self.space.items())},
+            "params": {name: repr(distribution) for name, distribution in sorted(self.space.items())},
             "command line": " ".join(
                 word for word in sorted(fixed) if re.split(r"[./=]", word)[0] not in (*PLACES, "hydra")
             ),
@@ -163,17 +157,17 @@ class Workers:
                 for name in ("sampler", "startup_trials", "seed", "pruner", "heartbeat")
             },
         }
-        before = self.study.user_attrs.get("hourglass")
-        if before is None:
-            self.study.set_user_attr("hourglass", meaning)
-        elif changed := [name for name in meaning if before.get(name) != meaning[name]]:
+        recorded = self.study.user_attrs.get("hourglass")
+        if recorded is None:
+            self.study.set_user_attr("hourglass", own)
+        elif changed := [name for name in own if recorded.get(name) != own[name]]:
             raise UserError(
                 f"hydra.sweeper.study_name={self.settings.study_name}: was begun with other settings "
-                f"({', '.join(changed)}): give those again, or name another study"
+                f"({', '.join(changed)}): use the same settings, or name another study"
             )
 
     def _check_folder(self) -> None:
-        """See that the study is not run from two folders, whose locks would keep nobody out of the other."""
+        """Check that the study uses only one folder: a lock in another would not exclude its workers."""
         file = self.folder / ".study"
         if "folder" not in self.study.user_attrs:
             write_json(file, {"study": secrets.token_hex(16)})
@@ -182,21 +176,21 @@ class Workers:
         token, where = self.study.user_attrs["folder"]
         if not file.exists() or read_json(file)["study"] != token:
             raise UserError(
-                f"hydra.sweeper.study_name={self.settings.study_name}: its runs lie in {where}, and hydra.sweep.dir is "
+                f"hydra.sweeper.study_name={self.settings.study_name}: its runs are in {where}, and hydra.sweep.dir is "
                 f"{self.folder.resolve()}: start it there, or name another study"
             )
 
     def claim(self, *, wait: bool) -> FrozenTrial | None:
-        """Take a trial, one that was queued again first; None when the study has all of its n_trials.
+        """Claim a trial, a requeued one first; return None when the study has all of its n_trials.
 
         Args:
-            wait: while the last ones are running elsewhere: what a dead worker leaves is there to be taken.
+            wait: whether to wait while other workers run the last trials, in case one of them dies.
         """
         waited = False
         while True:
-            with self.alone():
+            with self.lock():
                 self._check_folder()
-                self._bury()
+                self._requeue_dead()
                 trials = self.study.get_trials(deepcopy=False)
                 queued = any(trial.state == TrialState.WAITING for trial in trials)
                 if queued or len(self.counted()) < self.settings.n_trials:
@@ -210,13 +204,14 @@ class Workers:
             time.sleep(min(self.settings.heartbeat, 2))
 
     def counted(self) -> list[FrozenTrial]:
-        """Return the trials that count: all but those that were queued again."""
+        """Return the trials that count towards n_trials: all but those that were queued again."""
         trials = self.study.get_trials(deepcopy=False)
-        again = {number for trial in trials for number in trial.system_attrs.get("retry_history", [])}
-        return [trial for trial in trials if trial.number not in again]
+        replaced = {number for trial in trials for number in trial.system_attrs.get("retry_history", [])}
+        return [trial for trial in trials if trial.number not in replaced]
 
     def _ask(self) -> FrozenTrial:
-        # A seed for each trial, so that workers differ, and a sweep that was killed draws as an unbroken one does.
+        """Take a queued trial, or draw a new one."""
+        # A seed for each trial, so that workers draw different parameters, and a resumed sweep the same ones.
         seed = (self.settings.seed + 1_000_003 * len(self.counted())) % 2**32
         startup = self.settings.startup_trials
         self.study.sampler = (
@@ -225,36 +220,37 @@ class Workers:
             else optuna.samplers.RandomSampler(seed)
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # That signs of life are for Study.optimize: we give them ourselves.
+            warnings.simplefilter("ignore")  # Optuna expects heartbeats from Study.optimize. `Heartbeat` sends ours.
             trial = self.study.ask(dict(self.space))
         self.storage.record_heartbeat(trial._trial_id)
         trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
         trial.set_user_attr("claimed", trial.number)
         return self.storage.get_trial(trial._trial_id)
 
-    def _bury(self) -> None:
-        """Queue again what the dead have left."""
+    def _requeue_dead(self) -> None:
+        """Queue the trials of dead workers again."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             fail_stale_trials(self.study)
         for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-            if trial.user_attrs.get("claimed") != trial.number:  # It died while it was claiming, under the lock.
+            if trial.user_attrs.get("claimed") != trial.number:  # Its worker died during the claim, under the lock.
                 self.give_back(trial)
-        # What has failed without an error lost its worker, maybe one that died before it could queue it again.
+        # A trial that failed without an error has lost its worker.
         for trial in self.counted():
             if trial.state == TrialState.FAIL and "error" not in trial.user_attrs:
-                self._queue_again(trial)
+                self._requeue(trial)
 
-    def _queue_again(self, trial: FrozenTrial) -> None:
+    def _requeue(self, trial: FrozenTrial) -> None:
+        """Queue a failed trial again, unless too many workers have died while they ran it."""
         again = copy.deepcopy(trial)
         deaths = trial.user_attrs.get("deaths", 0) + (trial.user_attrs.get("given_back") != trial.number)
         again.user_attrs["deaths"] = deaths
-        if deaths < DEADLY:
+        if deaths < MAX_DEATHS:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)(self.study, again)
             return
-        # A trial that has ended takes no more attributes: another stands for it.
+        # A finished trial takes no further attributes, so a new one records the error.
         again.user_attrs["error"] = f"{deaths} workers have died of it"
         log.warning("trial %d failed: %s", trial.number, again.user_attrs["error"])
         history = [*trial.system_attrs.get("retry_history", []), trial.number]
@@ -269,40 +265,40 @@ class Workers:
         )
 
     def give_back(self, trial: FrozenTrial) -> None:
-        """Let a trial that its worker could not finish fail without an error, so that it is queued again."""
-        with suppress(UpdateFinishedTrialError):  # Somebody else has, in the meantime.
+        """Fail a trial without an error, so that it is queued again: its worker could not finish it."""
+        with suppress(UpdateFinishedTrialError):  # Another worker has done so meanwhile.
             self.storage.set_trial_user_attr(trial._trial_id, "given_back", trial.number)
             self.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
 
     def give_up(self, trial: FrozenTrial, error: BaseException) -> None:
-        """Let a trial fail whose launcher did, if nobody has told how it ended."""
+        """Fail a trial with the error of its launcher, unless the study knows already how it ended."""
         with suppress(UpdateFinishedTrialError):
-            persist(lambda: self.storage.set_trial_user_attr(trial._trial_id, "error", str(error)))
-            persist(lambda: self.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL))
+            retry(lambda: self.storage.set_trial_user_attr(trial._trial_id, "error", str(error)))
+            retry(lambda: self.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL))
             log.warning("trial %d failed: %s", trial.number, error)
 
     def started(self, trial: FrozenTrial) -> bool:
-        """Whether a launcher has brought a trial to where it runs, or somebody has ended it."""
+        """Return whether a launcher has started a trial, or the trial has ended."""
         now = self.storage.get_trial(trial._trial_id)
         return now.state != TrialState.RUNNING or "started" in now.user_attrs
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keep the sweep's other workers out."""
-        with (self.folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    def lock(self) -> Iterator[None]:
+        """Hold the lock of the sweep's folder, which excludes all other workers."""
+        with (self.folder / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
 
-class Heart(AbstractContextManager["Heart"]):
-    """Gives signs of life for trials, in a thread, as long as they are worked on."""
+class Heartbeat(AbstractContextManager["Heartbeat"]):
+    """A thread that sends heartbeats for trials while they run."""
 
     def __init__(self, storage: RDBStorage, trial_ids: list[int], seconds: int):
         self._storage, self._trials, self._seconds = storage, trial_ids, seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
-    def __enter__(self) -> "Heart":
+    def __enter__(self) -> "Heartbeat":
         self._thread.start()
         return self
 
@@ -315,39 +311,39 @@ class Heart(AbstractContextManager["Heart"]):
             for trial in self._trials:
                 try:
                     self._storage.record_heartbeat(trial)
-                except Exception as error:  # the database is away: it may be back for the next one
-                    log.warning("no sign of life could be given for a trial (%s)", type(error).__name__)
+                except Exception as error:  # The database does not answer, but may do so for the next heartbeat.
+                    log.warning("a heartbeat of a trial could not be sent (%s)", type(error).__name__)
             self._stop.wait(self._seconds)
 
 
 def run_trial(
     settings: SweepSettings, number: int, validations: int, start: Callable[[TrialTicket, str | None], Outcome]
 ) -> dict[str, Any]:
-    """Run one trial and tell the study how it ended; this is what a launcher runs, wherever it does.
+    """Run a trial and report the result to the study; this runs where the launcher has started the job.
 
     Args:
         settings: of the sweep.
         number: of the trial.
-        validations: of its run.
-        start: starts the job, under the sweep's run in MLflow if there is one, and returns how it ended.
+        validations: number of validations of its run.
+        start: runs the job, given the ticket and the id of the parent run in MLflow, and returns the outcome.
 
     Returns:
-        The trial's number and state, for the sweeper.
+        `number` and `state` of the trial, for the sweeper.
     """
     storage = open_storage(settings.uri, settings.heartbeat)
     study = optuna.load_study(study_name=settings.study_name, storage=storage)
     trial = study.get_trials(deepcopy=False)[number]
-    if trial.state != TrialState.RUNNING:  # It waited for its launcher longer than its worker lived.
-        log.warning("trial %d: not run, as it was given to another worker", number)
+    if trial.state != TrialState.RUNNING:  # Its worker died while the trial waited in the launcher's queue.
+        log.warning("trial %d: not run here, as another worker has it", number)
         return {"number": number, "state": trial.state.name}
     storage.set_trial_user_attr(trial._trial_id, "started", number)
     pruner = {"name": settings.chosen_pruner, "startup_trials": settings.startup_trials, "validations": validations}
     ticket = TrialTicket(settings.uri, settings.study_name, trial._trial_id, settings.reported or "", pruner)
 
     def note(name: str, value: str) -> None:
-        persist(lambda: storage.set_trial_user_attr(trial._trial_id, name, value))
+        retry(lambda: storage.set_trial_user_attr(trial._trial_id, name, value))
 
-    with Heart(storage, [trial._trial_id], settings.heartbeat):
+    with Heartbeat(storage, [trial._trial_id], settings.heartbeat):
         try:
             values, state = None, TrialState.PRUNED
             try:
@@ -359,7 +355,7 @@ def run_trial(
                 state = TrialState.FAIL
                 note("error", str(error))
                 log.warning("trial %d failed: %s", number, error)
-            ended = persist(lambda: study.tell(number, values, state))
+            ended = retry(lambda: study.tell(number, values, state))
         except (UpdateFinishedTrialError, ValueError) as error:
             log.warning("trial %d: %s", number, error)
             ended = study.get_trials(deepcopy=False)[number]
@@ -367,29 +363,35 @@ def run_trial(
 
 
 def objective_values(outcome: Outcome, objectives: list[Objective]) -> list[float]:
-    """Return what a trial is judged by.
+    """Return the values of the objectives for the outcome of a trial.
 
     Raises:
-        JobFailedError: a score is no number.
+        JobFailedError: a value is not finite.
     """
-    known = {
+    scores = {
         **outcome.dev,
         "parameters": float(outcome.parameters),
         "sentences_per_second": outcome.sentences_per_second,
     }
-    values = [float(known[one]) for one in objectives]  # type: ignore[arg-type]
+    values = [float(scores[objective]) for objective in objectives]  # type: ignore[arg-type]
     if not all(map(math.isfinite, values)):
-        raise JobFailedError(f"{', '.join(objectives)}: {', '.join(map(str, values))} is no score")
+        raise JobFailedError(f"{', '.join(objectives)}: {', '.join(map(str, values))} is not a finite score")
     return values
 
 
 def summarise_study(study: optuna.Study, settings: SweepSettings, trials: list[FrozenTrial]) -> str:
-    """Return how a study stands, in a few lines; `trials` are those that count."""
+    """Return a summary of a study in a few lines: counts of trials, and the best.
+
+    Args:
+        study: with all its trials.
+        settings: of the sweep.
+        trials: those that count towards n_trials.
+    """
     states = {state: sum(trial.state == state for trial in trials) for state in TrialState}
     counts = ", ".join(f"{count} {state.name.lower()}" for state, count in states.items() if count)
     lines = [f"study {settings.study_name}: {len(trials)} trials ({counts})"]
     for trial in study.best_trials if states[TrialState.COMPLETE] else []:
         values = ", ".join(f"{name} {value:.4g}" for name, value in zip(settings.objectives, trial.values, strict=True))
-        chosen = " ".join(shlex.quote(f"{name}={value}") for name, value in trial.params.items())
-        lines.append(f"best: trial {trial.number}, {values}: {chosen}")
+        overrides = " ".join(shlex.quote(f"{name}={value}") for name, value in trial.params.items())
+        lines.append(f"best: trial {trial.number}, {values}: {overrides}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What is sent to MLflow: points of curves, tables, models, datasets."""
+"""Requests to MLflow: log points, tables and models; find or create an experiment; describe a dataset."""
 
 import hashlib
 import json
@@ -13,140 +13,134 @@ from hourglass.runs.curves import Point
 from hourglass.runs.folder import RunFolder
 from hourglass.system.files import read_json
 
-# The curve of BLEU by source length: its step is the first length of a bucket.
+# The curve of BLEU by source length, whose steps are the first lengths of the buckets.
 BY_LENGTH = "test/bleu_by_source_words"
-
-
-# The most settings, and the most points, that MLflow takes at once.
+# Limits of MLflow for one request.
 PARAMETERS_AT_ONCE = 100
-
-
 POINTS_AT_ONCE = 1000
-
-
 # The table of scores by source length.
 LENGTH_TABLE = "scores_by_length.json"
-
-
-# The tag that says what a logged model is made of.
+# The tag of a logged model that holds the digest of its content.
 MODEL = "hourglass.model"
 
 
 def log_points(ask: Callable[..., Any], run_id: str, points: Sequence[Point]) -> None:
-    """Log points of curves, as many at once as MLflow takes.
+    """Log points of curves, in as few requests as MLflow allows.
 
     Args:
-        ask: calls a method of MLflow's client: its name, its arguments.
-        run_id: MLflow's name of the run.
-        points: of any names.
+        ask: calls a method of MLflow's client, given its name and arguments.
+        run_id: MLflow's id of the run.
+        points: of any curves.
     """
     from mlflow.entities import Metric
 
     for first in range(0, len(points), POINTS_AT_ONCE):
-        some = points[first : first + POINTS_AT_ONCE]
-        ask("log_batch", run_id, metrics=[Metric(p.name, p.value, p.time, p.step) for p in some])
+        part = points[first : first + POINTS_AT_ONCE]
+        ask("log_batch", run_id, metrics=[Metric(p.name, p.value, p.time, p.step) for p in part])
 
 
 def log_by_length(ask: Callable[..., Any], run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Log scores by source length as a table, in the form and under the tag by which MLflow's pages show one.
+    """Log scores by source length as a table, in the form and with the tag that MLflow's pages expect.
 
-    MLflow's own `log_table` adds to what is there, so that what is sent twice would stand twice.
+    MLflow's own `log_table` appends: a request that is repeated would write the rows twice.
 
     Args:
-        ask: calls a method of MLflow's client: its name, its arguments.
-        run_id: MLflow's name of the run.
+        ask: calls a method of MLflow's client, given its name and arguments.
+        run_id: MLflow's id of the run.
         rows: all with the same keys, the columns.
     """
-    shown = [[round(value, 3) if isinstance(value, float) else value for value in row.values()] for row in rows]
-    table = {"columns": list(rows[0]), "data": shown}
+    data = [[round(value, 3) if isinstance(value, float) else value for value in row.values()] for row in rows]
+    table = {"columns": list(rows[0]), "data": data}
     ask("log_dict", run_id, table, LENGTH_TABLE)
     ask("set_tag", run_id, "mlflow.loggedArtifacts", json.dumps([{"path": LENGTH_TABLE, "type": "table"}]))
 
 
 def log_model(ask: Callable[..., Any], run_id: str, run: RunFolder, folder: Path) -> str:
-    """Log a packed model to an MLflow run, once, and return MLflow's name of it.
+    """Log a packed model to an MLflow run, unless it is logged already, and return MLflow's id of the model.
 
     Args:
-        ask: calls a method of MLflow's client: its name, its arguments.
-        run_id: MLflow's name of the run.
-        run: the run's folder.
+        ask: calls a method of MLflow's client, given its name and arguments.
+        run_id: MLflow's id of the run.
+        run: the run folder.
         folder: the packed model.
     """
     from mlflow.entities import LoggedModelOutput
 
-    told = ask("get_run", run_id)
-    # Named by its content: a run that was trained again has another model.
+    logged_run = ask("get_run", run_id)
+    # A model is identified by its content: a run that was trained again has another model.
     metrics, digest = read_json(run.metrics), digest_of(folder)
-    known = [
+    models = [
         model
-        for model in ask("search_logged_models", [told.info.experiment_id], f"source_run_id='{run_id}'")
+        for model in ask("search_logged_models", [logged_run.info.experiment_id], f"source_run_id='{run_id}'")
         if model.tags.get(MODEL) == digest
     ]
-    name = re.sub(r"[^\w -]", "-", told.info.run_name)
+    name = re.sub(r"[^\w -]", "-", logged_run.info.run_name)
     tags = {MODEL: digest, "dev_loss": str(metrics["dev"]["loss"]), "corpus_digest": metrics["corpus"]["digest"]}
-    known.sort(key=lambda model: model.status != "READY")
-    if not known:
-        known.append(ask("create_logged_model", told.info.experiment_id, name, run_id, tags))
-    model_id: str = known[0].model_id
-    if known[0].status != "READY":
-        for file in sorted(path for path in folder.rglob("*") if path.is_file()):  # One by one: each is a sign of life.
+    models.sort(key=lambda model: model.status != "READY")
+    if not models:
+        models.append(ask("create_logged_model", logged_run.info.experiment_id, name, run_id, tags))
+    model_id: str = models[0].model_id
+    if models[0].status != "READY":
+        # One request for each file: each success tells `Sender` that the server is alive.
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             below = file.relative_to(folder).parent
             ask("log_model_artifact", model_id, str(file), None if below == Path() else str(below))
         ask("finalize_logged_model", model_id, "READY")
-    for double in known[1:]:  # Of a request that was answered too late, so that it was made again.
-        ask("delete_logged_model", double.model_id)
-    if model_id not in [one.model_id for one in (told.outputs.model_outputs if told.outputs else [])]:
+    for duplicate in models[1:]:  # Created by a request whose answer came too late, so that it was repeated.
+        ask("delete_logged_model", duplicate.model_id)
+    outputs = logged_run.outputs.model_outputs if logged_run.outputs else []
+    if model_id not in [output.model_id for output in outputs]:
         ask("log_outputs", run_id, [LoggedModelOutput(model_id, step=0)])
     return model_id
 
 
 def find_experiment(ask: Callable[..., Any], name: str) -> str:
-    """Return MLflow's name of an experiment, which is made if it is not there.
+    """Return MLflow's id of an experiment, which is created if it does not exist.
 
     Args:
-        ask: calls a method of MLflow's client: its name, its arguments.
+        ask: calls a method of MLflow's client, given its name and arguments.
         name: of the experiment.
 
     Raises:
-        UserError: it has been deleted there, or cannot be made.
+        UserError: the experiment has been deleted, or cannot be created.
     """
-    found = ask("get_experiment_by_name", name)
-    if found is None:
-        with suppress(Exception):  # Another run may have made it in between; if not, the next line says so.
+    experiment = ask("get_experiment_by_name", name)
+    if experiment is None:
+        with suppress(Exception):  # Another run may have created it meanwhile. If none has, the check below fails.
             ask("create_experiment", name, None, {"mlflow.experimentKind": "custom_model_development"})
-        found = ask("get_experiment_by_name", name)
-    if found is None:
-        raise UserError(f"the experiment {name} cannot be made there")
-    if found.lifecycle_stage == "deleted":
-        raise UserError(f"the experiment {name} has been deleted there: restore it, or name another")
-    experiment: str = found.experiment_id
-    return experiment
+        experiment = ask("get_experiment_by_name", name)
+    if experiment is None:
+        raise UserError(f"MLflow cannot create the experiment {name}: name another by logger.experiment")
+    if experiment.lifecycle_stage == "deleted":
+        raise UserError(f"the experiment {name} has been deleted in MLflow: restore it, or name another")
+    experiment_id: str = experiment.experiment_id
+    return experiment_id
 
 
 def asking(client: Any) -> Callable[..., Any]:
-    """Return what calls a method of MLflow's client by its name."""
-    return lambda what, *arguments, **options: getattr(client, what)(*arguments, **options)
+    """Return a function that calls a method of MLflow's client, given its name and arguments."""
+    return lambda method, *arguments, **options: getattr(client, method)(*arguments, **options)
 
 
 def digest_of(folder: Path) -> str:
-    """Return a digest of what a packed model was made of."""
+    """Return a digest of the artifacts of a packed model."""
     files = sorted((folder / "artifacts").iterdir())
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:32]
 
 
 def dataset_input(name: str, digest: str) -> Any:
-    """Return the corpus of a run as MLflow takes it: its name and digest."""
+    """Return the corpus of a run in MLflow's form."""
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.data.meta_dataset import MetaDataset
     from mlflow.entities import DatasetInput, InputTag
 
-    # Name and digest only: MLflow's other datasets read all the text to make a digest of their own.
-    known = MetaDataset(CodeDatasetSource(tags={"corpus": name}), name=name, digest=digest[:32])  # type: ignore[abstract]
-    return DatasetInput(known._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])
+    # Name and digest only: MLflow's other datasets read the whole text to compute a digest of their own.
+    dataset = MetaDataset(CodeDatasetSource(tags={"corpus": name}), name=name, digest=digest[:32])  # type: ignore[abstract]
+    return DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the settings under their names on the command line: GROUP.KEY."""
+    """Yield the settings with their names on the command line: GROUP.KEY."""
     for key, value in config.items():
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{key}.")

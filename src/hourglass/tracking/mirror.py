@@ -1,8 +1,8 @@
-"""MLflow as a mirror of the run folder: whatever happens to its server, the folder has all, and what lacks is sent.
+"""Mirror a run folder in MLflow: the folder is complete whatever happens to the server, and the rest is sent later.
 
-The folder says what there is to tell: config.yaml the parameters, tracking.json the tags, the dataset and how the run
-ended, curves.csv and system.csv the curves, metrics.json the scores; model/ is the packed model. All of it is sent in a
-way that can be repeated: a point has the time at which it was logged, so that a server that gets it twice keeps one.
+What is sent: the parameters from config.yaml; tags, dataset and status from tracking.json; curves from curves.csv and
+system.csv; scores from metrics.json; the packed model from model/. Every request can be repeated. A point carries the
+time at which it was logged, so that a server that receives it twice keeps one.
 """
 
 import logging
@@ -33,23 +33,20 @@ from hourglass.tracking.server import check_database
 
 log = logging.getLogger(__name__)
 
-
-# The tag by which a run is found whose making was asked for without an answer.
+# The tag that identifies a run in MLflow when the answer to the request that created it was lost.
 KEY = "hourglass.key"
-
-
 RUNNING = "RUNNING"
 
 
 class Mirror:
-    """What MLflow has of one run, and the sending of the rest.
+    """One run in MLflow: sends what MLflow lacks.
 
     Args:
-        run: the folder.
-        uri: of MLflow, as `served` gives it.
-        experiment: the name under which MLflow lists the run.
+        run: the run folder.
+        uri: the address of MLflow, from `mlflow_server`.
+        experiment: name of the experiment that the run belongs to.
         config: all settings.
-        record: what tracking.json says, or is to say; see `make_record`.
+        record: the content of tracking.json; see `make_record`.
     """
 
     def __init__(self, run: RunFolder, uri: str, experiment: str, config: Mapping[str, Any], record: dict[str, Any]):
@@ -60,41 +57,40 @@ class Mirror:
         self._experiment, self._config = experiment, config
         self._saving = threading.Lock()
         self._client: Any = None
-        self.closed = False  # Nothing more is asked.
-        self._open = False
-        self._ended = False
+        self.closed = False  # Further requests fail.
+        self._open = False  # The run exists in MLflow, with tags and parameters.
+        self._ended = False  # MLflow has everything but the model.
         self._tails: list[_Tail] = []
 
     def follow(self) -> None:
-        """Send the curves from now on; before, the files may be those of an earlier start."""
+        """Send the curves from now on. Earlier, the files may still be those of an earlier start."""
         self._tails = [_Tail(self.run.curves), _Tail(self.run.system)]
 
     def end(self, status: str, at: float) -> None:
-        """Note how the run ended, and at what second since 1970; all that it has left is now to be sent."""
+        """Record the status and the time (seconds since 1970) of the end; the next `send` sends all that is left."""
         if not self._tails:
             self.follow()
         self.save(status=status, ended=round(at * 1000))
 
     def close(self) -> None:
-        """Ask for nothing more, so that whoever sends the rest is alone; a request under way fails when it ends."""
+        """Make all further requests fail, so that only one process sends the rest."""
         self.closed = True
 
     def save(self, **changed: Any) -> None:
-        """Change tracking.json."""
+        """Update tracking.json."""
         with self._saving:
             self.record |= changed
             write_json(self.run.tracking, self.record)
 
     def send(self) -> None:
-        """Send what MLflow lacks and the folder has.
+        """Send what the folder has and MLflow lacks.
 
         Raises:
-            Exception: whatever the network, a database and MLflow have; what was sent counts, the rest can be tried
-                again.
+            Exception: any error of the network, a database or MLflow. A later call sends the rest.
         """
-        ended = self.record["status"] != RUNNING  # Before the rest is read: what is written at the end is then there.
+        ended = self.record["status"] != RUNNING  # Read before the files, which are then complete.
         if not self._open:
-            self._find_or_make()
+            self._open_run()
             self._open = True
         try:
             for tail in self._tails:
@@ -103,26 +99,26 @@ class Mirror:
                 self._send_scores()
                 self._send_files()
                 self._ask("set_terminated", self.run_id, self.record["status"], self.record["ended"])
-                self._delete_doubles()
+                self._delete_duplicates()
                 self._ended = True
-                # The largest last: a server that is too slow for it, or takes none, has all the rest.
+                # The model comes last, as it is the largest: a server that is too slow for it has all the rest.
                 if self.run.model.is_dir() and self.run.metrics.exists():
                     log_model(self._ask, self.run_id, self.run, self.run.model)
                 self.complete = True
         except Exception as error:
-            if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":  # A server with another memory.
+            if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":  # The server has lost its database.
                 self._open = False
                 self._tails = [_Tail(tail.file) for tail in self._tails]
             raise
 
     @property
     def run_id(self) -> str:
-        """MLflow's name of the run."""
+        """MLflow's id of the run."""
         run_id: str = self.record["run_id"]
         return run_id
 
     def missing(self) -> str:
-        """Say what MLflow may lack; nothing: ''."""
+        """Describe what MLflow may lack; '' if it has everything."""
         if self.complete:
             return ""
         if not self._open:
@@ -132,46 +128,48 @@ class Mirror:
         left = sum(tail.left() for tail in self._tails)
         return (f"{left:,} points of the curves and " if left else "") + "the end of the run"
 
-    def _ask(self, what: str, *arguments: Any, **options: Any) -> Any:
+    def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
         if self.closed:
-            raise UserError("given up")
+            raise UserError("the run no longer sends to MLflow")
         if self._client is None:
             check_database(self.uri)
             from mlflow import MlflowClient
 
             self._client = MlflowClient(self.uri)
-        found = getattr(self._client, what)(*arguments, **options)
+        answer = getattr(self._client, method)(*arguments, **options)
         self.last_success = time.monotonic()
-        return found
+        return answer
 
-    def _find_or_make(self) -> None:
-        """Open the run, and tell what is known from the start."""
+    def _open_run(self) -> None:
+        """Find or create the run in MLflow, and send what is known from the start."""
         from mlflow.entities import Param, RunTag
         from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 
         experiment = find_experiment(self._ask, self._experiment)
         run = self._find_run(experiment)
         if run is None:
-            self.save(run_id=None)  # The key is on the disk before MLflow knows it.
+            self.save(run_id=None)  # The key is on the disk before MLflow has it.
             tags = {**self.record["tags"], KEY: self.record["key"]}
             started, name = self.record["started"], self.run.path.resolve().name
             run = self._ask("create_run", experiment, start_time=started, tags=tags, run_name=name)
         if run.info.lifecycle_stage == "deleted":
-            raise UserError(f"run {run.info.run_id} has been deleted there: restore it, or remove {self.run.tracking}")
+            raise UserError(
+                f"run {run.info.run_id} has been deleted in MLflow: restore it, or remove {self.run.tracking}"
+            )
         self.save(run_id=run.info.run_id)
         if run.info.status != RUNNING == self.record["status"]:
             self._ask("update_run", self.run_id, status=RUNNING)
         settings = flatten({key: value for key, value in self._config.items() if key != "logger"})
-        lacks = [
+        params = [
             Param(name, str(value)[:MAX_PARAM_VAL_LENGTH]) for name, value in settings if name not in run.data.params
         ]
-        untold = [RunTag(name, value) for name, value in self.record["tags"].items() if name not in run.data.tags]
-        for first in range(0, max(len(lacks), len(untold)), PARAMETERS_AT_ONCE):
+        new_tags = [RunTag(name, value) for name, value in self.record["tags"].items() if name not in run.data.tags]
+        for first in range(0, max(len(params), len(new_tags)), PARAMETERS_AT_ONCE):
             part = slice(first, first + PARAMETERS_AT_ONCE)
-            self._ask("log_batch", self.run_id, params=lacks[part], tags=untold[part])
+            self._ask("log_batch", self.run_id, params=params[part], tags=new_tags[part])
         if not run.inputs or not run.inputs.dataset_inputs:
             self._ask("log_inputs", self.run_id, [dataset_input(*self.record["dataset"])])
-        self._has = {name: self._steps(name) for name in run.data.metrics}
+        self._known_steps = {name: self._steps(name) for name in run.data.metrics}
 
     def _find_run(self, experiment: str) -> Any:
         if self.record["run_id"] is not None:
@@ -180,19 +178,19 @@ class Mirror:
             except Exception as error:
                 if getattr(error, "error_code", None) != "RESOURCE_DOES_NOT_EXIST":
                     raise
-        known = self._with_key(experiment)
-        return known[0] if known else None
+        runs = self._runs_with_key(experiment)
+        return runs[0] if runs else None
 
-    def _with_key(self, experiment: str) -> list[Any]:
-        found: list[Any] = self._ask(
+    def _runs_with_key(self, experiment: str) -> list[Any]:
+        runs: list[Any] = self._ask(
             "search_runs", [experiment], f"tags.`{KEY}` = '{self.record['key']}'", order_by=["attributes.run_id"]
         )
-        return found
+        return runs
 
-    def _delete_doubles(self) -> None:
-        """Delete what a server made of a request that it answered too late, so that the request was made again."""
+    def _delete_duplicates(self) -> None:
+        """Delete runs created by a request whose answer came too late, so that the request was repeated."""
         experiment = self._ask("get_run", self.run_id).info.experiment_id
-        for run in self._with_key(experiment):
+        for run in self._runs_with_key(experiment):
             if run.info.run_id != self.run_id:
                 self._ask("delete_run", run.info.run_id)
 
@@ -201,31 +199,33 @@ class Mirror:
 
     def _send_points(self, tail: "_Tail") -> None:
         for points, end in tail.blocks():
-            log_points(self._ask, self.run_id, [p for p in points if p.step not in self._has.get(p.name, ())])
+            log_points(self._ask, self.run_id, [p for p in points if p.step not in self._known_steps.get(p.name, ())])
             tail.offset = end
 
     def _send_scores(self) -> None:
-        """Send what a run ends with; a run that is only scored again has it already."""
+        """Send the scores and counts of metrics.json, except values that MLflow has already."""
         from mlflow.entities import Metric, RunTag
 
         if not self.run.metrics.exists():
             return
         metrics, at = read_json(self.run.metrics), self.run.metrics.stat().st_mtime_ns // 1_000_000
-        plain = {key: metrics[key] for key in ("parameters", "train_target_tokens", "train_seconds", "padding_share")}
-        plain |= {f"best/{name}": value for name, value in metrics["dev"].items()}
-        plain |= {f"corpus/dropped {reason}": count for reason, count in metrics["corpus"]["dropped"].items()}
+        values = {key: metrics[key] for key in ("parameters", "train_target_tokens", "train_seconds", "padding_share")}
+        values |= {f"best/{name}": value for name, value in metrics["dev"].items()}
+        values |= {f"corpus/dropped {reason}": count for reason, count in metrics["corpus"]["dropped"].items()}
         tags = {}
         by_length = {}
         if test := metrics.get("test"):
             names = ("bleu", "chrf", "copy_bleu", "brevity_penalty", "length_ratio")
-            plain |= {f"test/{name}": test[name] for name in names if test[name] is not None}
+            values |= {f"test/{name}": test[name] for name in names if test[name] is not None}
             tags = {"bleu_signature": test["signature"], "chrf_signature": test["chrf_signature"]}
-            # The step is the bucket's first length, so that comparing runs draws the curves over each other.
+            # The step is the bucket's first length, so that MLflow overlays the curves of several runs.
             by_length = {b["source_words"][0]: b["bleu"] for b in test["buckets"] if b["sentences"]}
-        has = self._ask("get_run", self.run_id).data.metrics
-        points = [Metric(name, float(value), at, 0) for name, value in plain.items() if has.get(name) != float(value)]
-        told = self._steps(BY_LENGTH) if BY_LENGTH in has else set()
-        points += [Metric(BY_LENGTH, value, at, step) for step, value in by_length.items() if step not in told]
+        known = self._ask("get_run", self.run_id).data.metrics
+        points = [
+            Metric(name, float(value), at, 0) for name, value in values.items() if known.get(name) != float(value)
+        ]
+        known_steps = self._steps(BY_LENGTH) if BY_LENGTH in known else set()
+        points += [Metric(BY_LENGTH, value, at, step) for step, value in by_length.items() if step not in known_steps]
         self._ask("log_batch", self.run_id, metrics=points, tags=[RunTag(*tag) for tag in tags.items()])
         if test:
             columns = ("sentences", "bleu", "copy_bleu", "chrf", "brevity_penalty", "length_ratio")
@@ -244,13 +244,13 @@ class Mirror:
 
 
 class _Tail:
-    """A file of points that grows, and how much of it has been sent."""
+    """A growing file of points, with the position up to which it has been sent."""
 
     def __init__(self, file: Path):
         self.file, self.offset = file, 0
 
     def blocks(self) -> Iterator[tuple[list[Point], int]]:
-        """Yield the points that are new, some thousands at a time, and where in the file they end."""
+        """Yield the points after the position, some thousands at a time, each list with its end in the file."""
         if not self.file.exists():
             return
         with self.file.open("rb") as stream:
@@ -263,7 +263,7 @@ class _Tail:
                 yield parse_points(text[:end]), self.offset + end
 
     def left(self) -> int:
-        """Return how many points are still to be sent."""
+        """Return the number of points after the position."""
         if not self.file.exists():
             return 0
         with self.file.open("rb") as stream:
@@ -272,19 +272,19 @@ class _Tail:
 
 
 def make_record(tags: Mapping[str, Any], dataset: tuple[str, str], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what tracking.json is to say of a run that begins or goes on.
+    """Return the content of tracking.json for a run that starts or resumes.
 
     Args:
-        tags: what the UI shows and filters by; MLflow's own (mlflow.parentRunId, ...) too.
+        tags: of the run; tags of MLflow (mlflow.parentRunId, ...) have their effect there.
         dataset: name and digest of the corpus.
-        known: what the file says already.
+        known: the present content, empty for a new run.
     """
     from mlflow.tracking.context.registry import resolve_tags
 
     return {
         "run_id": None,
         "key": secrets.token_hex(16),
-        # MLflow adds the address of the git repository, which may hold a token.
+        # MLflow adds the address of the git repository, which may contain a token.
         "tags": {name: without_secrets(str(value)) for name, value in {**resolve_tags(), **tags}.items()},
         "dataset": list(dataset),
         "started": round(time.time() * 1000),

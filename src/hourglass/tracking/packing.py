@@ -1,7 +1,7 @@
-"""A trained model as MLflow's own kind (pyfunc), which outlives this repository: strings in, translations out.
+"""Pack a trained model in MLflow's format (pyfunc), independent of this repository: sentences in, translations out.
 
-A packed model is a folder: the checkpoint (settings, vocabularies and weights, nothing pickled), this package's code,
-the few libraries that it needs, and a signature. It is loaded by running `served_model.py`, and no pickle.
+A packed model is a folder with the checkpoint (settings, vocabularies and weights, nothing pickled), the code of this
+package, its requirements and a signature. MLflow loads it by running `served_model.py`; no pickle is involved.
 """
 
 import importlib.metadata
@@ -34,7 +34,7 @@ from hourglass.decoding.word_alignment import (
     word_weights,
 )
 from hourglass.errors import UserError
-from hourglass.models.checkpoint import load_trained, read
+from hourglass.models.checkpoint import load_trained, read_checkpoint
 from hourglass.runs.folder import RunFolder
 from hourglass.runs.translations import read_translations
 from hourglass.system.files import writing
@@ -42,16 +42,10 @@ from hourglass.system.project import PACKAGE
 from hourglass.tracking.server import quiet
 
 CHECKPOINT = "checkpoint"
-
-
 # The widest beam that a request may ask for.
 WIDEST = 50
-
-
-# All that translating imports; MLflow itself comes with whatever loads the model.
-NEEDS = ("mlflow", "numpy", "omegaconf", "pandas", "pydantic", "sentencepiece", "torch", "tqdm")
-
-
+# The libraries that translating imports.
+REQUIREMENTS = ("mlflow", "numpy", "omegaconf", "pandas", "pydantic", "sentencepiece", "torch", "tqdm")
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(DataType.string, "source")]),
     outputs=Schema(
@@ -65,13 +59,16 @@ SIGNATURE = ModelSignature(
 )
 
 
-with warnings.catch_warnings(record=True):  # MLflow wants type hints to check inputs by; the signature does that.
+with warnings.catch_warnings(record=True):  # MLflow recommends type hints to check inputs; the signature does that.
 
     class ServedModel(PythonModel):
-        """Translates. Its parameters: `alignments`, whether to say them; `beam`, 0 for that of the run."""
+        """A packed model: translates sentences.
+
+        Parameters of a request: `alignments`, whether to return word alignments; `beam`, 0 for that of the run.
+        """
 
         def load_context(self, context: Any) -> None:
-            """Load the checkpoint that lies in the packed model."""
+            """Load the checkpoint of the packed model."""
             self.trained = load_trained(Path(context.artifacts[CHECKPOINT]))
             self.search = build(SearchSettings, self.trained.config["search"], "search")
 
@@ -81,7 +78,7 @@ with warnings.catch_warnings(record=True):  # MLflow wants type hints to check i
             model_input: Any,
             params: Mapping[str, Any] | None = None,
         ) -> pd.DataFrame:
-            """Return a row for each input: translation, score, and the alignment as i-j, source and target word from 0.
+            """Return a row for each source: translation, score, and alignment (i-j: source and target word, from 0).
 
             Args:
                 context: unused.
@@ -89,8 +86,8 @@ with warnings.catch_warnings(record=True):  # MLflow wants type hints to check i
                 params: see the class.
 
             Raises:
-                MlflowException: alignments are asked of a model without attention weights, a beam is too wide, or a
-                    source is no text; a server answers 400 with its line.
+                MlflowException: the model has no attention weights for alignments, the beam is too wide, or a source
+                    is not text; a server answers with status 400 and this message.
             """
             try:
                 return self._translate(list(model_input["source"]), dict(params or {}))
@@ -100,7 +97,7 @@ with warnings.catch_warnings(record=True):  # MLflow wants type hints to check i
         def _translate(self, sources: list[Any], params: dict[str, Any]) -> pd.DataFrame:
             for number, source in enumerate(sources):
                 if not isinstance(source, str):
-                    raise UserError(f"source: row {number} is {source}, no text")
+                    raise UserError(f"source: row {number} is {source}, not text")
             search, beam = self.search, int(params.get("beam") or 0)
             if not 0 <= beam <= WIDEST:
                 raise UserError(f"beam={beam}: set 1 to {WIDEST}, or 0 for the model's own")
@@ -110,44 +107,50 @@ with warnings.catch_warnings(record=True):  # MLflow wants type hints to check i
             if params.get("alignments"):
                 check_weights([model], "alignments=true", "leave it out")
             texts = list(map(clean, sources))
-            found = [best for best, *_ in translate_n_best([model], vocabularies, texts, search, 1)]
-            table = pd.DataFrame({"translation": [one.text for one in found], "score": [one.score for one in found]})
+            translations = [best for best, *_ in translate_n_best([model], vocabularies, texts, search, 1)]
+            table = pd.DataFrame(
+                {"translation": [t.text for t in translations], "score": [t.score for t in translations]}
+            )
             if params.get("alignments"):
-                read = read_weights([model], vocabularies.source.encode(texts), [one.tokens for one in found])
+                tokens = [translation.tokens for translation in translations]
+                all_weights = read_weights([model], vocabularies.source.encode(texts), tokens)
                 links = []
-                for weights, text, one in zip(read, texts, found, strict=True):
-                    words = source_words(vocabularies, text), target_words(vocabularies, one.tokens)
+                for weights, text, target in zip(all_weights, texts, tokens, strict=True):
+                    words = source_words(vocabularies, text), target_words(vocabularies, target)
                     links.append(to_pharaoh(word_weights(weights, *words)))
                 table["alignment"] = links
             return table
 
 
 def pack(run: RunFolder, folder: Path) -> bool:
-    """Pack the best model of a run, whole or not at all, and say whether that had not been done before.
+    """Pack the best model of a run, whole or not at all.
 
     Args:
-        run: its folder.
-        folder: to make.
+        run: the run folder.
+        folder: the folder to create.
+
+    Returns:
+        Whether the folder was created; False if it holds this model already.
 
     Raises:
-        UserError: the folder is there already, and not this model's, or cannot be written, or the checkpoint is none.
+        UserError: the folder holds something else or cannot be written, or the checkpoint is damaged.
     """
-    content = read(run.best)
-    load_trained(run.best)  # Says in its line what is wrong, before anything is written.
+    content = read_checkpoint(run.best)
+    load_trained(run.best)  # Check the checkpoint before anything is written.
     rows = read_translations(run.translations) if run.translations.exists() else []
-    example = rows[0].source if rows else "a sentence"  # For those who look what goes in.
+    example = rows[0].source if rows else "a sentence"
     kept = {name: content[name] for name in ("hourglass", "state_dict", "global_step")}
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with quiet(), tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
             small = Path(scratch) / "model.ckpt"
-            torch.save(kept, small)  # Without what only training wants.
+            torch.save(kept, small)  # Without the state of the training.
             if folder.exists():
-                before = folder / "artifacts" / small.name
-                if before.is_file() and before.read_bytes() == small.read_bytes():
+                packed = folder / "artifacts" / small.name
+                if packed.is_file() and packed.read_bytes() == small.read_bytes():
                     return False
-                raise UserError(f"{folder}: there already, and of another model: remove it, or name another")
-            with warnings.catch_warnings(record=True):  # As above.
+                raise UserError(f"{folder}: exists already, with another model: remove it, or name another folder")
+            with warnings.catch_warnings(record=True):  # Of type hints, as above.
                 mlflow.pyfunc.save_model(
                     f"{scratch}/packed",
                     python_model=str(PACKAGE / "tracking" / "served_model.py"),
@@ -155,18 +158,18 @@ def pack(run: RunFolder, folder: Path) -> bool:
                     code_paths=[str(PACKAGE)],
                     signature=SIGNATURE,
                     input_example=pd.DataFrame({"source": [example]}),
-                    pip_requirements=[f"{name}=={_version(name)}" for name in NEEDS],
+                    pip_requirements=[f"{name}=={_version(name)}" for name in REQUIREMENTS],
                 )
             os.replace(f"{scratch}/packed", folder)
     return True
 
 
 def pack_anew(run: RunFolder) -> None:
-    """Pack the best model of a run into its folder, in place of what an earlier start packed."""
+    """Pack the best model of a run into the run folder, in place of a model that an earlier start has packed."""
     shutil.rmtree(run.model, ignore_errors=True)
     pack(run, run.model)
 
 
 def _version(name: str) -> str:
-    """Return the version of a library, without the name of its build (2.13.0+cpu), which no index has."""
+    """Return the version of a library without the local part (2.13.0+cpu), which package indexes do not have."""
     return importlib.metadata.version(name).partition("+")[0]

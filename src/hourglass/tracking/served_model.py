@@ -1,4 +1,4 @@
-"""The file that MLflow runs to bring a packed model to life: see `packing`."""
+"""The script that MLflow runs to load a packed model; see `hourglass.tracking.packing`."""
 
 import mlflow
 

@@ -1,4 +1,4 @@
-"""MLflow's server or database: its address, its settings, and why it does not answer."""
+"""The server or database behind MLflow: its address, the environment of MLflow's client, and its errors."""
 
 import logging
 import os
@@ -10,46 +10,46 @@ from contextlib import contextmanager
 
 from hourglass.system.secrets import first_line
 
-# Seconds that a request may take.
-REQUEST = 10
+# Seconds after which a request or a connection fails.
+TIMEOUT = 10
 
 
 @contextmanager
-def served(uri: str) -> Iterator[str]:
-    """Set MLflow up for one address, and give the address without its user and password, fit to be shown.
+def mlflow_server(uri: str) -> Iterator[str]:
+    """Set the environment of MLflow's client for one address, and yield the address without user and password.
 
-    MLflow would repeat a request for minutes, and show the whole address in its errors. What the user has set in the
-    environment stays.
+    By default the client repeats a request for minutes, and shows the whole address in its errors. Variables that the
+    user has set are kept.
     """
-    wanted = {
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # At once: a single hiccup is no news.
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(REQUEST),
+    defaults = {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # Without delay: one failed request may be chance.
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(TIMEOUT),
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     }
     parts = urllib.parse.urlsplit(uri)
     if parts.scheme in ("http", "https") and "@" in parts.netloc:
         account, _, host = parts.netloc.rpartition("@")
         user, _, password = account.partition(":")
-        wanted["MLFLOW_TRACKING_USERNAME"] = urllib.parse.unquote(user)
-        wanted["MLFLOW_TRACKING_PASSWORD"] = urllib.parse.unquote(password)
+        defaults["MLFLOW_TRACKING_USERNAME"] = urllib.parse.unquote(user)
+        defaults["MLFLOW_TRACKING_PASSWORD"] = urllib.parse.unquote(password)
         uri = parts._replace(netloc=host).geturl()
-    with quiet(), _environment(wanted):
+    with quiet(), _environment(defaults):
         yield uri
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Have MLflow say only what went wrong."""
-    for chatty in ("alembic", "mlflow", "urllib3"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
+    """Silence MLflow except for errors."""
+    for name in ("alembic", "mlflow", "urllib3"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     with _environment({"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}):
         yield
 
 
 @contextmanager
-def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
-    """Set what the user has not."""
-    new = {name: value for name, value in wanted.items() if name not in os.environ}
+def _environment(defaults: Mapping[str, str]) -> Iterator[None]:
+    """Set those environment variables that are not set."""
+    new = {name: value for name, value in defaults.items() if name not in os.environ}
     os.environ.update(new)
     try:
         yield
@@ -59,10 +59,10 @@ def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
 
 
 def check_database(uri: str) -> None:
-    """See that a database server lets us in; MLflow would try for minutes.
+    """Check that a database server accepts a connection; MLflow itself would retry for minutes.
 
     Raises:
-        Exception: of SQLAlchemy and the driver.
+        Exception: any error of SQLAlchemy or the driver.
     """
     if uri.startswith(("http", "sqlite")):
         return
@@ -73,7 +73,7 @@ def check_database(uri: str) -> None:
 
 
 def unreachable(error: BaseException, uri: str) -> bool:
-    """Whether an error says that the server is down, slow or ill, and not that it refuses what it is asked."""
+    """Return whether an error means that the server is down, slow or overloaded, rather than that it refuses."""
     if uri.startswith("sqlite"):
         return False
     if not uri.startswith("http"):
@@ -89,14 +89,14 @@ def unreachable(error: BaseException, uri: str) -> bool:
     return busy or _of_network(error)
 
 
-def made_by_another(error: BaseException) -> bool:
-    """Whether an error says that what was to be made is there: MLflow looks first, and two runs may look at once.
+def created_by_another(error: BaseException) -> bool:
+    """Return whether an error means that another run has just created the same table or dataset.
 
-    Of runs that begin together, one makes the tables and the dataset; asked again, MLflow finds them. A server repeats
-    what its database says in the text.
+    MLflow checks whether they exist before it creates them, and two runs may check at the same time. When the request
+    is repeated, MLflow finds them. A server's error contains the message of its database.
     """
-    said = [repr(one).partition("[SQL")[0] for one in _chain(error)]  # What was to be written is not what went wrong.
-    return any(re.search("IntegrityError|UniqueViolation|Duplicate|already exists", one) for one in said)
+    messages = [repr(link).partition("[SQL")[0] for link in _chain(error)]  # Without the statement and its values.
+    return any(re.search("IntegrityError|UniqueViolation|Duplicate|already exists", message) for message in messages)
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -113,17 +113,17 @@ def _of_network(error: BaseException) -> bool:
 
 
 def _listens(uri: str) -> bool:
-    """Whether anything listens where a database should."""
+    """Return whether the address of a database accepts connections."""
     parts = urllib.parse.urlsplit(uri)
     ports = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
     try:
         address = (parts.hostname or "localhost", parts.port or ports[parts.scheme.partition("+")[0]])
-        socket.create_connection(address, timeout=REQUEST).close()
+        socket.create_connection(address, timeout=TIMEOUT).close()
     except OSError:
         return False
     return True
 
 
-def reason(error: BaseException) -> str:
-    """Return an error in one line, without what may be secret; of the network, what is at the bottom of it."""
+def error_line(error: BaseException) -> str:
+    """Return an error as one line without secrets; for a network error, the message of its innermost cause."""
     return first_line(_chain(error)[-1] if _of_network(error) else error)

@@ -1,6 +1,6 @@
-"""The config group `logger`: who hears of a run.
+"""The config group `logger`: where curves and scores go.
 
-Apart from tracking.py, so that settings are checked without Lightning, which takes seconds to import.
+This module does not import Lightning, which takes seconds, so that settings are checked at once.
 """
 
 import importlib.util
@@ -25,37 +25,39 @@ class MlflowSettings:
     """The config `logger=mlflow`.
 
     Attributes:
-        tracking_uri: where MLflow keeps its runs: sqlite:///FILE, postgresql://..., or http://HOST:PORT of a server;
-            null: what MLFLOW_TRACKING_URI says, the one place for a password, as settings are written to files.
-        experiment: the name under which it lists them.
-        system_metrics: seconds between readings of CPU, memory and GPU; 0: none.
+        tracking_uri: the store of MLflow: sqlite:///FILE, postgresql://..., or http://HOST:PORT of a server; None: the
+            environment variable MLFLOW_TRACKING_URI, the only place for a password, as settings are written to files.
+        experiment: the experiment that the runs belong to.
+        system_metrics: seconds between readings of the machine's load; 0: none.
         model: whether the best model is packed and logged; auto: unless the run is a job of `-m`.
 
     Raises:
-        UserError: it is no address, a password stands in `tracking_uri`, or it is null and so is the environment.
+        UserError: the address is malformed, `tracking_uri` has a password, or neither it nor the variable is set.
     """
 
     tracking_uri: Annotated[str, Field(pattern=_ADDRESS)] | None
     experiment: Annotated[str, Field(min_length=1)]
     system_metrics: NonNegativeInt
-    model: bool | Literal["auto"] = "auto"  # A run of before this option can be gone on with.
+    model: bool | Literal["auto"] = "auto"  # The default lets older runs, without this option, be resumed.
 
     def __post_init__(self) -> None:
         option = "logger.tracking_uri" if self.tracking_uri is not None else "MLFLOW_TRACKING_URI"
         if self.tracking_uri is None and not os.environ.get("MLFLOW_TRACKING_URI"):
             raise UserError("logger.tracking_uri: not set, and neither is MLFLOW_TRACKING_URI: set one of them")
         if not re.match(_ADDRESS, self.uri):
-            raise UserError(f"{option}: no address of MLflow: sqlite:///FILE, postgresql://..., http://HOST:PORT")
+            raise UserError(
+                f"{option}: not an address of MLflow: set sqlite:///FILE, postgresql://... or http://HOST:PORT"
+            )
         check_address(self.uri, option, environment=None if self.tracking_uri is None else "MLFLOW_TRACKING_URI")
 
     @property
     def uri(self) -> str:
-        """The address, from the settings or the environment."""
+        """The address, from the settings or from the environment."""
         return self.tracking_uri or os.environ["MLFLOW_TRACKING_URI"]
 
     @property
     def where(self) -> str:
-        """The address, fit to be shown."""
+        """The address without user and password, for messages."""
         parts = urllib.parse.urlsplit(self.uri)
         host = parts.netloc.rpartition("@")[2]
         return f"{parts.scheme}://{host}{'' if host else parts.path}"
@@ -66,10 +68,10 @@ class CsvSettings:
     """The config `logger=csv`: curves.csv in the run folder.
 
     Attributes:
-        system_metrics: seconds between readings of CPU, memory and GPU, into system.csv; 0: none.
+        system_metrics: seconds between readings of the machine's load, for system.csv; 0: none.
     """
 
-    system_metrics: NonNegativeInt = 0  # As above.
+    system_metrics: NonNegativeInt = 0  # As for `MlflowSettings.model`.
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,6 @@ class NoSettings:
 
 
 LoggerSettings = MlflowSettings | CsvSettings | NoSettings
-
 
 _KINDS: dict[str, type[LoggerSettings]] = {"mlflow": MlflowSettings, "csv": CsvSettings, "none": NoSettings}
 
@@ -92,10 +93,10 @@ def check_logger(options: Mapping[str, Any]) -> LoggerSettings:
     own = dict(options)
     kind: Callable[..., LoggerSettings] = choose(_KINDS, own.pop("name", None), "logger.name")
     settings = build(kind, own, "logger")
-    needs = isinstance(settings, MlflowSettings) or (isinstance(settings, CsvSettings) and settings.system_metrics)
-    if needs and importlib.util.find_spec("mlflow") is None:  # Not imported, which takes seconds.
-        what = "logger=mlflow" if isinstance(settings, MlflowSettings) else "logger.system_metrics"
+    needed = isinstance(settings, MlflowSettings) or (isinstance(settings, CsvSettings) and settings.system_metrics)
+    if needed and importlib.util.find_spec("mlflow") is None:  # Not imported here, as that takes seconds.
+        option = "logger=mlflow" if isinstance(settings, MlflowSettings) else "logger.system_metrics"
         raise UserError(
-            f"{what}: MLflow is not installed: pip install mlflow, or use logger=csv logger.system_metrics=0"
+            f"{option}: MLflow is not installed: pip install mlflow, or use logger=csv logger.system_metrics=0"
         )
     return settings

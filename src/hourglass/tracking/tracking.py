@@ -1,6 +1,7 @@
-"""Tracking: the training curves as a file, and a run of MLflow that is opened once, also on resume.
+"""Track a run: training curves in a file, and one run of MLflow, which a resumed run continues.
 
-The training only ever writes files; one thread has MLflow follow them (mirror.py), so that no server can hold it up.
+The training only writes files. A thread sends them to MLflow (see mirror.py and sender.py), so that no server can
+delay the training.
 """
 
 import logging
@@ -20,7 +21,7 @@ from hourglass.runs.folder import RunFolder
 from hourglass.system.files import read_json
 from hourglass.tracking.mirror import Mirror, make_record
 from hourglass.tracking.sender import PATIENCE, Sender
-from hourglass.tracking.server import served
+from hourglass.tracking.server import mlflow_server
 from hourglass.tracking.settings import LoggerSettings, MlflowSettings, NoSettings
 from hourglass.tracking.system_metrics import SystemMetrics
 
@@ -28,13 +29,13 @@ log = logging.getLogger(__name__)
 
 
 class Curves(Logger):
-    """Lightning's logged numbers, as rows of step, name, value and time in a file; see mirror.py for MLflow.
+    """A Lightning logger that writes rows of step, name, value and time to a CSV file.
 
-    On resume, what was logged after the checkpoint is taken out of the file.
+    On resume, rows after the checkpoint are removed.
 
     Args:
-        file: the CSV.
-        first_step: the step that the training goes on from; 0: it begins.
+        file: the CSV file.
+        first_step: the step that the training starts from; 0 for a new training.
     """
 
     def __init__(self, file: Path, first_step: int):
@@ -44,17 +45,17 @@ class Curves(Logger):
 
     @property
     def name(self) -> str:
-        """Lightning asks."""
+        """Required by Lightning."""
         return "hourglass"
 
     @property
     def version(self) -> str:
-        """Lightning asks."""
+        """Required by Lightning."""
         return ""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log numbers of one step."""
+        """Log values of one step."""
         now = round(time.time() * 1000)
         append_points(
             self.file,
@@ -63,18 +64,18 @@ class Curves(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """Settings are logged once, where the run is opened."""
+        """Do nothing: `Mirror` logs the settings."""
 
 
 class Tracking(AbstractContextManager["Tracking"]):
-    """One run: opened when training begins, gone on with on resume, closed as finished, failed or killed.
+    """The tracking of one run: opened when training starts or resumes, closed as finished, failed or killed.
 
-    Without MLflow it only has the curves to write. With it, a thread mirrors the run's folder there: see mirror.py.
+    Without MLflow, it only writes the curves. With MLflow, a thread mirrors the run folder there.
 
     Args:
-        settings: of the logger.
-        run: the folder, which remembers the MLflow run.
-        tags: what the UI shows and filters by; MLflow's own too: mlflow.parentRunId makes the run a child.
+        settings: the config group `logger`.
+        run: the run folder, which keeps the id of the MLflow run.
+        tags: of the MLflow run; mlflow.parentRunId makes it a child of another.
         config: all settings.
         dataset: name and digest of the corpus.
     """
@@ -97,10 +98,10 @@ class Tracking(AbstractContextManager["Tracking"]):
     def __enter__(self) -> "Tracking":
         if isinstance(self.settings, MlflowSettings):
             known = read_json(self.run.tracking) if self.run.tracking.exists() else {}
-            # Before the server's account is known here: MLflow would have it as the name of the run's user.
+            # Before the environment has the server's account, which MLflow would take for the name of the user.
             record = make_record(self._tags, self._dataset, known)
-            with ExitStack() as setup:  # Undone at once if MLflow refuses, at the end of the run otherwise.
-                uri = setup.enter_context(served(self.settings.uri))
+            with ExitStack() as setup:  # Undone at once if MLflow refuses, else at the end of the run.
+                uri = setup.enter_context(mlflow_server(self.settings.uri))
                 self._sender = self._start_sender(self.settings, uri, record, new=not known)
                 self._setup = setup.pop_all()
         if not isinstance(self.settings, NoSettings) and self.settings.system_metrics:
@@ -127,7 +128,7 @@ class Tracking(AbstractContextManager["Tracking"]):
                 )
 
     def curves(self, first_step: int) -> Curves | None:
-        """Return the logger for Lightning."""
+        """Return the logger for Lightning, None with logger=none."""
         if isinstance(self.settings, NoSettings):
             return None
         curves = Curves(self.run.curves, first_step)
@@ -136,24 +137,24 @@ class Tracking(AbstractContextManager["Tracking"]):
         return curves
 
     def hint(self) -> str | None:
-        """Return how to see the run."""
+        """Return a line that says how to view the run in MLflow, None without MLflow."""
         if not isinstance(self.settings, MlflowSettings):
             return None
         if self.settings.uri.startswith("http"):
             return f"MLflow: run {self.run.path.name} on {self.settings.where}"
         uri = shlex.quote(self.settings.uri) if self.settings.tracking_uri else '"$MLFLOW_TRACKING_URI"'
-        return f"MLflow: run {self.run.path.name}; to see it: mlflow ui --backend-store-uri {uri}"
+        return f"MLflow: run {self.run.path.name}; to view it: mlflow ui --backend-store-uri {uri}"
 
     def _start_sender(self, settings: MlflowSettings, uri: str, record: dict[str, Any], *, new: bool) -> Sender:
         sender = Sender(Mirror(self.run, uri, settings.experiment, self._config, record), settings.where)
         try:
-            # A file has no server that could be down: to make its tables may take long where the disk is slow.
+            # SQLite has no server that could be down, but creating its tables on a slow disk takes long.
             sender.wait_for_first_try(None if uri.startswith("sqlite") else PATIENCE)
         except UserError as error:
             if new:
                 self.run.tracking.unlink(missing_ok=True)
             raise UserError(
-                f"logger.tracking_uri: MLflow cannot open a run there ({error}): mend it, or use logger=csv"
+                f"logger.tracking_uri: MLflow cannot open a run there ({error}): correct that, or use logger=csv"
             ) from None
         sender.mirror.save()
         return sender
