@@ -1,97 +1,122 @@
 """Bits of the references that reach the decoder: python pipelines/bits.py BLIND_RUN RUN ... [out=FOLDER]
 
-BLIND_RUN is one of encoder=blind (python src/train.py experiment=language_model). Several runs with commas between are
-seeds of one variant; of several blind runs the best on dev counts. With out= the report, its figures and tables, too.
+BLIND_RUN is a run of encoder=blind (python src/train.py experiment=language_model). Join the seeds of one variant by
+commas. Of several blind runs, joined likewise, the best on dev is used. With out=FOLDER, the result and a report with
+figures and tables are written there; with out=FOLDER alone, the report is written again from the result.
 """
 
 import sys
 from pathlib import Path
-from typing import Any
 
-from hourglass.analysis.bits import choose_blind, measure_bits
+from hourglass.analysis.bits import measure_bits
+from hourglass.analysis.comparability import choose_blind
+from hourglass.analysis.information import Information, LengthBucket, VariantBits, read_information, write_information
 from hourglass.config.command_line import one_line_errors, paths_and_out
-from hourglass.metrics.scoring import FEW
-from hourglass.metrics.significance import CONVERGED, RESAMPLES
-from hourglass.reports.bits import write_bits
+from hourglass.metrics.saturation import Saturation
+from hourglass.metrics.scoring import FEW, show_bounds
+from hourglass.metrics.significance import CONVERGED, RESAMPLES, Estimate
+from hourglass.reports.bits import report_bits
 from hourglass.reports.document import write_files
 from hourglass.reports.phrases import show_range
-from hourglass.runs.folder import RunFolder, open_run
-from hourglass.system.files import read_json, write_json
+from hourglass.training.finished import FinishedRun
+
+COMMAND = "python pipelines/bits.py BLIND_RUN[,BLIND_RUN ...] RUN[,RUN ...] ..."
 
 
 def main(words: list[str]) -> None:
-    """Print what each run reads, in all and by source length; the first variant is what the others are held against."""
-    paths, out = paths_and_out(words, "python pipelines/bits.py BLIND_RUN[,BLIND_RUN ...] RUN[,RUN ...] ...")
-    blind = choose_blind([RunFolder(Path(path)) for path in paths[0].split(",")])
-    variants = {word: [open_run(path, "run") for path in word.split(",")] for word in paths[1:]}
-    # By its attention where that tells them apart: that is what the report knows them by.
-    names = [runs[0][1]["attention"]["name"] for runs in variants.values()]
+    """Print the bits of each variant, in total and by source length; the first variant is the baseline."""
+    if len(words) == 1 and words[0].startswith("out="):
+        folder = Path(words[0].removeprefix("out="))
+        write_result(folder, read_information(folder / "information.json", f"{COMMAND} out={folder}"))
+        return
+    paths, out = paths_and_out(words, COMMAND)
+    blind = choose_blind([FinishedRun.open(path, "blind") for path in paths[0].split(",")])
+    variants = {word: [FinishedRun.open(path) for path in word.split(",")] for word in paths[1:]}
+    # Named by attention, as in reports, unless two variants share one.
+    names = [runs[0].config["attention"]["name"] for runs in variants.values()]
     if len(set(names)) < len(names):
         names = list(variants)
-    found = measure_bits(
+    information = measure_bits(
         blind,
-        {name: [run for run, _ in runs] for name, runs in zip(names, variants.values(), strict=True)},
+        dict(zip(names, variants.values(), strict=True)),
         baseline=names[0],
-        edges=next(iter(variants.values()))[0][1]["edges"],
+        edges=next(iter(variants.values()))[0].config["edges"],
         resamples=RESAMPLES,
         converged=CONVERGED,
     )
-    print(show(found))
+    print(show_information(information))
     if out is not None:
-        corpus = open_run(paths[0].split(",")[0], "run")[1]["data"]["name"]
-        write_json(Path(out) / "information.json", found)
-        write_files(Path(out), write_bits(corpus, read_json(Path(out) / "information.json")))
-        print(f"written: {out}/report.html")
+        write_information(Path(out) / "information.json", information)
+        write_result(Path(out), information)
 
 
-def show(found: dict[str, Any]) -> str:
-    """Lay out what `measure_bits` returned as lines of text, the differences first: they assume nothing."""
+def write_result(folder: Path, information: Information) -> None:
+    """Write the report with its figures and tables."""
+    write_files(folder, report_bits(information))
+    print(f"written: {folder}/report.html")
+
+
+def show_information(information: Information) -> str:
+    """Return a result as lines of text, differences first because they need no assumption."""
     lines = []
-    variants, baseline = found["variants"], found["baseline"]
-    others = [name for name in variants if name != baseline]
-    if others:
-        lines += [f"bits a sentence, less those of {baseline} (the blind model cancels):"]
-        for name in others:
-            own = variants[name]["difference"]
-            lines.append(f"  {name}: {own['value']:+.2f} {show_range(own['trained'])}")
+    differences = {name: own.difference for name, own in information.variants.items() if own.difference is not None}
+    if differences:
+        lines.append(f"bits per sentence minus those of {information.baseline} (the blind model cancels):")
+        for name, difference in differences.items():
+            lines.append(f"  {name}: {difference.whole.value:+.2f} {show_range(difference.whole.trained)}")
         lines.append("")
-    blind = found["blind"]
+    blind = information.blind
     lines.append(
-        f"blind model: {blind['bits']:.2f} bits a sentence ({blind['target_pieces']:.1f} pieces), of them end of "
-        f"sentence {blind['end_bits']:.2f}; temperature {blind['temperature']:.2f}, without it "
-        f"{blind['raw_bits']:.2f}; {'converged' if blind['converged'] else 'not converged'}"
+        f"blind model: {blind.bits:.2f} bits per sentence ({blind.target_pieces:.1f} pieces), {blind.end_bits:.2f} of "
+        f"them for end of sentence; temperature {blind.temperature:.2f}, {blind.raw_bits:.2f} bits at temperature 1; "
+        f"{show_converged(blind.converged)}"
     )
-    if found["exact"] is not None:
-        lines.append(f"the references hold {found['exact']:.2f} bits")
-    for name, own in variants.items():
-        lines += ["", f"{name}: {own['bits']['mean']:.2f} bits a sentence {show_range(own['bits']['interval'])}"]
-        lines.append(
-            f"  of them end of sentence {own['end_bits']['mean']:.2f}; temperature "
-            f"{', '.join(f'{one:.2f}' for one in own['temperatures'])}, without it {own['raw_bits']['mean']:.2f}; "
-            f"{'converged' if all(own['converged']) else 'not converged'}"
-        )
-        for bucket, row in zip(found["buckets"], own["buckets"], strict=True):
-            if row is not None:
-                low, high = bucket["source_words"]
-                mark = "*" if bucket["sentences"] < FEW else ""
-                words = f"{low}+" if high is None else f"{low}-{high}"
-                exact = "" if bucket["exact"] is None else f"  of {bucket['exact']:.2f}"
-                lines.append(f"  {words:>7} words{mark:<1}  {row['mean']:8.2f} {show_range(row['interval'])}{exact}")
-        lines.append(f"  {show_plateau(own['saturation'])}")
+    if information.exact_bits is not None:
+        lines.append(f"the references hold {information.exact_bits:.2f} bits")
+    for name, own in information.variants.items():
+        lines += ["", *show_variant(name, own, information.lengths)]
     lines += ["", f"*: fewer than {FEW} sentences. Intervals: 95 %, paired bootstrap over sentences."]
     return "\n".join(lines)
 
 
-def show_plateau(one: dict[str, Any]) -> str:
-    """Say whether a curve over length flattens."""
-    if one["plateau"] is None:
+def show_variant(name: str, own: VariantBits, lengths: list[LengthBucket]) -> list[str]:
+    """Return the lines of one variant."""
+    temperatures = ", ".join(f"{temperature:.2f}" for temperature in own.temperatures)
+    return [
+        f"{name}: {own.bits.mean:.2f} bits per sentence {show_range(own.bits.interval)}",
+        f"  {own.end_bits.mean:.2f} of them for end of sentence; temperature {temperatures}, {own.raw_bits.mean:.2f} "
+        f"bits at temperature 1; {show_converged(own.all_converged)}",
+        *(
+            show_bucket(bucket, estimate)
+            for bucket, estimate in zip(lengths, own.by_length, strict=True)
+            if estimate is not None
+        ),
+        f"  {show_plateau(own.saturation)}",
+    ]
+
+
+def show_bucket(bucket: LengthBucket, estimate: Estimate) -> str:
+    """Return the line of a variant's bits in one length bucket."""
+    words, mark = show_bounds(bucket.source_words), "*" if bucket.sentences < FEW else ""
+    exact = "" if bucket.exact_bits is None else f"  of {bucket.exact_bits:.2f}"
+    return f"  {words:>7} words{mark:<1}  {estimate.mean:8.2f} {show_range(estimate.interval)}{exact}"
+
+
+def show_converged(converged: bool) -> str:  # noqa: FBT001
+    """Return the convergence of runs in words."""
+    return "converged" if converged else "not converged"
+
+
+def show_plateau(curve: Saturation) -> str:
+    """Return whether a curve over source words levels off."""
+    if curve.plateau is None:
         return (
-            f"no plateau to be shown below {one['longest']:.0f} words; {one['slope']:+.2f} bits a source word "
-            f"{show_range(one['slope_interval'])}"
+            f"no plateau up to {curve.longest:.0f} words; {curve.slope:+.2f} bits per source word "
+            f"{show_range(curve.slope_interval)}"
         )
-    if one["flat"]:
-        return f"flat at {one['plateau']:.1f} bits {show_range(one['plateau_interval'])} at all lengths seen"
-    return f"plateau at {one['plateau']:.1f} bits {show_range(one['plateau_interval'])}"
+    if curve.flat:
+        return f"flat at {curve.plateau:.1f} bits {show_range(curve.plateau_interval)} for all observed lengths"
+    return f"plateau at {curve.plateau:.1f} bits {show_range(curve.plateau_interval)}"
 
 
 if __name__ == "__main__":

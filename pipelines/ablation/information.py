@@ -1,20 +1,22 @@
-"""Count the bits that reach each variant's decoder: python pipelines/ablation/information.py CORPUS"""
+"""Measure the bits that reach each variant's decoder: python pipelines/ablation/information.py CORPUS"""
 
-from hourglass.analysis.bits import choose_blind, measure_bits
+from hourglass.analysis.bits import measure_bits
+from hourglass.analysis.comparability import choose_blind
+from hourglass.analysis.information import write_information
 from hourglass.config.command_line import arguments, one_line_errors
 from hourglass.experiments.ablation import load_ablation
-from hourglass.system.files import write_json
+from hourglass.training.finished import FinishedRun
 
 
 def main(corpus: str) -> None:
-    """Write them by length, position and training."""
+    """Write results/CORPUS/information.json: bits by sentence length, by position, and during training."""
     ablation = load_ablation()
     ablation.check_corpus(corpus)
     settings = ablation.corpora[corpus]
-    found = measure_bits(
-        choose_blind([run for run, _ in ablation.blind_runs(corpus)]),
+    information = measure_bits(
+        choose_blind([FinishedRun.open(run.path, "blind") for run, _ in ablation.blind_runs(corpus)]),
         {
-            variant.attention: [ablation.run(variant, seed) for seed in settings.seeds]
+            variant.attention: [FinishedRun.open(ablation.run(variant, seed).path) for seed in settings.seeds]
             for variant in ablation.variants(corpus)
         },
         baseline=ablation.settings.baseline,
@@ -22,7 +24,7 @@ def main(corpus: str) -> None:
         resamples=ablation.settings.resamples,
         converged=ablation.settings.converged,
     )
-    write_json(ablation.results(corpus) / "information.json", found)
+    write_information(ablation.results(corpus) / "information.json", information)
 
 
 if __name__ == "__main__":

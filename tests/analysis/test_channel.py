@@ -1,4 +1,4 @@
-"""The calibrated channel against channels of known capacity: perfect, blind, of the wrong sentence, of k bits."""
+"""The calibrated channel against channels of known capacity: perfect, blind, with the wrong source, of k bits."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,12 @@ import torch
 from helpers import TINY, compose_config, tiny_config
 from torch import Tensor, nn
 
-from hourglass.analysis.channel import ChannelReading, check_channel, longest_copied, others, read_channel
+from hourglass.analysis.channel import ChannelReading, check_channel, longest_copied, read_channel, swap_sources
 from hourglass.data.pieces import BOS, EOS, FIXED_PIECES
 from hourglass.errors import UserError
 from hourglass.metrics.likelihood import Pairs
 from hourglass.models.build import build_model
-from hourglass.models.encoder import Encoder, Memory, mask_of, rounded
+from hourglass.models.encoder import Encoder, Memory, mask_of, round_to_bits
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.training.settings import check_settings
 
@@ -35,9 +35,9 @@ def draw(count: int, shortest: int, longest: int, seed: int) -> Pairs:
 
 
 class Analytic(nn.Module):
-    """Decodes by Bayes' rule what the first k bits of the source say: the right symbol, a share of them, or nothing.
+    """Decodes by Bayes' rule from the first k bits of the source; later symbols are equally likely.
 
-    It has what `read_channel` calls of a model. The readout is the logarithm of the probabilities.
+    It has the methods of a model that `read_channel` calls. The readout is the logarithm of the probabilities.
     """
 
     def __init__(self, k: int):
@@ -67,7 +67,7 @@ class Analytic(nn.Module):
 
 
 class BitEncoder(Encoder):
-    """Hands over the first k bits of the source, as -1 and 1, and nothing else."""
+    """Passes on the first k bits of the source, as -1 and 1, and nothing else."""
 
     name = "bits"
     memory_size = 0
@@ -112,54 +112,54 @@ def train(model: Seq2Seq, shortest: int, longest: int, steps: int, batch: int = 
     return model.eval()
 
 
-def test_a_perfect_copier_reads_all_bits_and_its_end_costs_none() -> None:
+def test_a_perfect_copier_receives_all_bits_and_needs_none_for_the_end() -> None:
     pairs = draw(60, 3, 12, seed=1)
-    found = read_channel(Analytic(k=1000), pairs, SYMBOLS)  # type: ignore[arg-type]
-    assert found.bits == pytest.approx(found.lengths * BITS_A_SYMBOL, rel=0.01)
-    assert found.lengths.tolist() == [len(row) for row in pairs.targets]
-    assert found.end == pytest.approx(np.zeros(60), abs=1e-3)
+    reading = read_channel(Analytic(k=1000), pairs, SYMBOLS)  # type: ignore[arg-type]
+    assert reading.bits == pytest.approx(reading.lengths * BITS_A_SYMBOL, rel=0.01)
+    assert reading.lengths.tolist() == [len(row) for row in pairs.targets]
+    assert reading.end == pytest.approx(np.zeros(60), abs=1e-3)
 
 
 @pytest.mark.parametrize("k", [1, 10, 22])
-def test_a_channel_of_k_bits_with_its_own_decoder_reads_k(k: int) -> None:
-    found = read_channel(Analytic(k), draw(400, 6, 12, seed=2), SYMBOLS)  # type: ignore[arg-type]
-    assert found.mean == pytest.approx(k, rel=0.05)
-    assert found.mean <= k + 3 * found.error + 1e-3
-    positions = np.nanmean(found.by_position, 0)[:6]
+def test_a_channel_of_k_bits_with_an_optimal_decoder_passes_k(k: int) -> None:
+    reading = read_channel(Analytic(k), draw(400, 6, 12, seed=2), SYMBOLS)  # type: ignore[arg-type]
+    assert reading.mean == pytest.approx(k, rel=0.05)
+    assert reading.mean <= k + 3 * reading.error + 1e-3
+    positions = np.nanmean(reading.by_position, 0)[:6]
     known = [min(max(k - BITS_A_SYMBOL * t, 0), BITS_A_SYMBOL) for t in range(6)]
     assert positions == pytest.approx(known, abs=0.01)
 
 
-def test_a_decoder_that_knows_the_wrong_sentence_reads_less_than_nothing() -> None:
+def test_a_decoder_with_the_wrong_source_has_negative_bits() -> None:
     pairs = draw(200, 4, 8, seed=3)
-    found = read_channel(Analytic(k=8), Pairs(others(pairs.sources), pairs.targets), SYMBOLS)  # type: ignore[arg-type]
-    assert found.mean < 0
+    reading = read_channel(Analytic(k=8), Pairs(swap_sources(pairs.sources), pairs.targets), SYMBOLS)  # type: ignore[arg-type]
+    assert reading.mean < 0
 
 
-def test_a_channel_that_knows_nothing_reads_nothing() -> None:
-    found = read_channel(Analytic(k=0), draw(100, 4, 8, seed=4), SYMBOLS)  # type: ignore[arg-type]
-    assert found.bits == pytest.approx(np.zeros(100), abs=1e-3)
+def test_a_channel_of_0_bits_passes_none() -> None:
+    reading = read_channel(Analytic(k=0), draw(100, 4, 8, seed=4), SYMBOLS)  # type: ignore[arg-type]
+    assert reading.bits == pytest.approx(np.zeros(100), abs=1e-3)
 
 
-def at_most(found: ChannelReading, bits: float) -> bool:
-    return found.mean <= bits + 3 * found.error
+def at_most(reading: ChannelReading, bits: float) -> bool:
+    return reading.mean <= bits + 3 * reading.error
 
 
 @pytest.mark.slow
-def test_a_trained_decoder_reads_k_bits_of_a_channel_of_k() -> None:
+def test_a_trained_decoder_receives_k_bits_of_a_channel_of_k() -> None:
     k = 10
     model = make("none", {"encoder.summary_size": 12})
     model.encoder = BitEncoder(k, summary_size=12)
-    found = read_channel(train(model, 4, 6, steps=700), draw(1500, 4, 6, seed=5), SYMBOLS)
-    assert found.mean == pytest.approx(k, rel=0.05)
-    assert at_most(found, k)
+    reading = read_channel(train(model, 4, 6, steps=700), draw(1500, 4, 6, seed=5), SYMBOLS)
+    assert reading.mean == pytest.approx(k, rel=0.05)
+    assert at_most(reading, k)
 
 
 @pytest.mark.slow
-def test_a_trained_blind_decoder_reads_at_most_nothing() -> None:
-    found = read_channel(train(make(encoder="blind"), 4, 6, steps=200), draw(1500, 4, 6, seed=6), SYMBOLS)
-    assert at_most(found, 0)
-    assert found.mean > -0.5
+def test_a_trained_blind_decoder_receives_no_bits() -> None:
+    reading = read_channel(train(make(encoder="blind"), 4, 6, steps=200), draw(1500, 4, 6, seed=6), SYMBOLS)
+    assert at_most(reading, 0)
+    assert reading.mean > -0.5
 
 
 @pytest.mark.slow
@@ -170,34 +170,34 @@ def test_a_trained_model_of_another_sentence_reads_at_most_nothing(attention: st
     model = train(make(attention), 4, 6, steps=400)
     pairs = draw(1500, 4, 6, seed=7)
     assert read_channel(model, pairs, SYMBOLS).mean > 1
-    assert at_most(read_channel(model, Pairs(others(pairs.sources), pairs.targets), SYMBOLS), 0)
+    assert at_most(read_channel(model, Pairs(swap_sources(pairs.sources), pairs.targets), SYMBOLS), 0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "bits"), [(2, 1), pytest.param(4, 1, marks=pytest.mark.more)])
 def test_a_rounded_summary_holds_no_more_than_its_ceiling(width: int, bits: int) -> None:
-    """And the same one that is not rounded does, after as many steps."""
-    found = {}
+    """Without rounding, the same model exceeds it after as many steps."""
+    readings = {}
     for rounding in (bits, 0):
         model = train(make("none", {"encoder.summary_size": width, "encoder.summary_bits": rounding}), 4, 6, steps=400)
-        found[rounding] = read_channel(model, draw(1500, 4, 6, seed=8), SYMBOLS)
-    assert at_most(found[bits], width * bits)
-    assert found[bits].mean > 0.5
-    assert not at_most(found[0], width * bits)
+        readings[rounding] = read_channel(model, draw(1500, 4, 6, seed=8), SYMBOLS)
+    assert at_most(readings[bits], width * bits)
+    assert readings[bits].mean > 0.5
+    assert not at_most(readings[0], width * bits)
 
 
-def test_rounding_has_its_levels_and_the_gradient_of_what_it_rounds() -> None:
+def test_rounding_has_2_to_the_b_levels_and_passes_the_gradient_through() -> None:
     values = torch.cat([torch.linspace(-1, 1, 101), torch.rand(100_000) * 2 - 1]).requires_grad_()
     for bits in (1, 2, 5):
-        found = rounded(values, bits)
-        assert found.unique().numel() == 2**bits
-        assert (found.min(), found.max()) == (-1, 1)
-        assert (found - values).abs().max() <= 1 / (2**bits - 1) + 1e-6
-        (gradient,) = torch.autograd.grad(found.sum(), values)
+        rounded = round_to_bits(values, bits)
+        assert rounded.unique().numel() == 2**bits
+        assert (rounded.min(), rounded.max()) == (-1, 1)
+        assert (rounded - values).abs().max() <= 1 / (2**bits - 1) + 1e-6
+        (gradient,) = torch.autograd.grad(rounded.sum(), values)
         assert torch.equal(gradient, torch.ones(len(values)))
 
 
-def test_a_rounded_summary_takes_no_more_values_than_it_may() -> None:
+def test_a_rounded_summary_takes_at_most_2_to_the_db_values() -> None:
     model = make("none", {"encoder.summary_size": 2, "encoder.summary_bits": 2})
     source = torch.cat([torch.randint(FIXED_PIECES, V, (400, 6)), torch.full((400, 1), EOS)], 1)
     summary = model.encode(source, torch.full((400,), 7)).summary
@@ -232,20 +232,20 @@ def test_longest_copied_by_hand() -> None:
     assert longest_copied(references, references) == 4
     assert longest_copied([["a"], ["b", "a"], ["a", "b"], ["a", "b", "c", "d"]], references) == 2
     assert longest_copied([[], ["b", "a"], ["a", "b", "c"], ["a", "b", "c", "d"]], references) == 0
-    assert longest_copied([["a", "a"], ["b", "a"]], references[:2]) == 2  # What comes after it is none of its symbols.
+    assert longest_copied([["a", "a"], ["b", "a"]], references[:2]) == 2  # Words beyond the reference do not count.
 
 
-def test_others_are_of_the_same_length_and_never_oneself() -> None:
+def test_swapped_sources_have_equal_length_and_none_stays() -> None:
     rows: list[Sequence[int]] = [[4, 5], [6, 7], [8], [9], [4, 4]]
-    found = others(rows)
-    assert [len(row) for row in found] == [2, 2, 1, 1, 2]
-    assert all(mine is not theirs for mine, theirs in zip(rows, found, strict=True))
-    assert sorted(map(list, found)) == sorted(map(list, rows))
-    with pytest.raises(UserError, match="and so no other"):
-        others([[4], [5, 6]])
+    swapped = swap_sources(rows)
+    assert [len(row) for row in swapped] == [2, 2, 1, 1, 2]
+    assert all(row is not other for row, other in zip(rows, swapped, strict=True))
+    assert sorted(map(list, swapped)) == sorted(map(list, rows))
+    with pytest.raises(UserError, match="and so no other to swap"):
+        swap_sources([[4], [5, 6]])
 
 
-# ---- What is refused -------------------------------------------------------------------------------------------------
+# ---- Refused settings -----------------------------------------------------------------------------------------------
 
 CALIBRATED = (
     "data.calibrated=true",

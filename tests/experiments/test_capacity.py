@@ -1,62 +1,69 @@
-"""The sweep over the width of the neck: its files, its runs, what is read of them."""
+"""The capacity sweep: its files, its runs, their measurement and its report."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import pytest
 from helpers import CONF, ROOT, compose_config
 
+from hourglass.analysis.capacity import read_capacity, save_capacity
 from hourglass.errors import UserError
-from hourglass.experiments.capacity import Point, load_capacity, measure, points, run_all
-from hourglass.reports.capacity import aloud, write_capacity
+from hourglass.experiments.capacity import (
+    CapacityRun,
+    list_capacity_runs,
+    load_capacity,
+    measure_capacity,
+    train_capacity_runs,
+)
+from hourglass.reports.capacity import report_capacity, summarise_capacity
 from hourglass.reports.document import Picture, Table, to_html, to_markdown
 from hourglass.reports.plots import look
 from hourglass.training.settings import check_settings
 
+RECORD = ROOT / "results" / "capacity" / "cpu"
 NAMES = sorted(path.stem for path in (CONF / "capacity").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_all_runs_of_a_file_are_different_and_calibrated(name: str) -> None:
     settings = load_capacity(name)
-    every = points(settings)
-    assert len({point.name for point in every}) == len(every)
-    assert {point.width for point in every if point.line == "none"} == set(settings.widths)
-    # Composed one of each kind, at its widest: where a neck would first be none.
-    widest = {(point.line, point.bits): point for point in sorted(every, key=lambda point: point.width)}
-    for point in widest.values():
+    runs = list_capacity_runs(settings)
+    assert len({run.name for run in runs}) == len(runs)
+    assert {run.width for run in runs if run.line == "none"} == set(settings.widths)
+    # The widest of each kind: if a summary is wider than what surrounds it, it is no neck.
+    widest = {(run.line, run.bits): run for run in sorted(runs, key=lambda run: run.width)}
+    for run in widest.values():
         trainer = (
             ["trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.cuda_graphs=false"]
             if "trainer=gpu" in settings.overrides
             else []
         )
-        config = compose_config(*settings.overrides, *point.overrides, *trainer)
+        config = compose_config(*settings.overrides, *run.overrides, *trainer)
         check_settings(config)
-        assert not point.width or config["encoder"]["summary_size"] == point.width
-        assert config["encoder"]["summary_bits"] == point.bits
+        assert not run.width or config["encoder"]["summary_size"] == run.width
+        assert config["encoder"]["summary_bits"] == run.bits
         assert config["data"]["calibrated"]
 
 
 def test_no_two_lines_look_alike() -> None:
     for name in NAMES:
-        lines = dict.fromkeys(point.line for point in points(load_capacity(name)))
+        lines = dict.fromkeys(run.line for run in list_capacity_runs(load_capacity(name)))
         assert len({look(number) for number in range(len(lines))}) == len(lines) > 7
     assert len({look(number) for number in range(49)}) == 49
 
 
 def test_the_widths_of_one_line_differ_in_the_neck_alone() -> None:
-    """But for the maps into it and out of it, which have to be as wide as it is."""
-    one, other = (compose_config(*Point("capacity_fixed", width).overrides) for width in (2, 64))
-    assert one["encoder"].pop("summary_size") != other["encoder"].pop("summary_size")
-    assert one == other
+    """And in the layers into it and out of it, which have its width."""
+    narrow, wide = (compose_config(*CapacityRun("capacity_fixed", width).overrides) for width in (2, 64))
+    assert narrow["encoder"].pop("summary_size") != wide["encoder"].pop("summary_size")
+    assert narrow == wide
 
 
-def test_what_is_no_neck_is_refused() -> None:
+def test_a_summary_wider_than_its_surroundings_is_refused() -> None:
     with pytest.raises(UserError, match=r"encoder\.summary_size=300 with data\.calibrated=true is no neck between"):
         check_settings(compose_config("experiment=capacity", "encoder.summary_size=300"))
     with pytest.raises(
-        UserError, match=r"decoder state of 16: set encoder\.hidden_size so that the one has at least 64"
+        UserError, match=r"decoder state of 16: set encoder\.hidden_size so that the former has at least 64"
     ):
         check_settings(compose_config("experiment=capacity", "encoder.summary_size=32", "decoder.hidden_size=16"))
 
@@ -83,7 +90,7 @@ def test_a_wrong_file_is_refused_by_name(change: str, message: str, tmp_path: Pa
         load_capacity("other", tmp_path)
 
 
-def test_a_sweep_that_cannot_be_read_is_refused_before_it_begins(tmp_path: Path) -> None:
+def test_a_sweep_that_cannot_be_measured_is_refused_before_its_first_run(tmp_path: Path) -> None:
     settings = load_capacity("cpu")
     for override, message in (
         ("data.test_pairs=30", r"capacity-2: data\.test_pairs=30: each length needs two sequences"),
@@ -91,23 +98,30 @@ def test_a_sweep_that_cannot_be_read_is_refused_before_it_begins(tmp_path: Path)
         ("decoder.hidden_size=32", r"capacity-64: encoder\.summary_size=64 with data\.calibrated=true is no neck"),
     ):
         with pytest.raises(UserError, match=message):
-            run_all(dataclasses.replace(settings, overrides=[*settings.overrides, override]), tmp_path)
+            train_capacity_runs(dataclasses.replace(settings, overrides=[*settings.overrides, override]), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_recorded_keeps_its_ceilings_and_stands_in_the_readme() -> None:
-    found = json.loads((ROOT / "results" / "capacity" / "cpu" / "capacity.json").read_text())["points"]
-    assert [point["name"] for point in found] == [point.name for point in points(load_capacity("cpu"))]
-    for point in found:
-        assert point["of_another"] <= 3 * point["of_another_error"]
-        assert point["bits"] <= (point["ceiling"] or point["of"]) + 3 * point["error"]
-    readme = (ROOT / "README.md").read_text()
+def test_the_report_is_the_one_of_the_recorded_result() -> None:
+    """Its numbers come from capacity.json alone, so that no training is needed to write it again."""
+    blocks = report_capacity("cpu", read_capacity(RECORD / "capacity.json", "dvc repro"))
+    assert to_markdown(blocks, "figures") == (RECORD / "report.md").read_text()
+
+
+def test_the_recorded_bits_keep_their_ceilings_and_are_those_of_the_docs() -> None:
+    points = read_capacity(RECORD / "capacity.json", "dvc repro").points
+    assert [point.name for point in points] == [run.name for run in list_capacity_runs(load_capacity("cpu"))]
+    for point in points:
+        channel = point.channel
+        assert channel.wrong_source_bits <= 3 * channel.wrong_source_error
+        assert channel.bits <= (channel.ceiling or channel.source_bits) + 3 * channel.error
+    page = (ROOT / "docs" / "results.md").read_text()
     for line, row in (
         ("none", "none: the neck starts the decoder"),
         ("fixed", "fixed: the neck is read at every step"),
     ):
-        shown = " | ".join(f"{point['bits']:.1f}" for point in found if point["line"] == line)
-        assert f"| {row} | {shown} |\n" in readme
+        shown = " | ".join(f"{point.channel.bits:.1f}" for point in points if point.line == line)
+        assert f"| {row} | {shown} |\n" in page
 
 
 @pytest.mark.slow
@@ -129,9 +143,12 @@ def test_a_small_sweep_from_runs_to_report(tmp_path: Path) -> None:
             "decoder.hidden_size=32",
         ],
     )
-    run_all(settings, tmp_path)
-    found = json.loads(json.dumps(measure(settings, tmp_path)))
-    assert [point["line"] for point in found["points"]] == [
+    train_capacity_runs(settings, tmp_path)
+    measured = measure_capacity(settings, tmp_path)
+    save_capacity(tmp_path / "capacity.json", measured)
+    capacity = read_capacity(tmp_path / "capacity.json", "x")
+    assert capacity == measured
+    assert [point.line for point in capacity.points] == [
         "none",
         "fixed",
         "fixed, rounded to 1 bit",
@@ -139,22 +156,26 @@ def test_a_small_sweep_from_runs_to_report(tmp_path: Path) -> None:
         "luong_general, start from the neck",
         "luong_general, no neck",
     ]
-    for point in found["points"]:
-        assert point["longest_quarter"] == [20, 24]  # Of 5 to 24 symbols, of 6 bits.
-        assert point["of"] == pytest.approx(22 * 6)
-        assert point["of_another"] <= 3 * point["of_another_error"]
-        assert sum(row["bits"] for row in point["by_length"][-5:]) / 5 == pytest.approx(point["bits"])
-        assert sum(row["error"] ** 2 for row in point["by_length"][-5:]) / 25 == pytest.approx(point["error"] ** 2)
-        assert point["ceiling"] is None or point["bits"] <= point["ceiling"] + 3 * point["error"]
-    blocks = write_capacity("small", found, "0" * 40)
+    for point in capacity.points:
+        channel = point.channel
+        assert channel.longest_quarter == (20, 24)  # Of 5 to 24 symbols, 6 bits each.
+        assert channel.source_bits == pytest.approx(22 * 6)
+        assert channel.wrong_source_bits <= 3 * channel.wrong_source_error
+        longest = channel.by_length[-5:]
+        assert sum(row.bits for row in longest) / 5 == pytest.approx(channel.bits)
+        assert sum(row.error**2 for row in longest) / 25 == pytest.approx(channel.error**2)
+        assert channel.ceiling is None or channel.bits <= channel.ceiling + 3 * channel.error
+    assert [point.channel.ceiling for point in capacity.points] == [None, None, 2, None, None, None]
+    blocks = report_capacity("small", capacity)
     assert sum(isinstance(block, Picture) for block in blocks) == 7
     (table,) = (block for block in blocks if isinstance(block, Table))
     assert all(len(row) == len(table.head) for row in table.rows)
     assert "<svg" in to_html(blocks)
     assert "hold 132 bits" in to_markdown(blocks, "figures")
-    # What reads nearly all that there is is not limited by its training.
-    full = {**found["points"][0], "bits": 131.0, "whole": True, "converged": False}
-    still = "of its 1 widths 1 were still learning"
-    others = [point for point in found["points"] if point["line"] not in ("none", "fixed")]
-    assert still not in aloud({**found, "points": [full, *others]})
-    assert still in aloud({**found, "points": [{**full, "whole": False}, *others]})
+    # A run that reads nearly all bits is limited by the sequences, not by its training.
+    unfinished = dataclasses.replace(capacity.points[0], reads_all=False, converged=False)
+    others = [point for point in capacity.points if point.line not in ("none", "fixed")]
+    for reads_all in (True, False):
+        first = dataclasses.replace(unfinished, reads_all=reads_all)
+        text = " ".join(summarise_capacity(dataclasses.replace(capacity, points=[first, *others])))
+        assert ("At 1 of these 1 widths the model was still learning." in text) == (not reads_all)

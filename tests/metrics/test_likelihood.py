@@ -1,6 +1,5 @@
-"""Bits of references: against torch's own cross-entropy step by step, brute force, and counts made by hand."""
+"""Likelihoods of references: against torch's own cross-entropy step by step, brute force, and counts by hand."""
 
-import json
 import math
 from itertools import pairwise
 
@@ -10,38 +9,39 @@ import torch
 from helpers import ROOT, tiny_model
 from torch.nn import functional as F
 
+from hourglass.analysis.information import read_information
 from hourglass.data.pieces import BOS, EOS, FIXED_PIECES
 from hourglass.metrics.likelihood import (
     BITS_A_NAT,
     Pairs,
-    ends,
+    end_bits,
     fit_temperature,
     mean_quantity,
     numbers_bits,
     reference_nats,
-    totals,
+    sentence_bits,
 )
-from hourglass.metrics.significance import draw
+from hourglass.metrics.significance import draw_resamples
 from hourglass.models.seq2seq import Seq2Seq
 
 V = 20
 RANDOM = np.random.default_rng(5)
 
 
-def some(count: int, shortest: int = 1, longest: int = 9) -> list[list[int]]:
+def random_ids(count: int, shortest: int = 1, longest: int = 9) -> list[list[int]]:
     return [
         RANDOM.integers(FIXED_PIECES, V, size=RANDOM.integers(shortest, longest + 1)).tolist() for _ in range(count)
     ]
 
 
-PAIRS = Pairs(some(12), some(12))
+PAIRS = Pairs(random_ids(12), random_ids(12))
 
 
-def one_by_one(
+def softmax_nats(
     model: Seq2Seq, pairs: Pairs, temperature: float = 1.0, among: list[int] | None = None
 ) -> list[list[float]]:
-    """The same, sentence by sentence and step by step, by the definition of a softmax."""
-    found = []
+    """Negative log-likelihoods sentence by sentence and step by step, by the definition of a softmax."""
+    all_rows = []
     for source, target in zip(pairs.sources, pairs.targets, strict=True):
         ids = torch.tensor([[*source, EOS]])
         logits = (
@@ -49,10 +49,10 @@ def one_by_one(
         )
         row = []
         for step, wanted in zip(logits, [*target, EOS], strict=True):
-            held = range(V) if among is None or wanted == EOS else among
-            row.append(-math.log(float(step[wanted].exp() / sum(step[index].exp() for index in held))))
-        found.append(row)
-    return found
+            choices = range(V) if among is None or wanted == EOS else among
+            row.append(-math.log(float(step[wanted].exp() / sum(step[index].exp() for index in choices))))
+        all_rows.append(row)
+    return all_rows
 
 
 @pytest.mark.parametrize("attention", ["none", "fixed", "bahdanau", "luong_general"])
@@ -60,18 +60,18 @@ def one_by_one(
 def test_nats_are_those_of_a_softmax_step_by_step(attention: str, temperature: float, among: list[int] | None) -> None:
     model = tiny_model(attention, {"decoder.dropout": 0.5, "encoder.dropout": 0.5})
     model.train()
-    found = reference_nats(
+    nats = reference_nats(
         model, PAIRS, temperature=temperature, among=None if among is None else torch.tensor(among), batch_tokens=40
     )
     assert model.training
     model.eval()
-    for ours, theirs in zip(found, one_by_one(model, PAIRS, temperature, among), strict=True):
-        assert ours == pytest.approx(theirs, abs=1e-5)
+    for values, expected in zip(nats, softmax_nats(model, PAIRS, temperature, among), strict=True):
+        assert values == pytest.approx(expected, abs=1e-5)
 
 
 def test_nats_add_up_to_the_loss_that_training_reports() -> None:
     model = tiny_model()
-    total = sum(one.sum() for one in reference_nats(model, PAIRS))
+    total = sum(values.sum() for values in reference_nats(model, PAIRS))
     losses = [
         model.loss(
             torch.tensor([[*source, EOS]]), torch.tensor([len(source) + 1]), torch.tensor([[BOS, *target, EOS]])
@@ -79,10 +79,10 @@ def test_nats_add_up_to_the_loss_that_training_reports() -> None:
         for source, target in zip(PAIRS.sources, PAIRS.targets, strict=True)
     ]
     assert total == pytest.approx(sum(losses), rel=1e-5)
-    assert totals(reference_nats(model, PAIRS)).sum() == pytest.approx(sum(losses) / math.log(2), rel=1e-5)
+    assert sentence_bits(reference_nats(model, PAIRS)).sum() == pytest.approx(sum(losses) / math.log(2), rel=1e-5)
 
 
-def test_a_blind_model_reads_the_same_of_any_source() -> None:
+def test_a_blind_model_assigns_the_same_likelihood_whatever_the_source() -> None:
     model = tiny_model("none", encoder="blind")
     first = reference_nats(model, PAIRS)
     second = reference_nats(model, Pairs(PAIRS.sources[::-1], PAIRS.targets))
@@ -90,28 +90,28 @@ def test_a_blind_model_reads_the_same_of_any_source() -> None:
 
 
 def half_expected(model: Seq2Seq, count: int) -> Pairs:
-    """Pairs whose target tokens are now the model's favourite, now any: a temperature has something to fit."""
-    sources, targets = some(count), []
+    """Pairs whose target tokens are the model's likeliest or random ones, so that there is a best temperature."""
+    sources, targets = random_ids(count), []
     for source in sources:
         target: list[int] = []
         for _ in range(6):
             logits = model(
                 torch.tensor([[*source, EOS]]), torch.tensor([len(source) + 1]), torch.tensor([[BOS, *target]])
             )
-            favourite = int(logits[0, -1, FIXED_PIECES:].argmax()) + FIXED_PIECES
-            target.append(favourite if RANDOM.random() < 0.6 else int(RANDOM.integers(FIXED_PIECES, V)))
+            likeliest = int(logits[0, -1, FIXED_PIECES:].argmax()) + FIXED_PIECES
+            target.append(likeliest if RANDOM.random() < 0.6 else int(RANDOM.integers(FIXED_PIECES, V)))
         targets.append(target)
     return Pairs(sources, targets)
 
 
-def test_temperature_is_the_best_of_a_grid_and_follows_a_factor() -> None:
+def test_the_temperature_is_the_best_of_a_grid_and_scales_with_the_logits() -> None:
     model = tiny_model(changes={"decoder.tie": "none"})
     pairs = half_expected(model, 30)
     fitted = fit_temperature(model, pairs)
     grid = np.exp(np.linspace(np.log(0.2), np.log(5), 100))
-    losses = [sum(one.sum() for one in reference_nats(model, pairs, temperature=float(t))) for t in grid]
+    losses = [sum(values.sum() for values in reference_nats(model, pairs, temperature=float(t))) for t in grid]
     assert grid[0] < grid[int(np.argmin(losses))] < grid[-1]
-    assert sum(one.sum() for one in reference_nats(model, pairs, temperature=fitted)) <= min(losses) * (1 + 1e-6)
+    assert sum(values.sum() for values in reference_nats(model, pairs, temperature=fitted)) <= min(losses) * (1 + 1e-6)
     with torch.no_grad():
         model.output.weight.mul_(1.3)
         model.output.bias.mul_(1.3)
@@ -120,22 +120,22 @@ def test_temperature_is_the_best_of_a_grid_and_follows_a_factor() -> None:
 
 def test_parts_by_hand() -> None:
     nats = [np.array([1.0, 2.0, 4.0]), np.array([3.0, 5.0])]
-    assert totals(nats) == pytest.approx(np.array([7, 8]) * BITS_A_NAT)
-    assert ends(nats) == pytest.approx(np.array([4, 5]) * BITS_A_NAT)
+    assert sentence_bits(nats) == pytest.approx(np.array([7, 8]) * BITS_A_NAT)
+    assert end_bits(nats) == pytest.approx(np.array([4, 5]) * BITS_A_NAT)
 
 
 def test_a_mean_on_resamples_is_that_of_the_rows_drawn() -> None:
     values = [RANDOM.normal(size=30), RANDOM.normal(size=30)]
-    counts = draw(30, 1000)
+    counts = draw_resamples(30, 1000)
     quantity = mean_quantity(values, counts)
-    assert quantity.value == pytest.approx([one.mean() for one in values])
+    assert quantity.value == pytest.approx([row.mean() for row in values])
     for resample in (0, 7, 999):
         rows = np.repeat(np.arange(30), counts[resample].astype(int))
-        assert quantity.drawn[:, resample] == pytest.approx([one[rows].mean() for one in values])
+        assert quantity.drawn[:, resample] == pytest.approx([row[rows].mean() for row in values])
 
 
 def test_bits_of_numbers_by_counting_all_of_them() -> None:
-    """Digit counts even, then numbers even: the probabilities of all numbers add up to 1."""
+    """Equally likely digit counts, then equally likely numbers: the probabilities of all numbers add up to 1."""
     probabilities = [2 ** -numbers_bits(len(str(number)), 1, 4) for number in range(1, 10_000)]
     assert sum(probabilities) == pytest.approx(1)
     assert all(a >= b for a, b in pairwise(probabilities))
@@ -146,17 +146,18 @@ def test_cross_entropy_of_torch_agrees() -> None:
     model = tiny_model()
     source, target = PAIRS.sources[0], PAIRS.targets[0]
     logits = model(torch.tensor([[*source, EOS]]), torch.tensor([len(source) + 1]), torch.tensor([[BOS, *target]]))
-    theirs = F.cross_entropy(logits[0], torch.tensor([*target, EOS]), reduction="none")
-    assert reference_nats(model, PAIRS)[0] == pytest.approx(theirs.detach().numpy(), abs=1e-5)
+    expected = F.cross_entropy(logits[0], torch.tensor([*target, EOS]), reduction="none")
+    assert reference_nats(model, PAIRS)[0] == pytest.approx(expected.detach().numpy(), abs=1e-5)
 
 
-def test_the_recorded_bits_of_numbers_are_those_there_are() -> None:
-    """What there is to tell is known: a blind decoder needs it and little more, attention reads nearly all of it."""
-    found = json.loads((ROOT / "results" / "numbers" / "information.json").read_text(encoding="utf-8"))
-    blind, exact = found["blind"]["bits"], found["exact"]
-    assert exact <= blind <= 1.05 * exact
-    for name, own in found["variants"].items():
-        read = own["exact_bits"]["mean"]
-        assert read <= exact
+def test_the_recorded_bits_of_numbers_stay_below_the_information_there_is() -> None:
+    """It is known exactly: a blind decoder needs it and little more, attention receives nearly all of it."""
+    information = read_information(ROOT / "results" / "numbers" / "information.json", "dvc repro")
+    exact = information.exact_bits
+    assert exact is not None
+    assert exact <= information.blind.bits <= 1.05 * exact
+    for name, own in information.variants.items():
+        assert own.exact_bits is not None
+        assert own.exact_bits.mean <= exact
         if name in ("bahdanau", "luong_dot", "luong_general", "luong_concat"):
-            assert read >= 0.97 * exact
+            assert own.exact_bits.mean >= 0.97 * exact

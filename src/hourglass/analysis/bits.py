@@ -1,469 +1,367 @@
-"""From trained runs, and one that is blind to the source, to what is said of bits: by length, position and time."""
+"""Bits of the references that reach the decoders of finished runs: by sentence length, position, and training time.
+
+The bits of a variant are those that a blind decoder needs for a reference less those that the variant needs; see
+`metrics.likelihood` for what that difference estimates.
+
+Shapes: N test sentences, R resamples, K seeds of a variant.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
+from hourglass.analysis.comparability import check_comparable, check_seeds
 from hourglass.analysis.comparing import Draws, TestSet, make_draws
-from hourglass.analysis.convergence import dev_curves, judge_convergence
+from hourglass.analysis.convergence import Convergence, judge_convergence
+from hourglass.analysis.information import (
+    BitsDifference,
+    BitsEstimate,
+    BlindBits,
+    DigitBucket,
+    Information,
+    JoinedBits,
+    LearningPoint,
+    LengthBucket,
+    PositionBucket,
+    Provenance,
+    VariantBits,
+)
+from hourglass.analysis.likelihoods import JOINED, RunLikelihoods, read_likelihoods
+from hourglass.config.compose import Config
 from hourglass.corpora.languages import count_words
-from hourglass.corpora.made import Made
-from hourglass.corpora.recipes import RECIPES
 from hourglass.decoding.translate import progress_bar
 from hourglass.errors import UserError
-from hourglass.metrics import scoring
-from hourglass.metrics.likelihood import (
-    BITS_A_NAT,
-    Pairs,
-    ends,
-    fit_temperature,
-    mean_quantity,
-    numbers_bits,
-    reference_nats,
-    totals,
-)
-from hourglass.metrics.saturation import FOLDS, find_plateau, straight_slope
-from hourglass.metrics.significance import Quantity, compare, draw, own_spread, pool
-from hourglass.models.checkpoint import load_trained
-from hourglass.runs.folder import RunFolder, open_run
+from hourglass.metrics.likelihood import BITS_A_NAT, end_bits, mean_quantity, numbers_bits, sentence_bits
+from hourglass.metrics.saturation import FOLDS, Saturation, find_plateau, straight_slope
+from hourglass.metrics.scoring import length_buckets
+from hourglass.metrics.significance import Difference, Quantity, compare_quantities, draw_resamples, own_spread, pool
 from hourglass.runs.translations import Translation
-from hourglass.system.files import read_json
-from hourglass.training.preparation import Prepared, prepare
-from hourglass.training.settings import check_to_read
+from hourglass.training.finished import FinishedRun
 
-# First target position of each bucket of positions; the last is open.
+# First target position of each position bucket; the last bucket has no upper end.
 POSITIONS = (1, 2, 3, 5, 9, 17, 33, 65)
 
 
-# What a blind decoder has to have in common with those that it is held against; how it sees the source is not among it.
-DECODER = (
-    "cell",
-    "layers",
-    "hidden_size",
-    "embedding_size",
-    "residual_from",
-    "readout",
-    "readout_size",
-    "tie",
-    "dropout",
-)
-
-
-# And with which they have to have been chosen alike.
-STOPPING = ("select", "patience", "dev_sentences")
-
-
-# What the seeds of one variant have in common.
-VARIANT = ("tokenizer", "data", "encoder", "attention", "decoder", "optimizer", "init_range")
-
-
-# Consecutive test sentences that are joined into one, for the control.
-JOINED = (1, 2, 4)
-
-
-@dataclass(frozen=True)
-class Reader:
-    """A trained run's likelihoods of one set of references.
-
-    Attributes:
-        temperature: fitted on dev; 1 where the run was trained without label smoothing.
-        nats: N arrays, by that temperature.
-        raw: N arrays, as the model says them.
-        joined: by k, the bits of groups of so many sentences as JOINED's most, read k at a time, without the ends of
-            sentence, of which there are fewer when k are one: nor may one end where the next begins, joined or apart.
-            Empty of a made corpus.
-    """
-
-    temperature: float
-    nats: list[np.ndarray]
-    raw: list[np.ndarray]
-    joined: dict[int, np.ndarray]
-
-
-def choose_blind(runs: Sequence[RunFolder]) -> RunFolder:
-    """Return the run that is blind to the source and was the best of several on dev, by loss.
-
-    Raises:
-        UserError: there is none, one sees its source, or one's best was not chosen by loss.
-    """
-    if not runs:
-        raise UserError("no blind run: python src/train.py experiment=language_model makes one")
-    for run in runs:
-        _, config = open_run(str(run.path), "blind")
-        if config["encoder"]["name"] != "blind":
-            raise UserError(
-                f"{run.path}: a run of encoder={config['encoder']['name']} sees its source: name one of "
-                "encoder=blind attention=none (experiment=language_model)"
-            )
-        if config["trainer"]["select"] != "loss":
-            raise UserError(
-                f"{run.path}: its best checkpoint was chosen by BLEU, which says nothing of a model that cannot "
-                "translate: train it with trainer.select=loss"
-            )
-    return min(runs, key=lambda run: float(read_json(run.metrics)["dev"]["loss"]))
-
-
 def measure_bits(
-    blind: RunFolder,
-    variants: Mapping[str, Sequence[RunFolder]],
+    blind: FinishedRun,
+    variants: Mapping[str, Sequence[FinishedRun]],
     *,
     baseline: str,
     edges: Sequence[int],
     resamples: int,
     converged: float,
-) -> dict[str, Any]:
-    """Return all that is said of the bits of these runs: plain values.
+) -> Information:
+    """Measure the bits that reach the decoder of each variant.
 
     Args:
-        blind: of `choose_blind`.
-        variants: the runs of each variant, one a seed.
+        blind: run of `comparability.choose_blind`.
+        variants: runs of each variant, one for each seed.
         baseline: the variant that all others are compared with.
         edges: first source word count of each length bucket.
         resamples: of the bootstrap.
-        converged: see `significance.converged`.
+        converged: share of the dev loss, see `significance.converged`.
 
     Raises:
-        UserError: runs differ in corpus, tokenizer, decoder, or how their best was chosen; a variant's are no seeds of
-            it; the test set has hardly any sentences.
+        UserError: runs differ in corpus, tokenizer, decoder, or selection; the runs of a variant differ in more than
+            the seed; the test set has hardly any sentences.
     """
-    prepared, test = _test_set(blind, edges)
+    test = _read_test_set(blind, edges)
     draws = make_draws(test, resamples)
-    every = [blind, *(run for runs in variants.values() for run in runs)]
-    _check_alike(blind, every)
-    for name, runs in variants.items():
-        _check_seeds(name, runs)
-    ended = {run: _ended(run, converged) for run in every}
+    runs = [blind, *(run for seeds in variants.values() for run in seeds)]
+    check_comparable(blind, runs)
+    for name, seeds in variants.items():
+        check_seeds(name, seeds)
+    convergence = {run: judge_convergence(run, converged) for run in runs}
     if len(test.rows) < FOLDS:
-        raise UserError(f"{blind.path}: a test set of {len(test.rows)} sentences; bits take {FOLDS} or more")
-    with progress_bar(len(every), "runs") as bar:
-        readers: dict[RunFolder, Reader] = {}
-        for run in every:
-            readers[run] = read_run(run, prepared)
-            bar.update()
-    unseen = readers[blind]
-    measured = {name: _Measured(unseen, [readers[run] for run in runs], test, draws) for name, runs in variants.items()}
-    found = {
-        name: {
-            "attention": open_run(str(runs[0].path), "run")[1]["attention"]["name"],
-            "dev_loss": [read_json(run.metrics)["dev"]["loss"] for run in runs],
-            **_made(runs),
-            **measured[name].plain(),
-            "temperatures": [readers[run].temperature for run in runs],
-            "parameters": read_json(runs[0].metrics)["parameters"],
-            "learning": [_learning(blind, run, prepared) for run in runs],
-            "converged": [ended[run][0] for run in runs],
-        }
-        for name, runs in variants.items()
+        raise UserError(f"{blind.path}: a test set of {len(test.rows)} sentences; bits need {FOLDS} or more")
+    likelihoods = _read_all(runs, blind)
+    measured = {
+        name: _Measurement(likelihoods[blind], [likelihoods[run] for run in seeds], test, draws)
+        for name, seeds in variants.items()
     }
-    for name, own in measured.items():
-        if name != baseline:
-            pooled = pool([one.whole for one in measured.values()])
-            found[name]["difference"] = {
-                **asdict(compare(own.whole, measured[baseline].whole, pooled)),
-                "buckets": [
-                    asdict(compare(mine, theirs, pool([one.buckets[bucket] for one in measured.values()])))
-                    if mine is not None and theirs is not None
-                    else None
-                    for bucket, (mine, theirs) in enumerate(
-                        zip(own.optional_buckets, measured[baseline].optional_buckets, strict=True)
-                    )
-                ],
-            }
-    digits = _digits(blind, test)
-    for name, own in measured.items():
-        # What there is less what is still to be told: it needs no blind model.
-        found[name]["exact_bits"] = (
-            _with_spread(own.left(digits.bits, draws.whole, np.ones(len(test.rows), dtype=bool))) if digits else None
-        )
-    exact = None if digits is None else digits.bits
-    return {
-        "baseline": baseline,
-        "resamples": resamples,
-        "sentences": len(test.rows),
-        "buckets": [
-            {
-                "source_words": list(bounds),
-                "sentences": len(inside),
-                "mean_source_words": float(test.source_words[inside].mean()) if len(inside) else None,
-                "exact": float(exact[inside].mean()) if exact is not None and len(inside) else None,
-                "blind": float(totals(unseen.nats)[inside].mean()) if len(inside) else None,
-            }
+    differences = _compare_all(measured, baseline)
+    numbers = _read_digits(blind.config, test)
+    blind_bits = sentence_bits(likelihoods[blind].nats)
+    return Information(
+        corpus=blind.config["data"]["name"],
+        baseline=baseline,
+        resamples=resamples,
+        sentences=len(test.rows),
+        lengths=[
+            LengthBucket(
+                source_words=bounds,
+                sentences=len(inside),
+                mean_source_words=_mean(test.source_words[inside]),
+                exact_bits=None if numbers is None else _mean(numbers.bits[inside]),
+                blind_bits=_mean(blind_bits[inside]),
+            )
             for bucket, bounds in enumerate(test.bounds)
             for inside in [test.inside(bucket)]
         ],
-        "positions": [
-            {"pieces": list(bounds), "sentences": sum(len(one) > bounds[0] for one in unseen.nats)}
-            for bounds in _position_bounds()
+        positions=[
+            PositionBucket(bounds, sum(len(nats) > bounds[0] for nats in likelihoods[blind].nats))
+            for bounds in length_buckets(POSITIONS)
         ],
-        "digits": digits.plain(measured, draws.whole) if digits else None,
-        "exact": None if exact is None else float(exact.mean()),
-        "blind": {
-            "run": blind.path.name,
-            **_made([blind]),
-            "dev_loss": read_json(blind.metrics)["dev"]["loss"],
-            "converged": ended[blind][0],
-            # What its loss still fell by, as bits of a test sentence.
-            "last_fifth_bits": float(totals(unseen.nats).mean()) * ended[blind][1] / (1 - ended[blind][1]),
-            "temperature": unseen.temperature,
-            "bits": float(totals(unseen.nats).mean()),
-            "raw_bits": float(totals(unseen.raw).mean()),
-            "end_bits": float(ends(unseen.nats).mean()),
-            "joined": {str(count): float(one.mean()) / max(JOINED) for count, one in unseen.joined.items()},
-            "target_pieces": float(np.mean([len(one) for one in unseen.nats])),
-            "target_words": float(
-                np.mean([count_words(row.reference, prepared.corpus.target_language) for row in test.rows])
-            ),
+        digits=None if numbers is None else _by_digits(numbers, measured, draws.whole),
+        exact_bits=None if numbers is None else float(numbers.bits.mean()),
+        blind=_describe_blind(blind, likelihoods[blind], convergence[blind], test),
+        variants={
+            name: VariantBits(
+                attention=seeds[0].config["attention"]["name"],
+                provenance=_provenance(seeds),
+                dev_loss=[run.metrics.dev.loss for run in seeds],
+                converged=[convergence[run].converged for run in seeds],
+                temperatures=[likelihoods[run].temperature for run in seeds],
+                parameters=seeds[0].metrics.parameters,
+                bits=_with_own_spread(own.whole),
+                raw_bits=own.raw.estimate,
+                end_bits=own.end.estimate,
+                exact_bits=None if numbers is None else _with_own_spread(own.received(numbers.bits, draws.whole)),
+                by_length=[None if bits is None else bits.estimate for bits in own.by_length],
+                by_position=[None if bits is None else bits.estimate for bits in own.by_position],
+                joined=own.joined,
+                saturation=own.saturation,
+                slopes=own.slopes,
+                learning=[_learning_curve(blind, run) for run in seeds],
+                difference=differences.get(name),
+            )
+            for name, seeds in variants.items()
+            for own in [measured[name]]
         },
-        "variants": found,
+    )
+
+
+def _read_test_set(run: FinishedRun, edges: Sequence[int]) -> TestSet:
+    split = run.prepared.corpus.splits["test"]
+    rows = [Translation(*row, "") for row in zip(split["id"], split["source"], split["target"], strict=True)]
+    words = np.maximum(np.array(split["source_words"][:]), edges[0])
+    return TestSet(rows, words, length_buckets(edges), run.prepared.corpus.target_language)
+
+
+def _read_all(runs: Sequence[FinishedRun], blind: FinishedRun) -> dict[FinishedRun, RunLikelihoods]:
+    likelihoods = {}
+    with progress_bar(len(runs), "runs") as bar:
+        for run in runs:
+            likelihoods[run] = read_likelihoods(run, blind.prepared)
+            bar.update()
+    return likelihoods
+
+
+def _describe_blind(
+    run: FinishedRun, likelihoods: RunLikelihoods, convergence: Convergence, test: TestSet
+) -> BlindBits:
+    bits = float(sentence_bits(likelihoods.nats).mean())
+    gain = convergence.gain_of_last_fifth
+    return BlindBits(
+        run=run.path.name,
+        provenance=_provenance([run]),
+        dev_loss=run.metrics.dev.loss,
+        converged=convergence.converged,
+        # The gain is a share of the loss before the last fifth; these are bits after it.
+        last_fifth_bits=bits * gain / (1 - gain),
+        temperature=likelihoods.temperature,
+        bits=bits,
+        raw_bits=float(sentence_bits(likelihoods.raw_nats).mean()),
+        end_bits=float(end_bits(likelihoods.nats).mean()),
+        joined={count: float(values.mean()) / max(JOINED) for count, values in likelihoods.joined_bits.items()},
+        target_pieces=float(np.mean([len(nats) for nats in likelihoods.nats])),
+        target_words=float(np.mean([count_words(row.reference, test.target_language) for row in test.rows])),
+    )
+
+
+def _provenance(runs: Sequence[FinishedRun]) -> Provenance:
+    return Provenance(
+        seeds=[run.metrics.seed for run in runs],
+        commits=[run.metrics.code for run in runs],
+        target_tokens=[run.metrics.train_target_tokens for run in runs],
+        config=dict(runs[0].config),
+    )
+
+
+def _learning_curve(blind: FinishedRun, run: FinishedRun) -> list[LearningPoint]:
+    """Return the bits per dev sentence at each validation, all at temperature 1, against the blind model at its best.
+
+    The blind model does not change along the curve, so the curve shows how the run learns to use the source.
+    """
+    lengths = blind.prepared.splits["dev"].target_lengths
+    pieces = float(lengths[: run.config["trainer"]["dev_sentences"] or len(lengths)].mean())
+    return [
+        LearningPoint(tokens, (blind.metrics.dev.loss - loss) * pieces * BITS_A_NAT)
+        for tokens, loss in run.dev_curves.loss
+    ]
+
+
+class _Measurement:
+    """Quantities of one variant's seeds, on the test set and its resamples.
+
+    Args:
+        blind: likelihoods of the blind run.
+        seeds: likelihoods of K runs.
+        test: the sentences.
+        draws: resamples that all variants share.
+    """
+
+    def __init__(self, blind: RunLikelihoods, seeds: Sequence[RunLikelihoods], test: TestSet, draws: Draws):
+        self.blind, self.seeds, self.test, self.draws = blind, seeds, test, draws
+        self.needed = [sentence_bits(seed.nats) for seed in seeds]  # K arrays [N]
+        self.saved = [sentence_bits(blind.nats) - needed for needed in self.needed]  # K arrays [N]
+        self.whole = mean_quantity(self.saved, draws.whole)
+        self.buckets = {
+            bucket: mean_quantity([values[test.inside(bucket)] for values in self.saved], counts)
+            for bucket, counts in draws.buckets.items()
+        }
+
+    @property
+    def by_length(self) -> list[Quantity | None]:
+        """Bits in each length bucket; None for a bucket without sentences."""
+        return [self.buckets.get(bucket) for bucket in range(len(self.test.bounds))]
+
+    @property
+    def raw(self) -> Quantity:
+        """Bits at temperature 1."""
+        blind = sentence_bits(self.blind.raw_nats)
+        return mean_quantity([blind - sentence_bits(seed.raw_nats) for seed in self.seeds], self.draws.whole)
+
+    @property
+    def end(self) -> Quantity:
+        """Bits of end-of-sentence."""
+        blind = end_bits(self.blind.nats)
+        return mean_quantity([blind - end_bits(seed.nats) for seed in self.seeds], self.draws.whole)
+
+    @property
+    def by_position(self) -> list[Quantity | None]:
+        """Bits per piece in each position bucket; None for a bucket without pieces."""
+        return [
+            _ratio_quantity(
+                [_bits_at_positions(self.blind.nats, seed.nats, *bounds) for seed in self.seeds], self.draws.whole
+            )
+            for bounds in length_buckets(POSITIONS)
+        ]
+
+    @property
+    def joined(self) -> dict[int, JoinedBits]:
+        """Bits of joined sentences. The resamples draw groups of max(JOINED) sentences, the same for every count."""
+        quantities = {
+            count: mean_quantity(
+                [(blind - seed.joined_bits[count]) / max(JOINED) for seed in self.seeds],
+                draw_resamples(len(blind), len(self.draws.whole)),
+            )
+            for count, blind in self.blind.joined_bits.items()
+            if all(count in seed.joined_bits for seed in self.seeds)
+        }
+        return {
+            count: JoinedBits(quantity.estimate, (quantity + quantities[1].times(-1)).estimate)
+            for count, quantity in quantities.items()
+        }
+
+    @property
+    def saturation(self) -> Saturation:
+        """The curve of bits over source words, mean over seeds."""
+        return find_plateau(self.test.source_words, np.mean(self.saved, 0))
+
+    @property
+    def slopes(self) -> list[float]:
+        """Slope of the straight line over source words, for each seed."""
+        return [straight_slope(self.test.source_words, values) for values in self.saved]
+
+    def received(self, exact: np.ndarray, counts: np.ndarray, inside: np.ndarray | None = None) -> Quantity:
+        """Return the mean information in references less the bits that the variant needs; no blind model takes part.
+
+        The information is known, not estimated: the resamples concern the variant's bits alone.
+
+        Args:
+            exact: [n] information in the references of `inside`, bits.
+            counts: [R, n] resamples of these.
+            inside: [N] which sentences; None: all.
+        """
+        rows = slice(None) if inside is None else inside
+        needed = mean_quantity([values[rows] for values in self.needed], counts)
+        return Quantity(exact.mean() - needed.value, exact.mean() - needed.drawn)
+
+
+def _compare_all(measured: Mapping[str, _Measurement], baseline: str) -> dict[str, BitsDifference]:
+    """Compare each variant with the baseline; the variance over seeds is pooled over all variants."""
+    seeds = pool([own.whole for own in measured.values()])
+    base = measured[baseline]
+
+    def in_bucket(own: _Measurement, bucket: int) -> Difference | None:
+        if bucket not in own.buckets:
+            return None
+        seeds_in_bucket = pool([other.buckets[bucket] for other in measured.values()])
+        return compare_quantities(own.buckets[bucket], base.buckets[bucket], seeds_in_bucket)
+
+    return {
+        name: BitsDifference(
+            compare_quantities(own.whole, base.whole, seeds),
+            [in_bucket(own, bucket) for bucket in range(len(own.test.bounds))],
+        )
+        for name, own in measured.items()
+        if name != baseline
     }
 
 
-def read_run(run: RunFolder, prepared: Prepared) -> Reader:
-    """Let a run read the references of test, with the temperature that suits it on dev."""
-    trained = load_trained(run.best)
-    model = trained.model
-    dev, test = (prepared.corpus.splits[name] for name in ("dev", "test"))
-    pairs = Pairs.encode(trained.vocabularies, test["source"], test["target"])
-    smoothed = trained.config["optimizer"]["label_smoothing"] > 0
-    temperature = (
-        fit_temperature(model, Pairs.encode(trained.vocabularies, dev["source"], dev["target"])) if smoothed else 1.0
-    )
-    joined: dict[int, np.ndarray] = {}
-    # Two made items in one are no item of that corpus.
-    counts = () if issubclass(RECIPES[trained.config["data"]["name"]], Made) else JOINED
-    whole = len(test) // max(JOINED) * max(JOINED)
-    for count in counts:
-        groups = [range(first, first + count) for first in range(0, whole, count)]
-        longer = Pairs(
-            *(
-                [[piece for i in group for piece in side[i]] for group in groups]
-                for side in (pairs.sources, pairs.targets)
-            )
-        )
-        try:
-            model.decoder.attention.check_length(max(map(len, longer.sources), default=0) + 1, "test, joined")
-        except UserError:  # An attention of so many positions and no more.
-            continue
-        starts = [
-            [at for at in np.cumsum([0, *(len(pairs.targets[i]) for i in group[:-1])]).tolist() if at < len(target)]
-            for group, target in zip(groups, longer.targets, strict=True)
-        ]
-        nats = reference_nats(model, longer, temperature=temperature, going_on=starts)
-        joined[count] = (totals(nats) - ends(nats)).reshape(-1, max(JOINED) // count).sum(1)
-    nats = reference_nats(model, pairs, temperature=temperature)
-    return Reader(temperature, nats, reference_nats(model, pairs) if smoothed else nats, joined)
-
-
-class _Measured:
-    """Bits of one variant's seeds: whole, by length, by target position, joined, raw, of the end."""
-
-    def __init__(self, blind: Reader, seeds: Sequence[Reader], test: TestSet, draws: Draws):
-        self.test = test
-        self.told = [totals(seed.nats) for seed in seeds]
-        values = [totals(blind.nats) - told for told in self.told]
-        self.whole = mean_quantity(values, draws.whole)
-        self.buckets = {
-            bucket: mean_quantity([one[test.inside(bucket)] for one in values], counts)
-            for bucket, counts in draws.buckets.items()
-        }
-        self.raw = mean_quantity([totals(blind.raw) - totals(seed.raw) for seed in seeds], draws.whole)
-        self.end = mean_quantity([ends(blind.nats) - ends(seed.nats) for seed in seeds], draws.whole)
-        self.positions = [
-            _ratio_quantity([_inside(blind.nats, seed.nats, *bounds) for seed in seeds], draws.whole)
-            for bounds in _position_bounds()
-        ]
-        # Bits of a sentence, when so many are read as one; groups of sentences are what is resampled, the same of all.
-        self.joined = {
-            count: mean_quantity(
-                [(blind.joined[count] - seed.joined[count]) / max(JOINED) for seed in seeds],
-                draw(len(blind.joined[count]), len(draws.whole)),
-            )
-            for count in blind.joined
-            if all(count in seed.joined for seed in seeds)
-        }
-        self.saturation = find_plateau(test.source_words, np.mean(values, 0))
-        self.slopes = [straight_slope(test.source_words, one) for one in values]
-
-    @property
-    def optional_buckets(self) -> list[Quantity | None]:
-        """Of each bucket; None of one without sentences."""
-        return [self.buckets.get(bucket) for bucket in range(len(self.test.bounds))]
-
-    def left(self, bits: np.ndarray, counts: np.ndarray, inside: np.ndarray) -> Quantity:
-        """Return how many of so many bits [n] of the sentences `inside` [N] are told already, without a blind model.
-
-        How many there are in the mean is known: resampled is what is still to be told.
-        """
-        told = mean_quantity([one[inside] for one in self.told], counts)
-        return Quantity(bits.mean() - told.value, bits.mean() - told.drawn)
-
-    def plain(self) -> dict[str, Any]:
-        """Return plain values."""
-        return {
-            "bits": _with_spread(self.whole),
-            "raw_bits": self.raw.plain(),
-            "end_bits": self.end.plain(),
-            "buckets": [None if one is None else one.plain() for one in self.optional_buckets],
-            "positions": [None if one is None else one.plain() for one in self.positions],
-            "joined": {
-                str(count): {**one.plain(), "gain": (one + self.joined[1].times(-1)).plain()}
-                for count, one in self.joined.items()
-            },
-            "saturation": {**asdict(self.saturation), "slope_by_seed": self.slopes},
-        }
-
-
-def _with_spread(one: Quantity) -> dict[str, Any]:
-    """Return plain values, with the interval over trainings too."""
-    interval = own_spread(one)
-    return {**one.plain(), "own_spread": asdict(interval) if interval else None}
-
-
-def _position_bounds() -> list[tuple[int, int | None]]:
-    return scoring.length_buckets(POSITIONS)
-
-
-def _inside(blind: Sequence[np.ndarray], nats: Sequence[np.ndarray], low: int, high: int | None) -> np.ndarray:
-    """Return [2, N]: bits at target positions `low` to `high` of each sentence, and how many it has there."""
-    rows = [slice(low - 1, min(len(one) - 1, high or len(one))) for one in nats]  # End-of-sentence left out.
+def _bits_at_positions(
+    blind: Sequence[np.ndarray], nats: Sequence[np.ndarray], first: int, last: int | None
+) -> np.ndarray:
+    """Return [2, N]: bits of each sentence at target positions `first` to `last`, and how many of these it has."""
+    rows = [slice(first - 1, min(len(row) - 1, last or len(row))) for row in nats]  # Without end-of-sentence.
     bits = [(b[at].sum() - n[at].sum()) * BITS_A_NAT for b, n, at in zip(blind, nats, rows, strict=True)]
     return np.array([bits, [len(n[at]) for n, at in zip(nats, rows, strict=True)]])
 
 
 def _ratio_quantity(parts: Sequence[np.ndarray], counts: np.ndarray) -> Quantity | None:
-    """Return the sum of bits over the number of tokens, of K arrays [2, N]; None where there are no tokens."""
+    """Return the sum of bits over the number of pieces, from K arrays [2, N]; None where there are no pieces."""
     if not parts[0][1].sum():
         return None
-    value = np.array([bits.sum() / tokens.sum() for bits, tokens in parts])
+    value = np.array([bits.sum() / pieces.sum() for bits, pieces in parts])
     with np.errstate(invalid="ignore"):
-        drawn = np.stack([(counts @ bits) / (counts @ tokens) for bits, tokens in parts])
+        drawn = np.stack([(counts @ bits) / (counts @ pieces) for bits, pieces in parts])
     return Quantity(value, drawn)
 
 
-def _test_set(run: RunFolder, edges: Sequence[int]) -> tuple[Prepared, TestSet]:
-    _, config = open_run(str(run.path), "run")
-    prepared = prepare(config, check_to_read(config))
-    split = prepared.corpus.splits["test"]
-    rows = [Translation(*row, "") for row in zip(split["id"], split["source"], split["target"], strict=True)]
-    words = np.maximum(np.array(split["source_words"][:]), edges[0])
-    return prepared, TestSet(rows, words, scoring.length_buckets(edges), prepared.corpus.target_language)
+def _with_own_spread(quantity: Quantity) -> BitsEstimate:
+    return BitsEstimate(quantity.mean, quantity.value.tolist(), quantity.interval, own_spread(quantity))
 
 
-def _check_alike(blind: RunFolder, runs: Sequence[RunFolder]) -> None:
-    """See that likelihoods can be subtracted: of one corpus and tokenizer, of decoders of one size, chosen alike.
-
-    Raises:
-        UserError: they cannot.
-    """
-
-    def facts(run: RunFolder) -> dict[str, Any]:
-        metrics, (_, config) = read_json(run.metrics), open_run(str(run.path), "run")
-        sizes = {f"decoder.{option}": config["decoder"][option] for option in DECODER}
-        rule = {f"trainer.{option}": config["trainer"][option] for option in STOPPING}
-        return {"corpus": metrics["corpus"]["digest"], "tokenizer": metrics["tokenizer_digest"], **sizes, **rule}
-
-    wanted, read = facts(blind), read_json(blind.metrics)["train_target_tokens"]
-    for run in runs:
-        if (more := read_json(run.metrics)["train_target_tokens"]) > 1.05 * read:
-            raise UserError(
-                f"{blind.path}: read {read:,} target tokens and {run.path} {more:,}: a blind run that was trained less "
-                f"would flatter the other: train one with trainer.target_tokens={more} or more"
-            )
-        for what, value in facts(run).items():
-            if value != wanted[what]:
-                raise UserError(
-                    f"{run.path}: another {what} than {blind.path}'s ({value}, {wanted[what]}), so that their "
-                    "difference is not of the source alone: train both with the same"
-                )
-
-
-def _ended(run: RunFolder, converged: float) -> tuple[bool, float]:
-    """Return `judge_convergence`, whose error then names the run."""
-    try:
-        return judge_convergence(run, converged)
-    except UserError as error:
-        raise UserError(f"{run.path}: {error}") from None
-
-
-def _made(runs: Sequence[RunFolder]) -> dict[str, Any]:
-    """Return how the runs of one variant were made: their seeds and commits, and the settings of the first."""
-    metrics = [read_json(run.metrics) for run in runs]
-    return {
-        "seeds": [one["seed"] for one in metrics],
-        "commits": [f"{str(one['commit'])[:12]}{' (files differed)' if one['dirty'] else ''}" for one in metrics],
-        "target_tokens": [one["train_target_tokens"] for one in metrics],
-        "config": open_run(str(runs[0].path), "run")[1],
-    }
-
-
-def _check_seeds(name: str, runs: Sequence[RunFolder]) -> None:
-    """See that runs of one variant differ in nothing but the seed, and in that.
-
-    Raises:
-        UserError: they do not.
-    """
-
-    first = open_run(str(runs[0].path), "run")[1]
-    seeds: dict[int, RunFolder] = {}
-    for run in runs:
-        _, config = open_run(str(run.path), "run")
-        if config["seed"] in seeds:
-            raise UserError(
-                f"{run.path}: seed {config['seed']}, as {seeds[config['seed']].path} has: runs of one variant ({name}) "
-                "are of several seeds"
-            )
-        seeds[config["seed"]] = run
-        if other := [key for key in VARIANT if config[key] != first[key]]:
-            raise UserError(
-                f"{run.path}: another {', '.join(other)} than {runs[0].path}'s: runs of one variant ({name}) differ in "
-                "the seed alone; put a space between two variants"
-            )
-
-
-def _learning(blind: RunFolder, run: RunFolder, prepared: Prepared) -> list[list[float]]:
-    """Return, for each validation, the target tokens read and the bits of a dev sentence, by the likelihood as it is.
-
-    The blind model is the one at its best: what is learnt is the source.
-    """
-    _, config = open_run(str(run.path), "run")
-    lengths = prepared.splits["dev"].target_lengths
-    pieces = float(lengths[: config["trainer"]["dev_sentences"] or len(lengths)].mean())
-    least = float(read_json(blind.metrics)["dev"]["loss"])
-    losses = dev_curves(run, read_json(run.metrics)["train_target_tokens"])["loss"]
-    return [[at, (least - loss) * pieces * BITS_A_NAT] for at, loss in sorted(losses.items())]
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
 
 
 @dataclass(frozen=True)
 class _Digits:
-    """How many digits each number of `numbers` has, and so how many bits: both known exactly."""
+    """Sentences of the corpus `numbers`, each of which writes one number.
 
-    digits: np.ndarray  # [N]
-    bits: np.ndarray  # [N]
+    Attributes:
+        digits: [N] digits of each number.
+        bits: [N] information in a number of so many digits.
+    """
 
-    def plain(self, measured: Mapping[str, "_Measured"], counts: np.ndarray) -> list[dict[str, Any]]:
-        """Return, for each number of digits, the exact bits and what each variant reads."""
-        return [
-            {
-                "digits": int(k),
-                "sentences": int(inside.sum()),
-                "exact": float(self.bits[inside].mean()),
-                "variants": {
-                    name: own.left(self.bits[inside], counts[:, inside], inside).plain()
-                    for name, own in measured.items()
-                },
-            }
-            for k in np.unique(self.digits)
-            for inside in [self.digits == k]
-        ]
+    digits: np.ndarray
+    bits: np.ndarray
 
 
-def _digits(run: RunFolder, test: TestSet) -> _Digits | None:
-    _, config = open_run(str(run.path), "run")
+def _read_digits(config: Config, test: TestSet) -> _Digits | None:
+    """Return the numbers' digits; None for a corpus other than `numbers`."""
     data = config["data"]
     if data["name"] != "numbers":
         return None
-    # The id says how many digits a number has: SPLIT-kDIGITS-NUMBER.
+    # An id is SPLIT-kDIGITS-NUMBER.
     digits = np.array([int(row.id.split("-")[1].removeprefix("k")) for row in test.rows])
     return _Digits(digits, np.array([numbers_bits(int(k), data["shortest"], data["longest"]) for k in digits]))
+
+
+def _by_digits(numbers: _Digits, measured: Mapping[str, _Measurement], counts: np.ndarray) -> list[DigitBucket]:
+    return [
+        DigitBucket(
+            digits=int(digits),
+            sentences=int(inside.sum()),
+            exact_bits=float(numbers.bits[inside].mean()),
+            variants={
+                name: own.received(numbers.bits[inside], counts[:, inside], inside).estimate
+                for name, own in measured.items()
+            },
+        )
+        for digits in np.unique(numbers.digits)
+        for inside in [numbers.digits == digits]
+    ]

@@ -1,30 +1,29 @@
-"""Usable capacity of the neck against its width: which runs, and what came through each.
+"""The capacity sweep: the bits that come through the neck against its width. Which runs, and how they are measured.
 
-The files are conf/capacity/NAME.yaml; runs lie in pipeline/capacity/NAME.
+The settings are in conf/capacity/NAME.yaml, the runs in pipeline/capacity/NAME.
 """
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from hourglass.analysis.channel import longest_copied, read_run
+from hourglass.analysis.capacity import Capacity, CapacityPoint
+from hourglass.analysis.channel import longest_copied, summarise_channel
 from hourglass.analysis.convergence import judge_convergence
 from hourglass.config.compose import compose_settings, path_override
 from hourglass.config.options import build, read_settings
 from hourglass.errors import UserError
-from hourglass.models.recurrent import Cell
-from hourglass.runs.folder import RunFolder
-from hourglass.runs.translations import read_translations
-from hourglass.system.files import read_json
-from hourglass.system.project import ROOT
+from hourglass.models.cells import CellName
+from hourglass.system.project import ROOT, code_version
+from hourglass.training.finished import FinishedRun
 from hourglass.training.jobs import JobFailedError, start_job
 from hourglass.training.settings import check_settings
 
-# Share of the bits there are from which a run counts as one that reads them all.
-WHOLE = 0.97
+# Share of the source's bits from which a run counts as one that reads them all.
+READS_ALL = 0.97
 
 
 Widths = Annotated[list[PositiveInt], Field(min_length=1)]
@@ -37,17 +36,17 @@ class CapacitySettings:
     Attributes:
         widths: D, of experiment=capacity and experiment=capacity_fixed.
         other_cell: a second cell for both sides.
-        other_widths: D it is tried at.
+        other_widths: D of the runs with that cell.
         rounded: D and summary_bits of necks with a hard ceiling, of experiment=capacity_fixed.
         reversed_widths: D of experiment=capacity with the source read last to first.
         control_widths: D of experiment=capacity_attention with decoder.start=dense, a neck beside the attention.
-        overrides: what all runs are told.
-        workers: runs at once.
-        converged: share of the dev loss under which the last fifth of a budget counts as no gain.
+        overrides: of all runs.
+        workers: runs that are trained at the same time.
+        converged: share of the dev loss below which the last fifth of a budget counts as no gain.
     """
 
     widths: Widths
-    other_cell: Cell
+    other_cell: CellName
     other_widths: list[PositiveInt]
     rounded: list[list[PositiveInt]]
     reversed_widths: list[PositiveInt]
@@ -62,26 +61,35 @@ class CapacitySettings:
 
 
 @dataclass(frozen=True)
-class Point:
-    """One run of the sweep."""
+class CapacityRun:
+    """Settings of one run of the sweep.
+
+    Attributes:
+        experiment: file of conf/experiment.
+        width: encoder.summary_size; 0: the experiment has no neck.
+        cell: of both sides; None: the experiment's own.
+        bits: encoder.summary_bits; 0: no rounding.
+        reverse: encoder.reverse_source.
+        dense: decoder.start=dense, for the control with attention, which otherwise starts from zero.
+    """
 
     experiment: str
     width: int
-    cell: str | None = None  # None: the experiment's own
-    bits: NonNegativeInt = 0  # summary_bits
-    reverse: bool = False  # reverse_source
-    dense: bool = False  # the control's start from the summary, which otherwise is not there
+    cell: str | None = None
+    bits: NonNegativeInt = 0
+    reverse: bool = False
+    dense: bool = False
 
     @property
     def name(self) -> str:
-        """Names its folder."""
-        special = [self.cell, f"{self.bits}bits" if self.bits else None, "reversed" if self.reverse else None]
-        special += ["dense" if self.dense else None]
-        return "-".join([self.experiment, *filter(None, special), str(self.width)])
+        """Name of its folder."""
+        parts = [self.cell, f"{self.bits}bits" if self.bits else None, "reversed" if self.reverse else None]
+        parts += ["dense" if self.dense else None]
+        return "-".join([self.experiment, *filter(None, parts), str(self.width)])
 
     @property
     def overrides(self) -> list[str]:
-        """What its command line says."""
+        """Its command line, without what all runs share."""
         words = [f"experiment={self.experiment}"]
         words += [f"encoder.summary_size={self.width}"] if self.width else []
         if self.cell:
@@ -96,20 +104,20 @@ class Point:
 
     @property
     def line(self) -> str:
-        """The name of its line in the figures."""
+        """Name of its line in the figures."""
         kind = {"capacity": "none", "capacity_fixed": "fixed", "capacity_attention": "luong_general"}
-        special = [self.cell, f"rounded to {self.bits} bit{'s' * (self.bits > 1)}" if self.bits else None]
-        special += ["source reversed" if self.reverse else None]
+        parts = [self.cell, f"rounded to {self.bits} bit{'s' * (self.bits > 1)}" if self.bits else None]
+        parts += ["source reversed" if self.reverse else None]
         if self.experiment == "capacity_attention":
-            special += ["start from the neck" if self.dense else "no neck"]
-        return ", ".join([kind[self.experiment], *filter(None, special)])
+            parts += ["start from the neck" if self.dense else "no neck"]
+        return ", ".join([kind[self.experiment], *filter(None, parts)])
 
 
 def load_capacity(name: str, root: Path = ROOT) -> CapacitySettings:
     """Read and check conf/capacity/NAME.yaml.
 
     Raises:
-        UserError: there is none, or a setting is wrong.
+        UserError: the file is missing, or a setting is wrong.
     """
     file = root / "conf" / "capacity" / f"{name}.yaml"
     if not file.is_file():
@@ -118,27 +126,31 @@ def load_capacity(name: str, root: Path = ROOT) -> CapacitySettings:
     return read_settings(file, lambda content: build(CapacitySettings, content, "capacity"))
 
 
-def points(settings: CapacitySettings) -> list[Point]:
-    """Return all runs, the widest and dearest of a kind last."""
+def list_capacity_runs(settings: CapacitySettings) -> list[CapacityRun]:
+    """Return all runs; within a kind the widest, which takes longest, is the last."""
     both = ("capacity", "capacity_fixed")
     return [
-        *(Point(experiment, width) for width in settings.widths for experiment in both),
-        *(Point(experiment, width, settings.other_cell) for width in settings.other_widths for experiment in both),
-        *(Point("capacity_fixed", width, bits=bits) for width, bits in settings.rounded),
-        *(Point("capacity", width, reverse=True) for width in settings.reversed_widths),
-        *(Point("capacity_attention", width, dense=True) for width in settings.control_widths),
-        Point("capacity_attention", 0),  # There is no neck there.
+        *(CapacityRun(experiment, width) for width in settings.widths for experiment in both),
+        *(
+            CapacityRun(experiment, width, settings.other_cell)
+            for width in settings.other_widths
+            for experiment in both
+        ),
+        *(CapacityRun("capacity_fixed", width, bits=bits) for width, bits in settings.rounded),
+        *(CapacityRun("capacity", width, reverse=True) for width in settings.reversed_widths),
+        *(CapacityRun("capacity_attention", width, dense=True) for width in settings.control_widths),
+        CapacityRun("capacity_attention", 0),
     ]
 
 
-def check_points(settings: CapacitySettings) -> None:
-    """See that every run can be made and read, before the first begins.
+def check_capacity_runs(settings: CapacitySettings) -> None:
+    """Check that every run can be trained and measured, before the first one starts.
 
     Raises:
-        UserError: one cannot; the message begins with its name.
+        UserError: a run cannot; the message begins with its name.
     """
-    for point in points(settings):
-        config = compose_settings([*settings.overrides, *point.overrides])
+    for run in list_capacity_runs(settings):
+        config = compose_settings([*settings.overrides, *run.overrides])
         try:
             check_settings(config)
             data = config["data"]
@@ -147,28 +159,27 @@ def check_points(settings: CapacitySettings) -> None:
             if config["trainer"]["validations"] < 2:
                 raise UserError("trainer.validations=1: convergence is judged from two: set trainer.validations=5")
         except UserError as error:
-            raise UserError(f"{point.name}: {error}") from None
+            raise UserError(f"{run.name}: {error}") from None
 
 
-def run_all(settings: CapacitySettings, folder: Path) -> None:
-    """Train what is not trained yet, some at once; each goes on where it was, and one that is done is looked over.
+def train_capacity_runs(settings: CapacitySettings, folder: Path) -> None:
+    """Train the runs that are not complete; an interrupted run resumes.
 
     Args:
         settings: of the sweep.
-        folder: where the runs lie.
+        folder: of the runs.
 
     Raises:
-        UserError: one failed; its log says why.
+        UserError: a run failed; the message names its log.
     """
-    check_points(settings)
+    check_capacity_runs(settings)
     folder.mkdir(parents=True, exist_ok=True)
-    todo = points(settings)
+    runs = list_capacity_runs(settings)
 
-    def one(point: Point) -> str:
-        run = folder / point.name
-        words = [*settings.overrides, *point.overrides, "logger=csv", "if_exists=continue"]
-        words += [path_override("run_dir", run), path_override("cache", folder / "cache")]
-        with (folder / f"{point.name}.log").open("w", encoding="utf-8") as log:
+    def start(run: CapacityRun) -> str:
+        words = [*settings.overrides, *run.overrides, "logger=csv", "if_exists=continue"]
+        words += [path_override("run_dir", folder / run.name), path_override("cache", folder / "cache")]
+        with (folder / f"{run.name}.log").open("w", encoding="utf-8") as log:
             try:
                 start_job(str(ROOT / "src" / "train.py"), words, output=log)
             except JobFailedError as error:
@@ -176,45 +187,43 @@ def run_all(settings: CapacitySettings, folder: Path) -> None:
             return ""
 
     with ThreadPoolExecutor(settings.workers) as pool:
-        for number, (point, failure) in enumerate(zip(todo, pool.map(one, todo), strict=True), 1):
+        for number, (run, failure) in enumerate(zip(runs, pool.map(start, runs), strict=True), 1):
             if failure:
                 pool.shutdown(cancel_futures=True)
-                raise UserError(f"{point.name}: {failure}; see {folder / point.name}.log")
-            print(f"{number}/{len(todo)}: {point.name}", flush=True)
+                raise UserError(f"{run.name}: {failure}; see {folder / run.name}.log")
+            print(f"{number}/{len(runs)}: {run.name}", flush=True)
 
 
-def measure(settings: CapacitySettings, folder: Path) -> dict[str, Any]:
-    """Return what came through each run: plain values."""
-    rows = [measure_point(point, RunFolder(folder / point.name), settings.converged) for point in points(settings)]
-    return {"points": rows, "converged": settings.converged}
-
-
-def measure_point(point: Point, run: RunFolder, converged: float) -> dict[str, Any]:
-    """Return what is said of a run of the sweep.
+def measure_capacity(settings: CapacitySettings, folder: Path) -> Capacity:
+    """Measure all runs of a sweep.
 
     Raises:
-        UserError: the run is missing, or no calibrated channel.
+        UserError: a run is missing, or not of a calibrated channel.
     """
-    found, metrics = read_run(run), read_json(run.metrics)
-    translations = read_translations(run.translations)
-    done, gain = judge_convergence(run, converged)
-    # A loss that is nearly nothing goes on falling by large shares of itself.
-    whole = found["bits"] >= WHOLE * found["of"]
-    return {
-        "name": point.name,
-        "line": point.line,
-        "width": point.width,
-        **found,
-        "longest_copied": longest_copied(
+    runs = list_capacity_runs(settings)
+    points = [_measure_run(run, FinishedRun.open(folder / run.name), settings.converged) for run in runs]
+    return Capacity(points, settings.converged, code_version()["commit"])
+
+
+def _measure_run(run: CapacityRun, finished: FinishedRun, converged: float) -> CapacityPoint:
+    channel, metrics, translations = summarise_channel(finished), finished.metrics, finished.translations
+    convergence = judge_convergence(finished, converged)
+    return CapacityPoint(
+        name=run.name,
+        line=run.line,
+        width=run.width,
+        channel=channel,
+        longest_copied=longest_copied(
             [row.hypothesis.split() for row in translations], [row.reference.split() for row in translations]
         ),
-        "converged": done,
-        "whole": whole,
-        "gain_of_last_fifth": gain,
-        "parameters": metrics["parameters"],
-        "train_target_tokens": metrics["train_target_tokens"],
-        "train_seconds": metrics["train_seconds"],
-        "commit": metrics["commit"],
-        "dirty": metrics["dirty"],
-        "machine": metrics["machine"],
-    }
+        converged=convergence.converged,
+        # A loss near zero may go on falling by a large share of itself.
+        reads_all=channel.bits >= READS_ALL * channel.source_bits,
+        gain_of_last_fifth=convergence.gain_of_last_fifth,
+        parameters=metrics.parameters,
+        train_target_tokens=metrics.train_target_tokens,
+        train_seconds=metrics.train_seconds,
+        commit=metrics.commit,
+        dirty=metrics.dirty,
+        machine=metrics.machine,
+    )

@@ -1,14 +1,15 @@
-"""Bits through the neck: how much of what a reference says has reached the decoder, in bits.
+"""The negative log-likelihood of references, and the bits about them that have reached the decoder.
 
-A decoder that is blind to the source (encoder=blind) needs so many bits for a reference, and one that sees it needs
-fewer; both read the reference as they go (teacher forcing). The difference
+A decoder that is blind to the source (encoder=blind) needs a number of bits for a reference; one that sees the source
+needs fewer. Both read the reference as they go (teacher forcing). The difference
 
     bits = (blind model's negative log-likelihood - model's negative log-likelihood) / ln 2
 
 is usable information about the target (Xu et al. 2020, "A theory of usable information under computational
-constraints"): no bits of the source, and no physical capacity of a vector. It is the information that reached the
-decoder, plus the blind model's excess loss, minus the model's own, so it is a lower bound only where the blind model's
-excess is no larger. In the difference of two models the blind one cancels, and nothing need be assumed.
+constraints"). It is not information about the source, and not the physical capacity of a vector. It equals the
+information that reached the decoder, plus the blind model's excess loss, minus the model's own excess loss. So it is a
+lower bound only where the blind model's excess loss is no larger than the model's. In the difference of two models the
+blind model cancels, and no such assumption is needed.
 
 Shapes: N sentences, B sentences of a batch, T target positions (end-of-sentence the last), R readout, V vocabulary,
 K seeds of a variant, P data symbols.
@@ -34,7 +35,7 @@ from hourglass.models.seq2seq import LOGIT_ROWS, Seq2Seq
 BITS_A_NAT = 1 / math.log(2)
 
 
-# Where a temperature is looked for.
+# Bounds of the search for a temperature.
 TEMPERATURES = (0.2, 5.0)
 
 
@@ -52,7 +53,7 @@ class Pairs:
 
     @classmethod
     def encode(cls, vocabularies: Vocabularies, sources: Sequence[str], targets: Sequence[str]) -> "Pairs":
-        """Return texts as ids."""
+        """Encode texts."""
         return cls(vocabularies.source.encode(list(sources)), vocabularies.target.encode(list(targets)))
 
 
@@ -62,43 +63,44 @@ def reference_nats(
     *,
     temperature: float = 1.0,
     among: Tensor | None = None,
-    going_on: Sequence[Sequence[int]] | None = None,
+    continues_at: Sequence[Sequence[int]] | None = None,
     batch_tokens: int = 4000,
 ) -> list[np.ndarray]:
-    """Return the negative log-likelihood of each target token, in nats, as the model reads the reference.
+    """Return the negative log-likelihood of each target token, in nats, under teacher forcing.
 
     Args:
-        model: dropout is off while it is asked.
-        pairs: what it reads.
-        temperature: the logits are divided by it.
-        among: [P] ids; what is not end-of-sentence is one of these, so their probabilities are made to sum to 1.
-        going_on: N lists of target positions, from 0, at which the sentence is known not to end: the probabilities of
-            all else are made to sum to 1 there.
+        model: is put in evaluation mode for the call, so that dropout is off.
+        pairs: sources and references.
+        temperature: divides the logits.
+        among: [P] ids. Every token but end-of-sentence is known to be one of these, so their probabilities are
+            normalised to sum to 1.
+        continues_at: N lists of target positions, from 0, at which the sentence is known not to end: there the
+            probabilities of all tokens but end-of-sentence are normalised to sum to 1.
         batch_tokens: padded tokens of a batch.
 
     Returns:
         N float64 arrays [T_i], end-of-sentence last.
     """
-    found: list[np.ndarray] = [np.empty(0)] * len(pairs.targets)
+    all_nats: list[np.ndarray] = [np.empty(0)] * len(pairs.targets)
     for rows, readouts, labels, real in _read(model, pairs, batch_tokens):
-        goes_on = None
-        if going_on is not None:
+        continues = None
+        if continues_at is not None:
             marked = torch.zeros_like(real)  # [B, T]
             for b, row in enumerate(rows):
-                marked[b, list(going_on[row])] = True
-            goes_on = marked[real]
-        nats = _nats(model, readouts, labels, temperature, among=among, goes_on=goes_on)
-        ends = np.cumsum(real.sum(1).cpu().numpy())
-        for row, one in zip(rows, np.split(nats.double().cpu().numpy(), ends[:-1]), strict=True):
-            found[row] = one
-    return found
+                marked[b, list(continues_at[row])] = True
+            continues = marked[real]
+        nats = _nats(model, readouts, labels, temperature, among=among, continues=continues)
+        lengths = real.sum(1).cpu().numpy()
+        for row, values in zip(rows, np.split(nats.double().cpu().numpy(), np.cumsum(lengths)[:-1]), strict=True):
+            all_nats[row] = values
+    return all_nats
 
 
 def fit_temperature(model: Seq2Seq, pairs: Pairs, *, batch_tokens: int = 4000) -> float:
-    """Return the temperature at which the model is least surprised by these references (Guo et al. 2017, section 4.2).
+    """Return the temperature that minimises the negative log-likelihood (Guo et al. 2017, section 4.2).
 
-    Label smoothing teaches a model to be less sure than it could be, which would be read as bits that it lacks. One
-    number, fitted on dev, undoes that.
+    Label smoothing makes a model less confident than the data warrant, which would count as bits that it lacks. One
+    number, fitted on dev, corrects for that.
     """
     parts = [(readouts, labels) for _, readouts, labels, _ in _read(model, pairs, batch_tokens)]
     readouts, labels = (torch.cat(side) for side in zip(*parts, strict=True))
@@ -107,7 +109,7 @@ def fit_temperature(model: Seq2Seq, pairs: Pairs, *, batch_tokens: int = 4000) -
         return float(_nats(model, readouts, labels, math.exp(log_temperature)).double().sum())
 
     low, high = (math.log(bound) for bound in TEMPERATURES)
-    # Convex in 1/temperature, so with one minimum whatever the scale.
+    # The loss is convex in 1/temperature, so it has a single minimum on the logarithmic scale, too.
     return math.exp(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-3}).x)
 
 
@@ -138,36 +140,36 @@ def _nats(
     temperature: float,
     *,
     among: Tensor | None = None,
-    goes_on: Tensor | None = None,
+    continues: Tensor | None = None,
 ) -> Tensor:
     """Return the negative log-likelihood [tokens] of labels after readouts [tokens, R]; see `reference_nats`."""
-    found = []
+    parts = []
     for first in range(0, len(labels), LOGIT_ROWS):
-        part, label = readouts[first : first + LOGIT_ROWS], labels[first : first + LOGIT_ROWS]
-        logits = model.output(part)
+        rows = slice(first, first + LOGIT_ROWS)
+        logits = model.output(readouts[rows])
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
         if among is not None:
             outside = torch.ones(logits.shape[-1], dtype=torch.bool, device=logits.device)
             outside[among] = False
-            logits = logits.masked_fill(outside & (label != EOS).unsqueeze(1), float("-inf"))
-        if goes_on is not None:
-            logits[goes_on[first : first + LOGIT_ROWS], EOS] = float("-inf")
-        found.append(F.cross_entropy(logits, label, reduction="none"))
-    return torch.cat(found)
+            logits = logits.masked_fill(outside & (labels[rows] != EOS).unsqueeze(1), float("-inf"))
+        if continues is not None:
+            logits[continues[rows], EOS] = float("-inf")
+        parts.append(F.cross_entropy(logits, labels[rows], reduction="none"))
+    return torch.cat(parts)
 
 
-def totals(nats: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the bits [N] of whole sentences, of token nats as `reference_nats` has them."""
-    return np.array([one.sum() for one in nats]) * BITS_A_NAT
+def sentence_bits(nats: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the bits [N] of whole sentences, from the nats of their tokens (`reference_nats`)."""
+    return np.array([values.sum() for values in nats]) * BITS_A_NAT
 
 
-def ends(nats: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the bits [N] of the end-of-sentence tokens alone."""
-    return np.array([one[-1] for one in nats]) * BITS_A_NAT
+def end_bits(nats: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the bits [N] of the end-of-sentence tokens alone, from the nats of all tokens."""
+    return np.array([values[-1] for values in nats]) * BITS_A_NAT
 
 
 def mean_quantity(values: Sequence[np.ndarray], counts: np.ndarray) -> Quantity:
-    """Return the mean over sentences of each seed and each resample.
+    """Return the mean over sentences, for each seed and each resample.
 
     Args:
         values: K arrays [N].
@@ -178,5 +180,13 @@ def mean_quantity(values: Sequence[np.ndarray], counts: np.ndarray) -> Quantity:
 
 
 def numbers_bits(digits: int, shortest: int, longest: int) -> float:
-    """Return the bits in a number of `numbers`: which of the even digit counts, and which of the 9 * 10^(k-1)."""
+    """Return the information in a number of the corpus `numbers`, in bits.
+
+    All digit counts from `shortest` to `longest` are equally likely, and so are the 9 * 10^(k-1) numbers of k digits.
+
+    Args:
+        digits: k of this number.
+        shortest: fewest digits of a number in the corpus.
+        longest: most digits.
+    """
     return math.log2(longest - shortest + 1) + math.log2(9) + (digits - 1) * math.log2(10)

@@ -1,13 +1,13 @@
-"""Does a curve over sentence length flatten? A straight line against one that saturates, judged on held-out sentences.
+"""Decide whether a curve over sentence length flattens: a straight line against a saturating one, on held-out data.
 
 straight:    y = a + b x
 saturating:  y = p (1 - exp(-x / tau)), which flattens at the plateau p
 
-Both have two parameters and the same noise, of a variance that grows with x as that of a sum of x words does. The
-plateau is reported only where held-out likelihood prefers the saturating curve, where that has come near it (to 90 %)
-within the lengths that were seen, and where the longest third of the sentences is flat by itself: much that bends goes
-on rising, or falls again. A curve that is flat over all lengths that were seen bends nowhere: neither is the
-likelier, and the plateau is its mean.
+Both have two parameters and the same noise model: a variance proportional to x, as for a sum of x independent words.
+A plateau is reported only if all three hold: held-out likelihood prefers the saturating curve; that curve reaches 90 %
+of its plateau within the observed lengths; and the longest third of the sentences is flat by itself, because many
+curves that bend go on rising, or fall again. A curve that is flat over all observed lengths has no bend, so neither
+model is more likely: its plateau is its mean.
 
 Shapes: N sentences.
 """
@@ -26,19 +26,19 @@ FOLDS = 10
 RESAMPLES = 200
 
 
-# Share of its plateau that a curve has to reach within the lengths that were seen.
+# Share of its plateau that a curve has to reach within the observed lengths.
 REACHED = 0.9
 
 
-# Standard errors by which the saturating curve has to be the likelier one.
+# Standard errors by which held-out likelihood has to prefer the saturating curve.
 ERRORS = 2.0
 
 
-# Fewer sentences are no curve.
+# Fewest sentences from which flatness is judged.
 FEWEST = 20
 
 
-# What is flat changes over the lengths looked at by less than this share of its height, with 95 % confidence.
+# A flat curve changes by less than this share of its height over a range of lengths, with 95 % confidence.
 FLAT = 0.1
 
 
@@ -47,18 +47,18 @@ Curve = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Saturation:
-    """What the lengths say of a curve.
+    """Slope and plateau of a curve over sentence length.
 
     Attributes:
-        slope: of the straight line, y for each unit of x.
+        slope: of the straight line, y per unit of x.
         slope_interval: 95 %, over sentences.
-        gain: held-out log-likelihood of the saturating curve less that of the straight one, nats in all.
+        gain: held-out log-likelihood of the saturating curve less that of the straight one, nats over all sentences.
         gain_error: its standard error over sentences.
-        plateau: p, or the mean where it is flat; None where there is none to report.
+        plateau: p, or the mean of a flat curve; None if no plateau can be reported.
         plateau_interval: 95 %, over sentences.
-        flat: whether there is no bend, the curve being flat from the shortest to the longest.
+        flat: whether the curve is flat from `shortest` to `longest`, without a bend.
         shortest: the 5th percentile of x.
-        longest: the 95th percentile of x: beyond it there is little to go by.
+        longest: the 95th percentile of x; few sentences are longer.
     """
 
     slope: float
@@ -77,8 +77,8 @@ def find_plateau(x: np.ndarray, y: np.ndarray, seed: int = 12345) -> Saturation:
 
     Args:
         x: [N] lengths, above 0.
-        y: [N] what is measured at them.
-        seed: of the folds and the resamples.
+        y: [N] values at these lengths.
+        seed: of folds and resamples.
     """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     random = np.random.default_rng(seed)
@@ -105,7 +105,7 @@ def find_plateau(x: np.ndarray, y: np.ndarray, seed: int = 12345) -> Saturation:
         and _is_flat(x, y, drawn, (float(np.quantile(x, 2 / 3)), longest), p)
     ):
         plateau, interval = p, percentiles(np.array([_saturating(x[rows], y[rows])[0] for rows in drawn]))
-    if interval is None or interval.low <= 0:  # Nothing at all is no plateau.
+    if interval is None or interval.low <= 0:  # A plateau at zero shows no information, not a full vector.
         plateau, interval, flat = None, None, False
     return Saturation(
         slope=straight_slope(x, y),
@@ -123,10 +123,10 @@ def find_plateau(x: np.ndarray, y: np.ndarray, seed: int = 12345) -> Saturation:
 def _is_flat(
     x: np.ndarray, y: np.ndarray, drawn: list[np.ndarray], between: tuple[float, float], height: float
 ) -> bool:
-    """Say whether y certainly changes by less than a share of `height` between two x, by what lies there."""
+    """Whether y changes by less than the share FLAT of `height` between two x, judged from the points there."""
     first, last = between
     inside = (x >= first) & (x <= last)
-    if first >= last or inside.sum() < FEWEST:  # All of one length, or hardly any: nothing can be seen of it.
+    if first >= last or inside.sum() < FEWEST:  # A single length, or too few sentences.
         return False
     slopes = np.array([_straight(x[rows][inside[rows]], y[rows][inside[rows]])[1] for rows in drawn])
     interval, most = percentiles(slopes), FLAT * height / (last - first)
@@ -140,27 +140,27 @@ def log_likelihood(
     held_y: np.ndarray,
     fit: Callable[[np.ndarray, np.ndarray], Curve],
 ) -> np.ndarray:
-    """Return the log-likelihood of each held-out y under a curve fitted to the others, with noise N(0, s^2 x)."""
+    """Return the log-likelihood of each held-out y under a curve fitted to (x, y), with noise N(0, s^2 x)."""
     curve = fit(x, y)
     variance = np.mean((y - curve(x)) ** 2 / x)
     spread = variance * held_x
-    found: np.ndarray = -0.5 * (np.log(2 * np.pi * spread) + (held_y - curve(held_x)) ** 2 / spread)
-    return found
+    likelihood: np.ndarray = -0.5 * (np.log(2 * np.pi * spread) + (held_y - curve(held_x)) ** 2 / spread)
+    return likelihood
 
 
 def straight_slope(x: np.ndarray, y: np.ndarray) -> float:
-    """Return the slope of `fit_straight`'s line, y for each unit of x."""
+    """Return the slope of the line of `fit_straight`, y per unit of x."""
     return _straight(x, y)[1]
 
 
 def fit_straight(x: np.ndarray, y: np.ndarray) -> Curve:
-    """Return the straight line of the least squares, weighted by 1/x."""
+    """Fit a straight line by least squares with weights 1/x."""
     a, b = _straight(x, y)
     return lambda at: a + b * at
 
 
 def fit_saturating(x: np.ndarray, y: np.ndarray) -> Curve:
-    """Return the saturating curve of the least squares, weighted by 1/x."""
+    """Fit a saturating curve by least squares with weights 1/x."""
     p, tau = _saturating(x, y)
     return lambda at: p * (1 - np.exp(-at / tau))
 
@@ -174,7 +174,10 @@ def _straight(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def _saturating(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Given tau the best p is a weighted mean; so only tau is searched, from a step to nearly a straight line."""
+    """Return p and tau. Given tau, the best p has a closed form, so the search is over tau alone.
+
+    It ranges from a curve that is a step to one that is nearly a straight line.
+    """
 
     def best(log_tau: float) -> tuple[float, float]:
         shape = -np.expm1(-x / np.exp(log_tau))

@@ -1,105 +1,129 @@
-"""What the report says of bits: how much of a reference reached the decoder, by length, by position, in training."""
+"""The report of bits: how much of a reference reached the decoder, by sentence length, position, and training time."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
+from hourglass.analysis.information import (
+    BitsDifference,
+    BitsEstimate,
+    Information,
+    JoinedBits,
+    LearningPoint,
+    Provenance,
+    VariantBits,
+)
+from hourglass.metrics.saturation import Saturation
 from hourglass.metrics.scoring import FEW, show_bounds
+from hourglass.metrics.significance import Estimate, Interval
 from hourglass.reports.document import Block, Heading, Paragraph, Picture, Table
-from hourglass.reports.phrases import NOT_CHOOSING, OF_ARCHITECTURE, REREAD, banded, show_range, widest
+from hourglass.reports.phrases import (
+    DIFFERENCE_HEADINGS,
+    NOT_CHOOSING,
+    REREAD,
+    banded,
+    difference_cells,
+    show_range,
+    widest,
+)
 from hourglass.reports.plots import Line, draw_lines
 
-Information = Mapping[str, Any]
-
-
-# Attentions by which the decoder has one vector and no more.
+# How the decoder receives the source, for attentions that give it one vector and nothing else.
 VECTOR = {
-    "none": "one that is given one fixed vector at its start",
-    REREAD: "one that reads a fixed vector at each step",
+    "none": "receives one fixed vector, before its first step",
+    REREAD: "reads the same fixed vector at every step",
 }
 
 
+AVERAGES = "receives the average of all encoder states, the same at every step"
+LOOKS_BACK = "looks back at all encoder states, and weights them anew at every step"
+
+
+# Attentions whose context does not depend on the decoder's state.
 NO_CHOICE = {*VECTOR, *NOT_CHOOSING}
 
 
-# Shares of the budget at which the table says what was learnt.
+# Shares of the budget at which the table shows what was learnt.
 SHARES = (0.25, 0.5, 1.0)
 
 
-def write_bits(name: str, found: Information) -> list[Block]:
-    """Return the report of one corpus, of what `measure_bits` returned, as JSON has it."""
-    heading, *rest = bits_section(name, found)
-    return [heading, Paragraph(aloud(name, found)), *rest, Paragraph(how_made(found))]
+# For the top of a report.
+BITS_DEFINED = (
+    "How to read bits. A decoder needs minus log2 of the probability that it assigns to the reference translation, in "
+    "bits, summed over the tokens. The more it knows about the source, the fewer bits it needs. So bits that one "
+    "decoder saves over another measure what it knows more. Differences between two variants are the firmest figures: "
+    "they rest on the likelihoods of two models and on nothing else. Figures against a decoder that never sees the "
+    "source (the blind decoder) also depend on how well that decoder is trained."
+)
 
 
-def how_made(found: Information) -> str:
-    """Return seeds, budgets and commits of the runs; their settings stand in information.json."""
-    kinds = {"blind": found["blind"], **found["variants"]}
-    each = "; ".join(
-        f"{name}: seed {', '.join(map(str, one['seeds']))}, {max(one['target_tokens']):,} target tokens, commit "
-        f"{', '.join(dict.fromkeys(one['commits']))}"
-        for name, one in kinds.items()
+def report_bits(information: Information) -> list[Block]:
+    """Return the report of one corpus."""
+    heading, *rest = bits_section(information)
+    opening = [BITS_DEFINED, *summarise_bits(information)]
+    return [heading, *map(Paragraph, opening), *rest, Paragraph(bits_provenance(information))]
+
+
+def bits_provenance(information: Information) -> str:
+    """Return seeds, budgets and commits of the runs; their settings are in information.json."""
+    kinds = {"blind": information.blind.provenance}
+    kinds |= {name: own.provenance for name, own in information.variants.items()}
+    each = "; ".join(f"{name}: {_made(provenance)}" for name, provenance in kinds.items())
+    return (
+        f"How it was made. {each}. {information.resamples:,} bootstrap resamples of {information.sentences:,} test "
+        "sentences."
     )
-    return f"How it was made. {each}. {found['resamples']:,} resamples of {found['sentences']:,} test sentences."
 
 
-def bits_section(name: str, found: Information) -> list[Block]:
-    """Return the same without the paragraph to be read aloud, which a report with more in it has at its top."""
-    variants, order = found["variants"], list(found["variants"])
-    means = [bucket["mean_source_words"] for bucket in found["buckets"]]
-    known = [i for i, bucket in enumerate(found["buckets"]) if bucket["sentences"]]
-    few = [found["buckets"][i]["sentences"] < FEW for i in known]
-    by_length = {
-        variant: _curve([means[i] for i in known], [own["buckets"][i] for i in known], few)
-        for variant, own in variants.items()
-    }
-    places = [i for i in range(len(found["positions"])) if all(own["positions"][i] for own in variants.values())]
-    by_position = {
-        variant: _curve(
-            [float(i) for i in places],
-            [own["positions"][i] for i in places],
-            [found["positions"][i]["sentences"] < FEW for i in places],
-        )
-        for variant, own in variants.items()
-    }
-    learning = {variant: _mean_learning(own["learning"]) for variant, own in variants.items()}
-    differences = {
-        variant: _curve([means[i] for i in known], [_of_trained(own["difference"]["buckets"][i]) for i in known], few)
-        for variant, own in variants.items()
-        if "difference" in own
-    }
-    length = "mean source words of a bucket"
+def _made(provenance: Provenance | None) -> str:
+    if provenance is None:
+        return "not recorded"
+    seeds, commits = ", ".join(map(str, provenance.seeds)), ", ".join(dict.fromkeys(provenance.commits))
+    return f"seed {seeds}, {max(provenance.target_tokens):,} target tokens, commit {commits}"
+
+
+def bits_section(information: Information) -> list[Block]:
+    """Return heading, explanations, table and figures of one corpus, without the paragraphs of `summarise_bits`."""
+    name, variants, order = information.corpus, information.variants, list(information.variants)
     blocks: list[Block] = [
         Heading(3, f"{name}: bits through the neck"),
-        Paragraph(explanations(found)),
-        _table(name, found),
+        *map(Paragraph, explain_losses(information)),
+        _table(information),
     ]
+    buckets = [number for number, bucket in enumerate(information.lengths) if bucket.sentences]
+    x = [information.lengths[number].mean_source_words or 0.0 for number in buckets]
+    few = [information.lengths[number].sentences < FEW for number in buckets]
+    length = "mean source words of a bucket"
+    differences = {
+        variant: _difference_curve(own.difference, x, buckets, few)
+        for variant, own in variants.items()
+        if own.difference is not None
+    }
     if differences:
         blocks.append(
             Picture(
                 f"{name}-bits-difference",
                 draw_lines(
-                    differences,
-                    x_label=length,
-                    y_label=f"bits less those of {found['baseline']}",
-                    order=order,
-                    zero=True,
+                    differences, x_label=length, y_label=f"bits minus {information.baseline}", order=order, zero=True
                 ),
-                f"By how many bits each variant leads {found['baseline']} on {name}, by sentence length",
-                f"Bits by which a variant leads {found['baseline']}, by sentence length, with 95 % bands over test "
-                "sentences. The blind decoder cancels: nothing is assumed.",
+                f"Bits that each variant receives more than {information.baseline} on {name}, by sentence length",
+                f"Bits that a variant's decoder receives more than that of {information.baseline}, by sentence length. "
+                "Bands: 95 % over test sentences. The blind decoder cancels, so no assumption is needed.",
             )
         )
-    if found["digits"]:
-        blocks.append(_by_digits(name, found))
-    positions = _draw_positions(by_position, [found["positions"][i]["pieces"] for i in places], order)
-    most = (
-        "The dotted line is what there is to tell, known exactly; the curves are too high by what the blind decoder "
-        "needs beyond that."
-        if found["exact"] is not None
-        else "What the blind decoder needs in all is the most that there is to tell."
-    )
+    if information.digits:
+        blocks.append(_digits_picture(information))
+    by_length = {
+        variant: _curve(x, [own.by_length[number] for number in buckets], few) for variant, own in variants.items()
+    }
+    if information.exact_bits is not None:
+        limit = (
+            "The dotted line is the information in a reference, which is known for this corpus. All curves are too "
+            "high by the bits that the blind decoder needs beyond it."
+        )
+    else:
+        limit = "The dotted line, the bits that the blind decoder needs, is the upper limit."
     blocks += [
         Picture(
             f"{name}-bits-by-length",
@@ -109,326 +133,381 @@ def bits_section(name: str, found: Information) -> list[Block]:
                 y_label="bits about the translation\nthat reach the decoder",
                 order=order,
                 zero=True,
-                floor=_ceiling(found, known),
+                floor=_upper_limit(information, x, buckets),
             ),
             f"Bits about the translation that reach the decoder of {', '.join(order)} on {name}, by sentence length",
-            "Bits about the translation that reach the decoder, by sentence length, with 95 % bands over test "
-            f"sentences. {most}",
+            f"Bits about the translation that reach the decoder, by sentence length. Bands: 95 % over test sentences. "
+            f"{limit}",
         ),
-        Picture(
-            f"{name}-bits-by-position",
-            positions,
-            f"Bits a piece that reach the decoder on {name}, by the piece's position in the translation",
-            "Bits a piece, by its position in the translation, over all sentences that are so long: what is at the end "
-            "of long sentences is other text, too. Compare the lines at one place. End of sentence is left out.",
-        ),
+        _position_picture(information),
         Picture(
             f"{name}-bits-learnt",
             draw_lines(
-                learning,
+                {variant: _mean_learning(own.learning) for variant, own in variants.items()},
                 x_label="target tokens read, millions",
-                y_label="bits a dev sentence",
+                y_label="bits per dev sentence",
                 order=order,
                 zero=True,
             ),
-            f"Bits that reach the decoder on {name} as training goes on",
-            "The same on dev as training goes on, likelihoods as they are. A line that still rises has not learnt what "
-            "it could: not learnt yet is not does not fit.",
+            f"Bits that reach the decoder on {name} during training",
+            "Bits per dev sentence during training, at temperature 1. A line that still rises at its end belongs to a "
+            "variant that needs more training: its bits show what it has learnt so far, not what its vector can hold.",
         ),
     ]
     return blocks
 
 
-def aloud(name: str, found: Information) -> str:
-    """Return one paragraph to be read to people: what the neck carries, how sure that is, what would change it."""
-    blind, variants, baseline = found["blind"], found["variants"], found["baseline"]
-    a_word = blind["bits"] / max(blind["target_words"], 1)
-    choosing = [one for one, own in variants.items() if one != baseline and own["attention"] not in NO_CHOICE]
-    # Chosen on dev, as any winner has to be.
-    best = min(choosing, key=lambda one: float(np.mean(variants[one]["dev_loss"]))) if choosing else None
-    necks = [one for one, own in variants.items() if own["attention"] in VECTOR]
-    texts = []
-    # What needs nothing to be assumed comes first.
-    for leader in [best] if best else [one for one in necks if one != baseline][:1]:
-        interval, of = widest(variants[leader]["difference"])
-        who = f"a decoder that may look back ({leader})" if best else _described(leader, variants)
-        texts.append(
-            f"On {name} {who} needs {_fewer(variants[leader]['difference']['value'])} a sentence than "
-            f"{_described(baseline, variants)}{_between(interval, of)}. That needs nothing to be believed but the two "
-            "likelihoods."
-        )
-    exact = "" if found["exact"] is None else f" ({found['exact']:.1f} are in it, exactly)"
-    texts.append(
-        f"To write a sentence of {name} word by word, a decoder that never sees the source has to be told "
-        f"{blind['bits']:.1f} bits{exact}, {a_word:.1f} a word."
-    )
-    for variant in dict.fromkeys([baseline, *necks, *([best] if best else [])]):
-        own, described = _reading(variants[variant]), _described(variant, variants)
-        sure = _between(own["own_spread"] or own["interval"], _how_sure(own))
-        subject = described if described == variant else f"{described[0].upper()}{described[1:]}"
-        if _nothing(found, variant):
-            texts.append(
-                f"Of {described}, nothing that could be told from nothing has come through ({own['mean']:.1f} "
-                f"bits{sure}): whether it would not fit or has not been learnt, this does not say."
-            )
-            continue
-        has = "has to be told {:.1f} bits fewer" if found["exact"] is None else "has read {:.1f} of these bits"
-        texts.append(
-            f"{subject} {has.format(own['mean'])}{sure}: as much as {own['mean'] / a_word:.1f} words of such text."
-        )
-        if variant != best:
-            texts.append(_plateau(variant, variants[variant]["saturation"]))
-    still = [variant for variant, own in variants.items() if not all(own["converged"])]
-    if still:
-        texts.append(f"{', '.join(still)} had not converged: more training may raise what they carry.")
-    if not blind["converged"] and found["exact"] is None:
-        texts.append(
-            f"Nor had the blind decoder: the last fifth of its budget still saved it {blind['last_fifth_bits']:.1f} "
-            "bits a sentence. By what it lacks all of these figures, but no difference, are too high, and by what a "
-            "variant lacks its own is too low."
-        )
-    texts.append(
-        "These are bits about the translation that were used, not what a vector could hold, and not bits of the "
-        "source. "
-        + ("A better blind decoder would lower all of them alike; a wider" if found["exact"] is None else "A wider")
-        + " vector, more training or another language pair may change them one by one."
-    )
-    return " ".join(texts)
-
-
-def explanations(found: Information) -> str:
-    """Return what these runs say of the four things that may keep bits from coming through."""
-    variants, baseline = found["variants"], found["baseline"]
-    own = variants[baseline]
-    quarter, half, whole = (_at_share(own["learning"], share) for share in SHARES)
-    learnt = all(own["converged"])
-    texts = [
-        f"Four things keep bits from coming through, and look alike. Not learnt yet: {baseline} read {quarter:.1f} "
-        f"bits a dev sentence at a quarter of its budget, {half:.1f} at half and {whole:.1f} at its end (likelihoods "
-        "as they are: label smoothing, left in, lowers them), and had "
-        f"{'converged' if learnt else 'not converged'}."
+def summarise_bits(information: Information) -> list[str]:
+    """Return the findings on one corpus in three paragraphs: a difference, the bits of each neck, the caveats."""
+    variants, baseline = information.variants, information.baseline
+    choosing = [name for name, own in variants.items() if name != baseline and own.attention not in NO_CHOICE]
+    # The best on dev: a choice on test would favour it.
+    best = min(choosing, key=lambda name: float(np.mean(variants[name].dev_loss))) if choosing else None
+    necks = [name for name, own in variants.items() if own.attention in VECTOR]
+    leader = best or next((name for name in necks if name != baseline), None)
+    shown = dict.fromkeys([baseline, *necks, *([best] if best else [])])
+    return [
+        *([_difference_sentence(information, leader)] if leader else []),
+        " ".join([_blind_sentence(information), *(_neck_sentences(information, name, best) for name in shown)]),
+        " ".join(_caveats(information)),
     ]
-    again = [one for one, other in variants.items() if one != baseline and other["attention"] == REREAD]
-    if own["attention"] == "none" and again:
-        difference = variants[again[0]]["difference"]
-        interval, of = widest(difference)
-        if _nothing(found, again[0]):
-            verdict = f"it has read nothing itself, so this says nothing of what {baseline} forgets"
-        elif interval is None or interval["low"] <= 0 <= interval["high"]:
-            verdict = "that the decoder forgets it on its way is not shown"
-        elif difference["value"] < 0:
-            verdict = "so the decoder's forgetting is not what is missing"
-        elif learnt:
-            verdict = "so much can be in a vector of that width, and a decoder that saw its own once did not use it"
-        else:
-            verdict = (
-                f"so much can be in a vector of that width; as {baseline} had not converged, lost by the decoder and "
-                "not learnt yet cannot be told apart here"
-            )
+
+
+def _difference_sentence(information: Information, leader: str) -> str:
+    variants, baseline = information.variants, information.baseline
+    difference = variants[leader].difference
+    assert difference is not None
+    interval, of = widest(difference.whole)
+    described = "; ".join(f"{name} {_access(variants[name])}" for name in (leader, baseline))
+    return (
+        f"On {information.corpus}, variant {leader} needs {_fewer(difference.whole.value)} per sentence than variant "
+        f"{baseline}{_in_brackets(interval, of)}. What their decoders see of the source: {described}."
+    )
+
+
+def _access(variant: VariantBits) -> str:
+    """Return how a variant's decoder receives the source."""
+    if variant.attention in VECTOR:
+        return VECTOR[variant.attention]
+    return AVERAGES if variant.attention in NOT_CHOOSING else LOOKS_BACK
+
+
+def _blind_sentence(information: Information) -> str:
+    blind = information.blind
+    text = (
+        f"The blind decoder needs {blind.bits:.1f} bits per sentence of {information.corpus}, which is "
+        f"{_bits_per_word(information):.1f} bits per word."
+    )
+    if information.exact_bits is None:
+        return text
+    return (
+        f"The references hold {information.exact_bits:.1f} bits each; for this corpus that is known exactly. {text} "
+        "The figures that follow compare each variant with the known information, not with the blind decoder."
+    )
+
+
+def _neck_sentences(information: Information, name: str, best: str | None) -> str:
+    """Return how many bits a variant receives, and whether that levels off as sentences get longer."""
+    own = information.variants[name]
+    bits = own.reading
+    certainty = _in_brackets(bits.widest, _certainty(bits))
+    if _near_zero(information, name):
+        return (
+            f"The bits that variant {name} receives cannot be told from zero: {bits.mean:.1f}{certainty}. The data do "
+            "not show whether its vector cannot hold them or its training has not learnt to use them."
+        )
+    words = f"about as much as {bits.mean / _bits_per_word(information):.1f} words of the translation"
+    if information.exact_bits is None:
+        text = f"Variant {name} needs {_fewer(bits.mean)} than the blind decoder{certainty}: {words}."
+    else:
+        text = f"Variant {name} receives {bits.mean:.1f} of the {information.exact_bits:.1f} bits{certainty}: {words}."
+    return text if name == best else f"{text} {_plateau_sentence(own)}"
+
+
+def _plateau_sentence(own: VariantBits) -> str:
+    curve = own.saturation
+    if curve.plateau is None:
+        seeds = f"; by seed: {', '.join(f'{slope:+.2f}' for slope in own.slopes)}" if len(own.slopes) > 1 else ""
+        return (
+            f"Up to {curve.longest:.0f} source words, this figure has no plateau that can be shown: each further word "
+            f"changes it by {curve.slope:+.2f} bits {show_range(curve.slope_interval)} (over test sentences{seeds})."
+        )
+    certainty = _in_brackets(curve.plateau_interval, "over test sentences")
+    if curve.flat:
+        return (
+            f"This figure is the same for all observed lengths, from {curve.shortest:.0f} to {curve.longest:.0f} "
+            f"words: {curve.plateau:.1f} bits{certainty}. Longer sentences add nothing to it."
+        )
+    return f"This figure levels off at {curve.plateau:.1f} bits{certainty} as sentences get longer."
+
+
+def _caveats(information: Information) -> list[str]:
+    blind, exact = information.blind, information.exact_bits is not None
+    texts = ["How far these figures go."]
+    unfinished = [name for name, own in information.variants.items() if not own.all_converged]
+    if unfinished:
         texts.append(
-            f"Lost by the decoder: {again[0]}, which has such a vector before it at every step, needs "
-            f"{_fewer(difference['value'])} than {baseline}{_between(interval, of)}: {verdict}."
+            f"These variants had not converged: {', '.join(unfinished)}. More training may raise their figures."
+        )
+    if not blind.converged and not exact:
+        texts.append(
+            f"The blind decoder had not converged: the last fifth of its training still saved "
+            f"{blind.last_fifth_bits:.1f} bits per sentence. Its missing training makes all figures against it too "
+            "high; a variant's own missing training makes the variant's figure too low. Differences between two "
+            "variants do not depend on the blind decoder."
+        )
+    texts.append(
+        "All figures are bits about the translation that the decoder used. They are not the capacity of the vector, "
+        "and not bits of the source."
+    )
+    if not exact:
+        texts.append("A better blind decoder would lower all figures against it by the same amount.")
+    texts.append("A wider vector, more training or another language pair may change each figure.")
+    return texts
+
+
+def explain_losses(information: Information) -> list[str]:
+    """Return what these runs say about the four reasons why the baseline's decoder may lack bits, a paragraph each."""
+    variants, baseline = information.variants, information.baseline
+    own = variants[baseline]
+    quarter, half, end = (_at_share(own.learning, share) for share in SHARES)
+    texts = [
+        f"What keeps bits from the decoder of variant {baseline}? There are four possible reasons, and all of them "
+        "look alike in one figure.",
+        f"Not learnt yet? Variant {baseline} received {quarter:.1f} bits per dev sentence after a quarter of its "
+        f"budget, {half:.1f} after half of it and {end:.1f} at its end, and had "
+        f"{'' if own.all_converged else 'not '}converged. (These figures are at temperature 1, where label smoothing "
+        "lowers them.)",
+    ]
+    rereading = next((name for name, other in variants.items() if name != baseline and other.attention == REREAD), None)
+    if own.attention == "none" and rereading:
+        difference = variants[rereading].difference
+        assert difference is not None
+        interval, of = widest(difference.whole)
+        texts.append(
+            f"Lost by the decoder? Variant {rereading} reads such a vector at every step and needs "
+            f"{_fewer(difference.whole.value)} per sentence than variant {baseline}{_in_brackets(interval, of)}. "
+            f"{_verdict(information, rereading)}"
         )
     else:
-        texts.append("Lost by the decoder: it takes fixed held against none to say, and that is not here.")
+        texts.append(
+            "Lost by the decoder? To answer that, fixed has to be compared with none, and one is missing here."
+        )
     texts.append(
-        "Too small, or lost by the encoder: neither the width of the neck nor the order of reading is varied alone "
-        "here, so these runs cannot say; the sweep over the width (pipelines/capacity) varies both."
+        "Vector too small, or lost by the encoder? These runs vary neither the width of the vector alone nor the "
+        "reading order alone, so they cannot answer that. The capacity sweep (pipelines/capacity) varies both."
     )
-    return " ".join(texts)
+    return texts
 
 
-def _reading(variant: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a variant's bits: exactly, where what there is to tell is known, and else by the blind decoder."""
-    reading: Mapping[str, Any] = variant["exact_bits"] or variant["bits"]
-    return reading
+def _verdict(information: Information, rereading: str) -> str:
+    """Return whether forgetting by the decoder explains what the baseline lacks against a variant that rereads."""
+    baseline = information.baseline
+    difference = information.variants[rereading].difference
+    assert difference is not None
+    interval, _ = widest(difference.whole)
+    if _near_zero(information, rereading):
+        return f"But {rereading} itself received nothing, so this tells nothing about what variant {baseline} forgets."
+    if interval is None or interval.low <= 0 <= interval.high:
+        return f"This does not show that the decoder of variant {baseline} forgets its vector."
+    if difference.whole.value < 0:
+        return "So forgetting by the decoder is not the reason."
+    if information.variants[baseline].all_converged:
+        return "So a vector of this width can hold that much, and a decoder that receives it once does not use it."
+    return (
+        f"So a vector of this width can hold that much. But variant {baseline} had not converged, so these runs cannot "
+        "separate loss by the decoder from missing training."
+    )
 
 
-def _between(interval: Mapping[str, float] | None, of: str) -> str:
-    return f", between {interval['low']:.1f} and {interval['high']:.1f} (95 %, {of})" if interval else ""
+def _bits_per_word(information: Information) -> float:
+    return information.blind.bits / max(information.blind.target_words, 1)
 
 
-def _how_sure(reading: Mapping[str, Any]) -> str:
-    """Return what an interval of bits is over."""
-    if len(reading["by_seed"]) == 1:
+def _in_brackets(interval: Interval | None, of: str) -> str:
+    return f" (95 % interval {interval.low:.1f} to {interval.high:.1f}, {of})" if interval else ""
+
+
+def _certainty(bits: BitsEstimate) -> str:
+    """Return what an interval of bits covers."""
+    if len(bits.by_seed) == 1:
         return "over test sentences; another training may differ by more"
-    each = ", ".join(f"{one:.1f}" for one in reading["by_seed"])
-    of = "over test sentences and trainings" if reading["own_spread"] else "over test sentences"
-    return f"{of}; its trainings alone {each}"
+    of = "over test sentences and trainings" if bits.own_spread else "over test sentences"
+    return f"{of}; by seed: {', '.join(f'{value:.1f}' for value in bits.by_seed)}"
 
 
 def _fewer(bits: float) -> str:
-    """Return by how much less a decoder has to be told."""
     return f"{abs(bits):.1f} bits {'fewer' if bits >= 0 else 'more'}"
 
 
-def _described(variant: str, variants: Mapping[str, Any]) -> str:
-    """Return what a variant is, for people."""
-    attention = variants[variant]["attention"]
-    return f"{VECTOR[attention]} ({variant})" if attention in VECTOR else variant
+def _near_zero(information: Information, name: str) -> bool:
+    """Whether a variant's bits may be zero, given chance and a blind decoder that was still improving."""
+    bits, blind = information.variants[name].reading, information.blind
+    doubt = 0.0 if information.exact_bits is not None or blind.converged else blind.last_fifth_bits
+    return bits.mean <= doubt or (bits.widest is not None and bits.widest.low <= doubt)
 
 
-def _nothing(found: Information, variant: str) -> bool:
-    """Say whether a reading may be none: what chance, or a blind decoder that still gets better, may make of none."""
-    own, blind = _reading(found["variants"][variant]), found["blind"]
-    interval = own["own_spread"] or own["interval"]
-    doubt = 0.0 if found["exact"] is not None or blind["converged"] else blind["last_fifth_bits"]
-    return bool(own["mean"] <= doubt or (interval and interval["low"] <= doubt))
-
-
-def _of_trained(difference: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {"mean": difference["value"], "interval": difference["trained"]}
-
-
-def _plateau(variant: str, one: Mapping[str, Any]) -> str:
-    if one["plateau"] is None:
-        each = f"; its trainings alone {', '.join(f'{slope:+.2f}' for slope in one['slope_by_seed'])}"
-        return (
-            f"For {variant} no plateau can be shown below {one['longest']:.0f} words; from one source word to the next "
-            f"it is {one['slope']:+.2f} bits {show_range(one['slope_interval'])} (over test sentences"
-            f"{each if len(one['slope_by_seed']) > 1 else ''})."
-        )
-    sure = _between(one["plateau_interval"], "over test sentences")
-    if one["flat"]:
-        return (
-            f"What {variant} carries is the same at all lengths seen, from {one['shortest']:.0f} words to "
-            f"{one['longest']:.0f}: {one['plateau']:.1f} bits{sure}, to which longer sentences add nothing."
-        )
-    return f"What {variant} carries flattens at {one['plateau']:.1f} bits{sure} as sentences grow."
-
-
-def _table(name: str, found: Information) -> Table:
-    rows = []
-    joined = sorted({count for own in found["variants"].values() for count in own["joined"]}, key=int)
-    for variant, own in found["variants"].items():
-        difference = own.get("difference")
-        architecture = [show_range(difference[one]) for one in OF_ARCHITECTURE] if difference else ["-", "-"]
-        flat = own["saturation"]
-        rows.append(
-            [
-                variant,
-                "yes" if all(own["converged"]) else "no",
-                f"{difference['value']:+.2f}" if difference else "-",
-                show_range(difference["trained"]) if difference else "-",
-                *architecture,
-                f"{own['bits']['mean']:.2f}",
-                show_range(own["bits"]["interval"]),
-                show_range(own["bits"]["own_spread"]),
-                " ".join(f"{one:.2f}" for one in own["temperatures"]),
-                f"{own['raw_bits']['mean']:.2f}",
-                f"{own['end_bits']['mean']:.2f}",
-                f"{flat['slope']:+.2f} {show_range(flat['slope_interval'])}",
-                "-" if flat["plateau"] is None else f"{flat['plateau']:.1f} {show_range(flat['plateau_interval'])}",
-                *(f"{_at_share(own['learning'], share):.1f}" for share in SHARES),
-                *(_joined(own["joined"], count) for count in joined),
-                f"{own['parameters']:,}",
-            ]
-        )
-    baseline = found["baseline"]
-    head = ["variant", "converged", f"bits less {baseline}", "these trained models", "this architecture, pooled"]
-    head += [
-        "this architecture, own spread",
-        "bits a sentence",
+def _table(information: Information) -> Table:
+    baseline = information.baseline
+    joined = sorted({count for own in information.variants.values() for count in own.joined})
+    head = [
+        "variant",
+        "converged",
+        f"bits minus {baseline}",
+        *DIFFERENCE_HEADINGS[:-1],  # Without p.
+        "bits per sentence",
         "these trained models, bits",
         "with the spread of seeds",
         "temperature",
-        "without temperature",
-        "of them end of sentence",
+        "bits at temperature 1",
+        "bits of end of sentence",
+        "bits per source word",
+        "plateau",
+        *(f"dev, {100 * share:g} % of the budget" for share in SHARES),
+        *("one by one, without ends" if count == 1 else f"joined by {count}, change" for count in joined),
+        "parameters",
     ]
-    head += ["bits a source word", "plateau", *(f"dev, raw, {100 * share:g} % of the budget" for share in SHARES)]
-    head += ["apart, without ends" if count == "1" else f"joined by {count}, less apart" for count in joined]
-    head += ["parameters"]
-    blind = found["blind"]
-    caption = (
-        f"Bits about the reference that reach the decoder on {name}, test set, a sentence, means over seeds. The "
-        f"difference to {baseline} comes first: the blind model cancels in it. Bits are the blind model's negative "
-        f"log-likelihood ({blind['bits']:.2f} bits, of them end of sentence {blind['end_bits']:.2f}; at temperature "
-        f"{blind['temperature']:.2f}, and {blind['raw_bits']:.2f} without one) less the "
-        "variant's, each by the temperature that suits it on dev where it was trained with label smoothing. It is "
-        "usable information about the target, an estimate: a lower bound only where the blind model's excess loss is "
-        "no larger than the variant's. A plateau: only where held-out likelihood prefers a curve that flattens, the "
-        "curve comes to 90 % of it within the lengths seen, and the longest third of the sentences is flat; or where "
-        "all lengths are. On dev: "
-        "likelihoods as they are, against the blind model at its best, between validations by interpolation: what is "
-        "not learnt yet."
-    )
-    if joined:
-        told = ", ".join(
-            f"{bits:.1f} {'apart' if count == '1' else 'joined by ' + count}" for count, bits in blind["joined"].items()
-        )
-        caption += (
-            " Joined: so many consecutive test sentences as one input, and how many more bits of each come through "
-            "than when the same sentences are read apart, ends of sentence aside: none may end where the next begins, "
-            "joined or apart. The content is the same, and longer; "
-            "but no such input was seen in training, by the blind decoder neither, and what that loses by it counts as "
-            f"bits: it has to be told {told}."
-        )
-    return Table(f"{name}-bits", head, rows, caption, text_columns=2)
+    rows = [_row(name, own, joined) for name, own in information.variants.items()]
+    return Table(f"{information.corpus}-bits", head, rows, _table_caption(information), text_columns=2)
 
 
-def _joined(joined: Mapping[str, Any], count: str) -> str:
+def _row(name: str, own: VariantBits, joined: Sequence[int]) -> list[str]:
+    curve = own.saturation
+    return [
+        name,
+        "yes" if own.all_converged else "no",
+        *difference_cells(own.difference.whole if own.difference else None)[:-1],  # Without p.
+        f"{own.bits.mean:.2f}",
+        show_range(own.bits.interval),
+        show_range(own.bits.own_spread),
+        " ".join(f"{temperature:.2f}" for temperature in own.temperatures),
+        f"{own.raw_bits.mean:.2f}",
+        f"{own.end_bits.mean:.2f}",
+        f"{curve.slope:+.2f} {show_range(curve.slope_interval)}",
+        _plateau_cell(curve),
+        *(f"{_at_share(own.learning, share):.1f}" for share in SHARES),
+        *(_joined_cell(own.joined, count) for count in joined),
+        f"{own.parameters:,}",
+    ]
+
+
+def _plateau_cell(curve: Saturation) -> str:
+    return "-" if curve.plateau is None else f"{curve.plateau:.1f} {show_range(curve.plateau_interval)}"
+
+
+def _joined_cell(joined: Mapping[int, JoinedBits], count: int) -> str:
     if count not in joined:
         return "-"
-    if count == "1":
-        return f"{joined[count]['mean']:.1f} {show_range(joined[count]['interval'])}"
-    gain = joined[count]["gain"]
-    return f"{gain['mean']:+.1f} {show_range(gain['interval'])}"
+    if count == 1:
+        return f"{joined[count].bits.mean:.1f} {show_range(joined[count].bits.interval)}"
+    gain = joined[count].gain
+    return f"{gain.mean:+.1f} {show_range(gain.interval)}"
 
 
-def _by_digits(name: str, found: Information) -> Picture:
-    rows, order = found["digits"], list(found["variants"])
-    x = [float(row["digits"]) for row in rows]
-    few = [row["sentences"] < FEW for row in rows]
-    lines = {variant: _curve(x, [row["variants"][variant] for row in rows], few) for variant in order}
+def _table_caption(information: Information) -> str:
+    blind = information.blind
+    caption = (
+        f"Bits about the reference that reach the decoder on {information.corpus}: test set, per sentence, means over "
+        f"seeds. The columns up to own spread compare a variant with {information.baseline}; the blind decoder cancels "
+        f"in them. Bits: what the blind decoder needs ({blind.bits:.2f}; {blind.end_bits:.2f} of them for end of "
+        f"sentence; temperature {blind.temperature:.2f}; {blind.raw_bits:.2f} at temperature 1) minus what the variant "
+        "needs. A temperature, fitted on dev, corrects for label smoothing. Bits estimate usable information about the "
+        "target; they are a lower bound only if the blind decoder's excess loss is no larger than the variant's. "
+        "Plateau: shown only if held-out likelihood prefers a curve that levels off, this curve reaches 90 % of its "
+        "plateau within the observed lengths, and the longest third of the sentences is flat; or if all lengths are. "
+        "Dev: at temperature 1, against the blind decoder at its best, interpolated between validations. It shows what "
+        "is not learnt yet."
+    )
+    if blind.joined and any(own.joined for own in information.variants.values()):
+        needed = ", ".join(
+            f"{bits:.1f} {'one by one' if count == 1 else f'joined by {count}'}" for count, bits in blind.joined.items()
+        )
+        caption += (
+            " Joined: that many consecutive test sentences are one input, and the cell shows how many more bits of "
+            "each sentence arrive than when the same sentences are read one by one. Ends of sentence are not counted, "
+            "and no sentence may end where the next begins. The content is the same, and the input longer. But no "
+            "decoder saw such inputs in training, and what the blind decoder loses by that counts as bits: it needs "
+            f"{needed}."
+        )
+    return caption
+
+
+def _digits_picture(information: Information) -> Picture:
+    buckets, order = information.digits or [], list(information.variants)
+    x = [float(bucket.digits) for bucket in buckets]
+    few = [bucket.sentences < FEW for bucket in buckets]
     return Picture(
-        f"{name}-bits-by-digits",
+        f"{information.corpus}-bits-by-digits",
         draw_lines(
-            lines,
+            {name: _curve(x, [bucket.variants[name] for bucket in buckets], few) for name in order},
             x_label="digits of the number",
             y_label="bits about the number\nthat reach the decoder",
             order=order,
             zero=True,
-            floor=("all that there is", Line(x, [row["exact"] for row in rows])),
+            floor=("information in the number", Line(x, [bucket.exact_bits for bucket in buckets])),
         ),
-        f"Bits about a number that reach the decoder of {', '.join(order)}, by how many digits it has",
-        "Bits about a number that reach the decoder, by its number of digits, with 95 % bands over test sentences. "
-        "What there is to tell is known exactly here: which of the digit counts, and which of the 9 * 10^(k-1) numbers "
-        "of k digits. So no blind decoder is needed: what there is, less what a variant still has to be told. (No "
-        "number stands in two splits, so that one who knew all of train by heart would have a little less to be told, "
-        "at the fewest digits.)",
+        f"Bits about a number that reach the decoder of {', '.join(order)}, by the number of its digits",
+        "Bits about a number that reach the decoder, by its digits. Bands: 95 % over test sentences. The information "
+        "in a number is known exactly: all digit counts are equally likely, and so are the 9 * 10^(k-1) numbers of k "
+        "digits. So no blind decoder is needed: the figure is this information minus the bits that the variant needs. "
+        "(No number stands in two splits, so a decoder that knew all of train by heart would need slightly fewer bits "
+        "for numbers of few digits.)",
     )
 
 
-def _ceiling(found: Information, known: Sequence[int]) -> tuple[str, Line]:
-    buckets = [found["buckets"][i] for i in known]
-    x = [bucket["mean_source_words"] for bucket in buckets]
-    if found["exact"] is not None:
-        return "all that there is", Line(x, [bucket["exact"] for bucket in buckets])
-    return "what the blind decoder needs", Line(x, [bucket["blind"] for bucket in buckets])
+def _position_picture(information: Information) -> Picture:
+    variants, order = information.variants, list(information.variants)
+    places = [
+        number
+        for number in range(len(information.positions))
+        if all(own.by_position[number] for own in variants.values())
+    ]
+    x = [float(number) for number in places]
+    few = [information.positions[number].sentences < FEW for number in places]
+    lines = {name: _curve(x, [own.by_position[number] for number in places], few) for name, own in variants.items()}
+    figure: Figure = draw_lines(
+        lines, x_label="position in the translation, pieces", y_label="bits per piece", order=order, zero=True
+    )
+    figure.axes[0].set_xticks(x, [show_bounds(information.positions[number].pieces) for number in places])
+    return Picture(
+        f"{information.corpus}-bits-by-position",
+        figure,
+        f"Bits per piece that reach the decoder on {information.corpus}, by the piece's position in the translation",
+        "Bits per piece, by its position in the translation, over all sentences that are long enough. Late positions "
+        "exist in long sentences only, so the text differs from position to position: compare the lines at one "
+        "position. End of sentence is left out.",
+    )
 
 
-def _at_share(curves: Sequence[Sequence[Sequence[float]]], share: float) -> float:
-    """Return the mean over seeds of a curve at a share of its end, between its points by interpolation from nothing."""
-    found = []
+def _upper_limit(information: Information, x: Sequence[float], buckets: Sequence[int]) -> tuple[str, Line]:
+    lengths = [information.lengths[number] for number in buckets]
+    if information.exact_bits is not None:
+        return "information in the reference", Line(x, [bucket.exact_bits or 0.0 for bucket in lengths])
+    return "bits that the blind decoder needs", Line(x, [bucket.blind_bits or 0.0 for bucket in lengths])
+
+
+def _at_share(curves: Sequence[Sequence[LearningPoint]], share: float) -> float:
+    """Return the mean over seeds of learning curves at a share of their budget, by interpolation from (0, 0)."""
+    values = []
     for curve in curves:
         tokens, bits = zip(*[(0.0, 0.0), *curve], strict=True)
-        found.append(float(np.interp(share * tokens[-1], tokens, bits)))
-    return sum(found) / len(found)
+        values.append(float(np.interp(share * tokens[-1], tokens, bits)))
+    return sum(values) / len(values)
 
 
-def _curve(x: Sequence[float], rows: Sequence[Mapping[str, Any]], few: Sequence[bool]) -> Line:
-    return banded(x, [row["mean"] for row in rows], [row["interval"] for row in rows], few)
+def _curve(x: Sequence[float], estimates: Sequence[Estimate | None], few: Sequence[bool]) -> Line:
+    known = [estimate for estimate in estimates if estimate is not None]
+    return banded(x, [estimate.mean for estimate in known], [estimate.interval for estimate in known], few)
 
 
-def _mean_learning(curves: Sequence[Sequence[Sequence[float]]]) -> Line:
+def _difference_curve(
+    difference: BitsDifference, x: Sequence[float], buckets: Sequence[int], few: Sequence[bool]
+) -> Line:
+    known = [row for number in buckets if (row := difference.by_length[number]) is not None]
+    return banded(x, [row.value for row in known], [row.trained for row in known], few)
+
+
+def _mean_learning(curves: Sequence[Sequence[LearningPoint]]) -> Line:
     points = list(zip(*curves, strict=True))
-    x = [sum(at for at, _ in each) / len(each) / 1e6 for each in points]
-    return Line(x, [sum(bits for _, bits in each) / len(each) for each in points])
-
-
-def _draw_positions(lines: Mapping[str, Line], bounds: Sequence[Sequence[int | None]], order: Sequence[str]) -> Any:
-    figure = draw_lines(
-        lines, x_label="position in the translation, pieces", y_label="bits a piece", order=order, zero=True
-    )
-    figure.axes[0].set_xticks(next(iter(lines.values())).x, [show_bounds(one) for one in bounds])
-    return figure
+    x = [sum(point.target_tokens for point in each) / len(each) / 1e6 for each in points]
+    return Line(x, [sum(point.bits for point in each) / len(each) for each in points])

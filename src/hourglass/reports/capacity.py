@@ -1,23 +1,23 @@
-"""The report of a sweep over the width of the neck: bits against width, bits a dimension, the longest copy."""
+"""The report of a capacity sweep: bits against the width of the neck, bits per dimension, the longest copy."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from hourglass.analysis.capacity import Capacity, CapacityPoint
 from hourglass.reports.document import Block, Heading, Paragraph, Picture, Table
 from hourglass.reports.plots import Line, draw_lines
 
-# What there is to tell, in the figures.
-ALL = "all that there is"
+# Name of the upper limit in the figures.
+SOURCE = "bits in the source"
 
 
-# The necks that are spoken of, by the names of their lines.
-DESCRIBED = {"none": "only starts the decoder", "fixed": "is read at every step"}
+# How the decoder receives the neck, by the names of the lines.
+NECKS = {"none": "is handed to the decoder once, as its first state", "fixed": "is read by the decoder at every step"}
 
 
-# How the names of lines with attention begin.
+# First part of the names of lines with attention.
 CONTROL = "luong_general"
 
 
@@ -25,237 +25,336 @@ CONTROL = "luong_general"
 NORMAL = 1.96
 
 
-def write_capacity(name: str, found: Mapping[str, Any], commit: str) -> list[Block]:
-    """Return the report of what `capacity.measure` returned, as JSON has it."""
-    points = found["points"]
-    order = list(dict.fromkeys(point["line"] for point in points))
-    widths = sorted({point["width"] for point in points if point["width"]})
-    of, shortest = points[0]["of"], points[0]["shortest"]
-    necks = [point for point in points if point["width"] and not point["line"].startswith(CONTROL)]
-    above = 1.3 * max(point["bits"] / point["width"] for point in necks)  # So far the axis of bits a dimension goes.
+def report_capacity(name: str, capacity: Capacity) -> list[Block]:
+    """Return the report of a sweep.
 
-    def figure(some: Sequence[Mapping[str, Any]], key: str, y_label: str, top: Sequence[float] | None = None) -> Figure:
-        lines = {line: _line([p for p in some if p["line"] == line], key, widths) for line in order}
-        drawn = draw_lines(
-            {line: one for line, one in lines.items() if one.x},
-            x_label="width D of the neck, numbers",
-            y_label=y_label,
-            order=order,
-            zero=True,
-            floor=None if top is None else (ALL, Line([float(width) for width in widths], top)),
-        )
-        axes = drawn.axes[0]
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(widths, [str(width) for width in widths])
-        for point in some if key == "bits" else []:
-            if point["ceiling"]:
-                axes.hlines(point["ceiling"], point["width"] / 1.2, point["width"] * 1.2, color="#666666")
-        return drawn
-
-    machine = points[0]["machine"]
-    lowest, highest = points[0]["longest_quarter"]
-    positions = {f"D = {point['width']}": _positions(point) for point in points if point["line"] == order[0]}
-    # At the width where the source is also read in reverse: which end of it is lost, and does the order decide that?
-    shared = next((point["width"] for point in points if "reversed" in point["line"]), points[0]["width"])
-    at_one_width = {
-        point["line"]: _positions(point) for point in points if point["width"] in (shared, 0) and not point["ceiling"]
-    }
-    position = "position of the symbol"
+    Args:
+        name: of its file in conf/capacity.
+        capacity: its result.
+    """
+    points = capacity.points
+    lowest, highest = points[0].channel.longest_quarter
+    order = list(dict.fromkeys(point.line for point in points))
     return [
         Heading(1, f"How much a neck of D numbers carries ({name})"),
-        Paragraph(aloud(found)),
+        *map(Paragraph, summarise_capacity(capacity)),
         Picture(
             "capacity-bits",
-            figure(points, "bits", "bits a sequence that came through", top=[of] * len(widths)),
+            _bits_figure(points, order),
             "Bits that came through the neck against its width",
-            f"Bits that came through, a sequence of {lowest} to {highest} symbols (the longest quarter: shorter ones "
-            "hold less than a wide neck carries), against the width of the neck; 95 % bands over test sequences. "
-            f"Hollow: the last fifth of training still lowered the dev loss by {100 * found['converged']:g} % or more, "
-            "so that the point is limited by training; where nearly all that there is has come through, it is limited "
-            "by the sequences. Short bars: the hard ceiling, D times the bits that a component "
-            "is rounded to. A line without points is one run that has no neck, drawn at every width.",
+            f"Bits per sequence that came through, against the width of the neck, for sequences of {lowest} to "
+            f"{highest} symbols. (This is the longest quarter. Shorter sequences hold less than a wide neck carries.) "
+            "Bands: 95 % over test sequences. Hollow marks: the last fifth of training still lowered the dev loss by "
+            f"{100 * capacity.converged:g} % or more, so more training would probably raise the point. A point near "
+            "the dotted line is filled: there the sequences are the limit. Short bars: the hard ceiling of a rounded "
+            "neck, D times the bits per number. A line without marks is a single run without a neck, drawn at every "
+            "width.",
         ),
         Picture(
             "capacity-bits-a-dimension",
-            figure(necks, "bits_a_dimension", "bits a dimension", top=[min(of / width, above) for width in widths]),
-            "Bits a dimension against the width of the neck",
-            "The same, divided by D: what there is to tell caps it for wide necks (dotted, cut off at the top). "
-            "The controls are left out: what attention reads does not pass through the neck.",
+            _bits_per_dimension_figure(points, order),
+            "Bits per dimension against the width of the neck",
+            "The same bits divided by D. For wide necks the bits in the source are the limit (dotted, cut off at the "
+            "top). Lines with attention are left out: what attention reads does not pass through the neck.",
         ),
-        *(_by_length(line, [point for point in points if point["line"] == line]) for line in order[:2]),
+        *(_by_length(line, [point for point in points if point.line == line]) for line in order[:2]),
         Picture(
             "capacity-longest-copy",
-            figure(points, "longest_copied", "symbols"),
+            _draw(points, order, _longest_copy_line, "symbols"),
             "The longest sequence copied against the width of the neck",
-            "The longest sequences of which, decoded greedily, 99 % of the symbols are right (and of all shorter "
-            f"ones). The shortest that there are have {shortest}: 0 says fewer than that.",
+            "The longest sequences that the model copies when it decodes greedily: 99 % of their symbols are right, "
+            f"and so are those of all shorter sequences. The shortest test sequences have {points[0].channel.shortest} "
+            "symbols; 0 means that not even these are copied.",
         ),
-        Picture(
-            "capacity-by-position",
-            draw_lines(positions, x_label=position, y_label="bits that came through", order=list(positions)),
-            f"Bits of each symbol by its position, {order[0]}",
-            f"Bits of each symbol by its position, {order[0]}, in the longest quarter of the sequences.",
-        ),
-        Picture(
-            "capacity-by-position-and-variant",
-            draw_lines(at_one_width, x_label=position, y_label="bits that came through", order=order),
-            f"Bits of each symbol by its position, D = {shared}",
-            f"The same of each variant with D = {shared}, and of attention without a neck. "
-            "The symbols are copied, so a position in the target is one "
-            "in the source. What is low for none and not for fixed is what one would see if the decoder forgot it on "
-            "its way; what moves when the source is read in reverse, if the encoder did. Encoder and decoder are "
-            "trained together, so that neither is proved.",
-        ),
+        *_position_pictures(points, order),
         _table(points),
-        Paragraph(
-            f"Trained at commit {', '.join(sorted({str(point['commit'])[:12] for point in points}))}"
-            f"{' (files differed from it)' if any(point['dirty'] for point in points) else ''}, "
-            f"{sum(point['train_seconds'] for point in points) / 60:.0f} minutes in all on "
-            f"{machine['gpu'] or machine['processor']} ({machine['threads']} threads a run, torch {machine['torch']}); "
-            f"read at {commit}. One seed."
-        ),
+        Paragraph(_provenance_text(capacity)),
     ]
 
 
-def aloud(found: Mapping[str, Any]) -> str:
-    """Return what the sweep says in a few sentences, to be read to people."""
-    points = found["points"]
-    lowest, highest = points[0]["longest_quarter"]
-    sure = max(NORMAL * point["error"] for point in points)
-    texts = [
-        f"Sequences of {lowest} to {highest} random symbols hold {points[0]['of']:.0f} bits in the mean, known "
-        "exactly, and those before say nothing of the next: at least as many bits have come through as the decoder is "
-        f"spared. Each figure is one training, certain to within {sure:.1f} bits as to the test sequences and not "
-        "repeated with another seed. It is what this training has taught this cell to use, not what a vector of "
-        "floating-point numbers could hold; more training, another cell or another task may change it."
+def summarise_capacity(capacity: Capacity) -> list[str]:
+    """Return the findings of a sweep: what a figure means, the bits through each neck, the checks."""
+    return [
+        _meaning(capacity.points),
+        " ".join([*_neck_sentences(capacity.points), *_other_sentences(capacity.points)]),
+        " ".join(_check_sentences(capacity.points)),
     ]
-    for line, described in DESCRIBED.items():
-        some = [point for point in points if point["line"] == line]
-        if not some:
-            continue
-        first, last = some[0], some[-1]
-        texts.append(f"Through a neck that {described} ({line}) come {_bits(first)} where it has {_numbers(first)}")
-        if last is not first:
-            texts[-1] += f", and {_bits(last)} where it has {_numbers(last)}"
-        limited = sum(_limited(point) for point in some)
-        texts[-1] += f"; of its {len(some)} widths {limited} were still learning." if limited else "."
-    texts += filter(None, [_at_one_width(points)])
-    texts += [
-        f"With attention, and nothing through a neck at all, come {_bits(point)}."
-        for point in points
-        if not point["width"]
-    ]
-    rounded = [point for point in points if point["ceiling"]]
-    if rounded:
-        under = all(point["bits"] <= point["ceiling"] + 3 * point["error"] for point in rounded)
-        read = ", ".join(f"{round(point['bits'], 1) + 0:.1f} of {point['ceiling']}" for point in rounded)
-        texts.append(
-            f"Necks rounded to a hard ceiling of D times b bits read {'no more' if under else 'MORE'} than it ({read})."
-        )
-    wrong = max(point["of_another"] - 3 * point["of_another_error"] for point in points)
-    texts.append(
-        f"When the encoder has read another sequence, {'no model reads' if wrong <= 0 else 'SOME MODELS READ'} "
-        "more than nothing."
+
+
+def _meaning(points: Sequence[CapacityPoint]) -> str:
+    channel = points[0].channel
+    lowest, highest = channel.longest_quarter
+    widest = max(NORMAL * point.channel.error for point in points)
+    return (
+        "How to read it. A model copies sequences of random symbols. The encoder writes a sequence into D numbers (the "
+        f"neck), and the decoder writes the symbols from them. Sequences of {lowest} to {highest} symbols hold "
+        f"{channel.source_bits:.0f} bits on average. This is known exactly, and earlier symbols tell nothing about "
+        "later ones. So the bits that the decoder saves are a lower bound on the bits that came through the neck. Each "
+        f"figure comes from one training. It is precise to {widest:.1f} bits over test sequences (95 %), but no second "
+        "seed was trained. It is what this cell learnt to use in this training, not what a vector of floating-point "
+        "numbers could hold: more training, another cell or another task may change it."
     )
-    return " ".join(texts)
 
 
-def _at_one_width(points: Sequence[Mapping[str, Any]]) -> str:
-    """Say what another cell, or the source in reverse, lets through a neck of one width that starts the decoder."""
-    width = next((point["width"] for point in points if point["line"] == "none, source reversed"), None)
-    some = {point["line"].removeprefix("none, "): point for point in points if point["width"] == width}
-    others = {line: point for line, point in some.items() if point["ceiling"] is None and line != point["line"]}
-    if width is None or "none" not in some:
-        return ""
-    said = " and ".join(f"{_bits(point)} with {line.replace('source', 'the source')}" for line, point in others.items())
-    return f"Where {width} numbers only start the decoder, {said} come through in place of {_bits(some['none'])}."
+def _neck_sentences(points: Sequence[CapacityPoint]) -> list[str]:
+    texts = []
+    for line, described in NECKS.items():
+        group = [point for point in points if point.line == line]
+        if not group:
+            continue
+        first, last = group[0], group[-1]
+        text = f"In variant {line}, the neck {described}. {_bits(first)} come through {_per_number(first)}"
+        if last is not first:
+            text += f", and {_bits(last)} through {_per_number(last)}"
+        limited = sum(point.limited_by_training for point in group)
+        texts.append(f"{text}.")
+        if limited:
+            texts.append(f"At {limited} of these {len(group)} widths the model was still learning.")
+    return texts
 
 
-def _numbers(point: Mapping[str, Any]) -> str:
-    return f"{point['width']} numbers, {point['bits'] / point['width']:.1f} for each"
+def _other_sentences(points: Sequence[CapacityPoint]) -> list[str]:
+    """Return the bits of other cells, of the reversed source, and of attention without a neck."""
+    texts = []
+    width = next((point.width for point in points if point.line == "none, source reversed"), None)
+    at_width = {point.line: point for point in points if point.width == width}
+    if width is not None and "none" in at_width:
+        others = " and ".join(
+            f"{_bits(point)} with {line.removeprefix('none, ').replace('source', 'the source')}"
+            for line, point in at_width.items()
+            if point.channel.ceiling is None and line.startswith("none, ")
+        )
+        texts.append(f"Through {width} numbers, variant none passes {_bits(at_width['none'])}; {others}.")
+    texts += [f"With attention and no neck at all, {_bits(point)} arrive." for point in points if not point.width]
+    return texts
 
 
-def _bits(point: Mapping[str, Any]) -> str:
-    return f"{point['bits']:.1f} bits"
+def _check_sentences(points: Sequence[CapacityPoint]) -> list[str]:
+    texts = ["Two checks of the method."]
+    rounded = [point.channel for point in points if point.channel.ceiling is not None]
+    if rounded:
+        under = all(channel.bits <= (channel.ceiling or 0) + 3 * channel.error for channel in rounded)
+        readings = ", ".join(f"{round(channel.bits, 1) + 0:.1f} of {channel.ceiling}" for channel in rounded)
+        texts.append(
+            "A neck whose D numbers are rounded to b bits each cannot carry more than D times b bits: the readings "
+            f"{'stay below this ceiling' if under else 'EXCEED this ceiling'} ({readings})."
+        )
+    wrong = max(point.channel.wrong_source_bits - 3 * point.channel.wrong_source_error for point in points)
+    texts.append(
+        "When the encoder reads another sequence than the decoder should write, nothing can come through: "
+        f"{'no reading is above zero' if wrong <= 0 else 'SOME READINGS ARE ABOVE ZERO'}."
+    )
+    return texts
 
 
-def _limited(point: Mapping[str, Any]) -> bool:
-    """Say whether more training would be likely to raise a point."""
-    return not point["converged"] and not point["whole"]
+def _bits(point: CapacityPoint) -> str:
+    return f"{point.channel.bits:.1f} bits"
 
 
-def _by_length(line: str, points: Sequence[Mapping[str, Any]]) -> Picture:
-    """Draw bits against the length of a sequence, one curve a width."""
-    drawn = {}
+def _per_number(point: CapacityPoint) -> str:
+    return f"{point.width} numbers ({point.channel.bits / point.width:.1f} per number)"
+
+
+def _bits_figure(points: Sequence[CapacityPoint], order: Sequence[str]) -> Figure:
+    widths = _widths(points)
+    limit = [points[0].channel.source_bits] * len(widths)
+    figure = _draw(points, order, _bits_line, "bits per sequence that came through", limit=limit)
     for point in points:
-        rows = point["by_length"]
-        x, y = ([row[key] for row in rows] for key in ("symbols", "bits"))
-        low, high = ([row["bits"] + sign * NORMAL * row["error"] for row in rows] for sign in (-1, 1))
-        drawn[f"D = {point['width']}"] = Line(x, y, low, high)
-    rows = points[0]["by_length"]
+        if point.channel.ceiling is not None:
+            figure.axes[0].hlines(point.channel.ceiling, point.width / 1.2, point.width * 1.2, color="#666666")
+    return figure
+
+
+def _bits_per_dimension_figure(points: Sequence[CapacityPoint], order: Sequence[str]) -> Figure:
+    necks = [point for point in points if _has_neck_only(point)]
+    # The limit rises steeply for narrow necks; cut off, it leaves room for the points.
+    top = 1.3 * max(point.channel.bits / point.width for point in necks)
+    limit = [min(points[0].channel.source_bits / width, top) for width in _widths(points)]
+    return _draw(necks, order, _bits_per_dimension_line, "bits per dimension", limit=limit, widths=_widths(points))
+
+
+def _draw(
+    points: Sequence[CapacityPoint],
+    order: Sequence[str],
+    make_line: Callable[[Sequence[CapacityPoint]], Line],
+    y_label: str,
+    *,
+    limit: Sequence[float] | None = None,
+    widths: Sequence[int] | None = None,
+) -> Figure:
+    """Draw one line for each name in `order` against the width, on a logarithmic axis.
+
+    Args:
+        points: to draw.
+        order: names of lines.
+        make_line: returns the line of some points.
+        y_label: of the vertical axis.
+        limit: height of the dotted line at each width.
+        widths: of the axis; None: those of the points.
+    """
+    widths = widths or _widths(points)
+    lines = {}
+    for name in order:
+        group = [point for point in points if point.line == name]
+        if group:
+            lines[name] = _level(make_line(group), widths) if not group[0].width else make_line(group)
     figure = draw_lines(
-        drawn,
+        lines,
+        x_label="width D of the neck, numbers",
+        y_label=y_label,
+        order=order,
+        zero=True,
+        floor=None if limit is None else (SOURCE, Line([float(width) for width in widths], limit)),
+    )
+    axes = figure.axes[0]
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(widths, [str(width) for width in widths])
+    return figure
+
+
+def _widths(points: Sequence[CapacityPoint]) -> list[int]:
+    return sorted({point.width for point in points if point.width})
+
+
+def _has_neck_only(point: CapacityPoint) -> bool:
+    return point.width > 0 and not point.line.startswith(CONTROL)
+
+
+def _level(line: Line, widths: Sequence[int]) -> Line:
+    """Return the line of a run without a neck: its height at every width, without marks."""
+
+    def both(values: Sequence[float] | None) -> list[float] | None:
+        return None if values is None else [values[0]] * 2
+
+    ends = [float(widths[0]), float(widths[-1])]
+    return Line(ends, [line.y[0]] * 2, both(line.low), both(line.high), level=True)
+
+
+def _bits_line(points: Sequence[CapacityPoint]) -> Line:
+    return _scaled_line(points, [1] * len(points))
+
+
+def _bits_per_dimension_line(points: Sequence[CapacityPoint]) -> Line:
+    return _scaled_line(points, [point.width for point in points])
+
+
+def _scaled_line(points: Sequence[CapacityPoint], divisors: Sequence[int]) -> Line:
+    y = [point.channel.bits / divisor for point, divisor in zip(points, divisors, strict=True)]
+    error = [NORMAL * point.channel.error / divisor for point, divisor in zip(points, divisors, strict=True)]
+    low, high = ([value + sign * e for value, e in zip(y, error, strict=True)] for sign in (-1, 1))
+    return Line(_x(points), y, low, high, [point.limited_by_training for point in points])
+
+
+def _longest_copy_line(points: Sequence[CapacityPoint]) -> Line:
+    y = [float(point.longest_copied) for point in points]
+    return Line(_x(points), y, few=[point.limited_by_training for point in points])
+
+
+def _x(points: Sequence[CapacityPoint]) -> list[float]:
+    return [float(point.width) for point in points]
+
+
+def _by_length(line: str, points: Sequence[CapacityPoint]) -> Picture:
+    """Draw bits against the length of a sequence, one curve for each width."""
+    curves = {}
+    for point in points:
+        rows = point.channel.by_length
+        low, high = ([row.bits + sign * NORMAL * row.error for row in rows] for sign in (-1, 1))
+        curves[f"D = {point.width}"] = Line([row.symbols for row in rows], [row.bits for row in rows], low, high)
+    rows = points[0].channel.by_length
+    figure = draw_lines(
+        curves,
         x_label="symbols of the sequence",
         y_label="bits that came through",
         zero=True,
-        floor=(ALL, Line([row["symbols"] for row in rows], [row["of"] for row in rows])),
+        floor=(SOURCE, Line([row.symbols for row in rows], [row.source_bits for row in rows])),
     )
     return Picture(
         f"capacity-by-length-{line}",
         figure,
         f"Bits that came through the neck of {line} against the length of the sequence, for each width",
-        f"Bits that came through by the length of the sequence, {line}: a neck that is full leaves the line of "
-        "all that there is, and flattens. 95 % bands over test sequences.",
+        f"Bits that came through by the length of the sequence, {line}. The curve of a neck that is full leaves the "
+        "dotted line (the bits in the source) and levels off. Bands: 95 % over test sequences.",
     )
 
 
-def _line(points: Sequence[Mapping[str, Any]], key: str, widths: Sequence[int]) -> Line:
-    level = bool(points) and not points[0]["width"]  # No neck, so one run: its height at every width.
-    if level:
-        points = [{**points[0], "width": width} for width in (widths[0], widths[-1])]
-    x = [float(point["width"]) for point in points]
-    hollow = [_limited(point) for point in points]
-    if key == "longest_copied":
-        return Line(x, [float(point[key]) for point in points], few=None if level else hollow, level=level)
-    scale = [point["width"] if key == "bits_a_dimension" else 1 for point in points]
-    y = [point["bits"] / by for point, by in zip(points, scale, strict=True)]
-    error = [NORMAL * point["error"] / by for point, by in zip(points, scale, strict=True)]
-    low, high = ([one + sign * e for one, e in zip(y, error, strict=True)] for sign in (-1, 1))
-    return Line(x, y, low, high, None if level else hollow, level)
-
-
-def _positions(point: Mapping[str, Any]) -> Line:
-    return Line([float(at + 1) for at in range(len(point["by_position"]))], point["by_position"])
-
-
-def _table(points: Sequence[Mapping[str, Any]]) -> Table:
-    head = ["variant", "converged", "D", "bits", "95 %", "ceiling", "bits a dimension", "longest copy"]
-    head += ["of another sequence", "end of sequence costs", "last fifth, %", "parameters", "M tokens", "minutes"]
-    rows = [
-        [
-            point["line"],
-            "yes" if point["converged"] else "reads all" if point["whole"] else "no",
-            str(point["width"] or "-"),
-            f"{point['bits']:.2f}",
-            f"[{point['bits'] - NORMAL * point['error']:.2f}, {point['bits'] + NORMAL * point['error']:.2f}]",
-            "-" if point["ceiling"] is None else str(point["ceiling"]),
-            "-" if not point["width"] or point["line"].startswith(CONTROL) else f"{point['bits'] / point['width']:.2f}",
-            str(point["longest_copied"] or f"under {point['shortest']}"),
-            f"{point['of_another']:.2f}",
-            f"{point['end_bits']:.3f}",
-            f"{100 * point['gain_of_last_fifth']:.1f}",
-            f"{point['parameters']:,}",
-            f"{point['train_target_tokens'] / 1e6:.2f}",
-            f"{point['train_seconds'] / 60:.1f}",
-        ]
-        for point in points
+def _position_pictures(points: Sequence[CapacityPoint], order: Sequence[str]) -> list[Picture]:
+    """Draw the bits of each symbol by its position: for each width of a line, and for each line of a width."""
+    by_width = {f"D = {point.width}": _positions(point) for point in points if point.line == order[0]}
+    # The width at which the source was also read in reverse.
+    width = next((point.width for point in points if "reversed" in point.line), points[0].width)
+    by_line = {
+        point.line: _positions(point) for point in points if point.width in (width, 0) and not point.channel.ceiling
+    }
+    position = "position of the symbol"
+    return [
+        Picture(
+            "capacity-by-position",
+            draw_lines(by_width, x_label=position, y_label="bits that came through", order=list(by_width)),
+            f"Bits of each symbol by its position, {order[0]}",
+            f"Bits of each symbol by its position, {order[0]}, in the longest quarter of the sequences.",
+        ),
+        Picture(
+            "capacity-by-position-and-variant",
+            draw_lines(by_line, x_label=position, y_label="bits that came through", order=order),
+            f"Bits of each symbol by its position, D = {width}",
+            f"The same for each variant with D = {width}, and for attention without a neck. The symbols are copied, so "
+            "a position in the target is the same position in the source. A position that is low for none but not for "
+            "fixed is what forgetting by the decoder would look like. A position that changes when the source is read "
+            "in reverse is what forgetting by the encoder would look like. Encoder and decoder are trained together, "
+            "so neither is proved.",
+        ),
     ]
-    lengths = len(points[0]["by_length"])
+
+
+def _positions(point: CapacityPoint) -> Line:
+    bits = point.channel.by_position
+    return Line([float(position + 1) for position in range(len(bits))], bits)
+
+
+def _table(points: Sequence[CapacityPoint]) -> Table:
+    head = ["variant", "converged", "D", "bits", "95 %", "ceiling", "bits per dimension", "longest copy"]
+    head += ["bits, wrong source", "bits of end of sequence", "last fifth, %", "parameters", "M tokens", "minutes"]
+    lengths = len(points[0].channel.by_length)
     caption = (
-        f"What came through each neck, of {points[0]['of']:.2f} bits a sequence of the longest quarter; 95 % over test "
-        "sequences. Of another "
-        "sequence: the same when the encoder has read another one of that length, which may be no more than nothing. "
-        "How long a sequence is comes through as well and is left out of the bits: of "
-        f"{lengths} equally likely lengths up to {np.log2(lengths):.1f} bits, the less the more its end costs."
+        f"Bits that came through each neck, of {points[0].channel.source_bits:.2f} bits per sequence in the longest "
+        "quarter. 95 %: interval over test sequences. Wrong source: the same when the encoder has read another "
+        "sequence of equal length; nothing can come through then. End of sequence: the decoder also learns the length "
+        f"of a sequence, which is left out of the bits. With {lengths} equally likely lengths that is up to "
+        f"{np.log2(lengths):.1f} bits, minus those that the end still needs."
     )
-    return Table("capacity", head, rows, caption, text_columns=2)
+    return Table("capacity", head, [_row(point) for point in points], caption, text_columns=2)
+
+
+def _row(point: CapacityPoint) -> list[str]:
+    channel = point.channel
+    width = NORMAL * channel.error
+    return [
+        point.line,
+        "yes" if point.converged else "reads all" if point.reads_all else "no",
+        str(point.width or "-"),
+        f"{channel.bits:.2f}",
+        f"[{channel.bits - width:.2f}, {channel.bits + width:.2f}]",
+        "-" if channel.ceiling is None else str(channel.ceiling),
+        f"{channel.bits / point.width:.2f}" if _has_neck_only(point) else "-",
+        str(point.longest_copied or f"under {channel.shortest}"),
+        f"{channel.wrong_source_bits:.2f}",
+        f"{channel.end_bits:.3f}",
+        f"{100 * point.gain_of_last_fifth:.1f}",
+        f"{point.parameters:,}",
+        f"{point.train_target_tokens / 1e6:.2f}",
+        f"{point.train_seconds / 60:.1f}",
+    ]
+
+
+def _provenance_text(capacity: Capacity) -> str:
+    points = capacity.points
+    machine = points[0].machine
+    commits = ", ".join(sorted({str(point.commit)[:12] for point in points}))
+    differed = " (files differed from it)" if any(point.dirty for point in points) else ""
+    minutes = sum(point.train_seconds for point in points) / 60
+    return (
+        f"Trained at commit {commits}{differed}, {minutes:.0f} minutes in total on "
+        f"{machine['gpu'] or machine['processor']} ({machine['threads']} threads per run, torch {machine['torch']}). "
+        f"Measured at commit {capacity.commit}. One seed."
+    )

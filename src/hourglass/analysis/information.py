@@ -1,0 +1,266 @@
+"""The result of `bits.measure_bits`, and the file information.json that holds it.
+
+Unless a name says otherwise, a number of bits is a mean over test sentences, in bits per sentence.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hourglass.metrics.saturation import Saturation
+from hourglass.metrics.significance import Difference, Estimate, Interval
+from hourglass.system.records import read_record, write_record
+
+# Of the dataclasses below: add 1 whenever a field is added, removed, renamed, or changes its meaning.
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How the runs of one variant were made.
+
+    Attributes:
+        seeds: one for each run.
+        commits: 12 digits each, with a note where files differed from the commit.
+        target_tokens: read in training, one for each run.
+        config: settings of the first run; the others differ in the seed alone.
+    """
+
+    seeds: list[int]
+    commits: list[str]
+    target_tokens: list[int]
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LengthBucket:
+    """Test sentences of similar length.
+
+    Attributes:
+        source_words: first and last number of source words; None: no upper end.
+        sentences: number of sentences.
+        mean_source_words: None for a bucket without sentences.
+        exact_bits: information in a reference; None where it is not known, or there are no sentences.
+        blind_bits: bits that the blind decoder needs; None where there are no sentences.
+    """
+
+    source_words: tuple[int, int | None]
+    sentences: int
+    mean_source_words: float | None
+    exact_bits: float | None
+    blind_bits: float | None
+
+
+@dataclass(frozen=True)
+class PositionBucket:
+    """Neighbouring positions in the reference.
+
+    Attributes:
+        pieces: first and last position, counted from 1; None: no upper end.
+        sentences: number of references that are long enough to have the first position.
+    """
+
+    pieces: tuple[int, int | None]
+    sentences: int
+
+
+@dataclass(frozen=True)
+class DigitBucket:
+    """Test sentences of the corpus `numbers` that write numbers of equally many digits.
+
+    Attributes:
+        digits: of each number.
+        sentences: number of sentences.
+        exact_bits: information in such a number.
+        variants: bits of it that each variant's decoder has received, by variant.
+    """
+
+    digits: int
+    sentences: int
+    exact_bits: float
+    variants: dict[str, Estimate]
+
+
+class LearningPoint(NamedTuple):
+    """A validation during training: target tokens read so far, and bits per dev sentence."""
+
+    target_tokens: float
+    bits: float
+
+
+@dataclass(frozen=True)
+class BitsEstimate(Estimate):
+    """An estimate with a second interval.
+
+    Attributes:
+        own_spread: 95 % interval over sentences and trainings, from the variant's own seeds; None for a single seed.
+    """
+
+    own_spread: Interval | None
+
+    @property
+    def widest(self) -> Interval | None:
+        """The interval over sentences and trainings where there is one, else the one over sentences."""
+        return self.own_spread or self.interval
+
+
+@dataclass(frozen=True)
+class JoinedBits:
+    """Bits when several consecutive test sentences are one input, ends of sentence not counted.
+
+    Attributes:
+        bits: per original sentence.
+        gain: the same less the bits of the same sentences read one by one.
+    """
+
+    bits: Estimate
+    gain: Estimate
+
+
+@dataclass(frozen=True)
+class BitsDifference:
+    """Bits of a variant less bits of the baseline; the blind decoder cancels.
+
+    Attributes:
+        whole: over all test sentences.
+        by_length: for each length bucket; None for a bucket without sentences.
+    """
+
+    whole: Difference
+    by_length: list[Difference | None]
+
+
+@dataclass(frozen=True)
+class BlindBits:
+    """The decoder that never sees the source.
+
+    Attributes:
+        run: name of the run folder.
+        provenance: how it was made; None in an old result, which was recorded without it.
+        dev_loss: nats per target token.
+        converged: whether the last fifth of its budget gained next to nothing.
+        last_fifth_bits: bits per test sentence that the last fifth of its budget saved.
+        temperature: that divides the logits, fitted on dev; 1 without label smoothing.
+        bits: that it needs, at this temperature.
+        raw_bits: that it needs at temperature 1.
+        end_bits: part of `bits` that end-of-sentence needs.
+        joined: bits per original sentence by the number of sentences joined to one input, ends not counted.
+        target_pieces: mean length of a reference, end-of-sentence included.
+        target_words: mean length of a reference.
+    """
+
+    run: str
+    provenance: Provenance | None
+    dev_loss: float
+    converged: bool
+    last_fifth_bits: float
+    temperature: float
+    bits: float
+    raw_bits: float
+    end_bits: float
+    joined: dict[int, float]
+    target_pieces: float
+    target_words: float
+
+
+@dataclass(frozen=True)
+class VariantBits:
+    """Bits that reach the decoder of one variant: those of the blind decoder less the variant's own.
+
+    Lists have one entry for each seed, if not said otherwise.
+
+    Attributes:
+        attention: `attention.name` of its runs.
+        provenance: how they were made; None in an old result, which was recorded without it.
+        dev_loss: nats per target token.
+        converged: whether the last fifth of the budget gained next to nothing.
+        temperatures: see `BlindBits.temperature`.
+        parameters: of the model.
+        bits: of all sentences.
+        raw_bits: the same, all models at temperature 1.
+        end_bits: part of `bits` that belongs to end-of-sentence.
+        exact_bits: information in a reference less the bits that the variant needs; no blind decoder takes part. None
+            where that information is not known.
+        by_length: bits in each length bucket; None for a bucket without sentences.
+        by_position: bits per piece in each position bucket; None for a bucket without pieces.
+        joined: by the number of sentences joined to one input.
+        saturation: does the curve over sentence length flatten?
+        slopes: of the straight line over sentence length, bits per source word.
+        learning: bits per dev sentence during training, a curve for each seed.
+        difference: to the baseline; None for the baseline itself.
+    """
+
+    attention: str
+    provenance: Provenance | None
+    dev_loss: list[float]
+    converged: list[bool]
+    temperatures: list[float]
+    parameters: int
+    bits: BitsEstimate
+    raw_bits: Estimate
+    end_bits: Estimate
+    exact_bits: BitsEstimate | None
+    by_length: list[Estimate | None]
+    by_position: list[Estimate | None]
+    joined: dict[int, JoinedBits]
+    saturation: Saturation
+    slopes: list[float]
+    learning: list[list[LearningPoint]]
+    difference: BitsDifference | None
+
+    @property
+    def reading(self) -> BitsEstimate:
+        """`exact_bits` where the information in a reference is known, else `bits`."""
+        return self.exact_bits or self.bits
+
+    @property
+    def all_converged(self) -> bool:
+        """Whether all seeds had converged."""
+        return all(self.converged)
+
+
+@dataclass(frozen=True)
+class Information:
+    """Bits that reach the decoders of several variants on one test set.
+
+    Attributes:
+        corpus: its name.
+        baseline: the variant that all others are compared with.
+        resamples: of the bootstrap.
+        sentences: of the test set.
+        lengths: length buckets.
+        positions: position buckets.
+        digits: buckets by number of digits; None for a corpus other than `numbers`.
+        exact_bits: information in a reference; None where it is not known.
+        blind: the decoder that never sees the source.
+        variants: by name.
+    """
+
+    corpus: str
+    baseline: str
+    resamples: int
+    sentences: int
+    lengths: list[LengthBucket]
+    positions: list[PositionBucket]
+    digits: list[DigitBucket] | None
+    exact_bits: float | None
+    blind: BlindBits
+    variants: dict[str, VariantBits]
+
+
+def write_information(file: Path, information: Information) -> None:
+    """Write information.json."""
+    write_record(file, information, SCHEMA_VERSION)
+
+
+def read_information(file: Path, command: str) -> Information:
+    """Read information.json.
+
+    Args:
+        file: where it is.
+        command: makes the file again.
+
+    Raises:
+        UserError: the file is missing, damaged, or of another version; the message names `command`.
+    """
+    return read_record(file, Information, SCHEMA_VERSION, command)

@@ -1,0 +1,85 @@
+"""The likelihoods that a finished run assigns to the references of test, each sentence alone and several joined.
+
+Shapes: N test sentences.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hourglass.corpora.recipes import RECIPES
+from hourglass.corpora.synthetic import SyntheticRecipe
+from hourglass.errors import UserError
+from hourglass.metrics.likelihood import Pairs, end_bits, fit_temperature, reference_nats, sentence_bits
+from hourglass.models.checkpoint import load_trained
+from hourglass.models.seq2seq import Seq2Seq
+from hourglass.training.finished import FinishedRun
+from hourglass.training.preparation import PreparedData
+
+# Numbers of consecutive test sentences that are joined to one input. The content stays the same; the input gets longer.
+JOINED = (1, 2, 4)
+
+
+@dataclass(frozen=True)
+class RunLikelihoods:
+    """Negative log-likelihoods of the references of test.
+
+    Attributes:
+        temperature: that divides the logits, fitted on dev; 1 for a run trained without label smoothing.
+        nats: N arrays, one value for each target token, at this temperature.
+        raw_nats: the same at temperature 1.
+        joined_bits: by the number of sentences joined to one input, bits of each group of max(JOINED) sentences. Ends
+            of sentence are not counted: there are fewer of them in a joined input. No sentence may end where the next
+            one begins, joined or not. Empty for a synthetic corpus.
+    """
+
+    temperature: float
+    nats: list[np.ndarray]
+    raw_nats: list[np.ndarray]
+    joined_bits: dict[int, np.ndarray]
+
+
+def read_likelihoods(run: FinishedRun, prepared: PreparedData) -> RunLikelihoods:
+    """Compute the likelihoods of the references of test.
+
+    Args:
+        run: whose best checkpoint is read.
+        prepared: the corpus.
+    """
+    trained = load_trained(run.folder.best)  # Not run.trained, which would keep the models of all runs in memory.
+    model = trained.model
+    dev, test = (prepared.corpus.splits[name] for name in ("dev", "test"))
+    pairs = Pairs.encode(trained.vocabularies, test["source"], test["target"])
+    smoothed = trained.config["optimizer"]["label_smoothing"] > 0
+    temperature = 1.0
+    if smoothed:
+        temperature = fit_temperature(model, Pairs.encode(trained.vocabularies, dev["source"], dev["target"]))
+    # Two items of a synthetic corpus in one input are no item of that corpus.
+    synthetic = issubclass(RECIPES[trained.config["data"]["name"]], SyntheticRecipe)
+    joined = {} if synthetic else _read_joined(model, pairs, temperature)
+    nats = reference_nats(model, pairs, temperature=temperature)
+    return RunLikelihoods(temperature, nats, reference_nats(model, pairs) if smoothed else nats, joined)
+
+
+def _read_joined(model: Seq2Seq, pairs: Pairs, temperature: float) -> dict[int, np.ndarray]:
+    joined: dict[int, np.ndarray] = {}
+    used = len(pairs.targets) // max(JOINED) * max(JOINED)
+    for count in JOINED:
+        groups = [range(first, first + count) for first in range(0, used, count)]
+        longer = Pairs(
+            *(
+                [[piece for row in group for piece in side[row]] for group in groups]
+                for side in (pairs.sources, pairs.targets)
+            )
+        )
+        try:
+            model.decoder.attention.check_length(max(map(len, longer.sources), default=0) + 1, "test, joined")
+        except UserError:  # luong_location scores a fixed number of source positions.
+            continue
+        starts = [
+            [at for at in np.cumsum([0, *(len(pairs.targets[i]) for i in group[:-1])]).tolist() if at < len(target)]
+            for group, target in zip(groups, longer.targets, strict=True)
+        ]
+        nats = reference_nats(model, longer, temperature=temperature, continues_at=starts)
+        joined[count] = (sentence_bits(nats) - end_bits(nats)).reshape(-1, max(JOINED) // count).sum(1)
+    return joined

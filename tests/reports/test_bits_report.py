@@ -1,0 +1,287 @@
+"""The report of bits, from results made up for each statement."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hourglass.analysis.information import (
+    BitsDifference,
+    BitsEstimate,
+    BlindBits,
+    DigitBucket,
+    Information,
+    JoinedBits,
+    LearningPoint,
+    LengthBucket,
+    PositionBucket,
+    Provenance,
+    VariantBits,
+)
+from hourglass.metrics.saturation import Saturation
+from hourglass.metrics.significance import Difference, Estimate, Interval
+from hourglass.reports.bits import explain_losses, report_bits, summarise_bits
+from hourglass.reports.document import Paragraph, Picture, Table, to_html, to_markdown
+
+PROVENANCE = Provenance([1], ["0123456789ab"], [6000], {})
+
+
+def estimate(mean: float) -> Estimate:
+    return Estimate(mean, [mean], Interval(mean - 1, mean + 1))
+
+
+def bits(mean: float, *seeds: float) -> BitsEstimate:
+    """Return an estimate, precise to 1 bit over sentences and to 2 over trainings where there are several."""
+    spread = Interval(mean - 2, mean + 2) if len(seeds) > 1 else None
+    return BitsEstimate(mean, list(seeds or [mean]), Interval(mean - 1, mean + 1), spread)
+
+
+def difference(value: float, low: float, high: float) -> BitsDifference:
+    whole = Difference(value, Interval(low, high), None, None, 0.01)
+    return BitsDifference(whole, [whole, None, whole])
+
+
+def variant(attention: str, **changes: Any) -> VariantBits:
+    made = VariantBits(
+        attention=attention,
+        provenance=PROVENANCE,
+        dev_loss=[2.0],
+        converged=[True],
+        temperatures=[0.9],
+        parameters=1000,
+        bits=bits(5.0),
+        raw_bits=estimate(4.5),
+        end_bits=estimate(0.25),
+        exact_bits=None,
+        by_length=[estimate(4.0), None, estimate(6.0)],
+        by_position=[estimate(1.0), estimate(0.5)],
+        joined={1: JoinedBits(estimate(5.0), estimate(0.0)), 2: JoinedBits(estimate(3.0), estimate(-2.0))},
+        saturation=Saturation(-0.4, Interval(-1.0, 1.0), 0.0, 1.0, None, None, flat=False, shortest=2.0, longest=9.0),
+        slopes=[-0.4],
+        learning=[[LearningPoint(1000.0, -1.0), LearningPoint(4000.0, 5.0)]],
+        difference=None if attention == "none" else difference(2.0, 1.0, 3.0),
+    )
+    return replace(made, **changes)
+
+
+def result(**changes: Any) -> Information:
+    """Return the result of a text corpus: none, the baseline, and an attention that looks back."""
+    made = Information(
+        corpus="verses",
+        baseline="none",
+        resamples=1000,
+        sentences=120,
+        lengths=[
+            LengthBucket((1, 5), 60, 3.0, None, 40.0),
+            LengthBucket((6, 7), 0, None, None, None),
+            LengthBucket((8, None), 60, 9.0, None, 80.0),
+        ],
+        positions=[PositionBucket((1, 1), 120), PositionBucket((2, None), 120)],
+        digits=None,
+        exact_bits=None,
+        blind=BlindBits(
+            run="blind",
+            provenance=PROVENANCE,
+            dev_loss=3.0,
+            converged=True,
+            last_fifth_bits=0.0,
+            temperature=0.8,
+            bits=60.0,
+            raw_bits=61.0,
+            end_bits=1.0,
+            joined={1: 59.0, 2: 60.5},
+            target_pieces=12.0,
+            target_words=6.0,
+        ),
+        variants={"none": variant("none"), "plain": variant("luong_general", bits=bits(7.0))},
+    )
+    return replace(made, **changes)
+
+
+def exactly_known(information: Information, **readings: BitsEstimate) -> Information:
+    """Return the result of a corpus whose information is known: 35 bits, in numbers of 3 or 4 digits."""
+    names = information.variants
+    return replace(
+        information,
+        exact_bits=35.0,
+        lengths=[replace(bucket, exact_bits=35.0 if bucket.sentences else None) for bucket in information.lengths],
+        digits=[DigitBucket(k, 60, 34.0 + k, {name: estimate(k) for name in names}) for k in (3, 4)],
+        variants={name: replace(own, exact_bits=readings.get(name, bits(9.0))) for name, own in names.items()},
+    )
+
+
+def with_variant(information: Information, name: str, **changes: Any) -> Information:
+    own = replace(information.variants[name], **changes)
+    return replace(information, variants={**information.variants, name: own})
+
+
+def summary(information: Information) -> str:
+    return " ".join(summarise_bits(information))
+
+
+def explanation(information: Information) -> str:
+    return " ".join(explain_losses(information))
+
+
+def test_the_leader_is_the_attention_that_did_best_on_dev() -> None:
+    """Not the one with the most bits on test."""
+    other = variant("luong_dot", bits=bits(100.0), difference=difference(90.0, 89.0, 91.0))
+    variants = {**result().variants, "other": other}
+    assert "variant plain needs 2.0 bits fewer" in summary(
+        result(variants={**variants, "other": replace(other, dev_loss=[2.1])})
+    )
+    assert "variant other needs 90.0 bits fewer" in summary(
+        result(variants={**variants, "other": replace(other, dev_loss=[1.9])})
+    )
+
+
+def test_a_negative_difference_is_more_bits() -> None:
+    text = summary(with_variant(result(), "plain", difference=difference(-0.8, -1.5, -0.1)))
+    assert text.startswith("On verses, variant plain needs 0.8 bits more per sentence than variant none")
+
+
+@pytest.mark.parametrize(
+    ("attention", "access"),
+    [
+        ("none", "runs/B receives one fixed vector, before its first step; runs/A receives one"),
+        ("fixed", "runs/B reads the same fixed vector at every step; runs/A receives one"),
+        ("luong_dot", "runs/B looks back at all encoder states, and weights them anew at every step; runs/A rec"),
+    ],
+)
+def test_what_a_decoder_sees_follows_from_its_attention_whatever_its_name(attention: str, access: str) -> None:
+    variants = result().variants
+    information = result(
+        baseline="runs/A",
+        variants={"runs/A": variants["none"], "runs/B": replace(variants["plain"], attention=attention)},
+    )
+    assert access in summary(information)
+    assert report_bits(information)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"plateau": None},
+            r"Up to 9 source words, .* no plateau .* changes it by -0\.40 bits \[-1\.00, 1\.00\] \(over test sent",
+        ),
+        (
+            {"plateau": 12.0, "flat": True},
+            r"same for all observed lengths, from 2 to 9 words: 12\.0 bits \(95 % interval 11\.0 to 13\.0, over test",
+        ),
+        (
+            {"plateau": 12.0, "flat": False},
+            r"levels off at 12\.0 bits \(95 % interval 11\.0 to 13\.0, over test sentences\) as sentences get longer",
+        ),
+    ],
+)
+def test_a_plateau_in_words(changes: dict[str, Any], words: str) -> None:
+    curve = replace(result().variants["none"].saturation, plateau_interval=Interval(11.0, 13.0), **changes)
+    assert re.search(words, summary(with_variant(result(), "none", saturation=curve)))
+
+
+def test_the_slope_of_each_seed_is_shown() -> None:
+    assert "(over test sentences; by seed: -0.30, -0.50)" in summary(
+        with_variant(result(), "none", slopes=[-0.3, -0.5])
+    )
+
+
+def test_missing_convergence_is_reported() -> None:
+    text = summary(result())
+    assert "not converged" not in text
+    unfinished = with_variant(result(), "plain", converged=[True, False])
+    assert "These variants had not converged: plain. More training may raise their figures." in summary(unfinished)
+    information = result(blind=replace(result().blind, converged=False, last_fifth_bits=3.21))
+    wanted = "The blind decoder had not converged: the last fifth of its training still saved 3.2 bits per sentence."
+    assert wanted in summary(information)
+    assert wanted not in summary(exactly_known(information))  # There its bits are not used.
+
+
+def test_an_interval_says_what_it_covers() -> None:
+    wanted = (
+        "Variant none needs 5.0 bits fewer than the blind decoder (95 % interval 4.0 to 6.0, over test sentences; "
+        "another training may differ by more)"
+    )
+    assert wanted in summary(result())
+    wanted = "(95 % interval 3.0 to 7.0, over test sentences and trainings; by seed: 4.5, 5.5)"
+    assert wanted in summary(with_variant(result(), "none", bits=bits(5.0, 4.5, 5.5)))
+
+
+def test_known_information_replaces_the_blind_decoder() -> None:
+    text = summary(exactly_known(result(), plain=bits(30.0)))
+    assert "The references hold 35.0 bits each; for this corpus that is known exactly." in text
+    assert "Variant plain receives 30.0 of the 35.0 bits (95 % interval 29.0 to 31.0, " in text
+    assert "than the blind decoder (" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "converged", "verdict"),
+    [
+        (2.0, 1.0, 3.0, True, "and a decoder that receives it once does not use it"),
+        (2.0, 1.0, 3.0, False, "But variant none had not converged, so these runs cannot separate"),
+        (2.0, -1.0, 3.0, True, "This does not show that the decoder of variant none forgets"),
+        (-2.0, -3.0, -1.0, False, "So forgetting by the decoder is not the reason."),
+    ],
+)
+def test_forgetting_is_judged_by_the_variant_that_rereads(
+    value: float, low: float, high: float, converged: bool, verdict: str
+) -> None:
+    assert "fixed has to be compared with none" in explanation(result())
+    information = with_variant(result(), "none", converged=[converged])
+    information = with_variant(
+        information, "plain", attention="fixed", difference=difference(value, low, high), bits=bits(9.0)
+    )
+    assert verdict in explanation(information)
+    information = with_variant(information, "plain", bits=bits(0.5))
+    assert "But plain itself received nothing, so this tells nothing" in explanation(information)
+
+
+def test_without_attention_that_looks_back_the_other_neck_is_compared() -> None:
+    information = with_variant(result(), "plain", attention="fixed")
+    assert summary(information).startswith(
+        "On verses, variant plain needs 2.0 bits fewer per sentence than variant none"
+    )
+
+
+def test_bits_near_zero_are_not_a_reading() -> None:
+    information = exactly_known(result(), none=bits(5.0))
+    assert "Variant none receives 5.0 of the 35.0 bits" in summary(information)
+    text = summary(exactly_known(result(), none=bits(-0.8)))
+    assert "The bits that variant none receives cannot be told from zero: -0.8 (95 % interval -1.8 to 0.2" in text
+    assert "plateau" not in text
+    assert "-0.8 of the" not in text
+
+
+def test_bits_that_a_blind_decoder_may_still_save_are_not_a_reading() -> None:
+    blind = replace(result().blind, converged=False, last_fifth_bits=3.9)
+    assert "Variant none needs 5.0 bits fewer" in summary(result(blind=blind))
+    # Above the lower end of the interval.
+    text = summary(result(blind=replace(blind, last_fifth_bits=4.1)))
+    assert "The bits that variant none receives cannot be told from zero: 5.0 (" in text
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_the_report_has_a_table_and_all_figures(known: bool) -> None:
+    information = exactly_known(result()) if known else result()
+    blocks = report_bits(information)
+    (table,) = (block for block in blocks if isinstance(block, Table))
+    assert [row[0] for row in table.rows] == ["none", "plain"]
+    assert all(len(row) == len(table.head) for row in table.rows)
+    cells = dict(zip(table.head, table.rows[1], strict=True))
+    assert cells["bits minus none"] == "+2.00"
+    assert cells["bits per sentence"] == "7.00"
+    assert cells["joined by 2, change"] == "-2.0 [-3.00, -1.00]"
+    assert cells["dev, 50 % of the budget"] == "1.0"  # Between -1 at 1,000 tokens and 5 at 4,000.
+    pictures = [block.name for block in blocks if isinstance(block, Picture)]
+    names = ("difference", *(["by-digits"] if known else []), "by-length", "by-position", "learnt")
+    assert pictures == [f"verses-bits-{name}" for name in names]
+    assert "<svg" in to_html(blocks)
+    assert "| plain | yes | +2.00 | [1.00, 3.00] |" in to_markdown(blocks, "figures")
+
+
+def test_the_provenance_of_an_old_result_is_not_made_up() -> None:
+    information = with_variant(result(), "none", provenance=None)
+    *_, last = report_bits(information)
+    assert isinstance(last, Paragraph)
+    assert "none: not recorded; plain: seed 1, 6,000 target tokens, commit 0123456789ab." in last.text
