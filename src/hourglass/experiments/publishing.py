@@ -1,6 +1,7 @@
-"""A recorded ablation in MLflow: one parent run, a child for each variant and seed, each told once.
+"""Log a recorded ablation in MLflow: one parent run, and one child run for each variant and seed.
 
-All but the files of a run comes from results/CORPUS/evaluation.json, so that a fresh clone can fill a store with it.
+All but the files of a run comes from results/CORPUS/evaluation.json, so a fresh clone can fill a store. A run that the
+store already holds is not logged again.
 """
 
 import hashlib
@@ -33,46 +34,58 @@ from hourglass.tracking.client import (
 )
 from hourglass.tracking.packing import pack
 
-# What the tags of a run of an ablation say: which ablation and part it is, what it was made of, and if it still counts.
+# Tags of a run: its part of the ablation, the digest of its content, and the run that has superseded it.
 PART, CONTENT, SUPERSEDED = "hourglass.part", "hourglass.content", "superseded"
 
 
-# What of the run's own files is there, the more the higher: nothing (or no tag says so), all but the model, all.
-PARTS: dict[str | None, int] = {None: 0, "no": 0, "yes": 1, "model": 2}
+# Value of the tag FILES: which files of the run were logged (none, all but the model, all), in ascending order.
+COMPLETENESS: dict[str | None, int] = {None: 0, "no": 0, "yes": 1, "model": 2}
 
 
-# The tag that says which of these it is; what stands for the successor of a run that the ablation no longer has.
+# The tag itself, and the value of SUPERSEDED for a run that the ablation no longer has.
 FILES, GONE = "hourglass.files", "no longer in the ablation"
 
 
 @dataclass(frozen=True)
 class Child:
-    """One variant with one seed, as MLflow is to have it."""
+    """The MLflow run of one variant and seed.
 
-    part: str  # names it within the ablation: CORPUS ATTENTION SEED
+    Attributes:
+        part: its name within the ablation: CORPUS ATTENTION SEED.
+        tags: by name.
+        parameters: by name.
+        metrics: by name.
+        curves: pairs of step and value, by name.
+        by_length: a table with one row for each length bucket.
+        dataset: name and digest.
+        run: its folder.
+        files: of the run; empty where it was not made on this machine.
+    """
+
+    part: str
     tags: dict[str, str]
     parameters: dict[str, Any]
     metrics: dict[str, float]
-    curves: dict[str, list[tuple[int, float]]]  # by name: step, value
-    by_length: list[dict[str, Any]]  # the table: a row for each bucket
-    dataset: tuple[str, str]  # name and digest
+    curves: dict[str, list[tuple[int, float]]]
+    by_length: list[dict[str, Any]]
+    dataset: tuple[str, str]
     run: RunFolder
-    files: list[Path]  # of the run, where it was made on this machine
+    files: list[Path]
 
     @property
     def name(self) -> str:
-        """What MLflow lists it as; attention first, as a column is narrow."""
+        """Name of the run in MLflow; the attention comes first, because columns are narrow."""
         corpus, attention, seed = self.part.split()
         return f"{attention}-{seed} {corpus}"
 
     @property
-    def here(self) -> str:
-        """What of the run is on this machine: one of PARTS."""
+    def local_files(self) -> str:
+        """Which files of the run are on this machine: a key of COMPLETENESS."""
         return "model" if self.run.best.is_file() else "yes" if self.files else "no"
 
     @property
     def content(self) -> str:
-        """A digest of all that is told, so that the same is told once."""
+        """Digest of everything that is logged, to recognise a run that the store holds."""
         everything = [self.part, self.tags, self.parameters, self.metrics, self.curves, self.by_length]
         return hashlib.sha256(json.dumps(everything, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
@@ -80,10 +93,10 @@ class Child:
 def publish(
     ablation: Ablation, evaluations: Mapping[str, Evaluation], client: MlflowClient, experiment: str
 ) -> list[str]:
-    """Fill an MLflow store with an ablation, and return the names of the runs that were new to it.
+    """Log an ablation in an MLflow store, and return the names of the runs that were new to it.
 
-    A run of the same variant and seed that says something else is kept, marked as superseded by the new one; one that
-    was cut short, by a server that died, is deleted and told again.
+    A run of the same variant and seed with other content stays, marked as superseded by the new one. A run that is
+    incomplete, because a server died, is deleted and logged again.
     """
     experiment_id = find_experiment(asking(client), experiment)
     children = [
@@ -94,16 +107,17 @@ def publish(
     for part, run in known.items():
         if part not in parts:
             client.set_tag(run.info.run_id, SUPERSEDED, GONE)
-    new = [child for child in children if _is_news(child, known.get(child.part))]
+    new = [child for child in children if _is_new(child, known.get(child.part))]
     if not new:
         return []
     parent = known["ablation"] if "ablation" in known else _create_parent(client, experiment_id)
     for child in tqdm(new, "MLflow", unit="run"):
         run_id = _create(client, experiment_id, parent.info.run_id, child)
         _send_files(client, run_id, child)
-        took = round(1000 * child.metrics["train_seconds"])  # As if it began now: the newest are those told last.
-        client.set_terminated(run_id, end_time=client.get_run(run_id).info.start_time + took)
-        client.set_tag(run_id, CONTENT, child.content)  # Now it is whole.
+        # As if the training began now: MLflow lists the runs that were logged last as the newest.
+        duration = round(1000 * child.metrics["train_seconds"])
+        client.set_terminated(run_id, end_time=client.get_run(run_id).info.start_time + duration)
+        client.set_tag(run_id, CONTENT, child.content)  # Marks the run as complete.
         if child.part in known:
             client.set_tag(known[child.part].info.run_id, SUPERSEDED, run_id)
     for report in (ablation.root / "results").glob("report.*"):
@@ -112,11 +126,11 @@ def publish(
 
 
 def _known(client: MlflowClient, experiment_id: str) -> dict[str, Run]:
-    """Return the run of each part that counts, after clearing up what a server that died has left."""
+    """Return the current run of each part, after deleting the incomplete runs that a dead server has left."""
     known: dict[str, Run] = {}
-    for run in _counting(client, experiment_id):
+    for run in _current_runs(client, experiment_id):
         if CONTENT in run.data.tags:
-            newest = known.setdefault(run.data.tags[PART], run)  # They come the newest first.
+            newest = known.setdefault(run.data.tags[PART], run)  # The newest come first.
             if newest is not run:
                 client.set_tag(run.info.run_id, SUPERSEDED, newest.info.run_id)
         else:
@@ -131,38 +145,41 @@ def _send_files(client: MlflowClient, run_id: str, child: Child) -> None:
         client.log_artifact(run_id, str(file))
     log_points(asking(client), run_id, read_points(child.run.system))
     if child.run.best.is_file():
-        with tempfile.TemporaryDirectory() as scratch:  # The run's folder is DVC's, and stays as it is.
+        with tempfile.TemporaryDirectory() as scratch:  # The run folder belongs to DVC: do not change it.
             folder = Path(scratch) / "model"
             pack(child.run, folder)
             log_model(asking(client), run_id, child.run, folder)
-    client.set_tag(run_id, FILES, child.here)
+    client.set_tag(run_id, FILES, child.local_files)
 
 
 def find_model(client: MlflowClient, experiment: str, part: str) -> LoggedModel | None:
-    """Return the logged model of a run of the ablation, None where it was told without one.
+    """Return the logged model of a run of the ablation; None for a run that was logged without its model.
 
     Args:
         client: of MLflow.
-        experiment: the ablation's.
+        experiment: name of the ablation's experiment.
         part: of the ablation: CORPUS ATTENTION SEED.
     """
-    found = client.get_experiment_by_name(experiment)
-    runs = (run for run in _counting(client, found.experiment_id) if run.data.tags[PART] == part) if found else ()
+    named = client.get_experiment_by_name(experiment)
+    runs = (run for run in _current_runs(client, named.experiment_id) if run.data.tags[PART] == part) if named else ()
     for run in runs:
         for output in run.outputs.model_outputs if run.outputs else ():
             return client.get_logged_model(output.model_id)
     return None
 
 
-def _is_news(child: Child, known: Run | None) -> bool:
-    """Whether MLflow lacks a run, or has another one, or one without the files or the model that are here."""
+def _is_new(child: Child, known: Run | None) -> bool:
+    """Whether MLflow lacks a run, or has it with other content or with fewer of its files."""
     if known is None:
         return True
-    return known.data.tags[CONTENT] != child.content or PARTS[known.data.tags.get(FILES)] < PARTS[child.here]
+    return (
+        known.data.tags[CONTENT] != child.content
+        or COMPLETENESS[known.data.tags.get(FILES)] < COMPLETENESS[child.local_files]
+    )
 
 
 def read_children(ablation: Ablation, corpus: str, evaluation: Evaluation) -> Iterator[Child]:
-    """Yield the runs of a corpus."""
+    """Yield the MLflow runs of a corpus."""
     for attention, result in evaluation.variants.items():
         buckets = list(zip(evaluation.buckets, result.buckets, strict=True))
         for index, training in enumerate(result.seeds):
@@ -221,8 +238,8 @@ def _files(ablation: Ablation, variant: Variant, seed: int) -> list[Path]:
     return [file for file in files if file.is_file()]
 
 
-def _counting(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
-    """Yield the runs of the ablation that no other has superseded."""
+def _current_runs(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
+    """Yield the runs of the ablation that are not superseded."""
     token = None
     while True:
         page = client.search_runs([experiment_id], f"tags.`{PART}` != ''", page_token=token)

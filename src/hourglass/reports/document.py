@@ -37,18 +37,26 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; `name` is that of its CSV and LaTeX files, where it has some."""
+    """A table.
+
+    Attributes:
+        name: of its CSV and LaTeX files.
+        head: headings of the columns.
+        rows: cells.
+        caption: below it.
+        text_columns: number of leading columns that hold text; the others hold numbers.
+    """
 
     name: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str
-    text_columns: int = 1  # The first so many columns are words, the others numbers.
+    text_columns: int = 1
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure; `alt` says in words what it shows."""
+    """A figure; `alt` describes it in words."""
 
     name: str
     figure: Figure
@@ -68,7 +76,7 @@ Block = Heading | Paragraph | Bullets | Table | Picture | Example
 
 
 def write_files(folder: Path, blocks: Sequence[Block]) -> None:
-    """Write report.html and report.md into a folder, tables as CSV and LaTeX and figures as SVG and PDF beside them."""
+    """Write report.html and report.md, and beside them tables as CSV and LaTeX and figures as SVG and PDF."""
     write_whole(folder / "report.html", to_html(blocks))
     write_whole(folder / "report.md", to_markdown(blocks, "figures"))
     for block in blocks:
@@ -81,7 +89,7 @@ def write_files(folder: Path, blocks: Sequence[Block]) -> None:
 
 
 def to_html(blocks: Sequence[Block]) -> str:
-    """Return one page that needs nothing else: styles and figures stand in it, and it loads nothing."""
+    """Return a self-contained page: styles and figures are part of it, and it loads nothing."""
     title = next(block.text for block in blocks if isinstance(block, Heading))
     body = "\n".join(map(_html, blocks))
     return (
@@ -143,7 +151,7 @@ dt { color: #444; } dd { margin: 0; overflow-wrap: anywhere; }
 
 
 def to_markdown(blocks: Sequence[Block], figures: str) -> str:
-    """Return the same as Markdown; its figures are files in the folder `figures`, named as in the blocks."""
+    """Return the report as Markdown; figures are SVG files in the folder `figures`, named as in the blocks."""
     return "\n\n".join(_markdown(block, figures) for block in blocks) + "\n"
 
 
@@ -173,7 +181,7 @@ def to_csv(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """Return a LaTeX table, with the rules of the package booktabs."""
+    """Return a table as LaTeX, with rules of the package booktabs."""
     columns = "".join("l" if i < table.text_columns else "r" for i in range(len(table.head)))
     lines = [" & ".join(map(_tex, row)) + r" \\" for row in [table.head, *table.rows]]
     return "\n".join(

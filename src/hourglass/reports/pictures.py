@@ -1,4 +1,4 @@
-"""Pictures of a run: alignments as they are learnt, learning curves, BLEU and output length by sentence length."""
+"""Figures of one run: alignments during training, learning curves, BLEU and output length by sentence length."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,18 +12,18 @@ from hourglass.runs.curves import read_curves
 from hourglass.runs.folder import RunFolder
 from hourglass.runs.translations import read_translations
 from hourglass.system.files import read_json, write_whole
-from hourglass.training.alignments import noted
+from hourglass.training.alignments import alignment_files
 
-# Validations that are drawn of all that there were, the first and the last among them.
+# Number of validations whose alignments are drawn; the first and the last are among them.
 DRAWN = 4
 
 
 def draw_run(run: RunFolder) -> list[Path]:
-    """Draw what there is of a run into RUN/pictures, and return the files."""
+    """Draw the figures that a run has data for into RUN/pictures, and return the files."""
     figures: dict[str, Any] = {}
     points = read_curves(run.curves) if run.curves.exists() else []
-    for name, label in (("loss", "dev loss, nats a token"), ("bleu", "dev BLEU")):
-        curve = [(step, value) for step, what, value in points if what == f"dev/{name}"]
+    for name, label in (("loss", "dev loss, nats per token"), ("bleu", "dev BLEU")):
+        curve = [(step, value) for step, point, value in points if point == f"dev/{name}"]
         if curve:
             line = Line([float(step) for step, _ in curve], [value for _, value in curve])
             figures[f"dev-{name}"] = draw_lines({"dev": line}, x_label="step", y_label=label)
@@ -36,13 +36,13 @@ def draw_run(run: RunFolder) -> list[Path]:
         rows = read_translations(run.translations)
         sides = ([len(row.reference.split()) for row in rows], [len(row.hypothesis.split()) for row in rows])
         figures["lengths"] = draw_points(*sides, x_label="words of the reference", y_label="words of the output")
-    if steps := noted(run):
+    if steps := alignment_files(run):
         at = sorted({round(place) for place in np.linspace(0, len(steps) - 1, num=min(DRAWN, len(steps)))})
         chosen = [steps[place] for place in at]
         figures["alignments"] = draw_matrices([(f"step {step:,}", _read(file)) for step, file in chosen])
     files = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # A script that matplotlib's font lacks: the browser's has it.
+        warnings.simplefilter("ignore")  # matplotlib's font lacks some scripts; browsers have them.
         for name, figure in figures.items():
             files.append(run.path / "pictures" / f"{name}.svg")
             write_whole(files[-1], to_svg(figure, name))
@@ -50,5 +50,5 @@ def draw_run(run: RunFolder) -> list[Path]:
 
 
 def _read(file: Path) -> Sequence[Mapping[str, Any]]:
-    found: Sequence[Mapping[str, Any]] = read_json(file)
-    return found
+    alignments: Sequence[Mapping[str, Any]] = read_json(file)
+    return alignments

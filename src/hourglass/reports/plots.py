@@ -1,4 +1,4 @@
-"""Figures: lines that are told apart by colour, dash and marker, so that they stay legible in greyscale."""
+"""Figures with matplotlib; lines differ in colour, dash and marker, so that they stay legible in greyscale."""
 
 import io
 import re
@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-# Okabe and Ito (2008): told apart with any colour vision. Yellow, too light on white, is left out.
+# Okabe and Ito (2008): distinct for any colour vision. Yellow is left out: it is too light on white.
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 
 
@@ -28,24 +28,33 @@ DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = (
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-# As many lines have their names among them; the names of more stand above.
-SPACE = 4
+# With more lines than this, the legend moves from inside the axes to above them.
+MOST_INSIDE = 4
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line: points, a band round them where there is one, and which points rest on few sentences."""
+    """One line.
+
+    Attributes:
+        x: of the points.
+        y: of the points.
+        low: lower edge of the band; None: no band.
+        high: upper edge of the band.
+        few: whether a point rests on few sentences; its marker is hollow.
+        level: whether the line is a single measurement, drawn at all x without markers.
+    """
 
     x: Sequence[float]
     y: Sequence[float]
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
     few: Sequence[bool] | None = None
-    level: bool = False  # one measurement, the same at every x: a line without points
+    level: bool = False
 
 
 def look(number: int) -> tuple[str, Any, str]:
-    """Return colour, dash and marker of the line of that number; no two of the first 49 are the same."""
+    """Return colour, dash and marker of a line by its number; the first 49 differ from each other."""
     lap, at = divmod(number, len(COLOURS))
     return COLOURS[at], DASHES[(at + lap) % len(DASHES)], MARKERS[(at + 2 * lap) % len(MARKERS)]
 
@@ -66,10 +75,10 @@ def draw_lines(
         lines: by name.
         x_label: of the horizontal axis, with its unit.
         y_label: of the vertical axis, with its unit.
-        zero: mark the height 0, for differences.
-        order: all names of the report, so that a name has one look in all its figures; None: those of `lines`.
-        span: the least that the vertical axis spans, so that nothing does not look like much.
-        floor: name and line of what needs no model; a thin one, without points.
+        zero: draw a line at height 0, for differences.
+        order: all names of the report, so that a name looks the same in all figures; None: those of `lines`.
+        floor: name and line of a reference that needs no model; drawn thin, without markers.
+        span: smallest range of the vertical axis, so that a negligible difference does not look large.
     """
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
@@ -97,7 +106,7 @@ def draw_lines(
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
-    if len(lines) > SPACE:
+    if len(lines) > MOST_INSIDE:
         figure.legend(frameon=False, fontsize=8, ncols=3, loc="outside upper left")
     else:
         axes.legend(frameon=False, fontsize=8)
@@ -105,7 +114,7 @@ def draw_lines(
 
 
 def draw_points(x: Sequence[float], y: Sequence[float], *, x_label: str, y_label: str) -> Figure:
-    """Draw points, and the diagonal on which both sides are equal; where many fall together it is darker."""
+    """Draw points and the diagonal x = y; the points are translucent, so crowded places are darker."""
     figure = Figure(figsize=(4.8, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -119,45 +128,45 @@ def draw_points(x: Sequence[float], y: Sequence[float], *, x_label: str, y_label
 
 
 def draw_matrices(columns: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> Figure:
-    """Draw weights as matrices, dark where they are large: a column for each heading, a row for each sentence.
+    """Draw attention weights as matrices, dark where they are large: a row of matrices for each sentence.
 
     Args:
-        columns: heading, and of each sentence its `source` and `target` pieces and `weights` [T, S].
+        columns: heading, and for each sentence its `source` and `target` pieces and `weights` [T, S].
     """
     sentences = len(columns[0][1])
     figure = Figure(figsize=(3.6 * len(columns), 3.6 * sentences), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(sentences, len(columns), squeeze=False)
-    for column, (heading, some) in enumerate(columns):
-        for row, one in enumerate(some):
+    for column, (heading, alignments) in enumerate(columns):
+        for row, alignment in enumerate(alignments):
             axes = grid[row][column]
-            axes.imshow(one["weights"], cmap="Greys", vmin=0, vmax=1, aspect="auto")
-            axes.set_xticks(range(len(one["source"])), one["source"], rotation=90, fontsize=6)
-            axes.set_yticks(range(len(one["target"])), one["target"] if column == 0 else [], fontsize=6)
+            axes.imshow(alignment["weights"], cmap="Greys", vmin=0, vmax=1, aspect="auto")
+            axes.set_xticks(range(len(alignment["source"])), alignment["source"], rotation=90, fontsize=6)
+            axes.set_yticks(range(len(alignment["target"])), alignment["target"] if column == 0 else [], fontsize=6)
             if row == 0:
                 axes.set_title(heading, fontsize=9)
     return figure
 
 
 def to_svg(figure: Figure, salt: str) -> str:
-    """Return a figure as an SVG element that scales with the page; the same figure is the same text.
+    """Return a figure as an SVG element that scales with the page; equal figures give equal text.
 
     Args:
         figure: the figure.
-        salt: names the figure, so that the ids in it are its own where several stand in one page.
+        salt: a name that makes the ids in the SVG unique among the figures of a page.
     """
-    # Text stays text: smaller, searchable, and read out by a screen reader.
+    # Keep text as text: it is smaller, searchable, and accessible to screen readers.
     with mpl.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}):
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
-    # An id is one of the whole page that the figure stands in.
+    # Ids are global in the page that embeds the figure.
     text = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>{salt}-", text)
     return text[text.index("<svg") :]
 
 
 def to_pdf(figure: Figure) -> bytes:
-    """Return a figure as PDF; the same figure is the same bytes."""
+    """Return a figure as PDF; equal figures give equal bytes."""
     stream = io.BytesIO()
     figure.savefig(stream, format="pdf", metadata={"CreationDate": None})
     return stream.getvalue()
