@@ -1,4 +1,4 @@
-"""Translate lines by a trained model: python src/translate.py run=PATH < in.txt > out.txt"""
+"""Translate lines with a trained model: python src/translate.py run=PATH < in.txt > out.txt"""
 
 import io
 import itertools
@@ -20,10 +20,10 @@ from hourglass.config.options import build
 from hourglass.corpora.lines import decode_line
 from hourglass.data.tokenizer import Vocabularies
 from hourglass.decoding.search import SearchSettings
-from hourglass.decoding.translate import Translation, clean, progress_bar, translate_n_best
+from hourglass.decoding.translate import ScoredTranslation, clean, progress_bar, translate_n_best
 from hourglass.decoding.word_alignment import (
     check_weights,
-    draw,
+    draw_alignment,
     read_weights,
     source_words,
     target_words,
@@ -37,23 +37,23 @@ from hourglass.models.seq2seq import Seq2Seq
 from hourglass.runs.folder import RunFolder, open_run
 from hourglass.system.devices import Accelerator, find_device
 
-# Translations whose weights are read at once.
+# Translations whose attention weights are computed at once.
 ALIGNED_TOGETHER = 64
 
 
 @dataclass(frozen=True)
 class TranslateSettings:
-    """conf/translate.yaml, but for the group `search`.
+    """conf/translate.yaml without the group `search`.
 
     Attributes:
-        run: the run folder, or several, whose models translate together.
-        checkpoint: best on dev, the last, or the average of those that trainer.keep kept.
-        n_best: translations written of each line; more than one: each on a line of its own, with its score.
-        output: text alone; with word alignments in Pharaoh's format; or as JSON with the weights over pieces.
-        interactive: ask for lines on a terminal, and draw what the model looks at.
-        seed: of what is drawn, with search.temperature above 0.
-        accelerator: cpu, gpu, or auto for the best there is.
-        threads: CPU threads; 0 leaves torch's choice.
+        run: the run folder, or several whose models translate together.
+        checkpoint: the best on dev, the last, or the average of those that trainer.keep kept.
+        n_best: translations of each line; if more than one, each is on a line of its own with its score.
+        output: text; text with word alignments in Pharaoh's format; or JSON with the weights of pieces.
+        interactive: prompt for lines, and draw the attention weights.
+        seed: of sampling, with search.temperature above 0.
+        accelerator: cpu, gpu, or auto for the best that the machine has.
+        threads: CPU threads; 0: torch decides.
     """
 
     run: str | list[str]
@@ -73,42 +73,41 @@ def main(composed: DictConfig) -> None:
         if OmegaConf.is_missing(composed, "run"):
             raise UserError("run: not set; python src/translate.py run=PATH < in.txt > out.txt, PATH a run folder")
         config = plain_values(composed)
-        chosen = config.pop("search", None)
+        search_options = config.pop("search", None)
         settings = build(TranslateSettings, config, "translate")
         runs = [open_run(path, "run") for path in ([settings.run] if isinstance(settings.run, str) else settings.run)]
         if not runs:
             raise UserError("run=[]: names no run folder; give one or several")
-        search = build(SearchSettings, chosen or runs[0][1].get("search", {}), "search")
+        search = build(SearchSettings, search_options or runs[0][1].get("search", {}), "search")
         check_options(settings, search)
-        trained = [load(run, settings.checkpoint) for run, _ in runs]
-        check_together(trained, [run.path for run, _ in runs], search)
+        trained = [load_run(run, settings.checkpoint) for run, _ in runs]
+        check_models(trained, [run.path for run, _ in runs], search)
         torch.manual_seed(settings.seed)
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        models = [one.model.to(find_device(settings.accelerator)) for one in trained]
+        models = [each.model.to(find_device(settings.accelerator)) for each in trained]
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale says
+            sys.stdout.reconfigure(encoding="utf-8")  # In every locale.
         if settings.output != "text":
             check_weights(models, f"output={settings.output}", "set output=text")
         if settings.interactive:
-            talk(models, trained[0].vocabularies, search)
+            prompt_for_lines(models, trained[0].vocabularies, search)
             return
-        lines, copies = itertools.tee(read(sys.stdin.buffer))
+        lines, copies = itertools.tee(decode_lines(sys.stdin.buffer))
         with progress_bar(None, "lines") as bar:
-            found = translate_n_best(
+            translations = translate_n_best(
                 models, trained[0].vocabularies, lines, search, settings.n_best, progress=bar.update
             )
-            written = write(models, trained[0].vocabularies, copies, found, settings)
-            for line in written:
+            for line in format_translations(models, trained[0].vocabularies, copies, translations, settings):
                 sys.stdout.write(f"{line}\n")
                 sys.stdout.flush()
 
 
 def check_options(settings: TranslateSettings, search: SearchSettings) -> None:
-    """See that options go together.
+    """Check options against each other.
 
     Raises:
-        UserError: they do not.
+        UserError: they contradict each other.
     """
     if settings.n_best > search.beam:
         raise UserError(
@@ -121,55 +120,67 @@ def check_options(settings: TranslateSettings, search: SearchSettings) -> None:
         )
 
 
-def write(
+def format_translations(
     models: Sequence[Seq2Seq],
     vocabularies: Vocabularies,
     lines: Iterable[str],
-    found: Iterable[list[Translation]],
+    translations: Iterable[list[ScoredTranslation]],
     settings: TranslateSettings,
 ) -> Iterator[str]:
-    """Yield the lines that are written of the translations of each line; what is aligned is aligned some at a time."""
-    pairs = (
-        (number, clean(line), one) for number, (line, best) in enumerate(zip(lines, found, strict=True)) for one in best
+    """Yield the lines of output, in the order of the input.
+
+    Args:
+        models: with attention weights, unless settings.output is text.
+        vocabularies: of the models.
+        lines: the input.
+        translations: of each line, best first.
+        settings: with the format.
+    """
+    rows = (
+        (number, clean(line), translation)
+        for number, (line, best) in enumerate(zip(lines, translations, strict=True))
+        for translation in best
     )
     if settings.output == "text":
-        for number, _, one in pairs:
-            yield one.text if settings.n_best == 1 else f"{number} ||| {one.text} ||| {one.score:.6f}"
+        for number, _, best in rows:
+            yield best.text if settings.n_best == 1 else f"{number} ||| {best.text} ||| {best.score:.6f}"
         return
-    while some := list(itertools.islice(pairs, ALIGNED_TOGETHER)):
-        sources = vocabularies.source.encode([line for _, line, _ in some])
-        read = read_weights(models, sources, [one.tokens for *_, one in some])
-        for (number, line, one), weights in zip(some, read, strict=True):
+    while batch := list(itertools.islice(rows, ALIGNED_TOGETHER)):
+        sources = vocabularies.source.encode([line for _, line, _ in batch])
+        matrices = read_weights(models, sources, [translation.tokens for *_, translation in batch])
+        for (number, line, translation), weights in zip(batch, matrices, strict=True):
+            text, score, tokens = translation
             if settings.output == "json":
-                more: dict[str, Any] = {"line": number, "score": round(one.score, 6)}
-                yield to_json(vocabularies, line, one.text, one.tokens, weights, **more)
+                more: dict[str, Any] = {"line": number, "score": round(score, 6)}
+                yield to_json(vocabularies, line, text, tokens, weights, **more)
                 continue
-            words = word_weights(weights, source_words(vocabularies, line), target_words(vocabularies, one.tokens))
-            aligned = f"{one.text} ||| {to_pharaoh(words)}"
-            yield aligned if settings.n_best == 1 else f"{number} ||| {aligned} ||| {one.score:.6f}"
+            words = word_weights(weights, source_words(vocabularies, line), target_words(vocabularies, tokens))
+            aligned = f"{text} ||| {to_pharaoh(words)}"
+            yield aligned if settings.n_best == 1 else f"{number} ||| {aligned} ||| {score:.6f}"
 
 
-def talk(models: Sequence[Seq2Seq], vocabularies: Vocabularies, search: SearchSettings) -> None:
-    """Ask for a line, translate it, draw the weights; until the input ends. A line that cannot be is said to."""
-    asks = sys.stdin.isatty()
-    if asks:
+def prompt_for_lines(models: Sequence[Seq2Seq], vocabularies: Vocabularies, search: SearchSettings) -> None:
+    """Read lines until the input ends; print the translation and the weights of each, or why it has none."""
+    on_terminal = sys.stdin.isatty()
+    if on_terminal:
         print("A line to translate; Ctrl-D ends.")
     for number in itertools.count(1):
-        if asks:
+        if on_terminal:
             sys.stdout.write("> ")
             sys.stdout.flush()
         raw = sys.stdin.buffer.readline()
         if not raw:
             break
         try:
-            print(answer(models, vocabularies, search, decode_line(raw, "standard input", number)), flush=True)
+            line = decode_line(raw, "standard input", number)
+            print(translate_and_draw(models, vocabularies, search, line), flush=True)
         except UserError as error:
             print(f"error: {error}", flush=True)
 
 
-def answer(models: Sequence[Seq2Seq], vocabularies: Vocabularies, search: SearchSettings, raw: str) -> str:
-    """Return the translation of a line, and below it what the models look at."""
-    line = clean(raw)
+def translate_and_draw(models: Sequence[Seq2Seq], vocabularies: Vocabularies, search: SearchSettings, text: str) -> str:
+    """Return the translation of a text, and below it a drawing of the attention weights."""
+    line = clean(text)
     ((best,),) = translate_n_best(models, vocabularies, [line], search, 1)
     if not all(model.decoder.attention.has_weights for model in models):
         return f"{best.text}\n(attention={models[0].decoder.attention.name} has no weights to draw)"
@@ -178,39 +189,39 @@ def answer(models: Sequence[Seq2Seq], vocabularies: Vocabularies, search: Search
     (weights,) = read_weights(models, vocabularies.source.encode([line]), [best.tokens])
     words = word_weights(weights, source_words(vocabularies, line), target_words(vocabularies, best.tokens))
     source, target = line.split(), best.text.split()
-    if (len(target), len(source) + 1) != words.shape:  # Bytes that make no character, and the like.
-        return f"{best.text}\n(its pieces do not make words one by one: nothing is drawn)"
-    return f"{best.text}\n\n{draw(words, source, target, shutil.get_terminal_size().columns)}\n"
+    if (len(target), len(source) + 1) != words.shape:  # Byte pieces that make no character, for example.
+        return f"{best.text}\n(the words of its pieces are not those of its text: nothing is drawn)"
+    return f"{best.text}\n\n{draw_alignment(words, source, target, shutil.get_terminal_size().columns)}\n"
 
 
-def load(run: RunFolder, checkpoint: str) -> Trained:
-    """Return the model of a run's checkpoint of that name."""
+def load_run(run: RunFolder, checkpoint: str) -> Trained:
+    """Load the model of a run: of its checkpoint best or last, or the average of those of its validations."""
     if checkpoint == "average":
         return load_average(run.all_validated)
     return load_trained(run.best if checkpoint == "best" else run.last)
 
 
-def check_together(trained: Sequence[Trained], paths: Sequence[Path], search: SearchSettings) -> None:
-    """See that all models have one vocabulary, and what the search wants of them.
+def check_models(trained: Sequence[Trained], paths: Sequence[Path], search: SearchSettings) -> None:
+    """Check that all models have the same vocabularies, and what the search needs.
 
     Raises:
-        UserError: they do not.
+        UserError: a model does not.
     """
-    for one, path in zip(trained, paths, strict=True):
-        if one.vocabularies.digest != trained[0].vocabularies.digest:
+    for each, path in zip(trained, paths, strict=True):
+        if each.vocabularies.digest != trained[0].vocabularies.digest:
             raise UserError(
-                f"run: {path} and {paths[0]} have different vocabularies, and cannot vote on one text: "
+                f"run: {path} and {paths[0]} have different vocabularies, so they cannot translate together: "
                 "name runs of one corpus and tokenizer"
             )
-        search.check_attention(one.model.decoder.attention)
-        search.check_words(one.config["tokenizer"]["model"])
+        search.check_attention(each.model.decoder.attention)
+        search.check_words(each.config["tokenizer"]["model"])
 
 
-def read(stream: BinaryIO) -> Iterator[str]:
-    """Yield the lines of a UTF-8 stream as a corpus has them, one sentence each.
+def decode_lines(stream: BinaryIO) -> Iterator[str]:
+    """Yield the lines of a UTF-8 stream, one sentence each, decoded as the lines of a corpus are.
 
     Raises:
-        UserError: a line is not UTF-8 or holds a NUL.
+        UserError: a line is not UTF-8 or contains a NUL.
     """
     for number, raw in enumerate(stream, 1):
         yield decode_line(raw, "standard input", number)

@@ -167,7 +167,8 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 def trained_names(run: RunFolder) -> list[str]:
     """Return each weight once, also where one is shared."""
-    return [name for name, _ in load_trained(run.last).model.named_parameters()]
+    state = load_trained(run.last).model.state_dict(keep_vars=True)
+    return list({id(weight): name for name, weight in state.items()}.values())
 
 
 def assert_same_training(one: RunFolder, other: RunFolder) -> None:

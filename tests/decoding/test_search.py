@@ -13,7 +13,7 @@ import torch
 from helpers import plain_search, tiny_model
 from torch import Tensor
 
-from hourglass.bench.plain_search import after, penalised, plain_beam
+from hourglass.bench.plain_search import next_log_probabilities, penalised_score, plain_beam_search
 from hourglass.data.pieces import BOS, EOS, FIXED_PIECES, PAD, UNK
 from hourglass.decoding.search import (
     UNCOVERED,
@@ -26,7 +26,7 @@ from hourglass.decoding.search import (
     search,
 )
 from hourglass.errors import UserError
-from hourglass.models.attention import Prepared
+from hourglass.models.attention import PreparedMemory
 from hourglass.models.decoder import Decoder
 from hourglass.models.seq2seq import Seq2Seq
 
@@ -76,7 +76,7 @@ def assert_same(found: Hypothesis, expected: Hypothesis) -> None:
 def plain_greedy(model: Seq2Seq, source_S: Tensor, limit: int) -> tuple[list[int], bool]:
     tokens: list[int] = []
     for _ in range(limit):
-        row = after(model, source_S, [tokens])[0]
+        row = next_log_probabilities(model, source_S, [tokens])[0]
         token = max((v for v in range(V) if v not in (PAD, BOS)), key=row.__getitem__)
         if token == EOS:
             return tokens, True
@@ -98,7 +98,7 @@ def test_greedy_is_a_plain_loop(attention: str, changes: dict[str, Any]) -> None
 def test_beam_is_a_plain_beam(attention: str, changes: dict[str, Any], beam: int, alpha: float) -> None:
     model, source, options = model_for(attention, changes), sources(), settings(beam, alpha)
     for b, found in enumerate(search(model, source, LENGTHS, options)):
-        assert_same(found, plain_beam(model, source[b], options.limit(int(LENGTHS[b])), beam, alpha))
+        assert_same(found, plain_beam_search(model, source[b], options.limit(int(LENGTHS[b])), beam, alpha))
 
 
 def test_the_comparisons_above_see_all_kinds_of_outcome() -> None:
@@ -119,11 +119,11 @@ def all_finished(model: Seq2Seq, source_S: Tensor, usable: list[int], limit: int
         prefixes = [list(tokens) for tokens in itertools.product(usable, repeat=length)]
         totals = [0.0] * len(prefixes)
         for t in range(length + 1):
-            rows = after(model, source_S, [tokens[:t] for tokens in prefixes])
+            rows = next_log_probabilities(model, source_S, [tokens[:t] for tokens in prefixes])
             for i, (row, tokens) in enumerate(zip(rows, prefixes, strict=True)):
                 totals[i] += row[[*tokens, EOS][t]]
         for tokens, total in zip(prefixes, totals, strict=True):
-            every.append(Hypothesis(tokens, total, penalised(total, length + 1, alpha), True))
+            every.append(Hypothesis(tokens, total, penalised_score(total, length + 1, alpha), True))
     return every
 
 
@@ -167,7 +167,7 @@ def test_a_score_is_the_models_likelihood(attention: str, changes: dict[str, Any
         with torch.no_grad():
             nll = model.loss(source[b : b + 1], LENGTHS[b : b + 1], target).nll
         assert log_probability == pytest.approx(-float(nll), abs=1e-9)
-        assert score == pytest.approx(penalised(log_probability, target.shape[1] - 1, 1.0))
+        assert score == pytest.approx(penalised_score(log_probability, target.shape[1] - 1, 1.0))
 
 
 @pytest.mark.parametrize("beam", [1, 3])
@@ -214,11 +214,11 @@ def test_who_leaves_moves_little() -> None:
         assert int((stay != torch.arange(len(stay))).sum()) <= int(leave.sum())
         parts = [torch.rand(count, 3, 2, generator=generator) for _ in range(2)]
         for states, keys in ((parts[0], parts[1]), (parts[0], parts[0])):
-            given = Prepared(states.clone(), keys.clone(), states[..., 0] > 0.5, torch.arange(count), keys[:, 0])
+            given = PreparedMemory(states.clone(), keys.clone(), states[..., 0] > 0.5, torch.arange(count), keys[:, 0])
             if keys is states:
                 given = given._replace(keys=given.states)
             wanted = [part[stay] for part in given]
-            assert all(map(torch.equal, given.close_up(stay), wanted))
+            assert all(map(torch.equal, given.keep_sentences(stay), wanted))
 
 
 @pytest.mark.parametrize("beam", [1, 3])
@@ -358,7 +358,7 @@ def test_several_models_vote_with_the_mean_of_their_probabilities() -> None:
         tokens: list[int] = []
         total = 0.0
         while True:
-            rows = [after(model, source[b], [tokens])[0] for model in models]
+            rows = [next_log_probabilities(model, source[b], [tokens])[0] for model in models]
             mean = [sum(math.exp(row[v]) for row in rows) / len(rows) for v in range(V)]
             token = max((v for v in range(V) if v not in (PAD, BOS)), key=mean.__getitem__)
             total += math.log(mean[token])
@@ -387,13 +387,14 @@ def test_draws_have_the_models_probabilities(temperature: float) -> None:
     for hypothesis in found:
         counted[hypothesis.tokens[0] if hypothesis.tokens else EOS] += 1
     powers = [
-        0.0 if v in (PAD, BOS) else math.exp(p / temperature) for v, p in enumerate(after(model, row[0], [[]])[0])
+        0.0 if v in (PAD, BOS) else math.exp(p / temperature)
+        for v, p in enumerate(next_log_probabilities(model, row[0], [[]])[0])
     ]
     for v in range(V):
         share = powers[v] / sum(powers)
         assert counted[v] / draws == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / draws) + 1e-9)
     for hypothesis in found[:50]:  # The score stays the model's own.
-        expected = after(model, row[0], [[]])[0][hypothesis.tokens[0] if hypothesis.tokens else EOS]
+        expected = next_log_probabilities(model, row[0], [[]])[0][hypothesis.tokens[0] if hypothesis.tokens else EOS]
         assert hypothesis.log_probability == pytest.approx(expected, abs=1e-9)
 
 

@@ -13,7 +13,7 @@ from hourglass.data.tokenizer import TokenizerSettings, train_vocabularies
 from hourglass.decoding.word_alignment import (
     SPACE,
     check_weights,
-    draw,
+    draw_alignment,
     links,
     read_weights,
     source_words,
@@ -79,11 +79,11 @@ def test_nothing_has_no_links() -> None:
     words = word_weights(np.ones((1, 1)), [], [])
     assert words.shape == (0, 1)
     assert to_pharaoh(words) == ""
-    assert "".join(draw(words, [], [], 80).split()) == "(end)"
+    assert "".join(draw_alignment(words, [], [], 80).split()) == "(end)"
 
 
 def test_a_picture_by_hand() -> None:
-    picture = draw(np.array([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]]), ["ab", "c"], ["x", "yz"], 80)
+    picture = draw_alignment(np.array([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]]), ["ab", "c"], ["x", "yz"], 80)
     assert picture.splitlines() == [
         "         (",
         "         e",
@@ -96,7 +96,7 @@ def test_a_picture_by_hand() -> None:
 
 
 def test_a_picture_of_wide_characters_and_none_that_steer_the_terminal() -> None:
-    picture = draw(np.array([[0.9, 0.1, 0.0]]), ["\u732b", "a\x1b[31mb"], ["\u72ac"], 80)
+    picture = draw_alignment(np.array([[0.9, 0.1, 0.0]]), ["\u732b", "a\x1b[31mb"], ["\u72ac"], 80)
     assert "\x1b" not in picture
     assert picture.splitlines()[-1] == "\u72ac \u2588"
     assert picture.splitlines()[-2] == "   \u732b b  )"
@@ -104,7 +104,7 @@ def test_a_picture_of_wide_characters_and_none_that_steer_the_terminal() -> None
 
 def test_a_long_source_is_drawn_in_parts_that_fit() -> None:
     words = np.full((2, 31), 1 / 31)
-    picture = draw(words, [f"w{i}" for i in range(30)], ["one", "two"], 40)
+    picture = draw_alignment(words, [f"w{i}" for i in range(30)], ["one", "two"], 40)
     assert picture.count("one") == 3
     assert max(map(len, picture.splitlines())) <= 40
 

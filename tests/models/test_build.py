@@ -283,7 +283,7 @@ for path in ("torch.nn.Linear", "hourglass.models.attention.MeanAttention", "bui
 
 
 @pytest.mark.parametrize(("attention", "encoder", "changes", "message"), REFUSED)
-def test_refusals_name_the_option_and_the_remedy(attention: str, encoder: str, changes: dict[str, Any], message: str) -> None:
+def test_refusals_name_option_and_remedy(attention: str, encoder: str, changes: dict[str, Any], message: str) -> None:
     pattern = ".*".join(re.escape(part) for part in message.split(" * "))
     config = tiny_config(attention, changes, encoder)
     with pytest.raises(UserError, match=pattern):

@@ -1,4 +1,4 @@
-"""Batches: sentences of about one length, in a shuffled stream that stops and resumes at any step."""
+"""Batches of sentences of similar length, in a shuffled stream that can stop and resume at any step."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -10,19 +10,25 @@ IntArray = np.ndarray[Any, np.dtype[np.integer[Any]]]
 
 
 class Part(NamedTuple):
-    """What one rank reads at once: its share of a global batch."""
+    """The share of a global batch that one rank reads at once."""
 
     rows: IntArray  # row numbers in the split
     step_tokens: int  # target tokens of the whole global batch
-    blank: bool = False  # a stand-in for a rank that the global batch had no sentence for: adds nothing to the loss
+    blank: bool = False  # a placeholder for a rank that got no sentence: it adds nothing to the loss
 
 
 def cut(order: IntArray, source_lengths: IntArray, target_lengths: IntArray, batch_tokens: int) -> list[IntArray]:
-    """Cut rows, in the order given, into batches of at most `batch_tokens` padded tokens on the longer side.
+    """Cut rows in this order into batches of at most `batch_tokens` padded tokens on the longer side.
 
-    A sentence that is longer than the budget makes a batch of its own.
+    A sentence that is longer than `batch_tokens` is a batch of its own.
+
+    Args:
+        order: row numbers.
+        source_lengths: [pairs], in tokens.
+        target_lengths: [pairs], in tokens.
+        batch_tokens: padded tokens of a batch.
     """
-    longer: list[int] = np.maximum(source_lengths, target_lengths)[order].tolist()  # Twice as fast to go through.
+    longer: list[int] = np.maximum(source_lengths, target_lengths)[order].tolist()  # Twice as fast to loop over.
     batches, first, longest = [], 0, 0
     for position, length in enumerate(longer):
         longest = max(longest, length)
@@ -34,26 +40,31 @@ def cut(order: IntArray, source_lengths: IntArray, target_lengths: IntArray, bat
 
 
 def in_order(source_lengths: IntArray, target_lengths: IntArray, batch_tokens: int) -> list[IntArray]:
-    """Return batches of a dev or test split, sentences of similar length together, the longest last."""
+    """Return the batches of a dev or test split by length, the longest last; for the arguments see `cut`."""
     return cut(np.lexsort((target_lengths, source_lengths)), source_lengths, target_lengths, batch_tokens)
 
 
 class TrainingStream:
-    """All global batches of a training run, a function of lengths, budget and seed and nothing else.
+    """All global batches of a training run, a function of lengths, budget and seed alone.
 
-    Each epoch orders the sentences by length, equal lengths at random, cuts global batches of `batch_tokens`
-    and shuffles them; the run ends with the step that brings the target tokens to `target_tokens`, rounded to a
-    multiple of `validations` steps so that the last validation falls on the last step.
-    A global batch is one optimizer step. It is dealt out evenly to `ranks * accumulate` parts, so that the
-    weights after a step do not depend on how many processes share it (but for dropout, which each draws itself).
+    Each epoch sorts the sentences by length, equal lengths in random order, cuts global batches of `batch_tokens` and
+    shuffles them. The run ends with the step at which the target tokens reach `target_tokens`, rounded to a multiple
+    of `validations` steps, so that the last validation falls on the last step.
+    A global batch is one optimizer step. It is divided evenly into `ranks * accumulate` parts, so that the weights
+    after a step do not depend on the number of processes (except for dropout, which each process draws itself).
 
     Args:
         source_lengths: [pairs], in tokens.
         target_lengths: [pairs], in tokens.
         batch_tokens: padded tokens of a global batch on its longer side.
         target_tokens: the budget of the run, target tokens with end-of-sentence.
-        validations: how many times the run stops to validate.
+        validations: how many times the run validates.
         seed: of the order.
+
+    Attributes:
+        steps: optimizer steps of the run.
+        validate_every: steps from one validation to the next.
+        padding_share: padding as a share of all positions, source and target together.
     """
 
     def __init__(
@@ -75,7 +86,7 @@ class TrainingStream:
         self.padding_share = 1 - real / positions
 
     def _measure(self, budget: int) -> tuple[int, int, int]:
-        """Count the steps to the budget, their positions and real tokens, source and target together."""
+        """Return the steps to the budget, and their positions and real tokens, source and target together."""
         steps = tokens = positions = real = 0
         epoch = 0
         while tokens < budget:
@@ -91,9 +102,10 @@ class TrainingStream:
         return steps, positions, real
 
     def epoch(self, number: int) -> list[IntArray]:
-        """Return the global batches of one epoch, each the rows of the split; the last epoch asked for is remembered.
+        """Return the global batches of one epoch, each as row numbers of the split.
 
-        The first one is wanted twice, to count and to read, and takes seconds where there are millions of pairs.
+        The last epoch is kept: the first one is needed twice, to count steps and to train, and takes seconds for
+        millions of pairs.
         """
         if self._last is None or self._last[0] != number:
             self._last = number, self._order(number)
@@ -102,14 +114,14 @@ class TrainingStream:
     def _order(self, number: int) -> list[IntArray]:
         random = np.random.default_rng([self.seed, number])
         tie_break = random.permutation(len(self.source_lengths))
-        # Target length first: the output layer is the dearest part of a position. Then the source within it.
+        # By target length first, as the output layer takes the most time, then by source length.
         order = np.lexsort((tie_break, self.source_lengths, self.target_lengths))
         batches = cut(order, self.source_lengths, self.target_lengths, self.batch_tokens)
         random.shuffle(batches)
         return batches
 
     def parts(self, *, first_step: int, rank: int, ranks: int, accumulate: int) -> Iterator[Part]:
-        """Yield what one rank reads from optimizer step `first_step` on, `accumulate` parts a step."""
+        """Yield the parts of one rank from optimizer step `first_step` on, `accumulate` parts a step."""
         step = epoch = 0
         while step < self.steps:
             for batch in self.epoch(epoch):
@@ -125,10 +137,10 @@ class TrainingStream:
 
 
 class StreamSampler(Sampler[Part]):
-    """The parts of a stream that one rank still has to read, for a `DataLoader`.
+    """The parts of a stream that one rank has not read yet, for a `DataLoader`.
 
-    Its length is that of the whole run all the same: resuming, Lightning 2.6 adds the batches it ran before to those
-    it fetches now, and stops where their sum reaches the length.
+    Its length is that of the whole run: after a resume, Lightning 2.6 counts the batches of before as well, and stops
+    when the count reaches the length.
     """
 
     def __init__(self, stream: TrainingStream, *, first_step: int, rank: int, ranks: int, accumulate: int):

@@ -1,4 +1,4 @@
-"""From a corpus to batches: token ids on disk, batches by a budget of tokens, the training stream.
+"""Encoded corpora: token ids on disk, read by memory-mapping, and the padded batches made of them.
 
 Shapes: B sentences of a batch, S source length, T target length.
 """
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class Batch(NamedTuple):
-    """Sentences of similar length, padded on the right."""
+    """A batch of sentences, padded on the right."""
 
     source: Tensor  # [B, S] ids, each row ending in end-of-sentence
     source_lengths: Tensor  # [B]
@@ -45,7 +45,7 @@ class EncodedSplit(Dataset[Batch]):
 
     Attributes:
         source_ids: of each pair, without end-of-sentence.
-        target_ids: likewise, without beginning-of-sentence either.
+        target_ids: of each pair, without beginning-of-sentence and end-of-sentence.
         source_lengths: [pairs] source tokens, with end-of-sentence.
         target_lengths: [pairs] target tokens, with end-of-sentence.
     """
@@ -57,7 +57,7 @@ class EncodedSplit(Dataset[Batch]):
         self.source_lengths, self.target_lengths = self.source_ids.lengths() + 1, self.target_ids.lengths() + 1
 
     def __reduce__(self) -> tuple[type["EncodedSplit"], tuple[Path]]:
-        """Go to another process as the file that it maps, too."""
+        """Pickle the file's path: another process maps the file itself."""
         return EncodedSplit, (self.file,)
 
     def __len__(self) -> int:
@@ -77,10 +77,10 @@ class EncodedSplit(Dataset[Batch]):
 
 
 class Lists:
-    """A column of lists in Arrow's memory, which is not copied: ten times as fast to read as rows of the table.
+    """A column of lists, read in Arrow's memory without a copy: ten times as fast as rows of the table.
 
     Args:
-        column: of integers, none of them null.
+        column: lists of integers, without nulls.
     """
 
     def __init__(self, column: pa.ChunkedArray):
@@ -89,7 +89,7 @@ class Lists:
         self._starts = np.cumsum([0, *map(len, column.chunks)])[:-1]  # The first row of each chunk.
 
     def lengths(self) -> IntArray:
-        """Return how long each list is [rows]."""
+        """Return the length of each list, [rows]."""
         return np.concatenate([np.empty(0, np.int32), *map(np.diff, self._offsets)])
 
     def rows(self, rows: IntArray) -> Iterator[IntArray]:
@@ -101,9 +101,18 @@ class Lists:
 
 
 def pad(rows: Sequence[Sequence[int] | IntArray], *, first: Sequence[int] = (), last: Sequence[int] = ()) -> Tensor:
-    """Return the rows of ids as one tensor [B, longest], each between `first` and `last`, padded on the right."""
-    start, more = len(first), len(first) + len(last)
-    padded = np.full((len(rows), more + max(map(len, rows))), PAD, dtype=np.int64)
+    """Return rows of ids as one tensor, padded on the right.
+
+    Args:
+        rows: B lists of ids.
+        first: ids before each row.
+        last: ids after each row.
+
+    Returns:
+        [B, longest], with `first` and `last`.
+    """
+    start, added = len(first), len(first) + len(last)
+    padded = np.full((len(rows), added + max(map(len, rows))), PAD, dtype=np.int64)
     padded[:, :start] = first
     for row, ids in zip(padded, rows, strict=True):
         end = start + len(ids)
@@ -113,12 +122,12 @@ def pad(rows: Sequence[Sequence[int] | IntArray], *, first: Sequence[int] = (), 
 
 
 def encode_corpus(corpus: Corpus, vocabularies: Vocabularies, cache: Path) -> dict[str, EncodedSplit]:
-    """Encode all splits once for this corpus and tokenizer, and memory-map the result.
+    """Encode all splits of a corpus, or take them from the cache; return them memory-mapped, by name.
 
     Args:
         corpus: the text.
         vocabularies: trained on its training split.
-        cache: the cache folder; the encoded splits lie in encoded/KEY below it.
+        cache: the cache folder; the encoded splits are in its folder encoded/KEY.
 
     Raises:
         UserError: the cache cannot be written or is damaged.
@@ -136,7 +145,7 @@ def encode_corpus(corpus: Corpus, vocabularies: Vocabularies, cache: Path) -> di
 
 
 def _encode_split(split: "datasets.Dataset", vocabularies: Vocabularies, file: Path) -> None:
-    """Write the ids of a split to an Arrow file, some thousand sentences at a time."""
+    """Write the ids of a split to an Arrow file, a thousand sentences at a time."""
     from datasets import Features, Sequence, Value
     from datasets.arrow_writer import ArrowWriter
 

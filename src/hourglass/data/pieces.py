@@ -1,7 +1,5 @@
-"""The special pieces that every vocabulary begins with."""
+"""The special pieces at the start of every vocabulary: padding, begin and end of sentence, unknown."""
 
-# The same in every vocabulary, so that the model can name them without having seen it.
+# Their ids are the same in every vocabulary, so that the model knows them without it.
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
-
-
 FIXED_PIECES = 4

@@ -1,8 +1,8 @@
 """Text to ids and back: SentencePiece (Kudo and Richardson, 2018), trained on the training split only.
 
-What a model writes is scored against raw references, so the tokenizer must not rewrite text: with the normalization
-`identity`, decode(encode(text)) is the text, up to runs of white space and to characters never seen in training.
-A model travels with its vocabularies: they lie in its checkpoint, as bytes.
+Translations are scored against raw references, so the tokenizer must not rewrite text: with the normalization
+`identity`, decode(encode(text)) is the text, except for runs of white space and characters that training did not see.
+The checkpoint of a model contains its vocabularies, as bytes.
 """
 
 import hashlib
@@ -34,12 +34,12 @@ log = logging.getLogger(__name__)
 _BYTE_PIECES = 256
 
 
-# Part of the cache's key: raise it when the same settings come to train another model.
+# Part of the cache's key. Raise it when the same settings train another model than before.
 _VERSION = 1
 
 
-# Longer lines add nothing to a vocabulary, and some hundred thousand characters without a space overflow the sums of
-# unigram's training. SentencePiece's own limit, 4,192 bytes, would drop long lines of the user's text unseen.
+# Bytes of a line, at most. Longer lines add nothing to a vocabulary, and some hundred thousand characters without a
+# space overflow the sums of unigram's training. SentencePiece's default of 4,192 would drop long lines silently.
 _LONGEST_LINE = 65_536
 
 
@@ -47,24 +47,24 @@ _LONGEST_LINE = 65_536
 _GAPS = re.compile("[\x00-\x20\x7f-\x9f\u2028\u2029\u2581]+")
 
 
-# SentencePiece reports on stderr by itself; what goes wrong is raised all the same. 2: errors only.
+# SentencePiece writes warnings to stderr; its errors are raised as well. 2: errors only.
 spm.set_min_log_level(2)
 
 
 @dataclass(frozen=True)
 class TokenizerSettings:
-    """How the vocabularies are made.
+    """The config group `tokenizer`.
 
     Attributes:
-        model: what the pieces are: the likeliest segmentation (unigram: Kudo, 2018), merges of frequent pairs (bpe:
-            Sennrich et al., 2016), single characters, or words as white space divides them.
-        vocabulary_size: pieces, the four fixed ones among them; for `char` an upper limit.
+        model: what pieces are: units of a unigram language model (unigram: Kudo, 2018), merges of frequent pairs (bpe:
+            Sennrich et al., 2016), single characters (char), or words separated by white space (word).
+        vocabulary_size: number of pieces, the four special ones included; for `char` an upper limit.
         joint: one vocabulary for both languages, trained on both sides; otherwise one of this size for each.
-        character_coverage: share of the training text's characters that must be pieces; the rarest fall away.
-        byte_fallback: spell what the vocabulary lacks in bytes, instead of UNK; takes 256 of the pieces.
-        normalization: SentencePiece's rule for rewriting text before it is cut. All but `identity` change what the
-            model learns to write, and with it the score against raw references.
-        lines: training pairs to learn from at most: an evenly spaced sample of the split.
+        character_coverage: the least share of the characters of the training text that are pieces; the rarest are not.
+        byte_fallback: characters without a piece are spelt in bytes, instead of UNK; takes 256 pieces.
+        normalization: SentencePiece's rule for rewriting text before it is cut into pieces. All but `identity` change
+            what the model learns to write, and so the score against raw references.
+        lines: training pairs to learn from, at most: an evenly spaced sample of the split.
 
     Raises:
         UserError: byte fallback leaves no room in the vocabulary.
@@ -100,7 +100,7 @@ class Tokenizer:
         """Load a model.
 
         Raises:
-            ValueError: `model` is no SentencePiece model, or one with other ids for PAD, BOS, EOS and UNK.
+            ValueError: `model` is no SentencePiece model, or has other ids for PAD, BOS, EOS and UNK.
         """
         if not model:
             raise ValueError("not a SentencePiece model: it is empty")
@@ -108,42 +108,48 @@ class Tokenizer:
             self._processor = spm.SentencePieceProcessor(model_proto=model)
         except RuntimeError:
             raise ValueError("not a SentencePiece model") from None
-        own = self._processor
-        if (own.pad_id(), own.bos_id(), own.eos_id(), own.unk_id()) != (PAD, BOS, EOS, UNK):
+        processor = self._processor
+        ids = (processor.pad_id(), processor.bos_id(), processor.eos_id(), processor.unk_id())
+        if ids != (PAD, BOS, EOS, UNK):
             raise ValueError("a SentencePiece model with other ids for padding, begin, end and unknown")
         self.model = model
-        self.size: int = own.get_piece_size()
+        self.size: int = processor.get_piece_size()
         self.digest = hashlib.sha256(model).hexdigest()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Cut texts into pieces; any text will do, and an empty one has none. No BOS and no EOS is added."""
+        """Return the ids of each text, without BOS and EOS; an empty text has none."""
         return self._processor.encode(list(texts))
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        """Join pieces to text, up to the first EOS, without PAD and BOS.
+        """Return the text of each row of ids, up to the first EOS, without PAD and BOS.
 
-        Each text is one line and one field of a TSV whatever the model wrote: a run of spaces, tabs, line breaks or
-        other control characters becomes one space, and none stands at either end.
+        A text is always one line and one field of a TSV: a run of spaces, tabs, line breaks or other control
+        characters becomes one space, and there is none at either end.
         """
         return [_GAPS.sub(" ", self._processor.decode(self._content(row))).strip(" ") for row in ids]
 
     def surfaces(self, text: str) -> list[str]:
-        """Return the text of each piece that `encode` cuts `text` into, unknown ones too; a space is U+2581."""
+        """Return the text of each piece of `text`, of unknown ones too; a space is U+2581."""
         return list(self._processor.encode(text, out_type=str))
 
     def written(self, ids: Sequence[int]) -> list[str]:
-        """Return how `decode` writes each id, an unknown one too; a space is U+2581."""
+        """Return the text that `decode` makes of each id, of UNK too; a space is U+2581."""
         unknown = self._processor.decode([UNK]).replace(" ", "\u2581")
         return [unknown if index == UNK else piece for index, piece in zip(ids, self.pieces(ids), strict=True)]
 
     def decode_with(self, ids: Sequence[int], written: Mapping[int, str]) -> str:
-        """Join one row of pieces as `decode` does, but with `written` at the positions that it names."""
+        """Return the text of one row of ids as `decode` does, with other text for some of them.
+
+        Args:
+            ids: one row.
+            written: the text by position, up to the first EOS and without PAD and BOS.
+        """
         row = self._content(ids)
         pieces = [written.get(i, self._processor.id_to_piece(index)) for i, index in enumerate(row)]
         return _GAPS.sub(" ", self._processor.decode(pieces)).strip(" ")
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """Return the written form of each id, as a label for plots: a space is U+2581, PAD is <pad>."""
+        """Return the label of each id, as SentencePiece writes it: a space is U+2581, PAD is <pad>."""
         return [self._processor.id_to_piece(int(index)) for index in ids]
 
     @staticmethod
@@ -156,7 +162,7 @@ class Tokenizer:
 
 @dataclass(frozen=True)
 class Vocabularies:
-    """The tokenizers of both sides; a joint vocabulary stands on both."""
+    """The tokenizers of both sides; a joint vocabulary is both."""
 
     source: Tokenizer
     target: Tokenizer
@@ -172,21 +178,21 @@ class Vocabularies:
         return hashlib.sha256(f"{self.source.digest} {self.target.digest}".encode()).hexdigest()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return both models as uint8 tensors, which torch.load reads with weights_only=True."""
+        """Return both models as uint8 tensors, which torch.load can read with weights_only=True."""
         source = torch.frombuffer(bytearray(self.source.model), dtype=torch.uint8)
-        # One tensor under both names is stored once.
+        # torch stores one tensor under two names once.
         target = source if self.joint else torch.frombuffer(bytearray(self.target.model), dtype=torch.uint8)
         return {"source": source, "target": target}
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> "Vocabularies":
-        """Undo `state_dict`.
+        """Return the vocabularies of a `state_dict`.
 
         Raises:
-            ValueError: a part is missing or no model of ours.
+            ValueError: a part is missing, or is no model with our special pieces.
         """
         if set(state) != {"source", "target"}:
-            raise ValueError(f"vocabularies want the parts source and target, not {', '.join(sorted(state))}")
+            raise ValueError(f"vocabularies need the parts source and target, not {', '.join(sorted(state))}")
         source, target = (state[side].cpu().numpy().tobytes() for side in ("source", "target"))
         return cls._of_models(source, target)
 
@@ -199,16 +205,16 @@ class Vocabularies:
 def train_vocabularies(
     settings: TokenizerSettings, train_split: "datasets.Dataset", corpus_digest: str, cache: Path
 ) -> Vocabularies:
-    """Train the vocabularies on the training split, or take those trained before from the cache.
+    """Train the vocabularies on the training split, or take them from the cache.
 
     Args:
-        settings: how to make them.
+        settings: see `TokenizerSettings`.
         train_split: rows with the columns source and target.
-        corpus_digest: names the split's content.
-        cache: the cache folder; the models lie in tokenizer/KEY below it, as SentencePiece's own files.
+        corpus_digest: names the content of the split.
+        cache: the cache folder; the models are SentencePiece files in its folder tokenizer/KEY.
 
     Raises:
-        UserError: the text cannot fill the vocabulary or is not to be had in so few pieces, or the cache cannot be
+        UserError: the text has too few pieces for the vocabulary or too many characters, or the cache cannot be
             written or is damaged.
     """
     sides = {"joint": ["source", "target"]} if settings.joint else {"source": ["source"], "target": ["target"]}
@@ -226,13 +232,13 @@ def train_vocabularies(
 
 
 def _cache_key(settings: TokenizerSettings, corpus_digest: str) -> str:
-    """Name what the models depend on: another release of SentencePiece may train another model."""
+    """Return a digest of all that the models depend on; another release of SentencePiece may train another model."""
     parts = {"settings": asdict(settings), "corpus": corpus_digest, "version": _VERSION, "library": spm.__version__}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _evenly_spaced(total: int, most: int) -> list[int]:
-    """Return up to `most` of the row numbers below `total`: all parts of the corpus speak, and no seed is needed."""
+    """Return at most `most` row numbers below `total`: a sample of all parts of the corpus, without a seed."""
     count = min(total, most)
     return [i * total // count for i in range(count)]
 
@@ -243,7 +249,7 @@ def _lines(rows: Any, columns: Sequence[str]) -> Iterator[str]:
 
 
 def _train(settings: TokenizerSettings, rows: Any, columns: Sequence[str]) -> bytes:
-    """Train one model on the given columns and return it serialised."""
+    """Train a model on these columns; return it serialised."""
     model = io.BytesIO()
     try:
         spm.SentencePieceTrainer.train(
@@ -259,9 +265,9 @@ def _train(settings: TokenizerSettings, rows: Any, columns: Sequence[str]) -> by
             bos_id=BOS,
             eos_id=EOS,
             unk_id=UNK,
-            # SentencePiece sets an unknown piece off by spaces, which would cut a word with one rare letter in three.
+            # By default an unknown piece has spaces around it, which would cut a word with one rare letter in three.
             unk_surface=" \u2047 " if settings.model == "word" else "\u2047",
-            # Unigram adds up its counts per thread: another number of threads, another vocabulary (tried).
+            # Unigram sums its counts per thread: the vocabulary depends on the number of threads (tried).
             num_threads=1,
             minloglevel=2,
         )
@@ -271,14 +277,14 @@ def _train(settings: TokenizerSettings, rows: Any, columns: Sequence[str]) -> by
 
 
 def _explain(message: str, settings: TokenizerSettings, columns: Sequence[str]) -> UserError:
-    """Turn what SentencePiece's trainer says into a line that names the option and a value that works."""
+    """Turn an error of SentencePiece's trainer into one that names the option and a value that works."""
     option = f"tokenizer.vocabulary_size={settings.vocabulary_size}"
     text = f"the training split's {' and '.join(columns)} text"
-    if found := re.search(r"set it to a value <= (\d+)", message):
-        return UserError(f"{option}: {text} yields only {found[1]} pieces; set tokenizer.vocabulary_size={found[1]}")
-    if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
+    if match := re.search(r"set it to a value <= (\d+)", message):
+        return UserError(f"{option}: {text} yields only {match[1]} pieces; set tokenizer.vocabulary_size={match[1]}")
+    if match := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
         return UserError(
-            f"{option}: {text} has too many different characters for it; set tokenizer.vocabulary_size={found[1]} or "
+            f"{option}: {text} has too many different characters for it; set tokenizer.vocabulary_size={match[1]} or "
             "more, or a lower tokenizer.character_coverage"
         )
     return UserError(f"tokenizer.model={settings.model} cannot be trained: {text} is empty or unusable ({message})")

@@ -1,6 +1,6 @@
-"""Greedy and beam search, n-best lists and drawing, over a whole batch, by one model or by several together.
+"""Greedy and beam search, n-best lists and sampling, for a whole batch, by one model or an ensemble.
 
-Shapes: B sentences still searched, K beams (one before the first step), N = B*K rows, V vocabulary, S source length.
+Shapes: B sentences not yet finished, K beams (one before the first step), N = B*K rows, V vocabulary, S source length.
 """
 
 import math
@@ -14,11 +14,11 @@ from torch import Tensor
 
 from hourglass.data.pieces import BOS, EOS, PAD
 from hourglass.errors import UserError
-from hourglass.models.attention import Attention, Prepared
-from hourglass.models.decoder import State
+from hourglass.models.attention import Attention, PreparedMemory
+from hourglass.models.decoder import DecoderState
 from hourglass.models.seq2seq import Seq2Seq
 
-# What a source position that got no attention at all counts for in the coverage penalty, whose logarithm has no end.
+# The least coverage of a source position in the coverage penalty, which is a logarithm.
 UNCOVERED = 1e-6
 
 
@@ -28,14 +28,14 @@ class SearchSettings:
 
     Attributes:
         beam: K; 1 is greedy search.
-        temperature: 0: search. Above: each piece is drawn from p^(1/temperature), and beam is 1.
-        length_penalty: alpha of Wu et al. 2016 (equation 14); 0 compares plain log-probabilities.
+        temperature: 0: search. Above 0: each piece is sampled from p^(1/temperature), and beam is 1.
+        length_penalty: alpha of Wu et al. 2016 (equation 14); 0: log-probabilities are compared as they are.
         coverage_penalty: beta of Wu et al. 2016 (equation 14); 0: none.
-        replace_unknown: whether an unknown word is written as the source word that it attended to most (Luong et al.
+        replace_unknown: whether an unknown word is replaced by the source word with the largest weight (Luong et al.
             2015, section 4.2); for word vocabularies.
-        output_ratio: output pieces allowed for each source piece; the limit grows with the source.
-        output_extra: further output pieces allowed.
-        output_most: an absolute limit, so that one absurd line cannot hold up all others.
+        output_ratio: output pieces allowed for each source piece.
+        output_extra: output pieces allowed beside those.
+        output_most: an absolute limit, so that one very long line cannot hold up all others.
         batch_tokens: source tokens of a batch (padded), times K.
 
     Raises:
@@ -55,58 +55,61 @@ class SearchSettings:
     def __post_init__(self) -> None:
         if self.temperature and self.beam > 1:
             raise UserError(
-                f"search.temperature={self.temperature} draws one translation: set search.beam=1, or "
+                f"search.temperature={self.temperature} samples one translation: set search.beam=1, or "
                 "search.temperature=0"
             )
 
     @property
     def greedy(self) -> "SearchSettings":
-        """These settings with a beam of 1, nothing drawn and nothing replaced: how dev is decoded in training."""
+        """These settings with a beam of 1, no sampling and no replacement: how training decodes dev."""
         return replace(self, beam=1, temperature=0.0, coverage_penalty=0.0, replace_unknown=False)
 
     def check_attention(self, attention: Attention) -> None:
-        """See that these settings find the attention weights that they want.
+        """Check that the attention has weights if these settings need them.
 
         Raises:
-            UserError: they do not.
+            UserError: it has none.
         """
-        for option, wanted in (("coverage_penalty", self.coverage_penalty), ("replace_unknown", self.replace_unknown)):
-            if wanted and not attention.has_weights:
+        for option, value in (("coverage_penalty", self.coverage_penalty), ("replace_unknown", self.replace_unknown)):
+            if value and not attention.has_weights:
                 off = "false" if option == "replace_unknown" else "0"
                 raise UserError(
-                    f"search.{option}={str(wanted).lower()} goes by attention weights and attention={attention.name} "
+                    f"search.{option}={str(value).lower()} needs attention weights and attention={attention.name} "
                     f"has none: set search.{option}={off}"
                 )
 
     def check_words(self, pieces: str) -> None:
-        """See that unknown words are not to be replaced where `pieces` of the vocabularies are not words.
+        """Check that the pieces of the vocabularies are words if unknown words are to be replaced.
+
+        Args:
+            pieces: tokenizer.model.
 
         Raises:
-            UserError: they are.
+            UserError: they are not.
         """
         if self.replace_unknown and pieces != "word":
             raise UserError(
-                f"search.replace_unknown=true puts whole words in, and tokenizer.model={pieces} has none: set "
+                f"search.replace_unknown=true inserts whole words, and tokenizer.model={pieces} has none: set "
                 "search.replace_unknown=false, or train with tokenizer=word"
             )
 
     def limit(self, source_tokens: int) -> int:
-        """Return how many pieces, end-of-sentence included, a source of so many tokens may get."""
+        """Return the most pieces, with end-of-sentence, of a translation of `source_tokens` tokens."""
         return min(math.ceil(self.output_ratio * source_tokens) + self.output_extra, self.output_most)
 
 
 class Hypothesis(NamedTuple):
-    """One translation."""
+    """A translation of one sentence."""
 
     tokens: list[int]  # without end-of-sentence
-    log_probability: float  # of tokens and, where finished, end-of-sentence; nats
-    score: float  # log_probability over the length penalty, plus the coverage penalty
+    log_probability: float  # nats, of the tokens and, if finished, of end-of-sentence
+    score: float  # log_probability / length penalty + coverage penalty
     finished: bool  # False: cut at the limit
-    attended: list[int] | None = None  # for each token the source position of the largest weight
+    attended: list[int] | None = None  # the source position with the largest weight of each token
 
 
 def length_penalty(length: int | Tensor, alpha: float) -> float | Tensor:
-    """Return ((5 + length) / 6)^alpha (Wu et al. 2016, equation 14); length counts end-of-sentence."""
+    """Return ((5 + length) / 6)^alpha (Wu et al. 2016, equation 14); `length` includes end-of-sentence."""
     return ((5 + length) / 6) ** alpha
 
 
@@ -115,14 +118,14 @@ def coverage_penalty(coverage: Tensor, mask: Tensor, beta: float) -> Tensor:
 
     Args:
         coverage: the sum of a hypothesis' weights at each position, [..., S].
-        mask: True at real positions, likewise; end-of-sentence is one.
+        mask: [..., S], True at real positions, end-of-sentence included.
         beta: 0: no penalty.
     """
     return beta * coverage.clamp(UNCOVERED, 1.0).log().masked_fill(~mask, 0.0).sum(-1)
 
 
 def search(model: Seq2Seq, source: Tensor, lengths: Tensor, settings: SearchSettings) -> list[Hypothesis]:
-    """Return the best translation of each sentence: `n_best` of one model with a list of one."""
+    """Return the best translation of each sentence by one model; for the arguments see `n_best`."""
     return [best for best, *_ in n_best([model], source, lengths, settings, 1)]
 
 
@@ -132,26 +135,29 @@ def n_best(
 ) -> list[list[Hypothesis]]:
     """Find the best translations of each sentence.
 
-    At each step the best K continuations of a sentence that do not end it stay; those among its best K that end it
-    are finished. A sentence leaves the batch when K hypotheses have finished and the best live one, as it stands and
-    coverage aside, scores below the last of the list (of `count`); when no live one can still get onto the list; or at
-    its limit, where the best live ones are taken if too few have finished. With K = 1 this is greedy search.
+    At each step, the best K continuations of a sentence that do not end it stay live; those among its best K that end
+    it are finished. A sentence leaves the search
+    - when K hypotheses have finished and the best live one, at its present length and without coverage penalty, scores
+      below the last of the list (of `count`);
+    - when no live hypothesis can reach the list any more;
+    - at its limit, where the best live ones fill the list if too few have finished.
+    With K = 1 this is greedy search.
 
-    That K have finished is not enough: a model that is sure of every word leaves all else equally unlikely, an early
-    end too, and K early ends fill the list while the one good translation is still being written.
+    K finished hypotheses alone are no reason to stop: a model that is sure of every word finds all alternatives
+    equally unlikely, an early end among them, and K early ends fill the list before the good translation is complete.
 
     Args:
-        models: in evaluation mode, of one vocabulary; the probability of a piece is the mean of theirs.
+        models: in evaluation mode, of one vocabulary; the probability of a piece is the mean over models.
         source: ids [B, S].
         lengths: [B].
-        settings: the search's.
-        count: translations wanted of each sentence, at most K.
+        settings: of the search.
+        count: translations of each sentence, at most K.
 
     Returns:
-        B lists of `count` hypotheses or, where the vocabulary has no more to say, fewer, best first.
+        B lists of `count` hypotheses, best first; fewer where the vocabulary allows fewer.
     """
     beam, alpha = settings.beam, settings.length_penalty
-    found: list[list[Hypothesis]] = [[] for _ in range(len(source))]
+    results: list[list[Hypothesis]] = [[] for _ in range(len(source))]
     memories = [model.encode(source, lengths) for model in models]
     prepared = [model.decoder.attention.prepare(memory) for model, memory in zip(models, memories, strict=True)]
     states = [model.decoder.start(memory) for model, memory in zip(models, memories, strict=True)]
@@ -164,8 +170,7 @@ def n_best(
         width = now.live.shape[1]
         if weights is not None:
             weights = weights.view(*now.live.shape, -1)
-            look = torch.cat([now.attended, weights.argmax(-1, keepdim=True)], -1)
-            now = now._replace(attended=look)
+            now = now._replace(attended=torch.cat([now.attended, weights.argmax(-1, keepdim=True)], -1))
             if settings.coverage_penalty:
                 now = now._replace(coverage=now.coverage + weights)
         penalty = torch.zeros_like(now.live, dtype=torch.float64)  # [B, K]
@@ -178,8 +183,8 @@ def n_best(
         # Finished: those of the best K that end.
         for b, k in (ends[:, :beam] & score[:, :beam].isfinite()).nonzero().tolist():
             tokens, attended = _row(now, b, int(origin[b, k]))
-            one = Hypothesis(tokens, float(score[b, k]), float(scored[b, k]), True, attended)
-            best = _keep(found[int(now.sentence[b])], one, count)
+            finished = Hypothesis(tokens, float(score[b, k]), float(scored[b, k]), True, attended)
+            best = _keep(results[int(now.sentence[b])], finished, count)
             now.finished[b] += 1
             if len(best) == count:
                 now.worst[b] = best[-1].score
@@ -197,14 +202,14 @@ def n_best(
 
         at_limit = t >= now.limit
         for b in (at_limit & now.worst.isinf()).nonzero().flatten().tolist():
-            best = found[int(now.sentence[b])]
+            best = results[int(now.sentence[b])]
             for k in standing[b].argsort(descending=True).tolist():
                 if len(best) < count and live[b, k].isfinite():
                     tokens, attended = _row(now, b, k)
                     _keep(best, Hypothesis(tokens, float(live[b, k]), float(standing[b, k]), False, attended), count)
 
-        # A live score only falls as it grows longer, while its penalties rise to that of the limit and to nothing. So
-        # what a live one lacks in coverage so far is not held against it.
+        # The bound on a live hypothesis: its log-probability only falls, its length penalty rises to that of the limit,
+        # and its coverage penalty to 0.
         reachable = live[:, 0].double() / length_penalty(now.limit, alpha)
         full = (now.finished >= beam) & (now.worst >= live[:, 0].double() / length_penalty(t, alpha))
         leave = at_limit | full | (now.worst >= reachable) | live[:, 0].isinf()
@@ -212,14 +217,14 @@ def n_best(
         rows = (stay.unsqueeze(1) * width + origin[stay]).flatten()
         states = [state.select(rows) for state in states]
         if len(stay) < len(now.sentence):
-            prepared = [one.close_up(stay) for one in prepared]
+            prepared = [memory.keep_sentences(stay) for memory in prepared]
             now = _Beams(*(part[stay] for part in now))
-    # Nothing can be said by a model whose weights are no numbers any more.
-    return [best or [Hypothesis([], -math.inf, -math.inf, False)] for best in found]
+    # A model whose weights have become NaN has no hypothesis.
+    return [best or [Hypothesis([], -math.inf, -math.inf, False)] for best in results]
 
 
 class _Beams(NamedTuple):
-    """Where a search stands: B sentences of K rows."""
+    """The state of a search: B sentences of K rows."""
 
     sentence: Tensor  # [B] index into the batch as given
     mask: Tensor  # [B, 1, S] of the source
@@ -227,8 +232,8 @@ class _Beams(NamedTuple):
     live: Tensor  # [B, K] log-probabilities
     tokens: Tensor  # [B, K, t+1]
     attended: Tensor  # [B, K, t] source positions; [B, K, 0] without weights
-    coverage: Tensor  # [B, K, S] sums of weights; [B, K, 0] where nothing is made of them
-    finished: Tensor  # [B] how many
+    coverage: Tensor  # [B, K, S] sums of weights; [B, K, 0] without coverage penalty
+    finished: Tensor  # [B] number of finished hypotheses
     worst: Tensor  # [B] the last score of a full list; -inf before
 
 
@@ -250,7 +255,7 @@ def _start(mask: Tensor, limits: list[int], settings: SearchSettings) -> _Beams:
 
 
 def _continue(live: Tensor, predictions: Tensor, settings: SearchSettings) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the best 2K continuations, the best one or the one drawn: score, row of origin and piece, each [B, 2K]."""
+    """Return the score, the row of origin and the piece of the best 2K continuations, each [B, 2K]; greedy: [B, 1]."""
     predictions = predictions.view(*live.shape, -1)  # [B, K, V]
     vocabulary = predictions.shape[-1]
     predictions[..., [PAD, BOS]] = -math.inf  # Never part of a translation.
@@ -258,59 +263,63 @@ def _continue(live: Tensor, predictions: Tensor, settings: SearchSettings) -> tu
         piece = torch.multinomial((predictions[:, 0] / settings.temperature).softmax(-1), 1)
         return live + predictions[:, 0].gather(1, piece), torch.zeros_like(piece), piece
     if settings.beam == 1 and not settings.coverage_penalty:
-        # Nothing is held against an end but its probability: if the best one ends, that is the translation.
+        # Without penalties, the best continuation is enough: if it ends the sentence, that is the translation.
         top, piece = predictions[:, 0].max(-1, keepdim=True)
         return live + top, torch.zeros_like(piece), piece
     total = (live.unsqueeze(-1) + predictions).flatten(1)
-    # 2K, as at most K of them end the sentence: K that go on are always among them.
+    # 2K, as at most K of them end the sentence: K that continue it are always among them.
     score, flat = total.topk(min(2 * settings.beam, total.shape[1]), -1)
     return score, flat // vocabulary, flat % vocabulary
 
 
 def _close_up(leave: Tensor) -> Tensor:
-    """Return who stays, [B'], of those who do not `leave` [B]: who is after the first B' takes a leaver's place.
+    """Return the indices [B'] of the sentences that do not `leave` [B].
 
-    All others keep their places, so that little of the memory is copied.
+    Those beyond the first B' take the places of sentences that leave. All others stay in place: little is copied.
     """
-    left = len(leave) - int(leave.sum())
-    stay = torch.arange(left, device=leave.device)
-    stay[leave[:left]] = (~leave[left:]).nonzero().flatten() + left
+    remaining = len(leave) - int(leave.sum())
+    stay = torch.arange(remaining, device=leave.device)
+    stay[leave[:remaining]] = (~leave[remaining:]).nonzero().flatten() + remaining
     return stay
 
 
 def _row(now: _Beams, b: int, k: int) -> tuple[list[int], list[int] | None]:
-    """Return the pieces of row k of sentence b, and what each attended to."""
+    """Return the pieces of row k of sentence b, and the source position that each attended to."""
     tokens = now.tokens[b, k, 1:].tolist()
     return tokens, now.attended[b, k, : len(tokens)].tolist() if now.attended.shape[-1] else None
 
 
-def _keep(best: list[Hypothesis], one: Hypothesis, count: int) -> list[Hypothesis]:
-    """Put one onto a list of at most `count`, finished ones first."""
-    best.append(one)
-    best.sort(key=lambda hypothesis: (-hypothesis.finished, -hypothesis.score))
+def _keep(best: list[Hypothesis], hypothesis: Hypothesis, count: int) -> list[Hypothesis]:
+    """Add a hypothesis to a list of at most `count`, finished ones first, and return the list."""
+    best.append(hypothesis)
+    best.sort(key=lambda each: (-each.finished, -each.score))
     del best[count:]
     return best
 
 
 def _step(
-    models: Sequence[Seq2Seq], last: Tensor, states: list[State], prepared: list[Prepared], t: int
-) -> tuple[Tensor, list[State], Tensor | None]:
-    """Advance all models by one piece: log-probabilities [N, V] and weights [N, S], both of the mean over models."""
-    pieces, rows = last.unique(return_inverse=True)  # Many rows say the same word.
-    predictions, after, looks = [], [], []
+    models: Sequence[Seq2Seq], last: Tensor, states: list[DecoderState], prepared: list[PreparedMemory], t: int
+) -> tuple[Tensor, list[DecoderState], Tensor | None]:
+    """Advance all models by one piece.
+
+    Returns:
+        log-probabilities [N, V] of the mean over models, the states after the step, and the mean weights [N, S].
+    """
+    pieces, rows = last.unique(return_inverse=True)  # Many rows have the same last piece.
+    predictions, after, all_weights = [], [], []
     for model, state, memory in zip(models, states, prepared, strict=True):
         output, state_after, weights = model.decoder.step(model.embedding(pieces), state, memory, t, rows=rows)
         scores = model.output(output)
         predictions.append(scores.to(torch.promote_types(scores.dtype, torch.float32)).log_softmax(-1))
         after.append(state_after)
         if weights is not None:
-            looks.append(weights.to(torch.promote_types(weights.dtype, torch.float32)))
+            all_weights.append(weights.to(torch.promote_types(weights.dtype, torch.float32)))
     mean = predictions[0]
     if len(models) > 1:
         mean = torch.stack(predictions).logsumexp(0) - math.log(len(models))
-    return mean, after, torch.stack(looks).mean(0) if looks else None
+    return mean, after, torch.stack(all_weights).mean(0) if all_weights else None
 
 
 def _of_rows(values: Tensor, origin: Tensor) -> Tensor:
-    """Take [B, K, ...] in the order of rows `origin` [B, K]."""
+    """Return `values` [B, K, ...] in the order of rows `origin` [B, K]."""
     return values.gather(1, origin.unsqueeze(-1).expand(-1, -1, values.shape[-1]))

@@ -20,19 +20,17 @@ from hourglass.models.seq2seq import Seq2Seq
 log = logging.getLogger(__name__)
 
 
-# Lines are taken so many at a time, or up to so many characters, and sorted by length within.
+# A window is this number of texts, or of characters; texts are sorted by length within it.
 WINDOW = 4096
-
-
 WINDOW_CHARACTERS = 2_000_000
 
 
-class Translation(NamedTuple):
-    """One translation of a text, its score (see `Hypothesis`) and its pieces, without end-of-sentence."""
+class ScoredTranslation(NamedTuple):
+    """A translation of a text."""
 
     text: str
-    score: float
-    tokens: list[int]
+    score: float  # see `Hypothesis`
+    tokens: list[int]  # its pieces, without end-of-sentence
 
 
 def translate(
@@ -58,23 +56,23 @@ def translate_n_best(
     *,
     progress: Callable[[int], object] = lambda lines: None,
     name: str = "line",
-) -> Iterator[list[Translation]]:
-    """Yield the translations of each text, best first, in order, reading ahead no more than `WINDOW` of them.
+) -> Iterator[list[ScoredTranslation]]:
+    """Yield the translations of each text in order, best first; at most `WINDOW` texts are read ahead.
 
-    A text without words has an empty translation. One that is too long for the output limit is translated up to it,
-    and a warning says so.
+    A text without words has an empty translation. The translation of a text that is longer than the output limit ends
+    at the limit, with a warning.
 
     Args:
-        models: in evaluation mode, on the device that is to do the work; several vote.
-        vocabularies: the models' own.
+        models: in evaluation mode, on one device; the probability of a piece is the mean over models.
+        vocabularies: of the models.
         texts: one sentence each.
-        settings: the search's.
-        count: translations wanted of each text; `settings.beam` at most.
-        progress: told how many texts more are done.
-        name: what a text is called in warnings and errors, with its number.
+        settings: of the search.
+        count: translations of each text, at most `settings.beam`.
+        progress: called with the number of texts that were finished since the last call.
+        name: what warnings and errors call a text, before its number.
 
     Raises:
-        UserError: a text is longer than a model can take (attention=luong_location).
+        UserError: a text is longer than a model can read (attention=luong_location).
     """
     first = 1
     for window in _windows(texts):
@@ -85,12 +83,16 @@ def translate_n_best(
                 model.decoder.attention.check_length(len(ids), f"{name} {number}")
         _warn_of_long(sources, settings, name, first)
         first += len(window)
-        for text, found in zip(cleaned, _search_all(models, sources, settings, count, progress), strict=True):
-            yield [Translation(_write(vocabularies, text, one, settings), one.score, one.tokens) for one in found]
+        lists = _search_all(models, sources, settings, count, progress)
+        for text, hypotheses in zip(cleaned, lists, strict=True):
+            yield [
+                ScoredTranslation(_to_text(vocabularies, text, each, settings), each.score, each.tokens)
+                for each in hypotheses
+            ]
 
 
 def clean(text: str) -> str:
-    """Return a text as corpora are: one space between words, whatever it was, and none at the ends."""
+    """Return a text with white space as in a corpus: one space between words, none at the ends."""
     return " ".join(text.split())
 
 
@@ -108,7 +110,7 @@ def _windows(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 def progress_bar(total: int | None, unit: str) -> Any:
-    """Return a bar on standard error; a file gets a line now and then, where a terminal gets ten a second."""
+    """Return a progress bar on standard error, updated ten times a second on a terminal, rarely in a file."""
     interval = 0.1 if sys.stderr.isatty() else 10.0
     return tqdm(total=total, desc="translating", unit=f" {unit}", file=sys.stderr, mininterval=interval)
 
@@ -116,7 +118,15 @@ def progress_bar(total: int | None, unit: str) -> Any:
 def translate_split(
     trained: Trained, split: Any, settings: SearchSettings, device: torch.device, name: str
 ) -> list[str]:
-    """Translate all sources of a split of a corpus, called `name`, with a progress bar on standard error."""
+    """Return the translations of a split's sources, with a progress bar on standard error.
+
+    Args:
+        trained: the model.
+        split: rows with the column source.
+        settings: of the search.
+        device: where the model is moved to.
+        name: of the split, for messages.
+    """
     model, sources = trained.model.to(device), list(split["source"])
     with progress_bar(len(sources), "sentences") as bar:
         return list(
@@ -131,19 +141,19 @@ def _search_all(
     count: int,
     progress: Callable[[int], object],
 ) -> list[list[Hypothesis]]:
-    """Translate sources of any length, those of similar length together."""
+    """Search for translations of all sources, in batches of similar length; return a list for each, in order."""
     device = next(models[0].parameters()).device
     lengths = np.array([len(ids) for ids in sources])
     lists = [[_EMPTY] for _ in sources]
-    worded = np.flatnonzero(lengths > 1)
-    progress(len(sources) - len(worded))
-    if not len(worded):
+    with_words = np.flatnonzero(lengths > 1)
+    progress(len(sources) - len(with_words))
+    if not len(with_words):
         return lists
-    for rows in in_order(lengths[worded], lengths[worded], max(1, settings.batch_tokens // settings.beam)):
-        batch = worded[rows]
+    for rows in in_order(lengths[with_words], lengths[with_words], max(1, settings.batch_tokens // settings.beam)):
+        batch = with_words[rows]
         source = pad([sources[i] for i in batch]).to(device)
-        found = n_best(models, source, torch.from_numpy(lengths[batch]).to(device), settings, count)
-        for i, best in zip(batch, found, strict=True):
+        results = n_best(models, source, torch.from_numpy(lengths[batch]).to(device), settings, count)
+        for i, best in zip(batch, results, strict=True):
             lists[i] = best
         progress(len(batch))
     return lists
@@ -152,17 +162,18 @@ def _search_all(
 _EMPTY = Hypothesis([], 0.0, 0.0, True)
 
 
-def _write(vocabularies: Vocabularies, text: str, one: Hypothesis, settings: SearchSettings) -> str:
-    """Return a hypothesis as text, with the source words of `text` in place of unknown ones where that is wanted."""
-    if not settings.replace_unknown or UNK not in one.tokens or one.attended is None:
-        return vocabularies.target.decode([one.tokens])[0]
-    words = vocabularies.source.surfaces(text)
-    unknown = [j for j, token in enumerate(one.tokens) if token == UNK and one.attended[j] < len(words)]
-    return vocabularies.target.decode_with(one.tokens, {j: words[one.attended[j]] for j in unknown})
+def _to_text(vocabularies: Vocabularies, source: str, hypothesis: Hypothesis, settings: SearchSettings) -> str:
+    """Return a hypothesis as text; with search.replace_unknown, unknown words are replaced by words of `source`."""
+    tokens, attended = hypothesis.tokens, hypothesis.attended
+    if not settings.replace_unknown or UNK not in tokens or attended is None:
+        return vocabularies.target.decode([tokens])[0]
+    words = vocabularies.source.surfaces(source)
+    unknown = [j for j, token in enumerate(tokens) if token == UNK and attended[j] < len(words)]
+    return vocabularies.target.decode_with(tokens, {j: words[attended[j]] for j in unknown})
 
 
 def _warn_of_long(sources: list[list[int]], settings: SearchSettings, name: str, first: int) -> None:
-    """Say which texts are longer than the absolute limit of any output."""
+    """Warn of texts that are longer than the absolute output limit."""
     for number, ids in enumerate(sources, first):
         if len(ids) > settings.output_most:
             log.warning(

@@ -1,7 +1,7 @@
-"""Which source word each word of a translation comes from, by a model's attention: as links, as numbers, as a picture.
+"""Word alignment by attention weights: which source word each word of a translation comes from.
 
-Attention is over pieces; words are what white space divides. The weight of a source word is the sum over its pieces,
-and that of a target word the mean over its own.
+Attention weights are of pieces; words are separated by white space. The weight of a source word is the sum over its
+pieces, that of a target word the mean over its pieces.
 
 Shapes: T target pieces, S source pieces (both with end-of-sentence last), V target words, W source words.
 """
@@ -24,18 +24,16 @@ from hourglass.models.seq2seq import Seq2Seq
 SPACE = "\u2581"  # SentencePiece's mark of a space
 
 
-# Characters of a word that are drawn.
+# Characters of a word in a drawing, at most.
 LONGEST = 20
-
-
 SHADES = " \u00b7\u2591\u2592\u2593\u2588"
 
 
 def check_weights(models: Sequence[Seq2Seq], option: str, remedy: str) -> None:
-    """See that all models have attention weights.
+    """Check that all models have attention weights.
 
     Raises:
-        UserError: one has none; the message begins with `option` and says `remedy`.
+        UserError: a model has none; the message begins with `option` and contains `remedy`.
     """
     for model in models:
         if not model.decoder.attention.has_weights:
@@ -52,17 +50,17 @@ def read_weights(
     targets: Sequence[Sequence[int]],
     batch_tokens: int = 4000,
 ) -> list[np.ndarray]:
-    """Return the weights [T, S] of each pair as the models read the target; of several models the mean.
+    """Return the attention weights [T, S] of each pair, while the models read the target (teacher forcing).
 
     Args:
-        models: with attention weights.
+        models: with attention weights; of several models the mean.
         sources: ids, without end-of-sentence.
-        targets: ids, likewise.
-        batch_tokens: padded tokens of a batch.
+        targets: ids, without end-of-sentence.
+        batch_tokens: padded tokens of a batch, at most.
     """
     source_ids, target_ids = [[*ids, EOS] for ids in sources], [[BOS, *ids] for ids in targets]
     lengths = [np.array([len(ids) for ids in side]) for side in (source_ids, target_ids)]
-    found: list[np.ndarray] = [np.empty((0, 0))] * len(source_ids)
+    matrices: list[np.ndarray] = [np.empty((0, 0))] * len(source_ids)
     for rows in in_order(lengths[0], lengths[1], batch_tokens) if source_ids else []:
         source, target = pad([source_ids[i] for i in rows]), pad([target_ids[i] for i in rows])
         total = np.zeros((len(rows), target.shape[1], source.shape[1]))
@@ -73,27 +71,30 @@ def read_weights(
             assert weights is not None
             total += weights.double().cpu().numpy() / len(models)
         for number, row in enumerate(rows):
-            found[row] = total[number, : lengths[1][row], : lengths[0][row]]
-    return found
+            matrices[row] = total[number, : lengths[1][row], : lengths[0][row]]
+    return matrices
 
 
 def source_words(vocabularies: Vocabularies, text: str) -> list[int]:
-    """Return which word of a clean text, from 0, each of its pieces belongs to; an unknown run to its first word."""
+    """Return the number of the word, from 0, that each piece of a clean text belongs to.
+
+    A piece of several words, such as a run of unknown characters, belongs to the first.
+    """
     return word_numbers(vocabularies.source.surfaces(text))
 
 
 def target_words(vocabularies: Vocabularies, ids: Sequence[int]) -> list[int]:
-    """Return which word of the text that these ids are written as each of them belongs to."""
+    """Return the number of the word, from 0, that each id belongs to in the text of all ids."""
     return word_numbers(vocabularies.target.written(ids))
 
 
 def word_numbers(surfaces: Sequence[str]) -> list[int]:
-    """Return which word, from 0, each surface belongs to: words begin where spaces do, and spaces alone are none.
+    """Return the number of the word, from 0, that each surface belongs to; spaces alone make no word.
 
     Args:
         surfaces: the text of each piece, a space written as SentencePiece writes it.
     """
-    numbers, word, begun = [], 0, False  # `begun`: the word has a character.
+    numbers, word, begun = [], 0, False  # `begun`: the current word has a character.
     for surface in surfaces:
         first = None
         for character in surface:
@@ -107,12 +108,12 @@ def word_numbers(surfaces: Sequence[str]) -> list[int]:
 
 
 def word_weights(weights: np.ndarray, source: Sequence[int], target: Sequence[int]) -> np.ndarray:
-    """Return the weights [V, W + 1] of words; the last column is the source's end-of-sentence.
+    """Return the weights [V, W + 1] of words; the last column is end-of-sentence of the source.
 
     Args:
         weights: [T, S] of pieces.
-        source: the word of each of S - 1 pieces, without end-of-sentence.
-        target: the word of each of T - 1 pieces, likewise.
+        source: the word number of each of S - 1 pieces, without end-of-sentence.
+        target: the word number of each of T - 1 pieces, without end-of-sentence.
     """
     columns = np.zeros((weights.shape[1], max(source, default=-1) + 2))
     columns[np.arange(len(source)), source] = 1
@@ -125,7 +126,7 @@ def word_weights(weights: np.ndarray, source: Sequence[int], target: Sequence[in
 
 
 def links(words: np.ndarray) -> list[tuple[int, int]]:
-    """Return (source word, target word) for each target word, by its largest weight; none where that is the end.
+    """Return (source word, target word) by the largest weight of each target word, unless that is end-of-sentence.
 
     Args:
         words: [V, W + 1] of `word_weights`.
@@ -134,14 +135,23 @@ def links(words: np.ndarray) -> list[tuple[int, int]]:
 
 
 def to_pharaoh(words: np.ndarray) -> str:
-    """Return links as i-j, source and target word from 0, as aligners of words write them."""
+    """Return the links in Pharaoh's format: i-j, source and target word from 0."""
     return " ".join(f"{source}-{target}" for source, target in links(words))
 
 
 def to_json(
     vocabularies: Vocabularies, source: str, text: str, target_ids: Sequence[int], weights: np.ndarray, **more: Any
 ) -> str:
-    """Return one translation with its weights over pieces, end-of-sentence the last of each side, in a line of JSON."""
+    """Return a translation with its weights as one line of JSON.
+
+    Args:
+        vocabularies: of the model.
+        source: the text of the source.
+        text: the translation.
+        target_ids: its pieces, without end-of-sentence.
+        weights: [T, S] of pieces.
+        more: further fields.
+    """
     words = word_weights(weights, source_words(vocabularies, source), target_words(vocabularies, target_ids))
     (source_ids,) = vocabularies.source.encode([source])
     return json.dumps(
@@ -158,8 +168,8 @@ def to_json(
     )
 
 
-def draw(words: np.ndarray, source: Sequence[str], target: Sequence[str], width: int) -> str:
-    """Return the weights as lines of text: a row for each target word, a column for each source word, shaded.
+def draw_alignment(words: np.ndarray, source: Sequence[str], target: Sequence[str], width: int) -> str:
+    """Draw the weights as shaded text, with a row for each target word and a column for each source word.
 
     Args:
         words: [V, W + 1] of `word_weights`.
@@ -172,12 +182,12 @@ def draw(words: np.ndarray, source: Sequence[str], target: Sequence[str], width:
     room = max(1, (width - margin - 1) // 3)
     parts = []
     for first in range(0, len(source), room):
-        some = source[first : first + room]
-        tall = max(map(len, some))
+        shown = source[first : first + room]
+        height = max(map(len, shown))
         lines = []
-        for row in range(tall):
-            heads = ((" " * (tall - len(word)) + word)[row] for word in some)
-            lines.append(" " * (margin + 1) + " ".join(head + " " * (2 - _columns(head)) for head in heads))
+        for row in range(height):
+            letters = ((" " * (height - len(word)) + word)[row] for word in shown)
+            lines.append(" " * (margin + 1) + " ".join(letter + " " * (2 - _columns(letter)) for letter in letters))
         for word, weights in zip(target, words[:, first : first + room], strict=True):
             cells = [SHADES[min(int(weight * len(SHADES)), len(SHADES) - 1)] for weight in weights]
             lines.append(f"{' ' * (margin - _columns(word))}{word} {'  '.join(cells)}")
@@ -186,11 +196,11 @@ def draw(words: np.ndarray, source: Sequence[str], target: Sequence[str], width:
 
 
 def _printable(word: str) -> str:
-    """Return a word without what would move the cursor or colour the terminal, and no longer than a head may be."""
+    """Return at most LONGEST characters of a word, without those that would move the cursor or set colours."""
     shown = "".join(c for c in unicodedata.normalize("NFC", word) if unicodedata.category(c)[0] not in "CM")
     return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}\u2026"
 
 
 def _columns(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
+    """Return the number of terminal columns of a text."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)

@@ -79,7 +79,7 @@ class Attention(nn.Module):
 
         Args:
             longest: tokens, with end-of-sentence.
-            where: where the sentence stands, for messages: train, dev, ...
+            where: the origin of the sentence, for messages: train, dev, ...
 
         Raises:
             UserError: the sentence is too long.

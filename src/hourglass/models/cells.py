@@ -53,7 +53,7 @@ class Cell(nn.Module):
 
     @classmethod
     def state_shapes(cls, hidden_size: int) -> tuple[tuple[int, ...], ...]:
-        """Return the shape of each part of one row's state; a vector of H each unless a subclass says otherwise."""
+        """Return the shape of each part of one row's state; a vector of H each, unless a subclass overrides it."""
         return ((hidden_size,),) * len(cls.state_parts)
 
     @classmethod
@@ -66,13 +66,13 @@ class Cell(nn.Module):
         return tuple(like.new_zeros(rows, *shape) for shape in self.state_shapes(self.hidden_size))
 
     def unflatten_state(self, numbers: Tensor) -> CellState:
-        """Return the state whose parts stand one after the other in `numbers` [N, state_size]."""
+        """Return the state whose parts are concatenated in `numbers` [N, state_size]."""
         shapes = self.state_shapes(self.hidden_size)
         parts = numbers.split([math.prod(shape) for shape in shapes], -1)
         return tuple(part.unflatten(-1, shape) for part, shape in zip(parts, shapes, strict=True))
 
     def bound_state(self, state: CellState) -> CellState:
-        """Bring a state of any numbers, such as a linear map gives, into the range that the cell's own states have."""
+        """Return a state in the range of the cell's own states, given unbounded numbers (of a linear map)."""
         return state
 
     def project(self, inputs: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class Cell(nn.Module):
         Args:
             projected: [B, T, P], `project` of the inputs.
             state: of B rows.
-            mask: [B, T], False at padding, which leaves the state as it is and may stand anywhere.
+            mask: [B, T], False at padding: there the state stays as it is. Padding may be anywhere.
 
         Returns:
             the outputs [B, T, H], arbitrary at padding, and the final state.
@@ -158,9 +158,9 @@ def _choose_rows(chosen: Tensor, new: Tensor, old: Tensor) -> Tensor:
 
 
 class GatedCell(Cell):
-    """Base of the cells whose weights lie in torch's own layers: W x + b and U h + b', a block of rows for each gate.
+    """Base of the cells with W x + b and U h + b' for each gate, whose weights are those of a layer of torch.
 
-    `weights` is such a layer; what it computes itself is not used. Its weights are drawn from -1/sqrt(H) to 1/sqrt(H).
+    `weights` is that layer, whose own forward pass is not used. It draws weights from -1/sqrt(H) to 1/sqrt(H).
     """
 
     library: type[nn.LSTM] | type[nn.GRU] = nn.GRU
@@ -180,7 +180,7 @@ class GatedCell(Cell):
         return (state[0].tanh(), *state[1:])
 
     def project(self, inputs: Tensor) -> Tensor:
-        """W x + b."""
+        """Return W x + b."""
         weight, bias = self.matrices[0], self.matrices[2]
         return F.linear(inputs, weight, bias)
 
@@ -373,7 +373,7 @@ class NormedLSTM(GatedCell):
             self.input_norm.bias[hidden_size : 2 * hidden_size] += 1.0
 
     def project(self, inputs: Tensor) -> Tensor:
-        """LN(W x)."""
+        """Return LN(W x)."""
         return self.input_norm(F.linear(inputs, self.matrices[0]))
 
     def complete(self, ahead: PartialProjection, inputs: Tensor) -> Tensor:

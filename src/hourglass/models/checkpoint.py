@@ -23,7 +23,7 @@ from hourglass.system.memory import keep_heap
 
 @dataclass(frozen=True)
 class Trained:
-    """A model with what its checkpoint says of it.
+    """A model with the other content of its checkpoint.
 
     Attributes:
         model: in evaluation mode, on the CPU.

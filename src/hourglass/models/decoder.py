@@ -123,7 +123,7 @@ class DecoderSettings:
 
 
 class Decoder(nn.Module):
-    """Stacked recurrent layers with attention. `checks` refuses settings that do not fit attention or summary.
+    """Stacked recurrent layers with attention; see models/checks.py for the combinations that are refused.
 
     Args:
         settings: see `DecoderSettings`.
@@ -181,7 +181,7 @@ class Decoder(nn.Module):
 
         Args:
             embedding: [N, E] of the tokens before position t.
-            state: of N rows; the rows of a sentence stand together.
+            state: of N rows; the rows of a sentence are adjacent.
             prepared: the memory of the B sentences, N a multiple of B.
             t: the target position, from 0.
             rows: [N]; with it, `embedding` has each distinct token once, and row n is of token `rows[n]`: what depends

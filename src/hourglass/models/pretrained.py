@@ -119,7 +119,7 @@ def _vectors(file: Path, width: int, group: str, words: Collection[str] | None) 
 
 
 def _parse_numbers(fields: list[str]) -> np.ndarray:
-    """Return the numbers that the fields stand for, none if one of them is no number."""
+    """Return the fields as numbers, or an empty array if a field is no number."""
     try:
         return np.array(fields, dtype=np.float32)
     except ValueError:

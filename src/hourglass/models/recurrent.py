@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 from hourglass.models.cells import CELLS, Cell, CellName, CellState, KernelCell, PartialProjection
 
-# An encoder's weights get a column at every call, so they are packed for cuDNN again: it takes some microseconds.
+# The weights of an encoder get a column at every call, so cuDNN packs them at every call: some microseconds.
 warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk of memory")
 
 
 class RecurrentLayer(nn.Module):
     """A recurrent layer, with one cell for each direction.
 
-    A cell that torch has a kernel for is run by it, unpacked: one more input feature, 1 at padding, holds the gates so
-    that the state passes through unchanged. The result is that of a packed call, which takes 3 times as long on a CPU.
-    Other cells run their own `run`, with a mask.
+    A cell for which torch has a kernel is run by that kernel, and sequences are not packed: one more input feature, 1
+    at padding, holds the gates so that the state passes through unchanged. The result is that of a packed call, which
+    takes 3 times as long on a CPU. For all other cells the layer calls `Cell.run` with a mask.
 
     Args:
         cell: a key of CELLS.
@@ -41,13 +41,15 @@ class RecurrentLayer(nn.Module):
 
     @property
     def directions(self) -> list[Cell]:
-        """The cells: the one that reads from the first position to the last and, if there is one, the other."""
+        """The cells: first the one that reads forward, then the one that reads backward, if there is one."""
         return list(self.cells)  # type: ignore[arg-type]
 
     @property
     def cell(self) -> Cell:
-        """The cell that reads from the first position to the last."""
-        return self.directions[0]
+        """The cell that reads forward."""
+        cell = self.cells[0]
+        assert isinstance(cell, Cell)
+        return cell
 
     @property
     def final_shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -86,7 +88,7 @@ class RecurrentLayer(nn.Module):
 
         Returns:
             outputs [B, T, directions * H], arbitrary at padding; and the final state of every direction, each at its
-            own end of the sentence: [B, numbers], part by part and in a part direction by direction.
+            own end of the sentence: [B, numbers], ordered by part, then by direction.
         """
         if isinstance(self.cell, KernelCell):
             return self._encode_by_kernel(self.cell, inputs, mask)
@@ -137,7 +139,7 @@ def _names(layer: RecurrentLayer, prefix: str) -> Iterator[tuple[str, str]]:
             yield f"{prefix}cells.{direction}.{name}", f"{prefix}{cell.checkpoint_name(name, direction)}"
 
 
-# Checkpoints name the weights of the first four cells as they did before each direction had a cell of its own.
+# Checkpoints name the weights of the first four cells as they did when one module had the weights of both directions.
 
 
 def _to_checkpoint_names(layer: RecurrentLayer, state_dict: dict[str, Any], prefix: str, _: Any) -> None:

@@ -39,7 +39,7 @@ def read_model_settings(config: Config) -> ModelSettings:
     encoder, attention = dict(config["encoder"]), dict(config["attention"])
     encoder_class = choose(ENCODERS, encoder.pop("name", None), "encoder.name")
     attention_class = choose(ATTENTIONS, attention.pop("name", None), "attention.name")
-    # The published order of a step belongs to the score, so it stands in conf/attention. decoder.query refers to it.
+    # conf/attention has it because the published order of a step belongs to the score; decoder.query refers to it.
     check(Literal["previous", "current"], attention.pop("query", None), "attention.query")
     return ModelSettings(
         encoder_class,
