@@ -1,4 +1,4 @@
-"""The ablation's file: what it says is what is run, and what is wrong in it is refused by name."""
+"""The settings of the ablation: they decide the runs, and mistakes are refused by name."""
 
 import shutil
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from hourglass.training.settings import check_settings
 
 @pytest.fixture
 def altered(tmp_path: Path) -> Callable[..., Path]:
-    """Return a function that copies conf/ and changes its ablation: {"numbers.seeds": [1]}; null takes a key out."""
+    """Return a function that copies conf/ and changes the ablation: {"numbers.seeds": [1]}; None removes a key."""
 
     def copy(changes: dict[str, Any]) -> Path:
         shutil.copytree(ROOT / "conf", tmp_path / "conf")
@@ -39,7 +39,7 @@ def altered(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.mark.slow
-def test_every_run_of_it_composes() -> None:
+def test_the_settings_of_every_run_compose() -> None:
     ablation = load_ablation()
     for corpus, settings in ablation.corpora.items():
         for variant in ablation.variants(corpus):
@@ -53,13 +53,13 @@ def test_every_run_of_it_composes() -> None:
 
 
 def test_variants_of_a_corpus_differ_in_attention_only() -> None:
-    """One ablation, one difference: all else, the budget and the batches included, is the same."""
+    """All other settings, including budget and batches, are the same."""
     ablation = load_ablation()
     for corpus in ablation.corpora:
         configs = [ablation.compose(ablation.overrides(variant, 1, 1000)) for variant in ablation.variants(corpus)]
         for config in configs:
             config.pop("attention")
-            # It goes with the published order of the attention, and the report says so of every pair.
+            # It belongs to the published order of the attention; the report names it for every pair.
             config["decoder"].pop("query")
         assert all(config == configs[0] for config in configs)
 
@@ -105,7 +105,7 @@ def test_mistakes_are_refused(altered: Callable[..., Path], changes: dict[str, A
     assert "\n" not in str(refused.value)
 
 
-def test_a_file_that_is_none(tmp_path: Path) -> None:
+def test_a_missing_or_malformed_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"default\.yaml: cannot be read"):
         load_ablation(tmp_path)
     (tmp_path / "conf" / "ablation").mkdir(parents=True)
@@ -126,7 +126,7 @@ def test_an_unknown_seed_is_refused(seed: str) -> None:
         load_ablation().seed("numbers", seed)
 
 
-def test_a_search_cut_in_half_is_refused(altered: Callable[..., Path]) -> None:
+def test_a_truncated_search_is_refused(altered: Callable[..., Path]) -> None:
     ablation = load_ablation(altered({}))
     variant = ablation.variants("numbers")[0]
     file = ablation.tuning_file(variant)

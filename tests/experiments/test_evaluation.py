@@ -1,4 +1,4 @@
-"""The evaluation and the report of an ablation whose runs are made up, so that every number in it is known."""
+"""The evaluation and the report of an ablation with synthetic runs, so that every number in it is known."""
 
 import csv
 import io
@@ -53,13 +53,13 @@ def sentences() -> list[str]:
     return [" ".join(choose.choices(WORDS, k=1 + index % 20)) for index in range(120)]
 
 
-def spoilt(text: str, share: float, choose: random.Random) -> str:
+def corrupt(text: str, share: float, choose: random.Random) -> str:
     return " ".join(choose.choice(WORDS) if choose.random() < share else word for word in text.split())
 
 
 @pytest.fixture
 def ablation(tmp_path: Path) -> Ablation:
-    """An ablation of three variants and two seeds, whose runs need no training: `none` gets worse with length."""
+    """An ablation of three variants and two seeds, without training; `none` translates long sentences worse."""
     settings = AblationSettings(
         trainer="cpu",
         baseline="none",
@@ -104,7 +104,7 @@ def ablation(tmp_path: Path) -> Ablation:
             rows = []
             for index, text in enumerate(sentences()):
                 share = 0.04 * len(text.split()) if variant.attention == "none" else 0.1
-                rows.append((f"t{index}", text, text, spoilt(text, share, choose)))
+                rows.append((f"t{index}", text, text, corrupt(text, share, choose)))
             write_translations(made.translations(variant, seed, "test"), rows)
             run = made.run(variant, seed)
             write_config(run, made.compose(made.overrides(variant, seed, 1000)))
@@ -183,7 +183,7 @@ def test_the_difference_is_that_of_the_paired_bootstrap(ablation: Ablation, eval
     assert evaluation.variants["none"].difference is None
 
 
-def test_verdicts(evaluation: Evaluation) -> None:
+def test_convergence_slopes_and_pairs(evaluation: Evaluation) -> None:
     variants = evaluation.variants
     assert variants["none"].converged
     assert not any(training.convergence.converged for training in variants["luong_dot"].seeds)
@@ -204,7 +204,7 @@ def test_verdicts(evaluation: Evaluation) -> None:
     assert lengths == sorted(lengths)
 
 
-def test_a_slope_is_refused_where_the_baseline_has_not_learnt(ablation: Ablation) -> None:
+def test_slopes_are_refused_if_the_baseline_has_not_converged(ablation: Ablation) -> None:
     for seed in (1, 2):
         file = ablation.run(ablation.variant("numbers", "none"), seed).curves
         file.write_text(file.read_text().replace("99,dev/loss,1.195", "99,dev/loss,0.9"))
@@ -215,7 +215,7 @@ def test_a_slope_is_refused_where_the_baseline_has_not_learnt(ablation: Ablation
     assert f"cannot be told here: {evaluation.slopes_refused}" in report
 
 
-def test_what_is_missing_or_cut_is_named(ablation: Ablation) -> None:
+def test_missing_and_truncated_files_are_named(ablation: Ablation) -> None:
     variant = ablation.variant("numbers", "luong_dot")
     translations = ablation.translations(variant, 2, "test")
     whole = translations.read_text()
@@ -250,76 +250,75 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.slow
-def test_mlflow_is_told_once_and_what_is_new_supersedes(
+def test_mlflow_holds_each_run_once_and_new_results_supersede_old_ones(
     ablation: Ablation, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow import MlflowClient
 
     from hourglass.experiments.publishing import PART, SUPERSEDED, publish
 
-    def told() -> dict[str, Any]:
+    def logged_runs() -> dict[str, Any]:
         experiment = client.get_experiment_by_name("e")
         assert experiment is not None
         return {run.info.run_id: run for run in client.search_runs([experiment.experiment_id])}
 
-    def tell() -> list[str]:
+    def log_evaluation() -> list[str]:
         return publish(ablation, {"numbers": evaluate(ablation, "numbers")}, client, "e")
 
-    assert len(tell()) == 6
-    runs = told()
+    assert len(log_evaluation()) == 6
+    runs = logged_runs()
     parts = {run.data.tags[PART]: run for run in runs.values()}
     assert len(runs) == len(parts) == 1 + 6
-    one = parts["numbers none 2"]
-    assert one.data.tags["mlflow.parentRunId"] == parts["ablation"].info.run_id
-    assert one.data.tags["dvc_stage"] == "train-numbers@none-2"
-    assert one.data.params["attention.name"] == "none"
+    logged = parts["numbers none 2"]
+    assert logged.data.tags["mlflow.parentRunId"] == parts["ablation"].info.run_id
+    assert logged.data.tags["dvc_stage"] == "train-numbers@none-2"
+    assert logged.data.params["attention.name"] == "none"
     evaluation = evaluate(ablation, "numbers")
-    assert one.data.metrics["test/bleu"] == pytest.approx(evaluation.variants["none"].bleu.by_seed[1])
-    history = client.get_metric_history(one.info.run_id, "test/bleu_by_source_words")
+    assert logged.data.metrics["test/bleu"] == pytest.approx(evaluation.variants["none"].bleu.by_seed[1])
+    history = client.get_metric_history(logged.info.run_id, "test/bleu_by_source_words")
     assert [point.step for point in history] == [1, 6, 11]
-    assert {item.path for item in client.list_artifacts(one.info.run_id)} >= {"config.yaml", "test.tsv"}
+    assert {item.path for item in client.list_artifacts(logged.info.run_id)} >= {"config.yaml", "test.tsv"}
 
-    assert tell() == []
-    assert told().keys() == runs.keys()
+    assert log_evaluation() == []
+    assert logged_runs().keys() == runs.keys()
 
-    # A server that dies within a run leaves a part of it: that goes, and the run is told whole.
-    one_more = ablation.run(ablation.variant("numbers", "none"), 1).metrics
-    one_more.write_text(one_more.read_text().replace('"train_seconds": 100.0', '"train_seconds": 60.0'))
+    # A server that dies leaves an incomplete run: it is deleted, and the run is logged again.
+    changed = ablation.run(ablation.variant("numbers", "none"), 1).metrics
+    changed.write_text(changed.read_text().replace('"train_seconds": 100.0', '"train_seconds": 60.0'))
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "log_artifact", None)
         with pytest.raises(TypeError):
-            tell()
-    (cut,) = told().keys() - runs.keys()
-    assert tell() == ["numbers none 1"]
-    assert cut not in told()
-    assert sum(SUPERSEDED not in run.data.tags for run in told().values()) == 1 + 6
+            log_evaluation()
+    (incomplete,) = logged_runs().keys() - runs.keys()
+    assert log_evaluation() == ["numbers none 1"]
+    assert incomplete not in logged_runs()
+    assert sum(SUPERSEDED not in run.data.tags for run in logged_runs().values()) == 1 + 6
 
-    assert tell() == []
-    runs = told()
+    assert log_evaluation() == []
+    runs = logged_runs()
 
     metrics = ablation.run(ablation.variant("numbers", "none"), 2).metrics
     metrics.write_text(metrics.read_text().replace('"train_seconds": 100.0', '"train_seconds": 50.0'))
-    assert tell() == ["numbers none 2"]
-    now = told()
+    assert log_evaluation() == ["numbers none 2"]
+    now = logged_runs()
     (new,) = now.keys() - runs.keys()
-    assert now[one.info.run_id].data.tags[SUPERSEDED] == new
+    assert now[logged.info.run_id].data.tags[SUPERSEDED] == new
     assert SUPERSEDED not in now[new].data.tags
-    # Or it dies before the one that is superseded is marked.
-    superseded = next(run for run in told().values() if SUPERSEDED in run.data.tags)
+    # Or the server dies before the superseded run is marked.
+    superseded = next(run for run in logged_runs().values() if SUPERSEDED in run.data.tags)
     client.delete_tag(superseded.info.run_id, SUPERSEDED)
-    assert tell() == []
-    assert SUPERSEDED in told()[superseded.info.run_id].data.tags
-    # What the ablation no longer has is marked too.
+    assert log_evaluation() == []
+    assert SUPERSEDED in logged_runs()[superseded.info.run_id].data.tags
+    # A run that the ablation no longer has is marked, too.
     fewer = evaluate(ablation, "numbers")
     del fewer.variants["luong_dot"]
     assert publish(ablation, {"numbers": fewer}, client, "e") == []
-    assert sum(SUPERSEDED not in run.data.tags for run in told().values()) == 1 + 4
+    assert sum(SUPERSEDED not in run.data.tags for run in logged_runs().values()) == 1 + 4
 
 
 @pytest.mark.slow
-def test_mlflow_gets_models_and_the_machine_where_the_runs_are(ablation: Ablation, client: Any, tmp_path: Path) -> None:
-    """Told without them at first, a run is told again with them, once, and its model is registered once."""
-
+def test_mlflow_gets_models_and_system_metrics_of_local_runs(ablation: Ablation, client: Any, tmp_path: Path) -> None:
+    """A run that was logged without them is logged again with them, once, and its model is registered once."""
     from hourglass.experiments.publishing import find_model, publish
     from hourglass.tracking.registry import add_version
 
@@ -337,14 +336,14 @@ def test_mlflow_gets_models_and_the_machine_where_the_runs_are(ablation: Ablatio
     model = find_model(client, "e", "numbers none 1")
     assert model is not None
     assert model.source_run_id is not None
-    told = client.get_run(model.source_run_id)
-    assert told.data.metrics["system/cpu"] == 50.0
-    assert told.inputs is not None
-    assert told.inputs.dataset_inputs[0].dataset.name == "numbers"
+    logged = client.get_run(model.source_run_id)
+    assert logged.data.metrics["system/cpu"] == 50.0
+    assert logged.inputs is not None
+    assert logged.inputs.dataset_inputs[0].dataset.name == "numbers"
     assert "scores_by_length.json" in {item.path for item in client.list_artifacts(model.source_run_id)}
     for _ in range(2):
-        said = "registered: models:/numbers/1; it is the best by dev loss: models:/numbers@best"
-        assert add_version(client, "numbers", model, is_best=True) == said
+        answer = "registered: models:/numbers/1; it is the best by dev loss: models:/numbers@best"
+        assert add_version(client, "numbers", model, is_best=True) == answer
     assert '"name": "numbers"' in client.get_logged_model(model.model_id).tags["mlflow.modelVersions"]
 
 
@@ -368,7 +367,7 @@ def test_an_evaluation_of_another_version_is_named(ablation: Ablation, evaluatio
 
 
 class Links(HTMLParser):
-    """Collects what a page would load, and its text."""
+    """Collects the resources that a page would load, and its text."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -386,7 +385,7 @@ class Links(HTMLParser):
         self.words.append(data)
 
 
-def test_the_report_stands_alone_and_says_the_same_twice(evaluation: Evaluation) -> None:
+def test_the_report_loads_nothing_and_is_deterministic(evaluation: Evaluation) -> None:
     blocks = write_ablation({"numbers": evaluation}, ReportOrigin("c" * 40, "today"))
     page, markdown = to_html(blocks), to_markdown(blocks, "figures")
     links = Links()
@@ -439,7 +438,7 @@ def test_tables_as_csv_and_latex(evaluation: Evaluation) -> None:
 
 @pytest.mark.slow
 def test_two_runs_are_compared_by_the_command(ablation: Ablation) -> None:
-    """As a user calls it, on run folders of an ablation, whose translations another stage has made."""
+    """Call the script on run folders of an ablation, whose translations are those of another stage."""
     paths = []
     for attention in ("luong_general", "none"):
         variant = ablation.variant("numbers", attention)
@@ -468,11 +467,11 @@ def test_several_runs_stand_side_by_side_by_length(ablation: Ablation, tmp_path:
     assert head[:5] == ["run", "1-5 words", "6-10 words", "11+ words", "all"]
     assert [row[0] for row in rows] == ["none-1", "luong_general-1", "luong_dot-1"]
     for variant, row in zip(variants, rows, strict=True):
-        some = read_translations(ablation.translations(variant, 1, "test"))
+        translations = read_translations(ablation.translations(variant, 1, "test"))
         for column, low, high in ((1, 1, 5), (2, 6, 10), (3, 11, 999), (4, 1, 999)):
-            inside = [one for one in some if low <= len(one.source.split()) <= high]
-            theirs = BLEU().corpus_score([one.hypothesis for one in inside], [[one.reference for one in inside]])
-            assert float(row[column].split()[0]) == pytest.approx(theirs.score, abs=0.005)
+            inside = [item for item in translations if low <= len(item.source.split()) <= high]
+            score = BLEU().corpus_score([item.hypothesis for item in inside], [[item.reference for item in inside]])
+            assert float(row[column].split()[0]) == pytest.approx(score.score, abs=0.005)
     assert (tmp_path / "out" / "figures" / "bleu-by-length.svg").is_file()
     failed = subprocess.run([*command, paths[0]], capture_output=True, text=True, check=False)
     assert failed.returncode == 1
