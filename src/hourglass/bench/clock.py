@@ -1,4 +1,7 @@
-"""Clocks: rates of products and steps, memory, exponents of growth."""
+"""Measure seconds, rates of matrix products, numbers of operations, and memory.
+
+An operation is one multiplication or one addition: a product [m, k] x [k, n] takes 2 * m * k * n.
+"""
 
 import math
 import statistics
@@ -13,84 +16,90 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hourglass.system.memory import trim_heap
 
-# Seconds that a step or a rate is measured for.
-MEASURED = 2.0
 
-
-def timed(step: Callable[[], object], seconds: float = MEASURED) -> float:
-    """Return the median seconds of a step, over so many seconds, after two steps that are not counted."""
-    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
-    step()
-    step()
-    wait()
-    found: list[float] = []
-    until = time.perf_counter() + seconds
-    while time.perf_counter() < until or len(found) < 3:
-        started = time.perf_counter()
-        step()
-        wait()
-        found.append(time.perf_counter() - started)
-    return statistics.median(found)
-
-
-def matmul_rate(rows: int = 1024, inner: int = 1024, columns: int = 1024) -> float:
-    """Return the operations a second of a product of these sizes; square, it is what the machine likes best."""
-    a, b = torch.randn(rows, inner), torch.randn(inner, columns)
-    return 2 * rows * inner * columns / timed(lambda: a @ b)
-
-
-def step_rate(rows: int, size: int) -> float:
-    """Return the rate at the shapes of one step: rows [rows, 2 * size] through an LSTM's weights [2 * size, 4 * size].
+def median_seconds(step: Callable[[], object], duration: float) -> float:
+    """Return the median seconds of a step, after two steps of warm-up.
 
     Args:
-        rows: of one step: sentences, or beams.
-        size: of the decoder's state.
+        step: does the work once; on a GPU, the clock waits until it is finished.
+        duration: seconds to repeat the step for; three steps at least are timed.
     """
-    return matmul_rate(rows, 2 * size, 4 * size)
+    synchronize = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    step()
+    step()
+    synchronize()
+    seconds: list[float] = []
+    end = time.perf_counter() + duration
+    while time.perf_counter() < end or len(seconds) < 3:
+        started = time.perf_counter()
+        step()
+        synchronize()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
 
 
-def count_work(step: Callable[[], object]) -> float:
-    """Return the operations of a step's matrix products, those inside the library's recurrent layers too."""
-    layer, backward = torch.ops.aten.mkldnn_rnn_layer, torch.ops.aten.mkldnn_rnn_layer_backward
-    mapping = {layer: _lstm_work, backward: _lstm_backward_work}
+def matmul_rate(duration: float, rows: int = 1024, inner: int = 1024, columns: int = 1024) -> float:
+    """Return the operations a second of the product [rows, inner] x [inner, columns], measured for `duration` seconds.
+
+    The default shape comes close to the highest rate of a machine.
+    """
+    a, b = torch.randn(rows, inner), torch.randn(inner, columns)
+    return 2 * rows * inner * columns / median_seconds(lambda: a @ b, duration)
+
+
+def step_rate(duration: float, rows: int, size: int) -> float:
+    """Return the rate at the shapes of one decoder step: [rows, 2 * size] x [2 * size, 4 * size], the gates of an LSTM.
+
+    Args:
+        duration: seconds of the measurement.
+        rows: rows of one step: sentences in training, hypotheses in search.
+        size: size of the decoder state.
+    """
+    return matmul_rate(duration, rows, 2 * size, 4 * size)
+
+
+def count_operations(step: Callable[[], object]) -> float:
+    """Return the operations of a step's matrix products, including those inside the library's recurrent layers."""
+    forward, backward = torch.ops.aten.mkldnn_rnn_layer, torch.ops.aten.mkldnn_rnn_layer_backward
+    mapping = {forward: _lstm_operations, backward: _lstm_backward_operations}
     with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
         step()
     return float(counter.get_total_flops())
 
 
-def _lstm_work(inputs: Any, of_input: Any, of_state: Any, *_: Any, **__: Any) -> int:
-    """One layer and direction: inputs [T, N, I], weights [4H, I] and [4H, H]."""
+def _lstm_operations(inputs: Any, input_weights: Any, state_weights: Any, *_: Any, **__: Any) -> int:
+    """Return the operations of one layer and direction: inputs [T, N, I], weights [4H, I] and [4H, H]."""
     steps, rows, _width = inputs
-    return 2 * steps * rows * (math.prod(of_input) + math.prod(of_state))
+    return 2 * steps * rows * (math.prod(input_weights) + math.prod(state_weights))
 
 
-def _lstm_backward_work(*shapes: Any, **more: Any) -> int:
-    """Its backward pass: a product for the inputs and one for the weights."""
-    return 2 * _lstm_work(*shapes, **more)
+def _lstm_backward_operations(*shapes: Any, **options: Any) -> int:
+    """Return those of its backward pass: one product for the inputs' gradient, one for the weights'."""
+    return 2 * _lstm_operations(*shapes, **options)
 
 
-def start_peak() -> None:
-    """Begin to watch this process's memory anew (Linux), without what it only keeps for later."""
+def reset_peak_memory() -> None:
+    """Free cached memory and restart the measurement of `peak_memory` (Linux)."""
     trim_heap()
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def peak() -> float:
-    """Return the most memory that was resident since, in MB."""
-    return _memory("VmHWM")
+def peak_memory() -> float:
+    """Return the largest resident memory of this process since `reset_peak_memory`, in MB (Linux)."""
+    return _status_field("VmHWM")
 
 
-def own_memory() -> float:
-    """Return the resident memory that is no file mapped into it, in MB, without what is only kept for later."""
+def private_memory() -> float:
+    """Return the resident memory of this process without mapped files and without cached memory, in MB (Linux)."""
     trim_heap()
-    return _memory("RssAnon")
+    return _status_field("RssAnon")
 
 
-def _memory(name: str) -> float:
+def _status_field(name: str) -> float:
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
-def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
-    """Return the exponent b of the curve a * size^b that suits the values best, by least squares of logarithms."""
+def growth_exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """Return the exponent b of the curve a * size^b, fitted by least squares of logarithms."""
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])

@@ -1,124 +1,55 @@
-"""Measuring speed: seconds, matrix multiply work and rates, memory; and the table of what was measured.
+"""The rows of the tables that compare measurements with peers and targets.
 
-Work is counted in operations, two for a multiplication and the addition that goes with it.
+Each function takes the lines that pipelines/bench.py has printed, and returns rows of text, the head first. Where a
+measurement was made several times, the last counts.
 """
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, PositiveFloat
-
-Share = Annotated[float, Field(gt=0, le=1)]
-
-
-# How the names begin of a training's speed, of a training's on a GPU, of a step's on a device, and of the share of the
-# machine's rate that a step reaches.
-TRAINING = "training, "
+from hourglass.bench.clock import growth_exponent
+from hourglass.bench.measurements import DEVICE, LIMIT, ON_GPU_TRAINING, TRAINING
+from hourglass.bench.peers import GpuPeer, Peer, Targets
 
 
-ON_GPU_TRAINING = "training on a GPU, "
+def peer_rows(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer], step_share: float) -> list[list[str]]:
+    """Compare speeds on a CPU with the peers' speeds, and with the machine's rate of matrix products.
 
-
-DEVICE = "device, "
-
-
-LIMIT = "share of the rate of 1024 x 1024 in training, "
-
-
-@dataclass(frozen=True)
-class Peer:
-    """What a toolkit was measured at.
-
-    Attributes:
-        peer: its name and version.
-        what: the figure's name, as pipelines/bench.py prints ours.
-        speed: tokens or sentences a second.
-        times: how many times as fast ours is to be.
-    """
-
-    peer: str
-    what: str
-    speed: PositiveFloat
-    times: PositiveFloat
-
-
-@dataclass(frozen=True)
-class GpuPeer(Peer):
-    """What a toolkit was measured at on a GPU.
-
-    Attributes:
-        device: the card's name, as torch has it; another card's figures are not held against it.
-    """
-
-    device: str
-
-
-@dataclass(frozen=True)
-class Peers:
-    """conf/peers.yaml.
-
-    Attributes:
-        peers: their figures.
-        rate: GFLOP/s of square products of 1,024 when they were measured, so that another hour can be told from it.
-        share: of the matrix multiply rate at the shapes of one step, that a target never asks more than.
-        limits: by variant, the share of the rate of square products of 1,024 that a training step is to reach.
-        no_slower: variants that are to train at least as fast as another.
-        padding: share of positions that may be padding.
-        device: by another way of a training step on a device, how many times as fast ours is to be.
-        gpu: peers' figures of whole trainings on a GPU.
-    """
-
-    peers: list[Peer]
-    rate: PositiveFloat
-    share: Share
-    limits: dict[str, Share]
-    no_slower: dict[str, str]
-    padding: Share
-    device: dict[str, PositiveFloat]
-    gpu: list[GpuPeer]
-
-
-def compare(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer], share: float) -> list[list[str]]:
-    """Hold measured speeds against the peers', and against what the machine can do.
+    Each round is compared with the rate measured just before it. As the rate of a shared machine varies, another
+    column compares the speed with the best rate among all lines for the same shapes.
 
     Args:
-        lines: what pipelines/bench.py has printed; those that have a speed, and of the same thing the last. Each round
-            is held against the rate that was measured just before it; beside that, the speed against the best rate
-            of all these lines for the same shapes, as the rate of a shared machine swings.
-        peers: the peers' figures.
-        share: of the rate at the shapes of one step, that a target never asks more than.
-
-    Returns:
-        rows of text, the head first.
+        lines: of these, those with a speed are compared.
+        peers: the peers' speeds and the target ratios.
+        step_share: upper bound of a target, as a share of the rate at the shapes of one step.
     """
-    head = ["what", "ours, a second", "share of the step's rate", "of the best rate"]
-    rows = [[*head, "peer", "its speed", "ratio", "target", "reached"]]
+    head = ["measurement", "ours, per second", "share of the step's rate", "share of the best rate"]
+    rows = [[*head, "peer", "peer's speed", "ratio", "target", "reached"]]
     speeds = {line["what"]: line for line in lines if "work" in line}
     best: dict[str, float] = {}
-    for what, one in speeds.items():
-        best[_shapes(what)] = max(best.get(_shapes(what), 0.0), *one["step_rates"])
-    for what, one in speeds.items():
-        speed, limits = one["value"], [rate / one["work"] for rate in one["step_rates"]]
-        shares = sorted(each / limit for each, limit in zip(one["all"], limits, strict=True))
-        reached, limit = statistics.median(shares), statistics.median(limits)
-        spread = f"{100 * reached:.0f} % ({100 * shares[0]:.0f} to {100 * shares[-1]:.0f})"
-        of_best = f"{100 * speed * one['work'] / best[_shapes(what)]:.1f} %"
-        ours = [what, f"{speed:,.0f} {one['unit'].partition('/')[0]}", spread, of_best]
-        rivals = [peer for peer in peers if peer.what == what]
+    for name, line in speeds.items():
+        best[_shapes(name)] = max(best.get(_shapes(name), 0.0), *line["step_rates"])
+    for name, line in speeds.items():
+        # The speed at which the step would reach the whole rate, in each round.
+        limits = [rate / line["work"] for rate in line["step_rates"]]
+        shares = sorted(value / limit for value, limit in zip(line["all"], limits, strict=True))
+        speed, share, limit = line["value"], statistics.median(shares), statistics.median(limits)
+        best_share = f"{100 * speed * line['work'] / best[_shapes(name)]:.1f} %"
+        ours = [name, f"{speed:,.0f} {line['unit'].partition('/')[0]}", _percent(share, shares), best_share]
+        rivals = [peer for peer in peers if peer.what == name]
         for rival in rivals:
-            target = min(rival.speed * rival.times, share * limit)
-            by_times = target < share * limit
-            by = f"{rival.times:g} times" if by_times else f"{100 * share:.0f} % of the rate"
+            target = min(rival.speed * rival.target_ratio, step_share * limit)
+            by_ratio = target < step_share * limit
+            reason = f"{rival.target_ratio:g} times" if by_ratio else f"{100 * step_share:.0f} % of the rate"
             rows.append(
                 [
                     *ours,
                     rival.peer,
                     f"{rival.speed:,.0f} ({100 * rival.speed / limit:.0f} %)",
                     f"{speed / rival.speed:.2f}",
-                    f"{target:,.0f} ({by})",
-                    "yes" if (speed >= target if by_times else reached >= share) else "no",
+                    f"{target:,.0f} ({reason})",
+                    _yes_or_no(speed >= target if by_ratio else share >= step_share),
                 ]
             )
         if not rivals:
@@ -126,111 +57,138 @@ def compare(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer], share: fl
     return rows
 
 
-def _shapes(what: str) -> str:
-    """Say of a speed's name what its rate of products hangs on: the decoder's size; all searches are of one model."""
-    return what.rpartition(", ")[2] if what.startswith(TRAINING) else what.partition(", ")[0]
+def _shapes(name: str) -> str:
+    """Return a key of the shapes of a measurement's step: the decoder's size; all searches decode with one model."""
+    return name.rpartition(", ")[2] if name.startswith(TRAINING) else name.partition(", ")[0]
 
 
-def judge(lines: Iterable[Mapping[str, Any]], asked: Peers) -> list[list[str]]:
-    """Say of what else is asked whether it is reached: shares of the machine's rate, no variant slower, padding.
+def _percent(value: float, rounds: Sequence[float]) -> str:
+    """Return a share, with the lowest and the highest of its rounds in brackets."""
+    return f"{100 * value:.0f} % ({100 * min(rounds):.0f} to {100 * max(rounds):.0f})"
 
-    Args:
-        lines: what pipelines/bench.py has printed; of the same thing the last.
-        asked: what is.
 
-    Returns:
-        rows of text, the head first.
-    """
-    found = {line["what"]: line for line in lines}
-    rows = [["what", "found", "asked", "reached"]]
+def _yes_or_no(reached: bool) -> str:
+    return "yes" if reached else "no"
 
-    def add(what: str, shown: str, limit: str, reached: bool) -> None:
-        rows.append([what, shown, limit, "yes" if reached else "no"])
 
-    for variant, share in asked.limits.items():
-        for what, line in found.items():
-            if what.startswith(f"{LIMIT}{variant}, decoder "):
-                low, high = min(line["all"]), max(line["all"])
-                shown = f"{100 * line['value']:.0f} % ({100 * low:.0f} to {100 * high:.0f})"
-                add(what, shown, f"at least {100 * share:.0f} %", line["value"] >= share)
-    for variant, other in asked.no_slower.items():
-        for what, line in found.items():
-            size = what.removeprefix(f"{TRAINING}{variant}, decoder ")
-            than = found.get(f"{TRAINING}{other}, decoder {size}")
-            if than is not None:
-                ratio = line["value"] / than["value"]
-                add(f"{what}: times the speed of {other}", f"{ratio:.2f}", "at least 1", ratio >= 1)
-    padded = {what: line["padding"] for what, line in found.items() if "padding" in line}
-    if padded:
-        most = max(padded.values())
-        limit = f"under {100 * asked.padding:.0f} %"
-        add("padding in training, the variant with most", f"{100 * most:.1f} %", limit, most < asked.padding)
+def target_rows(lines: Iterable[Mapping[str, Any]], targets: Targets) -> list[list[str]]:
+    """Compare with the targets that need no peer: shares of the machine's rate, variants no slower, padding."""
+    last = {line["what"]: line for line in lines}
+    rows = [["measurement", "measured", "target", "reached"]]
+    for variant, share in targets.square_shares.items():
+        for name, line in last.items():
+            if name.startswith(f"{LIMIT}{variant}, decoder "):
+                reached = _yes_or_no(line["value"] >= share)
+                rows.append([name, _percent(line["value"], line["all"]), f"at least {100 * share:.0f} %", reached])
+    for variant, other in targets.no_slower.items():
+        for name, line in last.items():
+            size = name.removeprefix(f"{TRAINING}{variant}, decoder ")
+            other_line = last.get(f"{TRAINING}{other}, decoder {size}")
+            if other_line is not None:
+                ratio = line["value"] / other_line["value"]
+                ratio_name = f"{name}: ratio to the speed of {other}"
+                rows.append([ratio_name, f"{ratio:.2f}", "at least 1", _yes_or_no(ratio >= 1)])
+    shares = [line["padding"] for line in last.values() if "padding" in line]
+    if shares:
+        target, reached = f"under {100 * targets.padding_share:.0f} %", max(shares) < targets.padding_share
+        name = "padding in training, largest share of a variant"
+        rows.append([name, f"{100 * max(shares):.1f} %", target, _yes_or_no(reached)])
     return rows
 
 
-def hold(lines: Iterable[Mapping[str, Any]], asked: Mapping[str, float]) -> list[list[str]]:
-    """Hold training steps on a device against other ways to take them: pipelines/bench.py device.
+def device_rows(lines: Iterable[Mapping[str, Any]], target_ratios: Mapping[str, float]) -> list[list[str]]:
+    """Compare training steps on a device with other ways to run them, as `bench.py device` has measured them.
 
     Args:
-        lines: what pipelines/bench.py has printed; of the same thing the last.
-        asked: by another way, how many times as fast ours is to be.
-
-    Returns:
-        rows of text, the head first; that alone where no device was measured.
+        lines: of these, those of `bench.py device` are compared; without any, the head is the only row.
+        target_ratios: by another way, the ratio of our speed to its speed that is the target.
     """
     speeds: dict[str, dict[str, float]] = {}
     for line in lines:
         kind, _, way = line["what"].partition(": ")
         if kind.startswith(DEVICE) and line["unit"] != "ratio":
             speeds.setdefault(kind.removeprefix(DEVICE), {})[way] = line["value"]
-    others = {way for found in speeds.values() for way in found} - {"ours"}
-    ways = sorted(others, key=lambda way: (way not in asked, way))
-    rows = [["what", "ours, target tokens/s", *(f"over {way}" for way in ways)]]
-    for kind, found in speeds.items():
-        row = [kind, f"{found['ours']:,.0f}"]
+    others = {way for by_way in speeds.values() for way in by_way} - {"ours"}
+    ways = sorted(others, key=lambda way: (way not in target_ratios, way))
+    rows = [["training step", "ours, target tokens/s", *(f"ratio to {way}" for way in ways)]]
+    for kind, by_way in speeds.items():
+        row = [kind, f"{by_way['ours']:,.0f}"]
         for way in ways:
-            shown = ""
-            if way in found:
-                ratio = found["ours"] / found[way]
-                shown = f"{ratio:.2f} ({found[way]:,.0f})"
-                if way in asked:
-                    shown += f", {'reached' if ratio >= asked[way] else 'missed'}"
-            row.append(shown)
+            cell = ""
+            if way in by_way:
+                ratio = by_way["ours"] / by_way[way]
+                cell = f"{ratio:.2f} ({by_way[way]:,.0f})"
+                if way in target_ratios:
+                    cell += f", {'reached' if ratio >= target_ratios[way] else 'missed'}"
+            row.append(cell)
         rows.append(row)
     return rows
 
 
-def compare_gpu(lines: Iterable[Mapping[str, Any]], peers: Sequence[GpuPeer]) -> list[list[str]]:
-    """Hold whole trainings on a GPU against the peers', and say what they reach: pipelines/bench.py gpu.
+def gpu_rows(lines: Iterable[Mapping[str, Any]], peers: Sequence[GpuPeer]) -> list[list[str]]:
+    """Compare whole trainings on a GPU with the peers' on the same GPU, as `bench.py gpu` has measured them.
 
     Args:
-        lines: what pipelines/bench.py has printed; of the same training and seed the last.
-        peers: the peers' figures.
-
-    Returns:
-        rows of text, the head first; that alone where no such training was measured.
+        lines: of these, those of `bench.py gpu` are compared; without any, the head is the only row.
+        peers: the peers' speeds and the target ratios.
     """
-    own = ["what", "card", "ours, target tokens/s", "dev loss", "dev BLEU"]
-    rows = [[*own, "peer", "its speed", "ratio", "asked", "reached"]]
-    seeds: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = {}
+    head = ["measurement", "GPU", "ours, target tokens/s", "dev loss", "dev BLEU"]
+    rows = [[*head, "peer", "peer's speed", "ratio", "target", "reached"]]
+    trainings: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = {}
     for line in lines:
         if line["what"].startswith(ON_GPU_TRAINING):
-            seeds.setdefault((line["what"], line["device"]), {})[line["seed"]] = line
-    for (what, device), found in seeds.items():
-        speed = statistics.median(line["value"] for line in found.values())
-        ours = [what, device]
+            trainings.setdefault((line["what"], line["device"]), {})[line["seed"]] = line
+    for (name, device), by_seed in trainings.items():
+        speed = statistics.median(line["value"] for line in by_seed.values())
+        ours = [name, device]
         for key, average, digits in (
             ("value", statistics.median, 0),
             ("dev_loss", statistics.mean, 2),
             ("dev_bleu", statistics.mean, 1),
         ):
-            each = [line[key] for line in found.values()]
-            ours.append(f"{average(each):,.{digits}f} ({' '.join(f'{one:,.{digits}f}' for one in each)})")
-        rivals = [peer for peer in peers if (peer.what, peer.device) == (what, device)]
+            values = [line[key] for line in by_seed.values()]
+            ours.append(f"{average(values):,.{digits}f} ({' '.join(f'{value:,.{digits}f}' for value in values)})")
+        rivals = [peer for peer in peers if (peer.what, peer.device) == (name, device)]
         for rival in rivals:
             ratio = speed / rival.speed
-            reached = "yes" if ratio >= rival.times else "no"
-            rows.append([*ours, rival.peer, f"{rival.speed:,.0f}", f"{ratio:.2f}", f"{rival.times:g} times", reached])
+            cells = [f"{rival.speed:,.0f}", f"{ratio:.2f}", f"{rival.target_ratio:g} times"]
+            rows.append([*ours, rival.peer, *cells, _yes_or_no(ratio >= rival.target_ratio)])
         if not rivals:
             rows.append([*ours, "", "", "", "", ""])
     return rows
+
+
+def other_rows(lines: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+    """List the measurements that no other table compares; each size of a measurement has its row."""
+    rows = [["measurement", "size", "value", "unit", "memory, MB"]]
+    others = [line for line in lines if not {"work", "dev_loss"} & line.keys() and not line["what"].startswith(DEVICE)]
+    for line in {(line["what"], line.get("size")): line for line in others}.values():
+        size = f"{line['size']:,}" if "size" in line else ""
+        memory = line.get("own_mb", line.get("more_mb"))
+        memory_cell = "" if memory is None else f"{memory:,.0f}"
+        rows.append([line["what"], size, f"{line['value']:,.4g}", line["unit"], memory_cell])
+    return rows
+
+
+def by_size(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the lines of each measurement made at several sizes, by name, the smallest size first."""
+    groups: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for line in lines:
+        if "size" in line:
+            groups.setdefault(line["what"], {})[line["size"]] = line
+    return {name: [group[size] for size in sorted(group)] for name, group in groups.items() if len(group) > 1}
+
+
+def growth_rows(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]]:
+    """Return the exponents by which each measurement, and its memory, grow with the size."""
+    rows = [["measurement", "sizes", "exponent", "exponent of memory"]]
+    for name, group in groups.items():
+        sizes = " ".join(f"{line['size']:,}" for line in group)
+        rows.append([name, sizes, _exponent(group, "value"), _exponent(group, "more_mb")])
+    return rows
+
+
+def _exponent(group: Sequence[Mapping[str, Any]], key: str) -> str:
+    """Return the exponent of a value over the sizes; empty where a value is missing or is no positive number."""
+    values = [line.get(key, 0) for line in group]
+    return f"{growth_exponent([line['size'] for line in group], values):.2f}" if min(values) > 0 else ""

@@ -1,0 +1,151 @@
+"""Measure decoding: sentences a second, and agreement with the plain search."""
+
+import functools
+import math
+import statistics
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from hourglass.bench.clock import count_operations, step_rate
+from hourglass.bench.measurements import print_measurement
+from hourglass.bench.plain_search import plain_beam_search
+from hourglass.bench.settings import SOURCE_LENGTH, BenchSettings
+from hourglass.bench.training import corpus_override, train_quietly
+from hourglass.config.compose import compose_settings, path_override
+from hourglass.config.options import build
+from hourglass.data.encoded import pad
+from hourglass.data.pieces import EOS
+from hourglass.decoding.search import SearchSettings, search
+from hourglass.decoding.translate import translate
+from hourglass.errors import UserError
+from hourglass.models.checkpoint import Trained, load_trained
+from hourglass.runs.folder import open_run
+from hourglass.training.preparation import prepare
+from hourglass.training.settings import check_to_read
+
+TEST_SET = "test_2016_flickr"
+
+
+class DecodingTask(NamedTuple):
+    """A trained model, the source sentences it translates, and the searches to measure, by name."""
+
+    trained: Trained
+    sources: list[str]
+    searches: dict[str, SearchSettings]
+
+
+def train_decoding_model(settings: BenchSettings, folder: str, path: str) -> None:
+    """Train the model that decodes: the first variant at the largest decoder size.
+
+    Args:
+        settings: conf/bench.yaml.
+        folder: the raw files of Multi30k.
+        path: the run folder to write.
+    """
+    train_quietly(
+        *settings.overrides_of(settings.first_variant, max(settings.decoder_sizes)),
+        corpus_override(folder),
+        f"data.test={TEST_SET}",
+        f"trainer.target_tokens={settings.decoding_target_tokens}",
+        "trainer.select=loss",
+        f"trainer.threads={settings.threads}",
+        "logger=csv",
+        path_override("run_dir", Path(path)),
+    )
+
+
+def open_decoding_run(settings: BenchSettings, folder: str, path: str) -> DecodingTask:
+    """Load the model of a run, and the source sentences of test_2016_flickr.
+
+    Args:
+        settings: conf/bench.yaml.
+        folder: the raw files of Multi30k.
+        path: the run folder that `train_decoding_model` has written.
+
+    Raises:
+        UserError: the run has another corpus or model.
+    """
+    run, config = open_run(path, "run")
+    remedy = "train the model with bench.py model FOLDER RUN"
+    if config["data"]["name"] != "multi30k":
+        raise UserError(f"{path}: a run with data={config['data']['name']}, not data=multi30k: {remedy}")
+    expected = compose_settings(settings.overrides_of(settings.first_variant, max(settings.decoder_sizes)))
+    groups = ("tokenizer", "encoder", "attention", "decoder")
+    if different := [group for group in groups if config[group] != expected[group]]:
+        raise UserError(f"{path}: its settings of {', '.join(different)} are not those of conf/bench.yaml: {remedy}")
+    config["data"] |= {"folder": folder, "test": TEST_SET}
+    checked, trained = check_to_read(config), load_trained(run.best)
+    sources = list(prepare(config, checked).corpus.splits["test"]["source"])
+    searches = {
+        "greedy": checked.search.greedy,
+        "beam 5": build(type(checked.search), vars(checked.search) | {"beam": 5}, "search"),
+    }
+    return DecodingTask(trained, sources, searches)
+
+
+def measure_decoding(settings: BenchSettings, folder: str, path: str) -> None:
+    """Measure sentences a second of translating test_2016_flickr, without the start. Both searches take turns.
+
+    Args:
+        settings: conf/bench.yaml.
+        folder: the raw files of Multi30k.
+        path: the run folder of the model that decodes.
+    """
+    task = open_decoding_run(settings, folder, path)
+    count = len(task.sources)
+    speeds: dict[str, list[float]] = {name: [] for name in task.searches}
+    rates: dict[str, list[float]] = {name: [] for name in task.searches}
+    pieces = {}
+    for options in task.searches.values():
+        _translate_all(task, options)  # Warm-up.
+    for _ in range(settings.rounds):
+        for name, options in task.searches.items():
+            rows = options.batch_tokens // SOURCE_LENGTH
+            rates[name].append(step_rate(settings.seconds, rows, max(settings.decoder_sizes)))
+            started = time.perf_counter()
+            translations = _translate_all(task, options)
+            speeds[name].append(count / (time.perf_counter() - started))
+            pieces[name] = sum(map(len, task.trained.vocabularies.target.encode(translations))) / count
+    for name, options in task.searches.items():
+        print_measurement(
+            f"decoding, {name}",
+            statistics.median(speeds[name]),
+            "sentences/s",
+            all=speeds[name],
+            pieces=pieces[name],
+            run=path,
+            work=count_operations(functools.partial(_translate_all, task, options)) / count,
+            step_rates=rates[name],
+        )
+
+
+def _translate_all(task: DecodingTask, options: SearchSettings) -> list[str]:
+    return list(translate(task.trained.model, task.trained.vocabularies, task.sources, options))
+
+
+def measure_agreement(settings: BenchSettings, folder: str, path: str) -> None:
+    """Measure for how many test sentences `search` returns the result of the plain search, in float64.
+
+    Args:
+        settings: conf/bench.yaml.
+        folder: the raw files of Multi30k.
+        path: the run folder of the model that decodes.
+    """
+    trained, sources, searches = open_decoding_run(settings, folder, path)
+    model = trained.model.double()
+    every = math.ceil(len(sources) / settings.exact_sentences)
+    ids = [[*row, EOS] for row in trained.vocabularies.source.encode(sources[::every])]
+    lengths = torch.tensor([len(row) for row in ids])
+    batch = pad(ids)
+    for name, options in searches.items():
+        equal = sum(
+            hypothesis.tokens
+            == plain_beam_search(model, source, options.limit(len(row)), options.beam, options.length_penalty).tokens
+            for hypothesis, source, row in zip(search(model, batch, lengths, options), batch, ids, strict=True)
+        )
+        print_measurement(
+            f"translated as by the plain search, {name}", equal / len(ids), "share", sentences=len(ids), run=path
+        )

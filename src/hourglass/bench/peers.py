@@ -1,0 +1,79 @@
+"""What speeds are compared with: the peers' figures and the targets of conf/peers.yaml."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field, PositiveFloat
+
+from hourglass.config.options import build, read_settings
+from hourglass.system.project import CONF
+
+_Share = Annotated[float, Field(gt=0, le=1)]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """The measured speed of another toolkit.
+
+    Attributes:
+        peer: the toolkit's name and version.
+        what: name of the measurement, as pipelines/bench.py prints it.
+        speed: tokens or sentences a second.
+        target_ratio: our speed is to be this many times the peer's.
+    """
+
+    peer: str
+    what: str
+    speed: PositiveFloat
+    target_ratio: PositiveFloat
+
+
+@dataclass(frozen=True)
+class GpuPeer(Peer):
+    """The measured speed of another toolkit on a GPU.
+
+    Attributes:
+        device: the GPU's name, as torch has it; speeds are compared on the same GPU only.
+    """
+
+    device: str
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The peers and targets in conf/peers.yaml.
+
+    Attributes:
+        peers: speeds of other toolkits on a CPU.
+        square_rate: GFLOP/s of the product 1,024 x 1,024 x 1,024 when these were measured, to compare machines by.
+        step_share: upper bound of every target in `peers`, as a share of the rate at the shapes of one decoder step.
+        square_shares: by variant, the share of the rate of square products that a training step is to reach.
+        no_slower: by variant, the variant whose training speed it is to reach.
+        padding_share: upper bound of the share of padding positions.
+        device_ratios: by way to run a training step, our speed on a device is to be this many times the way's.
+        gpu_peers: speeds of other toolkits in whole trainings on a GPU.
+    """
+
+    peers: list[Peer]
+    square_rate: PositiveFloat
+    step_share: _Share
+    square_shares: dict[str, _Share]
+    no_slower: dict[str, str]
+    padding_share: _Share
+    device_ratios: dict[str, PositiveFloat]
+    gpu_peers: list[GpuPeer]
+
+
+def read_targets() -> Targets:
+    """Read conf/peers.yaml.
+
+    Raises:
+        UserError: the file is missing, or one of its settings is.
+    """
+    return read_settings(CONF / "peers.yaml", _build_targets)
+
+
+def _build_targets(content: dict[str, Any]) -> Targets:
+    kinds = {"peers": Peer, "gpu_peers": GpuPeer}
+    lists = {key: [build(kind, entry, key) for entry in content.get(key, [])] for key, kind in kinds.items()}
+    return build(Targets, {**content, **lists}, "peers")

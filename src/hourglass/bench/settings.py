@@ -1,0 +1,82 @@
+"""What pipelines/bench.py measures: the settings of conf/bench.yaml."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from hourglass.config.options import build, read_settings
+from hourglass.system.project import CONF
+
+# The shape of a batch: sentences, and source and target tokens of each (the means of Multi30k).
+BATCH_SENTENCES, SOURCE_LENGTH, TARGET_LENGTH = 64, 15, 15
+
+Precision = Literal["32-true", "bf16-mixed"]
+# Two sizes at least: the exponent of growth is a slope.
+_Sizes = Annotated[list[PositiveInt], Field(min_length=2)]
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """The settings in conf/bench.yaml.
+
+    Attributes:
+        overrides: command line of src/train.py that all variants share.
+        decoder_sizes: H, the sizes of the decoder state.
+        variants: name and further overrides of each variant; `{size}` stands for H.
+        target_tokens: length of a timed training.
+        decoding_target_tokens: length of the training of the model that decodes: first variant, largest size.
+        exact_sentences: test sentences whose translations are compared with those of the plain search.
+        rounds: repetitions of each measurement.
+        seconds: duration of the measurement of a step or of a rate of products.
+        lengths: tokens a sentence, for growth.
+        beams: widths of the search, for growth.
+        corpus_pairs: sizes of a corpus, for growth.
+        compared_variants: numbers of variants compared by paired bootstrap, for growth.
+        device_sentences: batch sizes of `bench.py device` and `bench.py compiled`.
+        device_precisions: precisions of these two and of `bench.py gpu`.
+        device_seconds: duration of the measurement of a step in these two.
+        gpu_target_tokens: length of a whole training on a GPU: first variant, one seed for each round.
+        threads: threads of every measurement.
+    """
+
+    overrides: list[str]
+    decoder_sizes: list[PositiveInt]
+    variants: dict[str, str]
+    target_tokens: PositiveInt
+    decoding_target_tokens: PositiveInt
+    exact_sentences: PositiveInt
+    rounds: PositiveInt
+    seconds: PositiveFloat
+    lengths: _Sizes
+    beams: _Sizes
+    corpus_pairs: _Sizes
+    compared_variants: _Sizes
+    device_sentences: Annotated[list[PositiveInt], Field(min_length=1)]
+    device_precisions: Annotated[list[Precision], Field(min_length=1)]
+    device_seconds: PositiveFloat
+    gpu_target_tokens: PositiveInt
+    threads: PositiveInt
+
+    @property
+    def first_variant(self) -> str:
+        """The variant that decodes, and that is trained to its end on a GPU."""
+        return next(iter(self.variants))
+
+    def overrides_of(self, variant: str, size: int) -> list[str]:
+        """Return the overrides of a variant at a decoder size. The readout is as wide as the state, as in the peers."""
+        return [
+            *self.overrides,
+            *self.variants[variant].format(size=size).split(),
+            f"decoder.hidden_size={size}",
+            f"decoder.readout_size={size}",
+        ]
+
+
+def read_bench_settings() -> BenchSettings:
+    """Read conf/bench.yaml.
+
+    Raises:
+        UserError: the file is missing, or one of its settings is.
+    """
+    return read_settings(CONF / "bench.yaml", lambda content: build(BenchSettings, content, "bench"))

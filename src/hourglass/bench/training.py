@@ -1,0 +1,150 @@
+"""Measure trainings by src/train.py: their speed, the time to their first step, and whole trainings on a GPU."""
+
+import itertools
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hourglass.bench.clock import step_rate
+from hourglass.bench.measurements import ON_GPU_TRAINING, TRAINING, print_measurement
+from hourglass.bench.settings import BATCH_SENTENCES, BenchSettings
+from hourglass.bench.steps import operations_per_token
+from hourglass.config.compose import path_override
+from hourglass.errors import UserError
+from hourglass.runs.curves import read_points
+from hourglass.system.files import read_json
+from hourglass.training.jobs import run_training
+
+
+def measure_training(settings: BenchSettings, folder: str) -> None:
+    """Measure the speed of trainings, without their start. All variants take turns.
+
+    Before each training the rate of matrix products is measured, as the rate of a shared machine varies.
+
+    Args:
+        settings: conf/bench.yaml.
+        folder: the raw files of Multi30k.
+    """
+    kinds = [(variant, size) for size in settings.decoder_sizes for variant in settings.variants]
+    speeds: dict[tuple[str, int], list[float]] = {kind: [] for kind in kinds}
+    rates: dict[tuple[str, int], list[float]] = {kind: [] for kind in kinds}
+    padding: dict[tuple[str, int], float] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for _ in range(settings.rounds):
+            for variant, size in kinds:
+                rates[variant, size].append(step_rate(settings.seconds, BATCH_SENTENCES, size))
+                overrides = [*_timing_overrides(folder, scratch), f"trainer.target_tokens={settings.target_tokens}"]
+                metrics = _train_once(settings, variant, size, Path(scratch), *overrides, "logger=none")
+                speeds[variant, size].append(metrics["train_target_tokens_per_second"])
+                padding[variant, size] = metrics["padding_share"]
+    for (variant, size), values in speeds.items():
+        print_measurement(
+            f"{TRAINING}{variant}, decoder {size}",
+            statistics.median(values),
+            "target tokens/s",
+            all=values,
+            work=operations_per_token(settings, variant, size),
+            step_rates=rates[variant, size],
+            padding=padding[variant, size],
+        )
+
+
+def measure_start(settings: BenchSettings, folder: str) -> None:
+    """Measure the seconds from the command line to the first step of a training, on a cached corpus.
+
+    Args:
+        settings: conf/bench.yaml.
+        folder: the raw files of Multi30k.
+    """
+    seconds: list[float] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for number in range(settings.rounds + 1):
+            run = Path(scratch) / str(number)
+            overrides = settings.overrides_of(settings.first_variant, settings.decoder_sizes[0])
+            overrides += [*_timing_overrides(folder, scratch), "trainer.target_tokens=2000", "trainer.log_every=1"]
+            started = time.time()
+            train_quietly(*overrides, "logger=csv", f"trainer.threads={settings.threads}", f"run_dir={run}")
+            seconds.append(min(point.time for point in read_points(run / "curves.csv")) / 1000 - started)
+    del seconds[0]  # That training has filled the cache.
+    print_measurement("start, from the command to the first step's loss", statistics.median(seconds), "s", all=seconds)
+
+
+def measure_gpu_training(settings: BenchSettings, folder: str) -> None:
+    """Train the first variant to its end on a GPU, and print speed and dev scores of each training.
+
+    Args:
+        settings: conf/bench.yaml.
+        folder: the raw files of Multi30k.
+
+    Raises:
+        UserError: there is no GPU.
+    """
+    if not torch.cuda.is_available():
+        raise UserError("gpu: this machine has no GPU that torch can use")
+    measure_whole_training(settings, folder, "trainer=gpu", torch.cuda.get_device_name())
+
+
+def measure_whole_training(settings: BenchSettings, folder: str, trainer: str, device: str) -> None:
+    """Train at all decoder sizes and precisions, seeds taking turns; see `measure_gpu_training`.
+
+    Args:
+        settings: conf/bench.yaml.
+        folder: the raw files of Multi30k.
+        trainer: the override that chooses the trainer.
+        device: the device's name in the printed lines.
+    """
+    variant = settings.first_variant
+    kinds = itertools.product(range(1, settings.rounds + 1), settings.decoder_sizes, settings.device_precisions)
+    with tempfile.TemporaryDirectory() as scratch:
+        for seed, size, precision in kinds:
+            overrides = [trainer, *_timing_overrides(folder, scratch, dev_sentences=0), "logger=csv", f"seed={seed}"]
+            overrides += [f"trainer.precision={precision}", f"trainer.target_tokens={settings.gpu_target_tokens}"]
+            metrics = _train_once(settings, variant, size, Path(scratch), *overrides)
+            print_measurement(
+                f"{ON_GPU_TRAINING}{variant}, decoder {size}, {precision}",
+                metrics["train_target_tokens_per_second"],
+                "target tokens/s",
+                seed=seed,
+                dev_loss=metrics["dev"]["loss"],
+                dev_bleu=metrics["dev"]["bleu"],
+                device=device,
+            )
+
+
+def _train_once(settings: BenchSettings, variant: str, size: int, scratch: Path, *overrides: str) -> dict[str, Any]:
+    """Train a variant with further overrides, return its metrics.json, and delete its run folder."""
+    run = scratch / "run"
+    variant_overrides = settings.overrides_of(variant, size)
+    train_quietly(*variant_overrides, *overrides, f"trainer.threads={settings.threads}", f"run_dir={run}")
+    metrics: dict[str, Any] = read_json(run / "metrics.json")
+    shutil.rmtree(run)
+    return metrics
+
+
+def _timing_overrides(folder: str, cache: str, dev_sentences: int = 4) -> list[str]:
+    """Return the overrides that set the corpus and leave out all that is not timed; 0 dev sentences are all of them."""
+    return [
+        corpus_override(folder),
+        path_override("cache", Path(cache) / "cache"),
+        "trainer.validations=1",
+        f"trainer.dev_sentences={dev_sentences}",
+        "trainer.checkpoint_every=1000000",
+        "trainer.test=false",
+        "trainer.pictures=0",
+    ]
+
+
+def corpus_override(folder: str) -> str:
+    """Return the override that sets the folder of the corpus."""
+    return path_override("data.folder", Path(folder).expanduser().resolve())
+
+
+def train_quietly(*overrides: str) -> None:
+    """Run src/train.py without its output, as standard output is for measurements only."""
+    with tempfile.TemporaryFile("w+") as output:
+        run_training(list(overrides), output=output)

@@ -1,0 +1,186 @@
+"""pipelines/bench.py: its commands print measurements, and its tables read them."""
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import ROOT, compose_config, write_multi30k
+
+from hourglass.bench.decoding import measure_agreement, measure_decoding, train_decoding_model
+from hourglass.bench.devices import measure_device, measure_limit, runs_bfloat16_lstm
+from hourglass.bench.growth import measure_lengths
+from hourglass.bench.settings import BenchSettings, read_bench_settings
+from hourglass.bench.training import measure_training, measure_whole_training
+from hourglass.errors import UserError
+from hourglass.runs.folder import RunFolder, write_config
+from hourglass.system.project import code_version
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return the command, in this process, whose number of threads stays."""
+    monkeypatch.syspath_prepend(ROOT / "pipelines")
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    import bench
+
+    return lambda *words: bench.main(list(words))
+
+
+def small_settings() -> BenchSettings:
+    settings = read_bench_settings()
+    small = ["data.vocabulary_size=60", "encoder.hidden_size=16", "trainer.batch_tokens=200"]
+    return dataclasses.replace(
+        settings,
+        overrides=[*settings.overrides, *small],
+        decoder_sizes=[16],
+        variants={"general feeding": "attention=luong_general decoder.input_feeding=true"},
+        target_tokens=500,
+        decoding_target_tokens=2000,
+        exact_sentences=3,
+        rounds=2,
+        seconds=0.01,
+        lengths=[3, 6],
+        device_sentences=[2],
+        device_seconds=0.01,
+        device_precisions=["32-true", "bf16-mixed"],
+        gpu_target_tokens=600,
+    )
+
+
+@pytest.mark.slow
+def test_trainings_and_translations_are_measured_and_stand_in_the_tables(
+    tmp_path: Path, bench: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = small_settings()
+    folder, run = str(tmp_path / "raw"), str(tmp_path / "run")
+    write_multi30k(tmp_path / "raw")
+    measure_training(dataclasses.replace(settings, rounds=1), folder)
+    train_decoding_model(settings, folder, run)
+    measure_decoding(settings, folder, run)
+    measure_agreement(settings, folder, run)
+    measure_limit(settings)
+    measure_device(settings, "cpu")
+    measure_lengths(settings, "general feeding")
+    single = dataclasses.replace(settings, device_precisions=["32-true"], rounds=1)
+    measure_whole_training(single, folder, "trainer=cpu", "a GPU")
+    printed = capsys.readouterr().out
+    lines = {line["what"]: line for line in map(json.loads, printed.splitlines())}
+    for name in ("training, general feeding, decoder 16", "decoding, greedy", "decoding, beam 5"):
+        line = lines[name]
+        rounds = 1 if name.startswith("training") else 2
+        assert len(line["all"]) == len(line["step_rates"]) == rounds
+        assert line["value"] == pytest.approx(sum(line["all"]) / rounds, rel=1e-4)
+        assert line["work"] > 0
+    # Counted on batches without padding, and by whole translations.
+    assert lines["training, general feeding, decoder 16"]["work"] == pytest.approx(
+        1e6 * lines["matrix multiply work, general feeding, decoder 16"]["value"], rel=1e-4
+    )
+    assert 0 < lines["decoding, greedy"]["pieces"] < 100
+    for name in ("greedy", "beam 5"):
+        assert lines[f"translated as by the plain search, {name}"]["value"] == 1
+        assert lines[f"translated as by the plain search, {name}"]["sentences"] in (2, 3)
+    for precision in ["32-true", *(["bf16-mixed"] if runs_bfloat16_lstm() else [])]:
+        kind = f"2 sentences, {precision}"
+        ways = {way: lines[f"device, general feeding, decoder 16, {kind}: {way}"] for way in ("ours", "plain loop")}
+        ratio = lines[f"device, general feeding, decoder 16, {kind}: ours over plain loop"]
+        assert ratio["all"][0] == pytest.approx(ways["ours"]["all"][0] / ways["plain loop"]["all"][0])
+    trained = lines["training on a GPU, general feeding, decoder 16, 32-true"]
+    assert 2 < trained["dev_loss"] < 6
+    assert 0 <= trained["dev_bleu"] <= 100
+    times = [json.loads(line)["value"] for line in printed.splitlines() if '"size": ' in line]
+    file = tmp_path / "lines.jsonl"
+    file.write_text(printed)
+    bench("table", str(file))
+    tables = capsys.readouterr().out
+    commit = code_version()
+    assert f"Commits: {str(commit['commit'])[:12]}" in tables
+    padding = r"\| padding in training, largest share of a variant \| [\d.]+ % \| under 5 % \| (yes|no) \|"
+    assert re.search(padding, tables)
+    assert re.search(r"\| decoding, beam 5 \| [\d,]+ sentences \| \d+ % \(\d+ to \d+\) \| [\d.]+ % \| eole", tables)
+    assert "| training on a GPU, general feeding, decoder 16, 32-true | a GPU | " in tables
+    growth = f"us/target token by tokens a sentence | 3 6 | {math.log2(times[1] / times[0]):.2f} |"
+    assert f"| training, general feeding, {growth}" in tables
+    assert file.with_suffix(".svg").read_text().startswith("<svg")
+    assert file.with_name("lines-memory.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data=copy"], "a run with data=copy, not data=multi30k: train the model with bench.py model"),
+        (["data=multi30k"], "its settings of tokenizer, encoder, decoder are not those of conf/bench.yaml: train"),
+    ],
+)
+def test_a_run_that_cannot_decode_is_refused(
+    tmp_path: Path, bench: Callable[..., None], overrides: list[str], message: str
+) -> None:
+    """Its corpus and its model have to be those of conf/bench.yaml."""
+    write_config(RunFolder(tmp_path), compose_config(*overrides))
+    for name in ("decode", "exact"):
+        with pytest.raises(UserError, match=f"^{re.escape(f'{tmp_path}: {message}')}"):
+            bench(name, "raw", str(tmp_path))
+
+
+def test_the_table_reads_what_a_command_printed(
+    tmp_path: Path, bench: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench("corpus", "2000")
+    file = tmp_path / "lines.jsonl"
+    file.write_text(capsys.readouterr().out)
+    bench("table", str(file))
+    assert "| corpus, opened and ordered, s by pairs | 2,000 |" in capsys.readouterr().out
+    for content in ("no line of it", "{}", "1"):
+        file.write_text(content)
+        with pytest.raises(UserError, match="not the lines that bench"):
+            bench("table", str(file))
+
+
+@pytest.mark.parametrize(("name", "tables"), [("speed", 2), ("speed-gpu", 1)])
+def test_the_page_on_speed_has_the_tables_and_figures_of_recorded_measurements(
+    tmp_path: Path, bench: Callable[..., None], capsys: pytest.CaptureFixture[str], name: str, tables: int
+) -> None:
+    recorded, copy = ROOT / "results" / f"{name}.jsonl", tmp_path / f"{name}.jsonl"
+    copy.write_bytes(recorded.read_bytes())
+    bench("table", str(copy))
+    page = (ROOT / "docs" / "speed.md").read_text()
+    blocks = [block for block in capsys.readouterr().out.split("\n\n") if block.startswith("|")]
+    for block in blocks[:tables]:
+        assert block.strip() in page
+    for figure in tmp_path.glob("*.svg"):
+        assert figure.read_bytes() == (recorded.parent / figure.name).read_bytes()
+    assert len(list(tmp_path.glob("*.svg"))) == (5 if name == "speed" else 0)
+
+
+def test_mistakes_on_the_command_line_end_in_one_line(bench: Callable[..., None]) -> None:
+    for words in ([], ["quickly"], ["table"], ["limit", "raw"]):
+        with pytest.raises(UserError, match=r"^usage: python pipelines/bench\.py start FOLDER \| limit \| train") as e:
+            bench(*words)
+        assert "\n" not in str(e.value)
+    with pytest.raises(UserError, match=r"lengths all: no such variant; conf/bench\.yaml has general feeding, "):
+        bench("lengths", "all")
+    with pytest.raises(UserError, match="device tpu: choose cpu or, on a machine with a GPU, cuda"):
+        bench("device", "tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="compiled: this machine has no GPU"):
+            bench("compiled")
+        with pytest.raises(UserError, match="gpu: this machine has no GPU"):
+            bench("gpu", "raw")
+    with pytest.raises(UserError, match="corpus 7: give a whole number of pairs, 300 or more"):
+        bench("corpus", "7")
+
+
+def test_help_has_a_line_for_each_command(bench: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    import bench as script
+
+    bench("--help")
+    lines = capsys.readouterr().out.splitlines()
+    for name, command in script.COMMANDS.items():
+        assert [line.split() for line in lines if line.startswith(f"  {name} ")] == [
+            [name, *command.arguments.split(), *command.summary.split()]
+        ]
+    assert max(map(len, lines)) <= 120

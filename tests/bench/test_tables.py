@@ -1,0 +1,129 @@
+"""The rows of the tables, for measurements and targets that are easy to compute by hand."""
+
+from hourglass.bench.measurements import LIMIT
+from hourglass.bench.peers import GpuPeer, Peer, Targets
+from hourglass.bench.tables import by_size, device_rows, gpu_rows, growth_rows, other_rows, peer_rows, target_rows
+
+
+def test_a_peer_has_the_lower_of_two_targets() -> None:
+    peers = [Peer("slow", "training, x, decoder 4", 100, 3), Peer("quick", "training, x, decoder 4", 1000, 3)]
+    line = {"what": "training, x, decoder 4", "unit": "target tokens/s", "work": 2.0}
+    first = {**line, "value": 200, "all": [200], "step_rates": [1000.0]}
+    # 60 % of 1,000 operations a second are 300 tokens of 2 each; each round has its own rate.
+    last = {**line, "value": 300, "all": [100, 300, 500], "step_rates": [800.0, 1000.0, 1250.0]}
+    lines = [first, {"what": "a rate", "value": 1, "unit": "GFLOP/s"}, last]
+    _, *rows = peer_rows(lines, peers, 0.6)
+    ours = ["training, x, decoder 4", "300 target tokens", "60 % (25 to 80)", "48.0 %"]
+    assert rows == [
+        [*ours, "slow", "100 (20 %)", "3.00", "300 (60 % of the rate)", "yes"],
+        [*ours, "quick", "1,000 (200 %)", "0.30", "300 (60 % of the rate)", "yes"],
+    ]
+    disturbed = {**last, "step_rates": [800.0, 1250.0, 1250.0]}  # The middle round reached 48 % of its own rate.
+    assert peer_rows([disturbed], peers, 0.6)[1][2:] == [
+        "48 % (25 to 80)",
+        "48.0 %",
+        "slow",
+        "100 (16 %)",
+        "3.00",
+        "300 (3 times)",
+        "yes",
+    ]
+    assert peer_rows([disturbed], peers, 0.6)[2][7:] == ["375 (60 % of the rate)", "no"]
+    assert peer_rows(lines[:1], peers[:1], 0.9)[1][6:] == ["2.00", "300 (3 times)", "no"]
+    assert peer_rows(lines[:1], [], 0.9)[1][4:] == [""] * 5
+    # The best rate may be another variant's of the same size, or the other search's.
+    other = {**last, "what": "training, y, decoder 4", "step_rates": [2000.0] * 3}
+    wider = {**last, "what": "training, x, decoder 8", "step_rates": [1000.0] * 3}
+    searches = [
+        {**last, "what": f"decoding, {name}", "step_rates": [rate] * 3}
+        for name, rate in (("greedy", 1500), ("b", 1200))
+    ]
+    shares = [row[3] for row in peer_rows([last, other, wider, *searches], [], 0.6)[1:]]
+    assert shares == ["30.0 %", "30.0 %", "60.0 %", "40.0 %", "40.0 %"]
+
+
+def test_other_targets_are_reached_or_not() -> None:
+    targets = Targets([], 100, 0.6, {"x": 0.5, "x y": 0.4}, {"z": "x"}, 0.05, {}, [])
+    limits = [{"what": f"{LIMIT}{name}, decoder 4", "value": 0.45, "all": [0.3, 0.45, 0.6]} for name in ("x", "x y")]
+    speeds = [
+        {"what": f"training, {name}, decoder {size}", "value": value, "padding": padding}
+        for name, size, value, padding in (
+            ("x", 4, 100, 0.01),
+            ("z", 4, 99, 0.04),
+            ("x", 8, 10, 0.0),
+            ("z", 8, 10, 0.0),
+        )
+    ]
+    _, *rows = target_rows([*limits, *speeds], targets)
+    assert rows == [
+        [f"{LIMIT}x, decoder 4", "45 % (30 to 60)", "at least 50 %", "no"],
+        [f"{LIMIT}x y, decoder 4", "45 % (30 to 60)", "at least 40 %", "yes"],
+        ["training, z, decoder 4: ratio to the speed of x", "0.99", "at least 1", "no"],
+        ["training, z, decoder 8: ratio to the speed of x", "1.00", "at least 1", "yes"],
+        ["padding in training, largest share of a variant", "4.0 %", "under 5 %", "yes"],
+    ]
+    # Times for each token are no speeds.
+    times = [{"what": f"training, {name}, us/target token by tokens a sentence", "value": 1} for name in ("x", "z")]
+    assert target_rows([*limits, *speeds, *times], targets)[1:] == rows
+    speeds[1]["padding"] = 0.05
+    assert target_rows(speeds, targets)[-1][1:] == ["5.0 %", "under 5 %", "no"]
+
+
+def test_a_step_on_a_device_is_compared_with_other_ways() -> None:
+    lines = [
+        {"what": f"device, x, 2 sentences: {way}", "value": value, "unit": "target tokens/s"}
+        for way, value in {"ours": 1.0, "plain loop": 4.0, "bare calls": 2.5}.items()
+    ]
+    lines += [{"what": "device, x, 2 sentences: ours over bare calls", "value": 0.4, "unit": "ratio"}]
+    lines += [lines[0] | {"value": 1000.0}, {"what": "training, x", "value": 7.0, "unit": "target tokens/s"}]
+    assert device_rows(lines, {"bare calls": 500, "a way without measurement": 2}) == [
+        ["training step", "ours, target tokens/s", "ratio to bare calls", "ratio to plain loop"],
+        ["x, 2 sentences", "1,000", "400.00 (2), missed", "250.00 (4)"],
+    ]
+    assert device_rows(lines[:-2], {"bare calls": 0.4})[1][2] == "0.40 (2), reached"
+    assert device_rows(lines[-1:], {}) == [["training step", "ours, target tokens/s"]]
+
+
+def test_trainings_on_a_gpu_are_compared_with_peers_on_the_same_gpu() -> None:
+    lines = [
+        {"what": f"training on a GPU, {name}", "value": speed, "seed": seed, "dev_loss": loss, "dev_bleu": 10.0 * seed}
+        | {"device": "A"}
+        for name in ("x", "y")
+        # The last line repeats the first seed.
+        for seed, speed, loss in ((1, 7.0, 2.0), (2, 80.0, 2.5), (3, 90.0, 4.5), (1, 40.0, 2.0))
+    ]
+    lines += [{"what": "training, x", "value": 1.0}, lines[0] | {"device": "B"}]
+    peers = [
+        GpuPeer("slow", "training on a GPU, x", 10.0, 8, "A"),
+        GpuPeer("quick", "training on a GPU, x", 40, 2.5, "A"),
+    ]
+    scores = ["80 (40 80 90)", "3.00 (2.00 2.50 4.50)", "20.0 (10.0 20.0 30.0)"]
+    assert gpu_rows(lines, peers)[1:] == [
+        ["training on a GPU, x", "A", *scores, "slow", "10", "8.00", "8 times", "yes"],
+        ["training on a GPU, x", "A", *scores, "quick", "40", "2.00", "2.5 times", "no"],
+        ["training on a GPU, y", "A", *scores, "", "", "", "", ""],
+        ["training on a GPU, x", "B", "7 (7)", "2.00 (2.00)", "10.0 (10.0)", "", "", "", "", ""],
+    ]
+    assert len(gpu_rows([lines[-2]], peers)) == 1
+
+
+def test_measurements_at_several_sizes_grow_by_an_exponent() -> None:
+    lines = [
+        {"what": "x, us by size", "unit": "us", "value": value, "size": size, "more_mb": memory}
+        for size, value, memory in ((20, 1.0, 0), (10, 7.0, 5.0), (20, 28.0, 10.0), (1000, 70_000.0, -1.0))
+    ]
+    lines += [{"what": "y by size", "unit": "s", "value": 1.0, "size": 3, "own_mb": 6.4}]
+    lines += [{"what": "training, z", "unit": "s", "value": 3.0, "work": 2}, {"what": "w", "unit": "s", "value": 3.0}]
+    groups = by_size(lines)
+    assert {name: [line["value"] for line in group] for name, group in groups.items()} == {
+        "x, us by size": [7, 28, 70_000]
+    }
+    assert growth_rows(groups)[1:] == [["x, us by size", "10 20 1,000", "2.00", ""]]
+    assert growth_rows({"x": groups["x, us by size"][:2]})[1:] == [["x", "10 20", "2.00", "1.00"]]
+    assert other_rows(lines)[1:] == [
+        ["x, us by size", "20", "28", "us", "10"],
+        ["x, us by size", "10", "7", "us", "5"],
+        ["x, us by size", "1,000", "7e+04", "us", "-1"],
+        ["y by size", "3", "1", "s", "6"],
+        ["w", "", "3", "s", ""],
+    ]
