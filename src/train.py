@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from hourglass.config.command_line import check_command_line, is_sweep, one_line_errors
 from hourglass.config.usage import train_usage
+from hourglass.config.version import version_report
 from hourglass.system.devices import is_main_process
 from hourglass.training.job import Job, open_job, working_on
 from hourglass.training.jobs import Outcome, answering, read_ticket
@@ -78,6 +79,9 @@ def finish(job: Job) -> None:
 if __name__ == "__main__":
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(train_usage())
+        raise SystemExit
+    if "--version" in sys.argv[1:]:
+        print(version_report())
         raise SystemExit
     check_command_line("config")
     if is_sweep(sys.argv[1:]):  # Optuna takes a second to import.
