@@ -1,7 +1,7 @@
-"""Take the pictures of docs/mlflow.md: python pipelines/screenshots.py
+"""Take the screenshots for docs/mlflow.md: python pipelines/screenshots.py
 
-A store is filled with the recorded ablation (track.py), served by a real `mlflow ui`, and looked at in Chromium. The
-runs have to be on this machine (dvc repro), as models and translations are shown.
+The script fills an MLflow store with the recorded ablation (track.py), serves it with `mlflow ui`, and opens its pages
+in Chromium. The pages show models and translations, so the runs must be on this machine (dvc repro).
 """
 
 import os
@@ -22,34 +22,45 @@ from mlflow import MlflowClient
 from hourglass.config.command_line import one_line_errors
 from hourglass.errors import UserError
 from hourglass.experiments.publishing import find_model
+from hourglass.system.project import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "mlflow"
 CHROMIUM = "/usr/bin/chromium"
 NUMBERS = "tags.corpus = 'numbers' and tags.seed = '1'"
 
 
 def main() -> None:
-    """Take them."""
+    """Write the screenshots to docs/mlflow/."""
     try:
         from playwright.sync_api import sync_playwright  # noqa: PLC0415 (only developers have it)
     except ImportError:
         raise UserError('playwright is not installed: pip install -e ".[dev]"') from None
     if not Path(CHROMIUM).exists():
-        raise UserError(f"{CHROMIUM}: not there: apt-get install chromium")
-    with tempfile.TemporaryDirectory() as scratch, served(scratch) as (address, run_id), sync_playwright() as play:
+        raise UserError(f"{CHROMIUM} is missing: apt-get install chromium")
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        serve_ablation(scratch) as (address, run_id),
+        sync_playwright() as play,
+    ):
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 760}, locale="en-GB")
         FOLDER.mkdir(exist_ok=True)
-        for name in look(page, address, run_id):
+        for name in visit_pages(page, address, run_id):
             page.screenshot(path=FOLDER / f"{name}.png")
             print(f"written: {FOLDER / name}.png", flush=True)
         browser.close()
 
 
 @contextmanager
-def served(folder: str) -> Iterator[tuple[str, str]]:
-    """Fill a store, serve it, and give its address and the run of luong_general on kjv_web."""
+def serve_ablation(folder: str) -> Iterator[tuple[str, str]]:
+    """Fill a store in a folder and serve it.
+
+    Yields:
+        the address of the experiment's page, and the id of the run of luong_general on kjv_web.
+
+    Raises:
+        UserError: the runs are not on this machine, or the server does not start.
+    """
     uri = f"sqlite:///{folder}/mlflow.db"
     environment = {
         **os.environ,
@@ -58,12 +69,12 @@ def served(folder: str) -> Iterator[tuple[str, str]]:
     }
     track = [sys.executable, str(ROOT / "pipelines" / "track.py"), uri]
     if subprocess.run(track, cwd=folder, env=environment, check=False).returncode:
-        raise UserError("the store could not be filled; see above")
+        raise UserError("track.py failed to fill the store; its message is above")
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("hourglass-ablation")
     assert experiment is not None
     if find_model(client, experiment.name, "kjv_web luong_general 1") is None:
-        raise UserError("the runs are not on this machine: dvc repro makes them")
+        raise UserError("the runs are not on this machine: make them with dvc repro")
     (run,) = client.search_runs(
         [experiment.experiment_id], "tags.corpus = 'kjv_web' and tags.attention = 'luong_general' and tags.seed = '1'"
     )
@@ -85,10 +96,10 @@ def wait_for(address: str, server: "subprocess.Popen[bytes]") -> None:
     """Wait until a server answers.
 
     Raises:
-        UserError: it has ended, or has not answered for a minute.
+        UserError: the server has ended, or does not answer within a minute.
     """
-    until = time.monotonic() + 60
-    while server.poll() is None and time.monotonic() < until:
+    end = time.monotonic() + 60
+    while server.poll() is None and time.monotonic() < end:
         try:
             urllib.request.urlopen(address, timeout=5).close()
             return
@@ -97,13 +108,13 @@ def wait_for(address: str, server: "subprocess.Popen[bytes]") -> None:
     raise UserError("mlflow ui does not answer")
 
 
-def look(page: Any, address: str, run_id: str) -> Iterator[str]:
-    """Go where docs/mlflow.md goes, and yield each picture's name when it can be taken."""
+def visit_pages(page: Any, address: str, run_id: str) -> Iterator[str]:
+    """Open the pages of docs/mlflow.md one by one, and yield the screenshot's name when a page is ready for it."""
     page.goto(f"{address}/runs?workflowType=machine_learning")
-    page.get_by_text("Close").or_(page.get_by_role("button", name="Close")).first.click()  # MLflow's assistant.
+    page.get_by_text("Close").or_(page.get_by_role("button", name="Close")).first.click()  # Close MLflow's assistant.
     page.goto(f"{address}/runs?workflowType=machine_learning&searchFilter={NUMBERS}")
     page.get_by_text("8 matching runs").wait_for()
-    page.locator('[data-component-id*="runnamecellrenderer"]').first.click()  # The + of the ablation: its runs.
+    page.locator('[data-component-id*="runnamecellrenderer"]').first.click()  # Expand the ablation to its runs.
     boxes = page.locator(".ag-row .ag-selection-checkbox input[type=checkbox]")
     boxes.nth(7).wait_for(state="attached")
     for number in range(1, 8):
@@ -114,7 +125,7 @@ def look(page: Any, address: str, run_id: str) -> Iterator[str]:
     page.get_by_placeholder("Search metric charts").fill("source_words")
     page.get_by_text("test/bleu_by_source_words").first.wait_for()
     page.locator('[data-component-id="fullscreen_button_chartcard"]').first.click()
-    page.wait_for_timeout(3000)  # The lines are drawn.
+    page.wait_for_timeout(3000)  # Until the lines are drawn.
     yield "curves"
     page.goto(f"{address}/runs/{run_id}?workflowType=machine_learning")
     page.get_by_role("heading", name="Registered models").wait_for()
@@ -128,7 +139,7 @@ def look(page: Any, address: str, run_id: str) -> Iterator[str]:
     page.get_by_text("Schema").first.wait_for()
     for row in ("Inputs", "Outputs"):
         page.get_by_role("row", name=row).locator("svg").first.click()
-    page.wait_for_timeout(2000)  # Where it is from is asked for last.
+    page.wait_for_timeout(2000)  # The model's source run is loaded last.
     page.get_by_text("Version 1").first.scroll_into_view_if_needed()
     yield "model"
 
