@@ -1,4 +1,4 @@
-"""A real MLflow server that is down, slow, stopped or killed: the training goes on, and MLflow has all in the end."""
+"""A real MLflow server that is down, slow, stopped or killed: training continues, and MLflow is complete in the end."""
 
 import http.server
 import os
@@ -39,25 +39,28 @@ pytestmark = pytest.mark.slow
 
 
 class Server:
-    """The README's command, on a port and in a folder of its own."""
+    """The documented command, with a port and a folder of its own."""
 
     def __init__(self, folder: Path):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.folder, self.uri = folder, f"http://127.0.0.1:{self.port}"
-        (command,) = re.findall(r"^mlflow server .*$", (ROOT / "README.md").read_text(), re.M)
+        (command,) = re.findall(r"^mlflow server .*$", (ROOT / "docs" / "runs.md").read_text(), re.M)
         words = shlex.split(command.replace("--port 5000", f"--port {self.port}"))
         self.command = [sys.executable, "-m", *words, "--workers", "1"]
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with (self.folder / "server.log").open("ab") as said:
-            # A process group, to be killed as a whole: the server has workers.
+            # A process group, so that the server's workers are killed with it.
             self.process = subprocess.Popen(
                 self.command,
                 cwd=self.folder,
-                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # Seven more processes.
+                env={
+                    **os.environ,
+                    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+                },  # Seven fewer processes.
                 stdout=said,
                 stderr=said,
                 process_group=0,
@@ -92,7 +95,7 @@ def only_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def server(only_server: Server) -> Server:
-    """Return the server, running."""
+    """Return a running server."""
     if only_server.process is None:
         only_server.start()
     return only_server
@@ -100,7 +103,7 @@ def server(only_server: Server) -> Server:
 
 @pytest.fixture
 def words(tmp_path: Path, only_server: Server) -> Callable[..., list[str]]:
-    """Return a function that gives the command line of a small run that the server is to track."""
+    """Return a function that makes the command line of a small run with this server."""
 
     def give(name: str, *overrides: str) -> list[str]:
         logger = (
@@ -117,7 +120,7 @@ def words(tmp_path: Path, only_server: Server) -> Callable[..., list[str]]:
 
 @pytest.fixture
 def make(words: Callable[..., list[str]]) -> Callable[..., Job]:
-    """Return a function that makes such a run, for this process."""
+    """Return a function that makes such a run in this process."""
 
     def job(name: str, *overrides: str) -> Job:
         config = compose_config(*words(name, *overrides))
@@ -128,7 +131,7 @@ def make(words: Callable[..., list[str]]) -> Callable[..., Job]:
 
 @pytest.fixture
 def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
-    """Return a function that has something happen at a step of the training."""
+    """Return a function that injects an event at a step of the training."""
     log_metrics = Curves.log_metrics
 
     def arrange(at: int, event: Callable[[], object]) -> None:
@@ -169,7 +172,7 @@ def test_down_from_the_start_and_sent_later(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """All that a run with a living server has: histories, settings, tags, dataset and files; and no secret anywhere."""
+    """Compare with a run whose server was up: histories, settings, tags, dataset, files; no secret is anywhere."""
     alive = make("alive")
     train.train(alive)
     server.kill()
@@ -189,13 +192,13 @@ def test_down_from_the_start_and_sent_later(
     first, last = (line for line in trained.stderr.splitlines() if line.startswith("MLflow"))
     assert f"MLflow at {server.uri} does not answer ([Errno 111] Connection refused): the run continues" in first
     assert f"lacks the run; to send it: python src/sync.py run={late.path}" in last
-    # The command, too, says in one line that there is nobody.
+    # The command also ends in one line while the server is down.
     failed = command("sync.py", f"run={late.path}")
     assert failed.returncode == 1
     assert re.fullmatch(r"error: run=.* lacks the run \(\[Errno 111\] Connection refused\): mend .*\n", failed.stderr)
 
     server.start()
-    # All runs of a folder; the one that is whole is told nothing new.
+    # All runs of a folder; the complete one is sent without changes.
     synced = command("sync.py", f"run={tmp_path}")
     assert synced.stdout.splitlines() == [f"{run.path}: all of it is at {server.uri}" for run in (alive.run, late)]
     for run in (alive.run, late):
@@ -203,16 +206,16 @@ def test_down_from_the_start_and_sent_later(
     client = MlflowClient(server.uri)
     one, other = (client.get_run(read_json(run.tracking)["run_id"]) for run in (alive.run, late))
     assert {run.info.run_id for run in runs_of(server, tmp_path.name)} == {one.info.run_id, other.info.run_id}
-    # As if it had been told at once.
+    # The same as if it had been sent at once.
     assert read_json(late.tracking)["started"] == other.info.start_time < other.info.end_time
     names = one.data.params.keys() - {"run_dir"}
     assert {name: one.data.params[name] for name in names} == {name: other.data.params[name] for name in names}
-    # MLflow's own tags of the source say which script it was: the one run has been started by pytest.
+    # MLflow's source tags differ, as pytest has started one of the runs.
     own, theirs = ({k: v for k, v in r.data.tags.items() if not k.startswith("mlflow.source.")} for r in (one, other))
     assert own.keys() == theirs.keys()
     for name in own.keys() - {"hourglass.key", "mlflow.runName"}:
         assert own[name] == theirs[name]
-    # (The machine is read once a second: a run may have been shorter.)
+    # (The machine's load is read once per second: a run may be shorter.)
     told, told_late = ({name for name in r.data.metrics if not name.startswith("system/")} for r in (one, other))
     assert told == told_late
     for name in ("train/loss", "dev/bleu", "dev/loss", "test/bleu", "test/bleu_by_source_words", "train/target_tokens"):
@@ -238,7 +241,7 @@ def test_killed_in_the_middle_and_back_later(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The server is killed, then the run; the run goes on while the server is down, and the server comes back."""
+    """Kill the server, then the run; resume the run while the server is down; start the server again."""
 
     class Killed(BaseException):
         pass
@@ -312,7 +315,7 @@ def test_stopped(
     at_step: Callable[..., None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A server that takes requests and never answers: the run ends all the same, and nothing is there twice."""
+    """A server that takes requests and never answers: the run ends anyway, and nothing is logged twice."""
     job = make("one")
 
     def stop() -> None:
@@ -333,7 +336,7 @@ def test_stopped(
         server.send(signal.SIGCONT)
     said = [record.getMessage() for record in caplog.records if "MLflow" in record.getMessage()]
     assert "to send it: python src/sync.py" in said[-1]
-    if not step:  # Later it may have no time left to be noticed before the run's end.
+    if not step:  # At a later step, the run may end before it notices.
         assert "keeps all" in said[0]
     sync.send(job.run, None)
     assert len(runs_of(server, job.config["logger"]["experiment"])) == 1
@@ -341,7 +344,7 @@ def test_stopped(
 
 
 class Proxy(http.server.BaseHTTPRequestHandler):
-    """Hands requests on, slowly, every fifth answered by 503, and remembers who asked."""
+    """A slow proxy that answers every fifth request with 503 and records the users."""
 
     server: Any
 
@@ -374,7 +377,7 @@ class Proxy(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def listen() -> Iterator[Callable[[type[http.server.BaseHTTPRequestHandler]], Any]]:
-    """Return a function that serves by a handler on a port of its own."""
+    """Return a function that starts an HTTP server for a handler on a free port."""
     started = []
 
     def serve(handler: type[http.server.BaseHTTPRequestHandler]) -> Any:
@@ -389,7 +392,7 @@ def listen() -> Iterator[Callable[[type[http.server.BaseHTTPRequestHandler]], An
         one.server_close()
 
 
-def test_slow_failing_now_and_then_and_with_a_password(
+def test_a_slow_and_unreliable_server_with_a_password(
     server: Server,
     make: Callable[..., Job],
     listen: Callable[..., Any],
@@ -426,7 +429,7 @@ class Locked(NoMlflow):
 def test_a_mistake_is_refused_at_the_start(
     make: Callable[..., Job], listen: Callable[..., Any], handler: type[NoMlflow]
 ) -> None:
-    """Another server on that port, or one that wants a password, is there to be mended; waiting would not help."""
+    """Another server on the port, or a missing password, is a mistake to correct; waiting would not help."""
     job = make("one", f"logger.tracking_uri=http://127.0.0.1:{listen(handler).server_port}")
     with pytest.raises(UserError, match=rf"MLflow cannot open a run there .*{handler.status}.*use logger=csv"):
         train.train(job)

@@ -1,4 +1,4 @@
-"""The published systems of conf/experiment: each by its name is what its paper says, and trains and translates."""
+"""The published systems of conf/experiment: each has the settings of its paper, trains and translates."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 SOURCE = torch.tensor([[5, 6, 7, 8, EOS], [9, 5, EOS, PAD, PAD]])
 LENGTHS = torch.tensor([5, 3])
 TARGET = torch.tensor([[BOS, 6, 5, EOS, PAD], [BOS, 7, 8, 9, EOS]])
-# What the papers say, beside what the files say in our words.
+# The settings of the papers, independently of the files.
 APART = {"tokenizer.joint": False, "decoder.tie": "none"}  # a vocabulary and embeddings for each language
 LUONG = APART | {
     "encoder.cell": "lstm",
@@ -153,13 +153,13 @@ SAID: dict[str, dict[str, Any]] = {
 
 def test_each_is_named_here_and_in_the_readme() -> None:
     assert sorted(SAID) == EXPERIMENTS
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "docs" / "published.md").read_text()
     assert [name for name in EXPERIMENTS if f"`experiment={name}`" not in readme] == []
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_each_is_what_its_paper_says_and_runs(name: str) -> None:
-    """The settings, and with few words a step of training that moves every weight, and a translation."""
+    """Check the settings, and with a tiny model that a training step changes every weight and that it translates."""
     config = compose_config(f"experiment={name}")
     for option, value in SAID[name].items():
         *group, key = option.split(".")
