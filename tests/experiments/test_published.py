@@ -1,11 +1,10 @@
-"""The table of published systems: its file, its runs, its scores against sacreBLEU's and `compare_runs`' own."""
+"""The published systems: their file, their runs, and their scores against those of sacreBLEU itself."""
 
 import dataclasses
 import itertools
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sacrebleu
@@ -14,25 +13,38 @@ from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
 from hourglass.errors import UserError
 from hourglass.experiments import published
-from hourglass.experiments.published import PublishedSettings, Run, load_published, make_run, runs_of, summarise
-from hourglass.experiments.published_report import name_systems, write_published
+from hourglass.experiments.published import (
+    PublishedRun,
+    PublishedSettings,
+    list_published_runs,
+    load_published,
+    make_published_run,
+)
+from hourglass.experiments.published_report import name_systems, report_published
+from hourglass.experiments.published_scores import (
+    ReferenceBucket,
+    SystemScores,
+    read_scores,
+    score_published,
+    write_scores,
+)
 from hourglass.reports.document import to_markdown
 from hourglass.runs.translations import read_translations
 
 
-def as_text(settings: PublishedSettings) -> str:
-    return to_markdown(write_published(summarise(settings), settings), "figures")
+def report_text(settings: PublishedSettings) -> str:
+    return to_markdown(report_published(score_published(settings), settings), "figures")
 
 
-def test_the_file_names_only_systems_that_exist() -> None:
+def test_the_file_names_existing_systems_only() -> None:
     settings = load_published()
     files = Path(published.ROOT / "conf" / "experiment")
     for system in settings.systems:
         first = system.split()[0]
         assert (files / f"{first.removeprefix('experiment=')}.yaml").is_file()
-    assert len({run.folder.path for run in runs_of(settings, settings.directions)}) == len(settings.systems) * len(
-        settings.seeds
-    ) * len(settings.directions)
+    runs = list_published_runs(settings, settings.directions)
+    number = len(settings.systems) * len(settings.seeds) * len(settings.directions)
+    assert len({run.folder.path for run in runs}) == len(runs) == number
 
 
 @pytest.mark.parametrize(
@@ -63,26 +75,44 @@ def test_a_wrong_file_is_refused_by_name(change: str, message: str, tmp_path: Pa
 
 def test_an_unknown_direction_is_refused() -> None:
     with pytest.raises(UserError, match=r"de-fr: not in conf/published.yaml; it has de-en, en-de"):
-        runs_of(load_published(), ["de-fr"])
+        list_published_runs(load_published(), ["de-fr"])
 
 
-def check_buckets(buckets: list[dict[str, Any]], scores: list[dict[str, Any]], runs: list[Run]) -> None:
-    """See that BLEU of each bucket and seed is sacreBLEU's of the sentences whose references are as long."""
+def check_buckets(buckets: list[ReferenceBucket], own: SystemScores, runs: list[PublishedRun]) -> None:
+    """Check that BLEU of each bucket and seed is sacreBLEU's for the sentences whose references are that long."""
     translations = [read_translations(run.translations("beam")) for run in runs]
     tokens = [len(Tokenizer13a()(row.reference).split()) for row in translations[0]]
-    assert sum(bucket["sentences"] for bucket in buckets) == len(tokens)
-    for bucket, bleu in zip(buckets, scores, strict=True):
-        low, high = bucket["tokens"]
+    assert sum(bucket.sentences for bucket in buckets) == len(tokens)
+    for bucket, bleu in zip(buckets, own.buckets, strict=True):
+        low, high = bucket.tokens
         inside = [row for row, count in enumerate(tokens) if low <= count and (high is None or count <= high)]
-        assert bucket["sentences"] == len(inside)
-        for rows, ours in zip(translations, bleu["by_seed"], strict=True):
-            some = [rows[row] for row in inside]
-            theirs = sacrebleu.corpus_bleu([r.hypothesis for r in some], [[r.reference for r in some]])
-            assert ours == pytest.approx(theirs.score, abs=1e-9)
+        assert bucket.sentences == len(inside)
+        for rows, value in zip(translations, bleu.by_seed, strict=True):
+            chosen = [rows[row] for row in inside]
+            expected = sacrebleu.corpus_bleu([r.hypothesis for r in chosen], [[r.reference for r in chosen]])
+            assert value == pytest.approx(expected.score, abs=1e-9)
+
+
+def check_bad_records(run: PublishedRun, settings: PublishedSettings) -> None:
+    """Check that records of different corpora, damaged ones and those of another version are refused by name."""
+    record, whole = run.record_file.read_text(), run.counts_file.read_bytes()
+    digest = json.loads(record)["corpus_digest"]
+    run.record_file.write_text(record.replace(digest, "0" * len(digest)))
+    with pytest.raises(UserError, match=r"-2\.json: of runs on different data: delete"):
+        score_published(settings)
+    run.record_file.write_text(record)
+    run.record_file.write_text(record.replace('"schema_version": 1', '"schema_version": 0'))
+    with pytest.raises(UserError, match=r"-2\.json: schema_version is 0, .*: run python pipelines/published\.py"):
+        score_published(settings)
+    run.record_file.write_text(record)
+    for damaged in (b"", whole[:100], whole[:200] + bytes(100) + whole[300:]):
+        run.counts_file.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"-2\.npz: not a whole file of counts .*: delete .*-2\.json beside it"):
+            score_published(settings)
 
 
 @pytest.mark.slow
-def test_two_systems_are_made_once_and_scored_as_sacrebleu_scores(
+def test_two_systems_are_trained_once_and_scored_as_by_sacrebleu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw = tmp_path / "raw"
@@ -109,22 +139,26 @@ def test_two_systems_are_made_once_and_scored_as_sacrebleu_scores(
     )
     settings.systems[0] += " encoder.summary_size=8"
     settings = dataclasses.replace(settings, baseline=settings.systems[0])
-    runs = runs_of(settings, ["de-en"])
-    assert summarise(settings)["de-en"]["systems"] == {}
-    assert [make_run(run, settings, str(raw)) for run in runs] == [True] * 4
-    assert [make_run(run, settings, str(raw)) for run in runs] == [False] * 4
-    summary = summarise(settings)
-    for system, one in summary["de-en"]["systems"].items():
+    runs = list_published_runs(settings, ["de-en"])
+    assert score_published(settings).directions["de-en"].systems == {}
+    assert [make_published_run(run, settings, str(raw)) for run in runs] == [True] * 4
+    assert [make_published_run(run, settings, str(raw)) for run in runs] == [False] * 4
+    scores = score_published(settings)
+    write_scores(tmp_path / "scores.json", scores)
+    assert read_scores(tmp_path / "scores.json") == scores
+    found = scores.directions["de-en"]
+    for system, own in found.systems.items():
         for search in published.SEARCHES:
             for number, seed in enumerate(settings.seeds):
-                rows = read_translations(Run(system, "de-en", seed).translations(search))
+                rows = read_translations(PublishedRun(system, "de-en", seed).translations(search))
                 assert len(rows) == 20
-                for test, some in (("test_2016_flickr", rows[:12]), ("test_2017_flickr", rows[12:])):
-                    assert all(row.id.startswith(f"{test}-") for row in some)
-                    theirs = sacrebleu.corpus_bleu([r.hypothesis for r in some], [[r.reference for r in some]])
-                    assert one["scores"][test][search]["by_seed"][number] == pytest.approx(theirs.score, abs=1e-9)
-        check_buckets(summary["de-en"]["buckets"], one["buckets"], [Run(system, "de-en", s) for s in settings.seeds])
-    table = as_text(settings)
+                for test, part in (("test_2016_flickr", rows[:12]), ("test_2017_flickr", rows[12:])):
+                    assert all(row.id.startswith(f"{test}-") for row in part)
+                    expected = sacrebleu.corpus_bleu([r.hypothesis for r in part], [[r.reference for r in part]])
+                    bleu = own.scores[test].greedy if search == "greedy" else own.scores[test].beam
+                    assert bleu.by_seed[number] == pytest.approx(expected.score, abs=1e-9)
+        check_buckets(found.buckets, own, [PublishedRun(system, "de-en", s) for s in settings.seeds])
+    table = report_text(settings)
     # Two test sets, and what was trained.
     assert table.count("\n| cho2014 ") == 3
     assert table.count("\n| luong2015 decoder.input_feeding=false ") == 3
@@ -132,73 +166,59 @@ def test_two_systems_are_made_once_and_scored_as_sacrebleu_scores(
     [row, *_] = [line for line in table.splitlines() if line.startswith("| luong2015 ")]
     assert "| - |" not in row
     single = dataclasses.replace(settings, seeds=[1])
-    [row, *_] = [line for line in as_text(single).splitlines() if line.startswith("| luong2015 ")]
-    assert row.count("| - |") == 1  # One seed says nothing of how seeds vary, ...
-    assert row.count("] |") == 1  # ... but the test sentences do.
-    # What is kept is enough for the table: the runs may go.
+    [row, *_] = [line for line in report_text(single).splitlines() if line.startswith("| luong2015 ")]
+    assert row.count("| - |") == 1  # A single seed gives no interval over seeds, ...
+    assert row.count("] |") == 1  # ... but one over test sentences.
+    # The records suffice for the scores: the runs are not needed.
     shutil.rmtree(tmp_path / "pipeline")
-    assert summarise(settings) == summary
-    assert [make_run(run, settings, str(raw)) for run in runs] == [False] * 4
-    # Other settings are another table, and a run that is begun again is not made until it is done.
+    assert score_published(settings) == scores
+    assert [make_published_run(run, settings, str(raw)) for run in runs] == [False] * 4
+    # Records of other settings do not count, and an interrupted run has no record.
     other = dataclasses.replace(settings, common=[*settings.common, "optimizer.warmup=0.5"])
-    assert summarise(other)["de-en"]["systems"] == {}
+    assert score_published(other).directions["de-en"].systems == {}
     monkeypatch.setattr(published, "run_training", lambda words: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        make_run(runs[0], other, str(raw))
-    left = summarise(settings)["de-en"]["systems"]
-    assert {system: one["seeds"] for system, one in left.items()} == dict(
+        make_published_run(runs[0], other, str(raw))
+    left = score_published(settings).directions["de-en"].systems
+    assert {system: own.seeds for system, own in left.items()} == dict(
         zip(settings.systems, ([2], [1, 2]), strict=True)
     )
-    assert "Owed: cho2014, seed 1." in as_text(settings)
-    # Records of other data are no seeds of the same; a damaged one is named.
-    record, whole = runs[-1].record.read_text(), runs[-1].counts.read_bytes()
-    digest = json.loads(record)["corpus_digest"]
-    runs[-1].record.write_text(record.replace(digest, "0" * len(digest)))
-    with pytest.raises(UserError, match=r"-2\.json: of runs on different data: delete"):
-        summarise(settings)
-    runs[-1].record.write_text(record)
-    for damaged in (b"", whole[:100], whole[:200] + bytes(100) + whole[300:]):
-        runs[-1].counts.write_bytes(damaged)
-        with pytest.raises(UserError, match=r"-2\.npz: not a whole file of counts .*: delete .*-2\.json beside it"):
-            summarise(settings)
+    assert "Not trained yet: cho2014, seed 1." in report_text(settings)
+    check_bad_records(runs[-1], settings)
 
 
-def test_the_readme_says_what_the_record_says() -> None:
-    """Each system's BLEU there (test_2016_flickr, beam 5, mean over seeds) is that of the record."""
-    root = ROOT
+def test_the_docs_show_the_recorded_scores() -> None:
+    """BLEU of each system in docs/published.md: test_2016_flickr, beam 5, mean over seeds."""
     settings = load_published()
-    summary = json.loads((root / "results" / "published" / "scores.json").read_text())
-    lines = (root / "README.md").read_text().splitlines()
+    scores = read_scores(ROOT / "results" / "published" / "scores.json")
+    lines = (ROOT / "docs" / "published.md").read_text().splitlines()
     first = next(number for number, line in enumerate(lines) if line.startswith("| system | command |"))
     table = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in itertools.takewhile(lambda line: line.startswith("|"), lines[first:])
     ]
-    said = {row[1].strip("`"): dict(zip(table[0], row, strict=True)) for row in table[2:]}
+    shown = {row[1].strip("`"): dict(zip(table[0], row, strict=True)) for row in table[2:]}
     for direction in settings.directions:
         for system in settings.systems:
-            # How many layers a stack has is said beside the table.
+            # The docs name the sizes beside the table.
             command = " ".join(word for word in system.split() if ".layers=" not in word and "summary_size" not in word)
-            one = summary[direction]["systems"].get(system)
-            if one is None:
-                assert said[command][direction] == "owed"
-                continue
+            own = scores.directions[direction].systems[system]
             count = len(system.split())
-            assert one["words"][:count] == system.split()
-            assert one["words"][count : count + len(settings.common)] == settings.common
-            seeds = "" if one["seeds"] == settings.seeds else f" ({len(one['seeds'])} seed)"
-            assert said[command][direction] == f"{one['scores']['test_2016_flickr']['beam']['mean']:.1f}{seeds}"
-    report = to_markdown(write_published(summary, settings), "figures")
-    assert (root / "results" / "published" / "report.md").read_text() == report
+            assert own.words[:count] == system.split()
+            assert own.words[count : count + len(settings.common)] == settings.common
+            assert own.seeds == settings.seeds
+            assert shown[command][direction] == f"{own.scores['test_2016_flickr'].beam.mean:.1f}"
+    report = to_markdown(report_published(scores, settings), "figures")
+    assert (ROOT / "results" / "published" / "report.md").read_text() == report
 
 
 @pytest.mark.slow
-def test_the_record_is_made_of_what_is_kept_of_the_runs() -> None:
-    # As text: the last digits of a logarithm are the processor's.
-    assert as_text(load_published()) == (published.ROOT / "results" / "published" / "report.md").read_text()
+def test_the_recorded_report_follows_from_the_records() -> None:
+    # Compared as text: the last digits of a logarithm differ between processors.
+    assert report_text(load_published()) == (published.ROOT / "results" / "published" / "report.md").read_text()
 
 
-def test_systems_are_named_by_what_tells_them_apart() -> None:
+def test_the_names_of_systems_are_short_and_distinct() -> None:
     settings = load_published()
     names = name_systems(settings)
     assert names[settings.systems[4]] == "luong2015 decoder.input_feeding=false"
