@@ -1,4 +1,4 @@
-"""Batches: the budget, the order, the shares of ranks and parts; measured on what is really read."""
+"""Batches: budget, order, and the shares of ranks and parts, measured on the batches that a loader reads."""
 
 import pickle
 from collections import Counter
@@ -205,11 +205,11 @@ def test_a_batch_holds_the_text_framed_and_padded(numbers: tuple[Corpus, Vocabul
         ("source", batch.source, vocabularies.source),
         ("target", batch.target, vocabularies.target),
     ):
-        wanted = [[*own, EOS] for own in tokenizer.encode(texts[side])]
+        expected = [[*row, EOS] for row in tokenizer.encode(texts[side])]
         if side == "target":
-            wanted = [[BOS, *own] for own in wanted]
-        longest = max(map(len, wanted))
-        assert ids.tolist() == [own + [PAD] * (longest - len(own)) for own in wanted]
+            expected = [[BOS, *row] for row in expected]
+        longest = max(map(len, expected))
+        assert ids.tolist() == [row + [PAD] * (longest - len(row)) for row in expected]
         assert tokenizer.decode(ids.tolist()) == texts[side]
     assert batch.source_lengths.tolist() == (batch.source != PAD).sum(1).tolist()
 
@@ -364,7 +364,7 @@ def test_every_dev_sentence_is_read_on_one_rank_once(ranks: int, options: dict[s
 
 
 def test_fewer_dev_sentences_than_ranks_are_refused(encoded: Splits) -> None:
-    with pytest.raises(UserError, match=r"^trainer.dev_sentences: 1 for 2 processes; read at least 2$"):
+    with pytest.raises(UserError, match=r"^trainer.dev_sentences: 1 for 2 processes: set 2 or more$"):
         data_of(encoded, ranks=2, dev_sentences=1).val_dataloader()
 
 

@@ -391,7 +391,7 @@ def test_a_model_with_other_fixed_ids_is_refused(rows: datasets.Dataset) -> None
 def test_a_state_without_a_side_is_refused(trained: Callable[..., Vocabularies]) -> None:
     state = trained("bpe").state_dict()
     del state["target"]
-    with pytest.raises(ValueError, match="want the parts source and target, not source"):
+    with pytest.raises(ValueError, match="need the parts source and target, not source"):
         Vocabularies.from_state_dict(state)
 
 

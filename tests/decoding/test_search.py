@@ -1,7 +1,7 @@
-"""Greedy and beam search against plain searches that read whole prefixes anew at every step, sentence by sentence.
+"""Greedy and beam search against plain searches that read whole prefixes again at every step, sentence by sentence.
 
-The references (src/hourglass/bench/plain_search.py) know nothing of decoder states, row reordering or batches: each
-asks the model, by teacher forcing, for the distribution after every prefix.
+The references (src/hourglass/bench/plain_search.py) have no decoder states, row reordering or batches: each computes
+the distribution after every prefix by teacher forcing.
 """
 
 import itertools
@@ -102,7 +102,7 @@ def test_beam_is_a_plain_beam(attention: str, changes: dict[str, Any], beam: int
 
 
 def test_the_comparisons_above_see_all_kinds_of_outcome() -> None:
-    """Else they could pass on a search that, say, always ends at once."""
+    """Otherwise they could pass on a search that always ends at once, for example."""
     outcomes: list[Hypothesis] = []
     for attention, changes in VARIANTS:
         torch.manual_seed(0)
@@ -205,7 +205,7 @@ def test_finished_sentences_leave_the_batch(beam: int, monkeypatch: pytest.Monke
 
 
 def test_who_leaves_moves_little() -> None:
-    """The memory of those that stay: theirs in a plain selection, and only as many rows copied as sentences left."""
+    """The memory of the remaining sentences is that of a plain selection; a row is copied for each that left."""
     generator = torch.Generator().manual_seed(3)
     for count, share in itertools.product((1, 2, 7, 30), (0.0, 0.2, 0.8, 1.0)):
         leave = torch.rand(count, generator=generator) < share
@@ -217,8 +217,8 @@ def test_who_leaves_moves_little() -> None:
             given = PreparedMemory(states.clone(), keys.clone(), states[..., 0] > 0.5, torch.arange(count), keys[:, 0])
             if keys is states:
                 given = given._replace(keys=given.states)
-            wanted = [part[stay] for part in given]
-            assert all(map(torch.equal, given.keep_sentences(stay), wanted))
+            expected = [part[stay] for part in given]
+            assert all(map(torch.equal, given.keep_sentences(stay), expected))
 
 
 @pytest.mark.parametrize("beam", [1, 3])
@@ -227,9 +227,9 @@ def test_padding_and_beginning_are_never_said(beam: int) -> None:
     with torch.no_grad():
         model.output.bias[[PAD, BOS]] += 1000.0
     found = search(model, sources(), LENGTHS, settings(beam))
-    said = {token for hypothesis in found for token in hypothesis.tokens}
-    assert len(said) > 1
-    assert not said & {PAD, BOS, EOS}
+    tokens = {token for hypothesis in found for token in hypothesis.tokens}
+    assert len(tokens) > 1
+    assert not tokens & {PAD, BOS, EOS}
 
 
 @pytest.mark.parametrize("beam", [1, 3, 50])

@@ -159,7 +159,7 @@ def test_a_prompt_draws_what_it_looks_at(run: RunFolder) -> None:
     lines = done.stdout.decode().splitlines()
     assert lines[0] == command(b"s1 s2 s3\n", f"run={run.path}").stdout.decode().splitlines()[0]
     assert any(line.split() == ["s", "s", "s", "d"] for line in lines)  # The heads: s1, s2, s3 and (end), letters down.
-    # A line that cannot be read is said to, and the next is asked for.
+    # After an error in a line, the prompt goes on with the next.
     done = command(b"\xff\ns1\n", f"run={run.path}", "interactive=true")
     assert done.stdout.decode().splitlines()[0].startswith("error: standard input:1: ")
     assert len(done.stdout.decode().splitlines()) > 2
@@ -188,7 +188,7 @@ def test_the_average_is_the_mean_of_the_kept_weights(tmp_path: Path) -> None:
     for name, weight in average.model.state_dict().items():
         expected = (one.model.state_dict()[name] + other.model.state_dict()[name]) / 2
         torch.testing.assert_close(weight, expected)
-    # A resumed run says otherwise where it lies and who hears of it: it is the same training.
+    # A resumed run may have another folder and another tracking server: it is the same training.
     content = torch.load(kept[0], weights_only=True)
     content["hourglass"]["config"] |= {"if_exists": "continue", "cache": "elsewhere"}
     torch.save(content, kept[0])
@@ -273,9 +273,9 @@ def test_want_of_memory_outside_a_training_is_one_line(capsys: pytest.CaptureFix
     with pytest.raises(SystemExit) as ended, one_line_errors():
         torch.empty(10**15)
     assert ended.value.code == 4
-    said = capsys.readouterr().err
+    message = capsys.readouterr().err
     assert re.fullmatch(
-        r"error: out of memory \(.*\): free some, or .* a lower search\.batch_tokens or search\.beam\n", said
+        r"error: out of memory \(.*\): free some, or .* a lower search\.batch_tokens or search\.beam\n", message
     )
     with pytest.raises(RuntimeError, match="something else"), one_line_errors():
         raise RuntimeError("something else")

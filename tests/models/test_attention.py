@@ -209,7 +209,7 @@ def test_padding_is_invisible(name: str, changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_reads_query_says_whether_the_query_matters(name: str) -> None:
+def test_reads_query_is_whether_the_query_matters(name: str) -> None:
     # A wrong flag would let the decoder read a target in one pass where it may not.
     attention = make(name)
     prepared = attention.prepare(memory_for(attention))

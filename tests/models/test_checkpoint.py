@@ -234,7 +234,7 @@ def test_what_best_says_of_itself_holds(path: Path, content: dict[str, Any]) -> 
     callback.load_state_dict({"best": {"bleu": 0.5, "loss": 3.0, "step": 3}, "finished": False})
     assert callback.best == {"bleu": 1.0, "loss": 2.0, "step": 5}
     run.best.write_bytes(run.best.read_bytes()[:1000])
-    callback.load_state_dict({"best": {}, "finished": False})  # None is known of yet: it will be written anew.
+    callback.load_state_dict({"best": {}, "finished": False})  # No best is recorded: a new one will be written.
     with pytest.raises(UserError, match=r"best\.ckpt: not a whole checkpoint.*: start a new run"):
         callback.load_state_dict({"best": {"bleu": 0.5, "loss": 3.0, "step": 3}, "finished": False})
 

@@ -1,4 +1,4 @@
-"""The decoder: one pass against the step loop, each step against its equations, and what enters it.
+"""The decoder: one pass against the step loop, and each step against its equations.
 
 Shapes: B batch, S source length, T target length, E embedding, H state, R readout, C context.
 """
@@ -18,7 +18,7 @@ from hourglass.models.seq2seq import Seq2Seq
 
 QUERIES = ("previous", "current")
 CELLS = ("lstm", "gru")
-UNREAD = ("none", "fixed", "mean")  # attentions whose context does not hang on the query
+UNREAD = ("none", "fixed", "mean")  # attentions whose context does not depend on the query
 V = 20
 SOURCE_LENGTHS = torch.tensor([6, 3, 5])
 TARGET_LENGTHS = [4, 7, 5]
@@ -67,25 +67,25 @@ def test_one_pass_is_the_step_loop(attention: str, query: str, cell: str, layers
 
 @pytest.mark.parametrize("attention", ATTENTION_NAMES)
 def test_unwanted_weights_are_made_a_few_at_a_time(attention: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sentences of any length fit: the same readouts, by blocks of targets, and no weights."""
+    """The readouts are the same, from a part of the targets at a time, and no weights are returned."""
     model = tiny_model(attention, {"decoder.query": "current"})
     source, target = batch()
     memory, embeddings_BTE = model.encode(source, SOURCE_LENGTHS), model.embedding(target)
     whole, _ = model.decoder(embeddings_BTE, memory)
     monkeypatch.setattr("hourglass.models.decoder.WEIGHTS_LIMIT", 2 * source.numel())
-    asked: list[int] = []
+    queries: list[int] = []
     forward = type(model.decoder.attention).forward
 
     def counting(self: Any, query: Tensor, *rest: Any) -> Any:
-        asked.append(query.shape[1])
+        queries.append(query.shape[1])
         return forward(self, query, *rest)
 
     monkeypatch.setattr(type(model.decoder.attention), "forward", counting)
     blocks, weights = model.decoder(embeddings_BTE, memory, with_weights=False)
     torch.testing.assert_close(blocks, whole)
     assert weights is None
-    assert max(asked) == 2
-    assert sum(asked) == target.shape[1]
+    assert max(queries) == 2
+    assert sum(queries) == target.shape[1]
 
 
 @pytest.mark.parametrize("query", QUERIES)
@@ -96,7 +96,7 @@ def test_input_feeding_forbids_one_pass(attention: str, query: str) -> None:
 
 
 def test_one_pass_takes_no_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Otherwise the comparison above would hold the step loop against itself.
+    # Otherwise the test above would compare the step loop with itself.
     model = tiny_model()
     source, target = batch()
     steps: list[int] = []
@@ -185,7 +185,7 @@ def test_steps_are_the_published_equations(attention: str, query: str, feeding: 
 def test_orders_of_deep_stacks(
     query: str, query_layer: str, context_to_all: bool, residual_from: int, readout: str
 ) -> None:
-    """Who asks, with which state, and who reads the answer, in three layers, by torch's own cell.
+    """Three layers of torch's own cell: which state is the query, and which layers read the context.
 
     Wu et al. 2016 (figure 1) and TensorFlow NMT's gnmt are previous, bottom, all; its gnmt_v2 is current, bottom, all.
     """
@@ -200,7 +200,7 @@ def test_orders_of_deep_stacks(
     }
     if readout == "state":
         if query == "current" and not context_to_all:
-            return  # Refused: the context would be read by nobody.
+            return  # Refused: nothing would read the context.
         changes |= {"decoder.readout_size": 16, "decoder.embedding_size": 16, "encoder.embedding_size": 16}
     model = tiny_model("luong_general", changes)
     decoder = model.decoder

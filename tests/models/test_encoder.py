@@ -1,4 +1,4 @@
-"""Encoders: what they read, in which order, and that neither padding nor neighbours are part of it."""
+"""Encoders: order of reading, stacks and summary; padding and the other sentences of a batch have no effect."""
 
 from typing import Any
 
@@ -65,7 +65,7 @@ def assert_same(memory: Memory, b: int, alone: Memory) -> None:
 @pytest.mark.parametrize("reverse_source", [False, True])
 @pytest.mark.parametrize("bidirectional", [False, True, "first", "split"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_padding_and_neighbours_change_nothing(cell: str, bidirectional: Any, reverse_source: bool) -> None:
+def test_padding_and_other_sentences_change_nothing(cell: str, bidirectional: Any, reverse_source: bool) -> None:
     encoder = make(cell=cell, bidirectional=bidirectional, reverse_source=reverse_source, layers=4, residual_from=2)
     rows = sentences()
     order = torch.tensor([2, 0, 3, 1])
@@ -149,7 +149,7 @@ def test_dropout_acts_in_training_only() -> None:
     assert not torch.equal(encoder(source, LENGTHS).summary, encoder(source, LENGTHS).summary)
 
 
-def test_the_blind_encoder_sees_nothing() -> None:
+def test_the_blind_encoder_reads_nothing() -> None:
     encoder = BlindEncoder(EncoderSettings(embedding_size=E, summary_size=D), nn.Embedding(V, E), final_states=False)
     one, other = (encoder(padded(sentences()), LENGTHS) for _ in range(2))
     torch.testing.assert_close(one, other, rtol=0, atol=0)
@@ -158,7 +158,7 @@ def test_the_blind_encoder_sees_nothing() -> None:
     assert not one.summary.any()
     assert torch.equal(one.mask, mask_of(LENGTHS, S))
     assert encoder.double()(padded(sentences()), LENGTHS).summary.dtype == torch.double
-    assert not encoder.state_dict()  # Not even an embedding that training would carry about.
+    assert not encoder.state_dict()  # Not even an embedding, which would be trained for nothing.
 
 
 def test_two_directions_share_the_width() -> None:

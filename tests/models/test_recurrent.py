@@ -46,15 +46,15 @@ def library_twin(layer: RecurrentLayer, cell: str) -> nn.RNNBase:
 
 @pytest.mark.parametrize("cell", KERNELS)
 def test_the_librarys_kernel_is_not_halved(cell: str) -> None:
-    """Autocast would have cuDNN compute in float16 even where bfloat16 was asked for."""
+    """Autocast to bfloat16 would have cuDNN compute in float16."""
     layer = make(cell, True).float()
     inputs = torch.randn(B, T, I)
-    wanted, final = layer.encode(inputs, MASK_BT)
+    expected = layer.encode(inputs, MASK_BT)
     with torch.autocast("cpu", torch.bfloat16):
-        found, end = layer.encode(inputs, MASK_BT)
-        halved, _ = layer.encode(inputs.bfloat16(), MASK_BT)
-    assert found.dtype == end.dtype == halved.dtype == torch.float32
-    torch.testing.assert_close((found, end), (wanted, final), rtol=0, atol=0)
+        outputs, final = layer.encode(inputs, MASK_BT)
+        from_bfloat16, _ = layer.encode(inputs.bfloat16(), MASK_BT)
+    assert outputs.dtype == final.dtype == from_bfloat16.dtype == torch.float32
+    torch.testing.assert_close((outputs, final), expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
@@ -64,12 +64,12 @@ def test_padding_is_as_transparent_as_packing(cell: str, bidirectional: bool) ->
     layer = make(cell, bidirectional)
     twin = library_twin(layer, cell)
     inputs_BTI = torch.randn(B, T, I, dtype=torch.double)
-    inputs_BTI[~MASK_BT] = 1e3  # What stands at padding must not matter.
-    ours_BTI, theirs_BTI = inputs_BTI.clone().requires_grad_(), inputs_BTI.clone().requires_grad_()
+    inputs_BTI[~MASK_BT] = 1e3  # The inputs at padding must not matter.
+    masked_BTI, packed_BTI = inputs_BTI.clone().requires_grad_(), inputs_BTI.clone().requires_grad_()
 
-    outputs, final = layer.encode(ours_BTI, MASK_BT)
+    outputs, final = layer.encode(masked_BTI, MASK_BT)
 
-    packed = pack_padded_sequence(theirs_BTI, LENGTHS, batch_first=True, enforce_sorted=False)
+    packed = pack_padded_sequence(packed_BTI, LENGTHS, batch_first=True, enforce_sorted=False)
     packed_outputs, packed_final = twin(packed)
     expected, _ = pad_packed_sequence(packed_outputs, batch_first=True, total_length=T)
     parts = packed_final if cell == "lstm" else (packed_final,)  # each [directions, B, H]
@@ -81,11 +81,11 @@ def test_padding_is_as_transparent_as_packing(cell: str, bidirectional: bool) ->
     towards, towards_final = torch.randn_like(expected[MASK_BT]), torch.randn_like(final)
     ((outputs[MASK_BT] * towards).sum() + (final * towards_final).sum()).backward()
     ((expected[MASK_BT] * towards).sum() + (expected_final * towards_final).sum()).backward()
-    assert ours_BTI.grad is not None
-    assert not ours_BTI.grad[~MASK_BT].any()
-    torch.testing.assert_close(ours_BTI.grad, theirs_BTI.grad)
-    for ours, theirs in zip(layer.parameters(), twin.parameters(), strict=True):
-        torch.testing.assert_close(ours.grad, theirs.grad)
+    assert masked_BTI.grad is not None
+    assert not masked_BTI.grad[~MASK_BT].any()
+    torch.testing.assert_close(masked_BTI.grad, packed_BTI.grad)
+    for weight, twin_weight in zip(layer.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(weight.grad, twin_weight.grad)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
@@ -111,14 +111,14 @@ def test_a_sentence_is_read_step_by_step_from_either_end(cell: str, bidirectiona
         expected = torch.cat([part.flatten(1) for parts in zip(*ends, strict=True) for part in parts], -1)[0]
         torch.testing.assert_close(final[b], expected)
         sums.append(expected.sum())
-    ours, theirs = (torch.autograd.grad(total, inputs_BTI)[0] for total in (final.sum(), torch.stack(sums).sum()))
-    torch.testing.assert_close(ours, theirs)
-    assert not ours[~MASK_BT].any()
+    batched, single = (torch.autograd.grad(total, inputs_BTI)[0] for total in (final.sum(), torch.stack(sums).sum()))
+    torch.testing.assert_close(batched, single)
+    assert not batched[~MASK_BT].any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_a_shut_gate_is_exactly_shut(dtype: torch.dtype) -> None:
-    # Beside SHUT, any other input of a gate (here up to 100) is nothing.
+    # Added to SHUT, all other inputs of a gate (here up to 100) have no effect.
     gate = torch.linspace(-100, 100, 9, dtype=dtype)
     assert (gate + SHUT).sigmoid().eq(1).all()
     assert (gate - SHUT).sigmoid().eq(0).all()

@@ -88,7 +88,10 @@ class Cell(nn.Module):
         return state[0]
 
     def query(self, state: CellState) -> Tensor:
-        """Return the query [N, H] of an attention that is computed before the next step (decoder.query=previous)."""
+        """Return the query [N, H] of an attention that is computed before the next step (decoder.query=previous).
+
+        Here it is the first part of the state; a cell with another first part than h overrides this.
+        """
         return state[0]
 
     def project_ahead(self, inputs: Tensor) -> PartialProjection | None:
