@@ -1,4 +1,4 @@
-"""Sweeps as a user runs them: python src/train.py -m ..., with every job a process of its own."""
+"""Sweeps by the command, python src/train.py -m ..., with each job in a process of its own."""
 
 import os
 import re
@@ -69,7 +69,7 @@ def study(folder: Path, storage: str | None = None) -> optuna.Study:
 
 
 def trained_to_the_end(run: Path) -> int:
-    """Return the last step of a run's curves, after seeing that no step stands twice and none is missing."""
+    """Return the last step of a run's curves, after checking that no step is repeated or missing."""
     steps = [step for step, name, _ in read_curves(run / "curves.csv") if name == "train/loss"]
     assert steps == sorted(set(steps))
     assert set(range(steps[0], steps[-1] + 1)) == set(steps)
@@ -82,9 +82,9 @@ def trained_to_the_end(run: Path) -> int:
 @pytest.mark.slow
 def test_a_job_that_fails_leaves_the_others_alone(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
     output, errors = end(start("-m", "attention=luong_dot,none", "decoder.hidden_size=16,20", "trainer.test=false"), 1)
-    # luong_dot wants both sizes to be equal.
+    # luong_dot needs equal sizes.
     assert output.count("run: ") == 3
-    assert errors.count("decoder.hidden_size=20 is not encoder.hidden_size=16") == 2  # By the job, and at the end.
+    assert errors.count("decoder.hidden_size=20 is not encoder.hidden_size=16") == 2  # From the job, and at the end.
     assert errors.splitlines()[-1].startswith("error: ")
     assert "'decoder.hidden_size=20'" in errors.splitlines()[-2]
     assert "'attention=luong_dot'" in errors.splitlines()[-2]
@@ -136,7 +136,7 @@ def test_a_mistake_ends_a_sweep_before_its_first_trial(
         ("raise SystemExit(7)", "exit status 7"),
     ],
 )
-def test_how_a_job_ended_is_told(tmp_path: Path, code: str, message: str) -> None:
+def test_the_end_of_a_job_is_described(tmp_path: Path, code: str, message: str) -> None:
     script = tmp_path / "job.py"
     script.write_text(code)
     with pytest.raises(JobFailedError, match=message):
@@ -214,14 +214,14 @@ def test_a_sweep_prunes_outlives_a_diverged_run_and_ends_at_its_trials(
         metrics = read_json(run / "metrics.json")
         assert metrics["pruned"] == (trial.state == TrialState.PRUNED)
         assert ("test" in metrics) == (trial.state == TrialState.COMPLETE)
-        # What the study was told is what the run's own curves say.
+        # The values in the study are those of the run's curves.
         curve = [value for _, name, value in read_curves(run / "curves.csv") if name == "dev/loss"]
         assert list(trial.intermediate_values.values()) == pytest.approx(curve)
         assert len(curve) == 3 if trial.state == TrialState.COMPLETE else len(curve) < 3
         if trial.state == TrialState.COMPLETE:
             assert trial.value == pytest.approx(min(curve))
     assert "best: trial" in output
-    # MLflow: the sweep, with its plots, and a run for each trial below it.
+    # In MLflow: the parent run with its plots, and a child run for each trial.
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.get_experiment_by_name("hourglass")
     assert experiment is not None
@@ -241,7 +241,7 @@ def test_a_sweep_prunes_outlives_a_diverged_run_and_ends_at_its_trials(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.more)])
-def test_a_sweep_that_is_stopped_goes_on_by_the_same_command(
+def test_the_same_command_resumes_a_stopped_sweep(
     tmp_path: Path, start: Callable[..., subprocess.Popen[str]], number: signal.Signals
 ) -> None:
     words = ["-m", *SWEEP, "hydra.sweeper.pruner=none", "hydra.sweeper.n_trials=3", "trainer.test=false"]
@@ -311,7 +311,7 @@ def test_workers_share_a_study_and_mlflow_in_postgresql(
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
     assert sorted(run.info.run_name for run in runs) == ["hourglass", *(f"trial-{number}" for number in range(4))]
-    # The password is nowhere but in the environment.
+    # The password is in the environment only.
     assert not any("top-secret" in text for texts in ended for text in texts)
     for file in tmp_path.rglob("*"):
         assert not file.is_file() or b"top-secret" not in file.read_bytes(), file
@@ -321,7 +321,7 @@ def test_workers_share_a_study_and_mlflow_in_postgresql(
 def test_a_job_killed_with_its_launchers_process_costs_no_other(
     tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    """submitit raises for all of a batch where one was killed; SLURM kills so for want of time or memory."""
+    """submitit raises for a whole batch if one job is killed, as SLURM does when time or memory runs out."""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     words = ["-m", *SWEEP, "hydra/launcher=submitit_local", "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=2"]
     words += ["hydra.sweeper.pruner=none", "trainer.test=false", *SMALL, "trainer.target_tokens=20000"]
@@ -348,8 +348,8 @@ def test_a_job_killed_with_its_launchers_process_costs_no_other(
 
 @pytest.fixture
 def ray_cluster(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A Ray cluster of one machine, which knows nothing of the folder of the test; -> its address."""
-    folder = tempfile.mkdtemp(prefix="hg-ray-")  # Short: Ray's sockets lie in it.
+    """Start a Ray cluster on this machine, in another folder than the test's, and return its address."""
+    folder = tempfile.mkdtemp(prefix="hg-ray-")  # A short name: the folder holds Ray's sockets.
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     log = tmp_path_factory.mktemp("ray") / "log"

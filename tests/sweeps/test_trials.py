@@ -1,4 +1,4 @@
-"""A study that workers share: who takes what, who is alive, what becomes of a dead worker's trial; no training here."""
+"""Workers that share a study: claims, heartbeats, and the trials of dead workers; without any training."""
 
 import os
 import re
@@ -33,7 +33,7 @@ SPACE: dict[str, BaseDistribution] = {
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Callable[..., Worker]:
-    """Return a function from settings that differ from the usual ones to a worker of the one study."""
+    """Return a function that makes a worker of a shared study, given changes of the default settings."""
 
     def worker(fixed: list[str] | None = None, **changes: Any) -> Worker:
         return Worker(settings(tmp_path, **changes), tmp_path / "sweep", SPACE, fixed or ["data=copy"])
@@ -59,7 +59,7 @@ def settings(folder: Path, **changes: Any) -> SweepSettings:
 
 
 def outcome(ticket: TrialTicket, _: str | None = None) -> Outcome:
-    """Return a score that only the trial's number decides."""
+    """Return a score that depends on the trial's number only."""
     return Outcome("run", {"bleu": float(ticket.trial_id), "loss": 1.0}, parameters=10)
 
 
@@ -80,7 +80,7 @@ def test_a_study_ends_at_its_trials_however_often_it_is_started(sweep: Callable[
     assert all(trial.state == TrialState.COMPLETE for trial in worker.counted())
 
 
-def test_an_interrupted_study_draws_what_an_unbroken_one_draws(tmp_path: Path) -> None:
+def test_an_interrupted_study_draws_the_same_parameters(tmp_path: Path) -> None:
     drawn = []
     for name, stops in (("one", [6]), ("other", [1, 3, 4, 6])):
         (tmp_path / name).mkdir()
@@ -110,17 +110,17 @@ def test_workers_share_a_study_without_losing_or_repeating_a_trial(sweep: Callab
     assert sorted(ran) == list(range(20))
     trials = sweep(n_trials=20).counted()
     assert [trial.number for trial in trials] == list(range(20))
-    # No two of the trials that were running at once drew the same at random.
+    # Trials that run at the same time draw different parameters.
     assert len({trial.params["optimizer.learning_rate"] for trial in trials}) == 20
 
 
-def test_a_claim_that_does_not_wait_says_at_once_that_there_is_none(sweep: Callable[..., Worker]) -> None:
+def test_a_claim_without_waiting_returns_none_at_once(sweep: Callable[..., Worker]) -> None:
     one, other = sweep(n_trials=1), sweep(n_trials=1)
     assert one.claim(wait=False) is not None
     assert other.claim(wait=False) is None
 
 
-# ---- The dead --------------------------------------------------------------------------------------------------------
+# ---- Dead workers ----------------------------------------------------------------------------------------------------
 
 CLAIM_AND_DIE = """
 import sys
@@ -140,7 +140,7 @@ with Heartbeat(worker.storage, [trial._trial_id], 1):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", [pytest.param("while working", marks=pytest.mark.more), "while claiming"])
-def test_what_a_killed_worker_leaves_is_run_again_in_its_folder(
+def test_the_trial_of_a_killed_worker_runs_again_in_its_folder(
     tmp_path: Path, sweep: Callable[..., Worker], moment: str
 ) -> None:
     path = f"{ROOT / 'src'}{os.pathsep}{ROOT / 'tests'}"
@@ -160,7 +160,7 @@ def test_what_a_killed_worker_leaves_is_run_again_in_its_folder(
 
 
 @pytest.mark.slow
-def test_a_trial_with_signs_of_life_is_waited_for(sweep: Callable[..., Worker]) -> None:
+def test_a_trial_with_heartbeats_is_waited_for(sweep: Callable[..., Worker]) -> None:
     slow, other = sweep(n_trials=1), sweep(n_trials=1)
     trial = slow.claim(wait=True)
     assert trial is not None
@@ -177,7 +177,7 @@ def test_a_trial_with_signs_of_life_is_waited_for(sweep: Callable[..., Worker]) 
     found: list[Any] = []
     waiting = threading.Thread(target=lambda: found.append(other.claim(wait=True)))
     waiting.start()
-    waiting.join(5)  # Longer than the three signs of life that may be missing.
+    waiting.join(5)  # Longer than the three heartbeats that may be missed.
     assert waiting.is_alive()
     release.set()
     waiting.join(60)
@@ -186,12 +186,12 @@ def test_a_trial_with_signs_of_life_is_waited_for(sweep: Callable[..., Worker]) 
     assert [trial.state for trial in other.study.trials] == [TrialState.COMPLETE]
 
 
-def test_a_trial_that_was_given_away_is_not_run(sweep: Callable[..., Worker]) -> None:
+def test_a_trial_that_another_worker_has_is_not_run(sweep: Callable[..., Worker]) -> None:
     worker = sweep()
     trial = worker.claim(wait=True)
     assert trial is not None
     worker.give_back(trial)
-    worker.give_back(trial)  # Once is enough.
+    worker.give_back(trial)  # Has no further effect.
 
     def start(*_: Any) -> Outcome:
         raise AssertionError("it ran")
@@ -215,7 +215,7 @@ def test_a_worker_that_dies_between_failing_a_trial_and_queueing_it_again_loses_
 
 
 def test_a_trial_that_kills_its_workers_is_given_up(sweep: Callable[..., Worker]) -> None:
-    """And one whose worker was stopped in good order is not."""
+    """A worker that is stopped properly does not count."""
     worker = sweep(n_trials=1)
     for _ in range(5):
         trial = worker.claim(wait=True)
@@ -240,7 +240,7 @@ def test_one_study_in_two_folders_is_refused(tmp_path: Path, sweep: Callable[...
 
 
 @pytest.mark.slow
-def test_the_end_of_a_trial_waits_for_a_database_that_is_away(
+def test_the_end_of_a_trial_waits_for_a_database_that_fails(
     tmp_path: Path, sweep: Callable[..., Worker], caplog: pytest.LogCaptureFixture
 ) -> None:
     worker = sweep(n_trials=1)
@@ -261,7 +261,7 @@ def test_the_end_of_a_trial_waits_for_a_database_that_is_away(
 # ---- How trials end --------------------------------------------------------------------------------------------------
 
 
-def test_a_job_that_fails_costs_its_trial_and_says_why(sweep: Callable[..., Worker]) -> None:
+def test_a_failed_job_fails_its_trial_with_its_error(sweep: Callable[..., Worker]) -> None:
     def start(ticket: TrialTicket, parent: str | None) -> Outcome:
         if ticket.trial_id == 2:
             raise JobFailedError("the loss is nan")
@@ -283,10 +283,10 @@ def test_a_job_that_fails_costs_its_trial_and_says_why(sweep: Callable[..., Work
 
 
 def test_several_objectives_make_a_pareto_front(sweep: Callable[..., Worker]) -> None:
-    scores = [(3.0, 30), (2.0, 10), (1.0, 20)]  # The last is worse than the second in both.
+    scores = [(3.0, 30), (2.0, 10), (1.0, 20)]  # The last is worse than the second by both objectives.
 
     def start(ticket: TrialTicket, parent: str | None) -> Outcome:
-        assert not ticket.objective  # Optuna takes no reports for several.
+        assert not ticket.objective  # Optuna takes no reports with several objectives.
         bleu, parameters = scores[ticket.trial_id - 1]
         return Outcome("run", {"bleu": bleu, "loss": 1.0}, parameters)
 
@@ -297,7 +297,7 @@ def test_several_objectives_make_a_pareto_front(sweep: Callable[..., Worker]) ->
 
 
 @pytest.mark.slow
-def test_plots_and_importances_of_what_there_is(tmp_path: Path, sweep: Callable[..., Worker]) -> None:
+def test_plots_and_importances_need_enough_trials(tmp_path: Path, sweep: Callable[..., Worker]) -> None:
     def start(ticket: TrialTicket, parent: str | None) -> Outcome:
         params = optuna.load_study(study_name="test", storage=ticket.storage).trials[ticket.trial_id - 1].params
         return Outcome("run", {"bleu": 9.0 * (params["attention"] == "mean"), "loss": 1.0}, 10)
@@ -305,7 +305,7 @@ def test_plots_and_importances_of_what_there_is(tmp_path: Path, sweep: Callable[
     worker = sweep(n_trials=1)
     finish(worker, start)
     write_plots(worker.study, worker.settings, tmp_path / "early")
-    assert not list((tmp_path / "early").glob("importances*"))  # Of one trial nothing can be said.
+    assert not list((tmp_path / "early").glob("importances*"))  # One trial has no importances.
     worker = sweep(n_trials=30)
     finish(worker, start)
     write_plots(worker.study, worker.settings, tmp_path / "late")
@@ -318,7 +318,7 @@ def test_plots_and_importances_of_what_there_is(tmp_path: Path, sweep: Callable[
     assert metrics["trials/complete"] == 30
 
 
-def test_what_a_trial_is_measured_by() -> None:
+def test_objective_values() -> None:
     full = Outcome("run", {"bleu": 3.0, "loss": 1.5}, 10, sentences_per_second=7.0)
     assert objective_values(full, ["bleu", "loss", "parameters", "sentences_per_second"]) == [3.0, 1.5, 10.0, 7.0]
     with pytest.raises(JobFailedError, match="nan is not a finite score"):
@@ -341,7 +341,7 @@ def test_every_pruner_decides(name: str) -> None:
     assert any(decisions[6:]) == (name != "none")
 
 
-# ---- What is refused -------------------------------------------------------------------------------------------------
+# ---- Refusals --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

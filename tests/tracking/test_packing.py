@@ -1,4 +1,4 @@
-"""A packed model: the run's own translations, in another process, over HTTP, with nothing but what it asks for."""
+"""Packed models give the translations of their runs: in another process, over HTTP, with only their requirements."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def wanted(run: RunFolder, beam: int) -> list[str]:
     return list(translate(trained.model, trained.vocabularies, LINES, search))
 
 
-def test_it_translates_as_the_run_does(run: RunFolder, packed: Path) -> None:
+def test_a_packed_model_translates_as_its_run(run: RunFolder, packed: Path) -> None:
     model = mlflow.pyfunc.load_model(str(packed))
     lines = pd.DataFrame({"source": LINES})
     assert model.predict(lines)["translation"].tolist() == wanted(run, 1)
@@ -64,7 +64,7 @@ def test_it_translates_as_the_run_does(run: RunFolder, packed: Path) -> None:
             assert target < len(str(row.translation).split())
 
 
-def test_alignments_of_a_model_without_are_refused(tmp_path: Path) -> None:
+def test_alignments_of_a_model_without_attention_are_refused(tmp_path: Path) -> None:
     run = make(tmp_path, "none")
     pack(run, tmp_path / "packed")
     model = mlflow.pyfunc.load_model(str(tmp_path / "packed"))
@@ -72,7 +72,7 @@ def test_alignments_of_a_model_without_are_refused(tmp_path: Path) -> None:
         model.predict(pd.DataFrame({"source": ["s1"]}), params={"alignments": True})
 
 
-def test_what_is_there_is_not_written_over(run: RunFolder, packed: Path, tmp_path: Path) -> None:
+def test_an_existing_folder_is_not_overwritten(run: RunFolder, packed: Path, tmp_path: Path) -> None:
     before = {file: file.stat().st_mtime_ns for file in packed.rglob("*")}
     assert not pack(run, packed)
     assert {file: file.stat().st_mtime_ns for file in packed.rglob("*")} == before
@@ -84,8 +84,8 @@ def test_what_is_there_is_not_written_over(run: RunFolder, packed: Path, tmp_pat
     assert not (tmp_path / "packed").exists()
 
 
-def test_it_is_loaded_without_a_pickle_and_without_what_only_training_needs(packed: Path, tmp_path: Path) -> None:
-    """In a process that finds neither this repository nor any library but those that it asks for."""
+def test_loading_needs_no_pickle_and_no_library_of_training(packed: Path, tmp_path: Path) -> None:
+    """Load the model in a process without this repository and with no libraries but the model's requirements."""
     assert [file for file in packed.rglob("*") if file.suffix in (".pkl", ".pickle")] == []
     asked = {line.split("==")[0] for line in (packed / "requirements.txt").read_text().split()}
     assert asked == set(REQUIREMENTS)
@@ -93,7 +93,7 @@ def test_it_is_loaded_without_a_pickle_and_without_what_only_training_needs(pack
 import sys
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        # What the packed package imports by itself has to be asked for.
+        # Whatever the packed package imports must be a requirement.
         caller = sys._getframe(1)
         while "importlib" in caller.f_code.co_filename or caller.f_code.co_filename == "<string>":
             caller = caller.f_back
@@ -111,7 +111,7 @@ assert sys.argv[1] in hourglass.__file__, hourglass.__file__
 print(model.predict(pandas.DataFrame({"source": ["s1 s2"]}))["translation"][0])
 """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    # An editable install would lead back to the repository.
+    # An editable install would make the repository importable.
     finder = "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in str(f).lower()]\n"
     removal = f"sys.path = [p for p in sys.path if p != {str(ROOT / 'src')!r}]\n"
     done = subprocess.run(
@@ -133,7 +133,7 @@ def post(port: int, content: Any) -> Any:
         return json.load(answer)
 
 
-def test_mlflow_serves_it_over_http(run: RunFolder, packed: Path, tmp_path: Path) -> None:
+def test_mlflow_serves_a_packed_model_over_http(run: RunFolder, packed: Path, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -200,8 +200,8 @@ def test_the_command_packs_and_registers_the_best(
     assert done.returncode == 0, done.stderr[-2000:]
     said = "registered: models:/small/1; it is the best by dev loss: models:/small@best\n"
     assert done.stdout.endswith(said)
-    assert command().stdout.endswith(said)  # Once, also when it is said twice.
-    # A worse one does not take its place, and one of another corpus is refused.
+    assert command().stdout.endswith(said)  # A second registration adds no version.
+    # A worse model does not become the best, and a model of another corpus is refused.
     worse = make(tmp_path, "mean")
     metrics = json.loads(worse.metrics.read_text())
     metrics["dev"]["loss"] = 99.0

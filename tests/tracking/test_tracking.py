@@ -1,4 +1,4 @@
-"""MLflow: one named run with all it needs to be found again, also when the training was killed and went on."""
+"""MLflow has each run once and complete, also when the training was killed and resumed."""
 
 import dataclasses
 import json
@@ -42,7 +42,7 @@ from hourglass.training.settings import check_settings
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return the URI of a database; to make one takes MLflow seconds, so all tests share it."""
+    """Return the URI of a database, shared by all tests because MLflow takes seconds to create one."""
     return f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
 
 
@@ -65,7 +65,7 @@ def job(tmp_path: Path, store: str, config: Callable[..., dict[str, Any]], monke
 
 @pytest.mark.slow
 def test_a_run_is_tracked_once(job: Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed after some steps, gone on with: one run, each point of each curve once, scores and files at the end."""
+    """Kill and resume a training: one run, with each point of each curve once, and scores and files at the end."""
 
     class Killed(BaseException):
         pass
@@ -84,7 +84,7 @@ def test_a_run_is_tracked_once(job: Job, store: str, tmp_path: Path, monkeypatch
     assert only_run(store, tmp_path.name).info.status == "KILLED"
 
     def slowly(*arguments: Any) -> Any:
-        time.sleep(3)  # So that the machine is looked at while the run is open.
+        time.sleep(3)  # Time for readings of the machine's load while the run is open.
         return score_test(*arguments)
 
     score_test = outcome.score_test
@@ -122,7 +122,7 @@ def test_a_run_is_tracked_once(job: Job, store: str, tmp_path: Path, monkeypatch
         history = {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}
         assert len(history) == len(client.get_metric_history(run.info.run_id, name))
         assert history == pytest.approx(curves(job.run, name))
-    # Scored again, it is told nothing twice.
+    # Scoring the run again logs nothing twice.
     train.train(job)
     assert len(client.get_metric_history(run.info.run_id, "test/bleu")) == 1
     by_length = client.get_metric_history(run.info.run_id, "test/bleu_by_source_words")
@@ -141,7 +141,7 @@ def test_hint_names_the_store_without_its_password(tmp_path: Path, monkeypatch: 
 
     assert hint("sqlite:///a.db").endswith("mlflow ui --backend-store-uri sqlite:///a.db")
     for uri in ("postgresql://me:secret@host/db", "http://me:secret@host:5000"):
-        # Settings are written to files: a password has its place in the environment.
+        # Settings are written to files, so the password comes from the environment.
         with pytest.raises(UserError, match=r"has a password.*MLFLOW_TRACKING_URI"):
             hint(uri)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -157,13 +157,13 @@ def test_a_store_that_cannot_be_opened_is_one_line(job: Job, tmp_path: Path) -> 
     config = {**job.config, "logger": {**job.config["logger"], "tracking_uri": uri}}
     with pytest.raises(UserError, match=r"logger\.tracking_uri: MLflow cannot open a run there .*use logger=csv"):
         train.train(Job(job.run, config, check_settings(config)))
-    assert not job.run.config.exists()  # Mended, the same command can be given again.
+    assert not job.run.config.exists()  # The same command can be run again.
 
 
 def test_a_store_that_fails_later_costs_no_training(
     job: Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The training is whole, what lacks is said once with the command that sends it, and the command does."""
+    """The training is complete, one warning names the command that sends the rest, and the command works."""
 
     def down(*_: Any, **__: Any) -> None:
         raise ConnectionError("the server is down")
@@ -179,7 +179,7 @@ def test_a_store_that_fails_later_costs_no_training(
         train.train(job)
     points = len(read_points(job.run.curves) + read_points(job.run.system))
     warnings = [record.getMessage() for record in caplog.records if record.name == "hourglass.tracking.sender"]
-    assert len(warnings) <= 1  # None where the run ends before the next try.
+    assert len(warnings) <= 1  # None if the run ends before the next attempt.
     for warning in warnings:
         assert (
             f"does not answer (the server is down): the run continues; {job.run.path} is sent when it answers again"
@@ -194,10 +194,10 @@ def test_a_store_that_fails_later_costs_no_training(
     assert_mirrored(store, job.run)
 
 
-def test_a_run_that_the_store_made_twice_stays_one(
+def test_a_run_that_the_store_created_twice_is_kept_once(
     job: Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that hangs makes the run when nobody waits any more: after the second request, or before it."""
+    """A server that hangs creates the run after the client has stopped waiting: after the second request or before."""
     create_run = mlflow.MlflowClient.create_run
     late: list[tuple[Any, Any]] = []
 
@@ -226,8 +226,8 @@ def test_a_run_that_the_store_made_twice_stays_one(
         clear(job.run)
 
 
-def test_a_lost_answer_has_nothing_told_twice(job: Job, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every second request is heard but not answered, and so made again, within the run."""
+def test_a_lost_answer_logs_nothing_twice(job: Job, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every second request is executed but not answered, and therefore repeated."""
     log_batch = mlflow.MlflowClient.log_batch
     heard: list[None] = []
 
@@ -243,7 +243,7 @@ def test_a_lost_answer_has_nothing_told_twice(job: Job, store: str, monkeypatch:
     with monkeypatch.context() as patch:
         patch.setattr(mlflow.MlflowClient, "log_batch", lossy)
         train.train(job)
-    sync.send(job.run, None)  # The last one's answer may be lost too.
+    sync.send(job.run, None)  # The answer to the last request may be lost too.
     assert len(heard) > 4
     assert_mirrored(store, job.run)
 
@@ -263,10 +263,10 @@ def test_the_best_model_is_logged_once_and_translates(job: Job, store: str, tmp_
     rows = read_translations(job.run.translations)
     found = loaded.predict(pd.DataFrame({"source": [row.source for row in rows]}))
     assert found["translation"].tolist() == [row.hypothesis for row in rows]
-    # A clean start leaves nothing of it.
+    # A new start removes the model.
     clear(job.run)
     assert not job.run.model.exists()
-    # A job of a sweep keeps its model to itself, unless it is told.
+    # A job of a sweep does not log its model by default.
     alone = Job(job.run, config, check_settings(config))
     of_sweep = dataclasses.replace(alone, ticket=Ticket(answer="", lifeline=0))
     assert alone.keeps_model
@@ -275,10 +275,10 @@ def test_the_best_model_is_logged_once_and_translates(job: Job, store: str, tmp_
     assert dataclasses.replace(of_sweep, settings=check_settings(told)).keeps_model
 
 
-def test_of_runs_that_begin_together_one_makes_what_both_need(
+def test_of_runs_that_start_together_one_creates_the_dataset(
     job: Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MLflow looks for the dataset, then makes it: the slower of two runs is refused, and asks again."""
+    """MLflow checks for the dataset, then creates it: the slower of two runs fails and repeats its request."""
     log_inputs = mlflow.MlflowClient.log_inputs
     left = [3]
 
@@ -295,7 +295,7 @@ def test_of_runs_that_begin_together_one_makes_what_both_need(
         assert left == [0]
         assert only_run(store, tmp_path.name).info.run_id == read_json(job.run.tracking)["run_id"]
         assert_mirrored(store, job.run)
-        left[0] = -1  # For ever: this is a mistake.
+        left[0] = -1  # Forever: a mistake of the user.
         patch.setattr(sender_module, "CREATION", 0.5)
         clear(job.run)
         with pytest.raises(UserError, match=r"MLflow cannot open a run there .*UNIQUE constraint failed"):
@@ -313,8 +313,8 @@ def open_together(uri: str, folder: Path, together: Any) -> None:
 
 @pytest.mark.more
 @pytest.mark.slow
-def test_two_runs_that_begin_together_on_an_empty_database(postgres: str, tmp_path: Path) -> None:
-    """They make the tables, the experiment and the dataset at the same moment."""
+def test_two_runs_that_start_together_on_an_empty_database(postgres: str, tmp_path: Path) -> None:
+    """Both create the tables, the experiment and the dataset at the same time."""
     spawn = multiprocessing.get_context("spawn")
     together = spawn.Barrier(2)
     processes = [spawn.Process(target=open_together, args=(postgres, tmp_path / name, together)) for name in "ab"]
@@ -335,7 +335,7 @@ def test_two_runs_that_begin_together_on_an_empty_database(postgres: str, tmp_pa
 def test_a_model_whose_sending_is_cut_anywhere_is_logged_once(
     job: Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each request is heard and not answered, the first time: made again, it makes no second model."""
+    """Each request is executed but not answered the first time; its repetition creates no second model."""
     client, unanswered = mlflow.MlflowClient, []
 
     def lossy(name: str) -> Callable[..., Any]:
@@ -372,9 +372,7 @@ def test_a_model_whose_sending_is_cut_anywhere_is_logged_once(
     mlflow.pyfunc.load_model(model.artifact_location)
 
 
-def test_what_is_no_address_of_a_server_is_refused(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_malformed_address_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def check(uri: str | None) -> None:
         check_logger({"name": "mlflow", "tracking_uri": uri, "experiment": "e", "system_metrics": 0, "model": False})
 
@@ -407,7 +405,7 @@ def test_a_password_is_not_in_the_address_that_mlflow_gets(monkeypatch: pytest.M
         assert os.environ["MLFLOW_TRACKING_USERNAME"] == "me"
         assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "p@ss"
         assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
-        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"  # The user's own.
+        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"  # Set by the user.
     assert dict(os.environ) == before
     for text in (
         "http://me:1/p@ss@host/db",
@@ -419,7 +417,7 @@ def test_a_password_is_not_in_the_address_that_mlflow_gets(monkeypatch: pytest.M
         assert text[:6] == without_secrets(text)[:6]
 
 
-def test_a_store_of_another_kind_of_file(job: Job, tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_refused(job: Job, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "other.db") as other:
         other.execute("create table alembic_version (version_num text)")
         other.execute("insert into alembic_version values ('no such version')")
@@ -429,13 +427,13 @@ def test_a_store_of_another_kind_of_file(job: Job, tmp_path: Path) -> None:
     assert "\n" not in str(refused.value)
 
 
-def test_curves_forget_what_came_after_the_checkpoint(tmp_path: Path) -> None:
+def test_curves_drop_points_after_the_checkpoint(tmp_path: Path) -> None:
     file = tmp_path / "curves.csv"
     first = Curves(file, 0)
     for step in range(5):
         first.log_metrics({"train/loss": step / 2, "epoch": 0.0}, step)
     with file.open("a") as stream:
-        stream.write("5,train/lo")  # A kill in the middle of a row.
+        stream.write("5,train/lo")  # A row cut short by a kill.
     second = Curves(file, 3)
     second.log_metrics({"train/loss": 9.0}, 3)
     assert read_curves(file) == [

@@ -83,5 +83,5 @@ def test_refused_settings_name_the_run(tmp_path: Path, trained_run: RunFolder) -
 
 
 def test_a_folder_without_a_run_is_named_by_its_option(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=rf"blind={tmp_path}: no run"):
+    with pytest.raises(UserError, match=rf"blind={tmp_path}: not a run folder"):
         FinishedRun.open(tmp_path, "blind")

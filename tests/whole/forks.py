@@ -1,4 +1,4 @@
-"""Runs src/train.py in forks of one process, as its imports cost seconds and a run that is broken ten times costs less.
+"""Run src/train.py in forks of one process, so that ten interrupted runs pay for its imports only once.
 
 Each line of standard input is a JSON object: the words of the command line; where something happens (a function, by
 its dotted name, and at which of its calls) and what (a line of Python); the file that takes what is printed. For each,
@@ -9,7 +9,7 @@ import ctypes
 import json
 import os
 import pydoc
-import resource  # noqa: F401 (for what happens)
+import resource  # noqa: F401 (for the injected code)
 import runpy
 import signal
 import sys
@@ -22,7 +22,7 @@ import train
 
 
 def arrange(at: str, count: int, what: str) -> None:
-    """Let it happen before the function's call of that number, and at every later one."""
+    """Run the injected code before the function's call of this number, and before every later one."""
     owner, _, name = at.rpartition(".")
     place: Any = pydoc.locate(owner)
     real, calls = getattr(place, name), 0
@@ -38,7 +38,7 @@ def arrange(at: str, count: int, what: str) -> None:
 
 
 def read_only(folder: str) -> None:
-    """Make a folder one that cannot be written, for root too, who has a right to write everywhere."""
+    """Make a folder read-only, also for root, who otherwise may write everywhere."""
     os.chmod(folder, 0o555)
     header, rights = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
     libc = ctypes.CDLL(None)
@@ -51,7 +51,7 @@ def run(words: list[str], out: str, at: str | None = None, count: int = 0, what:
     file = os.open(out, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell's background job would ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Background jobs of a shell ignore it.
     if at is not None:
         arrange(at, count, what)
     sys.argv = [train.__file__, *words]

@@ -1,4 +1,4 @@
-"""Bad data: whatever bytes a corpus or an input to translate has, the right result or one clear line.
+"""Bad data: any bytes in a corpus or in an input to translate give the right result or an error of one clear line.
 
 What is right is said a second time here, as plainly as possible: by splitting bytes and comparing letter by letter.
 """
@@ -39,7 +39,7 @@ from hourglass.models.build import build_model
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.training.saving import WholeFiles
 
-# All that Python, and so this project, takes for white space, written out.
+# All white space by Python's definition, which is also this project's.
 SPACE = "[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+"
 LIMIT = 100  # data.longest
 ODD = [
@@ -86,7 +86,7 @@ NO_UTF8 = [
 DEFECTS = ["bytes", "nul", "columns", "uneven", "no bytes", "cut gz", "carriage returns", "line end within"]
 
 
-# The whole of a list is one example, and what is slow about it is the model.
+# Each example is a whole list, and the model is slow.
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 
 
@@ -95,15 +95,15 @@ SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base
 
 @dataclass(frozen=True)
 class Files:
-    """A split as files: their names and bytes as they are when unpacked, one TSV or two."""
+    """A split as one TSV file or two aligned files: names, and bytes before compression."""
 
     contents: dict[str, bytes]
-    cut: bool  # the last of them is a .gz without its end
+    cut: bool  # the last file is a .gz file without its end
 
 
 @st.composite
 def splits(draw: Any, split: str, other_lines: list[tuple[str, str]]) -> Files:
-    """Draw the files of a split, some lines of which stand in another split, and perhaps one defect."""
+    """Draw the files of a split, with some lines of another split, and perhaps one defect."""
     defect = draw(st.none() | st.none() | st.none() | st.sampled_from(DEFECTS))
     filled = TEXT if split == "train" else TEXT.filter(lambda text: re.fullmatch(SPACE, text) is None and text != "")
     lines = draw(st.lists(st.tuples(filled, filled), min_size=1, max_size=6))
@@ -148,15 +148,15 @@ def corpora(draw: Any) -> dict[str, Files]:
 
 @dataclass
 class Expected:
-    """What a reader of the documentation would make of the files."""
+    """The result that the documentation promises for the files."""
 
     rows: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=lambda: {"leak": 0, "empty": 0, "too long": 0})
-    refusals: list[str] = field(default_factory=list)  # what a message may begin with
+    refusals: list[str] = field(default_factory=list)  # possible starts of the message
 
 
 def naive_lines(name: str, content: bytes, refusals: list[str]) -> list[str]:
-    """Split at line feeds and nothing else; note all that is wrong."""
+    """Split at line feeds only, and record all defects."""
     if not content:
         refusals.append(f"{name}: the file is empty")
     parts = content.split(b"\n")
@@ -180,7 +180,7 @@ def naive_lines(name: str, content: bytes, refusals: list[str]) -> list[str]:
 
 
 def bare(text: str) -> str:
-    """Return the letters, marks and numbers of a text, by which sentences are held to be the same."""
+    """Return the letters, marks and numbers of a text, by which sentences are compared."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     kept = [
         c for c in folded if unicodedata.category(c) not in ("Cc", "Cf") and unicodedata.category(c)[0] not in "PSZ"
@@ -227,7 +227,7 @@ def expect(files: dict[str, Files], folder: Path) -> Expected:
 
 
 def write(files: Files, folder: Path) -> str:
-    """Write the files of a split and return what names them in the settings."""
+    """Write the files of a split and return their path for the settings."""
     for name, content in files.contents.items():
         packed = gzip.compress(content) if name.endswith(".gz") else content
         last = name == list(files.contents)[-1]
@@ -237,7 +237,7 @@ def write(files: Files, folder: Path) -> str:
 
 
 def check_corpus(files: dict[str, Files], options: dict[str, Any]) -> bool:
-    """See that the files become the corpus that is expected of them, or are refused for what is wrong with them."""
+    """Check that the files give the expected corpus, or are refused for one of their defects."""
     folder = Path(tempfile.mkdtemp())
     try:
         paths = {split: write(files[split], folder) for split in files}
@@ -291,7 +291,7 @@ def test_any_files_become_the_expected_corpus_or_are_refused_by_line(
 
 
 def plain_files(**contents: str | bytes) -> dict[str, Files]:
-    """Return three TSV files, of which the test says one or more."""
+    """Return three TSV files, some of which the test replaces."""
     texts = {"train": "Hund\tdog\n", "dev": "Katze\tcat\n", "test": "Haus\thouse\n", **contents}
     raw = {split: text.encode() if isinstance(text, str) else text for split, text in texts.items()}
     return {split: Files({f"{split}.tsv": content}, cut=False) for split, content in raw.items()}
@@ -365,7 +365,7 @@ KNOWN = ["der kleine Hund schläft .", "a small dog sleeps", "שלום עולם"
 
 @pytest.fixture(scope="module")
 def vocabularies(tmp_path_factory: pytest.TempPathFactory) -> Vocabularies:
-    """Return pieces that are single characters and all bytes, so that a model can write anything."""
+    """Return vocabularies of single characters and all bytes, with which a model can write any text."""
     given = TokenizerSettings(
         model="char",
         vocabulary_size=330,
@@ -381,7 +381,7 @@ def vocabularies(tmp_path_factory: pytest.TempPathFactory) -> Vocabularies:
 
 @pytest.fixture(scope="module")
 def model(vocabularies: Vocabularies) -> Seq2Seq:
-    """Return a model of random weights: what it writes hangs on what it reads, and it is fond of line ends."""
+    """Return a model of random weights whose output depends on its input and has many line ends."""
     model = tiny_model(vocabulary=vocabularies.source.size, spread=0.9)
     pieces = vocabularies.source.pieces(range(vocabularies.source.size))
     with torch.no_grad():
@@ -394,7 +394,7 @@ def search_settings(beam: int) -> SearchSettings:
 
 
 def is_one_clean_line(text: str) -> bool:
-    """Say whether a text is one line to every reader, and one field of a TSV."""
+    """Return whether a text is one line by any definition, and one field of a TSV file."""
     text.encode("utf-8")
     return len(text.splitlines()) <= 1 and not any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in text)
 
@@ -410,7 +410,7 @@ LINES = st.lists(
 def test_any_lines_are_translated_one_for_one_in_order(
     examples: int, vocabularies: Vocabularies, model: Seq2Seq
 ) -> None:
-    """Each list is translated twice, the second time shuffled: what is written must follow what is read."""
+    """Translate each list twice, the second time shuffled: the output must have the order of the input."""
     seen: dict[str, str] = {}
     translated = 0
 
@@ -439,7 +439,7 @@ def test_any_lines_are_translated_one_for_one_in_order(
 def test_whatever_a_model_writes_is_one_clean_line(
     vocabularies: Vocabularies, model: Seq2Seq, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model that writes each of the odd texts, line ends of all kinds among them, and bytes that are no UTF-8."""
+    """Have the model write each of the odd texts, with all kinds of line ends and bytes that are not UTF-8."""
     texts = [odd for odd in [*ODD, "a\nb\r\nc", "\n", "a\tb", "\x85\u2028"] if len(odd) < 10_000]
     written = vocabularies.target.encode(texts)
     pieces = vocabularies.target.pieces(range(vocabularies.target.size))
@@ -490,7 +490,7 @@ def command(run: Path, text: bytes) -> subprocess.CompletedProcess[bytes]:
 
 @pytest.mark.slow
 def test_the_command_writes_one_line_for_each_of_a_nasty_file(run: Path) -> None:
-    """A mark at its start, all kinds of line ends and white space, a line of 100,000 characters, no end at its end."""
+    """A byte-order mark, all kinds of line ends and white space, a line of 100,000 characters, no final line end."""
     short = [odd for odd in ODD if odd != "w " * 50_000]
     text = b"".join(line.encode() + end for line in short for end in (b"\n", b"\r\n")) + "שלום".encode()
     done = command(run, codecs.BOM_UTF8 + text)

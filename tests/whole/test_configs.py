@@ -1,4 +1,4 @@
-"""Every file of conf/ is composed and checked; what contradicts itself is refused by name, before anything is read."""
+"""Every file of conf/ composes and passes the checks; contradictions are refused by name before any data is read."""
 
 import subprocess
 import sys
@@ -15,16 +15,16 @@ from helpers import CONF, ROOT, compose_config
 from hourglass.errors import UserError
 from hourglass.training.settings import GROUPS, check_settings
 
-# What a choice needs beside itself to be whole.
+# Further overrides that a choice needs.
 NEEDS = {
     "data/text": ("data.source=de", "data.target=en", "data.train=a", "data.dev=b", "data.test=c"),
     "data/hub": ("data.source=de", "data.target=en", "data.path=somewhere"),
     "encoder/blind": ("attention=none",),
     "trainer/ddp": ("trainer.accelerator=cpu",),
 }
-# Needs a GPU, and says so without one.
+# Needs a GPU; without one, the error says so.
 GPU_ONLY = {"trainer/gpu"}
-# For pipelines/, and no groups of Hydra's: their own tests read them.
+# Settings of pipelines/, not Hydra groups: they have tests of their own.
 NO_GROUPS = {"ablation", "capacity"}
 PATHS = [file.relative_to(CONF).with_suffix("") for file in CONF.glob("*/*.yaml")]
 FILES = sorted(path.as_posix() for path in PATHS if path.parent.name not in NO_GROUPS)
@@ -50,7 +50,7 @@ def test_every_choice_composes(file: str) -> None:
 
 @pytest.mark.parametrize("file", [*FILES, *OTHERS, *TOP])
 def test_every_key_has_a_comment(file: str) -> None:
-    """Each line that sets a key says what may stand there; `name` speaks for itself."""
+    """Each line that sets a key has a comment with the choices, except `name`."""
     inside_defaults = False
     for number, line in enumerate((CONF / f"{file}.yaml").read_text().splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -59,9 +59,9 @@ def test_every_key_has_a_comment(file: str) -> None:
         inside_defaults = key == "defaults" or (inside_defaults and line.startswith("  "))
         if inside_defaults or key in ("name", "hydra") or line.startswith("  "):
             continue
-        if file.startswith("experiment/") and key in GROUPS:  # Its keys are explained where the group is.
+        if file.startswith("experiment/") and key in GROUPS:  # The file of the group has the comment.
             continue
-        # A file of differences only repeats keys that its parent explains.
+        # A file of differences repeats keys whose comments are in its parent.
         assert " # " in line or _explained_by_parent(file, key), f"conf/{file}.yaml:{number}: {line}"
 
 
@@ -114,7 +114,7 @@ def test_contradictions_are_refused(overrides: list[str], message: str) -> None:
     assert "\n" not in str(refused.value)
 
 
-# ---- As a user sees it -----------------------------------------------------------------------------------------------
+# ---- By the command - ------------------------------------------------------------------------------------------------
 
 
 def run(script: str, *overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -131,7 +131,7 @@ def run(script: str, *overrides: str, cwd: Path) -> subprocess.CompletedProcess[
             "error: In 'config': Could not find 'attention/luong_genral' Available",
         ),
         (["trainer.validations=often"], "error: trainer.validations=often: "),
-        # A process each: the others are slow.
+        # One process per case: the others are slow.
         pytest.param(
             ["attention.querry=previous"],
             "error: Could not override 'attention.querry'. Key 'querry' is not in struct",
@@ -165,7 +165,7 @@ def test_a_mistake_is_one_clear_line(tmp_path: Path, overrides: list[str], messa
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not done.stdout
-    # Nothing half-written: neither a run nor a corpus.
+    # Nothing is written: neither a run nor a corpus.
     assert [path.name for path in tmp_path.iterdir() if path.name not in ("file", "cache", "runs")] == []
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "file"]
 
@@ -178,10 +178,10 @@ def test_an_option_of_a_group_that_is_not_chosen_says_how_to_choose_one(tmp_path
 
 
 def test_no_command_imports_for_seconds_before_it_has_read_its_settings(tmp_path: Path) -> None:
-    """A mistake is told at once, and a stage that does not train never pays for Lightning."""
+    """A mistake is reported at once, and a stage that does not train never imports Lightning."""
     folders = [ROOT / name for name in ("src", "pipelines", "pipelines/ablation")]
     scripts = [script for folder in folders for script in folder.glob("*.py")]
-    # Those two are about what MLflow shows.
+    # These two need MLflow.
     names = sorted(script.stem for script in scripts if script.stem not in ("screenshots", "track"))
     slow = ["datasets", "mlflow", "optuna", "pytorch_lightning", "torch._dynamo"]
     code = f"import sys\nsys.path[:0] = {list(map(str, folders))}\nimport {', '.join(names)}\n"
@@ -191,7 +191,7 @@ def test_no_command_imports_for_seconds_before_it_has_read_its_settings(tmp_path
 
 
 def test_help_lists_the_choices(tmp_path: Path) -> None:
-    """Each has a line, and the line says something."""
+    """Each choice has a line with a description."""
     said = run("train.py", "--help", cwd=tmp_path).stdout
     groups = {block.partition(":")[0]: block.splitlines()[1:] for block in said.split("\n\n")}
     composed = yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]

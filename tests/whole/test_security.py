@@ -1,4 +1,4 @@
-"""Nothing that is read runs: no checkpoint, no cached file, no dataset, no setting can make Python do anything else.
+"""No file runs code: not a checkpoint, a cached file, a dataset or a setting.
 
 Every trap here is first sprung on purpose, or stands beside a test that springs it, so that it is known to be one.
 """
@@ -52,7 +52,7 @@ from hourglass.training.settings import check_settings
 
 
 class Trap:
-    """Pickled, it makes a file when it is unpickled."""
+    """An object whose pickle creates a file when it is unpickled."""
 
     def __init__(self, marker: Path):
         self.marker = marker
@@ -61,7 +61,7 @@ class Trap:
         return os.mkdir, (str(self.marker),)
 
     def sprung(self) -> bool:
-        """Say whether it has run, and set it again."""
+        """Return whether the pickle has run, and reset the trap."""
         there = self.marker.exists()
         if there:
             self.marker.rmdir()
@@ -75,7 +75,7 @@ def trap(tmp_path: Path) -> Trap:
 
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """Return a run of a few seconds, finished."""
+    """Return a finished run of a few seconds."""
     folder = tmp_path_factory.mktemp("run")
     config = compose_config(*SMALL, f"cache={folder / 'cache'}", f"run_dir={folder / 'one'}")
     job = Job(create_run(config["run_dir"], [], continues=False), config, check_settings(config))
@@ -85,13 +85,13 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 @pytest.fixture
 def run(whole_run: RunFolder, tmp_path: Path) -> RunFolder:
-    """Return a copy of it, to be spoilt; its cache stays where it is."""
+    """Return a copy of the run for a test to damage; the cache is shared."""
     shutil.copytree(whole_run.path, tmp_path / "copy")
     return RunFolder(tmp_path / "copy")
 
 
 def command(script: str, *words: str, cwd: Path) -> str:
-    """Run a script that must fail, and return the one line that it says after all progress."""
+    """Run a script that must fail, and return its last line."""
     done = subprocess.run(
         [sys.executable, str(ROOT / "src" / script), *words],
         input="s0\n",
@@ -119,7 +119,7 @@ def as_old_torch(content: Any, file: Path) -> None:
 
 
 def as_older_torch(content: Any, file: Path) -> None:
-    """Write the form of torch before 2018: a tar."""
+    """Write torch's format before 2018: a tar file."""
     with tarfile.open(file, "w") as archive:
         for name in ("sys_info", "pickle", "storages", "tensors"):
             raw = pickle.dumps(content if name == "pickle" else 0)
@@ -132,15 +132,15 @@ FORMS = [torch.save, as_pickle, as_old_torch, as_older_torch]
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_no_reader_runs_what_a_checkpoint_holds(form: Callable[..., Any], run: RunFolder, trap: Trap) -> None:
-    """In all forms that torch has ever read, whole but for one planted object."""
+def test_no_reader_runs_code_of_a_checkpoint(form: Callable[..., Any], run: RunFolder, trap: Trap) -> None:
+    """In all formats that torch has ever read, each complete except for one planted object."""
     content = torch.load(run.last, weights_only=True)
     config, digest = content["hourglass"]["config"], content["hourglass"]["corpus_digest"]
     vocabularies = Vocabularies.from_state_dict(content["hourglass"]["vocabularies"])
     assert find_start(run.last, run.previous, config, vocabularies, digest) is not None
     run.previous.unlink(missing_ok=True)
     form({**content, "planted": trap}, run.last)
-    if form is not as_older_torch:  # which torch no longer reads to its end even where it trusts
+    if form is not as_older_torch:  # torch no longer reads it completely, even with weights_only=False
         torch.load(run.last, weights_only=False) if form is not as_pickle else pickle.loads(run.last.read_bytes())
         assert trap.sprung(), "the trap is none"
     for read in (load_trained, load_progress):
@@ -164,7 +164,7 @@ def test_no_reader_runs_what_a_checkpoint_holds(form: Callable[..., Any], run: R
         ("hourglass.config.encoder.name", "os.system"),
         ("hourglass.config.encoder._target_", "os.system"),
         ("hourglass.config.encoder", {}),
-        ("hourglass.config.encoder.hidden_size", 10**8),  # of which a matrix would have 40 million gigabytes
+        ("hourglass.config.encoder.hidden_size", 10**8),  # one matrix would take 40 million gigabytes
         ("hourglass.config.decoder", None),
         ("hourglass.vocabularies", {"source": torch.zeros(9, dtype=torch.uint8)}),
         ("hourglass.vocabularies.source", torch.zeros(9, dtype=torch.uint8)),
@@ -184,7 +184,7 @@ def test_an_altered_checkpoint_is_one_line(where: str, what: Any, run: RunFolder
 
 
 def test_altered_settings_cost_no_memory(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the settings ask for is held against the weights before anything of that size is made."""
+    """The shapes that the settings imply are compared with the weights before memory is allocated."""
     content = torch.load(run.best, weights_only=True)
     content["hourglass"]["config"]["encoder"]["hidden_size"] *= 2
     torch.save(content, run.best)
@@ -202,7 +202,7 @@ def test_altered_settings_cost_no_memory(run: RunFolder, monkeypatch: pytest.Mon
 
 @pytest.mark.slow
 def test_commands_do_not_run_a_planted_checkpoint(run: RunFolder, trap: Trap) -> None:
-    """Translating from either, resuming from last.ckpt, and resuming a finished run, which reads best.ckpt alone."""
+    """Translate from either, resume from last.ckpt, and resume a finished run, which reads only best.ckpt."""
     good = run.last.read_bytes()
     for place in (run.best, run.last, run.previous):
         if place.exists():
@@ -219,7 +219,7 @@ def test_commands_do_not_run_a_planted_checkpoint(run: RunFolder, trap: Trap) ->
     assert trap.sprung(), "the trap is none"
 
 
-# ---- Every other file that is read -----------------------------------------------------------------------------------
+# ---- All other files that are read -----------------------------------------------------------------------------------
 
 
 def test_yaml_builds_no_objects(run: RunFolder, trap: Trap, tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_no_file_of_a_run_is_unpickled(run: RunFolder, trap: Trap) -> None:
 
 @pytest.fixture
 def cached(tmp_path: Path) -> Callable[[], object]:
-    """Return a function that reads a corpus, its vocabularies and its ids, from the cache where they lie there."""
+    """Return a function that reads a corpus, its vocabularies and its ids, from the cache if they are there."""
     config = compose_config(*SMALL)
     settings = build(TokenizerSettings, config["tokenizer"], "tokenizer")
 
@@ -270,7 +270,7 @@ def cached(tmp_path: Path) -> Callable[[], object]:
 
 
 def test_no_file_of_the_cache_is_unpickled(cached: Callable[[], object], tmp_path: Path, trap: Trap) -> None:
-    """Each in turn is planted, at the size that it should have: a clear line that names its folder, or built anew."""
+    """Replace each file by a planted one of the same size: an error names the folder, or the folder is built again."""
     whole = cached()
     files = sorted(file for file in (tmp_path / "cache").rglob("*") if file.is_file())
     assert len(files) > 12
@@ -282,7 +282,7 @@ def test_no_file_of_the_cache_is_unpickled(cached: Callable[[], object], tmp_pat
             sizes = json.loads((folder / FILES).read_text())
             sizes[file.relative_to(folder).as_posix()] = file.stat().st_size
             (folder / FILES).write_text(json.dumps(sizes))
-        if file.name == FILES:  # Its folder is made anew.
+        if file.name == FILES:  # Its folder is built again.
             assert cached() == whole
         else:
             with pytest.raises(UserError, match=rf"^{folder}: damaged \([^\n]*$"):
@@ -295,7 +295,7 @@ def test_no_file_of_the_cache_is_unpickled(cached: Callable[[], object], tmp_pat
 
 
 @pytest.mark.parametrize("content", ["[]", "3", '{"../../../../etc/passwd": 5}', "{}x"])
-def test_a_list_of_files_that_is_none_makes_a_folder_anew(
+def test_a_malformed_list_of_files_rebuilds_the_folder(
     content: str, cached: Callable[[], object], tmp_path: Path
 ) -> None:
     whole = cached()
@@ -304,7 +304,7 @@ def test_a_list_of_files_that_is_none_makes_a_folder_anew(
     assert cached() == whole
 
 
-def test_a_vocabulary_is_no_pickle(trap: Trap) -> None:
+def test_a_vocabulary_is_not_a_pickle(trap: Trap) -> None:
     with pytest.raises(ValueError, match="not a SentencePiece model"):
         Tokenizer(pickle.dumps(trap))
     assert not trap.sprung()
@@ -316,7 +316,7 @@ ROWS = {"translation": [{"de": "Hund", "en": "dog"}]}
 
 
 def pickled_extension(trap: Trap) -> pa.Table:
-    """Return a table whose column names a pickled type, as pyarrow before 14 unpickled it (CVE-2023-47248)."""
+    """Return a table with a column of a pickled type, which pyarrow before 14 unpickled (CVE-2023-47248)."""
     table = pa.table(ROWS)
     planted = {"ARROW:extension:name": "arrow.py_extension_type", "ARROW:extension:metadata": pickle.dumps(trap)}
     field = table.schema.field("translation").with_metadata(planted)
@@ -324,7 +324,7 @@ def pickled_extension(trap: Trap) -> pa.Table:
 
 
 def plant_script(folder: Path, trap: Trap) -> str:
-    """Plant what `datasets` before 4.0 would have run: a loading script of the folder's name."""
+    """Plant a loading script with the folder's name, which `datasets` before 4.0 would have run."""
     (folder / f"{folder.name}.py").write_text(f"import os; os.mkdir({str(trap.marker)!r})")
     return str(folder)
 
@@ -340,7 +340,7 @@ def plant_pickles(folder: Path, trap: Trap) -> str:
 
 
 def plant_pickles_here(folder: Path, trap: Trap) -> str:
-    """Plant what the format `pandas` of `datasets` before 5 would have unpickled."""
+    """Plant a pickle, which the format `pandas` of `datasets` before 5 would have unpickled."""
     plant_pickles(folder, trap)
     os.chdir(folder)
     return "pandas"
@@ -395,7 +395,7 @@ def test_no_dataset_runs_code(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A column of an unknown type is read as what it stores; all else is refused."""
+    """A column of an unknown type is read as its storage type; all other datasets are refused."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "hf"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "set").mkdir()
@@ -403,7 +403,7 @@ def test_no_dataset_runs_code(
     options = compose_config("data=hub", f"data.path={path}", "data.source=de", "data.target=en")["data"]
     with pytest.raises(UserError) as refused:
         load_corpus(options, tmp_path / "cache")
-    # Of the tables, each split has the same row: read, and then dropped from train.
+    # All splits of the tables have the same row, which is read and then dropped from train.
     assert (message or "no pair in train (dropped: 1 leak") in str(refused.value)
     assert "\n" not in str(refused.value)
     assert not trap.sprung()
@@ -433,7 +433,7 @@ def test_the_command_line_names_no_python_object(word: str, before: list[str], m
         check_command_line("config")
 
 
-def test_a_path_may_hold_the_word(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_may_contain_the_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py", "cache=/data/my_target_/x", "run_dir=_target_dir"])
     check_command_line("config")
 
@@ -458,9 +458,9 @@ def test_composed_settings_name_no_python_object(override: str) -> None:
     ["${oc.env:SECRET}", "a ${oc.env:NONE,${oc.env:SECRET}} b", '${oc.decode:"${oc.env:SECRET}"}', "${oc.${e}:SECRET}"],
 )
 def test_settings_do_not_read_the_environment(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They go to files, checkpoints and MLflow; the variable would go with them."""
+    """Settings are written to files, checkpoints and MLflow, and the variable would be written with them."""
     monkeypatch.setenv("SECRET", "'hunter2'")
-    OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)  # An earlier test may have been here.
+    OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)  # An earlier test may have removed it.
     composed = OmegaConf.create({"group": {"key": value}, "e": "env"})
     assert "hunter2" in composed.group.key, "the reference is none"
     composed = OmegaConf.create({"group": {"key": value}, "e": "env"})
@@ -490,7 +490,7 @@ def test_a_value_that_cannot_be_resolved_is_one_line(value: str) -> None:
 )
 @pytest.mark.slow
 def test_no_config_file_makes_hydra_build_an_object(group: str, content: str, tmp_path: Path) -> None:
-    """A folder of configs that a user was talked into: Hydra's own groups, which it builds before we see them."""
+    """A malicious config folder with Hydra's own groups, which Hydra builds before the project's checks."""
     (tmp_path / "conf" / "hydra" / group).mkdir(parents=True)
     (tmp_path / "conf" / "hydra" / group / "planted.yaml").write_text(content)
     words = [f"hydra/{group}=planted", "resume=nowhere", *(["-m"] if group == "sweeper" else [])]
@@ -508,7 +508,7 @@ def test_no_config_file_makes_hydra_build_an_object(group: str, content: str, tm
 
 
 def test_every_script_lets_hydra_build_nothing() -> None:
-    """An empty list of targets; without any list, Hydra only warns."""
+    """Each passes an empty list of targets; without a list, Hydra only warns."""
     scripts = [path for folder in ("src", "pipelines") for path in (ROOT / folder).glob("*.py")]
     decorators = [
         decorator
@@ -564,13 +564,13 @@ def test_a_search_chooses_among_its_candidates_only(tmp_path: Path) -> None:
 
 MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "jsonpickle", "code"}
 BARE = {"eval", "exec", "compile", "__import__"}
-# The last part of a name, whatever stands before it.
+# The last part of a dotted name.
 CALLS = {"system", "popen", "unsafe_load", "full_load", "load_all", "unsafe_load_all", "instantiate", "get_class"}
 CALLS |= {"get_method", "get_object", "load_from_checkpoint", "read_pickle", "literal_eval", "get_static_method"}
 
 
 def unsafe(text: str) -> list[str]:
-    """Return what in a Python file could run what it reads: line and name."""
+    """Return the line and the name of each call in a Python file that could run data as code."""
     found = []
 
     def note(node: Any, what: str) -> None:
@@ -609,7 +609,7 @@ def unsafe(text: str) -> list[str]:
 SOURCES = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")])
 
 
-def test_no_file_of_the_project_can_run_what_it_reads() -> None:
+def test_no_file_of_the_project_can_run_data_as_code() -> None:
     assert len(SOURCES) > 30
     assert {str(file.relative_to(ROOT)): unsafe(file.read_text()) for file in SOURCES if unsafe(file.read_text())} == {}
 

@@ -1,4 +1,4 @@
-"""A run from settings to scores, as src/train.py makes it: what it leaves, that it repeats, that it goes on."""
+"""Whole runs of src/train.py: their files, reproducibility, and resuming."""
 
 import csv
 import os
@@ -53,7 +53,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def start(tmp_path: Path, cache: Path) -> Callable[..., RunFolder]:
-    """Return a function that runs SMALL with further overrides, in this process, and returns the run's folder."""
+    """Return a function that runs SMALL with further overrides in this process, and returns the run folder."""
 
     def run(name: str, *overrides: str) -> RunFolder:
         config = compose_config(*SMALL, f"cache={cache}", f"run_dir={tmp_path / name}", *overrides)
@@ -65,7 +65,7 @@ def start(tmp_path: Path, cache: Path) -> Callable[..., RunFolder]:
     return run
 
 
-def test_what_a_run_leaves(start: Callable[..., RunFolder], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_files_of_a_run(start: Callable[..., RunFolder], capsys: pytest.CaptureFixture[str]) -> None:
     run = start("one")
     metrics, config = read_json(run.metrics), yaml.safe_load(run.config.read_text())
     printed = capsys.readouterr().out.splitlines()
@@ -91,7 +91,7 @@ def test_what_a_run_leaves(start: Callable[..., RunFolder], capsys: pytest.Captu
     assert metrics["seed"] == 1
     assert metrics["parameters"] == sum(p.numel() for p in load_trained(run.best).model.parameters())
     assert metrics["target_tokens_budget"] == 4000
-    # The run ends with whole steps, whose number is a multiple of the validations.
+    # The number of steps is a multiple of the number of validations.
     assert metrics["train_target_tokens"] == pytest.approx(4000, rel=0.1)
     assert metrics["train_target_tokens"] == curves(run, "train/target_tokens")[max(curves(run, "train/loss"))]
     assert metrics["train_target_tokens_per_second"] > 0
@@ -112,7 +112,7 @@ def test_best_is_the_best_on_dev(start: Callable[..., RunFolder]) -> None:
 
 
 def test_dev_scores_are_those_of_the_checkpoint(start: Callable[..., RunFolder], cache: Path) -> None:
-    """The last validation's loss, against the model's likelihood sentence by sentence."""
+    """Compare the loss of the last validation with the model's likelihood, sentence by sentence."""
     run = start("one")
     trained = load_trained(run.last)
     from datasets import load_from_disk
@@ -136,7 +136,7 @@ def test_dev_scores_are_those_of_the_checkpoint(start: Callable[..., RunFolder],
 
 @pytest.mark.parametrize("every", [3, 1000])
 def test_curves_have_a_point_every_so_many_steps(start: Callable[..., RunFolder], every: int) -> None:
-    """Of a model that hardly moves, so that what was logged can be computed again; the last step of a shorter run."""
+    """Train with a tiny rate, so that the logged values can be recomputed; a shorter run has the last step."""
     still = ("optimizer.learning_rate=1e-9", "optimizer.label_smoothing=0", "encoder.dropout=0", "decoder.dropout=0")
     run = start("one", f"trainer.log_every={every}", "trainer.accumulate=2", "trainer.test=false", *still)
     config = yaml.safe_load(run.config.read_text())
@@ -150,7 +150,7 @@ def test_curves_have_a_point_every_so_many_steps(start: Callable[..., RunFolder]
     for name in ("train/loss", "train/learning_rate", "train/target_tokens", "train/tokens_per_second"):
         assert [step for step, own, _ in logged if own == name] == due
     for step in due:
-        batch = prepared.splits["train"][parts[2 * step + 1]]  # The step's last part.
+        batch = prepared.splits["train"][parts[2 * step + 1]]  # The last part of the step.
         loss = model.loss(batch.source, batch.source_lengths, batch.target).nll / (batch.target[:, 1:] != PAD).sum()
         assert curves(run, "train/loss")[step] == pytest.approx(loss.item(), rel=1e-4)
         rate = 1e-9 * settings.optimizer.rate(step, steps)
@@ -160,7 +160,7 @@ def test_curves_have_a_point_every_so_many_steps(start: Callable[..., RunFolder]
 
 
 @pytest.mark.parametrize("threads", [1, pytest.param(2, marks=(pytest.mark.slow, pytest.mark.more))])
-def test_a_seed_repeats_and_another_does_not(start: Callable[..., RunFolder], threads: int) -> None:
+def test_the_same_seed_gives_the_same_run_and_another_does_not(start: Callable[..., RunFolder], threads: int) -> None:
     shared = f"trainer.threads={threads}"
     one, again, other = start("one", shared), start("again", shared), start("other", shared, "seed=2")
     assert_same_training(one, again)
@@ -168,7 +168,7 @@ def test_a_seed_repeats_and_another_does_not(start: Callable[..., RunFolder], th
 
 
 def test_accumulation_changes_nothing(start: Callable[..., RunFolder]) -> None:
-    """A step's gradient is that of the global batch, in however many, uneven, parts it is read."""
+    """The gradient of a step is that of the global batch, into however many uneven parts it is split."""
     still = ("encoder.dropout=0", "decoder.dropout=0", "trainer.batch_tokens=50")
     whole, parts = start("whole", *still), start("parts", *still, "trainer.accumulate=3")
     mine, theirs = weights(whole.last), weights(parts.last)
@@ -182,10 +182,10 @@ def test_fast_paths_can_be_switched_off(start: Callable[..., RunFolder], monkeyp
     once = start("once", *words)
     with monkeypatch.context() as patched:
         patched.delattr(Decoder, "_forward_at_once")
-        patched.delattr(Decoder, "_know")
+        patched.delattr(Decoder, "_project_ahead")
         with pytest.raises(AttributeError):
             start("none", *words)
-        # Search, which dev is translated by, has no other path.
+        # Search, which translates dev, has only this path.
         patched.setattr(
             "hourglass.training.module.search", lambda model, source, *_: [Hypothesis([], 0.0, 0.0, True)] * len(source)
         )
@@ -216,7 +216,7 @@ def test_a_step_is_as_long_as_the_clipped_gradient(start: Callable[..., RunFolde
 
 
 def test_patience_stops_a_run_that_gets_no_better(start: Callable[..., RunFolder]) -> None:
-    # So high a rate that dev gets worse.
+    # The rate is so high that dev scores get worse.
     run = start("one", "optimizer.learning_rate=1.5", "trainer.patience=1", "trainer.validations=10")
     curve = list(curves(run, "dev/bleu").values())
     assert 2 <= len(curve) < 10
@@ -224,7 +224,7 @@ def test_patience_stops_a_run_that_gets_no_better(start: Callable[..., RunFolder
     assert load_progress(run.last).finished
 
 
-def test_of_two_models_of_one_score_the_likelier_is_best(start: Callable[..., RunFolder]) -> None:
+def test_of_two_models_with_the_same_bleu_the_lower_loss_is_best(start: Callable[..., RunFolder]) -> None:
     run = start("one", "optimizer.learning_rate=1e-5")
     assert len(set(curves(run, "dev/bleu").values())) == 1
     assert load_trained(run.best).step == max(curves(run, "dev/loss")) + 1
@@ -258,7 +258,7 @@ def test_a_finished_run_is_only_scored_again(
 def test_a_run_is_continued_if_it_is_the_same(
     start: Callable[..., RunFolder], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With if_exists=continue: the same settings go on from the last checkpoint, others start clean."""
+    """With if_exists=continue, the same settings resume from the last checkpoint, others start anew."""
 
     class Killed(BaseException):
         pass
@@ -283,7 +283,7 @@ def test_a_run_is_continued_if_it_is_the_same(
             run = start(run_dir, "if_exists=continue", *again)
         assert_same_training(like, run)
         assert ("the checkpoint is of other settings (optimizer.learning_rate)" in caplog.text) == bool(again)
-    # A finished run of other code is made again; of the same, it is left as it is.
+    # A finished run of other code is trained again; one of the same code is kept.
     made = run.best.stat().st_mtime_ns
     start(run_dir, "if_exists=continue", *again)
     assert run.best.stat().st_mtime_ns == made
@@ -291,7 +291,7 @@ def test_a_run_is_continued_if_it_is_the_same(
     start(run_dir, "if_exists=continue", *again)
     assert "the checkpoint is of other code" in caplog.text
     assert run.best.stat().st_mtime_ns > made
-    # Who resumes a run by name wants it to go on, whatever the code.
+    # resume=PATH resumes the run with any code.
     assert resume_run(str(run.path), [])[1]["if_exists"] == "refuse"
 
 
@@ -299,7 +299,7 @@ def test_a_run_is_continued_if_it_is_the_same(
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     start: Callable[..., RunFolder], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, kept: int
 ) -> None:
-    """Killed at step 26, whose last.ckpt and best.ckpt are of step 24, the validation, and previous.ckpt of 20."""
+    """Kill at step 26, when last.ckpt and best.ckpt are of step 24, a validation, and previous.ckpt of step 20."""
     options = ("trainer.select=loss", "trainer.accumulate=2")
     unbroken = start("unbroken", *options)
 
@@ -336,7 +336,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
         train.train(Job(run, config, check_settings(config)))
 
 
-def test_a_folder_has_one_process_at_work(tmp_path: Path) -> None:
+def test_only_one_process_works_on_a_run(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     script = (
         "import sys, pathlib, hourglass.runs.folder as r\n"
@@ -364,7 +364,7 @@ def test_a_folder_has_one_process_at_work(tmp_path: Path) -> None:
     owner.wait()
     waiting.join(60)
     assert came == [f"{os.getpid()}\n"]
-    with run_lock(run):  # A dead owner's lock holds nobody.
+    with run_lock(run):  # The lock of a dead process is free.
         assert run.lock.read_text() == f"{os.getpid()}\n"
 
 
@@ -372,7 +372,7 @@ def test_a_folder_has_one_process_at_work(tmp_path: Path) -> None:
 
 
 def kill_at(step: int, run: RunFolder, overrides: tuple[str, ...]) -> None:
-    """Start a run and kill it, without warning, as soon as its curves reach a step."""
+    """Start a run and kill it with SIGKILL as soon as its curves reach a step."""
     process = subprocess.Popen(
         command(*overrides), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
@@ -385,14 +385,14 @@ def kill_at(step: int, run: RunFolder, overrides: tuple[str, ...]) -> None:
 
 @pytest.fixture
 def small_command(tmp_path: Path, cache: Path) -> tuple[str, ...]:
-    # Patience and accumulation have states of their own to carry over.
+    # Patience and accumulation have state that a resumed run must restore.
     return (*SMALL, f"cache={cache}", "trainer.patience=9", "trainer.accumulate=2")
 
 
 @pytest.mark.more
 @pytest.mark.slow
 def test_kill_and_resume(tmp_path: Path, small_command: tuple[str, ...], start: Callable[..., RunFolder]) -> None:
-    """kill -9, twice, and resume: bit for bit the unbroken run, whatever the step."""
+    """kill -9 twice and resume: the result is the uninterrupted run, bit for bit, at any step."""
     unbroken = start("unbroken", "trainer.patience=9", "trainer.accumulate=2")
     steps = max(curves(unbroken, "train/loss")) + 1
     run = RunFolder(tmp_path / "broken")
@@ -407,7 +407,7 @@ def test_kill_and_resume(tmp_path: Path, small_command: tuple[str, ...], start: 
 @pytest.mark.parametrize(
     ("sent", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )
-def test_a_stop_says_how_to_go_on(
+def test_a_stopped_run_says_how_to_resume_it(
     tmp_path: Path, small_command: tuple[str, ...], sent: signal.Signals, code: int
 ) -> None:
     run = RunFolder(tmp_path / "one")
@@ -429,7 +429,7 @@ def test_a_stop_says_how_to_go_on(
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path, cache: Path, start: Callable[..., RunFolder]) -> None:
-    """DDP on two CPU processes, uneven shares and accumulation included: the weights of one process."""
+    """DDP on two CPU processes, with uneven shares and accumulation, gives the weights of one process."""
     still = ("encoder.dropout=0", "decoder.dropout=0", "trainer.batch_tokens=50", "trainer.accumulate=2")
     alone = start("alone", *still)
     pair = RunFolder(tmp_path / "pair")
@@ -448,11 +448,11 @@ def test_two_processes_train_as_one(tmp_path: Path, cache: Path, start: Callable
     assert [line for line in done.stdout.splitlines() if line.startswith("run: ")] == [f"run: {pair.path}"]
     mine, theirs = weights(alone.last), weights(pair.last)
     for name, weight in mine.items():
-        torch.testing.assert_close(theirs[name], weight, rtol=1e-4, atol=1e-5, msg=name)  # 1.2e-7 where measured
+        torch.testing.assert_close(theirs[name], weight, rtol=1e-4, atol=1e-5, msg=name)  # measured: 1.2e-7
     for name in ("dev/bleu", "dev/loss"):
         assert curves(alone, name) == pytest.approx(curves(pair, name), rel=1e-3, abs=1e-2)
     assert load_progress(alone.last).target_tokens == load_progress(pair.last).target_tokens
-    # One run in MLflow too, told by the one process that is not spawned.
+    # MLflow also has one run, from the process that is not spawned.
     with sqlite3.connect(tmp_path / "mlflow.db") as store:
         assert store.execute("select status from runs").fetchall() == [("FINISHED",)]
         told = store.execute("select step, value from metrics where key = 'train/loss' order by step").fetchall()
