@@ -16,7 +16,7 @@ from hourglass.analysis.information import (
 )
 from hourglass.metrics.saturation import Saturation
 from hourglass.metrics.scoring import FEW, show_bounds
-from hourglass.metrics.significance import Estimate, Interval
+from hourglass.metrics.significance import Estimate
 from hourglass.reports.document import Block, Heading, Paragraph, Picture, Table
 from hourglass.reports.phrases import (
     DIFFERENCE_HEADINGS,
@@ -24,6 +24,7 @@ from hourglass.reports.phrases import (
     REREAD,
     banded,
     difference_cells,
+    in_brackets,
     show_range,
     widest,
 )
@@ -181,7 +182,7 @@ def _difference_sentence(information: Information, leader: str) -> str:
     described = "; ".join(f"{name} {_access(variants[name])}" for name in (leader, baseline))
     return (
         f"On {information.corpus}, variant {leader} needs {_fewer(difference.whole.value)} per sentence than variant "
-        f"{baseline}{_in_brackets(interval, of)}. What their decoders see of the source: {described}."
+        f"{baseline}{in_brackets(interval, of)}. What their decoders see of the source: {described}."
     )
 
 
@@ -210,7 +211,7 @@ def _neck_sentences(information: Information, name: str, best: str | None) -> st
     """Return how many bits a variant receives, and whether that levels off as sentences get longer."""
     own = information.variants[name]
     bits = own.reading
-    certainty = _in_brackets(bits.widest, _certainty(bits))
+    certainty = in_brackets(bits.widest, _certainty(bits))
     if _near_zero(information, name):
         return (
             f"The bits that variant {name} receives cannot be told from zero: {bits.mean:.1f}{certainty}. The data do "
@@ -232,7 +233,7 @@ def _plateau_sentence(own: VariantBits) -> str:
             f"Up to {curve.longest:.0f} source words, this figure has no plateau that can be shown: each further word "
             f"changes it by {curve.slope:+.2f} bits {show_range(curve.slope_interval)} (over test sentences{seeds})."
         )
-    certainty = _in_brackets(curve.plateau_interval, "over test sentences")
+    certainty = in_brackets(curve.plateau_interval, "over test sentences")
     if curve.flat:
         return (
             f"This figure is the same for all observed lengths, from {curve.shortest:.0f} to {curve.longest:.0f} "
@@ -286,7 +287,7 @@ def explain_losses(information: Information) -> list[str]:
         interval, of = widest(difference.whole)
         texts.append(
             f"Lost by the decoder? Variant {rereading} reads such a vector at every step and needs "
-            f"{_fewer(difference.whole.value)} per sentence than variant {baseline}{_in_brackets(interval, of)}. "
+            f"{_fewer(difference.whole.value)} per sentence than variant {baseline}{in_brackets(interval, of)}. "
             f"{_verdict(information, rereading)}"
         )
     else:
@@ -322,10 +323,6 @@ def _verdict(information: Information, rereading: str) -> str:
 
 def _bits_per_word(information: Information) -> float:
     return information.blind.bits / max(information.blind.target_words, 1)
-
-
-def _in_brackets(interval: Interval | None, of: str) -> str:
-    return f" (95 % interval {interval.low:.1f} to {interval.high:.1f}, {of})" if interval else ""
 
 
 def _certainty(bits: BitsEstimate) -> str:
