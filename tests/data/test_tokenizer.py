@@ -399,7 +399,7 @@ def test_a_damaged_cached_model_is_refused_by_name(rows: datasets.Dataset, tmp_p
     train_vocabularies(settings_of("bpe", config), rows, "made", tmp_path)
     [model] = tmp_path.rglob("joint.model")
     model.write_bytes(bytes(len(model.read_bytes())))  # Of the same size, so that it counts as there
-    with pytest.raises(UserError, match=rf"^{model.parent}: damaged \([^\n]*\); delete this folder, [^\n]*$"):
+    with pytest.raises(UserError, match=rf"^{model.parent}: damaged \([^\n]*\); delete this folder: [^\n]*$"):
         train_vocabularies(settings_of("bpe", config), rows, "made", tmp_path)
 
 
