@@ -1,4 +1,4 @@
-"""Alignment: error rates by hand, and links that are those of a model made to look where it is told."""
+"""Alignment: error rates by hand, and links of a model whose attention is set by the test."""
 
 from typing import Any
 
@@ -30,21 +30,21 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def test_error_rate_by_hand() -> None:
     """Och and Ney 2003, equation 13, with sets of links."""
-    found = [[0, 1, 3, 3], [1, 0]]
+    links = [[0, 1, 3, 3], [1, 0]]
     for name, true in (("copy", [[0, 1, 2, 3], [0, 1]]), ("reverse", [[3, 2, 1, 0], [1, 0]])):
-        ours = {(i, j, at) for i, row in enumerate(found) for j, at in enumerate(row)}
-        theirs = {(i, j, at) for i, row in enumerate(true) for j, at in enumerate(row)}
-        score = score_alignment(found, TRUE[name])
-        assert score.links == len(ours)
-        assert score.error_rate == pytest.approx(1 - (len(ours & theirs) * 2) / (len(ours) + len(theirs)))
-        near = sum(any((i, j, at + d) in theirs for d in (-1, 0, 1)) for i, j, at in ours)
-        assert score.error_rate_near == pytest.approx(1 - near / len(ours))
+        predicted = {(i, j, at) for i, row in enumerate(links) for j, at in enumerate(row)}
+        expected = {(i, j, at) for i, row in enumerate(true) for j, at in enumerate(row)}
+        score = score_alignment(links, TRUE[name])
+        assert score.links == len(predicted)
+        assert score.error_rate == pytest.approx(1 - (len(predicted & expected) * 2) / (len(predicted) + len(expected)))
+        near = sum(any((i, j, at + d) in expected for d in (-1, 0, 1)) for i, j, at in predicted)
+        assert score.error_rate_near == pytest.approx(1 - near / len(predicted))
 
 
 def test_links_are_the_largest_weights(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A local window looks at its centre where the score says so; one link a word, in any batches.
+    """With a score that peaks at the window's centre, local-m aligns copy without error, in batches of any size.
 
-    So on copy local-m aligns without error, also where the source is read from its end.
+    Also if the encoder reads the source in reverse.
     """
     attention: Any = trained.model.decoder.attention
 
@@ -63,7 +63,7 @@ def test_links_are_the_largest_weights(trained: Trained, monkeypatch: pytest.Mon
     assert score.error_rate == pytest.approx(6 / 7)  # Only the sentence of one word is right.
 
 
-def test_pieces_and_models_that_do_not_align_are_refused(trained: Trained) -> None:
+def test_models_that_cannot_align_words_are_refused(trained: Trained) -> None:
     with pytest.raises(UserError, match=r"tokenizer\.model=bpe: words are aligned"):
         align(trained.__class__(trained.model, trained.vocabularies, {"tokenizer": {"model": "bpe"}}, 0, ""), [], [])
     fixed = tiny_model("fixed")
@@ -72,8 +72,8 @@ def test_pieces_and_models_that_do_not_align_are_refused(trained: Trained) -> No
 
 
 @pytest.mark.parametrize("reverse_source", [False, True])
-def test_local_m_goes_with_the_source_also_when_it_is_read_in_reverse(reverse_source: bool) -> None:
-    """The centre of step t is source word t, which in the order read is the t-th from the other end."""
+def test_the_centre_of_local_m_follows_the_source_if_it_is_read_in_reverse(reverse_source: bool) -> None:
+    """The centre of step t is source word t, which in reverse order is the t-th from the other end."""
     read: list[torch.Tensor] = []
     model = tiny_model("luong_local_m", {"encoder.reverse_source": reverse_source, "attention.window": 1})
     encoder: Any = model.encoder

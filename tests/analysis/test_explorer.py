@@ -1,4 +1,4 @@
-"""The explorer: what it shows is what the model does, and the page works in a browser."""
+"""The explorer: it shows the steps of the model's own search, and its page works in a browser."""
 
 import json
 import shutil
@@ -11,7 +11,16 @@ import pytest
 import torch
 from helpers import make_run, plain_search
 
-from hourglass.analysis.explorer import LEVELS, PARTS, SHOWN, choose_sentences, describe, disorder, follow, write_page
+from hourglass.analysis.explorer import (
+    LEVELS,
+    PARTS,
+    SHOWN,
+    choose_sentences,
+    disorder,
+    follow,
+    page_content,
+    write_page,
+)
 from hourglass.data.pieces import EOS
 from hourglass.decoding.search import search
 from hourglass.models.checkpoint import Trained, load_trained
@@ -38,15 +47,15 @@ def test_it_follows_the_greedy_search(attention: str, models: dict[str, Trained]
         one = follow(trained, source, limit)
         assert one.text == trained.vocabularies.target.decode([best.tokens])[0]
         assert one.source == trained.vocabularies.source.pieces(ids)
-        for said, choices in zip(one.target, one.alternatives, strict=True):
+        for piece, choices in zip(one.target, one.alternatives, strict=True):
             shares = [share for _, share in choices]
-            assert choices[0][0] == said
+            assert choices[0][0] == piece
             assert shares == sorted(shares, reverse=True)
             assert sum(shares) <= 1 + 1e-6
 
 
 @pytest.mark.slow
-def test_what_is_given_is_what_is_shown(models: dict[str, Trained]) -> None:
+def test_a_context_is_the_weighted_sum_of_the_states(models: dict[str, Trained]) -> None:
     one = follow(models["luong_general"], "s1 s2 s3", 8)
     assert one.weights is not None
     assert one.contexts is not None
@@ -77,11 +86,11 @@ def test_sentences_are_even_over_lengths() -> None:
 
 @pytest.fixture(scope="module")
 def content(models: dict[str, Trained]) -> dict[str, Any]:
-    return describe(models, SENTENCES, dict.fromkeys(models, plain_search(1)), "A page")
+    return page_content(models, SENTENCES, dict.fromkeys(models, plain_search(1)), "A page")
 
 
 @pytest.mark.slow
-def test_the_page_holds_it_all_and_nothing_of_the_net(content: dict[str, Any]) -> None:
+def test_the_page_holds_its_data_and_no_address(content: dict[str, Any]) -> None:
     page = write_page(content | {"title": "</script><!-- <b>"})
     assert page.count("</script>") == 1
     assert "src=" not in page
@@ -116,18 +125,20 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(params=[(1400, "light"), (390, "dark")], ids=["wide", "narrow and dark"])
 def page(request: pytest.FixtureRequest, browser: Any, content: dict[str, Any], tmp_path: Path) -> Iterator[Any]:
-    """The page, opened; in the end it has said nothing to the console and asked for nothing."""
+    """The open page. In the end, check that it wrote nothing to the console and requested nothing."""
     width, scheme = request.param
     file = tmp_path / "page.html"
     file.write_text(write_page(content), encoding="utf-8")
     opened = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    said: list[str] = []
-    opened.on("console", lambda message: said.append(message.text))
-    opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.on("request", lambda asked: said.append(asked.url) if not asked.url.startswith(("file:", "data:")) else None)
+    messages: list[str] = []
+    opened.on("console", lambda message: messages.append(message.text))
+    opened.on("pageerror", lambda error: messages.append(str(error)))
+    opened.on(
+        "request", lambda asked: messages.append(asked.url) if not asked.url.startswith(("file:", "data:")) else None
+    )
     opened.goto(file.as_uri())
     yield opened
-    assert said == []
+    assert messages == []
     opened.close()
 
 
@@ -160,11 +171,11 @@ def test_keys_step_and_play(page: Any) -> None:
     page.get_by_text("step 3 of ").wait_for()
     page.keyboard.press(" ")
     assert page.locator("#play").get_attribute("aria-label") == "play"
-    assert page.locator("#told").text_content().startswith("none: ")
+    assert page.locator("#status").text_content().startswith("none: ")
 
 
 @pytest.mark.slow
-def test_variants_side_by_side_and_what_is_pointed_at(page: Any) -> None:
+def test_variants_side_by_side_and_highlights(page: Any) -> None:
     shown = page.locator("section.variant")
     assert shown.count() == 3  # Of the four.
     page.locator("#choose input").nth(3).check()
@@ -201,7 +212,9 @@ def test_other_sentences(page: Any, content: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_without_javascript_the_page_says_so(browser: Any, content: dict[str, Any], tmp_path: Path) -> None:
+def test_without_javascript_the_page_names_an_alternative(
+    browser: Any, content: dict[str, Any], tmp_path: Path
+) -> None:
     file = tmp_path / "page.html"
     file.write_text(write_page(content), encoding="utf-8")
     context = browser.new_context(java_script_enabled=False)

@@ -1,8 +1,8 @@
-"""The attention explorer: one page of HTML in which one watches trained models translate, step by step.
+"""The attention explorer: a page of HTML that shows trained models translate, step by step.
 
-Models translate greedily here, so that each word is the likeliest of those shown beside it. Vectors are shown by a few
-of their numbers, the same few for all states of a model: those that vary most. A context that is a weighted sum of the
-states is the weighted sum of the numbers shown, too.
+The models decode greedily, so that each output piece is the likeliest of those shown beside it. Of each vector the page
+shows a few numbers, the same ones for all states of a model: those that vary most. Where a context is a weighted sum of
+the states, its numbers shown are that weighted sum of the numbers shown of the states.
 
 Shapes: S source pieces (end-of-sentence the last), T output pieces (likewise), M memory width, C context width,
 F numbers shown of a vector.
@@ -18,19 +18,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from hourglass.corpora.corpus import load_corpus
 from hourglass.data.pieces import BOS, EOS, PAD
 from hourglass.errors import UserError
-from hourglass.models.checkpoint import Trained, load_trained
-from hourglass.runs.folder import open_run
+from hourglass.models.checkpoint import Trained
 from hourglass.system.files import write_whole
-from hourglass.training.settings import check_to_read
+from hourglass.training.finished import FinishedRun
 
 # F, numbers shown of a state or context.
 SHOWN = 16
 
 
-# Vectors are stored as whole numbers from minus to plus this, weights and probabilities from 0 to the other.
+# Vectors are stored as whole numbers from -LEVELS to LEVELS, weights and probabilities as ones from 0 to PARTS.
 LEVELS = 9
 
 
@@ -38,7 +36,7 @@ PARTS = 1000
 
 
 def explore(paths: Sequence[str], sentences: int, output: Path) -> str:
-    """Write the page of some runs, and return what it is in a few words.
+    """Write the page of some runs, and return its name, size and contents as text.
 
     Args:
         paths: run folders of one corpus.
@@ -48,24 +46,21 @@ def explore(paths: Sequence[str], sentences: int, output: Path) -> str:
     Raises:
         UserError: a run is missing or damaged, or they are of different corpora.
     """
-    runs = [open_run(path, "run") for path in paths]
-    models = [load_trained(run.best) for run, _ in runs]
-    for path, model in zip(paths, models, strict=True):
-        if model.corpus_digest != models[0].corpus_digest:
+    runs = [FinishedRun.open(path) for path in paths]
+    for path, run in zip(paths, runs, strict=True):
+        if run.trained.corpus_digest != runs[0].trained.corpus_digest:
             raise UserError(f"run: {path} and {paths[0]} are runs of different corpora: name runs of one")
-    searches = [check_to_read(config).search for _, config in runs]
-    config = runs[0][1]
-    corpus = load_corpus(config["data"], Path(config["cache"]).expanduser())
-    if corpus.digest != models[0].corpus_digest:
+    corpus = runs[0].corpus
+    if corpus.digest != runs[0].trained.corpus_digest:
         raise UserError(f"run: the corpus of {paths[0]} has changed since: restore it, or train again")
     test = corpus.splits["test"]
     chosen = choose_sentences(test["source_words"][:], sentences)
-    names = name_runs([one for _, one in runs])
-    content = describe(
-        dict(zip(names, models, strict=True)),
+    names = name_runs([run.config for run in runs])
+    content = page_content(
+        {name: run.trained for name, run in zip(names, runs, strict=True)},
         [(test[i]["id"], test[i]["source"], test[i]["target"]) for i in chosen],
-        dict(zip(names, searches, strict=True)),
-        f"Watch it translate: {config['data']['name']}, {corpus.source_language} to {corpus.target_language}",
+        {name: run.settings.search for name, run in zip(names, runs, strict=True)},
+        f"Watch it translate: {runs[0].config['data']['name']}, {corpus.source_language} to {corpus.target_language}",
     )
     write_whole(output, write_page(content))
     size = output.stat().st_size / 1e6
@@ -73,7 +68,7 @@ def explore(paths: Sequence[str], sentences: int, output: Path) -> str:
 
 
 def name_runs(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a name for each run: its attention, with the seed or a number where that is not enough."""
+    """Return a distinct name for each run: its attention, with the seed or a number if two runs share it."""
     names = [config["attention"]["name"] for config in configs]
     if len(set(names)) < len(names):
         names = [f"{name}, seed {config['seed']}" for name, config in zip(names, configs, strict=True)]
@@ -89,11 +84,11 @@ class Followed:
     Attributes:
         source: S pieces.
         target: T pieces; the last is end-of-sentence, unless the output limit came first.
-        alternatives: T lists of (piece, probability), likeliest first; the first is what was said.
-        states: [S, M] of the encoder; M is 0 for one without states.
-        contexts: [T, M] or None: the weighted sums of the states that the decoder was given.
-        weights: [T, S] or None.
-        summary: [D], the fixed vector.
+        alternatives: T lists of (piece, probability), likeliest first; the first is the output.
+        states: [S, M] of the encoder; M is 0 for an encoder without states.
+        contexts: [T, M] weighted sums of the states; None without attention weights.
+        weights: [T, S] attention weights; None without.
+        summary: [D] the fixed vector.
         text: the translation.
     """
 
@@ -109,7 +104,7 @@ class Followed:
 
 @torch.inference_mode()
 def follow(trained: Trained, text: str, limit: int, alternatives: int = 5) -> Followed:
-    """Translate a sentence greedily and keep what is seen on the way.
+    """Translate a sentence greedily and keep the vectors, weights and probabilities of each step.
 
     Args:
         trained: the model.
@@ -122,51 +117,51 @@ def follow(trained: Trained, text: str, limit: int, alternatives: int = 5) -> Fo
     memory = model.encode(torch.tensor([ids]), torch.tensor([len(ids)]))
     decoder, prepared = model.decoder, model.decoder.attention.prepare(memory)
     state, token = decoder.start(memory), BOS
-    said: list[int] = []
+    output: list[int] = []
     choices: list[list[tuple[str, float]]] = []
     weights: list[np.ndarray] = []
-    while len(said) < limit and token != EOS:
+    while len(output) < limit and token != EOS:
         embedding = model.embedding(torch.tensor([token]))
-        readout, state, weight = decoder.step(embedding, state, prepared, len(said))
+        readout, state, weight = decoder.step(embedding, state, prepared, len(output))
         logits = model.output(readout)[0]
-        logits[[PAD, BOS]] = float("-inf")  # Never said.
+        logits[[PAD, BOS]] = float("-inf")  # Never in an output.
         best, places = logits.softmax(-1).topk(min(alternatives, len(logits) - 2))
         pieces = vocabularies.target.pieces(places.tolist())
         choices.append(list(zip(pieces, best.tolist(), strict=True)))
         token = int(places[0])
-        said.append(token)
+        output.append(token)
         if weight is not None:
             weights.append(weight[0].numpy())
     states, summary = memory.states[0].numpy(), memory.summary[0].numpy()
     contexts = np.stack(weights) @ states if weights else None
     return Followed(
         vocabularies.source.pieces(ids),
-        vocabularies.target.pieces(said),
+        vocabularies.target.pieces(output),
         choices,
         states,
         contexts,
         np.stack(weights) if weights else None,
         summary,
-        vocabularies.target.decode([said])[0],
+        vocabularies.target.decode([output])[0],
     )
 
 
 def disorder(weights: np.ndarray) -> float:
-    """Return how far from left to right a model looks: the share of pairs of steps whose source positions are swapped.
+    """Return how far attention departs from left to right: the share of pairs of steps whose source positions swap.
 
-    Kendall's tau distance of the largest weights, 0 to 1; end-of-sentence's own step is left out.
+    This is Kendall's tau distance of the positions of the largest weights, from 0 to 1, without the last step.
 
     Args:
         weights: [T, S].
     """
-    looked = weights[:-1].argmax(-1)
-    pairs = len(looked) * (len(looked) - 1) / 2
-    swapped = sum(int((looked[:i] > looked[i]).sum()) for i in range(1, len(looked)))
+    positions = weights[:-1].argmax(-1)
+    pairs = len(positions) * (len(positions) - 1) / 2
+    swapped = sum(int((positions[:i] > positions[i]).sum()) for i in range(1, len(positions)))
     return swapped / pairs if pairs else 0.0
 
 
 def choose_sentences(lengths: Sequence[int], count: int) -> list[int]:
-    """Return the numbers of sentences at even ranks of length, short to long.
+    """Return the numbers of sentences at evenly spaced ranks of length, short to long.
 
     Args:
         lengths: source words of each sentence.
@@ -178,15 +173,15 @@ def choose_sentences(lengths: Sequence[int], count: int) -> list[int]:
     return order[np.linspace(0, len(order) - 1, num=count).round().astype(int)].tolist()
 
 
-def describe(
+def page_content(
     models: Mapping[str, Trained], sentences: Sequence[tuple[str, str, str]], limits: Mapping[str, Any], title: str
 ) -> dict[str, Any]:
-    """Return what the page shows: plain values.
+    """Return the content of the page as plain values.
 
     Args:
-        models: by the name that the page calls them.
+        models: by their names on the page.
         sentences: id, source and reference of each.
-        limits: by the same names: the search settings, whose `limit` ends a translation.
+        limits: search settings by the same names; their `limit` ends a translation.
         title: of the page.
     """
     followed = {
@@ -236,7 +231,7 @@ def describe(
 
 
 def _reads(trained: Trained) -> str:
-    """Return what the decoder is given: weights over states, the fixed vector at each step, or once."""
+    """Return how the decoder receives the source: `states` by weights, the `vector` at each step, or at the `start`."""
     attention = trained.model.decoder.attention
     if attention.has_weights:
         return "states"
@@ -245,7 +240,7 @@ def _reads(trained: Trained) -> str:
 
 @dataclass(frozen=True)
 class _Shown:
-    """Which numbers of a model's vectors are shown, and the value that is drawn full."""
+    """The places of the numbers that are shown of a model's vectors, and the value that fills a cell."""
 
     states: np.ndarray
     summary: np.ndarray
@@ -260,7 +255,7 @@ def _shown(rows: Sequence[Followed]) -> _Shown:
 
 
 def _varying(vectors: np.ndarray) -> np.ndarray:
-    """Return the places of the numbers that vary most, in their own order."""
+    """Return the places of the numbers that vary most, in ascending order."""
     return np.sort(np.argsort(-vectors.std(0), kind="stable")[:SHOWN])
 
 
@@ -274,31 +269,31 @@ def _levels(vectors: np.ndarray, places: np.ndarray, scale: float) -> list[list[
     return rows
 
 
-def _view(one: Followed, shown: _Shown) -> dict[str, Any]:
-    """Return one translation as the page reads it."""
+def _view(followed: Followed, shown: _Shown) -> dict[str, Any]:
+    """Return one translation in the form that the page reads."""
     view: dict[str, Any] = {
-        "source": [_readable(piece) for piece in one.source],
-        "target": [_readable(piece) for piece in one.target],
-        "text": one.text,
-        "choices": [[[_readable(piece), round(PARTS * p)] for piece, p in step] for step in one.alternatives],
-        "states": _levels(one.states, shown.states, shown.scale),
-        "summary": _levels(one.summary[None], shown.summary, shown.summary_scale)[0],
+        "source": [_readable(piece) for piece in followed.source],
+        "target": [_readable(piece) for piece in followed.target],
+        "text": followed.text,
+        "choices": [[[_readable(piece), round(PARTS * p)] for piece, p in step] for step in followed.alternatives],
+        "states": _levels(followed.states, shown.states, shown.scale),
+        "summary": _levels(followed.summary[None], shown.summary, shown.summary_scale)[0],
     }
-    if one.weights is not None:
-        assert one.contexts is not None
-        view["weights"] = (PARTS * one.weights).round().astype(int).tolist()
-        view["contexts"] = _levels(one.contexts, shown.states, shown.scale)
+    if followed.weights is not None:
+        assert followed.contexts is not None
+        view["weights"] = (PARTS * followed.weights).round().astype(int).tolist()
+        view["contexts"] = _levels(followed.contexts, shown.states, shown.scale)
     return view
 
 
 def _readable(piece: str) -> str:
-    """Return a piece as people read it; SentencePiece marks a word's beginning by U+2581."""
+    """Return a piece as readers see it; the page replaces U+2581, SentencePiece's mark of the start of a word."""
     return {"</s>": "(end)"}.get(piece, piece)
 
 
 def write_page(content: Mapping[str, Any]) -> str:
-    """Return the page: the template with its data in it, which needs nothing else to be opened."""
+    """Return the page: the template with its data, which loads nothing else."""
     template = resources.files("hourglass.analysis").joinpath("explorer.html").read_text(encoding="utf-8")
     data = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    # Inside a script element a tag could end it early.
+    # A tag in the data could end the script element.
     return template.replace("/*DATA*/null", data.replace("<", "\\u003c"))

@@ -76,7 +76,8 @@ def summarise_capacity(capacity: Capacity) -> list[str]:
     """Return the findings of a sweep: what a figure means, the bits through each neck, the checks."""
     return [
         _meaning(capacity.points),
-        " ".join([*_neck_sentences(capacity.points), *_other_sentences(capacity.points)]),
+        *_neck_paragraphs(capacity.points),
+        " ".join(_other_sentences(capacity.points)),
         " ".join(_check_sentences(capacity.points)),
     ]
 
@@ -96,7 +97,7 @@ def _meaning(points: Sequence[CapacityPoint]) -> str:
     )
 
 
-def _neck_sentences(points: Sequence[CapacityPoint]) -> list[str]:
+def _neck_paragraphs(points: Sequence[CapacityPoint]) -> list[str]:
     texts = []
     for line, described in NECKS.items():
         group = [point for point in points if point.line == line]
@@ -107,9 +108,8 @@ def _neck_sentences(points: Sequence[CapacityPoint]) -> list[str]:
         if last is not first:
             text += f", and {_bits(last)} through {_per_number(last)}"
         limited = sum(point.limited_by_training for point in group)
-        texts.append(f"{text}.")
-        if limited:
-            texts.append(f"At {limited} of these {len(group)} widths the model was still learning.")
+        learning = f" At {limited} of these {len(group)} widths the model was still learning." if limited else ""
+        texts.append(f"{text}.{learning}")
     return texts
 
 
