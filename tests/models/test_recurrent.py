@@ -111,8 +111,10 @@ def test_a_sentence_is_read_step_by_step_from_either_end(cell: str, bidirectiona
         expected = torch.cat([part.flatten(1) for parts in zip(*ends, strict=True) for part in parts], -1)[0]
         torch.testing.assert_close(final[b], expected)
         sums.append(expected.sum())
-    batched, single = (torch.autograd.grad(total, inputs_BTI)[0] for total in (final.sum(), torch.stack(sums).sum()))
-    torch.testing.assert_close(batched, single)
+    batched, by_sentence = (
+        torch.autograd.grad(total, inputs_BTI)[0] for total in (final.sum(), torch.stack(sums).sum())
+    )
+    torch.testing.assert_close(batched, by_sentence)
     assert not batched[~MASK_BT].any()
 
 
