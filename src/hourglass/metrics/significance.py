@@ -8,8 +8,7 @@ Shapes: N sentences, R resamples, K seeds of a variant, B length buckets.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import t as student_t
@@ -91,15 +90,6 @@ class Quantity:
     def estimate(self) -> Estimate:
         """The mean, the value of each seed and the interval, without the resamples."""
         return Estimate(self.mean, self.value.tolist(), self.interval)
-
-    def plain(self) -> dict[str, Any]:
-        """Return mean, value of each seed and interval as plain values."""
-        interval = self.interval
-        return {
-            "mean": self.mean,
-            "by_seed": self.value.tolist(),
-            "interval": asdict(interval) if interval else None,
-        }
 
     def __add__(self, other: "Quantity") -> "Quantity":
         return Quantity(self.value + other.value, self.drawn + other.drawn)
