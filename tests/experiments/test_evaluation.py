@@ -115,7 +115,7 @@ def ablation(tmp_path: Path) -> Ablation:
             write_json(
                 run.metrics,
                 {
-                    "corpus": {"digest": facts.digest},
+                    "corpus": {"digest": facts.digest, "pairs": facts.pairs},
                     "seed": seed,
                     "parameters": 1234,
                     "train_target_tokens": 1000,
@@ -210,9 +210,10 @@ def test_slopes_are_refused_if_the_baseline_has_not_converged(ablation: Ablation
         file.write_text(file.read_text().replace("99,dev/loss,1.195", "99,dev/loss,0.9"))
     evaluation = evaluate(ablation, "numbers")
     assert evaluation.slopes == {}
-    assert evaluation.slopes_refused == "none had not converged, so its length curve shows missing training as well"
+    reason = "variant none had not converged, so its length curve shows missing training as well"
+    assert evaluation.slopes_refused == reason
     report = to_markdown(write_ablation({"numbers": evaluation}, ReportOrigin("c", "today")), "figures")
-    assert f"cannot be told here: {evaluation.slopes_refused}" in report
+    assert f"cannot be told here: {reason}" in report
 
 
 def test_missing_and_truncated_files_are_named(ablation: Ablation) -> None:
