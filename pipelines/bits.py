@@ -102,7 +102,7 @@ def show_bucket(bucket: LengthBucket, estimate: Estimate) -> str:
     return f"  {words:>7} words{mark:<1}  {estimate.mean:8.2f} {show_range(estimate.interval)}{exact}"
 
 
-def show_converged(converged: bool) -> str:  # noqa: FBT001
+def show_converged(converged: bool) -> str:
     """Return the convergence of runs in words."""
     return "converged" if converged else "not converged"
 

@@ -181,8 +181,8 @@ def _refuse_slopes(ablation: Ablation, baseline: VariantResult, bleu: BleuByLeng
         return f"variant {name} had not converged, so its length curve shows missing training as well"
     if baseline.bleu.mean < ablation.settings.floor:
         return (
-            f"variant {name} scores {baseline.bleu.mean:.1f} BLEU, below the floor of {ablation.settings.floor:g}: it has "
-            "not learnt to translate at any length"
+            f"variant {name} scores {baseline.bleu.mean:.1f} BLEU, below the floor of {ablation.settings.floor:g}: it "
+            "has not learnt to translate at any length"
         )
     scorable = sum(bucket.scorable for bucket in bleu.buckets.values())
     if scorable < 2:
