@@ -195,7 +195,8 @@ def test_down_from_the_start_and_sent_later(
     # The command also ends in one line while the server is down.
     failed = command("sync.py", f"run={late.path}")
     assert failed.returncode == 1
-    assert re.fullmatch(r"error: run=.* lacks the run \(\[Errno 111\] Connection refused\): mend .*\n", failed.stderr)
+    line = r".* lacks the run \(\[Errno 111\] Connection refused\): correct that, and run the command again\n"
+    assert re.fullmatch(rf"error: run={late.path}{line}", failed.stderr)
 
     server.start()
     # All runs of a folder; the complete one is sent without changes.
