@@ -333,7 +333,7 @@ def test_a_missing_file_of_two_is_refused_with_the_names_tried(text: dict[str, A
     assert f"{files['dev']}.en.gz" in found
 
 
-@pytest.mark.parametrize("cut", [b"this is no gzip", gzip.compress(b"a\tb\n" * 50)[:-12]])
+@pytest.mark.parametrize("cut", [b"this is no gzip", gzip.compress(b"a\tb\n" * 50)[:-12]], ids=["other", "cut short"])
 def test_a_damaged_gz_is_refused_by_name(cut: bytes, text: dict[str, Any], tmp_path: Path) -> None:
     files = write_tsv(tmp_path / "in", ".tsv.gz")
     Path(files["dev"]).write_bytes(cut)

@@ -12,7 +12,7 @@ from hourglass.decoding.word_alignment import read_weights
 from hourglass.models.checkpoint import load_trained
 from hourglass.reports.pictures import draw_run
 from hourglass.runs.folder import RunFolder, clear
-from hourglass.training.alignments import Alignments, noted
+from hourglass.training.alignments import Alignments, alignment_files
 from hourglass.training.preparation import prepare
 from hourglass.training.settings import check_settings
 
@@ -29,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 def test_what_is_noted_is_what_the_model_does(run: RunFolder) -> None:
-    steps = noted(run)
+    steps = alignment_files(run)
     assert len(steps) == 3  # validations
     trained = load_trained(run.last)
     assert steps[-1][0] == trained.step
@@ -52,12 +52,12 @@ def test_all_pictures_are_drawn(run: RunFolder) -> None:
     assert {file.stem for file in (run.path / "pictures").iterdir()} == names
     assert all(file.read_text().startswith("<svg") for file in (run.path / "pictures").iterdir())
     text = (run.path / "pictures" / "alignments.svg").read_text()
-    assert all(f"step {step:,}" in text for step, _ in noted(run))
+    assert all(f"step {step:,}" in text for step, _ in alignment_files(run))
 
 
 def test_a_run_without_weights_has_the_others(tmp_path: Path) -> None:
     run = make(tmp_path, "none", "trainer.test=false")
-    assert noted(run) == []
+    assert alignment_files(run) == []
     assert {file.stem for file in draw_run(run)} == {"dev-bleu", "dev-loss"}
 
 
@@ -66,10 +66,10 @@ def test_going_on_takes_back_what_was_noted_after_the_checkpoint(run: RunFolder,
     prepared = prepare(trained.config, check_settings(trained.config))
     copy = RunFolder(tmp_path / "run")
     (copy.path / "alignments").mkdir(parents=True)
-    for step, file in noted(run):
+    for step, file in alignment_files(run):
         (copy.path / "alignments" / f"{step:09}.json").write_bytes(file.read_bytes())
-    steps = [step for step, _ in noted(run)]
+    steps = [step for step, _ in alignment_files(run)]
     Alignments(copy, prepared.splits["dev"], prepared.vocabularies, 2, first_step=steps[1])
-    assert [step for step, _ in noted(copy)] == steps[:2]
+    assert [step for step, _ in alignment_files(copy)] == steps[:2]
     clear(copy)
-    assert noted(copy) == []
+    assert alignment_files(copy) == []

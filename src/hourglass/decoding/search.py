@@ -137,10 +137,12 @@ def n_best(
 
     At each step, the best K continuations of a sentence that do not end it stay live; those among its best K that end
     it are finished. A sentence leaves the search
+
     - when K hypotheses have finished and the best live one, at its present length and without coverage penalty, scores
       below the last of the list (of `count`);
     - when no live hypothesis can reach the list any more;
     - at its limit, where the best live ones fill the list if too few have finished.
+
     With K = 1 this is greedy search.
 
     K finished hypotheses alone are no reason to stop: a model that is sure of every word finds all alternatives
