@@ -21,7 +21,8 @@ def main(first: str, second: str) -> None:
         sentences = len(test.inside(bucket))
         mark = "*" if sentences < FEW else " "
         print(_line(show_bounds(test.bounds[bucket]), f"{sentences:,}{mark}", row, show_p(row.p_holm)))
-    print(_line("all", f"{len(test.rows):,} ", difference.whole, ""))
+    mark = "*" if len(test.rows) < FEW else " "
+    print(_line("all", f"{len(test.rows):,}{mark}", difference.whole, ""))
     print(
         f"\nThe first run minus the second, with {RESAMPLES:,} paired bootstrap resamples of sentences, each bucket "
         "within itself.\nIntervals are pointwise and hold for these two trained models: another seed would score "
