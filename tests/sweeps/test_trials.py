@@ -143,7 +143,7 @@ with Heartbeat(worker.storage, [trial._trial_id], 1):
 def test_the_trial_of_a_killed_worker_runs_again_in_its_folder(
     tmp_path: Path, sweep: Callable[..., Worker], moment: str
 ) -> None:
-    path = f"{ROOT / 'src'}{os.pathsep}{ROOT / 'tests'}"
+    path = os.pathsep.join(map(str, [ROOT / "src", ROOT / "tests", Path(__file__).parent]))
     command = [sys.executable, "-c", CLAIM_AND_DIE, str(tmp_path), moment]
     killed = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False)
     assert killed.returncode == -signal.SIGKILL

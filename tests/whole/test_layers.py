@@ -1,12 +1,17 @@
 """The packages form layers: each imports only from those below it, so that they can be read in order."""
 
 import ast
+import sys
 from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 from helpers import ROOT
+
+from hourglass.tracking.packing import REQUIREMENTS
 
 PACKAGE = ROOT / "src" / "hourglass"
 # Which package imports which. A new dependency is a decision: add it here, where a reviewer sees it. Every package may
@@ -32,19 +37,31 @@ IMPORTS: dict[str, set[str]] = {
 }
 
 
+@cache
+def modules() -> dict[Path, ast.Module]:
+    return {file: ast.parse(file.read_text()) for file in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imported_names(nodes: Iterator[ast.AST] | list[ast.stmt]) -> Iterator[str]:
+    """Yield the modules that these statements import: hourglass.errors of `from hourglass.errors import UserError`."""
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+@cache
 def arrows() -> dict[str, dict[str, str]]:
     """Return the packages that each package imports, each with a module that imports it."""
     imported: dict[str, dict[str, str]] = {}
-    for file in PACKAGE.rglob("*.py"):
+    for file, tree in modules().items():
         path = file.relative_to(PACKAGE)
         package = path.parts[0].removesuffix(".py")
-        for node in ast.walk(ast.parse(file.read_text())):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            for name in names:
-                parts = name.split(".")
-                if parts[0] == "hourglass" and len(parts) > 1 and parts[1] != package:
-                    imported.setdefault(package, {})[parts[1]] = path.as_posix()
+        for name in imported_names(ast.walk(tree)):
+            parts = name.split(".")
+            if parts[0] == "hourglass" and len(parts) > 1 and parts[1] != package:
+                imported.setdefault(package, {})[parts[1]] = path.as_posix()
     return imported
 
 
@@ -73,21 +90,38 @@ def test_the_layers_have_an_order() -> None:
 def test_public_names_are_unique() -> None:
     """No public function or class is defined twice in the package, so that a search for a name finds one thing."""
     places = defaultdict(list)
-    for file in PACKAGE.rglob("*.py"):
-        for node in ast.parse(file.read_text()).body:
+    for file, tree in modules().items():
+        for node in tree.body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
                 places[node.name].append(file.relative_to(PACKAGE).as_posix())
     assert not {name: files for name, files in places.items() if len(files) > 1}
 
 
-def test_only_entry_scripts_import_inside_functions() -> None:
-    """This concerns modules of the package. Slow libraries are listed in pyproject.toml for ruff."""
+def test_no_function_of_the_package_imports_the_package() -> None:
+    """Entry scripts may import late. Slow libraries that modules import late are listed in pyproject.toml for ruff."""
     late = {
-        file.relative_to(ROOT).as_posix()
-        for file in [*PACKAGE.rglob("*.py"), *Path(ROOT, "pipelines").rglob("*.py")]
-        for function in ast.walk(ast.parse(file.read_text()))
+        file.relative_to(PACKAGE).as_posix()
+        for file, tree in modules().items()
+        for function in ast.walk(tree)
         if isinstance(function, ast.FunctionDef)
-        for node in ast.walk(function)
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hourglass")
+        for name in imported_names(ast.walk(function))
+        if name.startswith("hourglass")
     }
-    assert not {name for name in late if name.startswith("src/hourglass")}
+    assert not late
+
+
+def test_a_packed_model_imports_only_its_requirements() -> None:
+    """Follow the imports of the module that MLflow loads. A library that comes with a requirement is named here."""
+    waiting, done, libraries = [PACKAGE / "tracking" / "served_model.py"], set(), set()
+    while waiting:
+        file = waiting.pop()
+        done.add(file)
+        for name in imported_names(modules()[file].body):
+            top, *rest = name.split(".")
+            if top == "hourglass":
+                module = PACKAGE.joinpath(*rest).with_suffix(".py") if rest else PACKAGE / "__init__.py"
+                waiting += {module} - done
+            else:
+                libraries.add(top)
+    assert PACKAGE / "models" / "seq2seq.py" in done
+    assert libraries - sys.stdlib_module_names == {*REQUIREMENTS, "yaml"}

@@ -28,7 +28,7 @@ from hourglass.analysis.information import (
     VariantBits,
 )
 from hourglass.analysis.likelihoods import JOINED, RunLikelihoods, read_likelihoods
-from hourglass.config.compose import Config
+from hourglass.config.options import Config
 from hourglass.corpora.languages import count_words
 from hourglass.decoding.translate import progress_bar
 from hourglass.errors import UserError

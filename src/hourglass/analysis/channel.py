@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hourglass.config.compose import Config
+from hourglass.config.options import Config
 from hourglass.data.pieces import UNK
 from hourglass.data.tokenizer import Vocabularies
 from hourglass.errors import UserError

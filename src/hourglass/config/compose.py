@@ -12,9 +12,6 @@ from omegaconf.errors import OmegaConfBaseException
 from hourglass.errors import UserError
 from hourglass.system.project import ROOT
 
-# Resolved settings: nested mappings, lists, and scalars.
-Config = Mapping[str, Any]
-
 
 def compose_settings(overrides: Sequence[str], root: Path = ROOT) -> dict[str, Any]:
     """Return the settings of src/train.py with these overrides.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hourglass.config.compose import Config
+from hourglass.config.options import Config
 
 # Settings that determine where a run is stored and tracked, not its result.
 PLACES = ("run_dir", "resume", "if_exists", "cache", "logger")

@@ -16,6 +16,9 @@ import yaml
 
 from hourglass.errors import UserError
 
+# Resolved settings: nested mappings, lists, and scalars.
+Config = Mapping[str, Any]
+
 T = TypeVar("T")
 
 FINITE = pydantic.ConfigDict(allow_inf_nan=False)

@@ -25,8 +25,8 @@ from hourglass.analysis.evaluation import (
     VariantPair,
     VariantResult,
 )
-from hourglass.config.compose import Config
 from hourglass.config.differences import PLACES
+from hourglass.config.options import Config
 from hourglass.experiments.ablation import Ablation, Variant
 from hourglass.metrics import scoring
 from hourglass.metrics.significance import Difference, compare_quantities, pool

@@ -3,8 +3,7 @@
 import torch
 from torch import nn
 
-from hourglass.config.compose import Config
-from hourglass.config.options import build
+from hourglass.config.options import Config, build
 from hourglass.data.pieces import PAD
 from hourglass.models.attention import Sizes
 from hourglass.models.checks import check_readout, check_start, check_ties, without_unread_summary

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from hourglass.config.compose import Config
 from hourglass.config.differences import changes
+from hourglass.config.options import Config
 from hourglass.data.tokenizer import Vocabularies
 from hourglass.errors import UserError
 from hourglass.models.build import build_model

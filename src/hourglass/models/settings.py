@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hourglass.config.compose import Config
-from hourglass.config.options import build, check, choose
+from hourglass.config.options import Config, build, check, choose
 from hourglass.models.attention import ATTENTIONS, Attention
 from hourglass.models.decoder import DecoderSettings
 from hourglass.models.encoder import ENCODERS, Encoder, EncoderSettings

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from hourglass.config.compose import Config
+from hourglass.config.options import Config
 from hourglass.corpora.corpus import Corpus, load_corpus
 from hourglass.errors import UserError
 from hourglass.models.checkpoint import Trained, load_trained

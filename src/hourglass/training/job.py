@@ -11,7 +11,8 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from hourglass.config.compose import Config, plain_values
+from hourglass.config.compose import plain_values
+from hourglass.config.options import Config
 from hourglass.errors import UserError
 from hourglass.models.pretrained import check_files
 from hourglass.runs.folder import RunFolder, create_run, resume_run, run_lock

@@ -10,7 +10,7 @@ import torch.distributed
 from torch import Tensor
 from tqdm import tqdm
 
-from hourglass.config.compose import Config
+from hourglass.config.options import Config
 from hourglass.data.encoded import Batch
 from hourglass.data.pieces import PAD
 from hourglass.decoding.search import search

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from hourglass.config.compose import Config
+from hourglass.config.options import Config
 from hourglass.corpora.corpus import Corpus, load_corpus
 from hourglass.data.batches import TrainingStream
 from hourglass.data.encoded import EncodedSplit, encode_corpus

@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field, NonNegativeFloat
 
-from hourglass.config.compose import Config
-from hourglass.config.options import build, check, choose
+from hourglass.config.options import Config, build, check, choose
 from hourglass.corpora.corpus import check_recipe
 from hourglass.corpora.synthetic import Copy
 from hourglass.data.pieces import FIXED_PIECES
