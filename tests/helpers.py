@@ -2,9 +2,12 @@
 
 import csv
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -181,6 +184,49 @@ def assert_same_training(one: RunFolder, other: RunFolder) -> None:
     assert one.translations.read_text() == other.translations.read_text()
     for field in ("step", "target_tokens", "best", "finished"):
         assert getattr(load_progress(one.last), field) == getattr(load_progress(other.last), field)
+
+
+@cache
+def _forks() -> subprocess.Popen[str]:
+    """Start the process whose forks run scripts. It ends with this process, which closes its standard input."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "tests" / "forks.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+    )
+
+
+def run_script_bytes(
+    script: str, *words: str, cwd: Path | None = None, stdin: bytes = b"", **event: Any
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a script of the project as a command, in a process of its own that is a fork (tests/forks.py).
+
+    Args:
+        script: path from the project's folder.
+        words: of the command line.
+        cwd: the working directory.
+        stdin: the standard input.
+        event: to inject: `at`, `count`, and `what` of `arrange` in tests/forks.py.
+    """
+    forks = _forks()
+    assert forks.stdin is not None
+    assert forks.stdout is not None
+    with tempfile.TemporaryDirectory() as folder:
+        streams = [Path(folder) / name for name in ("stdin", "stdout", "stderr")]
+        streams[0].write_bytes(stdin)
+        request = {"script": str(ROOT / script), "words": words, "folder": str(cwd or Path.cwd()), "event": event}
+        print(json.dumps({**request, "streams": list(map(str, streams))}), file=forks.stdin, flush=True)
+        status = int(forks.stdout.readline())
+        return subprocess.CompletedProcess([script, *words], status, *(file.read_bytes() for file in streams[1:]))
+
+
+def run_script(script: str, *words: str, cwd: Path | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Do the same, with streams as text: every kind of line end is a newline."""
+    done = run_script_bytes(script, *words, cwd=cwd, **options)
+    stdout, stderr = ("\n".join(re.split("\r\n|\r|\n", stream.decode())) for stream in (done.stdout, done.stderr))
+    return subprocess.CompletedProcess(done.args, done.returncode, stdout, stderr)
 
 
 def command(*overrides: str) -> list[str]:

@@ -2,14 +2,12 @@
 
 import math
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import ROOT, TINY, compose_config
+from helpers import TINY, compose_config, run_script
 
 import train
 from hourglass.analysis.bits import measure_bits
@@ -279,9 +277,9 @@ def test_known_information_needs_no_blind_decoder(runs: dict[str, FinishedRun], 
 def test_the_command_prints_and_writes_its_result(
     runs: dict[str, FinishedRun], information: Information, tmp_path: Path
 ) -> None:
-    command = [sys.executable, str(ROOT / "pipelines" / "bits.py")]
     paths = [f"{runs['worse'].path},{runs['blind'].path}", str(runs["none"].path), str(runs["plain"].path)]
-    done = subprocess.run([*command, *paths, f"out={tmp_path}"], capture_output=True, text=True, check=True)
+    done = run_script("pipelines/bits.py", *paths, f"out={tmp_path}")
+    assert done.returncode == 0, done.stderr
     difference = information.variants["plain"].difference
     assert difference is not None
     # Named by attention.
@@ -300,18 +298,17 @@ def test_the_command_prints_and_writes_its_result(
     assert re.search(rf"none: seed 1, [\d,]+ target tokens, commit {commit}", report)
     # From the result alone, the same report.
     (tmp_path / "report.md").unlink()
-    again = subprocess.run([*command, f"out={tmp_path}"], capture_output=True, text=True, check=True)
+    again = run_script("pipelines/bits.py", f"out={tmp_path}")
     assert again.stdout == f"written: {tmp_path}/report.html\n"
     assert (tmp_path / "report.md").read_text() == report
-    single = subprocess.run([*command, paths[1]], capture_output=True, text=True, check=False)
+    single = run_script("pipelines/bits.py", paths[1])
     assert single.returncode == 1
     assert single.stderr.startswith("error: usage: python pipelines/bits.py BLIND_RUN[,BLIND_RUN ...] RUN")
 
 
 def test_a_result_of_another_version_is_refused_with_the_command(tmp_path: Path) -> None:
     (tmp_path / "information.json").write_text('{"schema_version": 0}')
-    command = [sys.executable, str(ROOT / "pipelines" / "bits.py"), f"out={tmp_path}"]
-    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    refused = run_script("pipelines/bits.py", f"out={tmp_path}")
     assert refused.returncode == 1
     (line,) = refused.stderr.splitlines()
     assert line.startswith(

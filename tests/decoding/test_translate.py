@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import ROOT, SMALL, compose_config, plain_search
+from helpers import ROOT, SMALL, compose_config, plain_search, run_script_bytes
 
 import train
 from hourglass.config.command_line import one_line_errors
@@ -97,9 +97,7 @@ def test_a_line_of_100_000_characters_is_translated_with_a_warning(
 
 
 def command(text: bytes, *overrides: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "src" / "translate.py"), *overrides], input=text, capture_output=True, check=False
-    )
+    return run_script_bytes("src/translate.py", *overrides, stdin=text)
 
 
 @pytest.mark.slow

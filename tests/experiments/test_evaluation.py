@@ -5,8 +5,7 @@ import io
 import random
 import re
 import shutil
-import subprocess
-import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from helpers import ROOT, make_run
+from helpers import ROOT, make_run, run_script
 from sacrebleu.metrics import BLEU
 
 from hourglass.analysis.comparing import compare_runs
@@ -57,9 +56,10 @@ def corrupt(text: str, share: float, choose: random.Random) -> str:
     return " ".join(choose.choice(WORDS) if choose.random() < share else word for word in text.split())
 
 
-@pytest.fixture
-def ablation(tmp_path: Path) -> Ablation:
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Ablation:
     """An ablation of three variants and two seeds, without training; `none` translates long sentences worse."""
+    folder = tmp_path_factory.mktemp("ablation")
     settings = AblationSettings(
         trainer="cpu",
         baseline="none",
@@ -77,8 +77,8 @@ def ablation(tmp_path: Path) -> Ablation:
         tune_tokens=100,
         edges=[1, 6, 11],
     )
-    (tmp_path / "conf").symlink_to(ROOT / "conf")
-    made = Ablation(settings, TuneSettings([0.001], []), {"numbers": corpus}, tmp_path)
+    (folder / "conf").symlink_to(ROOT / "conf")
+    made = Ablation(settings, TuneSettings([0.001], []), {"numbers": corpus}, folder)
     facts = CorpusFacts(
         name="numbers",
         source="en",
@@ -132,9 +132,21 @@ def ablation(tmp_path: Path) -> Ablation:
 
 
 @pytest.fixture
-def evaluation(ablation: Ablation) -> Evaluation:
+def ablation(made_once: Ablation, tmp_path: Path) -> Ablation:
+    """A copy that a test may change."""
+    shutil.copytree(made_once.root, tmp_path, symlinks=True, dirs_exist_ok=True)
+    return replace(made_once, root=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def evaluated_once(made_once: Ablation) -> Evaluation:
+    return evaluate(made_once, "numbers")
+
+
+@pytest.fixture
+def evaluation(ablation: Ablation, evaluated_once: Evaluation) -> Evaluation:
     """The evaluation, as its file holds it."""
-    write_evaluation(ablation.evaluation_file("numbers"), evaluate(ablation, "numbers"))
+    write_evaluation(ablation.evaluation_file("numbers"), evaluated_once)
     return ablation.evaluation("numbers")
 
 
@@ -446,11 +458,10 @@ def test_two_runs_are_compared_by_the_command(ablation: Ablation) -> None:
         run = ablation.run(variant, 1)
         assert yaml.safe_load(run.config.read_text())["edges"] == [1, 6, 11]
         paths.append(str(run.path))
-    command = [sys.executable, str(ROOT / "pipelines" / "compare.py")]
-    done = subprocess.run([*command, *paths], capture_output=True, text=True, check=True)
+    done = run_script("pipelines/compare.py", *paths)
     rows = [line.split() for line in done.stdout.splitlines()]
     assert [row[0] for row in rows if row and re.match(r"\d|all", row[0])] == ["1-5", "6-10", "11+", "all"]
-    failed = subprocess.run([*command, paths[0]], capture_output=True, text=True, check=False)
+    failed = run_script("pipelines/compare.py", paths[0])
     assert failed.returncode == 1
     assert re.fullmatch(r"error: usage: python .*compare\.py RUN OTHER_RUN\n", failed.stderr)
     for other, message in ((paths[0], "the same folder twice"), ("nowhere", "run=nowhere: not a run folder")):
@@ -462,8 +473,7 @@ def test_two_runs_are_compared_by_the_command(ablation: Ablation) -> None:
 def test_several_runs_stand_side_by_side_by_length(ablation: Ablation, tmp_path: Path) -> None:
     variants = [ablation.variant("numbers", attention) for attention in ("none", "luong_general", "luong_dot")]
     paths = [str(ablation.run(variant, 1).path) for variant in variants]
-    command = [sys.executable, str(ROOT / "pipelines" / "by_length.py")]
-    done = subprocess.run([*command, *paths, f"out={tmp_path / 'out'}"], capture_output=True, text=True, check=True)
+    done = run_script("pipelines/by_length.py", *paths, f"out={tmp_path / 'out'}")
     head, _, *rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|")]
     assert head[:5] == ["run", "1-5 words", "6-10 words", "11+ words", "all"]
     assert [row[0] for row in rows] == ["none-1", "luong_general-1", "luong_dot-1"]
@@ -474,6 +484,6 @@ def test_several_runs_stand_side_by_side_by_length(ablation: Ablation, tmp_path:
             score = BLEU().corpus_score([item.hypothesis for item in inside], [[item.reference for item in inside]])
             assert float(row[column].split()[0]) == pytest.approx(score.score, abs=0.005)
     assert (tmp_path / "out" / "figures" / "bleu-by-length.svg").is_file()
-    failed = subprocess.run([*command, paths[0]], capture_output=True, text=True, check=False)
+    failed = run_script("pipelines/by_length.py", paths[0])
     assert failed.returncode == 1
     assert re.fullmatch(r"error: usage: python pipelines/by_length\.py RUN RUN \.\.\. \[out=FOLDER\]\n", failed.stderr)

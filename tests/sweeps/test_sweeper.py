@@ -18,7 +18,7 @@ import psutil
 import pytest
 import sqlalchemy
 import yaml
-from helpers import ROOT, SMALL, hear_ctrl_c
+from helpers import ROOT, SMALL, hear_ctrl_c, run_script
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
@@ -92,9 +92,10 @@ def test_a_job_that_fails_leaves_the_others_alone(tmp_path: Path, start: Callabl
     assert len(list((tmp_path / "runs").iterdir())) == 3
 
 
-def test_sweep_without_m_is_refused_with_the_right_command(start: Callable[..., subprocess.Popen[str]]) -> None:
-    _, errors = end(start("sweep=optuna"), 1)
-    assert errors == "error: sweep=optuna: needs -m: python src/train.py -m sweep=optuna ...\n"
+def test_sweep_without_m_is_refused_with_the_right_command(tmp_path: Path) -> None:
+    refused = run_script("src/train.py", *SMALL, "sweep=optuna", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert refused.stderr == "error: sweep=optuna: needs -m: python src/train.py -m sweep=optuna ...\n"
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
-from helpers import ROOT, make_run
+from helpers import ROOT, make_run, run_script
 from mlflow.exceptions import MlflowException
 
 from hourglass.decoding.search import SearchSettings
@@ -188,13 +188,7 @@ def test_the_command_packs_and_registers_the_best(
     words = [f"run={run.path}", f"output={tmp_path}/packed", "register=small", f"tracking_uri={uri}"]
 
     def command(*changes: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, str(ROOT / "src" / "pack.py"), *words, *changes],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return run_script("src/pack.py", *words, *changes, cwd=tmp_path)
 
     done = command()
     assert done.returncode == 0, done.stderr[-2000:]

@@ -1,19 +1,18 @@
 """Interrupted trainings: their messages and exit statuses, and that resuming loses nothing."""
 
-import json
 import os
 import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import torch
-from helpers import ROOT, SMALL, assert_same_training, command, curves, wait_for
+from helpers import ROOT, SMALL, assert_same_training, command, curves, run_script, wait_for
 
 from hourglass.runs.folder import RunFolder
 from hourglass.system.files import read_json
@@ -29,29 +28,15 @@ Run = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Return a function that runs src/train.py with an event injected, and returns its status and output."""
     folder = tmp_path_factory.mktemp("forks")
-    forks = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "whole" / "forks.py")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-    )
-    assert forks.stdin is not None
-    answers = forks.stdout
-    assert answers is not None
 
     def once(*words: str, **happens: Any) -> tuple[int, str]:
-        out = folder / "out.txt"
-        print(json.dumps({"words": words, "out": str(out), **happens}), file=forks.stdin, flush=True)
-        return int(answers.readline()), out.read_text()
+        done = run_script("src/train.py", *words, cwd=folder, **happens)
+        return done.returncode, done.stdout + done.stderr
 
-    yield once
-    forks.stdin.close()
-    forks.wait()
+    return once
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import random
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import unicodedata
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ import datasets
 import pytest
 import torch
 import yaml
-from helpers import ROOT, compose_config, plain_search, tiny_config, tiny_model
+from helpers import compose_config, plain_search, run_script_bytes, tiny_config, tiny_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -484,8 +483,7 @@ def run(vocabularies: Vocabularies, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def command(run: Path, text: bytes) -> subprocess.CompletedProcess[bytes]:
-    words = [sys.executable, str(ROOT / "src" / "translate.py"), f"run={run}", "search=greedy", "search.output_most=9"]
-    return subprocess.run(words, input=text, capture_output=True, check=False, timeout=600)
+    return run_script_bytes("src/translate.py", f"run={run}", "search=greedy", "search.output_most=9", stdin=text)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 import pytorch_lightning
 import torch
 import yaml
-from helpers import CONF, ROOT, compose_config
+from helpers import CONF, ROOT, compose_config, run_script
 
 from hourglass.errors import UserError
 from hourglass.training.settings import GROUPS, check_settings
@@ -117,12 +117,6 @@ def test_contradictions_are_refused(overrides: list[str], message: str) -> None:
 # ---- By the command - ------------------------------------------------------------------------------------------------
 
 
-def run(script: str, *overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "src" / script), *overrides], cwd=cwd, capture_output=True, text=True, check=False
-    )
-
-
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -131,35 +125,21 @@ def run(script: str, *overrides: str, cwd: Path) -> subprocess.CompletedProcess[
             "error: In 'config': Could not find 'attention/luong_genral' Available",
         ),
         (["trainer.validations=often"], "error: trainer.validations=often: "),
-        # One process per case: the others are slow.
-        pytest.param(
-            ["attention.querry=previous"],
-            "error: Could not override 'attention.querry'. Key 'querry' is not in struct",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            ["run_dir=file/run"],
-            "error: run_dir=file/run: cannot be written (Not a directory): set run_dir=PATH",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
+        (["attention.querry=previous"], "error: Could not override 'attention.querry'. Key 'querry' is not in struct"),
+        (["run_dir=file/run"], "error: run_dir=file/run: cannot be written (Not a directory): set run_dir=PATH"),
+        (
             ["data=text", "data.source=de", "data.target=en", "data.train=no", "data.dev=no", "data.test=no"],
             "no such file",
-            marks=pytest.mark.slow,
         ),
-        pytest.param(
-            ["resume=nowhere", "seed=2"],
-            "error: resume=nowhere uses the settings of the run: leave out seed=2",
-            marks=pytest.mark.slow,
-        ),
+        (["resume=nowhere", "seed=2"], "error: resume=nowhere uses the settings of the run: leave out seed=2"),
     ],
 )
 def test_a_mistake_is_one_clear_line(tmp_path: Path, overrides: list[str], message: str) -> None:
     (tmp_path / "file").touch()
     done = (
-        run("train.py", "logger=csv", *overrides, cwd=tmp_path)
+        run_script("src/train.py", "logger=csv", *overrides, cwd=tmp_path)
         if "resume" not in overrides[0]
-        else run("train.py", *overrides, cwd=tmp_path)
+        else run_script("src/train.py", *overrides, cwd=tmp_path)
     )
     assert done.returncode != 0
     assert message in done.stderr
@@ -171,7 +151,7 @@ def test_a_mistake_is_one_clear_line(tmp_path: Path, overrides: list[str], messa
 
 
 def test_an_option_of_a_group_that_is_not_chosen_says_how_to_choose_one(tmp_path: Path) -> None:
-    done = run("translate.py", "run=nowhere", "search.coverage_penalty=0.2", cwd=tmp_path)
+    done = run_script("src/translate.py", "run=nowhere", "search.coverage_penalty=0.2", cwd=tmp_path)
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
     assert line.endswith("Key 'search' is not in struct (choose its file first: search=NAME)")
@@ -192,7 +172,7 @@ def test_no_command_imports_for_seconds_before_it_has_read_its_settings(tmp_path
 
 def test_help_lists_the_choices(tmp_path: Path) -> None:
     """Each choice has a line with a description."""
-    said = run("train.py", "--help", cwd=tmp_path).stdout
+    said = run_script("src/train.py", "--help", cwd=tmp_path).stdout
     groups = {block.partition(":")[0]: block.splitlines()[1:] for block in said.split("\n\n")}
     composed = yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
     for group in {name for entry in composed if isinstance(entry, dict) for name in entry if "/" not in name}:
@@ -202,7 +182,9 @@ def test_help_lists_the_choices(tmp_path: Path) -> None:
 
 
 def test_version_names_what_an_issue_should_quote(tmp_path: Path) -> None:
-    report = dict(line.split(maxsplit=1) for line in run("train.py", "--version", cwd=tmp_path).stdout.splitlines())
+    report = dict(
+        line.split(maxsplit=1) for line in run_script("src/train.py", "--version", cwd=tmp_path).stdout.splitlines()
+    )
     versions = {"torch": torch.__version__, "hydra-core": hydra.__version__, "mlflow": mlflow.__version__}
     versions |= {"pytorch-lightning": pytorch_lightning.__version__, "python": sys.version.split()[0]}
     assert {name: report[name] for name in versions} == versions

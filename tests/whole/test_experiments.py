@@ -1,13 +1,11 @@
 """The published systems of conf/experiment: each has the settings of its paper, trains and translates."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers import CONF, ROOT, compose_config
+from helpers import CONF, ROOT, compose_config, run_script
 
 from hourglass.data.pieces import BOS, EOS, PAD
 from hourglass.decoding.search import SearchSettings, search
@@ -220,12 +218,6 @@ def test_a_contradiction_is_refused_by_name(
 ) -> None:
     name, *rest = overrides
     words = [f"experiment={name}", "trainer=smoke", "logger=none", f"cache={session_cache}", *rest]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "src" / "train.py"), *words],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_script("src/train.py", *words, cwd=tmp_path)
     assert done.returncode != 0
     assert message in done.stderr.splitlines()[-1]

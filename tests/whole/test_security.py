@@ -9,7 +9,6 @@ import json
 import os
 import pickle
 import shutil
-import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
@@ -22,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from helpers import ROOT, SMALL, compose_config
+from helpers import ROOT, SMALL, compose_config, run_script
 from omegaconf import OmegaConf
 from omegaconf.resolvers import oc
 
@@ -92,15 +91,7 @@ def run(whole_run: RunFolder, tmp_path: Path) -> RunFolder:
 
 def command(script: str, *words: str, cwd: Path) -> str:
     """Run a script that must fail, and return its last line."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "src" / script), *words],
-        input="s0\n",
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=cwd,
-        timeout=600,
-    )
+    done = run_script(f"src/{script}", *words, cwd=cwd, stdin=b"s0\n")
     assert done.returncode != 0
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
@@ -494,14 +485,7 @@ def test_no_config_file_makes_hydra_build_an_object(group: str, content: str, tm
     (tmp_path / "conf" / "hydra" / group).mkdir(parents=True)
     (tmp_path / "conf" / "hydra" / group / "planted.yaml").write_text(content)
     words = [f"hydra/{group}=planted", "resume=nowhere", *(["-m"] if group == "sweeper" else [])]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "src" / "train.py"), "--config-dir", str(tmp_path / "conf"), *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        timeout=600,
-    )
+    done = run_script("src/train.py", "--config-dir", str(tmp_path / "conf"), *words, cwd=tmp_path)
     assert done.returncode != 0
     assert "whitelist" in done.stderr or "Unknown plugin class" in done.stderr
     assert not (tmp_path / "it_ran").exists()
