@@ -12,6 +12,7 @@ from hourglass.config.command_line import check_command_line, is_sweep, one_line
 from hourglass.config.usage import train_usage
 from hourglass.config.version import version_report
 from hourglass.system.devices import is_main_process
+from hourglass.system.memory import importing_libraries
 from hourglass.training.job import Job, open_job, working_on
 from hourglass.training.jobs import Outcome, answering, read_ticket
 
@@ -38,7 +39,8 @@ def main(composed: DictConfig) -> Any:
 def train(job: Job) -> Outcome:
     """Prepare, train, score and track one run, or what is left of it."""
     # Lightning, matplotlib and MLflow take seconds to import. So all settings are checked first.
-    from hourglass.training import outcome, preparation, run  # noqa: PLC0415
+    with importing_libraries():
+        from hourglass.training import outcome, preparation, run  # noqa: PLC0415
 
     prepared = preparation.prepare(job.config, job.settings)
     model = run.make_model(job, prepared)

@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from helpers import compose_config
 
-from hourglass.corpora.corpus import Corpus, load_corpus
+from hourglass.system.memory import importing_libraries
+
+with importing_libraries():
+    import torch
+    from helpers import compose_config
+
+    from hourglass.corpora.corpus import Corpus, load_corpus
 
 # No test may reach the hub; said before `datasets` is imported, so that a try is refused at once.
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -7,7 +7,6 @@ which of its calls) and what (a line of Python). For each, a line with the exit 
 
 import atexit
 import ctypes
-import gc
 import json
 import os
 import pydoc
@@ -19,12 +18,15 @@ import threading
 import traceback
 from typing import Any
 
-import datasets  # noqa: F401
-import mlflow.data.meta_dataset  # noqa: F401
-import pytorch_lightning  # noqa: F401
+from hourglass.system.memory import importing_libraries
 
-import train  # noqa: F401
-import translate  # noqa: F401
+with importing_libraries():  # Forks then do not collect, and so do not copy, the pages of these libraries.
+    import datasets  # noqa: F401
+    import mlflow.data.meta_dataset  # noqa: F401
+    import pytorch_lightning  # noqa: F401
+
+    import train  # noqa: F401
+    import translate  # noqa: F401
 
 
 def arrange(at: str, count: int, what: str) -> None:
@@ -81,8 +83,6 @@ def exit_status(request: dict[str, Any]) -> int:
     return 0
 
 
-gc.collect()
-gc.freeze()  # The forks' collections leave the parent's objects alone, and their pages shared.
 for line in sys.stdin:
     child = os.fork()
     if child == 0:

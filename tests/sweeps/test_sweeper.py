@@ -80,6 +80,7 @@ def trained_to_the_end(run: Path) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.more  # A sweep by Optuna with such a job is in test_a_sweep_prunes.
 def test_a_job_that_fails_leaves_the_others_alone(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
     output, errors = end(start("-m", "attention=luong_dot,none", "decoder.hidden_size=16,20", "trainer.test=false"), 1)
     # luong_dot needs equal sizes.

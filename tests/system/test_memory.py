@@ -1,5 +1,6 @@
-"""Freed memory that is kept for later allocations."""
+"""Freed memory that is kept for later allocations, and when garbage is collected."""
 
+import gc
 import os
 import platform
 import subprocess
@@ -7,6 +8,8 @@ import sys
 
 import pytest
 from helpers import ROOT
+
+from hourglass.system.memory import importing_libraries
 
 PROGRAM = """
 import resource, sys
@@ -40,3 +43,14 @@ def test_kept_memory_is_reused_and_can_be_returned() -> None:
     (plain, pages_left), (kept, pages_kept) = printed_numbers["plain"], printed_numbers["kept"]
     assert kept < plain / 10
     assert pages_kept < pages_left + 2**23 * 4 // os.sysconf("SC_PAGESIZE")  # At most one of the four pieces more.
+
+
+def test_collection_pauses_while_libraries_are_imported_and_goes_on_after_an_error() -> None:
+    frozen = gc.get_freeze_count()
+    library: list[list[int]] = [[] for _ in range(100)]
+    with pytest.raises(ImportError), importing_libraries():
+        assert not gc.isenabled()
+        raise ImportError
+    assert gc.isenabled()
+    assert gc.get_freeze_count() >= frozen + len(library)
+    gc.unfreeze()
