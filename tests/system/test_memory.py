@@ -46,11 +46,15 @@ def test_kept_memory_is_reused_and_can_be_returned() -> None:
 
 
 def test_collection_pauses_while_libraries_are_imported_and_goes_on_after_an_error() -> None:
+    def import_nothing() -> None:
+        with importing_libraries():
+            assert not gc.isenabled()
+            raise ImportError
+
     frozen = gc.get_freeze_count()
     library: list[list[int]] = [[] for _ in range(100)]
-    with pytest.raises(ImportError), importing_libraries():
-        assert not gc.isenabled()
-        raise ImportError
+    with pytest.raises(ImportError):
+        import_nothing()
     assert gc.isenabled()
     assert gc.get_freeze_count() >= frozen + len(library)
     gc.unfreeze()
