@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from hourglass.config.options import build
 from hourglass.corpora.corpus import Corpus
 from hourglass.data import tokenizer as tokenizer_module
-from hourglass.data.pieces import BOS, EOS, PAD, UNK
+from hourglass.data.pieces import BOS, EOS, FIXED_PIECES, PAD, UNK
 from hourglass.data.tokenizer import Tokenizer, TokenizerSettings, Vocabularies, train_vocabularies
+from hourglass.decoding.word_alignment import word_numbers
 from hourglass.errors import UserError
 
 Config = Callable[..., dict[str, Any]]
@@ -142,6 +143,30 @@ def test_decoding_stops_at_the_end_and_passes_over_padding(trained: Callable[...
 letters = sorted(set("".join(GERMAN)))
 
 
+SPELLINGS = ["<unk>", "<s>", "</s>", "<pad>", "x</s>y", "\u2581", "a\u2581b", "\u2585", "\u2047", "<0x41>", "a<s>"]
+
+
+@pytest.mark.parametrize("fallback", [False, True])
+@pytest.mark.parametrize("model", MODELS)
+def test_spellings_of_special_pieces_are_text_like_any_other(
+    model: str, fallback: bool, tmp_path: Path, config: Config
+) -> None:
+    draw = random.Random(1)
+    texts = [" ".join(draw.choices(SPELLINGS + GERMAN, k=draw.randint(1, 9))) for _ in range(300)]
+    size = {"unigram": 56, "bpe": 60, "char": 200, "word": 27 - fallback}[model] + 256 * fallback
+    options = settings_of(model, config, vocabulary_size=size, byte_fallback=fallback)
+    split = datasets.Dataset.from_dict({"source": texts, "target": texts})
+    tokenizer = train_vocabularies(options, split, "spellings", tmp_path).source
+    ids = tokenizer.encode(texts)
+    assert tokenizer.decode(ids) == texts
+    assert not any(index < FIXED_PIECES for row in ids for index in row)
+    # Pieces handed over by their text, for unknown words, are text as well.
+    for text, row in zip(texts[:20], ids, strict=False):
+        surfaces = tokenizer.surfaces(text)
+        assert tokenizer.decode_with([UNK] * len(row), dict(enumerate(surfaces))) == text
+        assert max(word_numbers(surfaces)) + 1 == len(text.split())
+
+
 @settings(deadline=None)
 @given(data=st.data(), model=st.sampled_from(["unigram", "bpe", "char"]))
 def test_any_text_of_known_letters_comes_back(
@@ -168,8 +193,9 @@ def test_any_text_is_encoded_and_comes_back_as_one_line(
     if fallback:
         assert UNK not in ids[0]
         # All that ends a line, separates, or is SentencePiece's own space becomes one space.
-        gaps = {chr(code) for code in [*range(33), *range(0x7F, 0xA0), 0x2028, 0x2029, 0x2581]}
-        spaced = "".join(" " if letter in gaps else letter for letter in text)
+        # So do the noncharacters that the tokenizer needs itself.
+        gaps = {chr(code) for code in [*range(33), *range(0x7F, 0xA0), 0xFDD0, 0xFDD1, 0xFDD2]}
+        spaced = "".join(" " if letter in gaps or letter.isspace() else letter for letter in text)
         assert back == " ".join(part for part in spaced.split(" ") if part)
 
 
@@ -184,6 +210,9 @@ def test_any_ids_decode_to_one_line(
     ids = data.draw(st.lists(st.integers(0, tokenizer.size - 1), max_size=30))
     [text] = tokenizer.decode([ids])
     assert len(text.splitlines()) <= 1
+    content = [index for index in (ids[: ids.index(EOS)] if EOS in ids else ids) if index not in (PAD, BOS)]
+    numbers = word_numbers(tokenizer.written(content))
+    assert 1 + max(numbers, default=-1) == len(text.split())
     assert "\t" not in text
     text.encode("utf-8")  # Can be written to a file
 

@@ -2,11 +2,13 @@
 
 Translations are scored against raw references, so the tokenizer must not rewrite text: with the normalization
 `identity`, decode(encode(text)) is the text, except for runs of white space and characters that training did not see.
+This holds for texts that spell `<s>` or contain a character that SentencePiece reserves: see `_protect`.
 The checkpoint of a model contains its vocabularies, as bytes.
 """
 
 import hashlib
 import io
+import itertools
 import json
 import logging
 import re
@@ -35,7 +37,7 @@ _BYTE_PIECES = 256
 
 
 # Part of the cache's key. Raise it when the same settings train another model than before.
-_VERSION = 1
+_VERSION = 2
 
 
 # Bytes of a line, at most. Longer lines add nothing to a vocabulary, and some hundred thousand characters without a
@@ -43,8 +45,20 @@ _VERSION = 1
 _LONGEST_LINE = 65_536
 
 
+# SentencePiece reads U+2581 as a space, and leaves lines with U+2585 out of its training. Inside it, noncharacters of
+# Unicode (The Unicode Standard, section 23.7), which no text has, stand for these two, and begin the special pieces,
+# whose usual spellings a text may have.
+_RESERVED = {0x2581: 0xFDD0, 0x2585: 0xFDD1}
+_SPECIAL = 0xFDD2
+_PROTECTED = {**_RESERVED, **dict.fromkeys([*_RESERVED.values(), _SPECIAL], ord(" "))}
+_RESTORED = {own: original for original, own in _RESERVED.items()}
+
+# What stands for the special pieces where pieces are shown.
+_LABELS = ("<pad>", "<s>", "</s>", "<unk>")
+
+
 # White space, control characters, and SentencePiece's mark of a space, which byte fallback spells out.
-_GAPS = re.compile("[\x00-\x20\x7f-\x9f\u2028\u2029\u2581]+")
+_GAPS = re.compile("[\\s\x00-\x20\x7f-\x9f\u2581]+")
 
 
 # SentencePiece writes warnings to stderr; its errors are raised as well. 2: errors only.
@@ -118,39 +132,68 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text, without BOS and EOS; an empty text has none."""
-        return self._processor.encode(list(texts))
+        return self._processor.encode(list(map(_protect, texts)))
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """Return the text of each row of ids, up to the first EOS, without PAD and BOS.
 
-        A text is always one line and one field of a TSV: a run of spaces, tabs, line breaks or other control
-        characters becomes one space, and there is none at either end.
+        A text is always one line and one field of a TSV, as in a corpus: a run of white space or control characters
+        becomes one space, and there is none at either end.
         """
-        return [_GAPS.sub(" ", self._processor.decode(self._content(row))).strip(" ") for row in ids]
+        return [_restore(self._processor.decode(self._content(row))) for row in ids]
 
     def surfaces(self, text: str) -> list[str]:
-        """Return the text of each piece of `text`, of unknown ones too; a space is U+2581."""
-        return list(self._processor.encode(text, out_type=str))
+        """Return SentencePiece's spelling of each piece of `text`, of unknown ones too; a space is U+2581.
+
+        Of a character that is spelt in bytes, the first byte has the character, and the others have nothing. All that
+        `decode` makes a space is one.
+        """
+        protected = _protect(text)
+        spellings = self._processor.encode(protected, out_type=str)
+        return self._spell_bytes(self._processor.encode(protected), spellings)
 
     def written(self, ids: Sequence[int]) -> list[str]:
-        """Return the text that `decode` makes of each id, of UNK too; a space is U+2581."""
+        """Return SentencePiece's spelling of what `decode` makes of each id, of UNK too; a space is U+2581."""
         unknown = self._processor.decode([UNK]).replace(" ", "\u2581")
-        return [unknown if index == UNK else piece for index, piece in zip(ids, self.pieces(ids), strict=True)]
+        spellings = [unknown if index == UNK else self._processor.id_to_piece(int(index)) for index in ids]
+        return self._spell_bytes(ids, spellings)
+
+    def _spell_bytes(self, ids: Sequence[int], spellings: Sequence[str]) -> list[str]:
+        """Replace the names of bytes, such as <0xE2>, by the characters that they spell, and gaps by U+2581."""
+        result = list(spellings)
+        for is_byte, run in itertools.groupby(range(len(ids)), lambda i: self._processor.is_byte(int(ids[i]))):
+            if not is_byte:
+                continue
+            positions = list(run)
+            encoded = bytes(int(spellings[i][3:5], 16) for i in positions)
+            # Each byte that is no part of a character becomes U+FFFD, as in SentencePiece.
+            for i in positions:
+                result[i] = ""
+            offset = 0
+            for character in encoded.decode("utf-8", errors="surrogateescape"):
+                broken = "\udc80" <= character <= "\udcff"
+                result[positions[offset]] = "\ufffd" if broken else character
+                offset += 1 if broken else len(character.encode())
+        return [_GAPS.sub("\u2581", spelling) for spelling in result]
 
     def decode_with(self, ids: Sequence[int], written: Mapping[int, str]) -> str:
         """Return the text of one row of ids as `decode` does, with other text for some of them.
 
         Args:
             ids: one row.
-            written: the text by position, up to the first EOS and without PAD and BOS.
+            written: the text by position, up to the first EOS and without PAD and BOS, in the spelling of `surfaces`.
         """
         row = self._content(ids)
         pieces = [written.get(i, self._processor.id_to_piece(index)) for i, index in enumerate(row)]
-        return _GAPS.sub(" ", self._processor.decode(pieces)).strip(" ")
+        return _restore(self._processor.decode(pieces))
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """Return the label of each id, as SentencePiece writes it: a space is U+2581, PAD is <pad>."""
-        return [self._processor.id_to_piece(int(index)) for index in ids]
+        """Return a label of each id, to be read: a space is U+2581, and U+2581 of the text is \\u2581; PAD is <pad>."""
+        return [_LABELS[index] if index < FIXED_PIECES else self._label(int(index)) for index in ids]
+
+    def _label(self, index: int) -> str:
+        piece: str = self._processor.id_to_piece(index)
+        return piece.replace("\ufdd0", "\\u2581").translate(_RESTORED)
 
     @staticmethod
     def _content(row: Sequence[int]) -> list[int]:
@@ -231,6 +274,16 @@ def train_vocabularies(
         return Vocabularies._of_models(models[0], models[-1])
 
 
+def _protect(text: str) -> str:
+    """Return a text in which nothing has a meaning for SentencePiece but spaces."""
+    return text.translate(_PROTECTED)
+
+
+def _restore(decoded: str) -> str:
+    """Return the text that SentencePiece decodes as one line, without the marks of `_protect`."""
+    return _GAPS.sub(" ", decoded).strip(" ").translate(_RESTORED)
+
+
 def _cache_key(settings: TokenizerSettings, corpus_digest: str) -> str:
     """Return a digest of all that the models depend on; another release of SentencePiece may train another model."""
     parts = {"settings": asdict(settings), "corpus": corpus_digest, "version": _VERSION, "library": spm.__version__}
@@ -245,7 +298,7 @@ def _evenly_spaced(total: int, most: int) -> list[int]:
 
 def _lines(rows: Any, columns: Sequence[str]) -> Iterator[str]:
     for column in columns:
-        yield from rows[column]
+        yield from map(_protect, rows[column])
 
 
 def _train(settings: TokenizerSettings, rows: Any, columns: Sequence[str]) -> bytes:
@@ -265,6 +318,10 @@ def _train(settings: TokenizerSettings, rows: Any, columns: Sequence[str]) -> by
             bos_id=BOS,
             eos_id=EOS,
             unk_id=UNK,
+            pad_piece=f"{chr(_SPECIAL)}pad",
+            bos_piece=f"{chr(_SPECIAL)}s",
+            eos_piece=f"{chr(_SPECIAL)}/s",
+            unk_piece=f"{chr(_SPECIAL)}unk",
             # By default an unknown piece has spaces around it, which would cut a word with one rare letter in three.
             unk_surface=" \u2047 " if settings.model == "word" else "\u2047",
             # Unigram sums its counts per thread: the vocabulary depends on the number of threads (tried).

@@ -21,7 +21,7 @@ from hourglass.data.tokenizer import Vocabularies
 from hourglass.errors import UserError
 from hourglass.models.seq2seq import Seq2Seq
 
-SPACE = "\u2581"  # SentencePiece's mark of a space
+SPACE = "\u2581"  # SentencePiece's mark of a space; U+2581 of a text is another character here: see data/tokenizer.py
 
 
 # Characters of a word in a drawing, at most.
@@ -89,7 +89,9 @@ def target_words(vocabularies: Vocabularies, ids: Sequence[int]) -> list[int]:
 
 
 def word_numbers(surfaces: Sequence[str]) -> list[int]:
-    """Return the number of the word, from 0, that each surface belongs to; spaces alone make no word.
+    """Return the number of the word, from 0, that each surface belongs to; -1 where there is no word at all.
+
+    Spaces alone belong to the word that follows, or at the end to the last word.
 
     Args:
         surfaces: the text of each piece, a space written as SentencePiece writes it.
@@ -104,7 +106,8 @@ def word_numbers(surfaces: Sequence[str]) -> list[int]:
                 begun = True
                 first = word if first is None else first
         numbers.append(word if first is None else first)
-    return numbers
+    last = word if begun else word - 1
+    return [min(number, last) for number in numbers]
 
 
 def word_weights(weights: np.ndarray, source: Sequence[int], target: Sequence[int]) -> np.ndarray:
@@ -112,17 +115,22 @@ def word_weights(weights: np.ndarray, source: Sequence[int], target: Sequence[in
 
     Args:
         weights: [T, S] of pieces.
-        source: the word number of each of S - 1 pieces, without end-of-sentence.
+        source: the word number of each of S - 1 pieces, without end-of-sentence; -1 of no word.
         target: the word number of each of T - 1 pieces, without end-of-sentence.
     """
     columns = np.zeros((weights.shape[1], max(source, default=-1) + 2))
-    columns[np.arange(len(source)), source] = 1
+    columns[:-1, :-1] = _membership(source)
     columns[-1, -1] = 1
     rows = np.zeros((max(target, default=-1) + 1, weights.shape[0]))
-    rows[target, np.arange(len(target))] = 1
+    rows[:, :-1] = _membership(target).T
     rows /= np.maximum(rows.sum(1, keepdims=True), 1)
     words: np.ndarray = rows @ weights @ columns
     return words
+
+
+def _membership(numbers: Sequence[int]) -> np.ndarray:
+    """Return which word each piece belongs to, [pieces, words] of 0 and 1."""
+    return np.equal.outer(np.array(numbers, dtype=int), np.arange(max(numbers, default=-1) + 1)).astype(float)
 
 
 def links(words: np.ndarray) -> list[tuple[int, int]]:
