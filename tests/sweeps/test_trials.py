@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 from hourglass.errors import UserError
 from hourglass.sweeps.report import sweep_metrics, trials_to_csv, write_plots
 from hourglass.sweeps.settings import SweepSettings
-from hourglass.sweeps.space import search_space
+from hourglass.sweeps.space import drawn_overrides, search_space
 from hourglass.sweeps.trials import Worker, make_pruner, objective_values, run_trial, summarise_study, trial_folder
 from hourglass.training.jobs import JobFailedError, Outcome, TrialTicket
 
@@ -406,12 +406,12 @@ def parse(params: list[str], arguments: list[str]) -> tuple[dict[str, BaseDistri
 @pytest.mark.parametrize(
     ("word", "distribution"),
     [
-        ("a.b=interval(1,2)", FloatDistribution(1, 2)),
-        ("a.b=tag(log, interval(0.001, 1))", FloatDistribution(0.001, 1, log=True)),
-        ("a.b=int(interval(1, 9))", IntDistribution(1, 9)),
-        ("a.b=tag(int, log, interval(1, 9))", IntDistribution(1, 9, log=True)),
-        ("a.b=range(1,4)", IntDistribution(1, 3)),
-        ("a.b=range(64,257,64)", IntDistribution(64, 256, step=64)),
+        ("a.b=interval(1,2)", FloatDistribution(1, 2 - 2**-52)),
+        ("a.b=tag(log, interval(0.001, 1))", FloatDistribution(0.001, 1 - 2**-53, log=True)),
+        ("a.b=int(interval(1, 9))", IntDistribution(1, 8)),
+        ("a.b=tag(int, log, interval(1, 9))", IntDistribution(1, 8, log=True)),
+        ("a.b=tag(int, interval(0.5, 2.5))", IntDistribution(1, 2)),
+        ("a.b=tag(log, range(1,65))", IntDistribution(1, 64, log=True)),
         ("a.b=choice(x,y)", CategoricalDistribution(["x", "y"])),
         ("a.b=x,y", CategoricalDistribution(["x", "y"])),
         ("a.b=choice(true,2,0.5)", CategoricalDistribution(["True", "2", "0.5"])),
@@ -422,12 +422,42 @@ def test_the_search_space_in_hydras_grammar(word: str, distribution: BaseDistrib
     assert parse([], [word]) == ({"a.b": distribution}, [])
 
 
-def test_range_is_what_hydra_says_it_is() -> None:
-    (override,) = OverridesParser.create().parse_overrides(["a=range(1,8,3)"])
-    space, _ = parse(["a=range(1,8,3)"], [])
-    made = space["a"]
-    assert isinstance(made, IntDistribution)
-    assert [*range(made.low, made.high + 1, made.step)] == list(override.sweep_iterator())
+@pytest.mark.parametrize(
+    "words",
+    [
+        "range(1,4)",
+        "range(64,257,64)",
+        "range(64,256,64)",
+        "range(1,8,3)",
+        "range(3,0,-1)",
+        "range(5)",
+        "sort(range(1,6,2),reverse=true)",
+        "shuffle(range(1,4))",
+        "int(range(0.5,3.5))",
+        "int(range(0.5,2,0.5))",
+        "float(range(1,4))",
+        "range(0.1,0.3,0.1)",
+        "range(0.1,0.31,0.1)",
+        "range(0.0,0.5,0.05)",
+        "range(1,2,0.25)",
+        "range(0.3,0.0,-0.1)",
+    ],
+)
+def test_a_search_tries_the_numbers_of_a_range_that_hydra_lists(words: str) -> None:
+    (override,) = OverridesParser.create().parse_overrides([f"a={words}"])
+    listed = {f"a={value}" for value in override.sweep_iterator()}
+    space, _ = parse([f"a={words}"], [])
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    tried = {tuple(drawn_overrides(study.ask(dict(space)).params, space)) for _ in range(150)}
+    assert {word for (word,) in tried} == listed
+
+
+def test_a_search_leaves_the_end_of_an_interval_out() -> None:
+    space, _ = parse(["a=tag(int, interval(0, 3))", "b=interval(0, 0.000001)"], [])
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    drawn = [study.ask(dict(space)).params for _ in range(100)]
+    assert {params["a"] for params in drawn} == {0, 1, 2}
+    assert max(params["b"] for params in drawn) < 0.000001
 
 
 def test_the_command_line_comes_before_the_file() -> None:
@@ -436,6 +466,26 @@ def test_the_command_line_comes_before_the_file() -> None:
     assert fixed == ["a=z", "c=1"]
 
 
-def test_an_empty_range_is_refused() -> None:
-    with pytest.raises(UserError, match=re.escape("hydra.sweeper.params: a: ")):
-        parse(["a=range(3,3)"], [])
+def test_the_last_of_two_words_for_a_key_counts() -> None:
+    assert parse(["a=range(1,4)"], ["b=1,2", "b=3", "++a=2", "~c", "~d=1"]) == ({}, ["b=3", "++a=2", "~c", "~d=1"])
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("range(3,3)", "the range is empty"),
+        ("range(0.3,0.1,0.1)", "the range is empty"),
+        ("range(1,3,0)", "the step of a range cannot be 0"),
+        ("interval(1,1)", "no numbers to choose from"),
+        ("interval(2,1)", "no numbers to choose from"),
+        ("interval(1,inf)", "has no end"),
+        ("tag(log, interval(0, 1))", "low"),
+        ("tag(log, choice(1,2))", "a choice has no scale"),
+        ("tag(log, range(0.1,0.5,0.1))", "no logarithmic scale"),
+        ("tag(logarithmic, interval(1,2))", "the tag logarithmic means nothing here"),
+        ("int(range(0.5,4,1.5))", "not evenly spaced"),
+    ],
+)
+def test_a_space_without_values_or_with_a_meaningless_tag_is_refused(word: str, reason: str) -> None:
+    with pytest.raises(UserError, match=re.escape("hydra.sweeper.params: a: ") + f".*{reason}"):
+        parse([f"a={word}"], [])

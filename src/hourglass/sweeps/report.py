@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 import optuna
 from matplotlib import pyplot
-from mlflow import MlflowClient
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as plots
 
 from hourglass.sweeps.settings import SweepSettings
 from hourglass.system.files import write_whole
-from hourglass.tracking.client import asking, find_experiment
+from hourglass.tracking.client import asking, connect, find_experiment
 from hourglass.tracking.server import error_line, mlflow_server
 from hourglass.tracking.settings import MlflowSettings
 
@@ -36,14 +35,16 @@ def open_parent(study: optuna.Study, settings: SweepSettings, logger: MlflowSett
         return
     try:
         with mlflow_server(logger.uri) as uri:
-            _make_parent(study, settings, MlflowClient(uri), logger.experiment)
+            _make_parent(study, settings, connect(uri), logger.experiment)
     except Exception as error:  # Of the network or a database.
         log.warning("MLflow has no parent run for the sweep (%s): its trials have none", error_line(error))
 
 
 def _make_parent(study: optuna.Study, settings: SweepSettings, client: Any, experiment: str) -> None:
     run = client.create_run(
-        find_experiment(asking(client), experiment), run_name=settings.study_name, tags={"sweep": settings.study_name}
+        find_experiment(asking(client), experiment, client.tracking_uri),
+        run_name=settings.study_name,
+        tags={"sweep": settings.study_name},
     )
     for name, value in study.user_attrs["hourglass"].items():
         client.log_param(run.info.run_id, name, value)
@@ -69,7 +70,7 @@ def write_sweep_report(
     run_id = study.user_attrs[PARENT]
     try:
         with mlflow_server(logger.uri) as uri:
-            client = MlflowClient(uri)
+            client = connect(uri)
             client.log_artifact(run_id, str(folder / "trials.csv"))
             if (folder / "plots").is_dir():
                 client.log_artifacts(run_id, str(folder / "plots"), "plots")

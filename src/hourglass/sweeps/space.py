@@ -1,6 +1,11 @@
-"""The search space of a sweep, from overrides in Hydra's grammar."""
+"""The search space of a sweep, from overrides in Hydra's grammar, with the values that Hydra gives them.
 
+Hydra leaves the end out of range(START, END, STEP) and of interval(START, END). Optuna's distributions include it.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
@@ -13,6 +18,9 @@ from optuna.distributions import (
 
 from hourglass.errors import UserError
 
+# The tags that mean something to a search.
+TAGS = {"log", "int"}
+
 
 def search_space(
     params: Sequence[Override], arguments: Sequence[Override]
@@ -21,48 +29,84 @@ def search_space(
 
     Args:
         params: overrides of hydra.sweeper.params.
-        arguments: overrides of the command line, which take precedence.
+        arguments: overrides of the command line, which take precedence; of two for one key, the last.
 
     Raises:
         UserError: a parameter has no values to choose from.
     """
     space: dict[str, BaseDistribution] = {}
-    fixed: list[str] = []
-    replaced = {override.get_key_element() for override in arguments}
-    for override in [*(param for param in params if param.get_key_element() not in replaced), *arguments]:
+    fixed: dict[str, str] = {}
+    replaced = {override.key_or_group for override in arguments}
+    for override in [*(param for param in params if param.key_or_group not in replaced), *arguments]:
         name = override.get_key_element()
+        space.pop(name, None)
+        fixed.pop(name, None)
         if override.is_sweep_override():
             space[name] = parse_distribution(override)
+        elif override.is_delete() and override.value_type is None:  # ~KEY, which deletes it whatever its value is.
+            fixed[name] = name
         else:
-            fixed.append(f"{name}={override.get_value_element_as_str()}")
-    return space, fixed
+            fixed[name] = f"{name}={override.get_value_element_as_str()}"
+    return space, list(fixed.values())
 
 
 def parse_distribution(override: Override) -> BaseDistribution:
     """Return the distribution that an override describes by choice(...), range(...) or interval(...).
 
     Raises:
-        UserError: the override has no values to choose from.
+        UserError: the override has no values to choose from, or tags that do not fit.
     """
     name, value = override.get_key_element(), override.value()
+    tags = set(getattr(value, "tags", ()))
     try:
+        if unknown := tags - TAGS:
+            raise ValueError(f"the tag {sorted(unknown)[0]} means nothing here: use log or int")
         if isinstance(value, RangeSweep):
-            start, stop, step = value.start, value.stop, value.step
-            assert start is not None
-            assert stop is not None
-            if isinstance(start, int) and isinstance(stop, int) and isinstance(step, int):
-                return IntDistribution(start, range(start, stop, step)[-1], step=step)
-            return FloatDistribution(float(start), float(stop), step=float(step))
+            return _range_distribution(value, log_scale="log" in tags)
         if isinstance(value, IntervalSweep):
-            low, high, log_scale = value.start, value.end, "log" in value.tags
-            assert low is not None
-            assert high is not None
-            if "int" in value.tags or isinstance(low, int):
-                return IntDistribution(int(low), int(high), log=log_scale)
-            return FloatDistribution(low, high, log=log_scale)
+            return _interval_distribution(value, log_scale="log" in tags)
+        if tags:
+            raise ValueError("a choice has no scale: leave its tag out")
         return CategoricalDistribution(list(override.sweep_string_iterator()))
-    except (ValueError, IndexError) as error:
+    except (ValueError, ArithmeticError) as error:
         raise UserError(f"hydra.sweeper.params: {name}: {error}") from None
+
+
+def _range_distribution(sweep: RangeSweep, *, log_scale: bool) -> BaseDistribution:
+    """Return the distribution of a range: the numbers that Hydra lists, in ascending order."""
+    if not sweep.step:
+        raise ValueError("the step of a range cannot be 0")
+    plain = sweep.range()
+    numbers: Any = plain if isinstance(plain, range) and not sweep.transformers else list(sweep)
+    if not numbers:
+        raise ValueError("the range is empty: its end is left out")
+    low, high = sorted((numbers[0], numbers[-1]))
+    if isinstance(low, int):
+        # int(range(0.5, 2, 0.5)) has every number twice.
+        step = abs(sweep.step) if isinstance(numbers, range) else _spacing(sorted(set(numbers)))
+        return IntDistribution(low, high, step=int(step), log=log_scale)
+    if log_scale:
+        raise ValueError("a range of fractions has no logarithmic scale: use tag(log, interval(START, END))")
+    return FloatDistribution(low, high, step=float(abs(sweep.step)))
+
+
+def _spacing(numbers: Sequence[int]) -> int:
+    steps = {after - before for before, after in zip(numbers, numbers[1:], strict=False)}
+    if len(steps) > 1:
+        raise ValueError("the whole numbers of the range are not evenly spaced: use choice(...)")
+    return steps.pop() if steps else 1
+
+
+def _interval_distribution(sweep: IntervalSweep, *, log_scale: bool) -> BaseDistribution:
+    """Return the distribution of the numbers from the interval's start up to, but without, its end."""
+    low, high = sweep.start, sweep.end
+    assert low is not None
+    assert high is not None
+    if not low < high < math.inf or low == -math.inf:
+        raise ValueError(f"interval({low}, {high}) has no numbers to choose from, or has no end")
+    if "int" in sweep.tags or isinstance(low, int):
+        return IntDistribution(math.ceil(low), math.ceil(high) - 1, log=log_scale)
+    return FloatDistribution(low, math.nextafter(high, low), log=log_scale)
 
 
 def each_choice(space: Mapping[str, BaseDistribution]) -> list[list[str]]:
@@ -72,11 +116,24 @@ def each_choice(space: Mapping[str, BaseDistribution]) -> list[list[str]]:
         for name, distribution in space.items()
     }
     return [
-        [f"{name}={text_of(values[min(number, len(values) - 1)])}" for name, values in choices.items()]
+        drawn_overrides({name: values[min(number, len(values) - 1)] for name, values in choices.items()}, space)
         for number in range(max(map(len, choices.values())))
     ]
 
 
-def text_of(value: Any) -> str:
-    """Return the text of a value on a command line."""
+def drawn_overrides(params: Mapping[str, Any], space: Mapping[str, BaseDistribution]) -> list[str]:
+    """Return the overrides that set parameters to the values that a trial has drawn.
+
+    Args:
+        params: values by parameter.
+        space: their distributions.
+    """
+    return [f"{name}={_text_of(value, space[name])}" for name, value in params.items()]
+
+
+def _text_of(value: Any, distribution: BaseDistribution) -> str:
+    """Return the text of a value on a command line; of a range, the decimal number that Hydra lists."""
+    if isinstance(distribution, FloatDistribution) and distribution.step is not None:
+        low, step = Decimal(str(distribution.low)), Decimal(str(distribution.step))
+        return repr(float(low + round((Decimal(str(value)) - low) / step) * step))
     return repr(value) if isinstance(value, float) else str(value)

@@ -28,7 +28,7 @@ from hourglass.config.options import build
 from hourglass.errors import UserError
 from hourglass.sweeps.report import open_parent, write_sweep_report
 from hourglass.sweeps.settings import SweepSettings
-from hourglass.sweeps.space import each_choice, search_space, text_of
+from hourglass.sweeps.space import drawn_overrides, each_choice, search_space
 from hourglass.sweeps.trials import Heartbeat, Worker, root_cause, run_trial, summarise_study, trial_folder
 from hourglass.system.project import TRAIN_SCRIPT
 from hourglass.system.secrets import first_line
@@ -132,7 +132,7 @@ class OptunaSweeper(Sweeper):
         assert self.launcher is not None
         batch = []
         for trial in trials:
-            drawn = [f"{name}={text_of(value)}" for name, value in trial.params.items()]
+            drawn = drawn_overrides(trial.params, worker.space)
             log.info("\ntrial %d of study %s: %s", trial.number, worker.study.study_name, shlex.join(drawn))
             place = [f"hydra.sweep.subdir={trial_folder(trial)}", f"+hydra.job.env_set.{TRIAL}='{trial.number}'"]
             batch.append([*fixed, *drawn, *place])

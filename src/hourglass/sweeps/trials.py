@@ -31,6 +31,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hourglass.config.differences import PLACES
 from hourglass.errors import UserError
 from hourglass.sweeps.settings import Objective, SweepSettings
+from hourglass.sweeps.space import drawn_overrides
 from hourglass.system.files import read_json, write_json
 from hourglass.system.secrets import first_line
 from hourglass.training.jobs import JobFailedError, Outcome, TrialTicket
@@ -392,6 +393,6 @@ def summarise_study(study: optuna.Study, settings: SweepSettings, trials: list[F
     lines = [f"study {settings.study_name}: {len(trials)} trials ({counts})"]
     for trial in study.best_trials if states[TrialState.COMPLETE] else []:
         values = ", ".join(f"{name} {value:.4g}" for name, value in zip(settings.objectives, trial.values, strict=True))
-        overrides = " ".join(shlex.quote(f"{name}={value}") for name, value in trial.params.items())
+        overrides = shlex.join(drawn_overrides(trial.params, trial.distributions))
         lines.append(f"best: trial {trial.number}, {values}: {overrides}")
     return "\n".join(lines)
