@@ -9,15 +9,14 @@ name of the corpus.
 import os
 import sys
 
-from mlflow import MlflowClient
-
 from hourglass.analysis.evaluation import Evaluation
 from hourglass.config.command_line import one_line_errors
 from hourglass.errors import UserError
 from hourglass.experiments.ablation import load_ablation
 from hourglass.experiments.publishing import find_model, publish
+from hourglass.tracking.client import connect
 from hourglass.tracking.registry import add_version
-from hourglass.tracking.server import check_database, error_line, mlflow_server
+from hourglass.tracking.server import error_line, mlflow_server
 
 EXPERIMENT = "hourglass-ablation"
 
@@ -31,8 +30,7 @@ def main(words: list[str]) -> None:
     evaluations = {corpus: ablation.evaluation(corpus) for corpus in ablation.corpora}
     with mlflow_server(uri) as shown:
         try:
-            check_database(shown)
-            client = MlflowClient(shown)
+            client = connect(shown)
             new = publish(ablation, evaluations, client, EXPERIMENT)
             print(f"{len(new)} runs new to the experiment {EXPERIMENT}")
             for corpus, evaluation in evaluations.items():

@@ -98,7 +98,7 @@ def publish(
     A run of the same variant and seed with other content stays, marked as superseded by the new one. A run that is
     incomplete, because a server died, is deleted and logged again.
     """
-    experiment_id = find_experiment(asking(client), experiment)
+    experiment_id = find_experiment(asking(client), experiment, client.tracking_uri)
     children = [
         child for corpus, evaluation in evaluations.items() for child in read_children(ablation, corpus, evaluation)
     ]

@@ -18,7 +18,7 @@ from optuna.visualization import matplotlib as plots
 
 from hourglass.sweeps.settings import SweepSettings
 from hourglass.system.files import write_whole
-from hourglass.tracking.client import asking, connect, find_experiment
+from hourglass.tracking.client import DESCRIPTION, asking, connect, find_experiment
 from hourglass.tracking.server import error_line, mlflow_server
 from hourglass.tracking.settings import MlflowSettings
 
@@ -41,11 +41,13 @@ def open_parent(study: optuna.Study, settings: SweepSettings, logger: MlflowSett
 
 
 def _make_parent(study: optuna.Study, settings: SweepSettings, client: Any, experiment: str) -> None:
-    run = client.create_run(
-        find_experiment(asking(client), experiment, client.tracking_uri),
-        run_name=settings.study_name,
-        tags={"sweep": settings.study_name},
-    )
+    tags = {
+        "sweep": settings.study_name,
+        DESCRIPTION: f"Trials of the study {settings.study_name}, for {', '.join(settings.objectives)}.",
+    }
+    experiment_id = find_experiment(asking(client), experiment, client.tracking_uri)
+    # Neither the experiment's name nor that of a run.
+    run = client.create_run(experiment_id, run_name=f"sweep {settings.study_name}", tags=tags)
     for name, value in study.user_attrs["hourglass"].items():
         client.log_param(run.info.run_id, name, value)
     study.set_user_attr(PARENT, run.info.run_id)

@@ -12,12 +12,16 @@ from hourglass.errors import UserError
 from hourglass.runs.curves import Point
 from hourglass.runs.folder import RunFolder
 from hourglass.system.files import read_json
+from hourglass.tracking.artifacts import check_location, follow_database, new_location
+from hourglass.tracking.server import check_database
 
 # The curve of BLEU by source length, whose steps are the first lengths of the buckets.
 BY_LENGTH = "test/bleu_by_source_words"
 # Limits of MLflow for one request.
 PARAMETERS_AT_ONCE = 100
 POINTS_AT_ONCE = 1000
+# The tag that MLflow shows as the description of a run, in Markdown.
+DESCRIPTION = "mlflow.note.content"
 # The table of scores by source length.
 LENGTH_TABLE = "scores_by_length.json"
 # The tag of a logged model that holds the digest of its content.
@@ -94,25 +98,48 @@ def log_model(ask: Callable[..., Any], run_id: str, run: RunFolder, folder: Path
     return model_id
 
 
-def find_experiment(ask: Callable[..., Any], name: str) -> str:
+def connect(uri: str) -> Any:
+    """Return MLflow's client for an address, after a check that is faster than the client's own attempts.
+
+    Args:
+        uri: address of MLflow, from `mlflow_server`.
+
+    Raises:
+        Exception: any error of a database or its driver.
+    """
+    check_database(uri)
+    follow_database(uri)
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri)
+
+
+def find_experiment(ask: Callable[..., Any], name: str, uri: str) -> str:
     """Return MLflow's id of an experiment, which is created if it does not exist.
 
     Args:
         ask: calls a method of MLflow's client, given its name and arguments.
         name: of the experiment.
+        uri: address of MLflow.
 
     Raises:
-        UserError: the experiment has been deleted, or cannot be created.
+        UserError: the experiment has been deleted or cannot be created, or its artifacts cannot be written.
     """
     experiment = ask("get_experiment_by_name", name)
     if experiment is None:
         with suppress(Exception):  # Another run may have created it meanwhile. If none has, the check below fails.
-            ask("create_experiment", name, None, {"mlflow.experimentKind": "custom_model_development"})
+            ask(
+                "create_experiment",
+                name,
+                new_location(uri, name),
+                {"mlflow.experimentKind": "custom_model_development"},
+            )
         experiment = ask("get_experiment_by_name", name)
     if experiment is None:
         raise UserError(f"MLflow cannot create the experiment {name}: name another by logger.experiment")
     if experiment.lifecycle_stage == "deleted":
         raise UserError(f"the experiment {name} has been deleted in MLflow: restore it, or name another")
+    check_location(uri, experiment)
     experiment_id: str = experiment.experiment_id
     return experiment_id
 

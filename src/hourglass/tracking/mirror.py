@@ -22,6 +22,7 @@ from hourglass.system.secrets import without_secrets
 from hourglass.tracking.client import (
     BY_LENGTH,
     PARAMETERS_AT_ONCE,
+    connect,
     dataset_input,
     find_experiment,
     flatten,
@@ -29,7 +30,6 @@ from hourglass.tracking.client import (
     log_model,
     log_points,
 )
-from hourglass.tracking.server import check_database
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,8 @@ class Mirror:
         self._client: Any = None
         self.closed = False  # Further requests fail.
         self._open = False  # The run exists in MLflow, with tags and parameters.
-        self._ended = False  # MLflow has everything but the model.
+        self._ended = False  # MLflow has everything but files and model.
+        self._sent_files = False
         self._tails: list[_Tail] = []
 
     def follow(self) -> None:
@@ -97,10 +98,12 @@ class Mirror:
                 self._send_points(tail)
             if ended:
                 self._send_scores()
-                self._send_files()
+                # Before the files: a run whose artifacts cannot be written must not stay RUNNING.
                 self._ask("set_terminated", self.run_id, self.record["status"], self.record["ended"])
                 self._delete_duplicates()
                 self._ended = True
+                self._send_files()
+                self._sent_files = True
                 # The model comes last, as it is the largest: a server that is too slow for it has all the rest.
                 if self.run.model.is_dir() and self.run.metrics.exists():
                     log_model(self._ask, self.run_id, self.run, self.run.model)
@@ -117,6 +120,12 @@ class Mirror:
         run_id: str = self.record["run_id"]
         return run_id
 
+    @property
+    def name(self) -> str:
+        """The run's name in MLflow: that of the folder; for a trial, whose folder is a number, study and number."""
+        tags = self.record["tags"]
+        return f"{tags['sweep']}-{tags['trial']}" if "trial" in tags else self.run.path.resolve().name
+
     def missing(self) -> str:
         """Describe what MLflow may lack; '' if it has everything."""
         if self.complete:
@@ -124,7 +133,7 @@ class Mirror:
         if not self._open:
             return "the run"
         if self._ended:
-            return "its model"
+            return "its model" if self._sent_files else "its files"
         left = sum(tail.left() for tail in self._tails)
         return (f"{left:,} points of the curves and " if left else "") + "the end of the run"
 
@@ -132,10 +141,7 @@ class Mirror:
         if self.closed:
             raise UserError("the run no longer sends to MLflow")
         if self._client is None:
-            check_database(self.uri)
-            from mlflow import MlflowClient
-
-            self._client = MlflowClient(self.uri)
+            self._client = connect(self.uri)
         answer = getattr(self._client, method)(*arguments, **options)
         self.last_success = time.monotonic()
         return answer
@@ -145,13 +151,12 @@ class Mirror:
         from mlflow.entities import Param, RunTag
         from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 
-        experiment = find_experiment(self._ask, self._experiment)
+        experiment = find_experiment(self._ask, self._experiment, self.uri)
         run = self._find_run(experiment)
         if run is None:
             self.save(run_id=None)  # The key is on the disk before MLflow has it.
             tags = {**self.record["tags"], KEY: self.record["key"]}
-            started, name = self.record["started"], self.run.path.resolve().name
-            run = self._ask("create_run", experiment, start_time=started, tags=tags, run_name=name)
+            run = self._ask("create_run", experiment, start_time=self.record["started"], tags=tags, run_name=self.name)
         if run.info.lifecycle_stage == "deleted":
             raise UserError(
                 f"run {run.info.run_id} has been deleted in MLflow: restore it, or remove {self.run.tracking}"
@@ -203,15 +208,16 @@ class Mirror:
             tail.offset = end
 
     def _send_scores(self) -> None:
-        """Send the scores and counts of metrics.json, except values that MLflow has already."""
-        from mlflow.entities import Metric, RunTag
+        """Send the scores of metrics.json as metrics and its constants as parameters, except what MLflow has."""
+        from mlflow.entities import Metric, Param, RunTag
 
         if not self.run.metrics.exists():
             return
         metrics, at = read_json(self.run.metrics), self.run.metrics.stat().st_mtime_ns // 1_000_000
-        values = {key: metrics[key] for key in ("parameters", "train_target_tokens", "train_seconds", "padding_share")}
+        values = {key: metrics[key] for key in ("train_target_tokens", "train_seconds")}
         values |= {f"best/{name}": value for name, value in metrics["dev"].items()}
-        values |= {f"corpus/dropped {reason}": count for reason, count in metrics["corpus"]["dropped"].items()}
+        constants = {name: metrics[name] for name in ("parameters", "padding_share")}
+        constants |= {f"corpus/dropped {reason}": count for reason, count in metrics["corpus"]["dropped"].items()}
         tags = {}
         by_length = {}
         if test := metrics.get("test"):
@@ -220,13 +226,16 @@ class Mirror:
             tags = {"bleu_signature": test["signature"], "chrf_signature": test["chrf_signature"]}
             # The step is the bucket's first length, so that MLflow overlays the curves of several runs.
             by_length = {b["source_words"][0]: b["bleu"] for b in test["buckets"] if b["sentences"]}
-        known = self._ask("get_run", self.run_id).data.metrics
+        data = self._ask("get_run", self.run_id).data
+        known = data.metrics
         points = [
             Metric(name, float(value), at, 0) for name, value in values.items() if known.get(name) != float(value)
         ]
         known_steps = self._steps(BY_LENGTH) if BY_LENGTH in known else set()
         points += [Metric(BY_LENGTH, value, at, step) for step, value in by_length.items() if step not in known_steps]
-        self._ask("log_batch", self.run_id, metrics=points, tags=[RunTag(*tag) for tag in tags.items()])
+        params = [Param(name, str(value)) for name, value in constants.items() if name not in data.params]
+        new_tags = [RunTag(*tag) for tag in tags.items()]
+        self._ask("log_batch", self.run_id, metrics=points, params=params, tags=new_tags)
         if test:
             columns = ("sentences", "bleu", "copy_bleu", "chrf", "brevity_penalty", "length_ratio")
             rows = [

@@ -4,14 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from hourglass.errors import UserError
 from hourglass.runs.folder import RunFolder
 from hourglass.system.files import read_json
-from hourglass.tracking.client import MODEL, asking, digest_of, find_experiment, log_model
-from hourglass.tracking.server import check_database, error_line, mlflow_server
+from hourglass.tracking.client import MODEL, asking, connect, digest_of, find_experiment, log_model
+from hourglass.tracking.server import error_line, mlflow_server
 
 # The experiment for runs that MLflow does not know.
 EXPERIMENT = "hourglass"
@@ -34,8 +33,7 @@ def register_model(run: RunFolder, folder: Path, name: str, uri: str) -> str:
     """
     with mlflow_server(uri) as shown:
         try:
-            check_database(shown)
-            client = MlflowClient(shown)
+            client = connect(shown)
             model_id = log_model(asking(client), find_run(client, run, folder), run, folder)
             return add_version(client, name, client.get_logged_model(model_id))
         except UserError as error:
@@ -115,7 +113,7 @@ def find_run(client: Any, run: RunFolder, folder: Path) -> str:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-    experiment = find_experiment(asking(client), EXPERIMENT)
+    experiment = find_experiment(asking(client), EXPERIMENT, client.tracking_uri)
     digest = digest_of(folder)
     created = client.search_runs([experiment], f"tags.`{MODEL}` = '{digest}'")
     if not created:

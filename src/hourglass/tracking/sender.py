@@ -31,6 +31,7 @@ class Sender(threading.Thread):
     def __init__(self, mirror: Mirror, where: str):
         super().__init__(name="mlflow", daemon=True)  # A server that hangs does not keep the process alive.
         self.mirror, self.where = mirror, where
+        self.failure: Exception | None = None  # The error of the last attempt.
         self.refusal: Exception | None = None  # The error of the first attempt, if the user has to correct something.
         self._tried, self._ending = threading.Event(), threading.Event()
 
@@ -43,6 +44,7 @@ class Sender(threading.Thread):
             try:
                 self.mirror.send()
             except Exception as error:  # The network, a database and MLflow have errors of their own.
+                self.failure = error
                 if created_by_another(error) and time.monotonic() < started + CREATION:
                     time.sleep(EVERY)
                     continue
@@ -58,6 +60,7 @@ class Sender(threading.Thread):
                     )
                 failing = True
             else:
+                self.failure = None
                 if failing:
                     log.info("MLflow at %s answers again", self.where)
                 failing = False

@@ -15,13 +15,14 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from hourglass.config.compose import path_override
 from hourglass.errors import UserError
 from hourglass.runs.curves import Point, append_points, read_points, start_curves
 from hourglass.runs.folder import RunFolder
 from hourglass.system.files import read_json
 from hourglass.tracking.mirror import Mirror, make_record
 from hourglass.tracking.sender import PATIENCE, Sender
-from hourglass.tracking.server import mlflow_server
+from hourglass.tracking.server import error_line, mlflow_server
 from hourglass.tracking.settings import LoggerSettings, MlflowSettings, NoSettings
 from hourglass.tracking.system_metrics import SystemMetrics
 
@@ -120,11 +121,13 @@ class Tracking(AbstractContextManager["Tracking"]):
             mirror.end("FINISHED" if kind is None else "KILLED" if killed else "FAILED", time.time())
             self._sender.finish()
             if missing := mirror.missing():
+                reason = f" ({error_line(self._sender.failure)})" if self._sender.failure else ""
                 log.warning(
-                    "MLflow at %s lacks %s; to send it: python src/sync.py run=%s",
+                    "MLflow at %s lacks %s%s; to send it: python src/sync.py %s",
                     self._sender.where,
                     missing,
-                    self.run.path,
+                    reason,
+                    shlex.quote(path_override("run", self.run.path)),
                 )
 
     def curves(self, first_step: int) -> Curves | None:
@@ -140,10 +143,11 @@ class Tracking(AbstractContextManager["Tracking"]):
         """Return a line that says how to view the run in MLflow, None without MLflow."""
         if not isinstance(self.settings, MlflowSettings):
             return None
+        name = self._sender.mirror.name if self._sender is not None else self.run.path.name
         if self.settings.uri.startswith("http"):
-            return f"MLflow: run {self.run.path.name} on {self.settings.where}"
+            return f"MLflow: run {name} on {self.settings.where}"
         uri = shlex.quote(self.settings.uri) if self.settings.tracking_uri else '"$MLFLOW_TRACKING_URI"'
-        return f"MLflow: run {self.run.path.name}; to view it: mlflow ui --backend-store-uri {uri}"
+        return f"MLflow: run {name}; to view it: mlflow ui --backend-store-uri {uri}"
 
     def _start_sender(self, settings: MlflowSettings, uri: str, record: dict[str, Any], *, new: bool) -> Sender:
         sender = Sender(Mirror(self.run, uri, settings.experiment, self._config, record), settings.where)

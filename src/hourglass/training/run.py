@@ -1,11 +1,17 @@
 """The steps of a training, from its first weights or from a checkpoint to its end."""
 
 import logging
+import re
+import shlex
+import sys
+import textwrap
 from collections.abc import Sequence
 
 import pytorch_lightning as pl
 import torch
+from hydra.core.hydra_config import HydraConfig
 
+from hourglass.config.differences import PLACES
 from hourglass.errors import UserError
 from hourglass.models.build import build_model
 from hourglass.models.pretrained import fill_embeddings
@@ -13,6 +19,7 @@ from hourglass.models.seq2seq import Seq2Seq, draw_evenly
 from hourglass.runs.folder import clear, write_config
 from hourglass.system.devices import is_main_process
 from hourglass.system.project import code_version
+from hourglass.tracking.client import DESCRIPTION
 from hourglass.tracking.settings import NoSettings
 from hourglass.tracking.tracking import Tracking
 from hourglass.training.alignments import Alignments
@@ -27,6 +34,8 @@ from hourglass.training.saving import Checkpoints
 log = logging.getLogger("hourglass")
 # At import, before a file can change while the training runs.
 CODE = code_digest()
+# Characters of each part of a description; MLflow cuts tags at 8,000.
+DESCRIPTION_LENGTH = 3000
 
 
 def make_model(job: Job, prepared: PreparedData) -> Seq2Seq:
@@ -97,6 +106,7 @@ def open_tracking(job: Job, prepared: PreparedData) -> Tracking:
         "corpus": corpus.facts["name"],
         **code_version(),
         **(job.ticket.tags if job.ticket is not None else {}),
+        **describe_command(),
     }
     return Tracking(
         job.settings.logger if is_main_process() else NoSettings(),
@@ -105,6 +115,19 @@ def open_tracking(job: Job, prepared: PreparedData) -> Tracking:
         config=config,
         dataset=(corpus.facts["name"], corpus.digest),
     )
+
+
+def describe_command() -> dict[str, str]:
+    """Return the tag that holds MLflow's description of the run, in Markdown: what it changes, and its command.
+
+    Empty if no command line started the run, as in tests.
+    """
+    if not HydraConfig.initialized():
+        return {}
+    changed = [word for word in HydraConfig.get().overrides.task if re.split(r"[.=]", word)[0] not in PLACES]
+    # Indented lines are code in Markdown, whatever they contain.
+    code = [", ".join(changed) or "the default settings", f"python src/train.py {shlex.join(sys.argv[1:])}".rstrip()]
+    return {DESCRIPTION: "\n\n".join(textwrap.indent(text[:DESCRIPTION_LENGTH], "    ") for text in code)}
 
 
 def train_model(
@@ -132,6 +155,9 @@ def train_model(
     if is_main_process():
         write_config(job.run, job.config)
     run, settings = job.run, job.settings
+    if start is not None and is_main_process():
+        state = "trained already, to step" if start.progress.finished else "continuing at step"
+        log.info("%s %s of %s", state, f"{start.progress.step:,}", f"{prepared.stream.steps:,}")
     if start is not None and start.progress.finished:
         return start.progress
     first_step = start.progress.step if start else 0
