@@ -12,6 +12,7 @@ from hourglass.config.command_line import check_command_line, one_line_errors
 from hourglass.config.options import build
 from hourglass.errors import UserError
 from hourglass.runs.folder import RunFolder, open_run, run_lock
+from hourglass.system.commands import printed_command
 from hourglass.system.files import read_json
 from hourglass.tracking.mirror import RUNNING, Mirror
 from hourglass.tracking.server import error_line, mlflow_server
@@ -74,7 +75,9 @@ def send(run: RunFolder, tracking_uri: str | None) -> None:
         raise UserError(f"run={run.path}: MLflow does not track this run (logger={config['logger']['name']})")
     record = read_json(run.tracking)
     if "key" not in record:
-        raise UserError(f"{run.tracking}: of an earlier version: send the run by python src/train.py resume={run.path}")
+        raise UserError(
+            f"{run.tracking}: of an earlier version: send the run by {printed_command('src/train.py', resume=run.path)}"
+        )
     with run_lock(run), mlflow_server(settings.uri) as uri:
         mirror = Mirror(run, uri, settings.experiment, config, record)
         if record["status"] == RUNNING:  # Its process has died, since the lock was free.

@@ -5,8 +5,8 @@ training that was killed resumes from its last checkpoint.
 """
 
 from hourglass.config.command_line import arguments, one_line_errors
-from hourglass.config.compose import path_override
 from hourglass.experiments.ablation import load_ablation
+from hourglass.system.commands import path_override
 from hourglass.training.jobs import run_training
 
 

@@ -6,9 +6,9 @@ killed resumes with the unfinished candidate.
 
 from hourglass.analysis.evaluation import SCHEMA_VERSION, Candidate, Tuning
 from hourglass.config.command_line import arguments, one_line_errors
-from hourglass.config.compose import path_override
 from hourglass.experiments.ablation import load_ablation
 from hourglass.runs.folder import RunFolder
+from hourglass.system.commands import path_override
 from hourglass.system.records import write_record
 from hourglass.training.finished import FinishedRun
 from hourglass.training.jobs import run_training

@@ -1,14 +1,11 @@
 """Options: admitted values pass unchanged, and all others are refused with the name of the option."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from hourglass.config.compose import path_override
 from hourglass.config.options import build, check, choose
 from hourglass.errors import UserError
 
@@ -97,12 +94,3 @@ def test_only_choices_are_accepted(name: Any) -> None:
     assert choose(choices, "blue", "paint.name") == 2
     with pytest.raises(UserError, match=r"^paint\.name=.*: no such choice; choose from blue, green$"):
         choose(choices, name, "paint.name")
-
-
-@pytest.mark.parametrize(
-    "path",
-    ["plain", "ü (x), y", "a'b", "a\\'b", "ends\\", "a&b=c", "#1", "[1,2]", '"q"', "tab\tnew", "a: b", "null"],
-)
-def test_hydras_grammar_keeps_any_path(path: str) -> None:
-    found = OverridesParser.create().parse_override(path_override("cache", Path("/tmp", path)))
-    assert (found.key_or_group, found.value()) == ("cache", f"/tmp/{path}")

@@ -1,5 +1,6 @@
 """Sweeps by the command, python src/train.py -m ..., with each job in a process of its own."""
 
+import json
 import os
 import re
 import secrets
@@ -125,6 +126,83 @@ def test_a_mistake_ends_a_sweep_before_its_first_trial(
     assert message in errors
     assert len(errors.splitlines()) == 1
     assert not list(tmp_path.rglob("trial-*"))
+
+
+# ---- What a job has from its parent ----------------------------------------------------------------------------------
+
+PRINT_CONTEXT = f"""
+import json, sys
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+from hourglass.config.command_line import config_words
+
+@hydra.main(config_path={str(ROOT / "conf")!r}, config_name="config", execution_whitelist=())
+def main(config):
+    words = [*config_words(HydraConfig.get()), *HydraConfig.get().overrides.task]
+    print(json.dumps([words, OmegaConf.to_container(config)]))
+
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--config-dir", "mine", "data=my_copy"],
+        ["-cd", "mine", "-cn", "all", "seed=9"],
+        ["--config-path", "whole", "--config-name=own"],
+        ["hydra.searchpath=[file://mine]", "data=my_copy"],
+    ],
+)
+def test_a_job_reads_the_config_files_of_its_parent(tmp_path: Path, words: list[str]) -> None:
+    own_configs(tmp_path)
+    script = tmp_path / "context.py"
+    script.write_text(PRINT_CONTEXT)
+    first = run_script(str(script), *[word.replace("whole", f"{tmp_path}/whole") for word in words], cwd=tmp_path)
+    context, settings = json.loads(first.stdout)
+    second = run_script(str(script), *context, cwd=tmp_path)
+    assert json.loads(second.stdout)[1] == settings
+    assert (settings.get("data", {}).get("train_pairs") == 123) == bool(words)
+
+
+def own_configs(folder: Path) -> None:
+    """Write config files outside of conf/: a corpus, a config that searches over it, and one that stands alone."""
+    (folder / "mine" / "data").mkdir(parents=True)
+    text = (ROOT / "conf" / "data" / "copy.yaml").read_text()
+    (folder / "mine" / "data" / "my_copy.yaml").write_text(re.sub("train_pairs: .*", "train_pairs: 123", text))
+    (folder / "mine" / "all.yaml").write_text(
+        "defaults: [/config, {override /data: my_copy}, {override /sweep: optuna}, _self_]\n"
+        "hydra: {sweeper: {n_trials: 2, heartbeat: 1, params: {encoder.layers: 1, encoder.cell: lstm, "
+        "optimizer.learning_rate: 0.002, attention: 'choice(none,mean)'}}}\n"
+    )
+    (folder / "whole").mkdir()
+    (folder / "whole" / "own.yaml").write_text("data: {train_pairs: 123}\n")
+
+
+@pytest.mark.slow
+def test_a_study_of_config_files_outside_of_the_project(
+    tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    own_configs(tmp_path)
+    small = [word for word in SMALL if not word.startswith(("data=", "data.train_pairs"))]
+    end(start("--config-dir", "mine", "-cn", "all", "-m", *small, "trainer.test=false", small=False))
+    trials = study(tmp_path).trials
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 2
+    config = yaml.safe_load(Path(trials[0].user_attrs["run"], "config.yaml").read_text())
+    assert (config["data"]["train_pairs"], config["optimizer"]["learning_rate"]) == (123, 0.002)
+
+
+@pytest.mark.parametrize("flags", [["-X", "utf8=1", "-W", "ignore::ImportWarning"], []])
+def test_a_job_has_the_flags_of_its_parents_python(tmp_path: Path, flags: list[str]) -> None:
+    (tmp_path / "job.py").write_text("import sys\nprint(sys.flags.utf8_mode, sys.warnoptions)\n")
+    code = f"from hourglass.training.jobs import start_job; start_job({str(tmp_path / 'job.py')!r}, [])"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    parent = subprocess.run(
+        [sys.executable, *flags, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert parent.stdout == ("1 ['ignore::ImportWarning']\n" if flags else "0 []\n")
 
 
 # ---- A job and its parent --------------------------------------------------------------------------------------------

@@ -191,7 +191,8 @@ def test_down_from_the_start_and_sent_later(
     assert trained.stdout.splitlines()[-1] == f"run: {late.path}"
     first, last = (line for line in trained.stderr.splitlines() if line.startswith("MLflow"))
     assert f"MLflow at {server.uri} does not answer ([Errno 111] Connection refused): the run continues" in first
-    assert f"lacks the run; to send it: python src/sync.py run={late.path}" in last
+    assert "lacks the run; to send it: python " in last
+    assert last.endswith(f"src/sync.py run={late.path}")
     # The command also ends in one line while the server is down.
     failed = command("sync.py", f"run={late.path}")
     assert failed.returncode == 1
@@ -336,7 +337,7 @@ def test_stopped(
     finally:
         server.send(signal.SIGCONT)
     said = [record.getMessage() for record in caplog.records if "MLflow" in record.getMessage()]
-    assert "to send it: python src/sync.py" in said[-1]
+    assert "to send it: python " in said[-1]
     if not step:  # At a later step, the run may end before it notices.
         assert "keeps all" in said[0]
     sync.send(job.run, None)

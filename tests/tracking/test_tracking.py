@@ -25,6 +25,7 @@ from hourglass.errors import UserError
 from hourglass.runs.curves import read_curves, read_points
 from hourglass.runs.folder import RunFolder, clear, create_run
 from hourglass.runs.translations import read_translations
+from hourglass.system.commands import printed_command
 from hourglass.system.files import read_json
 from hourglass.system.secrets import without_secrets
 from hourglass.tracking import sender as sender_module
@@ -186,8 +187,8 @@ def test_a_store_that_fails_later_costs_no_training(
             in warning
         )
     assert (
-        f"lacks {points:,} points of the curves and the end of the run; to send it: python src/sync.py "
-        f"run={job.run.path}" in caplog.text
+        f"lacks {points:,} points of the curves and the end of the run; to send it: "
+        f"{printed_command('src/sync.py', run=job.run.path)}" in caplog.text
     )
     assert only_run(store, tmp_path.name).info.status == "RUNNING"
     sync.send(job.run, None)

@@ -277,7 +277,7 @@ def test_a_run_is_continued_if_it_is_the_same(
             patch.setattr(Curves, "log_metrics", until_step_ten)
             with pytest.raises(Killed):
                 start(run_dir)
-        with pytest.raises(UserError, match="holds a run already: resume it by resume="):
+        with pytest.raises(UserError, match=r"holds a run already: resume it by python .*src/train\.py resume="):
             start(run_dir, *again)
         with caplog.at_level("INFO", logger="hourglass"):
             run = start(run_dir, "if_exists=continue", *again)
@@ -422,7 +422,7 @@ def test_a_stopped_run_says_how_to_resume_it(
     process.send_signal(sent)
     _, said = process.communicate()
     assert process.returncode == code
-    assert f"to resume: python src/train.py resume={run.path}" in said.decode()
+    assert f"src/train.py resume={run.path}" in said.decode()
     assert "Traceback" not in said.decode()
     assert load_progress(run.last).step > 0
 

@@ -25,6 +25,7 @@ from hourglass.data.tokenizer import Vocabularies
 from hourglass.errors import UserError
 from hourglass.metrics.likelihood import BITS_A_NAT, Pairs, end_bits, reference_nats
 from hourglass.models.seq2seq import Seq2Seq
+from hourglass.system.commands import printed_command
 from hourglass.training.finished import FinishedRun
 
 # Share of the symbols that have to be right for a length to count as copied.
@@ -141,7 +142,7 @@ def check_channel(path: str, config: Config) -> int:
     if data["name"] not in ("copy", "reverse"):
         raise UserError(
             f"{path}: a run of data={data['name']}; a channel is calibrated on data=copy or data=reverse "
-            "(python src/train.py experiment=capacity)"
+            f"({printed_command('src/train.py', 'experiment=capacity')})"
         )
     if not data.get("calibrated"):
         raise UserError(

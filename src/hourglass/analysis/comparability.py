@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hourglass.errors import UserError
+from hourglass.system.commands import printed_command
 from hourglass.training.finished import FinishedRun
 
 # Options of the decoder that a blind run shares with the runs it is compared with. How the source is seen is not one.
@@ -39,7 +40,7 @@ def choose_blind(runs: Sequence[FinishedRun]) -> FinishedRun:
         UserError: there are no runs, one sees its source, or one did not select its checkpoint by loss.
     """
     if not runs:
-        raise UserError("no blind run: python src/train.py experiment=language_model makes one")
+        raise UserError(f"no blind run: {printed_command('src/train.py', 'experiment=language_model')} makes one")
     for run in runs:
         if run.config["encoder"]["name"] != "blind":
             raise UserError(

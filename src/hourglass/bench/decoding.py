@@ -14,7 +14,7 @@ from hourglass.bench.measurements import print_measurement
 from hourglass.bench.plain_search import plain_beam_search
 from hourglass.bench.settings import SOURCE_LENGTH, BenchSettings
 from hourglass.bench.training import corpus_override, train_quietly
-from hourglass.config.compose import compose_settings, path_override
+from hourglass.config.compose import compose_settings
 from hourglass.config.options import build
 from hourglass.data.encoded import pad
 from hourglass.data.pieces import EOS
@@ -23,6 +23,7 @@ from hourglass.decoding.translate import translate
 from hourglass.errors import UserError
 from hourglass.models.checkpoint import Trained, load_trained
 from hourglass.runs.folder import open_run
+from hourglass.system.commands import path_override
 from hourglass.training.preparation import prepare
 from hourglass.training.settings import check_to_read
 

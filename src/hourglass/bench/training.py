@@ -14,9 +14,9 @@ from hourglass.bench.clock import step_rate
 from hourglass.bench.measurements import ON_GPU_TRAINING, TRAINING, print_measurement
 from hourglass.bench.settings import BATCH_SENTENCES, BenchSettings
 from hourglass.bench.steps import operations_per_token
-from hourglass.config.compose import path_override
 from hourglass.errors import UserError
 from hourglass.runs.curves import read_points
+from hourglass.system.commands import path_override
 from hourglass.system.files import read_json
 from hourglass.training.jobs import run_training
 

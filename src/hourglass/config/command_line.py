@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 
@@ -85,10 +86,27 @@ def is_sweep(words: Sequence[str]) -> bool:
     return any(word in ("-m", "--multirun") or word.startswith("hydra.mode=") for word in words)
 
 
+def config_words(hydra: Any) -> list[str]:
+    """Return the words that have src/train.py find the same config files as this process: --config-dir and its kind.
+
+    Args:
+        hydra: Hydra's own settings, `HydraConfig.get()`, in a job of whatever launcher.
+    """
+    words = []
+    for source in hydra.runtime.config_sources:
+        if source.provider == "command-line":
+            words += ["--config-dir", source.path]
+        elif source.provider == "main" and (source.schema, source.path) != ("file", str(CONF)):
+            words += ["--config-path", source.path if source.schema == "file" else f"{source.schema}://{source.path}"]
+    if hydra.job.config_name != "config":
+        words += ["--config-name", hydra.job.config_name]
+    return words + [word for word in hydra.overrides.hydra if word.lstrip("+").startswith("hydra.searchpath=")]
+
+
 def check_command_line(config_name: str) -> None:
     """Compose the settings before Hydra does, so that an unknown choice or option gives an error of one line.
 
-    For a sweep, set Hydra to raise its errors rather than print them, for `one_line_errors` to shorten.
+    Where Hydra itself reads flags, set it to raise its errors rather than print them, for `one_line_errors` to shorten.
 
     Args:
         config_name: the file in conf/, without .yaml.
@@ -97,11 +115,12 @@ def check_command_line(config_name: str) -> None:
         SystemExit: the settings cannot be composed, or name a Python object.
     """
     words = sys.argv[1:]
-    if is_sweep(words):
+    flags = any(word.startswith("-") for word in words)
+    if flags or is_sweep(words):
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     if target := next((word for word in words if TARGET.search(word)), None):
         raise SystemExit(f"error: {target}: settings cannot name Python objects: choose a group's file by GROUP=NAME")
-    if any(word.startswith("-") for word in words):
+    if flags:
         return  # Hydra handles its own flags, such as --help and -m.
     with one_line_errors(), initialize_config_dir(str(CONF)):
         compose(config_name, overrides=words)

@@ -1,6 +1,5 @@
 """Compose settings with Hydra, and resolve them to plain values."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,15 +21,6 @@ def compose_settings(overrides: Sequence[str], root: Path = ROOT) -> dict[str, A
     """
     with initialize_config_dir(str(root / "conf")):
         return plain_values(compose("config", overrides=list(overrides)))
-
-
-def path_override(option: str, path: Path) -> str:
-    """Return the override that sets an option to a path with any characters but ${.
-
-    The path is a quoted value of Hydra's grammar, in which a backslash escapes only before a quote.
-    """
-    text = re.sub(r"(\\*)('|\Z)", lambda match: 2 * match[1] + ("\\'" if match[2] else ""), str(path))
-    return f"{option}='{text}'"
 
 
 def plain_values(composed: DictConfig) -> dict[str, Any]:

@@ -13,12 +13,13 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from hourglass.analysis.evaluation import SCHEMA_VERSION, CorpusFacts, Evaluation, Tuning, read_evaluation
 from hourglass.analysis.information import Information, read_information
-from hourglass.config.compose import compose_settings, path_override
+from hourglass.config.compose import compose_settings
 from hourglass.config.options import build, read_settings
 from hourglass.errors import UserError
 from hourglass.metrics.scoring import length_buckets
 from hourglass.models.attention import ATTENTIONS
 from hourglass.runs.folder import RunFolder
+from hourglass.system.commands import path_override
 from hourglass.system.project import ROOT
 from hourglass.system.records import read_record
 

@@ -13,10 +13,11 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from hourglass.analysis.capacity import Capacity, CapacityPoint
 from hourglass.analysis.channel import longest_copied, summarise_channel
 from hourglass.analysis.convergence import judge_convergence
-from hourglass.config.compose import compose_settings, path_override
+from hourglass.config.compose import compose_settings
 from hourglass.config.options import build, read_settings
 from hourglass.errors import UserError
 from hourglass.models.cells import CellName
+from hourglass.system.commands import path_override
 from hourglass.system.project import ROOT, code_version
 from hourglass.training.finished import FinishedRun
 from hourglass.training.jobs import JobFailedError, start_job

@@ -20,13 +20,13 @@ import numpy as np
 from pydantic import Field, PositiveFloat
 
 from hourglass.analysis.convergence import judge_convergence
-from hourglass.config.compose import path_override
 from hourglass.config.options import build, read_settings
 from hourglass.decoding.translate import translate_split
 from hourglass.errors import UserError
 from hourglass.metrics.scoring import bleu_statistics, length_buckets
 from hourglass.runs.folder import RunFolder
 from hourglass.runs.translations import Translation, read_translations, write_translations
+from hourglass.system.commands import path_override
 from hourglass.system.files import write_whole
 from hourglass.system.project import ROOT
 from hourglass.system.records import read_record, write_record

@@ -33,6 +33,7 @@ from typing import Any
 import yaml
 
 from hourglass.errors import UserError
+from hourglass.system.commands import printed_command
 from hourglass.system.files import write_whole
 
 log = logging.getLogger(__name__)
@@ -133,7 +134,8 @@ def create_run(run_dir: str | None, choices: Iterable[str], *, continues: bool) 
         run = RunFolder(Path(run_dir).expanduser())
         if run.config.exists() and not continues:
             raise UserError(
-                f"run_dir={run.path}: holds a run already: resume it by resume={run.path}, or name another folder"
+                f"run_dir={run.path}: holds a run already: resume it by "
+                f"{printed_command('src/train.py', resume=run.path)}, or name another folder"
             )
         _make_writable(run.path, f"run_dir={run.path}")
         return run

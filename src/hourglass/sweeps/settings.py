@@ -46,7 +46,7 @@ class SweepSettings:
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     pruner: Literal["auto", "median", "hyperband", "none"]
     heartbeat: PositiveInt
-    params: dict[str, str]
+    params: dict[str, bool | int | float | str]
 
     def __post_init__(self) -> None:
         option = "hydra.sweeper.storage"

@@ -6,6 +6,7 @@ Hydra leaves the end out of range(START, END, STEP) and of interval(START, END).
 import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
@@ -91,7 +92,7 @@ def _range_distribution(sweep: RangeSweep, *, log_scale: bool) -> BaseDistributi
 
 
 def _spacing(numbers: Sequence[int]) -> int:
-    steps = {after - before for before, after in zip(numbers, numbers[1:], strict=False)}
+    steps = {after - before for before, after in pairwise(numbers)}
     if len(steps) > 1:
         raise ValueError("the whole numbers of the range are not evenly spaced: use choice(...)")
     return steps.pop() if steps else 1

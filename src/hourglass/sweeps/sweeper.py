@@ -23,13 +23,15 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
-from hourglass.config.compose import path_override, plain_values
+from hourglass.config.command_line import config_words
+from hourglass.config.compose import plain_values
 from hourglass.config.options import build
 from hourglass.errors import UserError
 from hourglass.sweeps.report import open_parent, write_sweep_report
 from hourglass.sweeps.settings import SweepSettings
 from hourglass.sweeps.space import drawn_overrides, each_choice, search_space
 from hourglass.sweeps.trials import Heartbeat, Worker, root_cause, run_trial, summarise_study, trial_folder
+from hourglass.system.commands import path_override
 from hourglass.system.project import TRAIN_SCRIPT
 from hourglass.system.secrets import first_line
 from hourglass.tracking.settings import MlflowSettings, check_logger
@@ -215,8 +217,8 @@ def run_job(composed: DictConfig) -> Any:
             f"{hydra.runtime.cwd}: cannot be entered ({error.strerror}): "
             "start the sweep in a folder that exists on all its machines"
         ) from None
-    overrides = [word for word in hydra.overrides.task if not word.startswith("sweep=")]
-    refuse_folders(overrides)
+    refuse_folders(hydra.overrides.task)
+    overrides = [*config_words(hydra), *hydra.overrides.task]
     number = os.environ.get(TRIAL)
     if number is None:
         return start_job(str(TRAIN_SCRIPT), overrides).dev[composed.trainer.select]

@@ -15,10 +15,10 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from hourglass.config.compose import path_override
 from hourglass.errors import UserError
 from hourglass.runs.curves import Point, append_points, read_points, start_curves
 from hourglass.runs.folder import RunFolder
+from hourglass.system.commands import printed_command
 from hourglass.system.files import read_json
 from hourglass.tracking.mirror import Mirror, make_record
 from hourglass.tracking.sender import PATIENCE, Sender
@@ -123,11 +123,11 @@ class Tracking(AbstractContextManager["Tracking"]):
             if missing := mirror.missing():
                 reason = f" ({error_line(self._sender.failure)})" if self._sender.failure else ""
                 log.warning(
-                    "MLflow at %s lacks %s%s; to send it: python src/sync.py %s",
+                    "MLflow at %s lacks %s%s; to send it: %s",
                     self._sender.where,
                     missing,
                     reason,
-                    shlex.quote(path_override("run", self.run.path)),
+                    printed_command("src/sync.py", run=self.run.path),
                 )
 
     def curves(self, first_step: int) -> Curves | None:

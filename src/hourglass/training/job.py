@@ -74,7 +74,7 @@ def open_job(composed: DictConfig, ticket: Ticket | None) -> Job:
         return Job(run, config, check_settings(config))
     settings = check_settings(config)
     choices = HydraConfig.get().runtime.choices
-    if choices.get("sweep") is not None:
+    if choices.get("sweep") is not None and ticket is None:  # A job has the settings of its sweep.
         raise UserError(f"sweep={choices['sweep']}: needs -m: python src/train.py -m sweep={choices['sweep']} ...")
     if config["run_dir"] is None and under_torchrun():
         raise UserError("run_dir: not set; under torchrun set run_dir=PATH, a folder that all processes share")

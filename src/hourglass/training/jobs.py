@@ -9,6 +9,7 @@ import dataclasses
 import json
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -104,7 +105,7 @@ def run_training(overrides: list[str], output: IO[str] | None = None) -> None:
     try:
         start_job(str(TRAIN_SCRIPT), overrides, output=output)
     except JobFailedError as error:
-        raise UserError(f"{error}; the settings: {' '.join(overrides)}") from None
+        raise UserError(f"{error}; the settings: {shlex.join(overrides)}") from None
 
 
 def start_job(
@@ -138,7 +139,9 @@ def start_job(
         ticket = Ticket(str(answer), read_end, trial, dict(tags or {}), measure_speed)
         environment = {**os.environ, _TICKET: json.dumps(dataclasses.asdict(ticket))}
         try:
-            command = [sys.executable, script, *overrides]
+            # The parent's flags of Python, such as -W and -X, in the way of the library's own child processes.
+            flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+            command = [sys.executable, *flags, script, *overrides]
             errors = None if output is None else subprocess.STDOUT
             with subprocess.Popen(command, env=environment, pass_fds=[read_end], stdout=output, stderr=errors) as child:
                 os.close(read_end)

@@ -10,6 +10,7 @@ from typing import Any
 
 from hourglass.errors import BrokenOffError, OutOfMemoryError
 from hourglass.runs.folder import RunFolder
+from hourglass.system.commands import printed_command
 from hourglass.system.devices import is_main_process
 from hourglass.system.out_of_memory import memory_shortage
 
@@ -48,7 +49,7 @@ def resumable(run: RunFolder) -> Iterator[None]:
         OutOfMemoryError: memory is short.
     """
     before = on_sigterm(_stop)
-    hint = f"to resume: python src/train.py resume={run.path}"
+    hint = f"to resume: {printed_command('src/train.py', resume=run.path)}"
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as stop:
