@@ -77,6 +77,7 @@ def _range_distribution(sweep: RangeSweep, *, log_scale: bool) -> BaseDistributi
     """Return the distribution of a range: the numbers that Hydra lists, in ascending order."""
     if not sweep.step:
         raise ValueError("the step of a range cannot be 0")
+    step: float = abs(float(sweep.step))
     plain = sweep.range()
     numbers: Any = plain if isinstance(plain, range) and not sweep.transformers else list(sweep)
     if not numbers:
@@ -84,11 +85,11 @@ def _range_distribution(sweep: RangeSweep, *, log_scale: bool) -> BaseDistributi
     low, high = sorted((numbers[0], numbers[-1]))
     if isinstance(low, int):
         # int(range(0.5, 2, 0.5)) has every number twice.
-        step = abs(sweep.step) if isinstance(numbers, range) else _spacing(sorted(set(numbers)))
-        return IntDistribution(low, high, step=int(step), log=log_scale)
+        spacing = int(step) if isinstance(numbers, range) else _spacing(sorted(set(numbers)))
+        return IntDistribution(low, high, step=spacing, log=log_scale)
     if log_scale:
         raise ValueError("a range of fractions has no logarithmic scale: use tag(log, interval(START, END))")
-    return FloatDistribution(low, high, step=float(abs(sweep.step)))
+    return FloatDistribution(low, high, step=step)
 
 
 def _spacing(numbers: Sequence[int]) -> int:
