@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 import hydra
 import torch
@@ -17,24 +17,23 @@ from pydantic import NonNegativeInt, PositiveInt
 from hourglass.config.command_line import check_command_line, one_line_errors
 from hourglass.config.compose import plain_values
 from hourglass.config.options import build
+from hourglass.corpora.languages import words_of
 from hourglass.corpora.lines import decode_line
-from hourglass.data.tokenizer import Vocabularies
 from hourglass.decoding.search import SearchSettings
-from hourglass.decoding.translate import ScoredTranslation, clean, progress_bar, translate_n_best
+from hourglass.decoding.translate import ScoredTranslation, clean, translate_n_best
 from hourglass.decoding.word_alignment import (
+    align_words,
     check_weights,
     draw_alignment,
     read_weights,
-    source_words,
-    target_words,
     to_json,
     to_pharaoh,
-    word_weights,
 )
 from hourglass.errors import UserError
 from hourglass.models.checkpoint import Trained, load_average, load_trained
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.runs.folder import RunFolder, open_run
+from hourglass.system.bars import Bar
 from hourglass.system.devices import Accelerator, find_device
 
 # Translations whose attention weights are computed at once.
@@ -91,14 +90,14 @@ def main(composed: DictConfig) -> None:
         if settings.output != "text":
             check_weights(models, f"output={settings.output}", "set output=text")
         if settings.interactive:
-            prompt_for_lines(models, trained[0].vocabularies, search)
+            prompt_for_lines(models, trained[0], search)
             return
         lines, copies = itertools.tee(decode_lines(sys.stdin.buffer))
-        with progress_bar(None, "lines") as bar:
+        with Bar("translating", None, "lines") as bar:
             translations = translate_n_best(
                 models, trained[0].vocabularies, lines, search, settings.n_best, progress=bar.update
             )
-            for line in format_translations(models, trained[0].vocabularies, copies, translations, settings):
+            for line in format_translations(models, trained[0], copies, translations, settings):
                 sys.stdout.write(f"{line}\n")
                 sys.stdout.flush()
 
@@ -122,7 +121,7 @@ def check_options(settings: TranslateSettings, search: SearchSettings) -> None:
 
 def format_translations(
     models: Sequence[Seq2Seq],
-    vocabularies: Vocabularies,
+    trained: Trained,
     lines: Iterable[str],
     translations: Iterable[list[ScoredTranslation]],
     settings: TranslateSettings,
@@ -131,7 +130,7 @@ def format_translations(
 
     Args:
         models: with attention weights, unless settings.output is text.
-        vocabularies: of the models.
+        trained: one of them, whose vocabularies and languages are those of all.
         lines: the input.
         translations: of each line, best first.
         settings: with the format.
@@ -145,21 +144,20 @@ def format_translations(
         for number, _, best in rows:
             yield best.text if settings.n_best == 1 else f"{number} ||| {best.text} ||| {best.score:.6f}"
         return
+    vocabularies, languages = trained.vocabularies, trained.languages
     while batch := list(itertools.islice(rows, ALIGNED_TOGETHER)):
         sources = vocabularies.source.encode([line for _, line, _ in batch])
         matrices = read_weights(models, sources, [translation.tokens for *_, translation in batch])
         for (number, line, translation), weights in zip(batch, matrices, strict=True):
-            text, score, tokens = translation
             if settings.output == "json":
-                more: dict[str, Any] = {"line": number, "score": round(score, 6)}
-                yield to_json(vocabularies, line, text, tokens, weights, **more)
+                yield to_json(vocabularies, languages, line, translation, weights, line=number)
                 continue
-            words = word_weights(weights, source_words(vocabularies, line), target_words(vocabularies, tokens))
-            aligned = f"{text} ||| {to_pharaoh(words)}"
-            yield aligned if settings.n_best == 1 else f"{number} ||| {aligned} ||| {score:.6f}"
+            words = align_words(vocabularies, languages, line, translation.tokens, weights)
+            aligned = f"{translation.text} ||| {to_pharaoh(words)}"
+            yield aligned if settings.n_best == 1 else f"{number} ||| {aligned} ||| {translation.score:.6f}"
 
 
-def prompt_for_lines(models: Sequence[Seq2Seq], vocabularies: Vocabularies, search: SearchSettings) -> None:
+def prompt_for_lines(models: Sequence[Seq2Seq], trained: Trained, search: SearchSettings) -> None:
     """Read lines until the input ends; print the translation and the weights of each, or why it has none."""
     on_terminal = sys.stdin.isatty()
     if on_terminal:
@@ -173,22 +171,22 @@ def prompt_for_lines(models: Sequence[Seq2Seq], vocabularies: Vocabularies, sear
             break
         try:
             line = decode_line(raw, "standard input", number)
-            print(translate_and_draw(models, vocabularies, search, line), flush=True)
+            print(translate_and_draw(models, trained, search, line), flush=True)
         except UserError as error:
             print(f"error: {error}", flush=True)
 
 
-def translate_and_draw(models: Sequence[Seq2Seq], vocabularies: Vocabularies, search: SearchSettings, text: str) -> str:
+def translate_and_draw(models: Sequence[Seq2Seq], trained: Trained, search: SearchSettings, text: str) -> str:
     """Return the translation of a text, and below it a drawing of the attention weights."""
-    line = clean(text)
+    line, vocabularies, languages = clean(text), trained.vocabularies, trained.languages
     ((best,),) = translate_n_best(models, vocabularies, [line], search, 1)
     if not all(model.decoder.attention.has_weights for model in models):
         return f"{best.text}\n(attention={models[0].decoder.attention.name} has no weights to draw)"
     if not best.tokens or not line:
         return best.text
     (weights,) = read_weights(models, vocabularies.source.encode([line]), [best.tokens])
-    words = word_weights(weights, source_words(vocabularies, line), target_words(vocabularies, best.tokens))
-    source, target = line.split(), best.text.split()
+    words = align_words(vocabularies, languages, line, best.tokens, weights)
+    source, target = words_of(line, languages[0]), words_of(best.text, languages[1])
     if (len(target), len(source) + 1) != words.shape:  # Byte pieces that make no character, for example.
         return f"{best.text}\n(the words of its pieces are not those of its text: nothing is drawn)"
     return f"{best.text}\n\n{draw_alignment(words, source, target, shutil.get_terminal_size().columns)}\n"

@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 
 from hourglass.config.options import build
 from hourglass.corpora.corpus import Corpus
+from hourglass.corpora.languages import count_words
 from hourglass.data import tokenizer as tokenizer_module
 from hourglass.data.pieces import BOS, EOS, FIXED_PIECES, PAD, UNK
 from hourglass.data.tokenizer import Tokenizer, TokenizerSettings, Vocabularies, train_vocabularies
-from hourglass.decoding.word_alignment import word_numbers
+from hourglass.decoding.word_alignment import source_words, target_words
 from hourglass.errors import UserError
 
 Config = Callable[..., dict[str, Any]]
@@ -164,7 +165,11 @@ def test_spellings_of_special_pieces_are_text_like_any_other(
     for text, row in zip(texts[:20], ids, strict=False):
         surfaces = tokenizer.surfaces(text)
         assert tokenizer.decode_with([UNK] * len(row), dict(enumerate(surfaces))) == text
-        assert max(word_numbers(surfaces)) + 1 == len(text.split())
+    vocabularies = Vocabularies(tokenizer, tokenizer)
+    for language in ("en", "zh"):
+        counts = [count_words(text, language) for text in texts]
+        assert [source_words(vocabularies, text, language)[-1].stop for text in texts] == counts
+        assert [target_words(vocabularies, row, language)[-1].stop for row in ids] == counts
 
 
 @settings(deadline=None)
@@ -211,8 +216,9 @@ def test_any_ids_decode_to_one_line(
     [text] = tokenizer.decode([ids])
     assert len(text.splitlines()) <= 1
     content = [index for index in (ids[: ids.index(EOS)] if EOS in ids else ids) if index not in (PAD, BOS)]
-    numbers = word_numbers(tokenizer.written(content))
-    assert 1 + max(numbers, default=-1) == len(text.split())
+    for language in ("en", "zh"):
+        words = target_words(Vocabularies(tokenizer, tokenizer), content, language)
+        assert {number for numbers in words for number in numbers} == set(range(count_words(text, language)))
     assert "\t" not in text
     text.encode("utf-8")  # Can be written to a file
 

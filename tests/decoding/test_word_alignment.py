@@ -1,6 +1,9 @@
 """Words from pieces, links from weights: by hand, and against a model read one pair at a time."""
 
+import itertools
+import json
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -8,41 +11,123 @@ import pytest
 import torch
 from helpers import tiny_model
 
-from hourglass.data.pieces import BOS, EOS, UNK
-from hourglass.data.tokenizer import TokenizerSettings, train_vocabularies
+from hourglass.corpora.languages import words_of
+from hourglass.data.pieces import BOS, EOS, FIXED_PIECES
+from hourglass.data.tokenizer import TokenizerSettings, Vocabularies, train_vocabularies
+from hourglass.decoding.translate import ScoredTranslation
 from hourglass.decoding.word_alignment import (
-    SPACE,
     check_weights,
     draw_alignment,
     links,
     read_weights,
     source_words,
     target_words,
+    to_json,
     to_pharaoh,
-    word_numbers,
+    weight_decimals,
     word_weights,
+    words_of_pieces,
 )
 from hourglass.errors import UserError
 
-SOURCE = [f"{SPACE}ein", f"{SPACE}klein", "es", f"{SPACE}Haus"]
-TARGET = [f"{SPACE}a", f"{SPACE}hou", "se"]
+SOURCE = ["ein", " klein", "es", " Haus"]
+TARGET = ["a", " hou", "se"]
 # Rows: a, hou, se, end. Columns: ein, klein, es, Haus, end.
 WEIGHTS = np.array(
     [[0.6, 0.1, 0.1, 0.1, 0.1], [0.1, 0.0, 0.0, 0.5, 0.4], [0.1, 0.2, 0.2, 0.1, 0.4], [0.0, 0.0, 0.0, 0.0, 1.0]]
 )
 
 
+def pieces_of(surfaces: list[str], language: str = "en") -> list[range]:
+    ends = list(itertools.accumulate(map(len, surfaces)))
+    return words_of_pieces("".join(surfaces), list(zip([0, *ends], ends, strict=False)), language)
+
+
+def words_by_piece(surfaces: list[str], language: str = "en") -> list[list[int]]:
+    return [list(words) for words in pieces_of(surfaces, language)]
+
+
+def train(kind: Any, lines: list[str], folder: Path, *, normalization: Any = "identity") -> Vocabularies:
+    """Train a joint vocabulary that has all words or letters of the lines, or some more pieces."""
+    characters = len(set("".join(lines)) | {" "})
+    words = len({word for line in lines for word in line.split()})
+    size = FIXED_PIECES + {"word": words, "bpe": characters + 4, "char": characters}[kind]
+    settings = TokenizerSettings(kind, size, True, 1.0, False, normalization, 100)
+    rows = datasets.Dataset.from_dict({"source": lines * 5, "target": lines * 5})
+    return train_vocabularies(settings, rows, "0" * 64, folder)
+
+
 def test_words_by_hand() -> None:
-    assert word_numbers(SOURCE) == [0, 1, 1, 2]
-    assert word_numbers(["a", "b", SPACE, "c"]) == [0, 0, 1, 1]
-    # Spaces alone make no word, and a run of unknown words is one piece that belongs to its first.
-    assert word_numbers([SPACE, SPACE, f"{SPACE}Haus"]) == [0, 0, 0]
-    assert word_numbers([f"{SPACE}ein", f"{SPACE}foo{SPACE}bar", f"{SPACE}Haus"]) == [0, 1, 3]
-    words = word_weights(WEIGHTS, word_numbers(SOURCE), word_numbers(TARGET))
+    assert words_by_piece(SOURCE) == [[0], [1], [1], [2]]
+    assert words_by_piece(["a", "b", " ", "c"]) == [[0], [0], [1], [1]]
+    # Spaces alone make no word, and a run of unknown words is one piece of several words.
+    assert words_by_piece([" ", " ", " Haus", " "]) == [[0], [0], [0], [0]]
+    assert words_by_piece(["ein", " foo bar", " Haus"]) == [[0], [1, 2], [3]]
+    assert words_by_piece([" ", ""]) == [[], []]
+    # Without spaces, each character is a word; bytes without a character belong to the next one.
+    assert words_by_piece(["他们", "", "在", "家 里", " ", "。"], "zh") == [[0, 1], [2], [2], [3, 4], [5], [5]]
+    words = word_weights(WEIGHTS, pieces_of(SOURCE), pieces_of(TARGET))
     assert words == pytest.approx(np.array([[0.6, 0.2, 0.1, 0.1], [0.1, 0.2, 0.3, 0.4]]))
     assert words.sum(1) == pytest.approx(np.ones(2))
     assert links(words) == [(0, 0)]  # The second word looks at the end more than at any word.
     assert to_pharaoh(np.array([[0.1, 0.6, 0.3], [0.8, 0.1, 0.1]])) == "1-0 0-1"
+
+
+def test_a_piece_of_two_words_counts_for_both() -> None:
+    source = pieces_of(["他们", "家"], "zh")
+    words = word_weights(np.array([[0.5, 0.3, 0.2], [0.2, 0.7, 0.1], [0, 0, 1]]), source, pieces_of(["a", " b c"]))
+    assert words == pytest.approx(np.array([[0.25, 0.25, 0.3, 0.2], [0.1, 0.1, 0.7, 0.1], [0.1, 0.1, 0.7, 0.1]]))
+    assert to_pharaoh(words) == "2-0 2-1 2-2"
+
+
+CHINESE = ["他们在家里。", "我们在家", "他喝水", "他们 喝水。", "in 家"]
+
+
+@pytest.mark.parametrize("kind", ["word", "bpe", "char"])
+@pytest.mark.parametrize("normalization", ["identity", "nfkc"])
+@pytest.mark.parametrize("text", ["他们在家。", "他 喝 水", "⑩豈…\u2581Ω水"])
+def test_words_of_chinese_are_its_characters(kind: str, normalization: str, text: str, tmp_path: Path) -> None:
+    vocabularies = train(kind, CHINESE, tmp_path, normalization=normalization)
+    characters = [character for character in text if character != " "]
+    assert words_of(text, "zh") == characters
+    numbers = source_words(vocabularies, text, "zh")
+    assert {number for words in numbers for number in words} == set(range(len(characters)))
+    (ids,) = vocabularies.target.encode([text])
+    written = words_of(vocabularies.target.decode([ids])[0], "zh")
+    numbers = target_words(vocabularies, ids, "zh")
+    assert {number for words in numbers for number in words} == set(range(len(written)))
+
+
+def test_links_of_a_target_without_spaces_are_between_words_and_characters(tmp_path: Path) -> None:
+    vocabularies = train("char", [*CHINESE, "they run home"], tmp_path)
+    (source,), (target,) = vocabularies.source.encode(["they run"]), vocabularies.target.encode(["他们 家"])
+    weights = np.full((len(target) + 1, len(source) + 1), 0.01)
+    labels = vocabularies.source.pieces(source), vocabularies.target.pieces(target)
+    for character, letter in (("他", "n"), ("们", "y"), ("家", "r")):
+        weights[labels[1].index(character), labels[0].index(letter)] = 0.9
+    written = json.loads(
+        to_json(vocabularies, ("en", "zh"), "they run", ScoredTranslation("他们 家", 0.0, target), weights)
+    )
+    assert written["alignment"] == [[1, 0], [0, 1], [1, 2]]
+
+
+def test_a_source_that_spells_the_mark_of_a_space_has_no_more_words(tmp_path: Path) -> None:
+    vocabularies = train("word", ["s1 s2 s3", "s3 s2"], tmp_path)
+    for text, words in (("s1\u2581s2 s3", [[0], [1]]), ("\u2581", [[0]]), ("s1 s2 s3", [[0], [1], [2]])):
+        assert [list(numbers) for numbers in source_words(vocabularies, text, "en")] == words
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 301, 701, 1501, 20_001])
+def test_rounded_weights_still_sum_to_one(pieces: int, tmp_path: Path) -> None:
+    """With four decimals, 1,501 equal weights summed to 1.0507."""
+    rows = np.stack([np.full(pieces, 1 / pieces), np.random.default_rng(1).dirichlet(np.full(pieces, 0.1))])
+    vocabularies = train("word", ["s1 s2 s3", "s3 s2"], tmp_path)
+    text = " ".join(["s1"] * (pieces - 1))
+    (target,) = vocabularies.target.encode(["s1"])
+    written = json.loads(to_json(vocabularies, ("en", "en"), text, ScoredTranslation("s1", 0.0, target), rows))
+    assert np.sum(written["weights"], axis=1) == pytest.approx(np.ones(2), abs=1e-3)
+    assert len(written["source_pieces"]) == pieces
+    assert weight_decimals(10) == 4
 
 
 LINES = ["the small house", "a house", "the house is small", "small is the house"]
@@ -52,27 +137,14 @@ LINES = ["the small house", "a house", "the house is small", "small is the house
 @pytest.mark.parametrize("text", ["the small house", "the unknown small", "zz yy house", "the", "x"])
 def test_words_are_those_of_the_text(kind: str, text: str, tmp_path: Path) -> None:
     """On the source side those of the text, on the target side those of what is written, unknown ones too."""
-    settings = TokenizerSettings(
-        model=kind,  # type: ignore[arg-type]
-        vocabulary_size={"word": 9, "bpe": 24, "char": 24}[kind],
-        joint=True,
-        character_coverage=1.0,
-        byte_fallback=False,
-        normalization="identity",
-        lines=100,
-    )
-    train = datasets.Dataset.from_dict({"source": LINES * 5, "target": LINES * 5})
-    vocabularies = train_vocabularies(settings, train, "0" * 64, tmp_path)
-    numbers = source_words(vocabularies, text)
+    vocabularies = train(kind, LINES, tmp_path)
+    numbers = source_words(vocabularies, text, "en")
     (ids,) = vocabularies.source.encode([text])
     assert len(numbers) == len(ids)
-    words = text.split()
-    last = numbers[-1] if kind != "word" else max(numbers)
-    assert last <= len(words) - 1
-    if UNK not in ids:
-        assert numbers[-1] == len(words) - 1
+    assert {number for words in numbers for number in words} == set(range(len(text.split())))
     written = vocabularies.target.decode([ids])[0].split()
-    assert max(target_words(vocabularies, ids)) == len(written) - 1
+    numbers = target_words(vocabularies, ids, "en")
+    assert {number for words in numbers for number in words} == set(range(len(written)))
 
 
 def test_nothing_has_no_links() -> None:

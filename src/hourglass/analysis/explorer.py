@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from hourglass.corpora.languages import count_words
 from hourglass.data.pieces import BOS, EOS, PAD
+from hourglass.decoding.word_alignment import weight_decimals
 from hourglass.errors import UserError
 from hourglass.models.checkpoint import Trained
 from hourglass.system.files import write_whole
@@ -28,7 +30,8 @@ from hourglass.training.finished import FinishedRun
 SHOWN = 16
 
 
-# Vectors are stored as whole numbers from -LEVELS to LEVELS, weights and probabilities as ones from 0 to PARTS.
+# Vectors are stored as whole numbers from -LEVELS to LEVELS, probabilities as ones from 0 to PARTS. Attention weights
+# shrink as sentences grow, and have parts of their own in each translation.
 LEVELS = 9
 
 
@@ -209,6 +212,7 @@ def page_content(
             {
                 "id": identity,
                 "source": source,
+                "words": count_words(source, next(iter(models.values())).languages[0]),
                 "reference": reference,
                 "disorder": round(
                     float(
@@ -281,7 +285,8 @@ def _view(followed: Followed, shown: _Shown) -> dict[str, Any]:
     }
     if followed.weights is not None:
         assert followed.contexts is not None
-        view["weights"] = (PARTS * followed.weights).round().astype(int).tolist()
+        view["parts"] = 10 ** weight_decimals(followed.weights.shape[1])
+        view["weights"] = (view["parts"] * followed.weights).round().astype(int).tolist()
         view["contexts"] = _levels(followed.contexts, shown.states, shown.scale)
     return view
 

@@ -21,7 +21,18 @@ def is_unspaced(language: str) -> bool:
     return base_code(language) in UNSPACED
 
 
+def words_of(text: str, language: str) -> list[str]:
+    """Return the words between white space, or for a language written without spaces the characters but white space."""
+    words = text.split()
+    return list("".join(words)) if is_unspaced(language) else words
+
+
 def count_words(text: str, language: str) -> int:
-    """Count the words between spaces, or for a language written without spaces the characters except spaces."""
+    """Return the number of words of `words_of`."""
     words = text.split()
     return sum(map(len, words)) if is_unspaced(language) else len(words)
+
+
+def word_spans(text: str, language: str) -> list[tuple[int, int]]:
+    """Return where each word of `words_of` begins and ends, in characters."""
+    return [match.span() for match in re.finditer(r"\S" if is_unspaced(language) else r"\S+", text)]

@@ -152,6 +152,15 @@ class Tokenizer:
         spellings = self._processor.encode(protected, out_type=str)
         return self._spell_bytes(self._processor.encode(protected), spellings)
 
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """Return where in `text` each of its pieces begins and ends, in characters.
+
+        Of a character that is spelt in several pieces (bytes, or normalised to several characters), the last piece has
+        the character, and the others are empty.
+        """
+        offsets: list[tuple[int, int]] = self._processor.encode(_protect(text), return_type="offset_mapping")["offsets"]
+        return offsets
+
     def written(self, ids: Sequence[int]) -> list[str]:
         """Return SentencePiece's spelling of what `decode` makes of each id, of UNK too; a space is U+2581."""
         unknown = self._processor.decode([UNK]).replace(" ", "\u2581")

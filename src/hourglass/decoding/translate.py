@@ -1,13 +1,11 @@
 """Translating text: lines in, lines out, in order, in bounded memory. Used wherever a trained model translates."""
 
 import logging
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from hourglass.data.batches import in_order
 from hourglass.data.encoded import pad
@@ -16,6 +14,7 @@ from hourglass.data.tokenizer import Vocabularies
 from hourglass.decoding.search import Hypothesis, SearchSettings, n_best
 from hourglass.models.checkpoint import Trained
 from hourglass.models.seq2seq import Seq2Seq
+from hourglass.system.bars import Bar
 
 log = logging.getLogger(__name__)
 
@@ -109,12 +108,6 @@ def _windows(texts: Iterable[str]) -> Iterator[list[str]]:
         yield window
 
 
-def progress_bar(total: int | None, unit: str) -> Any:
-    """Return a progress bar on standard error, updated ten times a second on a terminal, rarely in a file."""
-    interval = 0.1 if sys.stderr.isatty() else 10.0
-    return tqdm(total=total, desc="translating", unit=f" {unit}", file=sys.stderr, mininterval=interval)
-
-
 def translate_split(
     trained: Trained, split: Any, settings: SearchSettings, device: torch.device, name: str
 ) -> list[str]:
@@ -128,7 +121,7 @@ def translate_split(
         name: of the split, for messages.
     """
     model, sources = trained.model.to(device), list(split["source"])
-    with progress_bar(len(sources), "sentences") as bar:
+    with Bar(f"translating {name}", len(sources), "sentences") as bar:
         return list(
             translate(model, trained.vocabularies, sources, settings, progress=bar.update, name=f"{name} sentence")
         )

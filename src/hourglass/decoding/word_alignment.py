@@ -1,12 +1,16 @@
 """Word alignment by attention weights: which source word each word of a translation comes from.
 
-Attention weights are of pieces; words are separated by white space. The weight of a source word is the sum over its
-pieces, that of a target word the mean over its pieces.
+Attention weights are of pieces; what a word is depends on the language (corpora/languages.py). The weight of a source
+word is the sum over its pieces, a piece of several words giving each an equal part; the weights of a target word are
+the mean over its pieces.
 
 Shapes: T target pieces, S source pieces (both with end-of-sentence last), V target words, W source words.
 """
 
+import bisect
+import itertools
 import json
+import math
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
@@ -14,15 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from hourglass.corpora.languages import word_spans
 from hourglass.data.batches import in_order
 from hourglass.data.encoded import pad
 from hourglass.data.pieces import BOS, EOS
 from hourglass.data.tokenizer import Vocabularies
+from hourglass.decoding.translate import ScoredTranslation
 from hourglass.errors import UserError
 from hourglass.models.seq2seq import Seq2Seq
-
-SPACE = "\u2581"  # SentencePiece's mark of a space; U+2581 of a text is another character here: see data/tokenizer.py
-
 
 # Characters of a word in a drawing, at most.
 LONGEST = 20
@@ -75,62 +78,103 @@ def read_weights(
     return matrices
 
 
-def source_words(vocabularies: Vocabularies, text: str) -> list[int]:
-    """Return the number of the word, from 0, that each piece of a clean text belongs to.
-
-    A piece of several words, such as a run of unknown characters, belongs to the first.
-    """
-    return word_numbers(vocabularies.source.surfaces(text))
-
-
-def target_words(vocabularies: Vocabularies, ids: Sequence[int]) -> list[int]:
-    """Return the number of the word, from 0, that each id belongs to in the text of all ids."""
-    return word_numbers(vocabularies.target.written(ids))
-
-
-def word_numbers(surfaces: Sequence[str]) -> list[int]:
-    """Return the number of the word, from 0, that each surface belongs to; -1 where there is no word at all.
-
-    Spaces alone belong to the word that follows, or at the end to the last word.
+def source_words(vocabularies: Vocabularies, text: str, language: str) -> list[range]:
+    """Return the numbers of the words, from 0, that each piece of a clean text belongs to.
 
     Args:
-        surfaces: the text of each piece, a space written as SentencePiece writes it.
+        vocabularies: of the model.
+        text: a source.
+        language: its code.
     """
-    numbers, word, begun = [], 0, False  # `begun`: the current word has a character.
-    for surface in surfaces:
-        first = None
-        for character in surface:
-            if character == SPACE:
-                word, begun = word + begun, False
-            else:
-                begun = True
-                first = word if first is None else first
-        numbers.append(word if first is None else first)
-    last = word if begun else word - 1
-    return [min(number, last) for number in numbers]
+    return words_of_pieces(text, vocabularies.source.offsets(text), language)
 
 
-def word_weights(weights: np.ndarray, source: Sequence[int], target: Sequence[int]) -> np.ndarray:
+def target_words(vocabularies: Vocabularies, ids: Sequence[int], language: str) -> list[range]:
+    """Return the numbers of the words, from 0, that each id belongs to in the text of all ids.
+
+    Args:
+        vocabularies: of the model.
+        ids: of a translation.
+        language: the code of the target language.
+    """
+    written = vocabularies.target.written(ids)
+    ends = list(itertools.accumulate(map(len, written)))
+    # The text itself has single spaces and none at its ends, but the same words.
+    return words_of_pieces("".join(written).replace("\u2581", " "), list(zip([0, *ends], ends, strict=False)), language)
+
+
+def align_words(
+    vocabularies: Vocabularies, languages: tuple[str, str], source: str, target_ids: Sequence[int], weights: np.ndarray
+) -> np.ndarray:
+    """Return the weights [V, W + 1] of words of a translation; the last column is end-of-sentence of the source.
+
+    Args:
+        vocabularies: of the model.
+        languages: the codes of source and target.
+        source: the clean text of the source.
+        target_ids: the pieces of the translation, without end-of-sentence.
+        weights: [T, S] of pieces.
+    """
+    return word_weights(
+        weights,
+        source_words(vocabularies, source, languages[0]),
+        target_words(vocabularies, target_ids, languages[1]),
+    )
+
+
+def words_of_pieces(text: str, pieces: Sequence[tuple[int, int]], language: str) -> list[range]:
+    """Return the numbers of the words, from 0, that each piece of a text belongs to.
+
+    A piece without a character of a word belongs to the word that follows, or at the end to the last word. If there is
+    no word at all, it belongs to none.
+
+    Args:
+        text: a text.
+        pieces: begin and end of each piece, in characters.
+        language: the code of the text's language.
+    """
+    spans = word_spans(text, language)
+    begins, ends = [begin for begin, _ in spans], [end for _, end in spans]
+    result = []
+    for begin, end in pieces:
+        first = min(bisect.bisect_right(ends, begin), max(len(spans) - 1, 0))
+        result.append(range(first, max(bisect.bisect_left(begins, end), min(first + 1, len(spans)))))
+    return result
+
+
+def word_weights(weights: np.ndarray, source: Sequence[range], target: Sequence[range]) -> np.ndarray:
     """Return the weights [V, W + 1] of words; the last column is end-of-sentence of the source.
 
     Args:
         weights: [T, S] of pieces.
-        source: the word number of each of S - 1 pieces, without end-of-sentence; -1 of no word.
-        target: the word number of each of T - 1 pieces, without end-of-sentence.
+        source: the words of each of S - 1 pieces, without end-of-sentence.
+        target: the words of each of T - 1 pieces, without end-of-sentence.
     """
-    columns = np.zeros((weights.shape[1], max(source, default=-1) + 2))
-    columns[:-1, :-1] = _membership(source)
+    membership = _membership(source)
+    columns = np.zeros((weights.shape[1], membership.shape[1] + 1))
+    columns[:-1, :-1] = membership / np.maximum(membership.sum(1, keepdims=True), 1)
     columns[-1, -1] = 1
-    rows = np.zeros((max(target, default=-1) + 1, weights.shape[0]))
-    rows[:, :-1] = _membership(target).T
-    rows /= np.maximum(rows.sum(1, keepdims=True), 1)
+    membership = _membership(target)
+    rows = np.zeros((membership.shape[1], weights.shape[0]))
+    rows[:, :-1] = (membership / np.maximum(membership.sum(0), 1)).T
     words: np.ndarray = rows @ weights @ columns
     return words
 
 
-def _membership(numbers: Sequence[int]) -> np.ndarray:
-    """Return which word each piece belongs to, [pieces, words] of 0 and 1."""
-    return np.equal.outer(np.array(numbers, dtype=int), np.arange(max(numbers, default=-1) + 1)).astype(float)
+def _membership(pieces: Sequence[range]) -> np.ndarray:
+    """Return which words each piece belongs to, [pieces, words] of 0 and 1."""
+    members = np.zeros((len(pieces), max((words.stop for words in pieces), default=0)))
+    for row, words in zip(members, pieces, strict=True):
+        row[words.start : words.stop] = 1
+    return members
+
+
+def weight_decimals(sources: int) -> int:
+    """Return how many decimals attention weights over S sources need to sum to 1 within 0.0005 when they are rounded.
+
+    A fixed number is not enough: weights shrink as sentences grow.
+    """
+    return 3 + math.ceil(math.log10(max(10, sources)))
 
 
 def links(words: np.ndarray) -> list[tuple[int, int]]:
@@ -148,29 +192,35 @@ def to_pharaoh(words: np.ndarray) -> str:
 
 
 def to_json(
-    vocabularies: Vocabularies, source: str, text: str, target_ids: Sequence[int], weights: np.ndarray, **more: Any
+    vocabularies: Vocabularies,
+    languages: tuple[str, str],
+    source: str,
+    translation: ScoredTranslation,
+    weights: np.ndarray,
+    **more: Any,
 ) -> str:
     """Return a translation with its weights as one line of JSON.
 
     Args:
         vocabularies: of the model.
-        source: the text of the source.
-        text: the translation.
-        target_ids: its pieces, without end-of-sentence.
+        languages: the codes of source and target.
+        source: the clean text of the source.
+        translation: of the source.
         weights: [T, S] of pieces.
         more: further fields.
     """
-    words = word_weights(weights, source_words(vocabularies, source), target_words(vocabularies, target_ids))
+    words = align_words(vocabularies, languages, source, translation.tokens, weights)
     (source_ids,) = vocabularies.source.encode([source])
     return json.dumps(
         {
             "source": source,
-            "translation": text,
+            "translation": translation.text,
             **more,
+            "score": round(translation.score, 6),
             "alignment": links(words),
             "source_pieces": vocabularies.source.pieces([*source_ids, EOS]),
-            "target_pieces": vocabularies.target.pieces([*target_ids, EOS]),
-            "weights": weights.round(4).tolist(),
+            "target_pieces": vocabularies.target.pieces([*translation.tokens, EOS]),
+            "weights": weights.round(weight_decimals(weights.shape[1])).tolist(),
         },
         ensure_ascii=False,
     )

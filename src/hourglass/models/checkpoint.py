@@ -39,6 +39,11 @@ class Trained:
     step: int
     corpus_digest: str
 
+    @property
+    def languages(self) -> tuple[str, str]:
+        """The codes of source and target."""
+        return str(self.config["data"]["source"]), str(self.config["data"]["target"])
+
 
 class DamagedCheckpointError(UserError):
     """A checkpoint that is cut short or altered, or a file of another kind in its place."""

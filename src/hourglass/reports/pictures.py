@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hourglass.corpora.languages import count_words
 from hourglass.reports.plots import Line, draw_lines, draw_matrices, draw_points, to_svg
 from hourglass.runs.curves import read_curves
 from hourglass.runs.folder import RunFolder
@@ -27,14 +28,15 @@ def draw_run(run: RunFolder) -> list[Path]:
         if curve:
             line = Line([float(step) for step, _ in curve], [value for _, value in curve])
             figures[f"dev-{name}"] = draw_lines({"dev": line}, x_label="step", y_label=label)
-    test = read_json(run.metrics).get("test") if run.metrics.exists() else None
-    if test:
+    metrics = read_json(run.metrics) if run.metrics.exists() else {}
+    if test := metrics.get("test"):
         buckets = [bucket for bucket in test["buckets"] if bucket["sentences"]]
         x = [float(bucket["source_words"][0]) for bucket in buckets]
         lines = {"BLEU": Line(x, [b["bleu"] for b in buckets]), "copied": Line(x, [b["copy_bleu"] for b in buckets])}
         figures["bleu-by-length"] = draw_lines(lines, x_label="source words, from", y_label="BLEU")
         rows = read_translations(run.translations)
-        sides = ([len(row.reference.split()) for row in rows], [len(row.hypothesis.split()) for row in rows])
+        language = metrics["corpus"]["target"]
+        sides = [[count_words(getattr(row, side), language) for row in rows] for side in ("reference", "hypothesis")]
         figures["lengths"] = draw_points(*sides, x_label="words of the reference", y_label="words of the output")
     if steps := alignment_files(run):
         at = sorted({round(place) for place in np.linspace(0, len(steps) - 1, num=min(DRAWN, len(steps)))})

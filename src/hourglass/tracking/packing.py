@@ -17,7 +17,7 @@ import mlflow
 import pandas as pd
 import torch
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
+from mlflow.models import Model, ModelSignature
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
@@ -26,12 +26,10 @@ from hourglass.config.options import build
 from hourglass.decoding.search import SearchSettings
 from hourglass.decoding.translate import clean, translate_n_best
 from hourglass.decoding.word_alignment import (
+    align_words,
     check_weights,
     read_weights,
-    source_words,
-    target_words,
     to_pharaoh,
-    word_weights,
 )
 from hourglass.errors import UserError
 from hourglass.models.checkpoint import load_trained, read_checkpoint
@@ -62,13 +60,14 @@ SIGNATURE = ModelSignature(
 with warnings.catch_warnings(record=True):  # MLflow recommends type hints to check inputs; the signature does that.
 
     class ServedModel(PythonModel):
-        """A packed model: translates sentences.
+        """A packed model: translates sentences. Loading it has MLflow refuse unknown parameters of requests to it.
 
         Parameters of a request: `alignments`, whether to return word alignments; `beam`, 0 for that of the run.
         """
 
         def load_context(self, context: Any) -> None:
             """Load the checkpoint of the packed model."""
+            refuse_unknown_parameters()
             self.trained = load_trained(Path(context.artifacts[CHECKPOINT]))
             self.search = build(SearchSettings, self.trained.config["search"], "search")
 
@@ -116,10 +115,34 @@ with warnings.catch_warnings(record=True):  # MLflow recommends type hints to ch
                 all_weights = read_weights([model], vocabularies.source.encode(texts), tokens)
                 links = []
                 for weights, text, target in zip(all_weights, texts, tokens, strict=True):
-                    words = source_words(vocabularies, text), target_words(vocabularies, target)
-                    links.append(to_pharaoh(word_weights(weights, *words)))
+                    links.append(to_pharaoh(align_words(vocabularies, self.trained.languages, text, target, weights)))
                 table["alignment"] = links
             return table
+
+
+def refuse_unknown_parameters() -> None:
+    """Have MLflow refuse unknown parameters for packed models, which it would leave out with a line in its log.
+
+    MLflow drops them before the model sees a request, and offers no option for it. Models of other signatures are
+    not affected.
+    """
+    pyfunc: Any = mlflow.pyfunc
+    enforce = pyfunc._enforce_params_schema
+    if getattr(enforce, "refuses_unknown", False):
+        return
+
+    def refuse(params: Any, schema: Any) -> Any:
+        if schema == SIGNATURE.params and isinstance(params, Mapping):
+            known = [spec.name for spec in SIGNATURE.params.params]
+            if unknown := sorted(map(str, params.keys() - known)):
+                raise MlflowException(
+                    f"unknown parameter {', '.join(unknown)}: a request may have {', '.join(known)}",
+                    error_code=INVALID_PARAMETER_VALUE,
+                )
+        return enforce(params, schema)
+
+    refuse.refuses_unknown = True  # type: ignore[attr-defined]
+    pyfunc._enforce_params_schema = refuse
 
 
 def pack(run: RunFolder, folder: Path) -> bool:
@@ -142,7 +165,12 @@ def pack(run: RunFolder, folder: Path) -> bool:
     kept = {name: content[name] for name in ("hourglass", "state_dict", "global_step")}
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with quiet(), tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+        # MLflow takes paths for addresses, where % and # escape: only the finished model goes to `folder`.
+        with (
+            quiet(),
+            tempfile.TemporaryDirectory(prefix="hourglass-") as scratch,
+            tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside,
+        ):
             small = Path(scratch) / "model.ckpt"
             torch.save(kept, small)  # Without the state of the training.
             if folder.exists():
@@ -160,7 +188,12 @@ def pack(run: RunFolder, folder: Path) -> bool:
                     input_example=pd.DataFrame({"source": [example]}),
                     pip_requirements=[f"{name}=={_version(name)}" for name in REQUIREMENTS],
                 )
-            os.replace(f"{scratch}/packed", folder)
+            # MLflow records the path that the checkpoint was copied from, which is of this machine and soon gone.
+            packed_model = Model.load(f"{scratch}/packed")
+            packed_model.flavors["python_function"]["artifacts"][CHECKPOINT]["uri"] = f"artifacts/{small.name}"
+            packed_model.save(f"{scratch}/packed/MLmodel")
+            shutil.copytree(f"{scratch}/packed", f"{beside}/packed")
+            os.replace(f"{beside}/packed", folder)
     return True
 
 

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 
 from hourglass.data.encoded import EncodedSplit
 from hourglass.data.tokenizer import Vocabularies
-from hourglass.decoding.word_alignment import read_weights
+from hourglass.decoding.word_alignment import read_weights, weight_decimals
 from hourglass.runs.folder import RunFolder
 from hourglass.system.files import write_whole
 
@@ -46,7 +46,7 @@ class Alignments(pl.Callback):
         sides = ((self.vocabularies.source, self.sources), (self.vocabularies.target, self.targets))
         source, target = ([vocabulary.pieces(ids) for ids in side] for vocabulary, side in sides)
         content = [
-            {"source": [*s, "(end)"], "target": [*t, "(end)"], "weights": w.round(3).tolist()}
+            {"source": [*s, "(end)"], "target": [*t, "(end)"], "weights": w.round(weight_decimals(w.shape[1])).tolist()}
             for s, t, w in zip(source, target, weights, strict=True)
         ]
         file = self.run.path / "alignments" / f"{trainer.global_step:09}.json"

@@ -1,0 +1,28 @@
+"""The picture of output lengths counts words as the scores do."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hourglass.reports import pictures
+from hourglass.runs.folder import RunFolder
+from hourglass.runs.translations import write_translations
+
+
+@pytest.mark.parametrize(("language", "words"), [("zh", ([7, 5], [8, 2])), ("en", ([1, 1], [2, 1]))])
+def test_lengths_of_a_target_without_spaces_are_in_characters(
+    language: str, words: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, drawn = RunFolder(tmp_path), []
+    run.metrics.write_text(json.dumps({"test": {"buckets": []}, "corpus": {"target": language}}))
+    write_translations(
+        run.translations, [("1", "a b", "跑房人水我树们", "跑房人水 我树们。"), ("2", "c", "地天跑我吃", "地天")]
+    )
+    original = pictures.draw_points
+    monkeypatch.setattr(
+        pictures, "draw_points", lambda *sides, **labels: drawn.append(sides) or original(*sides, **labels)
+    )
+    pictures.draw_run(run)
+    assert drawn == [words]
