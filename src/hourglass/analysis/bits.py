@@ -30,13 +30,13 @@ from hourglass.analysis.information import (
 from hourglass.analysis.likelihoods import JOINED, RunLikelihoods, read_likelihoods
 from hourglass.config.options import Config
 from hourglass.corpora.languages import count_words
-from hourglass.decoding.translate import progress_bar
 from hourglass.errors import UserError
 from hourglass.metrics.likelihood import BITS_A_NAT, end_bits, mean_quantity, numbers_bits, sentence_bits
 from hourglass.metrics.saturation import FOLDS, Saturation, find_plateau, straight_slope
 from hourglass.metrics.scoring import length_buckets
 from hourglass.metrics.significance import Difference, Quantity, compare_quantities, draw_resamples, own_spread, pool
 from hourglass.runs.translations import Translation
+from hourglass.system.bars import Bar
 from hourglass.training.finished import FinishedRun
 
 # First target position of each position bucket; the last bucket has no upper end.
@@ -141,7 +141,7 @@ def _read_test_set(run: FinishedRun, edges: Sequence[int]) -> TestSet:
 
 def _read_all(runs: Sequence[FinishedRun], blind: FinishedRun) -> dict[FinishedRun, RunLikelihoods]:
     likelihoods = {}
-    with progress_bar(len(runs), "runs") as bar:
+    with Bar("measuring likelihoods", len(runs), "runs") as bar:
         for run in runs:
             likelihoods[run] = read_likelihoods(run, blind.prepared)
             bar.update()

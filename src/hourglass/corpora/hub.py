@@ -10,6 +10,7 @@ from typing import Any
 
 from hourglass.corpora.recipe import SPLITS, LimitedRecipe, Pair, Split
 from hourglass.errors import UserError
+from hourglass.system.bars import quiet_downloads
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,8 @@ def load_from_hub(
     level = client.level
     client.setLevel(logging.ERROR)
     try:
-        loaded = datasets.load_dataset(path, config, revision=revision, split=list(splits))
+        with quiet_downloads():
+            loaded = datasets.load_dataset(path, config, revision=revision, split=list(splits))
     except Exception as error:  # The network, the hub, the files and their formats each have errors of their own.
         general = isinstance(error, datasets.exceptions.DatasetGenerationError)
         cause = error.__cause__ if general and error.__cause__ else error

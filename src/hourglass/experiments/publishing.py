@@ -14,13 +14,13 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Metric, Param, Run
-from tqdm import tqdm
 
 from hourglass.analysis.evaluation import Evaluation
 from hourglass.experiments.ablation import Ablation, Variant
 from hourglass.metrics.scoring import show_bounds
 from hourglass.runs.curves import read_points
 from hourglass.runs.folder import RunFolder
+from hourglass.system.bars import Bar
 from hourglass.tracking.client import (
     BY_LENGTH,
     PARAMETERS_AT_ONCE,
@@ -111,7 +111,8 @@ def publish(
     if not new:
         return []
     parent = known["ablation"] if "ablation" in known else _create_parent(client, experiment_id)
-    for child in tqdm(new, "MLflow", unit="run"):
+    bar = Bar("sending to MLflow", len(new), "runs")
+    for child in new:
         run_id = _create(client, experiment_id, parent.info.run_id, child)
         _send_files(client, run_id, child)
         # As if the training began now: MLflow lists the runs that were logged last as the newest.
@@ -120,6 +121,8 @@ def publish(
         client.set_tag(run_id, CONTENT, child.content)  # Marks the run as complete.
         if child.part in known:
             client.set_tag(known[child.part].info.run_id, SUPERSEDED, run_id)
+        bar.update()
+    bar.close()
     for report in (ablation.root / "results").glob("report.*"):
         client.log_artifact(parent.info.run_id, str(report))
     return [child.part for child in new]
@@ -206,13 +209,12 @@ def read_children(ablation: Ablation, corpus: str, evaluation: Evaluation) -> It
                     "bleu_signature": result.signature,
                     "converged": str(training.convergence.converged),
                 },
-                parameters={**dict(flatten(result.config)), "seed": training.seed},
+                parameters={**dict(flatten(result.config)), "seed": training.seed, "parameters": result.parameters},
                 metrics={
                     "test/bleu": result.bleu.by_seed[index],
                     "test/chrf": training.chrf,
                     "best/loss": training.dev.loss,
                     "best/bleu": training.dev.bleu,
-                    "parameters": result.parameters,
                     "train_target_tokens": training.target_tokens,
                     "train_seconds": training.seconds,
                 },

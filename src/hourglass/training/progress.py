@@ -7,9 +7,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import TQDMProgressBar
-from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 
 from hourglass.data.encoded import Batch
+from hourglass.system.bars import Bar
 
 
 def is_curve_point(trainer: pl.Trainer, step: int) -> bool:
@@ -71,41 +71,37 @@ class Meter(pl.Callback):
 
 
 class ProgressBar(TQDMProgressBar):
-    """Progress bar over the whole run, on standard error, with tokens per second and the remaining time."""
+    """Progress bar over the steps of the whole run, on standard error, with tokens per second and dev scores."""
 
     def __init__(self, steps: int, meter: Meter):
-        # A terminal overwrites the line; a file would get thousands of them.
-        super().__init__(refresh_rate=1 if sys.stderr.isatty() else max(1, steps // 20))
-        self._meter = meter
-
-    def init_train_tqdm(self) -> Tqdm:
-        """See `TQDMProgressBar`."""
-        return self._bar("training", leave=True)
-
-    def init_validation_tqdm(self) -> Tqdm:
-        """See `TQDMProgressBar`."""
-        return self._bar("dev", leave=False)
-
-    def _bar(self, name: str, leave: bool) -> Tqdm:
-        return Tqdm(
-            desc=name,
-            disable=self.is_disabled or (not leave and not sys.stderr.isatty()),
-            leave=leave,
-            dynamic_ncols=True,
-            file=sys.stderr,
-            smoothing=0,
-            bar_format=self.BAR_FORMAT,
-        )
+        super().__init__(refresh_rate=1 if sys.stderr.isatty() else max(1, steps // 100))
+        self._steps, self._meter = steps, meter
 
     def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Set the bar to the whole run; steps before a resume count as done, but not for the speed."""
-        super().on_train_start()
-        bar = self.train_progress_bar
-        bar.total = int(self.total_train_batches)
-        bar.initial = bar.n = trainer.global_step * trainer.accumulate_grad_batches
+        """Start the bar of the run; steps before a resume count as done, but not for the speed."""
+        self.train_progress_bar = Bar(
+            "training", self._steps, "steps", done=trainer.global_step, disable=self.is_disabled, smoothing=0
+        )
 
     def on_train_epoch_start(self, *_: Any) -> None:
         """Keep the bar: for Lightning the whole run is one epoch."""
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count a step with the last of its batches."""
+        step, rest = divmod(batch_idx + 1, trainer.accumulate_grad_batches)
+        if not rest and self._should_update(step, self._steps):
+            self.train_progress_bar.n = step
+            self.train_progress_bar.set_postfix(self.get_metrics(trainer, pl_module))
+
+    def on_validation_start(self, *_: Any) -> None:
+        """Start the bar of a validation, which disappears at its end."""
+        total = int(sum(self.trainer.num_val_batches))
+        self.val_progress_bar = Bar("dev", total, "batches", leave=False, disable=self.is_disabled)
+
+    def on_validation_batch_start(self, *_: Any) -> None:
+        """Keep the bar: there is one split."""
 
     def on_exception(self, *_: Any) -> None:
         """Close the bars, so that an error message starts on a line of its own."""
@@ -117,4 +113,4 @@ class ProgressBar(TQDMProgressBar):
         """Return the values to show; Lightning's `v_num` has no meaning here."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
-        return {"tok/s": f"{self._meter.rate:,.0f}", **metrics}
+        return {"tok/s": f"{self._meter.rate:,.0f}", **{name: f"{value:.3f}" for name, value in metrics.items()}}
