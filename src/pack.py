@@ -1,6 +1,7 @@
 """Pack a run's best model for MLflow: python src/pack.py run=PATH, then mlflow models serve -m PATH/model"""
 
 import os
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from hourglass.config.command_line import check_command_line, one_line_errors
 from hourglass.config.compose import plain_values
 from hourglass.config.options import build
 from hourglass.errors import UserError
-from hourglass.runs.folder import open_run
+from hourglass.runs.folder import RunFolder, open_run
+from hourglass.system.commands import printed_command
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,18 @@ def main(composed: DictConfig) -> None:
 
         folder = Path(settings.output).expanduser() if settings.output else run.model
         state = "packed" if pack(run, folder) else "packed before"
-        print(f"{state}: {folder}; to serve it: mlflow models serve --env-manager local -m {shlex.quote(str(folder))}")
+        print(f"{state}: {folder}; {serving_hint(run, folder)}")
         if settings.register:
             assert uri is not None
             print(register_model(run, folder, settings.register, uri))
+
+
+def serving_hint(run: RunFolder, folder: Path) -> str:
+    """Return the words that say how to serve a packed model; MLflow takes its path for an address, where % escapes."""
+    if re.search("[%#?]", str(folder.resolve())):
+        elsewhere = printed_command("src/pack.py", run=run.path, output=Path("/tmp/model"))
+        return f"MLflow cannot serve it from a path with %, # or ?; to pack it elsewhere: {elsewhere}"
+    return f"to serve it: mlflow models serve --env-manager local -m {shlex.quote(str(folder))}"
 
 
 if __name__ == "__main__":

@@ -67,8 +67,8 @@ def new_location(uri: str, experiment: str) -> str | None:
 def follow_database(uri: str) -> None:
     """Correct the addresses of artifacts in a SQLite database that has been moved or copied with its artifacts.
 
-    An experiment has been moved if its folder `mlruns/NAME` is now beside the database, or if the project that its
-    address names exists no longer. Addresses of single files stay if only the old folder has the files.
+    An experiment has been moved if its folder `mlruns/NAME` is beside the database, or if there is none at the old
+    place. Addresses of runs and models stay if only the old folder has their files.
 
     Args:
         uri: address of MLflow; addresses other than SQLite's are left alone.
@@ -87,12 +87,10 @@ def follow_database(uri: str) -> None:
         for table, key, column, row, _, new in changes:
             database.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", (new.as_uri(), row))
         database.execute("COMMIT")
-    if moved := [old for table, _, _, _, old, _ in changes if table == "experiments"]:
+    if any(table != "experiments" for table, *_ in changes):
+        old = next(old for table, _, _, _, old, _ in changes if table == "experiments")
         log.info(
-            "MLflow's artifacts: %s has been moved: they now go to %s, no longer to %s",
-            file.name,
-            file.parent / FOLDER,
-            moved[-1].parent,
+            "%s has been moved: its artifacts are now in %s, no longer in %s", file, file.parent / FOLDER, old.parent
         )
 
 
@@ -120,7 +118,7 @@ def _changes(database: sqlite3.Connection, folder: Path) -> Iterator[tuple[str, 
 def _has_moved(old: Path, folder: Path) -> bool:
     if old.parent.name != FOLDER or old.parent.parent.resolve() == folder:
         return False
-    return (folder / FOLDER / old.name).is_dir() or not old.parent.parent.is_dir()
+    return (folder / FOLDER / old.name).is_dir() or not old.is_dir()
 
 
 def check_location(uri: str, experiment: Any) -> None:
