@@ -67,15 +67,20 @@ def make_callbacks(job: Job, prepared: "PreparedData") -> list[Any]:
 
 
 def finish(job: Job) -> None:
-    """Draw the run, and pack its model for MLflow."""
+    """Draw the run, and pack its model for MLflow; what fails is logged, and the run is complete without it."""
+    from hourglass.training.outcome import finishing_step  # noqa: PLC0415
+
     if job.settings.trainer.pictures:
-        from hourglass.reports.pictures import draw_run  # noqa: PLC0415
+        from hourglass.reports.pictures import PICTURES, draw_picture  # noqa: PLC0415
 
-        draw_run(job.run)
+        for name in PICTURES:
+            with finishing_step(job.run, f"picture {name}"):
+                draw_picture(job.run, name)
     if job.keeps_model:
-        from hourglass.tracking.packing import pack_anew  # noqa: PLC0415
+        with finishing_step(job.run, "packed model"):
+            from hourglass.tracking.packing import pack_anew  # noqa: PLC0415
 
-        pack_anew(job.run)
+            pack_anew(job.run)
 
 
 if __name__ == "__main__":
@@ -87,8 +92,8 @@ if __name__ == "__main__":
         raise SystemExit
     check_command_line("config")
     if is_sweep(sys.argv[1:]):  # Optuna takes a second to import.
-        from hourglass.sweeps.sweeper import register_sweeper
+        from hourglass.sweeps.sweeper import register_sweepers
 
-        register_sweeper()
+        register_sweepers()
     with one_line_errors():
         main()

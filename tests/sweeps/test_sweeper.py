@@ -1,5 +1,6 @@
 """Sweeps by the command, python src/train.py -m ..., with each job in a process of its own."""
 
+import csv
 import json
 import os
 import re
@@ -85,12 +86,18 @@ def test_a_job_that_fails_leaves_the_others_alone(tmp_path: Path, start: Callabl
     output, errors = end(start("-m", "attention=luong_dot,none", "decoder.hidden_size=20", "trainer.test=false"), 1)
     # luong_dot needs equal sizes.
     assert output.count("run: ") == 1
-    assert errors.count("decoder.hidden_size=20 is not encoder.hidden_size=16") == 2  # From the job, and at the end.
-    assert errors.splitlines()[-1].startswith("error: ")
-    assert "'decoder.hidden_size=20'" in errors.splitlines()[-2]
-    assert "'attention=luong_dot'" in errors.splitlines()[-2]
+    (run,) = (tmp_path / "runs").iterdir()
+    *_, head, failed, complete, _, error = output.splitlines()
+    assert head.split()[:6] == ["job", "attention", "state", "dev", "BLEU", "dev"]
+    assert failed.split() == ["0", "luong_dot", "failed"]
+    assert complete.split()[:3] == ["1", "none", "complete"]
+    assert complete.split()[-1] == f"runs/{run.name}"
+    assert error.startswith("job 0 failed: attention=luong_dot")
+    assert "decoder.hidden_size=20 is not encoder.hidden_size=16" in error
+    assert errors.splitlines()[-1] == "error: 1 of 2 jobs failed: see above"
     assert "Traceback" not in errors
-    assert len(list((tmp_path / "runs").iterdir())) == 1
+    table = list(csv.reader((tmp_path / "multirun" / "jobs.csv").open()))
+    assert [row[:3] for row in table] == [["job", "attention", "state"], failed.split(), complete.split()[:3]]
 
 
 def test_sweep_without_m_is_refused_with_the_right_command(tmp_path: Path) -> None:
@@ -300,12 +307,16 @@ def test_a_sweep_prunes_outlives_a_diverged_run_and_ends_at_its_trials(
         if trial.state == TrialState.COMPLETE:
             assert trial.value == pytest.approx(min(curve))
     assert "best: trial" in output
+    rows = output[output.rindex("\ntrial  ") + 1 :].splitlines()[1:5]
+    names = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+    assert [row.split()[0] for row in rows] == ["0", "1", "2", "3"]
+    assert all(names[states[number]] in row.split() for number, row in enumerate(rows))
     # In MLflow: the parent run with its plots, and a child run for each trial.
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.get_experiment_by_name("hourglass")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
-    (parent,) = (run for run in runs if run.info.run_name == "hourglass")
+    (parent,) = (run for run in runs if run.info.run_name == "sweep hourglass")
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert {child.data.tags["trial"] for child in children} == set(map(str, states))
     assert len(runs) == 5
@@ -389,7 +400,7 @@ def test_workers_share_a_study_and_mlflow_in_postgresql(
     experiment = client.get_experiment_by_name("hourglass")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
-    assert sorted(run.info.run_name for run in runs) == ["hourglass", *(f"trial-{number}" for number in range(4))]
+    assert sorted(run.info.run_name for run in runs) == ["sweep hourglass", *(f"trial-{number}" for number in range(4))]
     # The password is in the environment only.
     assert not any("top-secret" in text for texts in ended for text in texts)
     for file in tmp_path.rglob("*"):

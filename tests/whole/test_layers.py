@@ -31,6 +31,7 @@ IMPORTS: dict[str, set[str]] = {
     "training": {"config", "corpora", "data", "decoding", "metrics", "models", "runs", "tracking"},
     "analysis": {"config", "corpora", "data", "decoding", "metrics", "models", "runs", "training"},
     "reports": {"analysis", "corpora", "metrics", "runs", "training"},
+    "sweeps": {"config", "metrics", "reports", "tracking", "training"},
     "experiments": {"analysis", "config", "decoding", "metrics", "models", "reports", "runs", "tracking", "training"},
     "bench": {"config", "data", "decoding", "metrics", "models", "reports", "runs", "training"},
 }

@@ -27,15 +27,17 @@ from hourglass.config.command_line import config_words
 from hourglass.config.compose import plain_values
 from hourglass.config.options import build
 from hourglass.errors import UserError
+from hourglass.sweeps.combinations import CombinationSweeper
 from hourglass.sweeps.report import open_parent, write_sweep_report
 from hourglass.sweeps.settings import SweepSettings
 from hourglass.sweeps.space import drawn_overrides, each_choice, search_space
-from hourglass.sweeps.trials import Heartbeat, Worker, root_cause, run_trial, summarise_study, trial_folder
+from hourglass.sweeps.summary import summarise_jobs
+from hourglass.sweeps.trials import Heartbeat, Worker, root_cause, run_trial, summarise_study, swept_trial, trial_folder
 from hourglass.system.commands import path_override
 from hourglass.system.project import TRAIN_SCRIPT
 from hourglass.system.secrets import first_line
 from hourglass.tracking.settings import MlflowSettings, check_logger
-from hourglass.training.jobs import Outcome, TrialTicket, start_job
+from hourglass.training.jobs import JobFailedError, Outcome, TrialTicket, start_job
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +49,10 @@ MAX_FIRST_FAILURES = 5
 LOCAL_LAUNCHERS = ("basic", "joblib")
 
 
-def register_sweeper() -> None:
-    """Register the sweeper as a Hydra plugin."""
+def register_sweepers() -> None:
+    """Register the sweepers of this project as Hydra plugins."""
     Plugins.instance().register(OptunaSweeper)
+    Plugins.instance().register(CombinationSweeper)
 
 
 class OptunaSweeper(Sweeper):
@@ -125,6 +128,7 @@ class OptunaSweeper(Sweeper):
                 )
         counted = worker.counted()
         write_sweep_report(worker.study, settings, counted, worker.folder, logger)
+        print(f"\n{summarise_jobs([swept_trial(trial, settings) for trial in counted], 'trial')}\n")
         print(summarise_study(worker.study, settings, counted), flush=True)
         if not any(trial.values for trial in counted):
             raise UserError(f"study {settings.study_name}: no trial has succeeded: see their errors above")
@@ -197,6 +201,10 @@ def refuse_folders(overrides: Sequence[str]) -> None:
             raise UserError(f"{word}: in a sweep every job gets a folder of its own: leave it out")
 
 
+def _is_plain(hydra: Any) -> bool:
+    return str(hydra.sweeper["_target_"]).rpartition(".")[2] == CombinationSweeper.__name__
+
+
 def run_job(composed: DictConfig) -> Any:
     """Run one job of a sweep in a child process; the launcher calls this, perhaps on another machine.
 
@@ -204,10 +212,11 @@ def run_job(composed: DictConfig) -> Any:
         composed: the settings of the job.
 
     Returns:
-        The dev score; for a trial, its number and state.
+        For a trial its number and state, for a job of a plain -m its outcome or, if it failed, its error. For a
+        sweeper of Hydra's own, the dev score.
 
     Raises:
-        UserError: the command line names a run folder, or the job failed.
+        UserError: the command line names a run folder, or the job of a sweeper of Hydra's own failed.
     """
     hydra = HydraConfig.get()
     try:
@@ -221,7 +230,13 @@ def run_job(composed: DictConfig) -> Any:
     overrides = [*config_words(hydra), *hydra.overrides.task]
     number = os.environ.get(TRIAL)
     if number is None:
-        return start_job(str(TRAIN_SCRIPT), overrides).dev[composed.trainer.select]
+        try:
+            outcome = start_job(str(TRAIN_SCRIPT), overrides)
+        except JobFailedError as error:
+            if _is_plain(hydra):
+                return error
+            raise
+        return outcome if _is_plain(hydra) else outcome.dev[composed.trainer.select]
     settings = sweep_settings(hydra.sweeper)
     overrides += [path_override("run_dir", Path(hydra.sweep.dir, hydra.sweep.subdir).resolve()), "if_exists=continue"]
 

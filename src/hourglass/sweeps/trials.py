@@ -32,6 +32,7 @@ from hourglass.config.differences import PLACES
 from hourglass.errors import UserError
 from hourglass.sweeps.settings import Objective, SweepSettings
 from hourglass.sweeps.space import drawn_overrides
+from hourglass.sweeps.summary import SweptJob
 from hourglass.system.files import read_json, write_json
 from hourglass.system.secrets import first_line
 from hourglass.training.jobs import JobFailedError, Outcome, TrialTicket
@@ -378,6 +379,21 @@ def objective_values(outcome: Outcome, objectives: list[Objective]) -> list[floa
     if not all(map(math.isfinite, values)):
         raise JobFailedError(f"{', '.join(objectives)}: {', '.join(map(str, values))} is not a finite score")
     return values
+
+
+def swept_trial(trial: FrozenTrial, settings: SweepSettings) -> SweptJob:
+    """Return a trial as a job of the summary; objectives that its runs do not show are columns of their own."""
+    state = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+    choices = dict(word.split("=", 1) for word in drawn_overrides(trial.params, trial.distributions))
+    values = dict(zip(settings.objectives, trial.values or [], strict=False))
+    return SweptJob(
+        trial.number,
+        state.get(trial.state, trial.state.name.lower()),
+        choices,
+        runs=[trial.user_attrs["run"]] if "run" in trial.user_attrs else [],
+        error=trial.user_attrs.get("error"),
+        values={name: value for name, value in values.items() if name not in ("bleu", "loss")},
+    )
 
 
 def summarise_study(study: optuna.Study, settings: SweepSettings, trials: list[FrozenTrial]) -> str:

@@ -1,0 +1,85 @@
+"""The summary of a sweep: its table, and the commands below it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hourglass.reports.document import to_csv
+from hourglass.sweeps.summary import SweptJob, comparing_commands, jobs_table, summarise_jobs, text_table, varying
+
+
+def write_run(path: Path, dev: float, buckets: dict[int, float] | None, digest: str = "d") -> str:
+    """Write the settings and metrics of a finished run; `buckets` has BLEU by first number of words."""
+    path.mkdir(parents=True)
+    (path / "config.yaml").write_text(yaml.safe_dump({"seed": 1}))
+    metrics = {
+        "seed": 1,
+        "parameters": 10,
+        "dev": {"loss": 10 - dev, "bleu": dev, "step": 5},
+        "train_target_tokens": 100,
+        "train_target_tokens_per_second": 1.0,
+        "train_seconds": 100.0,
+        "corpus": {"digest": digest},
+        "tokenizer_digest": "t",
+        "machine": {},
+        "commit": None,
+        "dirty": None,
+    }
+    if buckets is not None:
+        rows = [
+            {"source_words": [low, low + 9 if low < 11 else None], "sentences": 5, "bleu": bleu}
+            for low, bleu in buckets.items()
+        ]
+        rows.append({"source_words": [99, 100], "sentences": 0, "bleu": 0.0})
+        metrics["test"] = {"bleu": dev + 1, "buckets": rows}
+    (path / "metrics.json").write_text(json.dumps(metrics))
+    return str(path)
+
+
+def test_only_choices_that_vary_have_columns() -> None:
+    jobs = [["a=1", "b=x", "+c=0"], ["a=1", "b=y=z", "+c=0"], ["a=1", "b=x"]]
+    assert varying(jobs) == [{"b": "x", "+c": "0"}, {"b": "y=z", "+c": "0"}, {"b": "x"}]
+    assert varying([["a=1"]]) == [{}]
+
+
+def test_the_table_of_jobs(tmp_path: Path) -> None:
+    jobs = [
+        SweptJob(0, "complete", {"a": "x"}, [write_run(tmp_path / "r0", 5.0, {1: 9.0, 11: 2.0})]),
+        SweptJob(1, "failed", {"a": "y"}, error="the run has diverged"),
+        SweptJob(2, "pruned", {"a": "z"}, [write_run(tmp_path / "r2", 1.0, None)], values={"parameters": 1234567.0}),
+        SweptJob(3, "complete", {"b": "w"}, [write_run(tmp_path / f"r3-{n}", 6.0 + n, {1: 8.0 + n}) for n in (0, 1)]),
+        SweptJob(4, "complete", {"a": "x"}, ["a/run/of/another/machine"]),
+    ]
+    table = jobs_table(jobs, "job")
+    head = "job,a,b,state,parameters,dev BLEU,dev loss,test BLEU,1-10 words,11+ words,run"
+    rows = [
+        f"0,x,,complete,,5.00,5.000,6.00,9.00,2.00,{tmp_path}/r0",
+        "1,y,,failed,,,,,,,",
+        f"2,z,,pruned,1.23457e+06,1.00,9.000,,,,{tmp_path}/r2",
+        "3,,w,complete,,6.50,3.500,7.50,8.50,,2 runs",
+        "4,x,,complete,,,,,,,a/run/of/another/machine",
+    ]
+    assert to_csv(table).splitlines() == [head, *rows]
+    text = text_table(table).splitlines()
+    # Every cell is where its heading is: text from its left end, numbers up to its right end.
+    assert [row[text[0].index("state") :].split()[0] for row in text[1:]] == [job.state for job in jobs]
+    end = text[0].index("test BLEU") + len("test BLEU")
+    assert [row[end - 4 : end].strip() for row in text[1:]] == ["6.00", "", "", "7.50", ""]
+    summary = summarise_jobs(jobs, "job")
+    assert "\njob 1 failed: the run has diverged\n" in summary
+
+
+def test_runs_of_one_test_set_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    scores = {"a b": (3.0, "d"), "c": (7.0, "d"), "e": (9.0, "other"), "f": (5.0, "d")}
+    for name, (dev, digest) in scores.items():
+        write_run(Path(name), dev, {1: 1.0}, digest)
+    write_run(Path("untested"), 9.0, None)
+    jobs = [SweptJob(n, "complete", {}, [name]) for n, name in enumerate([*scores, "untested"])]
+    compare, by_length = comparing_commands(jobs)
+    assert compare.endswith("pipelines/compare.py c 'a b'")
+    assert by_length.endswith("pipelines/by_length.py 'a b' c f")
+    assert comparing_commands(jobs[1:4])[0].endswith("compare.py c f")
+    assert comparing_commands(jobs[2:3]) == []
