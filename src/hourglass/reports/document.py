@@ -3,6 +3,7 @@
 import csv
 import html
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 
 from hourglass.reports.plots import to_pdf, to_svg
 from hourglass.system.files import write_whole
+from hourglass.system.markup import csv_cell, escape_latex, escape_markdown, escape_markdown_block, visible
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def to_html(blocks: Sequence[Block]) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n"
+        f"<title>{_escape_html(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n"
         "</body>\n</html>\n"
     )
 
@@ -103,30 +105,36 @@ def to_html(blocks: Sequence[Block]) -> str:
 def _html(block: Block) -> str:
     match block:
         case Heading(level, text):
-            return f"<h{level}>{html.escape(text)}</h{level}>"
+            return f"<h{level}>{_escape_html(text)}</h{level}>"
         case Paragraph(text):
-            return f"<p>{html.escape(text)}</p>"
+            return f"<p>{_escape_html(text)}</p>"
         case Bullets(texts):
-            return "<ul>" + "".join(f"<li>{html.escape(text)}</li>" for text in texts) + "</ul>"
+            return "<ul>" + "".join(f"<li>{_escape_html(text)}</li>" for text in texts) + "</ul>"
         case Table():
             return _html_table(block)
         case Picture(name, figure, alt, caption):
-            svg = to_svg(figure, name).replace("<svg", f'<svg role="img" aria-label="{html.escape(alt)}"', 1)
-            return f"<figure>\n{svg}\n<figcaption>{html.escape(caption)}</figcaption>\n</figure>"
+            svg = to_svg(figure, name).replace("<svg", f'<svg role="img" aria-label="{_escape_html(alt)}"', 1)
+            return f"<figure>\n{svg}\n<figcaption>{_escape_html(caption)}</figcaption>\n</figure>"
         case Example(heading, lines):
-            rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in lines)
-            return f"<h4>{html.escape(heading)}</h4>\n<dl>{rows}</dl>"
+            rows = "".join(f"<dt>{_escape_html(name)}</dt><dd>{_escape_html(text)}</dd>" for name, text in lines)
+            return f"<h4>{_escape_html(heading)}</h4>\n<dl>{rows}</dl>"
+
+
+def _escape_html(text: str) -> str:
+    return html.escape(visible(text))
 
 
 def _html_table(table: Table) -> str:
     def row(cells: Sequence[str], tag: str) -> str:
         kinds = ["" if i < table.text_columns else ' class="number"' for i in range(len(cells))]
         return (
-            "<tr>" + "".join(f"<{tag}{k}>{html.escape(c)}</{tag}>" for c, k in zip(cells, kinds, strict=True)) + "</tr>"
+            "<tr>"
+            + "".join(f"<{tag}{k}>{_escape_html(c)}</{tag}>" for c, k in zip(cells, kinds, strict=True))
+            + "</tr>"
         )
 
     rows = "\n".join(row(cells, "td") for cells in table.rows)
-    caption = f'<p class="caption">{html.escape(table.caption)}</p>'
+    caption = f'<p class="caption">{_escape_html(table.caption)}</p>'
     return (
         f'<div class="table"><table>\n<thead>{row(table.head, "th")}</thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>'
         f"\n{caption}"
@@ -158,37 +166,46 @@ def to_markdown(blocks: Sequence[Block], figures: str) -> str:
 def _markdown(block: Block, figures: str) -> str:
     match block:
         case Heading(level, text):
-            return f"{'#' * level} {text}"
+            return f"{'#' * level} {escape_markdown(text)}"
         case Paragraph(text):
-            return text
+            return escape_markdown_block(text)
         case Bullets(texts):
-            return "\n".join(f"- {text}" for text in texts)
+            return "\n".join(f"- {escape_markdown_block(text)}" for text in texts)
         case Table():
             rule = [":--" if i < block.text_columns else "--:" for i in range(len(block.head))]
-            cells = [block.head, rule, *([cell.replace("|", "\\|") for cell in row] for row in block.rows)]
-            return "\n".join("| " + " | ".join(row) + " |" for row in cells) + f"\n\n{block.caption}"
+            head, *rows = ([_markdown_cell(cell) for cell in row] for row in (block.head, *block.rows))
+            lines = "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *rows))
+            return f"{lines}\n\n{escape_markdown_block(block.caption)}"
         case Picture(name, _, alt, caption):
-            return f"![{alt}]({figures}/{name}.svg)\n\n{caption}"
+            label = re.sub(r"(?<!\\)[\[\]]", r"\\\g<0>", escape_markdown(alt))
+            return f"![{label}]({figures}/{name}.svg)\n\n{escape_markdown_block(caption)}"
         case Example(heading, lines):
-            return f"#### {heading}\n\n" + "\n".join(f"- **{name}**: {text}" for name, text in lines)
+            pairs = ((escape_markdown(name, alone=False), escape_markdown(text, alone=False)) for name, text in lines)
+            return f"#### {escape_markdown(heading)}\n\n" + "\n".join(f"- **{name}**: {text}" for name, text in pairs)
+
+
+def _markdown_cell(text: str) -> str:
+    return escape_markdown(text).replace("|", "\\|")
 
 
 def to_csv(table: Table) -> str:
-    """Return a table as CSV."""
+    """Return a table as CSV; a spreadsheet takes no cell for a formula."""
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows([table.head, *table.rows])
+    csv.writer(stream, lineterminator="\n").writerows(map(csv_cell, row) for row in [table.head, *table.rows])
     return stream.getvalue()
 
 
 def to_latex(table: Table) -> str:
     """Return a table as LaTeX, with rules of the package booktabs."""
     columns = "".join("l" if i < table.text_columns else "r" for i in range(len(table.head)))
-    lines = [" & ".join(map(_tex, row)) + r" \\" for row in [table.head, *table.rows]]
+    rows = [" & ".join(map(escape_latex, row)) + r" \\" for row in [table.head, *table.rows]]
+    # After the \\ of the row before, [ and * would be its options.
+    lines = [f"{{}}{row}" if row.startswith(("[", "*")) else row for row in rows]
     return "\n".join(
         [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{_tex(table.caption)}}}",
+            rf"\caption{{{escape_latex(table.caption)}}}",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             lines[0],
@@ -200,9 +217,3 @@ def to_latex(table: Table) -> str:
             "",
         ]
     )
-
-
-def _tex(text: str) -> str:
-    for character in "&%$#_{}":
-        text = text.replace(character, f"\\{character}")
-    return text.replace("|", r"\textbar{}").replace("<", r"\textless{}").replace(">", r"\textgreater{}")

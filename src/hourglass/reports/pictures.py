@@ -1,11 +1,13 @@
 """Figures of one run: alignments during training, learning curves, BLEU and output length by sentence length."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from hourglass.corpora.languages import count_words
 from hourglass.reports.plots import Line, draw_lines, draw_matrices, draw_points, to_svg
@@ -13,44 +15,83 @@ from hourglass.runs.curves import read_curves
 from hourglass.runs.folder import RunFolder
 from hourglass.runs.translations import read_translations
 from hourglass.system.files import read_json, write_whole
-from hourglass.training.alignments import alignment_files
+from hourglass.training.alignments import LONGEST_RECORDED, alignment_files
 
 # Number of validations whose alignments are drawn; the first and the last are among them.
 DRAWN = 4
 
 
-def draw_run(run: RunFolder) -> list[Path]:
-    """Draw the figures that a run has data for into RUN/pictures, and return the files."""
-    figures: dict[str, Any] = {}
-    points = read_curves(run.curves) if run.curves.exists() else []
-    for name, label in (("loss", "dev loss, nats per token"), ("bleu", "dev BLEU")):
-        curve = [(step, value) for step, point, value in points if point == f"dev/{name}"]
-        if curve:
-            line = Line([float(step) for step, _ in curve], [value for _, value in curve])
-            figures[f"dev-{name}"] = draw_lines({"dev": line}, x_label="step", y_label=label)
-    metrics = read_json(run.metrics) if run.metrics.exists() else {}
-    if test := metrics.get("test"):
-        buckets = [bucket for bucket in test["buckets"] if bucket["sentences"]]
-        x = [float(bucket["source_words"][0]) for bucket in buckets]
-        lines = {"BLEU": Line(x, [b["bleu"] for b in buckets]), "copied": Line(x, [b["copy_bleu"] for b in buckets])}
-        figures["bleu-by-length"] = draw_lines(lines, x_label="source words, from", y_label="BLEU")
-        rows = read_translations(run.translations)
-        language = metrics["corpus"]["target"]
-        sides = [[count_words(getattr(row, side), language) for row in rows] for side in ("reference", "hypothesis")]
-        figures["lengths"] = draw_points(*sides, x_label="words of the reference", y_label="words of the output")
-    if steps := alignment_files(run):
-        at = sorted({round(place) for place in np.linspace(0, len(steps) - 1, num=min(DRAWN, len(steps)))})
-        chosen = [steps[place] for place in at]
-        figures["alignments"] = draw_matrices([(f"step {step:,}", _read(file)) for step, file in chosen])
-    files = []
+def draw_picture(run: RunFolder, name: str) -> Path | None:
+    """Draw a picture of a run into RUN/pictures, and return the file; None if the run has no data for it.
+
+    Args:
+        run: the folder.
+        name: a key of `PICTURES`.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # matplotlib's font lacks some scripts; browsers have them.
-        for name, figure in figures.items():
-            files.append(run.path / "pictures" / f"{name}.svg")
-            write_whole(files[-1], to_svg(figure, name))
-    return files
+        figure = PICTURES[name](run)
+        if figure is None:
+            return None
+        file = run.path / "pictures" / f"{name}.svg"
+        write_whole(file, to_svg(figure, name))
+    return file
 
 
-def _read(file: Path) -> Sequence[Mapping[str, Any]]:
-    alignments: Sequence[Mapping[str, Any]] = read_json(file)
-    return alignments
+def _draw_curve(run: RunFolder, *, score: str, label: str) -> Figure | None:
+    points = read_curves(run.curves) if run.curves.exists() else []
+    curve = [(step, value) for step, point, value in points if point == f"dev/{score}"]
+    line = Line([float(step) for step, _ in curve], [value for _, value in curve])
+    return draw_lines({"dev": line}, x_label="step", y_label=label) if curve else None
+
+
+def _draw_bleu(run: RunFolder) -> Figure | None:
+    test = _metrics(run).get("test")
+    if not test:
+        return None
+    buckets = [bucket for bucket in test["buckets"] if bucket["sentences"]]
+    x = [float(bucket["source_words"][0]) for bucket in buckets]
+    lines = {"BLEU": Line(x, [b["bleu"] for b in buckets]), "copied": Line(x, [b["copy_bleu"] for b in buckets])}
+    return draw_lines(lines, x_label="source words, from", y_label="BLEU")
+
+
+def _draw_lengths(run: RunFolder) -> Figure | None:
+    metrics = _metrics(run)
+    if not metrics.get("test"):
+        return None
+    rows, language = read_translations(run.translations), metrics["corpus"]["target"]
+    sides = [[count_words(getattr(row, side), language) for row in rows] for side in ("reference", "hypothesis")]
+    return draw_points(*sides, x_label="words of the reference", y_label="words of the output")
+
+
+def _draw_alignments(run: RunFolder) -> Figure | None:
+    steps = alignment_files(run)
+    if not steps:
+        return None
+    at = sorted({round(place) for place in np.linspace(0, len(steps) - 1, num=min(DRAWN, len(steps)))})
+    columns = [(f"step {steps[place][0]:,}", _read_short(steps[place][1])) for place in at]
+    pairs = [pair["source"] for pair in columns[-1][1]]
+    # After a change of the code in between, a run that was resumed has other pairs in its first files.
+    columns = [column for column in columns if [pair["source"] for pair in column[1]] == pairs]
+    return draw_matrices(columns) if pairs else None
+
+
+def _metrics(run: RunFolder) -> dict[str, Any]:
+    metrics: dict[str, Any] = read_json(run.metrics) if run.metrics.exists() else {}
+    return metrics
+
+
+def _read_short(file: Path) -> list[Mapping[str, Any]]:
+    """Return the recorded pairs; files of earlier versions may hold pairs of any length."""
+    alignments: list[Mapping[str, Any]] = read_json(file)
+    return [pair for pair in alignments if max(len(pair["source"]), len(pair["target"])) <= LONGEST_RECORDED]
+
+
+# By the names of their files.
+PICTURES: Mapping[str, Callable[[RunFolder], Figure | None]] = {
+    "dev-loss": partial(_draw_curve, score="loss", label="dev loss, nats per token"),
+    "dev-bleu": partial(_draw_curve, score="bleu", label="dev BLEU"),
+    "bleu-by-length": _draw_bleu,
+    "lengths": _draw_lengths,
+    "alignments": _draw_alignments,
+}

@@ -10,6 +10,8 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from hourglass.system.markup import visible
+
 # Okabe and Ito (2008): distinct for any colour vision. Yellow is left out: it is too light on white.
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 
@@ -26,6 +28,14 @@ DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = (
 
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+# Names are text: a dollar sign starts no formula, whatever the user's matplotlibrc says.
+_PLAIN_TEXT: Any = {"text.parse_math": False, "text.usetex": False}
+
+
+# With more points than this, an SVG holds them as an image, so that its size is bounded.
+MOST_POINTS = 5000
 
 
 # With more lines than this, the legend moves from inside the axes to above them.
@@ -59,6 +69,7 @@ def look(number: int) -> tuple[str, Any, str]:
     return COLOURS[at], DASHES[(at + lap) % len(DASHES)], MARKERS[(at + 2 * lap) % len(MARKERS)]
 
 
+@mpl.rc_context(_PLAIN_TEXT)
 def draw_lines(
     lines: Mapping[str, Line],
     *,
@@ -84,10 +95,11 @@ def draw_lines(
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     looks = list(order or lines)
+    handles = []
     for name, line in lines.items():
         colour, dash, marker = look(looks.index(name))
         points: dict[str, Any] = {} if line.level else {"marker": marker, "markersize": 5}
-        axes.plot(line.x, line.y, label=name, color=colour, linestyle=dash, **points)
+        handles += axes.plot(line.x, line.y, color=colour, linestyle=dash, **points)
         hollow = [i for i, few in enumerate(line.few or ()) if few]
         if hollow:
             x, y = [line.x[i] for i in hollow], [line.y[i] for i in hollow]
@@ -95,24 +107,28 @@ def draw_lines(
         if line.low is not None and line.high is not None:
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
     if floor:
-        axes.plot(floor[1].x, floor[1].y, label=floor[0], color="#666666", linestyle=(0, (1, 3)), linewidth=1)
+        handles += axes.plot(floor[1].x, floor[1].y, color="#666666", linestyle=(0, (1, 3)), linewidth=1)
     if zero:
         axes.axhline(0, color="#666666", linewidth=0.8)
     bottom, top = axes.get_ylim()
     if top - bottom < span:
         axes.set_ylim((bottom + top - span) / 2, (bottom + top + span) / 2)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
+    axes.set_xlabel(visible(x_label))
+    axes.set_ylabel(visible(y_label))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
+    # Handles with labels: matplotlib leaves a line out whose own label begins with an underscore.
+    names = [visible(name) for name in [*lines, *([floor[0]] if floor else [])]]
+    legend: dict[str, Any] = {"handles": handles, "labels": names, "frameon": False, "fontsize": 8}
     if len(lines) > MOST_INSIDE:
-        figure.legend(frameon=False, fontsize=8, ncols=3, loc="outside upper left")
+        figure.legend(**legend, ncols=3, loc="outside upper left")
     else:
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(**legend)
     return figure
 
 
+@mpl.rc_context(_PLAIN_TEXT)
 def draw_points(x: Sequence[float], y: Sequence[float], *, x_label: str, y_label: str) -> Figure:
     """Draw points and the diagonal x = y; the points are translucent, so crowded places are darker."""
     figure = Figure(figsize=(4.8, 4.8), layout="constrained")
@@ -120,13 +136,14 @@ def draw_points(x: Sequence[float], y: Sequence[float], *, x_label: str, y_label
     axes = figure.add_subplot()
     most = max([1, *x, *y])
     axes.plot([0, most], [0, most], color="#666666", linewidth=0.8)
-    axes.scatter(x, y, s=12, color=COLOURS[2], alpha=0.3, linewidth=0)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
+    axes.scatter(x, y, s=12, color=COLOURS[2], alpha=0.3, linewidth=0, rasterized=len(x) > MOST_POINTS)
+    axes.set_xlabel(visible(x_label))
+    axes.set_ylabel(visible(y_label))
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
+@mpl.rc_context(_PLAIN_TEXT)
 def draw_matrices(columns: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> Figure:
     """Draw attention weights as matrices, dark where they are large: a row of matrices for each sentence.
 
@@ -141,10 +158,11 @@ def draw_matrices(columns: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) ->
         for row, alignment in enumerate(alignments):
             axes = grid[row][column]
             axes.imshow(alignment["weights"], cmap="Greys", vmin=0, vmax=1, aspect="auto")
-            axes.set_xticks(range(len(alignment["source"])), alignment["source"], rotation=90, fontsize=6)
-            axes.set_yticks(range(len(alignment["target"])), alignment["target"] if column == 0 else [], fontsize=6)
+            source, target = (list(map(visible, alignment[side])) for side in ("source", "target"))
+            axes.set_xticks(range(len(source)), source, rotation=90, fontsize=6)
+            axes.set_yticks(*((range(len(target)), target) if column == 0 else ([], [])), fontsize=6)
             if row == 0:
-                axes.set_title(heading, fontsize=9)
+                axes.set_title(visible(heading), fontsize=9)
     return figure
 
 
@@ -156,15 +174,16 @@ def to_svg(figure: Figure, salt: str) -> str:
         salt: a name that makes the ids in the SVG unique among the figures of a page.
     """
     # Keep text as text: it is smaller, searchable, and accessible to screen readers.
-    with mpl.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}):
+    with mpl.rc_context({**_PLAIN_TEXT, "svg.hashsalt": salt, "svg.fonttype": "none"}):
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
-    # Ids are global in the page that embeds the figure.
-    text = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>{salt}-", text)
+    # Ids are global in the page that embeds the figure. The text between tags may spell the same.
+    text = re.sub(r"<[^>]+>", lambda tag: re.sub(r'\bid="|xlink:href="#|url\(#', rf"\g<0>{salt}-", tag[0]), text)
     return text[text.index("<svg") :]
 
 
+@mpl.rc_context(_PLAIN_TEXT)
 def to_pdf(figure: Figure) -> bytes:
     """Return a figure as PDF; equal figures give equal bytes."""
     stream = io.BytesIO()

@@ -1,30 +1,81 @@
 """The end of a run: scores on the test split, metrics.json, and the outcome for a sweep."""
 
+import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from hourglass.decoding.translate import translate_split
+from hourglass.errors import UserError
 from hourglass.metrics.scoring import format_table, score
 from hourglass.models.checkpoint import load_trained
 from hourglass.models.seq2seq import Seq2Seq
+from hourglass.runs.folder import RunFolder
 from hourglass.runs.translations import write_translations
-from hourglass.system.files import write_json
+from hourglass.system.commands import printed_command
+from hourglass.system.files import read_json, write_json
 from hourglass.system.machine import describe_machine
+from hourglass.system.markup import visible
 from hourglass.system.project import code_version
+from hourglass.system.secrets import first_line
 from hourglass.training.job import Job
 from hourglass.training.jobs import Outcome
 from hourglass.training.preparation import PreparedData
 from hourglass.training.resuming import Progress
 
+log = logging.getLogger(__name__)
+
 
 def write_metrics(job: Job, prepared: PreparedData, model: Seq2Seq, progress: Progress) -> None:
-    """Write metrics.json, with scores on the test split unless the run was pruned or has trainer.test=false."""
+    """Write metrics.json, with scores on the test split unless the run was pruned or has trainer.test=false.
+
+    A finished run that is resumed keeps its file: only what follows is made again.
+    """
+    if job.config["resume"] is not None and _is_complete(job, progress):
+        log.info("%s: complete, so test is not translated again (to do so, remove the file first)", job.run.metrics)
+        return
     metrics = {**describe_run(job, prepared, model, progress), **code_version()}
-    if job.settings.trainer.test and not progress.pruned:
+    if _is_tested(job, progress):
         metrics["test"] = score_test(job, prepared)
     write_json(job.run.metrics, metrics)
+
+
+def _is_tested(job: Job, progress: Progress) -> bool:
+    return job.settings.trainer.test and not progress.pruned
+
+
+def _is_complete(job: Job, progress: Progress) -> bool:
+    """Return whether metrics.json is that of the finished training, with the translations that it scores."""
+    try:
+        metrics = read_json(job.run.metrics)
+        tested = "test" in metrics
+        return bool(
+            metrics["dev"] == progress.best
+            and tested == _is_tested(job, progress)
+            and (not tested or job.run.translations.exists())
+        )
+    except (UserError, KeyError, TypeError):
+        return False
+
+
+@contextmanager
+def finishing_step(run: RunFolder, name: str) -> Iterator[None]:
+    """Log an error in one line, with the command that repeats the step: the run is trained, and the rest is finished.
+
+    Args:
+        run: the run folder.
+        name: of what the step makes.
+    """
+    try:
+        yield
+    except Exception as error:  # Whatever it is, the results do not depend on it.
+        reason = first_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
+        again = printed_command("src/train.py", resume=run.path)
+        log.warning("%s: not made (%s); to make it: %s", name, visible(reason), again)
+        log.debug("%s", name, exc_info=True)
 
 
 def score_test(job: Job, prepared: PreparedData) -> dict[str, Any]:
