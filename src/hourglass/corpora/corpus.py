@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from hourglass.config.options import build, choose
 from hourglass.corpora.cleaning import Tally, clean_pairs, normalise
+from hourglass.corpora.languages import check_code, check_script
 from hourglass.corpora.recipe import SPLITS, Recipe
 from hourglass.corpora.recipes import RECIPES
+from hourglass.corpora.sampling import evenly_spaced
+from hourglass.corpora.synthetic import SyntheticRecipe
 from hourglass.errors import UserError
 from hourglass.system.cache import fill_cache, reading
 
@@ -32,6 +35,8 @@ CORPUS_VERSION = 1
 # The file with digest and facts of a corpus, beside its splits.
 RECORD = "corpus.json"
 ROWS_AT_ONCE = 10_000
+# Sentences of each split whose script is looked at.
+LOOKED_AT = 200
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,21 @@ def load_corpus(options: Mapping[str, Any], cache: Path) -> Corpus:
         splits = datasets.load_from_disk(folder)
         line = summary(record["facts"], record["digest"])
     log.info("%s", line)
+    _check_scripts(splits, recipe)
     return Corpus(splits, record["digest"], recipe.source, recipe.target, record["facts"], folder)
+
+
+def _check_scripts(splits: "datasets.DatasetDict", recipe: Recipe) -> None:
+    """Check the languages against a sample of the text, and log what is doubtful.
+
+    Raises:
+        UserError: a language written with spaces has a text without.
+    """
+    samples = [splits[split].select(evenly_spaced(len(splits[split]), LOOKED_AT)) for split in SPLITS]
+    for side, language in (("source", recipe.source), ("target", recipe.target)):
+        texts = (text for sample in samples for text in sample[side])
+        if warning := check_script(texts, language, f"data.{side}"):
+            log.warning("%s", warning)
 
 
 def summary(facts: Mapping[str, Any], digest: str) -> str:
@@ -114,7 +133,13 @@ def check_recipe(options: Mapping[str, Any]) -> tuple[str, Recipe]:
     for side in ("source", "target"):
         if side in own and own[side] is None:
             raise UserError(f"data.{side}: not set; set data.{side}=CODE, the language code of that side (de, en, ...)")
-    return options["name"], build(choose(RECIPES, options["name"], "data.name"), own, "data")
+        if own.get(side) is False:
+            raise UserError(f"data.{side}=False: YAML reads no as false: write the code of Norwegian in quotes, 'no'")
+    recipe = build(choose(RECIPES, options["name"], "data.name"), own, "data")
+    if not isinstance(recipe, SyntheticRecipe):  # Numbers have the codes of num2words, symbols no language.
+        check_code(recipe.source, "data.source")
+        check_code(recipe.target, "data.target")
+    return options["name"], recipe
 
 
 def _key(name: str, recipe: Recipe) -> str:

@@ -1,24 +1,83 @@
-"""Language codes, and how to count words in each language."""
+"""Language codes, and what a word is in each language."""
 
 import functools
 import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 
-# Languages written without spaces between words (ISO 639): Chinese, Japanese, Thai, Lao, Khmer, Burmese, Tibetan,
-# Dzongkha.
-UNSPACED = frozenset(
-    "zh zho chi cmn lzh yue ja jpn th tha lo lao km khm my mya bur bo bod tib dz dzo".split()  # noqa: SIM905
-)
+from babel.core import Locale, get_global
+
+from hourglass.errors import UserError
+
+# Scripts written without spaces between words (ISO 15924): those of line breaking classes ID and SA (The Unicode
+# Standard, annex 14) that are so, and Tibetan, which has a mark between syllables.
+_HAN = frozenset({"Hans", "Hant", "Hani", "Hanb"})
+_UNSPACED = _HAN | {
+    "Jpan",
+    "Hrkt",
+    "Hira",
+    "Thai",
+    "Laoo",
+    "Khmr",
+    "Mymr",
+    "Lana",
+    "Tale",
+    "Talu",
+    "Tavt",
+    "Ahom",
+    "Tibt",
+}
+
+# The first word of their characters' names in Unicode, and the code of a language that is written in them.
+_CHARACTERS = {
+    "CJK": "zh",
+    "HIRAGANA": "ja",
+    "KATAKANA": "ja",
+    "THAI": "th",
+    "LAO": "lo",
+    "KHMER": "km",
+    "MYANMAR": "my",
+    "TIBETAN": "bo",
+}
+
+# Codes of ISO 639 that are no language of the Common Locale Data Repository (CLDR): no linguistic content, several
+# languages, undetermined, uncoded. qaa to qtz are for private use.
+_OTHER = re.compile("zxx|mul|und|mis|q[a-t][a-z]")
 
 
 @functools.cache
-def base_code(language: str) -> str:
-    """Return a language code in lower case, without region or script: zh for zh-TW, jpn for jpn_Jpan."""
-    return re.split("[-_]", language.lower())[0]
+def _parse(language: str) -> tuple[str, str | None]:
+    """Return the language of a code in its usual spelling and the script that it names or, if known, usually has.
+
+    zho-TW and zh-TW: zh, Hans; jpn_Latn: ja, Latn.
+    """
+    base, *others = re.split("[-_]", language.lower())
+    base = str(get_global("language_aliases").get(base, base)).split("_")[0]
+    named = next((part.title() for part in others if len(part) == 4 and part.isalpha()), None)
+    likely = get_global("likely_subtags").get(base)
+    return base, named or (str(likely).split("_")[1] if likely else None)
 
 
 def is_unspaced(language: str) -> bool:
-    """Return whether a language is written without spaces between words."""
-    return base_code(language) in UNSPACED
+    """Return whether a language is written without spaces between words; one that is not known is written with them."""
+    return _parse(language)[1] in _UNSPACED
+
+
+def is_known(language: str) -> bool:
+    """Return whether a code is one of ISO 639, as far as CLDR knows it."""
+    base, _ = _parse(language)
+    return base in get_global("likely_subtags") or bool(_OTHER.fullmatch(base))
+
+
+def is_han(language: str) -> bool:
+    """Return whether a language is written in Chinese characters alone."""
+    return _parse(language)[1] in _HAN
+
+
+def is_japanese(language: str) -> bool:
+    """Return whether a language is Japanese in its own script."""
+    return _parse(language)[0] == "ja" and is_unspaced(language)
 
 
 def words_of(text: str, language: str) -> list[str]:
@@ -36,3 +95,72 @@ def count_words(text: str, language: str) -> int:
 def word_spans(text: str, language: str) -> list[tuple[int, int]]:
     """Return where each word of `words_of` begins and ends, in characters."""
     return [match.span() for match in re.finditer(r"\S" if is_unspaced(language) else r"\S+", text)]
+
+
+def check_code(language: str, option: str) -> None:
+    """Refuse a country, or the name of a language, in place of a language code.
+
+    Raises:
+        UserError: it is one; the message has the code.
+    """
+    if is_known(language):
+        return
+    base = language.lower()
+    spoken = [str(code) for code in get_global("territory_languages").get(base.upper(), ())][:3]
+    if spoken:
+        others = f"; {' and '.join(spoken[1:])} are spoken there, too" if len(spoken) > 1 else ""
+        raise UserError(
+            f"{option}={language}: a country, not a language: set {option}={spoken[0]}{others} (two files of a split "
+            "end in the codes of their languages)"
+        )
+    names = {name.lower(): code for code, name in Locale("en").languages.items()}
+    if code := names.get(base):
+        raise UserError(f"{option}={language}: a name, not a language code: set {option}={code}")
+
+
+def check_script(texts: Iterable[str], language: str, option: str) -> str | None:
+    """Check a language against the script of its texts, as its words are counted and BLEU is computed by it.
+
+    Args:
+        texts: sentences.
+        language: their code.
+        option: that set it, for messages.
+
+    Returns:
+        A warning, or None.
+
+    Raises:
+        UserError: the texts are written without spaces, and the language is not, as far as is known.
+    """
+    letters = spaced = runs = sentences = 0
+    found: Counter[str] = Counter()
+    for text in texts:
+        own = 0
+        for word in text.split():
+            scripts = [unicodedata.name(c, "?").split()[0] for c in word if c >= "\u0e00" and c.isalpha()]
+            unspaced = [script for script in scripts if script in _CHARACTERS]
+            spaced += sum(map(str.isalpha, word)) - len(unspaced)
+            own += len(unspaced)
+            runs += bool(unspaced)
+            found.update(unspaced)
+        letters += own
+        sentences += own > 0
+    if not is_unspaced(language):
+        # Phrases may be separated, and a sentence of a few letters may be one word of a language with spaces.
+        whole = runs <= 1.05 * sentences and letters >= 3 * sentences
+        if letters > spaced and (whole or letters >= 6 * runs):
+            code = "ja" if "HIRAGANA" in found else _CHARACTERS[found.most_common(1)[0][0]]
+            raise UserError(
+                f"{option}={language}: its text is written without spaces, and {language} is not, as far as is known, "
+                f"so that BLEU would take each sentence for one word: set {option}={code}, or the code of another "
+                "language or script (two files of a split end in the codes of their languages)"
+            )
+        if not is_known(language):
+            return f"{option}={language}: not a code that CLDR knows: its words are those between spaces"
+    elif spaced > 4 * letters:
+        return (
+            f"{option}={language}: most letters of its text are of scripts with spaces between words, and every "
+            f"character counts as a word: set {option} to the language of the text, or to one with its script "
+            f"({_parse(language)[0]}-Latn)"
+        )
+    return None

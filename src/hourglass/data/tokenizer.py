@@ -23,6 +23,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from hourglass.corpora.sampling import evenly_spaced
 from hourglass.data.pieces import BOS, EOS, FIXED_PIECES, PAD, UNK
 from hourglass.errors import UserError
 from hourglass.system.cache import fill_cache, reading
@@ -272,7 +273,7 @@ def train_vocabularies(
     sides = {"joint": ["source", "target"]} if settings.joint else {"source": ["source"], "target": ["target"]}
 
     def write(folder: Path) -> None:
-        sample = train_split.select(_evenly_spaced(len(train_split), settings.lines))
+        sample = train_split.select(evenly_spaced(len(train_split), settings.lines))
         log.info("training the tokenizer on %d pairs", len(sample))
         for side, columns in sides.items():
             (folder / f"{side}.model").write_bytes(_train(settings, sample, columns))
@@ -297,12 +298,6 @@ def _cache_key(settings: TokenizerSettings, corpus_digest: str) -> str:
     """Return a digest of all that the models depend on; another release of SentencePiece may train another model."""
     parts = {"settings": asdict(settings), "corpus": corpus_digest, "version": _VERSION, "library": spm.__version__}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _evenly_spaced(total: int, most: int) -> list[int]:
-    """Return at most `most` row numbers below `total`: a sample of all parts of the corpus, without a seed."""
-    count = min(total, most)
-    return [i * total // count for i in range(count)]
 
 
 def _lines(rows: Any, columns: Sequence[str]) -> Iterator[str]:

@@ -13,18 +13,11 @@ from typing import Any
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 
-from hourglass.corpora.languages import base_code, is_unspaced
+from hourglass.corpora.languages import is_han, is_japanese, is_unspaced
 from hourglass.errors import UserError
 
 ORDERS = 4  # n-grams of BLEU
 STATISTICS = 2 * ORDERS + 2
-
-# BLEU's tokenizers for languages written without spaces (ISO 639). All others of these are split into characters.
-_TOKENIZERS = {
-    **dict.fromkeys(["zh", "zho", "chi", "cmn", "lzh", "yue"], "zh"),
-    **dict.fromkeys(["ja", "jpn"], "ja-mecab"),
-}
-
 
 # Scores of fewer sentences than this are marked as unreliable.
 FEW = 50
@@ -33,9 +26,14 @@ FEW = 50
 def bleu_tokenizer(target_language: str) -> str:
     """Return sacreBLEU's name of the tokenizer for a language code such as de, zh-CN or jpn_Jpan.
 
-    Languages with spaces between words get 13a, sacreBLEU's default.
+    Languages with spaces between words get 13a, sacreBLEU's default; those without, for which sacreBLEU has none, are
+    split into characters.
     """
-    return _TOKENIZERS.get(base_code(target_language), "char") if is_unspaced(target_language) else "13a"
+    if is_japanese(target_language):
+        return "ja-mecab"
+    if is_han(target_language):
+        return "zh"
+    return "char" if is_unspaced(target_language) else "13a"
 
 
 def check_language(target_language: str) -> None:
