@@ -153,7 +153,11 @@ SMALL = (
 def make_run(folder: Path, *overrides: str) -> RunFolder:
     """Train SMALL with further overrides, in this process; the run lies in a folder named by its attention."""
     config = compose_config(*SMALL, *overrides, f"cache={folder / 'cache'}")
-    config["run_dir"] = str(folder / config["attention"]["name"])
+    return train_config({**config, "run_dir": str(folder / config["attention"]["name"])})
+
+
+def train_config(config: dict[str, Any]) -> RunFolder:
+    """Train with these settings, in this process, in their run_dir."""
     job = Job(create_run(config["run_dir"], [], continues=False), config, check_settings(config))
     train.train(job)
     return job.run
@@ -247,6 +251,13 @@ def only_run(store: str, experiment: str) -> Any:
     return found
 
 
+def logged_constants(run: RunFolder) -> dict[str, Any]:
+    """Return what a run does not measure but knows from its model and data: parameters in MLflow, not metrics."""
+    metrics = read_json(run.metrics)
+    dropped = {f"corpus/dropped {reason}": count for reason, count in metrics["corpus"]["dropped"].items()}
+    return {"parameters": metrics["parameters"], "padding_share": metrics["padding_share"], **dropped}
+
+
 def assert_mirrored(store: str, run: RunFolder, status: str = "FINISHED") -> None:
     """Every point of the folder is in MLflow once, and nothing else is, beside the scores."""
     client = mlflow.MlflowClient(store)
@@ -271,8 +282,11 @@ def assert_mirrored(store: str, run: RunFolder, status: str = "FINISHED") -> Non
         assert table["columns"][:3] == ["source_words", "sentences", "bleu"]
         told = [(row[1], row[2]) for row in table["data"]]
         assert told == [(b["sentences"], pytest.approx(b["bleu"], abs=1e-3)) for b in test["buckets"]]
-    config = yaml.safe_load(run.config.read_text())
-    assert found.data.params == {name: str(value) for name, value in flatten(config) if not name.startswith("logger.")}
+    settings = dict(flatten(yaml.safe_load(run.config.read_text())))
+    constants = logged_constants(run) if status == "FINISHED" else {}
+    assert not constants.keys() & found.data.metrics.keys()
+    wanted_params = {name: value for name, value in settings.items() if not name.startswith("logger.")} | constants
+    assert found.data.params == {name: str(value) for name, value in wanted_params.items()}
     assert found.data.tags["attention"] == "luong_general"
     assert found.inputs is not None
     assert found.inputs.dataset_inputs[0].dataset.name == "copy"

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import re
+import shlex
 import sqlite3
 import time
 from collections.abc import Callable
@@ -16,7 +18,7 @@ import pandas as pd
 import pytest
 import requests
 import yaml
-from helpers import SMALL, assert_mirrored, curves, only_run
+from helpers import SMALL, assert_mirrored, curves, logged_constants, only_run, run_script
 
 import sync
 import train
@@ -107,7 +109,8 @@ def test_a_run_is_tracked_once(job: Job, store: str, tmp_path: Path, monkeypatch
     assert {"commit", "dirty"} <= run.data.tags.keys()
     settings = dict(flatten(yaml.safe_load(job.run.config.read_text())))
     assert run.data.params["optimizer.learning_rate"] == str(settings["optimizer.learning_rate"])
-    assert run.data.params.keys() == {name for name in settings if not name.startswith("logger.")}
+    names = {name for name in settings if not name.startswith("logger.")}
+    assert run.data.params.keys() == names | logged_constants(job.run).keys()
     (dataset,) = run.inputs.dataset_inputs
     metrics = read_json(job.run.metrics)
     assert dataset.dataset.name == "copy"
@@ -187,12 +190,55 @@ def test_a_store_that_fails_later_costs_no_training(
             in warning
         )
     assert (
-        f"lacks {points:,} points of the curves and the end of the run; to send it: "
+        f"lacks {points:,} points of the curves and the end of the run (the server is down); to send it: "
         f"{printed_command('src/sync.py', run=job.run.path)}" in caplog.text
     )
     assert only_run(store, tmp_path.name).info.status == "RUNNING"
     sync.send(job.run, None)
     assert_mirrored(store, job.run)
+
+
+def test_a_run_whose_artifacts_fail_does_not_stay_running(
+    job: Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is finished in MLflow; the warning has the reason and the command, and the command works."""
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "log_artifact", full)
+        train.train(job)
+    assert only_run(store, tmp_path.name).info.status == "FINISHED"
+    assert "lacks its files ([Errno 28] No space left on device); to send it: " in caplog.text
+    sync.send(job.run, None)
+    assert_mirrored(store, job.run)
+
+
+def test_artifacts_that_cannot_be_written_are_refused_before_the_training(job: Job, store: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    mlflow.MlflowClient(store).create_experiment("elsewhere", f"{tmp_path}/file/artifacts")
+    config = {**job.config, "logger": {**job.config["logger"], "experiment": "elsewhere"}}
+    with pytest.raises(UserError, match=r"elsewhere go to .*/file/artifacts, which cannot be written"):
+        train.train(Job(job.run, config, check_settings(config)))
+    assert not job.run.config.exists()
+    found = mlflow.MlflowClient(store)
+    assert not found.search_runs([found.get_experiment_by_name("elsewhere").experiment_id])
+
+
+@pytest.mark.slow
+def test_a_run_is_described_by_its_command_and_says_where_it_continues(tmp_path: Path) -> None:
+    """The description in MLflow starts with what the command changes; a trial of a sweep is named after its study."""
+    words = [*(word for word in SMALL if not word.startswith("logger=")), "logger.model=false", "run_dir='b%20c#d ü'"]
+    done = run_script("src/train.py", *words, "attention=mean", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = only_run(f"sqlite:///{tmp_path}/mlflow.db", "hourglass")
+    assert run.info.run_name == "b%20c#d ü"
+    changed, command = run.data.tags["mlflow.note.content"].split("\n\n")
+    assert changed == "    " + ", ".join([*SMALL[:-2], SMALL[-1], "attention=mean"])
+    assert shlex.split(command)[2:] == [*words, "attention=mean"]
+    again = run_script("src/train.py", "resume='b%20c#d ü'", cwd=tmp_path)
+    assert re.search(r"trained already, to step (\d+) of \1\n", again.stderr + again.stdout)
 
 
 def test_a_run_that_the_store_created_twice_is_kept_once(

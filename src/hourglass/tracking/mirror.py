@@ -236,6 +236,10 @@ class Mirror:
         params = [Param(name, str(value)) for name, value in constants.items() if name not in data.params]
         new_tags = [RunTag(*tag) for tag in tags.items()]
         self._ask("log_batch", self.run_id, metrics=points, params=params, tags=new_tags)
+
+    def _send_files(self) -> None:
+        """Send everything that MLflow keeps as artifacts, except the model."""
+        test = read_json(self.run.metrics).get("test") if self.run.metrics.exists() else None
         if test:
             columns = ("sentences", "bleu", "copy_bleu", "chrf", "brevity_penalty", "length_ratio")
             rows = [
@@ -243,8 +247,6 @@ class Mirror:
                 for bucket in test["buckets"]
             ]
             log_by_length(self._ask, self.run_id, rows)
-
-    def _send_files(self) -> None:
         for file in (self.run.config, self.run.metrics, self.run.translations, self.run.curves):
             if file.exists():
                 self._ask("log_artifact", self.run_id, str(file))
