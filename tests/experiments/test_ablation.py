@@ -52,6 +52,18 @@ def test_the_settings_of_every_run_compose() -> None:
                 assert not config["trainer"]["test"]
 
 
+def test_a_learning_rate_is_a_number_as_dvc_writes_it(altered: Callable[..., Path]) -> None:
+    """`dvc exp run -S` writes 0.00005 as 5e-05, which YAML 1.1 reads as text."""
+    root = altered({"tune.learning_rates": ["RATE"]})
+    file = root / "conf" / "ablation" / "default.yaml"
+    file.write_text(file.read_text().replace("RATE", "5e-05"))
+    ablation = load_ablation(root)
+    assert ablation.tune.learning_rates == [5e-05]
+    (variant, *_) = ablation.variants(next(iter(ablation.corpora)))
+    config = ablation.compose([*ablation.overrides(variant, 1, 1000), *ablation.candidates(variant)[0]])
+    assert config["optimizer"]["learning_rate"] == 5e-05
+
+
 def test_variants_of_a_corpus_differ_in_attention_only() -> None:
     """All other settings, including budget and batches, are the same."""
     ablation = load_ablation()

@@ -15,6 +15,7 @@ import pydantic
 import yaml
 
 from hourglass.errors import UserError
+from hourglass.system.yaml_files import read_yaml
 
 # Resolved settings: nested mappings, lists, and scalars.
 Config = Mapping[str, Any]
@@ -64,7 +65,7 @@ def read_settings(file: Path, make: Callable[[dict[str, Any]], T]) -> T:
         UserError: the file cannot be read or holds no mapping, or `make` refuses it; the message names the file.
     """
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = read_yaml(file.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise UserError("holds no settings")
         return make(content)

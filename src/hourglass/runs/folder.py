@@ -35,6 +35,7 @@ import yaml
 from hourglass.errors import UserError
 from hourglass.system.commands import printed_command
 from hourglass.system.files import write_whole
+from hourglass.system.yaml_files import read_yaml, to_yaml
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ def open_run(path: str, option: str) -> tuple[RunFolder, dict[str, Any]]:
     """
     run = RunFolder(Path(path).expanduser())
     try:
-        config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+        config = read_yaml(run.config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = getattr(error, "strerror", None) or "not a YAML file"
         raise UserError(f"{option}={path}: not a run folder ({run.config}: {reason})") from None
@@ -254,4 +255,4 @@ def clear(run: RunFolder) -> None:
 
 def write_config(run: RunFolder, config: Mapping[str, Any]) -> None:
     """Write the resolved settings."""
-    write_whole(run.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+    write_whole(run.config, to_yaml(config))
