@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,6 +24,8 @@ from hourglass.decoding.translate import translate
 from hourglass.errors import UserError
 from hourglass.models.checkpoint import load_trained
 from hourglass.runs.folder import RunFolder
+from hourglass.system.commands import path_override
+from hourglass.tracking.client import digest_of
 from hourglass.tracking.packing import REQUIREMENTS, pack
 
 LINES = ["s1 s2 s3", "s0", "s5 s4 s3 s2", ""]
@@ -171,6 +175,10 @@ def test_mlflow_serves_a_packed_model_over_http(run: RunFolder, packed: Path, tm
             ({"dataframe_records": [{"text": "s1"}]}, "source"),
             ({"dataframe_records": [{"source": "s1"}], "params": {"beam": 1000}}, "beam=1000: set 1 to 50"),
             ({"dataframe_records": [{"source": None}]}, "source"),
+            (
+                {"dataframe_records": [{"source": "s1"}], "params": {"beem": 3, "alignments": True}},
+                "unknown parameter beem: a request may have alignments, beam",
+            ),
         ):
             with pytest.raises(urllib.error.HTTPError) as refused:
                 post(port, wrong)
@@ -179,6 +187,27 @@ def test_mlflow_serves_a_packed_model_over_http(run: RunFolder, packed: Path, tm
     finally:
         os.killpg(server.pid, 15)
         server.wait()
+
+
+def test_a_run_may_lie_under_any_path(
+    run: RunFolder, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow reads paths as addresses, where these characters escape; the registered model is the same."""
+    odd = tmp_path / "b%20c#d?e ü" / "run"
+    shutil.copytree(run.path, odd, ignore=shutil.ignore_patterns("model"))
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    words = [path_override("run", odd), "register=odd", f"tracking_uri={store}"]
+    done = run_script("src/pack.py", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said, _, command = done.stdout.splitlines()[0].partition("; to pack it elsewhere: ")
+    assert said == f"packed: {odd / 'model'}; MLflow cannot serve it from a path with %, # or ?"
+    assert shlex.split(command)[2:] == [path_override("run", odd), "output=/tmp/model"]
+    assert digest_of(odd / "model") == digest_of(packed)
+    assert str(odd) not in (odd / "model" / "MLmodel").read_text()
+    assert [file for file in odd.iterdir() if "model." in file.name] == []  # Nothing unfinished is left.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    logged = mlflow.pyfunc.load_model("models:/odd@best")
+    assert logged.predict(pd.DataFrame({"source": LINES}))["translation"].tolist() == wanted(run, 1)
 
 
 def test_the_command_packs_and_registers_the_best(
