@@ -115,11 +115,22 @@ class Tracking(AbstractContextManager["Tracking"]):
             self._system_metrics.finish()
         if self._sender is None:
             return
+        killed = kind is not None and not issubclass(kind, Exception)
+        mirror = self._sender.mirror
         with self._setup:
-            killed = kind is not None and not issubclass(kind, Exception)
-            mirror = self._sender.mirror
-            mirror.end("FINISHED" if kind is None else "KILLED" if killed else "FAILED", time.time())
-            self._sender.finish()
+            try:
+                try:
+                    mirror.end("FINISHED" if kind is None else "KILLED" if killed else "FAILED", time.time())
+                finally:
+                    self._sender.finish()
+            except Exception as error:  # A full disk, for example. The results are in the run folder.
+                log.warning(
+                    "MLflow at %s may lack the end of the run (%s); to send it: %s",
+                    self._sender.where,
+                    error_line(error),
+                    printed_command("src/train.py", resume=self.run.path),
+                )
+                return
             if missing := mirror.missing():
                 reason = f" ({error_line(self._sender.failure)})" if self._sender.failure else ""
                 log.warning(

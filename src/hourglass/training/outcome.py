@@ -34,7 +34,7 @@ def write_metrics(job: Job, prepared: PreparedData, model: Seq2Seq, progress: Pr
 
     A finished run that is resumed keeps its file: only what follows is made again.
     """
-    if job.config["resume"] is not None and _is_complete(job, progress):
+    if _is_complete(job, progress):
         log.info("%s: complete, so test is not translated again (to do so, remove the file first)", job.run.metrics)
         return
     metrics = {**describe_run(job, prepared, model, progress), **code_version()}
@@ -117,6 +117,7 @@ def describe_run(job: Job, prepared: PreparedData, model: Seq2Seq, progress: Pro
         "padding_share": prepared.stream.padding_share,
         "corpus": {**prepared.corpus.facts, "digest": prepared.corpus.digest},
         "tokenizer_digest": prepared.vocabularies.digest,
+        "pieces": {"source": prepared.vocabularies.source.size, "target": prepared.vocabularies.target.size},
         "machine": {**describe_machine(), "threads": torch.get_num_threads()},
     }
 
