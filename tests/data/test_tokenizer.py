@@ -284,28 +284,43 @@ def test_the_cache_is_used_and_told_apart_by_settings_and_text(
 
 @pytest.mark.parametrize("joint", [True, False])
 @pytest.mark.parametrize("model", ["unigram", "bpe", "word"])
-def test_a_vocabulary_that_the_text_cannot_fill_is_refused_with_one_that_it_can(
-    model: str, joint: bool, rows: datasets.Dataset, tmp_path: Path, config: Config
+def test_the_size_of_a_vocabulary_is_an_upper_limit(  # noqa: PLR0917
+    model: str,
+    joint: bool,
+    rows: datasets.Dataset,
+    tmp_path: Path,
+    config: Config,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """A text that yields fewer has as many as it yields; a line says so, from the cache too."""
     own = settings_of(model, config, vocabulary_size=5000, joint=joint)
-    with pytest.raises(UserError) as caught:
-        train_vocabularies(own, rows, "made", tmp_path)
-    found = re.fullmatch(
-        r"tokenizer.vocabulary_size=5000: the training split's source( and target)? text yields only \d+ pieces; "
-        r"set tokenizer.vocabulary_size=(\d+)",
-        str(caught.value),
-    )
-    assert found, caught.value
-    assert list(tmp_path.glob("tokenizer/*")) == []
-    # The advice is followed: joint, one step is enough; separate, the smaller side may then ask for less.
-    settings = settings_of(model, config, vocabulary_size=int(found[2]), joint=joint)
-    try:
-        assert train_vocabularies(settings, rows, "made", tmp_path).source.size == int(found[2])
-    except UserError as again:
-        assert not joint
-        least = int(str(again).rsplit("=", 1)[1])
-        settings = settings_of(model, config, vocabulary_size=least, joint=joint)
-        assert train_vocabularies(settings, rows, "made", tmp_path).target.size == least
+    lines = []
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            vocabularies = train_vocabularies(own, rows, "made", tmp_path)
+        lines += [line for line in caplog.messages if "yields only" in line]
+    sides = ["source and target"] if joint else ["source", "target"]
+    tokenizers = [vocabularies.source, vocabularies.target][: len(sides)]
+    expected = [
+        f"tokenizer.vocabulary_size=5000: the training split's {side} text yields only {tokenizer.size} pieces, and "
+        "has these"
+        for side, tokenizer in zip(sides, tokenizers, strict=True)
+    ]
+    assert lines == expected * 2
+    # It is the largest that the trainer itself accepts, and the same as if it had been asked for.
+    for tokenizer, columns in zip(
+        tokenizers, [["source", "target"]] if joint else [["source"], ["target"]], strict=True
+    ):
+        exact = settings_of(model, config, vocabulary_size=tokenizer.size)
+        assert tokenizer.model == tokenizer_module._train_exactly(exact, rows, columns)
+        larger = settings_of(model, config, vocabulary_size=tokenizer.size + 1)
+        with pytest.raises(RuntimeError, match="too high"):
+            tokenizer_module._train_exactly(larger, rows, columns)
+    if model == "word":
+        words = {side: {word for text in rows[side] for word in text.split()} for side in ("source", "target")}
+        counts = [len(words["source"] | words["target"])] if joint else list(map(len, words.values()))
+        assert [tokenizer.size for tokenizer in tokenizers] == [count + FIXED_PIECES for count in counts]
 
 
 @pytest.mark.parametrize("model", ["unigram", "bpe"])

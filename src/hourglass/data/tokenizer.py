@@ -13,7 +13,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -73,7 +73,7 @@ class TokenizerSettings:
     Attributes:
         model: what pieces are: units of a unigram language model (unigram: Kudo, 2018), merges of frequent pairs (bpe:
             Sennrich et al., 2016), single characters (char), or words separated by white space (word).
-        vocabulary_size: number of pieces, the four special ones included; for `char` an upper limit.
+        vocabulary_size: number of pieces, the four special ones included, at most: a small text yields fewer.
         joint: one vocabulary for both languages, trained on both sides; otherwise one of this size for each.
         character_coverage: the least share of the characters of the training text that are pieces; the rarest are not.
         byte_fallback: characters without a piece are spelt in bytes, instead of UNK; takes 256 pieces.
@@ -267,8 +267,7 @@ def train_vocabularies(
         cache: the cache folder; the models are SentencePiece files in its folder tokenizer/KEY.
 
     Raises:
-        UserError: the text has too few pieces for the vocabulary or too many characters, or the cache cannot be
-            written or is damaged.
+        UserError: the text has too many characters for the vocabulary, or the cache cannot be written or is damaged.
     """
     sides = {"joint": ["source", "target"]} if settings.joint else {"source": ["source"], "target": ["target"]}
 
@@ -281,7 +280,16 @@ def train_vocabularies(
     folder = fill_cache(cache, "tokenizer", _cache_key(settings, corpus_digest), write)
     with reading(folder):
         models = [(folder / f"{side}.model").read_bytes() for side in sides]
-        return Vocabularies._of_models(models[0], models[-1])
+        vocabularies = Vocabularies._of_models(models[0], models[-1])
+    for tokenizer, columns in zip((vocabularies.source, vocabularies.target), sides.values(), strict=False):
+        if tokenizer.size < settings.vocabulary_size and settings.model != "char":
+            log.info(
+                "tokenizer.vocabulary_size=%d: the training split's %s text yields only %d pieces, and has these",
+                settings.vocabulary_size,
+                " and ".join(columns),
+                tokenizer.size,
+            )
+    return vocabularies
 
 
 def _protect(text: str) -> str:
@@ -306,34 +314,46 @@ def _lines(rows: Any, columns: Sequence[str]) -> Iterator[str]:
 
 
 def _train(settings: TokenizerSettings, rows: Any, columns: Sequence[str]) -> bytes:
-    """Train a model on these columns; return it serialised."""
-    model = io.BytesIO()
+    """Train a model on these columns, with fewer pieces if they yield no more; return it serialised."""
     try:
-        spm.SentencePieceTrainer.train(
-            sentence_iterator=_lines(rows, columns),
-            model_writer=model,
-            model_type=settings.model,
-            vocab_size=settings.vocabulary_size,
-            character_coverage=settings.character_coverage,
-            byte_fallback=settings.byte_fallback,
-            normalization_rule_name=settings.normalization,
-            max_sentence_length=_LONGEST_LINE,
-            pad_id=PAD,
-            bos_id=BOS,
-            eos_id=EOS,
-            unk_id=UNK,
-            pad_piece=f"{chr(_SPECIAL)}pad",
-            bos_piece=f"{chr(_SPECIAL)}s",
-            eos_piece=f"{chr(_SPECIAL)}/s",
-            unk_piece=f"{chr(_SPECIAL)}unk",
-            # By default an unknown piece has spaces around it, which would cut a word with one rare letter in three.
-            unk_surface=" \u2047 " if settings.model == "word" else "\u2047",
-            # Unigram sums its counts per thread: the vocabulary depends on the number of threads (tried).
-            num_threads=1,
-            minloglevel=2,
-        )
+        return _train_exactly(settings, rows, columns)
     except RuntimeError as error:
-        raise _explain(str(error), settings, columns) from None
+        message = str(error)
+        if not (most := re.search(r"set it to a value <= (\d+)", message)):
+            raise _explain(message, settings, columns) from None
+    return _train_exactly(replace(settings, vocabulary_size=int(most[1])), rows, columns)
+
+
+def _train_exactly(settings: TokenizerSettings, rows: Any, columns: Sequence[str]) -> bytes:
+    """Train a model of exactly this number of pieces; return it serialised.
+
+    Raises:
+        RuntimeError: the text has more or fewer.
+    """
+    model = io.BytesIO()
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=_lines(rows, columns),
+        model_writer=model,
+        model_type=settings.model,
+        vocab_size=settings.vocabulary_size,
+        character_coverage=settings.character_coverage,
+        byte_fallback=settings.byte_fallback,
+        normalization_rule_name=settings.normalization,
+        max_sentence_length=_LONGEST_LINE,
+        pad_id=PAD,
+        bos_id=BOS,
+        eos_id=EOS,
+        unk_id=UNK,
+        pad_piece=f"{chr(_SPECIAL)}pad",
+        bos_piece=f"{chr(_SPECIAL)}s",
+        eos_piece=f"{chr(_SPECIAL)}/s",
+        unk_piece=f"{chr(_SPECIAL)}unk",
+        # By default an unknown piece has spaces around it, which would cut a word with one rare letter in three.
+        unk_surface=" \u2047 " if settings.model == "word" else "\u2047",
+        # Unigram sums its counts per thread: the vocabulary depends on the number of threads (tried).
+        num_threads=1,
+        minloglevel=2,
+    )
     return model.getvalue()
 
 
@@ -341,8 +361,6 @@ def _explain(message: str, settings: TokenizerSettings, columns: Sequence[str]) 
     """Turn an error of SentencePiece's trainer into one that names the option and a value that works."""
     option = f"tokenizer.vocabulary_size={settings.vocabulary_size}"
     text = f"the training split's {' and '.join(columns)} text"
-    if match := re.search(r"set it to a value <= (\d+)", message):
-        return UserError(f"{option}: {text} yields only {match[1]} pieces; set tokenizer.vocabulary_size={match[1]}")
     if match := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
         return UserError(
             f"{option}: {text} has too many different characters for it; set tokenizer.vocabulary_size={match[1]} or "
