@@ -14,11 +14,13 @@ import optuna
 import pytest
 from helpers import ROOT
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from matplotlib import pyplot
+from matplotlib.colors import to_rgb
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from hourglass.errors import UserError
-from hourglass.sweeps.report import sweep_metrics, trials_to_csv, write_plots
+from hourglass.sweeps.report import draw_figures, draw_interactive, sweep_metrics, trials_to_csv, write_plots
 from hourglass.sweeps.settings import SweepSettings
 from hourglass.sweeps.space import drawn_overrides, search_space
 from hourglass.sweeps.trials import Worker, make_pruner, objective_values, run_trial, summarise_study, trial_folder
@@ -309,13 +311,48 @@ def test_plots_and_importances_need_enough_trials(tmp_path: Path, sweep: Callabl
     worker = sweep(n_trials=30)
     finish(worker, start)
     write_plots(worker.study, worker.settings, tmp_path / "late")
-    plots = {path.stem for path in (tmp_path / "late").iterdir()}
+    plots = {path.stem for path in (tmp_path / "late").glob("*.png")}
     assert {"history-bleu", "slice-bleu", "parallel-bleu", "importances-bleu", "timeline"} <= plots
+    page = (tmp_path / "late" / "plots.html").read_text()
+    assert set(re.findall("<h2>(.*)</h2>", page)) == plots
+    # Nothing is loaded from elsewhere, and the library is there once.
+    assert not re.search(r"<(script|link|img)[^>]*\b(src|href)=", page)
+    assert len(page) < 6_000_000
     metrics = sweep_metrics(worker.study, worker.settings, worker.counted())
     shares = {name: value for name, value in metrics.items() if name.startswith("importance/")}
     assert max(shares, key=lambda name: shares[name]) == "importance/bleu/attention"
     assert metrics["best/bleu"] == 9
     assert metrics["trials/complete"] == 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", [["bleu"], ["loss"], ["bleu", "parameters"]])
+def test_the_best_trials_have_the_darkest_colour(objective: list[Any]) -> None:
+    chosen = settings(Path(), objective=objective, pruner="auto")
+    study = optuna.create_study(directions=chosen.directions)
+    scores = (1.0, 3.0, 2.0)
+    for number, score in enumerate(scores):
+        study.add_trial(
+            optuna.trial.create_trial(
+                values=[score] * len(objective), params={"x": number / 4}, distributions={"x": FloatDistribution(0, 1)}
+            )
+        )
+    figures = draw_figures(study, chosen)
+    interactive = draw_interactive(study, chosen)
+    for name, direction in zip(objective, chosen.directions, strict=True):
+        best = 3.0 if direction == optuna.study.StudyDirection.MAXIMIZE else 1.0
+        lines: Any = figures[f"parallel-{name}"].axes[0].collections[0]
+        lines.update_scalarmappable()
+        brightness = lines.get_colors()[:, :3].sum(1)
+        assert lines.get_array()[brightness.argmin()] == best
+        assert brightness.max() < 2.5  # White has 3.
+        traces = [trace for trace in interactive[f"parallel-{name}"].data if trace.line.color is not None]
+        height = {sum(to_rgb(trace.line.color)): trace.y[0] for trace in traces}
+        assert len(traces) == 3
+        assert height[min(height)] == (max if best == 3 else min)(height.values())
+        assert max(height) < 2.5
+        assert all(axes.get_facecolor() == (1, 1, 1, 1) for axes in figures[f"history-{name}"].axes)
+    pyplot.close("all")
 
 
 def test_objective_values() -> None:

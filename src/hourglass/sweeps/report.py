@@ -1,20 +1,25 @@
 """The report of a sweep: a table of its trials, Optuna's plots, and the parent run of its trials in MLflow."""
 
 import csv
+import html
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-from matplotlib import pyplot
+import optuna.visualization.matplotlib
+from matplotlib import colormaps, pyplot
+from matplotlib.colors import ListedColormap, to_hex
+from matplotlib.figure import Figure
 from optuna.exceptions import ExperimentalWarning
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from optuna.visualization import matplotlib as plots
+from plotly.colors import sample_colorscale, unlabel_rgb
 
 from hourglass.sweeps.settings import SweepSettings
 from hourglass.system.files import write_whole
@@ -26,6 +31,8 @@ log = logging.getLogger(__name__)
 
 # The attribute of the study that holds the id of its parent run in MLflow.
 PARENT = "mlflow_run_id"
+# Optuna's colours without the lightest, which do not show on white.
+BLUES = ListedColormap(colormaps["Blues"](np.linspace(0.35, 1, 256)), name="Blues")
 FANOVA = optuna.importance.FanovaImportanceEvaluator(seed=0)
 
 
@@ -115,24 +122,112 @@ def _value(index: int) -> Callable[[FrozenTrial], float]:
 
 
 def write_plots(study: optuna.Study, settings: SweepSettings, folder: Path) -> None:
-    """Write Optuna's plots as PNG, as far as the number of trials allows."""
-    for name, draw in _plots(study, settings):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            warnings.simplefilter("ignore", UserWarning)
-            try:
-                axes = draw()
-            except (ValueError, RuntimeError):  # Too few trials for this plot.
-                continue
-        figure = np.ravel(np.asarray(axes, dtype=object))[0].figure
+    """Write Optuna's plots, as far as the number of trials allows: each as PNG, and all in one interactive page."""
+    for name, figure in draw_figures(study, settings).items():
         folder.mkdir(parents=True, exist_ok=True)
         figure.savefig(folder / f"{name}.png", dpi=150, bbox_inches="tight")
         pyplot.close(figure)
+    if figures := draw_interactive(study, settings):
+        write_whole(folder / "plots.html", plots_page(figures, settings.study_name))
 
 
-def _plots(study: optuna.Study, settings: SweepSettings) -> Iterator[tuple[str, Callable[[], Any]]]:
+def draw_figures(study: optuna.Study, settings: SweepSettings) -> dict[str, Figure]:
+    """Return the plots as figures of Matplotlib, by name."""
+    figures = {}
+    for name, draw in _plots(study, settings, optuna.visualization.matplotlib):
+        with pyplot.rc_context():  # Optuna sets a style for the whole process.
+            axes = _drawn(draw)
+            if axes is not None:
+                figures[name] = np.ravel(np.asarray(axes, dtype=object))[0].figure
+                _make_readable(figures[name], name, settings)
+    return figures
+
+
+def draw_interactive(study: optuna.Study, settings: SweepSettings) -> dict[str, Any]:
+    """Return the plots as figures of Plotly, by name."""
+    drawn = {name: _drawn(draw) for name, draw in _plots(study, settings, optuna.visualization)}
+    figures = {name: figure for name, figure in drawn.items() if figure is not None}
+    for name, figure in figures.items():
+        _make_interactive_readable(figure, name, settings)
+    return figures
+
+
+def plots_page(figures: Mapping[str, Any], study_name: str) -> str:
+    """Return a page with Plotly's figures, by name, that needs no network: the library is in it, once."""
+    title = html.escape(f"Plots of the study {study_name}")
+    # The library takes 4 to 5 MB of the page.
+    parts = [
+        f"<h2>{html.escape(name)}</h2>\n" + figure.to_html(full_html=False, include_plotlyjs=not number)
+        for number, (name, figure) in enumerate(figures.items())
+    ]
+    head = f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n</head>\n'
+    return f"{head}<body>\n<h1>{title}</h1>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
+
+
+def _drawn(draw: Callable[[], Any]) -> Any:
+    """Return what a plotting function of Optuna returns; None with too few trials for this plot."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            return draw()
+        except (ValueError, RuntimeError):
+            return None
+
+
+def _light_is_good(name: str, settings: SweepSettings) -> bool:
+    """Return whether Optuna gives the best trials of a plot the lightest colours.
+
+    With several objectives it takes each for one to minimise, whose smallest values are then the darkest.
+    """
+    maximised = dict(zip(settings.objectives, settings.directions, strict=True))
+    objective = name.removeprefix("parallel-")
+    several = len(settings.objectives) > 1 and objective != name
+    return several and maximised[objective] == StudyDirection.MAXIMIZE  # type: ignore[index]
+
+
+def _make_readable(figure: Any, name: str, settings: SweepSettings) -> None:
+    """Draw on white, and from a light blue that shows on it, to a dark one for the best trials or the latest."""
+    for axes in figure.axes:
+        axes.set_facecolor("white")
+        axes.grid(color="0.88")
+        axes.set_axisbelow(True)
+    drawn = [part for axes in figure.axes for part in axes.collections if part.get_array() is not None]
+    # All names before any change, because a colour bar follows what it explains.
+    for part, colours in [(part, part.get_cmap().name) for part in drawn]:
+        part.set_cmap(BLUES.reversed() if colours.endswith("_r") != _light_is_good(name, settings) else BLUES)
+
+
+def _make_interactive_readable(figure: Any, name: str, settings: SweepSettings) -> None:
+    """Do the same with a figure of Plotly."""
+    figure.update_layout(template="plotly_white")
+    reverse = _light_is_good(name, settings)
+    scale = [[share, to_hex(BLUES(share))] for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    shares = np.linspace(0, 1, 501)
+    theirs = np.array([unlabel_rgb(colour) for colour in sample_colorscale("Blues", shares)])
+    for trace in figure.data:
+        marker: Any = getattr(trace, "marker", None)
+        line: Any = getattr(trace, "line", None)
+        if getattr(marker, "colorscale", None) is not None:
+            marker.colorscale = scale
+            marker.reversescale = bool(marker.reversescale) != reverse
+        if str(getattr(line, "color", None)).startswith("rgb("):  # A trial, whose colour Optuna took from the scale.
+            share = float(shares[np.abs(theirs - unlabel_rgb(line.color)).sum(1).argmin()])
+            line.color = to_hex(BLUES(1 - share if reverse else share))
+
+
+def _plots(study: optuna.Study, settings: SweepSettings, plots: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Yield the name of each plot, and what draws it.
+
+    Args:
+        study: with its trials.
+        settings: of the sweep.
+        plots: Optuna's module for a library, which draws for it.
+    """
     for index, objective in enumerate(settings.objectives):
-        target: Any = {"target": _value(index), "target_name": objective}
+        # With a target, Optuna knows no direction: it draws no best value, and takes the smallest for the best.
+        several = len(settings.objectives) > 1
+        target: Any = {"target_name": objective, **({"target": _value(index)} if several else {})}
         yield f"history-{objective}", partial(plots.plot_optimization_history, study, **target)
         yield f"slice-{objective}", partial(plots.plot_slice, study, **target)
         yield f"parallel-{objective}", partial(plots.plot_parallel_coordinate, study, **target)
