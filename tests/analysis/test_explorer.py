@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import make_run, plain_search
+from helpers import SMALL, compose_config, make_run, plain_search, train_config
 
 from hourglass.analysis.explorer import (
     LEVELS,
     SHOWN,
     choose_sentences,
     disorder,
+    explore,
     follow,
     page_content,
     write_page,
@@ -23,6 +24,7 @@ from hourglass.analysis.explorer import (
 from hourglass.data.pieces import EOS
 from hourglass.decoding.search import search
 from hourglass.models.checkpoint import Trained, load_trained
+from hourglass.runs.folder import RunFolder
 
 SENTENCES = [("a", "s1 s2 s3", "s1 s2 s3"), ("b", "s0", "s0"), ("c", "s5 s4 s3 s2 s1 s0", "s5 s4 s3 s2 s1 s0")]
 ATTENTIONS = ("none", "fixed", "luong_general", "luong_local_p")
@@ -75,6 +77,35 @@ def test_disorder_by_hand() -> None:
     assert disorder(looking(1, 0, 2)) == pytest.approx(1 / 3)
     assert disorder(looking(2)) == 0
     assert disorder(looking(1, 1, 1)) == 0
+
+
+@pytest.fixture(scope="module")
+def run_of_long_sentences(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """Return a run whose test split has sentences of 3, 200 and 400 words, the first with an escape character."""
+    folder = tmp_path_factory.mktemp("long")
+    lines = [" ".join("abcdef"[(i * k + k) % 6] for i in range(3 + i % 4)) for i in range(40) for k in (1, 2, 3)]
+    lines = list(dict.fromkeys(lines))
+    for name, rows in (("train", lines), ("dev", ["a b f"]), ("test", ["a \x1b[1m </s>", "b " * 200, "c " * 400])):
+        (folder / f"{name}.tsv").write_text("".join(f"{row.strip()}\t{row.strip()}\n" for row in rows))
+    files = (f"data.{name}={folder / name}.tsv" for name in ("train", "dev", "test"))
+    words = [word for word in SMALL if not word.startswith("data")]
+    changes = ("trainer.target_tokens=300", "trainer.validations=1", "search.output_most=4", "tokenizer.model=char")
+    config = compose_config(
+        *words, "data=text", "data.source=en", "data.target=en", *files, "data.vocabulary_size=11", *changes
+    )
+    return train_config({**config, "cache": str(folder / "cache"), "run_dir": str(folder / "run")})
+
+
+@pytest.mark.slow
+def test_long_sentences_are_left_out_and_counted(run_of_long_sentences: RunFolder, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    told = explore([str(run_of_long_sentences.path)], 50, page)
+    assert told.endswith("1 sentences, luong_general); left out: 2 test sentences of more than 150 pieces")
+    assert page.stat().st_size < 100_000
+    text = page.read_text()
+    assert '"source":"a \u241b[1m \\u003c/s>"' in text
+    assert "\x1b" not in text
+    assert "\\u001b" not in text
 
 
 def test_sentences_are_even_over_lengths() -> None:

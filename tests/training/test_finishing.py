@@ -1,4 +1,4 @@
-"""No picture, package or upload ends a run that is trained: each fails in one line, and the printed command mends it."""
+"""No picture, package or upload ends a run that is trained: each fails in one line that names the command to repeat."""
 
 import re
 import shlex

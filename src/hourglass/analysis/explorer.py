@@ -24,6 +24,7 @@ from hourglass.decoding.word_alignment import weight_decimals
 from hourglass.errors import UserError
 from hourglass.models.checkpoint import Trained
 from hourglass.system.files import write_whole
+from hourglass.system.markup import visible
 from hourglass.training.finished import FinishedRun
 
 # F, numbers shown of a state or context.
@@ -38,6 +39,10 @@ LEVELS = 9
 PARTS = 1000
 
 
+# Pieces of a source on the page, with end-of-sentence: a browser draws a cell for each weight of the matrix.
+LONGEST_SHOWN = 150
+
+
 def explore(paths: Sequence[str], sentences: int, output: Path) -> str:
     """Write the page of some runs, and return its name, size and contents as text.
 
@@ -47,7 +52,7 @@ def explore(paths: Sequence[str], sentences: int, output: Path) -> str:
         output: the file.
 
     Raises:
-        UserError: a run is missing or damaged, or they are of different corpora.
+        UserError: a run is missing or damaged, they are of different corpora, or all sentences are too long.
     """
     runs = [FinishedRun.open(path) for path in paths]
     for path, run in zip(paths, runs, strict=True):
@@ -57,7 +62,15 @@ def explore(paths: Sequence[str], sentences: int, output: Path) -> str:
     if corpus.digest != runs[0].trained.corpus_digest:
         raise UserError(f"run: the corpus of {paths[0]} has changed since: restore it, or train again")
     test = corpus.splits["test"]
-    chosen = choose_sentences(test["source_words"][:], sentences)
+    vocabularies = {run.trained.vocabularies.digest: run.trained.vocabularies for run in runs}
+    encoded = [each.source.encode(list(test["source"])) for each in vocabularies.values()]
+    short = [i for i in range(len(test)) if all(len(rows[i]) < LONGEST_SHOWN for rows in encoded)]
+    if not short:
+        raise UserError(
+            f"run: every test sentence of {paths[0]} has more than {LONGEST_SHOWN} pieces, too many to draw"
+        )
+    words = test["source_words"][:]
+    chosen = [short[i] for i in choose_sentences([words[i] for i in short], sentences)]
     names = name_runs([run.config for run in runs])
     content = page_content(
         {name: run.trained for name, run in zip(names, runs, strict=True)},
@@ -67,7 +80,9 @@ def explore(paths: Sequence[str], sentences: int, output: Path) -> str:
     )
     write_whole(output, write_page(content))
     size = output.stat().st_size / 1e6
-    return f"{output} ({size:.1f} MB, {len(chosen)} sentences, {', '.join(names)})"
+    long = len(test) - len(short)
+    left_out = f"; left out: {long:,} test sentences of more than {LONGEST_SHOWN} pieces" if long else ""
+    return f"{output} ({size:.1f} MB, {len(chosen)} sentences, {', '.join(names)}){left_out}"
 
 
 def name_runs(configs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -196,12 +211,12 @@ def page_content(
     }
     shown = {name: _shown(rows) for name, rows in followed.items()}
     return {
-        "title": title,
+        "title": visible(title),
         "levels": LEVELS,
         "parts": PARTS,
         "variants": [
             {
-                "name": name,
+                "name": visible(name),
                 "attention": trained.config["attention"]["name"],
                 "width": int(followed[name][0].summary.size),
                 "reads": _reads(trained),
@@ -211,9 +226,9 @@ def page_content(
         "sentences": [
             {
                 "id": identity,
-                "source": source,
+                "source": visible(source),
                 "words": count_words(source, next(iter(models.values())).languages[0]),
-                "reference": reference,
+                "reference": visible(reference),
                 "disorder": round(
                     float(
                         np.mean(
@@ -278,7 +293,7 @@ def _view(followed: Followed, shown: _Shown) -> dict[str, Any]:
     view: dict[str, Any] = {
         "source": [_readable(piece) for piece in followed.source],
         "target": [_readable(piece) for piece in followed.target],
-        "text": followed.text,
+        "text": visible(followed.text),
         "choices": [[[_readable(piece), round(PARTS * p)] for piece, p in step] for step in followed.alternatives],
         "states": _levels(followed.states, shown.states, shown.scale),
         "summary": _levels(followed.summary[None], shown.summary, shown.summary_scale)[0],
@@ -293,7 +308,7 @@ def _view(followed: Followed, shown: _Shown) -> dict[str, Any]:
 
 def _readable(piece: str) -> str:
     """Return a piece as readers see it; the page replaces U+2581, SentencePiece's mark of the start of a word."""
-    return {"</s>": "(end)"}.get(piece, piece)
+    return {"</s>": "(end)"}.get(piece, visible(piece))
 
 
 def write_page(content: Mapping[str, Any]) -> str:
