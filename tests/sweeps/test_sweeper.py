@@ -361,6 +361,34 @@ def test_the_same_command_resumes_a_stopped_sweep(
     assert len({str((one["optimizer"], one["encoder"], one["attention"])) for one in configs}) > 1
 
 
+@pytest.mark.slow
+def test_a_trial_of_two_seeds_is_resumed_in_its_second(
+    tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    words = ["-m", "sweep=optuna", "hydra.sweeper.seeds=2", "hydra.sweeper.n_trials=1", "hydra.sweeper.heartbeat=1"]
+    words += ["encoder.layers=1", "encoder.cell=lstm", "optimizer.learning_rate=0.003", "attention=choice(none)"]
+    words += [*SMALL, "trainer.checkpoint_every=1", "seed=7"]
+    sweep = start(*words, small=False)
+    first, second = (tmp_path / "sweeps" / "hourglass" / f"trial-0-seed-{seed}" for seed in (7, 8))
+    while not (second / "checkpoints" / "last.ckpt").exists():
+        assert sweep.poll() is None
+        time.sleep(0.05)
+    written = (first / "metrics.json").stat().st_mtime_ns
+    sweep.send_signal(signal.SIGKILL)
+    sweep.communicate()
+    output, _ = end(start(*words, small=False))
+    assert (first / "metrics.json").stat().st_mtime_ns == written
+    assert trained_to_the_end(first) == trained_to_the_end(second)
+    scores = [read_json(run / "metrics.json") for run in (first, second)]
+    assert [score["seed"] for score in scores] == [7, 8]
+    (*_, trial) = study(tmp_path).trials
+    assert trial.value == pytest.approx(sum(score["dev"]["bleu"] for score in scores) / 2)
+    assert sorted(trial.intermediate_values) == [1, 2, 3, 4, 5, 6]
+    row = next(line for line in output.splitlines() if line.split()[:3] == ["1", "none", "complete"])
+    assert row.endswith("2 runs")
+    assert f"compare.py {second} {first}" in output or f"compare.py {first} {second}" in output
+
+
 @pytest.mark.more
 @pytest.mark.slow
 def test_two_shells_share_a_study(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:

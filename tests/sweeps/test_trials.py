@@ -20,10 +20,19 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 
 from hourglass.errors import UserError
+from hourglass.sweeps.pruning import Pruning
 from hourglass.sweeps.report import draw_figures, draw_interactive, sweep_metrics, trials_to_csv, write_plots
 from hourglass.sweeps.settings import SweepSettings
 from hourglass.sweeps.space import drawn_overrides, search_space
-from hourglass.sweeps.trials import Worker, make_pruner, objective_values, run_trial, summarise_study, trial_folder
+from hourglass.sweeps.trials import (
+    Worker,
+    make_pruner,
+    objective_values,
+    run_trial,
+    summarise_study,
+    swept_trial,
+    trial_folder,
+)
 from hourglass.training.jobs import JobFailedError, Outcome, TrialTicket
 
 SPACE: dict[str, BaseDistribution] = {
@@ -50,6 +59,8 @@ def settings(folder: Path, **changes: Any) -> SweepSettings:
         "n_trials": 6,
         "n_jobs": 1,
         "objective": "bleu",
+        "seeds": 1,
+        "over_seeds": "mean",
         "sampler": "tpe",
         "startup_trials": 2,
         "seed": 1,
@@ -298,6 +309,91 @@ def test_several_objectives_make_a_pareto_front(sweep: Callable[..., Worker]) ->
     assert summarise_study(worker.study, worker.settings, worker.counted()).count("best: trial") == 2
 
 
+# ---- Several seeds a trial -------------------------------------------------------------------------------------------
+
+SCORES = (4.0, 1.0, 2.0)  # Of the seeds.
+
+
+@pytest.mark.parametrize(
+    ("objective", "how", "value"),
+    [("bleu", "mean", 7 / 3), ("bleu", "quartile", 1.5), ("loss", "mean", 7 / 3), ("loss", "quartile", 3.0)],
+)
+def test_the_value_of_a_trial_with_several_seeds(
+    sweep: Callable[..., Worker], objective: str, how: str, value: float
+) -> None:
+    tickets = []
+
+    def start(ticket: TrialTicket, parent: str | None) -> Outcome:
+        tickets.append((ticket.seed_index, ticket.first_step, ticket.pruner["validations"]))
+        score = SCORES[ticket.seed_index]
+        return Outcome(f"run-{ticket.seed_index}", {"bleu": score, "loss": score}, parameters=10)
+
+    worker = sweep(n_trials=1, seeds=3, over_seeds=how, objective=objective)
+    finish(worker, start)
+    (trial,) = worker.counted()
+    assert trial.value == pytest.approx(value)
+    assert tickets == [(0, 0, 12), (1, 4, 12), (2, 8, 12)]
+    assert swept_trial(trial, worker.settings).runs == ["run-0", "run-1", "run-2"]
+
+
+def test_a_trial_that_runs_again_keeps_the_seeds_that_have_ended(sweep: Callable[..., Worker]) -> None:
+    started: list[int] = []
+
+    class Killed(BaseException):
+        """The death of a worker."""
+
+    def start(ticket: TrialTicket, parent: str | None) -> Outcome:
+        started.append(ticket.seed_index)
+        if started == [0, 1]:
+            raise Killed
+        return Outcome("run", {"bleu": SCORES[ticket.seed_index], "loss": 1.0}, parameters=10)
+
+    worker = sweep(n_trials=1, seeds=3)
+    trial = worker.claim(wait=True)
+    assert trial is not None
+    with pytest.raises(Killed):
+        run_trial(worker.settings, trial.number, 4, start)
+    worker.give_back(trial)
+    finish(worker, start)
+    assert started == [0, 1, 1, 2]
+    assert [trial.value for trial in worker.counted()] == [pytest.approx(7 / 3)]
+
+
+def test_a_trial_that_is_pruned_in_a_seed_runs_no_further_seed(sweep: Callable[..., Worker]) -> None:
+    started = []
+
+    def start(ticket: TrialTicket, parent: str | None) -> Outcome:
+        started.append(ticket.seed_index)
+        return Outcome("run", {"bleu": 1.0, "loss": 1.0}, parameters=10, pruned=ticket.seed_index == 1)
+
+    worker = sweep(n_trials=1, seeds=3)
+    finish(worker, start)
+    assert started == [0, 1]
+    assert [trial.state for trial in worker.counted()] == [TrialState.PRUNED]
+
+
+def test_the_pruner_compares_the_mean_of_the_seeds_so_far(sweep: Callable[..., Worker]) -> None:
+    """Of two trials with the same first seed, the one with the worse second seed is pruned in it."""
+    decisions = []
+
+    def start(ticket: TrialTicket, parent: str | None) -> Outcome:
+        callback = Pruning(ticket, 1)
+        bad = ticket.trial_id == 3 and ticket.seed_index == 1
+        for validation in (1, 2, 3, 4):
+            if callback._report(validation, 0.0 if bad else 4.0 + ticket.seed_index):
+                decisions.append((ticket.trial_id, ticket.seed_index, validation))
+                return Outcome("run", {"bleu": 0.0, "loss": 1.0}, parameters=10, pruned=True)
+        return Outcome("run", {"bleu": 4.0, "loss": 1.0}, parameters=10)
+
+    worker = sweep(n_trials=3, seeds=2, startup_trials=1)
+    finish(worker, start)
+    first, _, last = worker.counted()
+    # Steps 1 to 4 are those of the first seed, 5 to 8 those of the second.
+    assert first.intermediate_values == {step: 4.0 if step < 5 else 4.5 for step in range(1, 9)}
+    assert decisions == [(3, 1, 1)]
+    assert last.intermediate_values == {1: 4.0, 2: 4.0, 3: 4.0, 4: 4.0, 5: 2.0}
+
+
 @pytest.mark.slow
 def test_plots_and_importances_need_enough_trials(tmp_path: Path, sweep: Callable[..., Worker]) -> None:
     def start(ticket: TrialTicket, parent: str | None) -> Outcome:
@@ -420,6 +516,7 @@ def test_the_password_of_a_storage_comes_from_the_environment_and_is_not_shown(
         (["data=numbers"], {}, "command line"),
         (["data=copy"], {"objective": "loss"}, "objective"),
         (["data=copy"], {"seed": 2}, "seed"),
+        (["data=copy"], {"seeds": 2}, "seeds"),
         (["data=copy"], {"heartbeat": 2}, "heartbeat"),
     ],
 )

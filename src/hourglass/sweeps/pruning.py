@@ -1,11 +1,13 @@
 """The callback that prunes a trial of a sweep: report the dev score at each validation, and stop if it is bad."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
 import pytorch_lightning as pl
 
+from hourglass.sweeps.settings import over_seeds
 from hourglass.sweeps.trials import make_pruner, open_storage
 from hourglass.training.jobs import TrialTicket
 
@@ -47,10 +49,19 @@ class Pruning(pl.Callback):
             pruner=make_pruner(pruner["name"], pruner["startup_trials"], pruner["validations"]),
         )
         trial = optuna.Trial(study, self.ticket.trial_id)
+        known, step = study.trials[trial.number], self.ticket.first_step + validation
         # A resumed trial has reported its earlier validations.
-        if validation not in study.trials[trial.number].intermediate_values:
-            trial.report(score, validation)
+        if step not in known.intermediate_values:
+            trial.report(self._over_seeds(trial, known.user_attrs, validation, score), step)
         return trial.should_prune()
+
+    def _over_seeds(self, trial: optuna.Trial, known: Mapping[str, Any], validation: int, score: float) -> float:
+        """Record the score of this seed, and return that of the seeds so far, each at this validation."""
+        own, name = self.ticket.seed_index, str(validation)
+        trial.set_user_attr(f"scores/{own}", {**known.get(f"scores/{own}", {}), name: score})
+        earlier = [known.get(f"scores/{index}", {}) for index in range(own)]
+        scores = [*(scores[name] for scores in earlier if name in scores), score]
+        return over_seeds(scores, self.ticket.objective, self.ticket.over_seeds)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state to keep in the checkpoint, from which the process that started this one reads it too."""

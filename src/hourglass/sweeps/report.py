@@ -16,6 +16,7 @@ import optuna.visualization.matplotlib
 from matplotlib import colormaps, pyplot
 from matplotlib.colors import ListedColormap, to_hex
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 from optuna.exceptions import ExperimentalWarning
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -23,6 +24,7 @@ from plotly.colors import sample_colorscale, unlabel_rgb
 
 from hourglass.sweeps.settings import SweepSettings
 from hourglass.system.files import write_whole
+from hourglass.system.markup import csv_cell, escape_markdown
 from hourglass.tracking.client import DESCRIPTION, asking, connect, find_experiment
 from hourglass.tracking.server import error_line, mlflow_server
 from hourglass.tracking.settings import MlflowSettings
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 PARENT = "mlflow_run_id"
 # Optuna's colours without the lightest, which do not show on white.
 BLUES = ListedColormap(colormaps["Blues"](np.linspace(0.35, 1, 256)), name="Blues")
+# Names and values are text: a dollar sign starts no formula.
+_PLAIN_TEXT: Any = {"text.parse_math": False, "text.usetex": False}
 FANOVA = optuna.importance.FanovaImportanceEvaluator(seed=0)
 
 
@@ -48,9 +52,10 @@ def open_parent(study: optuna.Study, settings: SweepSettings, logger: MlflowSett
 
 
 def _make_parent(study: optuna.Study, settings: SweepSettings, client: Any, experiment: str) -> None:
+    study_name = escape_markdown(settings.study_name)
     tags = {
         "sweep": settings.study_name,
-        DESCRIPTION: f"Trials of the study {settings.study_name}, for {', '.join(settings.objectives)}.",
+        DESCRIPTION: f"Trials of the study {study_name}, for {', '.join(settings.objectives)}.",
     }
     experiment_id = find_experiment(asking(client), experiment, client.tracking_uri)
     # Neither the experiment's name nor that of a run.
@@ -125,7 +130,11 @@ def write_plots(study: optuna.Study, settings: SweepSettings, folder: Path) -> N
     """Write Optuna's plots, as far as the number of trials allows: each as PNG, and all in one interactive page."""
     for name, figure in draw_figures(study, settings).items():
         folder.mkdir(parents=True, exist_ok=True)
-        figure.savefig(folder / f"{name}.png", dpi=150, bbox_inches="tight")
+        try:
+            with pyplot.rc_context(_PLAIN_TEXT):  # Labels are made when they are drawn.
+                figure.savefig(folder / f"{name}.png", dpi=150, bbox_inches="tight")
+        except Exception as error:  # The trials are complete without it.
+            log.warning("plot %s: not made (%s); the same command makes it again", name, error_line(error))
         pyplot.close(figure)
     if figures := draw_interactive(study, settings):
         write_whole(folder / "plots.html", plots_page(figures, settings.study_name))
@@ -135,7 +144,7 @@ def draw_figures(study: optuna.Study, settings: SweepSettings) -> dict[str, Figu
     """Return the plots as figures of Matplotlib, by name."""
     figures = {}
     for name, draw in _plots(study, settings, optuna.visualization.matplotlib):
-        with pyplot.rc_context():  # Optuna sets a style for the whole process.
+        with pyplot.rc_context(_PLAIN_TEXT):  # Optuna sets a style for the whole process.
             axes = _drawn(draw)
             if axes is not None:
                 figures[name] = np.ravel(np.asarray(axes, dtype=object))[0].figure
@@ -192,6 +201,9 @@ def _make_readable(figure: Any, name: str, settings: SweepSettings) -> None:
         axes.set_facecolor("white")
         axes.grid(color="0.88")
         axes.set_axisbelow(True)
+        for axis in (axes.xaxis, axes.yaxis):
+            if axis.get_scale() == "log":
+                axis.set_major_formatter(LogFormatter())  # In place of powers of ten as formulas.
     drawn = [part for axes in figure.axes for part in axes.collections if part.get_array() is not None]
     # All names before any change, because a colour bar follows what it explains.
     for part, colours in [(part, part.get_cmap().name) for part in drawn]:
@@ -250,5 +262,6 @@ def trials_to_csv(trials: Sequence[FrozenTrial], settings: SweepSettings) -> str
         values = trial.values or [""] * len(settings.objectives)
         attributes = [trial.user_attrs.get(name, "") for name in ("run", "error")]
         parameters = [trial.params.get(name, "") for name in names]
-        table.writerow([trial.number, trial.state.name, *values, *parameters, *attributes])
+        row = [trial.number, trial.state.name, *values, *parameters, *attributes]
+        table.writerow([csv_cell(cell) if isinstance(cell, str) else cell for cell in row])
     return stream.getvalue()

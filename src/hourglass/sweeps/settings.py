@@ -1,9 +1,11 @@
 """The settings of a sweep: the config group `sweep`."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import numpy as np
 from optuna.study import StudyDirection
 from pydantic import Field, NonNegativeInt, PositiveInt
 
@@ -11,6 +13,8 @@ from hourglass.errors import UserError
 from hourglass.system.secrets import check_address
 
 Objective = Literal["bleu", "loss", "parameters", "sentences_per_second"]
+# The others are minimised.
+MAXIMISED = ("bleu", "sentences_per_second")
 Name = Annotated[str, Field(min_length=1, pattern=r"^[^/\\]+$")]
 
 
@@ -25,6 +29,8 @@ class SweepSettings:
         n_trials: number of trials of the whole study.
         n_jobs: trials to run at the same time.
         objective: the score to optimise, or several for a Pareto front.
+        seeds: number of runs of each trial, with as many seeds.
+        over_seeds: the value of a trial with several seeds: the mean, or the quartile on the side of the worse scores.
         sampler: draws the parameters.
         startup_trials: number of random trials before the sampler and the pruner use earlier results.
         seed: of the sampler.
@@ -41,6 +47,8 @@ class SweepSettings:
     n_trials: PositiveInt
     n_jobs: PositiveInt
     objective: Objective | Annotated[list[Objective], Field(min_length=1)]
+    seeds: PositiveInt
+    over_seeds: Literal["mean", "quartile"]
     sampler: Literal["tpe", "random"]
     startup_trials: NonNegativeInt
     seed: Annotated[int, Field(ge=0, lt=2**31)]
@@ -91,5 +99,17 @@ class SweepSettings:
     @property
     def directions(self) -> list[StudyDirection]:
         """Whether to maximise or to minimise each objective."""
-        maximised = ("bleu", "sentences_per_second")
-        return [StudyDirection.MAXIMIZE if o in maximised else StudyDirection.MINIMIZE for o in self.objectives]
+        return [StudyDirection.MAXIMIZE if o in MAXIMISED else StudyDirection.MINIMIZE for o in self.objectives]
+
+
+def over_seeds(values: Sequence[float], objective: str, how: str) -> float:
+    """Return the value of an objective for a trial with several seeds.
+
+    Args:
+        values: of the objective, one for each seed.
+        objective: its name, which decides which values are the worse ones.
+        how: mean, or quartile: a quarter of the way from the worst value to the best, by linear interpolation.
+    """
+    if how == "mean":
+        return float(np.mean(values))
+    return float(np.quantile(values, 0.25 if objective in MAXIMISED else 0.75))

@@ -110,6 +110,8 @@ class OptunaSweeper(Sweeper):
             raise UserError(
                 "hydra.sweeper.params: no parameters to search: add one, such as attention=choice(none,mean)"
             )
+        if settings.seeds > 1 and "seed" in space:
+            raise UserError(f"hydra.sweeper.seeds={settings.seeds}: every trial has these seeds: leave seed=... out")
         refuse_folders(arguments)
         self.validate_batch_is_legal([[*fixed, *drawn] for drawn in each_choice(space)])
         logger = check_logger(plain_values(self.config.logger))
@@ -238,11 +240,17 @@ def run_job(composed: DictConfig) -> Any:
             raise
         return outcome if _is_plain(hydra) else outcome.dev[composed.trainer.select]
     settings = sweep_settings(hydra.sweeper)
-    overrides += [path_override("run_dir", Path(hydra.sweep.dir, hydra.sweep.subdir).resolve()), "if_exists=continue"]
+    folder = Path(hydra.sweep.dir, hydra.sweep.subdir).resolve()
 
     def start(ticket: TrialTicket, parent: str | None) -> Outcome:
         speed = "sentences_per_second" in settings.objectives
         tags = {"sweep": settings.study_name, "trial": number} | ({"mlflow.parentRunId": parent} if parent else {})
-        return start_job(str(TRAIN_SCRIPT), overrides, trial=ticket, tags=tags, measure_speed=speed)
+        words, place = list(overrides), folder
+        if settings.seeds > 1:
+            seed = composed.seed + ticket.seed_index
+            words.append(f"seed={seed}")
+            place = folder.with_name(f"{folder.name}-seed-{seed}")
+        words += [path_override("run_dir", place), "if_exists=continue"]
+        return start_job(str(TRAIN_SCRIPT), words, trial=ticket, tags=tags, measure_speed=speed)
 
     return run_trial(settings, int(number), composed.trainer.validations, start)

@@ -17,8 +17,9 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,7 +31,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hourglass.config.differences import PLACES
 from hourglass.errors import UserError
-from hourglass.sweeps.settings import Objective, SweepSettings
+from hourglass.sweeps.settings import Objective, SweepSettings, over_seeds
 from hourglass.sweeps.space import drawn_overrides
 from hourglass.sweeps.summary import SweptJob
 from hourglass.system.files import read_json, write_json
@@ -154,6 +155,7 @@ class Worker:
             "command line": " ".join(
                 word for word in sorted(fixed) if re.split(r"[./=]", word)[0] not in (*PLACES, "hydra")
             ),
+            **({"seeds": f"{self.settings.seeds}, {self.settings.over_seeds}"} if self.settings.seeds > 1 else {}),
             **{
                 name: getattr(self.settings, name)
                 for name in ("sampler", "startup_trials", "seed", "pruner", "heartbeat")
@@ -162,7 +164,7 @@ class Worker:
         recorded = self.study.user_attrs.get("hourglass")
         if recorded is None:
             self.study.set_user_attr("hourglass", own)
-        elif changed := [name for name in own if recorded.get(name) != own[name]]:
+        elif changed := [name for name in {**own, **recorded} if recorded.get(name) != own.get(name)]:
             raise UserError(
                 f"hydra.sweeper.study_name={self.settings.study_name}: was begun with other settings "
                 f"({', '.join(changed)}): use the same settings, or name another study"
@@ -326,8 +328,9 @@ def run_trial(
     Args:
         settings: of the sweep.
         number: of the trial.
-        validations: number of validations of its run.
-        start: runs the job, given the ticket and the id of the parent run in MLflow, and returns the outcome.
+        validations: number of validations of each of its runs.
+        start: runs the job of one seed, given the ticket and the id of the parent run in MLflow, and returns the
+            outcome.
 
     Returns:
         `number` and `state` of the trial, for the sweeper.
@@ -339,20 +342,38 @@ def run_trial(
         log.warning("trial %d: not run here, as another worker has it", number)
         return {"number": number, "state": trial.state.name}
     storage.set_trial_user_attr(trial._trial_id, "started", number)
-    pruner = {"name": settings.chosen_pruner, "startup_trials": settings.startup_trials, "validations": validations}
+    pruner = {"name": settings.chosen_pruner, "startup_trials": settings.startup_trials}
+    pruner["validations"] = validations * settings.seeds
     ticket = TrialTicket(settings.uri, settings.study_name, trial._trial_id, settings.reported or "", pruner)
+    ticket = replace(ticket, over_seeds=settings.over_seeds)
 
-    def note(name: str, value: str) -> None:
+    def note(name: str, value: Any) -> None:
         retry(lambda: storage.set_trial_user_attr(trial._trial_id, name, value))
+
+    def outcomes() -> Iterator[Outcome]:
+        """Yield the outcome of each seed; that of a seed which ended before the trial was requeued is known."""
+        for index in range(settings.seeds):
+            known = trial.user_attrs.get(f"outcome/{index}")
+            if known is None:
+                own = replace(ticket, seed_index=index, first_step=index * validations)
+                outcome = start(own, study.user_attrs.get("mlflow_run_id"))
+                note(f"outcome/{index}", asdict(outcome))
+            else:
+                outcome = Outcome(**known)
+            yield outcome
 
     with Heartbeat(storage, [trial._trial_id], settings.heartbeat):
         try:
             values, state = None, TrialState.PRUNED
             try:
-                outcome = start(ticket, study.user_attrs.get("mlflow_run_id"))
-                note("run", outcome.run)
-                if not outcome.pruned:
-                    values, state = objective_values(outcome, settings.objectives), TrialState.COMPLETE
+                by_seed = []
+                for outcome in outcomes():
+                    note("run", outcome.run)
+                    if outcome.pruned:
+                        break
+                    by_seed.append(objective_values(outcome, settings.objectives))
+                else:
+                    values, state = values_over_seeds(by_seed, settings), TrialState.COMPLETE
             except JobFailedError as error:
                 state = TrialState.FAIL
                 note("error", str(error))
@@ -362,6 +383,12 @@ def run_trial(
             log.warning("trial %d: %s", number, error)
             ended = study.get_trials(deepcopy=False)[number]
     return {"number": number, "state": ended.state.name}
+
+
+def values_over_seeds(by_seed: Sequence[Sequence[float]], settings: SweepSettings) -> list[float]:
+    """Return the values of the objectives, given those of each seed."""
+    columns = zip(settings.objectives, zip(*by_seed, strict=True), strict=True)
+    return [over_seeds(values, objective, settings.over_seeds) for objective, values in columns]
 
 
 def objective_values(outcome: Outcome, objectives: list[Objective]) -> list[float]:
@@ -390,7 +417,7 @@ def swept_trial(trial: FrozenTrial, settings: SweepSettings) -> SweptJob:
         trial.number,
         state.get(trial.state, trial.state.name.lower()),
         choices,
-        runs=[trial.user_attrs["run"]] if "run" in trial.user_attrs else [],
+        runs=[value["run"] for name, value in sorted(trial.user_attrs.items()) if name.startswith("outcome/")],
         error=trial.user_attrs.get("error"),
         values={name: value for name, value in values.items() if name not in ("bleu", "loss")},
     )

@@ -60,6 +60,9 @@ class TrialTicket:
         trial_id: the trial's number in the database.
         objective: the score to report, bleu or loss; empty with several objectives, which allow no pruning.
         pruner: options of the pruner.
+        seed_index: which of the trial's seeds the job trains, from 0.
+        first_step: the study's step before the job's first validation; the steps of a trial's seeds follow each other.
+        over_seeds: how the scores of several seeds become one.
     """
 
     storage: str
@@ -67,6 +70,9 @@ class TrialTicket:
     trial_id: int
     objective: str
     pruner: dict[str, Any]
+    seed_index: int = 0
+    first_step: int = 0
+    over_seeds: str = "mean"
 
 
 @dataclass(frozen=True)
