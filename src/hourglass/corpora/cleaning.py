@@ -40,7 +40,7 @@ class Tally:
         pairs: pairs kept, by split.
         source_words: words of their sources.
         target_words: words of their targets.
-        dropped: training pairs dropped, by reason.
+        dropped: pairs dropped from train, and from splits that are taken from it, by reason.
         dev_pairs_in_test: dev pairs with a sentence that is also in test.
     """
 
@@ -53,17 +53,19 @@ class Tally:
 
 
 def clean_pairs(recipe: Recipe, split: Split, tally: Tally) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a split, and count them; only training pairs are dropped.
+    """Yield the rows of a split, and count them; only pairs of train, and of splits taken from it, are dropped.
 
     Raises:
         UserError: a side of a dev or test pair is empty.
     """
     own: set[str] = set()
+    may_drop = split == "train" or split in recipe.taken()
     for pair in recipe.pairs(split):
         # One space between words, and no line end or tab, so that a sentence is always one line of a file.
         source, target = " ".join(pair.source.split()), " ".join(pair.target.split())
         if not source or not target:
-            _refuse_empty(split, pair.places[0] if not source else pair.places[1])
+            if not may_drop:
+                _refuse_empty(split, pair.places[0] if not source else pair.places[1])
             tally.dropped["empty"] += 1
             continue
         source_words, target_words = count_words(source, recipe.source), count_words(target, recipe.target)
@@ -73,7 +75,7 @@ def clean_pairs(recipe: Recipe, split: Split, tally: Tally) -> Iterator[dict[str
         if recipe.removes_leaks:
             sentences = {normalise(source), normalise(target)}
             if not sentences.isdisjoint(tally.held_out):
-                if split == "train":
+                if may_drop:
                     tally.dropped["leak"] += 1
                     continue
                 tally.dev_pairs_in_test += 1
@@ -94,5 +96,4 @@ def _too_long(recipe: Recipe, words: tuple[int, int], texts: tuple[str, str]) ->
 
 
 def _refuse_empty(split: Split, place: str) -> None:
-    if split != "train":
-        raise UserError(f"{place}: an empty side, and {split} pairs are never dropped: fill it in or remove the pair")
+    raise UserError(f"{place}: an empty side, and {split} pairs are never dropped: fill it in or remove the pair")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from hourglass.config.options import build, choose
 from hourglass.corpora.cleaning import Tally, clean_pairs, normalise
 from hourglass.corpora.languages import check_code, check_script
-from hourglass.corpora.recipe import SPLITS, Recipe
+from hourglass.corpora.recipe import SPLITS, Recipe, Split
 from hourglass.corpora.recipes import RECIPES
 from hourglass.corpora.sampling import evenly_spaced
 from hourglass.corpora.synthetic import SyntheticRecipe
@@ -79,6 +79,12 @@ def load_corpus(options: Mapping[str, Any], cache: Path) -> Corpus:
         splits = datasets.load_from_disk(folder)
         line = summary(record["facts"], record["digest"])
     log.info("%s", line)
+    if taken := recipe.taken():
+        log.info(
+            "%s: not set: %s pairs of data.train are held out, by a hash of the source; no sentence is in two splits",
+            " and ".join(f"data.{split}" for split in taken),
+            " and ".join(f"{record['facts']['pairs'][split]:,} {split}" for split in taken),
+        )
     _check_scripts(splits, recipe)
     return Corpus(splits, record["digest"], recipe.source, recipe.target, record["facts"], folder)
 
@@ -165,13 +171,16 @@ def _write(name: str, recipe: Recipe, folder: Path) -> None:
 
     tally, digest = Tally(), hashlib.sha256()
     written = {}
-    # Dev and test come first, as training sentences are compared with theirs.
-    for split in ("test", "dev", "train"):
+    # Dev and test come first, as training sentences are compared with theirs: those with files of their own before
+    # those that are taken from train.
+    held_out: list[Split] = sorted(("test", "dev"), key=recipe.taken().__contains__)
+    for split in (*held_out, "train"):
         log.info("preparing %s: %s", name, split)
         written[split] = _write_split(clean_pairs(recipe, split, tally), folder / f"{split}.arrow", digest)
         if not tally.pairs[split]:
             dropped = ", ".join(f"{count} {reason}" for reason, count in tally.dropped.items())
-            raise UserError(f"data.name={name}: no pair in {split} (dropped: {dropped})")
+            remedy = f": train has too few to take some from it: set data.{split}" if split in recipe.taken() else ""
+            raise UserError(f"data.name={name}: no pair in {split} (dropped: {dropped}){remedy}")
     disabled_before = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:

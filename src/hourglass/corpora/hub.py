@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hourglass.corpora.held_out import take
 from hourglass.corpora.recipe import SPLITS, LimitedRecipe, Pair, Split
 from hourglass.errors import UserError
 from hourglass.system.bars import quiet_downloads
@@ -24,7 +25,7 @@ class Hub(LimitedRecipe):
         config: name of its configuration; None if it has only one.
         revision: branch, tag or commit on the hub; None: its main branch at the time of the first download.
         train: name of the split in the dataset, or a part of one as `datasets` writes it: train[:10000].
-        dev: likewise.
+        dev: likewise; None: taken from train.
         test: likewise.
     """
 
@@ -32,8 +33,8 @@ class Hub(LimitedRecipe):
     config: str | None
     revision: str | None
     train: str
-    dev: str
-    test: str
+    dev: str | None
+    test: str | None
 
     def __post_init__(self) -> None:
         if self.path is None:
@@ -45,12 +46,22 @@ class Hub(LimitedRecipe):
 
     def pairs(self, split: Split) -> Iterator[Pair]:
         """Yield the rows of a split."""
+        if taken := self.taken() if split in ("train", *self.taken()) else ():
+            return take(lambda: self._read("train"), split, taken)
+        return self._read(split)
+
+    def taken(self) -> tuple[Split, ...]:
+        """Return the splits that are not named."""
+        return tuple(split for split in ("dev", "test") if getattr(self, split) is None)
+
+    def _read(self, split: Split) -> Iterator[Pair]:
         return read_rows(self._loaded[split], str(self.path), split, self.source, self.target, column="translation")
 
     @functools.cached_property
     def _loaded(self) -> dict[Split, Any]:
         remedy = "see data.path, data.config, data.revision and the split names; data.path may be a local folder"
-        return load_from_hub(str(self.path), self.config, self.revision, (self.train, self.dev, self.test), remedy)
+        names = (self.train, self.dev or self.train, self.test or self.train)
+        return load_from_hub(str(self.path), self.config, self.revision, names, remedy)
 
 
 def load_from_hub(

@@ -49,6 +49,10 @@ class Recipe(ABC):
         """The maximum number of words on a side of a training pair; None: unlimited."""
         return None
 
+    def taken(self) -> tuple[Split, ...]:
+        """Return the splits that are taken from train, as the user has named none (corpora/held_out.py)."""
+        return ()
+
     def inputs(self) -> Iterable[Path]:
         """Return the files that the pairs are read from: the corpus is built again when their bytes change."""
         return ()

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from hourglass.corpora.held_out import take
 from hourglass.corpora.hub import load_from_hub, read_rows
 from hourglass.corpora.lines import find_files, read_pairs
 from hourglass.corpora.recipe import SPLITS, LimitedRecipe, Pair, Split
@@ -21,7 +22,7 @@ class Text(LimitedRecipe):
     Attributes:
         train: a TSV file (source, tab, target), or the path of two aligned files without the language codes:
             data.train=corpus/train stands for corpus/train.de and corpus/train.en.
-        dev: likewise.
+        dev: likewise; None: taken from train.
         test: likewise.
     """
 
@@ -31,10 +32,16 @@ class Text(LimitedRecipe):
 
     def inputs(self) -> list[Path]:
         """Return the files of all splits."""
-        return [file for split in SPLITS for file in self._files(split)]
+        return [file for split in SPLITS if split not in self.taken() for file in self._files(split)]
+
+    def taken(self) -> tuple[Split, ...]:
+        """Return the splits without a file."""
+        return tuple(split for split in ("dev", "test") if getattr(self, split) is None)
 
     def pairs(self, split: Split) -> Iterator[Pair]:
         """Yield the lines of a split."""
+        if taken := self.taken() if split in ("train", *self.taken()) else ():
+            return take(lambda: read_pairs(self._files("train"), "train"), split, taken)
         return read_pairs(self._files(split), split)
 
     def _files(self, split: Split) -> list[Path]:
