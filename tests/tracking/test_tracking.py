@@ -232,12 +232,19 @@ def test_a_run_is_described_by_its_command_and_says_where_it_continues(tmp_path:
     words = [*(word for word in SMALL if not word.startswith("logger=")), "logger.model=false", "run_dir='b%20c#d ü'"]
     done = run_script("src/train.py", *words, "attention=mean", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    run = only_run(f"sqlite:///{tmp_path}/mlflow.db", "hourglass")
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    run = only_run(store, "hourglass")
     assert run.info.run_name == "b%20c#d ü"
     changed, command = run.data.tags["mlflow.note.content"].split("\n\n")
     assert changed == "    " + ", ".join([*SMALL[:-2], SMALL[-1], "attention=mean"])
     assert shlex.split(command)[2:] == [*words, "attention=mean"]
     again = run_script("src/train.py", "resume='b%20c#d ü'", cwd=tmp_path)
+    # The view that docs/mlflow.md names has columns that the run has values for.
+    experiment = mlflow.MlflowClient(store).get_experiment_by_name("hourglass")
+    shown = json.loads(experiment.tags["mlflow.sharedViewState.scores"])["selectedColumns"]
+    known = {f"metrics.`{name}`" for name in run.data.metrics} | {f"tags.`{name}`" for name in run.data.tags}
+    assert "metrics.`test/bleu`" in shown
+    assert set(shown) <= known
     assert re.search(r"trained already, to step (\d+) of \1\n", again.stderr + again.stdout)
 
 

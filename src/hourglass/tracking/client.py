@@ -22,6 +22,8 @@ PARAMETERS_AT_ONCE = 100
 POINTS_AT_ONCE = 1000
 # The tag that MLflow shows as the description of a run, in Markdown.
 DESCRIPTION = "mlflow.note.content"
+# The tag of an experiment that holds a view of its runs; the address ...?viewStateShareKey=scores shows it.
+VIEW = "mlflow.sharedViewState.scores"
 # The table of scores by source length.
 LENGTH_TABLE = "scores_by_length.json"
 # The tag of a logged model that holds the digest of its content.
@@ -140,8 +142,26 @@ def find_experiment(ask: Callable[..., Any], name: str, uri: str) -> str:
     if experiment.lifecycle_stage == "deleted":
         raise UserError(f"the experiment {name} has been deleted in MLflow: restore it, or name another")
     check_location(uri, experiment)
+    if VIEW not in experiment.tags:
+        ask("set_experiment_tag", experiment.experiment_id, VIEW, json.dumps(view_of_scores()))
     experiment_id: str = experiment.experiment_id
     return experiment_id
+
+
+def view_of_scores() -> dict[str, Any]:
+    """Return the state of MLflow's list of runs in which scores are columns; by itself it shows no metric."""
+    columns = [f"metrics.`{name}`" for name in ("test/bleu", "test/chrf", "best/loss")]
+    columns += [f"tags.`{name}`" for name in ("attention", "seed", "corpus")]
+    return {
+        "searchFilter": "",
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": columns,
+    }
 
 
 def asking(client: Any) -> Callable[..., Any]:
