@@ -331,6 +331,7 @@ class Tree:
 # Applied in this order. A progress bar redraws itself after carriage returns: keep label and counts of its last state.
 VOLATILE = (
     (r"(?m)^(?:.*\r)?([^|\r\n]*?):.*?(\d[\d,]*(?:/[\d,?]+| lines))[^\[\n]*\[\d\d:\d\d.*\] *$", r"\1: BAR \2"),
+    (r"(?m)^([^:\n]*): (\d+(?:/\d+)? [a-z]+), [\d:]+ passed.*$", r"\1: BAR \2"),
     (r"src/hourglass/[\w/]+\.py", "src/hourglass/MODULE.py"),
     (r"\b[0-9a-f]{40}\b", "COMMIT"),
     (r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?", "TIME"),

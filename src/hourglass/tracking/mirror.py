@@ -122,9 +122,9 @@ class Mirror:
 
     @property
     def name(self) -> str:
-        """The run's name in MLflow: that of the folder; for a trial, whose folder is a number, study and number."""
-        tags = self.record["tags"]
-        return f"{tags['sweep']}-{tags['trial']}" if "trial" in tags else self.run.path.resolve().name
+        """The run's name in MLflow: that of the folder; for a trial, whose folder is a number, after its study's."""
+        tags, name = self.record["tags"], self.run.path.resolve().name
+        return f"{tags['sweep']}-{name}" if "trial" in tags else name
 
     def missing(self) -> str:
         """Describe what MLflow may lack; '' if it has everything."""
