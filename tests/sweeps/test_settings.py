@@ -26,6 +26,8 @@ def test_the_best_trial_is_the_best_by_its_objective(objective: str, tmp_path: P
         n_trials=3,
         n_jobs=1,
         objective=objective,  # type: ignore[arg-type]
+        seeds=1,
+        over_seeds="mean",
         sampler="random",
         startup_trials=1,
         seed=1,
