@@ -19,6 +19,7 @@ from hourglass.config.compose import plain_values
 from hourglass.config.options import build
 from hourglass.corpora.languages import words_of
 from hourglass.corpora.lines import decode_line
+from hourglass.data.tokenizer import Tokenizer
 from hourglass.decoding.search import SearchSettings
 from hourglass.decoding.translate import ScoredTranslation, clean, translate_n_best
 from hourglass.decoding.word_alignment import (
@@ -35,9 +36,13 @@ from hourglass.models.seq2seq import Seq2Seq
 from hourglass.runs.folder import RunFolder, open_run
 from hourglass.system.bars import Bar
 from hourglass.system.devices import Accelerator, find_device
+from hourglass.system.markup import visible
 
-# Translations whose attention weights are computed at once.
+# Translations whose attention weights are computed at once, and the weights themselves: 100 MB.
 ALIGNED_TOGETHER = 64
+WEIGHTS_TOGETHER = 12_000_000
+# Words of a side that the prompt draws weights of, at most.
+LONGEST_DRAWN = 100
 
 
 @dataclass(frozen=True)
@@ -145,8 +150,7 @@ def format_translations(
             yield best.text if settings.n_best == 1 else f"{number} ||| {best.text} ||| {best.score:.6f}"
         return
     vocabularies, languages = trained.vocabularies, trained.languages
-    while batch := list(itertools.islice(rows, ALIGNED_TOGETHER)):
-        sources = vocabularies.source.encode([line for _, line, _ in batch])
+    for batch, sources in batch_for_weights(rows, vocabularies.source):
         matrices = read_weights(models, sources, [translation.tokens for *_, translation in batch])
         for (number, line, translation), weights in zip(batch, matrices, strict=True):
             if settings.output == "json":
@@ -155,6 +159,31 @@ def format_translations(
             words = align_words(vocabularies, languages, line, translation.tokens, weights)
             aligned = f"{translation.text} ||| {to_pharaoh(words)}"
             yield aligned if settings.n_best == 1 else f"{number} ||| {aligned} ||| {translation.score:.6f}"
+
+
+def batch_for_weights(
+    rows: Iterable[tuple[int, str, ScoredTranslation]], tokenizer: Tokenizer
+) -> Iterator[tuple[list[tuple[int, str, ScoredTranslation]], list[list[int]]]]:
+    """Yield rows in order, with the ids of their sources, as many at a time as memory holds weights of.
+
+    Args:
+        rows: number of the line, source and translation.
+        tokenizer: of the sources.
+    """
+    batch: list[tuple[int, str, ScoredTranslation]] = []
+    sources: list[list[int]] = []
+    weights = 0
+    for row in rows:
+        (source,) = tokenizer.encode([row[1]])
+        more = (len(source) + 1) * (len(row[2].tokens) + 1)
+        if batch and (len(batch) == ALIGNED_TOGETHER or weights + more > WEIGHTS_TOGETHER):
+            yield batch, sources
+            batch, sources, weights = [], [], 0
+        batch.append(row)
+        sources.append(source)
+        weights += more
+    if batch:
+        yield batch, sources
 
 
 def prompt_for_lines(models: Sequence[Seq2Seq], trained: Trained, search: SearchSettings) -> None:
@@ -180,16 +209,19 @@ def translate_and_draw(models: Sequence[Seq2Seq], trained: Trained, search: Sear
     """Return the translation of a text, and below it a drawing of the attention weights."""
     line, vocabularies, languages = clean(text), trained.vocabularies, trained.languages
     ((best,),) = translate_n_best(models, vocabularies, [line], search, 1)
+    shown = visible(best.text)
     if not all(model.decoder.attention.has_weights for model in models):
-        return f"{best.text}\n(attention={models[0].decoder.attention.name} has no weights to draw)"
+        return f"{shown}\n(attention={models[0].decoder.attention.name} has no weights to draw)"
     if not best.tokens or not line:
-        return best.text
+        return shown
+    source, target = words_of(line, languages[0]), words_of(best.text, languages[1])
+    if max(len(source), len(target)) > LONGEST_DRAWN:
+        return f"{shown}\n(more than {LONGEST_DRAWN} words: nothing is drawn)"
     (weights,) = read_weights(models, vocabularies.source.encode([line]), [best.tokens])
     words = align_words(vocabularies, languages, line, best.tokens, weights)
-    source, target = words_of(line, languages[0]), words_of(best.text, languages[1])
     if (len(target), len(source) + 1) != words.shape:  # Byte pieces that make no character, for example.
-        return f"{best.text}\n(the words of its pieces are not those of its text: nothing is drawn)"
-    return f"{best.text}\n\n{draw_alignment(words, source, target, shutil.get_terminal_size().columns)}\n"
+        return f"{shown}\n(the words of its pieces are not those of its text: nothing is drawn)"
+    return f"{shown}\n\n{draw_alignment(words, source, target, shutil.get_terminal_size().columns)}\n"
 
 
 def load_run(run: RunFolder, checkpoint: str) -> Trained:

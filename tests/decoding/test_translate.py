@@ -8,17 +8,19 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from helpers import ROOT, SMALL, compose_config, plain_search, run_script_bytes
 
 import train
+import translate as translate_script
 from hourglass.config.command_line import one_line_errors
 from hourglass.data.pieces import UNK
 from hourglass.decoding import translate as translate_module
 from hourglass.decoding.search import Hypothesis, SearchSettings
-from hourglass.decoding.translate import translate
+from hourglass.decoding.translate import ScoredTranslation, translate
 from hourglass.models.checkpoint import Trained, load_average, load_trained
 from hourglass.runs.folder import RunFolder, create_run
 from hourglass.training.job import Job
@@ -161,6 +163,39 @@ def test_a_prompt_draws_what_it_looks_at(run: RunFolder) -> None:
     done = command(b"\xff\ns1\n", f"run={run.path}", "interactive=true")
     assert done.stdout.decode().splitlines()[0].startswith("error: standard input:1: ")
     assert len(done.stdout.decode().splitlines()) > 2
+
+
+@pytest.mark.slow
+def test_a_prompt_draws_no_long_line_and_sends_no_control_character(run: RunFolder) -> None:
+    done = command(b"s1 " * 101 + b"\n" + b"s1 \x1b[1ms2\n", f"run={run.path}", "interactive=true")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode().splitlines()[1] == "(more than 100 words: nothing is drawn)"
+    assert b"\x1b" not in done.stdout
+    assert len(done.stdout.splitlines()) > 3  # The second line is drawn.
+
+
+def test_weights_of_few_long_lines_are_held_at_once() -> None:
+    class Words:
+        def encode(self, texts: list[str]) -> list[list[int]]:
+            return [[7] * len(text.split()) for text in texts]
+
+    def rows(*lengths: int) -> list[Any]:
+        return [
+            (i, " ".join(["a"] * length), ScoredTranslation("", 0.0, [5] * length)) for i, length in enumerate(lengths)
+        ]
+
+    def sizes(*lengths: int) -> list[int]:
+        batches = list(translate_script.batch_for_weights(rows(*lengths), Words()))  # type: ignore[arg-type]
+        assert [row for batch, _ in batches for row in batch] == rows(*lengths)
+        assert all(
+            len(source) == len(row[2].tokens) for batch, ids in batches for row, source in zip(batch, ids, strict=True)
+        )
+        return [len(batch) for batch, _ in batches]
+
+    assert sizes() == []
+    assert sizes(*[9] * 130) == [64, 64, 2]
+    assert sizes(*[1999] * 7) == [3, 3, 1]  # 4 million weights each, of 12 at most.
+    assert sizes(5, 9999, 5) == [1, 1, 1]
 
 
 @pytest.mark.more

@@ -172,6 +172,7 @@ def test_a_picture_of_wide_characters_and_none_that_steer_the_terminal() -> None
     assert "\x1b" not in picture
     assert picture.splitlines()[-1] == "\u72ac \u2588"
     assert picture.splitlines()[-2] == "   \u732b b  )"
+    assert [line.split()[0] for line in picture.splitlines()[:-2]] == list("a\u241b[31m")
 
 
 def test_a_long_source_is_drawn_in_parts_that_fit() -> None:

@@ -26,6 +26,7 @@ from hourglass.data.tokenizer import Vocabularies
 from hourglass.decoding.translate import ScoredTranslation
 from hourglass.errors import UserError
 from hourglass.models.seq2seq import Seq2Seq
+from hourglass.system.markup import visible
 
 # Characters of a word in a drawing, at most.
 LONGEST = 20
@@ -254,8 +255,9 @@ def draw_alignment(words: np.ndarray, source: Sequence[str], target: Sequence[st
 
 
 def _printable(word: str) -> str:
-    """Return at most LONGEST characters of a word, without those that would move the cursor or set colours."""
-    shown = "".join(c for c in unicodedata.normalize("NFC", word) if unicodedata.category(c)[0] not in "CM")
+    """Return at most LONGEST characters of a word; those that would move the cursor or set colours are signs."""
+    text = visible(unicodedata.normalize("NFC", word))
+    shown = "".join(character for character in text if unicodedata.category(character)[0] not in "CM")
     return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}\u2026"
 
 
