@@ -40,6 +40,7 @@ from hourglass.tracking.tracking import Curves, Tracking
 from hourglass.training import outcome
 from hourglass.training.job import Job
 from hourglass.training.jobs import Ticket
+from hourglass.training.resuming import load_progress
 from hourglass.training.settings import check_settings
 
 
@@ -67,7 +68,9 @@ def job(tmp_path: Path, store: str, config: Callable[..., dict[str, Any]], monke
 
 
 @pytest.mark.slow
-def test_a_run_is_tracked_once(job: Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_tracked_once(
+    job: Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Kill and resume a training: one run, with each point of each curve once, and scores and files at the end."""
 
     class Killed(BaseException):
@@ -92,7 +95,11 @@ def test_a_run_is_tracked_once(job: Job, store: str, tmp_path: Path, monkeypatch
 
     score_test = outcome.score_test
     monkeypatch.setattr(outcome, "score_test", slowly)
-    train.train(job)
+    step = load_progress(job.run.last).step
+    with caplog.at_level("INFO", logger="hourglass"):
+        train.train(job)
+    assert 0 < step < load_progress(job.run.last).step
+    assert f"continuing at step {step} of {load_progress(job.run.last).step}" in caplog.text
 
     run = only_run(store, tmp_path.name)
     assert run.info.status == "FINISHED"
@@ -133,6 +140,14 @@ def test_a_run_is_tracked_once(job: Job, store: str, tmp_path: Path, monkeypatch
     assert {point.step: point.value for point in by_length} == pytest.approx(
         {b["source_words"][0]: b["bleu"] for b in metrics["test"]["buckets"] if b["sentences"]}
     )
+
+
+def test_a_trial_is_named_after_its_study(tmp_path: Path) -> None:
+    def name(**tags: str) -> str:
+        return Mirror(RunFolder(tmp_path / "trial-3"), "", "e", {}, {"tags": tags}).name
+
+    assert name(seed="1") == "trial-3"
+    assert name(sweep="cells", trial="3") == "cells-trial-3"
 
 
 def test_hint_names_the_store_without_its_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,7 @@ class Mirror:
 
     @property
     def name(self) -> str:
-        """The run's name in MLflow: that of the folder; for a trial, whose folder is a number, after its study's."""
+        """The run's name in MLflow: that of the folder; for a trial, whose folder is trial-N, after its study."""
         tags, name = self.record["tags"], self.run.path.resolve().name
         return f"{tags['sweep']}-{name}" if "trial" in tags else name
 
