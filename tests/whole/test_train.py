@@ -244,12 +244,16 @@ def test_divergence_ends_in_one_line(start: Callable[..., RunFolder], monkeypatc
         start("one")
 
 
-def test_a_finished_run_is_only_scored_again(
+def test_a_finished_run_is_scored_again_only_without_its_scores(
     start: Callable[..., RunFolder], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = start("one")
     before = run.metrics.read_text(), run.last.read_bytes()
     config = yaml.safe_load(run.config.read_text())
+    written = run.metrics.stat().st_mtime_ns
+    train.train(Job(run, config, check_settings(config)))
+    assert run.metrics.stat().st_mtime_ns == written
+    run.metrics.unlink()
     train.train(Job(run, config, check_settings(config)))
     assert (run.metrics.read_text(), run.last.read_bytes()) == before
     assert capsys.readouterr().out.splitlines()[-1] == f"run: {run.path}"

@@ -204,6 +204,7 @@ def _make_readable(figure: Any, name: str, settings: SweepSettings) -> None:
         for axis in (axes.xaxis, axes.yaxis):
             if axis.get_scale() == "log":
                 axis.set_major_formatter(LogFormatter())  # In place of powers of ten as formulas.
+                axis.set_minor_formatter(LogFormatter())
     drawn = [part for axes in figure.axes for part in axes.collections if part.get_array() is not None]
     # All names before any change, because a colour bar follows what it explains.
     for part, colours in [(part, part.get_cmap().name) for part in drawn]:
