@@ -42,9 +42,9 @@ def test_what_is_noted_is_what_the_model_does(run: RunFolder) -> None:
     assert len(found) == 2
     for one, weights, source in zip(found, read_weights([trained.model], *sides), sides[0], strict=True):
         assert one["source"] == [*trained.vocabularies.source.pieces(source), "(end)"]
-        assert np.array(one["weights"]) == pytest.approx(weights, abs=1e-3)
+        assert np.array(one["weights"]) == pytest.approx(weights, abs=1e-4)
     first = json.loads(steps[0][1].read_text())
-    assert np.abs(np.array(first[0]["weights"]) - np.array(found[0]["weights"])).max() > 0.01  # It has learnt.
+    assert np.abs(np.array(first[0]["weights"]) - np.array(found[0]["weights"])).max() > 0.005  # It has learnt.
 
 
 def test_all_pictures_are_drawn(run: RunFolder) -> None:
