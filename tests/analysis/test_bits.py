@@ -4,18 +4,21 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from helpers import TINY, compose_config, run_script
 
 import train
+from hourglass.analysis import likelihoods
 from hourglass.analysis.bits import measure_bits
 from hourglass.analysis.comparability import choose_blind
 from hourglass.analysis.information import Information, read_information
 from hourglass.corpora.corpus import load_corpus
 from hourglass.data.pieces import BOS, EOS
 from hourglass.errors import UserError
+from hourglass.metrics.likelihood import Pairs
 from hourglass.models.checkpoint import load_trained
 from hourglass.reports.bits import report_bits
 from hourglass.reports.document import Table
@@ -199,13 +202,40 @@ def test_runs_that_cannot_be_compared_are_refused_by_name(runs: dict[str, Finish
     longer = make(folder, "longer", "attention=none", "trainer.target_tokens=9000")
     with pytest.raises(UserError, match=r"a blind run that was trained less would flatter the other"):
         measure(runs["blind"], {"one": [longer]})
+    recut = make(folder, "recut", "attention=none", "tokenizer=char")
     by_bleu = make(folder, "by_bleu", *BLIND, "trainer.select=bleu", "trainer.target_tokens=500")
     with pytest.raises(UserError, match=r"selected by BLEU, .*: train it with trainer\.select=loss"):
         choose_blind([by_bleu])
     selected = make(folder, "selected", "attention=none", "trainer.select=bleu")
-    for run, option in ((another, "corpus"), (smaller, r"decoder\.hidden_size"), (selected, r"trainer\.select")):
+    for run, option in (
+        (another, "corpus"),
+        (recut, "tokenizer"),
+        (smaller, r"decoder\.hidden_size"),
+        (selected, r"trainer\.select"),
+    ):
         with pytest.raises(UserError, match=rf"{run.path.name}: another {option} than .*blind's"):
             measure(runs["blind"], {"one": [run]})
+
+
+def test_the_temperature_is_fitted_on_dev(runs: dict[str, FinishedRun], monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = []
+
+    def record(model: Any, pairs: Pairs) -> float:
+        fitted.append(pairs)
+        return 1.0
+
+    monkeypatch.setattr(likelihoods, "fit_temperature", record)
+    run = runs["none"]
+    assert run.config["optimizer"]["label_smoothing"] > 0
+    likelihoods.read_likelihoods(run, run.prepared)
+    dev = run.corpus.splits["dev"]
+    vocabularies = run.trained.vocabularies
+    assert [(p.sources, p.targets) for p in fitted] == [
+        (
+            vocabularies.source.encode(dev["source"][:]),
+            vocabularies.target.encode(dev["target"][:]),
+        )
+    ]
 
 
 def test_joined_sentences_are_compared_with_the_same_ones_read_one_by_one(folder: Path) -> None:

@@ -29,10 +29,11 @@ from hourglass.analysis.evaluation import (
 from hourglass.errors import UserError
 from hourglass.experiments.ablation import Ablation, AblationSettings, CorpusSettings, TuneSettings
 from hourglass.experiments.evaluation import evaluate
+from hourglass.metrics.scoring import show_bounds
 from hourglass.metrics.significance import bleu_quantity, compare_quantities, draw_resamples, pool
 from hourglass.reports.ablation import ReportOrigin, write_ablation
 from hourglass.reports.document import Picture, Table, to_csv, to_html, to_latex, to_markdown
-from hourglass.reports.phrases import widest
+from hourglass.reports.phrases import show_p, widest
 from hourglass.runs.curves import Point, append_points
 from hourglass.runs.folder import write_config
 from hourglass.runs.translations import read_translations, write_translations
@@ -193,6 +194,28 @@ def test_the_difference_is_that_of_the_paired_bootstrap(ablation: Ablation, eval
     assert expected.trained is not None
     assert expected.architecture is not None
     assert evaluation.variants["none"].difference is None
+
+
+def test_p_by_length_is_adjusted_and_printed_adjusted(evaluation: Evaluation) -> None:
+    """Holm's method by its definition: the i-th smallest of m p-values times m - i, never below a smaller one's."""
+    printed = 0
+    blocks = write_ablation({"numbers": evaluation}, ReportOrigin("c", "today"))
+    (table,) = (block for block in blocks if isinstance(block, Table) and block.name == "numbers-lengths")
+    cells = {(row[0], row[1]): row[-1] for row in table.rows}
+    for variant, result in evaluation.variants.items():
+        if result.difference is None:
+            continue
+        by_length = result.difference.by_length
+        p_values = {i: difference.p for i, difference in by_length.items() if difference.p is not None}
+        order = sorted(p_values, key=p_values.__getitem__)
+        least = 0.0
+        for rank, i in enumerate(order):
+            least = max(least, min(1.0, (len(order) - rank) * p_values[i]))
+            assert by_length[i].p_holm == pytest.approx(least)
+            bounds = show_bounds(evaluation.buckets[i].source_words)
+            assert cells[bounds, variant] == show_p(least)
+            printed += show_p(least) != show_p(p_values[i])
+    assert printed, "no adjusted p is printed otherwise than a plain p"
 
 
 def test_convergence_slopes_and_pairs(evaluation: Evaluation) -> None:

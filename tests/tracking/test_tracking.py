@@ -237,8 +237,10 @@ def test_artifacts_that_cannot_be_written_are_refused_before_the_training(job: J
     with pytest.raises(UserError, match=r"elsewhere go to .*/file/artifacts, which cannot be written"):
         train.train(Job(job.run, config, check_settings(config)))
     assert not job.run.config.exists()
-    found = mlflow.MlflowClient(store)
-    assert not found.search_runs([found.get_experiment_by_name("elsewhere").experiment_id])
+    client = mlflow.MlflowClient(store)
+    experiment = client.get_experiment_by_name("elsewhere")
+    assert experiment is not None
+    assert not client.search_runs([experiment.experiment_id])
 
 
 @pytest.mark.slow
@@ -256,6 +258,7 @@ def test_a_run_is_described_by_its_command_and_says_where_it_continues(tmp_path:
     again = run_script("src/train.py", "resume='b%20c#d ü'", cwd=tmp_path)
     # The view that docs/mlflow.md names has columns that the run has values for.
     experiment = mlflow.MlflowClient(store).get_experiment_by_name("hourglass")
+    assert experiment is not None
     shown = json.loads(experiment.tags["mlflow.sharedViewState.scores"])["selectedColumns"]
     known = {f"metrics.`{name}`" for name in run.data.metrics} | {f"tags.`{name}`" for name in run.data.tags}
     assert "metrics.`test/bleu`" in shown

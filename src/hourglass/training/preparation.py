@@ -43,8 +43,8 @@ def prepare(config: Config, settings: Settings) -> PreparedData:
     size = min(vocabularies.source.size, vocabularies.target.size)
     if config["data"].get("calibrated") and size < settings.tokenizer.vocabulary_size:
         raise UserError(
-            f"data.calibrated=true: train has only {size - FIXED_PIECES} of the {config['data']['symbols']} symbols, so "
-            "that the others would be unknown: raise data.train_pairs"
+            f"data.calibrated=true: train has only {size - FIXED_PIECES} of the {config['data']['symbols']} symbols, "
+            "so that the others would be unknown: raise data.train_pairs"
         )
     splits = encode_corpus(corpus, vocabularies, cache)
     stream = TrainingStream(

@@ -1,0 +1,214 @@
+"""Options and rules reach what they are for: from the settings to the steps, the scores, and the choice of a winner."""
+
+import importlib.util
+import itertools
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import ROOT, SMALL, compose_config, curves, make_run, tiny_model, train_config
+from torch import nn
+from torch.nn import functional
+
+from hourglass.analysis.evaluation import Tuning
+from hourglass.data.encoded import pad
+from hourglass.data.pieces import BOS, EOS, PAD
+from hourglass.metrics import scoring
+from hourglass.models.checkpoint import load_trained
+from hourglass.models.seq2seq import Seq2Seq
+from hourglass.runs.folder import RunFolder
+from hourglass.system.files import read_json
+from hourglass.training import module, preparation
+from hourglass.training.settings import check_settings
+
+# Steps that change no weight in the digits of a loss, over one batch that every step reads.
+STILL = (
+    "optimizer.learning_rate=1e-12",
+    "optimizer.warmup=0",
+    "encoder.dropout=0",
+    "decoder.dropout=0",
+    "optimizer.label_smoothing=0",
+    "data.train_pairs=12",
+    "trainer.batch_tokens=4000",
+    "trainer.target_tokens=500",
+    "trainer.validations=1",
+    "trainer.test=false",
+)
+
+
+def still_run(folder: Path, *overrides: str) -> tuple[RunFolder, list[float]]:
+    """Train without changing the weights; return the run and its training loss at each step."""
+    run = make_run(folder, "attention=luong_dot", *STILL, *overrides)
+    losses = list(curves(run, "train/loss").values())
+    assert len(losses) > 3
+    return run, losses
+
+
+# ---- Training --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_the_loss_of_a_step_is_the_cross_entropy_with_the_label_smoothing_of_the_settings(
+    tmp_path: Path, smoothing: float
+) -> None:
+    option = f"optimizer.label_smoothing={smoothing}"
+    run, losses = still_run(tmp_path, option)
+    config = compose_config(*SMALL, "attention=luong_dot", *STILL, option, f"cache={tmp_path / 'cache'}")
+    prepared = preparation.prepare(config, check_settings(config))
+    train, vocabularies = prepared.corpus.splits["train"], prepared.vocabularies
+    source = [[*ids, EOS] for ids in vocabularies.source.encode(train["source"][:])]
+    target = [[BOS, *ids, EOS] for ids in vocabularies.target.encode(train["target"][:])]
+    model = load_trained(run.last).model
+    wanted = pad(target)[:, 1:]
+    with torch.no_grad():
+        logits = model(pad(source), torch.tensor(list(map(len, source))), pad(target)[:, :-1])
+    expected = functional.cross_entropy(
+        logits.flatten(0, 1), wanted.flatten(), ignore_index=PAD, label_smoothing=smoothing
+    )
+    assert losses == pytest.approx([float(expected)] * len(losses), rel=1e-4)
+
+
+def test_every_step_draws_a_dropout_mask_of_its_own(tmp_path: Path) -> None:
+    _, losses = still_run(tmp_path, "decoder.dropout=0.5")
+    assert min(abs(one - other) for one, other in itertools.combinations(losses, 2)) > 1e-4
+
+
+def test_scheduled_sampling_grows_from_nothing_to_its_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = []
+    loss = Seq2Seq.loss
+
+    def record(self: Seq2Seq, *inputs: Any, sampling: float = 0.0, **options: Any) -> Any:
+        if self.training:
+            shares.append(sampling)
+        return loss(self, *inputs, sampling=sampling, **options)
+
+    monkeypatch.setattr(Seq2Seq, "loss", record)
+    _, losses = still_run(tmp_path, "trainer.scheduled_sampling=0.8")
+    assert shares == pytest.approx([0.8 * step / len(losses) for step in range(len(losses))])
+    # And changes the loss from the second step on.
+    assert min(abs(later - losses[0]) for later in losses[1:]) > 3e-6
+
+
+def test_the_first_weights_are_drawn_from_the_range_of_the_settings(tmp_path: Path) -> None:
+    run, _ = still_run(tmp_path, "init_range=0.03")
+    for name, weight in load_trained(run.last).model.named_parameters():
+        if weight.numel() > 200:
+            assert 0.028 < weight.detach().abs().max() <= 0.03, name
+
+
+@pytest.mark.parametrize("readout", ["tanh", "deep", "maxout", "state"])
+@pytest.mark.parametrize("feeding", [False, True])
+def test_dropout_acts_on_every_embedding_between_layers_and_on_the_readout(
+    readout: str, feeding: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each place where dropout acts, alone: the loss changes where its values are doubled and all others are left."""
+    changes: dict[str, Any] = {
+        "encoder.layers": 3,
+        "decoder.layers": 2,
+        "decoder.readout": readout,
+        "decoder.input_feeding": feeding,
+    }
+    if readout in ("deep", "maxout"):
+        changes["decoder.query"] = "previous"
+    if readout == "state":
+        changes |= {"decoder.context_to_all": True, "decoder.query": "previous"}
+        changes |= {"decoder.readout_size": 16, "decoder.tie": "none"}
+    model = tiny_model("luong_dot", changes).train()
+    source, target = torch.tensor([[5, 6, 7, EOS]]), torch.tensor([[BOS, 8, 9, EOS]])
+    calls = 0
+
+    def loss(doubled: int | None) -> float:
+        nonlocal calls
+        calls = 0
+
+        def act(self: nn.Dropout, values: torch.Tensor) -> torch.Tensor:
+            nonlocal calls
+            calls += 1
+            return 2 * values if calls - 1 == doubled else values
+
+        monkeypatch.setattr(nn.Dropout, "forward", act)
+        return float(model.loss(source, torch.tensor([4]), target).nll)
+
+    plain = loss(None)
+    # The source's embeddings, between its three layers; the target's embeddings; between two layers; on the readout.
+    # What can be computed ahead or afterwards is computed for all three steps at once.
+    between, readouts = 1 if model.decoder.one_pass else 3, 3 if feeding else 1
+    assert calls == 3 + 1 + between + readouts
+    for place in range(calls):
+        assert abs(loss(place) - plain) > 1e-6, place
+
+
+# ---- Scores ----------------------------------------------------------------------------------------------------------
+
+
+def test_dev_and_test_are_scored_in_the_target_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("train", "dev", "test"):
+        (tmp_path / f"{name}.de").write_text("".join(f"a b {name} {number}\n" for number in range(8)))
+        (tmp_path / f"{name}.zh").write_text("".join(f"甲{name}乙{number}\n" for number in range(8)))
+    languages = []
+    bleu = scoring.bleu
+
+    def record(hypotheses: Any, references: Any, language: str) -> float:
+        languages.append(language)
+        return bleu(hypotheses, references, language)
+
+    monkeypatch.setattr(module, "bleu", record)
+    corpus = [f"data.{name}={tmp_path / name}" for name in ("train", "dev", "test")]
+    words = [word for word in SMALL if not word.startswith("data")]
+    config = compose_config(
+        *words,
+        *("data=text", "data.source=de", "data.target=zh", *corpus, "edges=[1]"),
+        *("tokenizer=char", "trainer.target_tokens=300", f"cache={tmp_path / 'cache'}", f"run_dir={tmp_path / 'run'}"),
+    )
+    run = train_config(config)
+    assert set(languages) == {"zh"}
+    assert "tok:zh" in read_json(run.metrics)["test"]["signature"]
+
+
+# ---- Choices ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tune() -> Any:
+    """The script pipelines/ablation/tune.py as a module."""
+    specification = importlib.util.spec_from_file_location("tune", ROOT / "pipelines" / "ablation" / "tune.py")
+    assert specification is not None
+    assert specification.loader is not None
+    script = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(script)
+    return script
+
+
+@pytest.mark.parametrize("losses", [[3.0, 1.0, 2.0], [1.0, 2.0, 3.0], [2.0, 3.0, 1.0]])
+def test_the_search_of_the_ablation_chooses_the_lowest_dev_loss(
+    tune: Any, losses: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = [f"optimizer.learning_rate={number}" for number in range(len(losses))]
+    made = SimpleNamespace(
+        variant=lambda *names: names,
+        corpora={"numbers": SimpleNamespace(seeds=[1], tune_tokens=10)},
+        candidates=lambda _: [[rate] for rate in rates],
+        made=lambda _: tmp_path,
+        overrides=lambda *_: [],
+        tuning_file=lambda _: tmp_path / "tuning.json",
+    )
+    trained: list[str] = []
+    written: list[Tuning] = []
+
+    def open_run(path: Path) -> Any:
+        loss = losses[int(path.name.rpartition("-")[2])]
+        return SimpleNamespace(
+            metrics=SimpleNamespace(dev=SimpleNamespace(loss=loss), train_target_tokens=1, train_seconds=1.0)
+        )
+
+    monkeypatch.setattr(tune, "load_ablation", lambda: made)
+    monkeypatch.setattr(tune, "run_training", lambda words: trained.append(words[-2]))
+    monkeypatch.setattr(tune.FinishedRun, "open", open_run)
+    monkeypatch.setattr(tune, "write_record", lambda file, record, version: written.append(record))
+    tune.main("numbers", "none")
+    assert trained == rates
+    assert written[0].chosen == [rates[int(np.argmin(losses))]]
+    assert [candidate.dev_loss for candidate in written[0].candidates] == losses
