@@ -169,8 +169,11 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
         "runs": "writes and reads files",
         "sweeps": "of sweeps alone",
         "system": dict.fromkeys(
-            ("devices", "files", "machine", "memory", "out_of_memory", "project", "records", "secrets"),
-            "writes files, finds devices",
+            (
+                *("bars", "commands", "devices", "files", "machine", "memory", "out_of_memory", "project", "records"),
+                *("secrets", "yaml_files"),
+            ),
+            "reads and writes files, finds devices, prints",
         ),
         "tracking": "logs",
         "training": {
