@@ -24,6 +24,7 @@ with importing_libraries():  # Forks then do not collect, and so do not copy, th
     import datasets  # noqa: F401
     import mlflow.data.meta_dataset  # noqa: F401
     import pytorch_lightning  # noqa: F401
+    import torch  # noqa: F401 (for the injected code)
 
     import train  # noqa: F401
     import translate  # noqa: F401

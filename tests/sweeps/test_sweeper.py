@@ -428,7 +428,10 @@ def test_workers_share_a_study_and_mlflow_in_postgresql(
     experiment = client.get_experiment_by_name("hourglass")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
-    assert sorted(run.info.run_name for run in runs) == ["sweep hourglass", *(f"trial-{number}" for number in range(4))]
+    assert sorted(run.info.run_name for run in runs) == [
+        *(f"hourglass-trial-{number}" for number in range(4)),
+        "sweep hourglass",
+    ]
     # The password is in the environment only.
     assert not any("top-secret" in text for texts in ended for text in texts)
     for file in tmp_path.rglob("*"):
@@ -451,7 +454,7 @@ def test_a_job_killed_with_its_launchers_process_costs_no_other(
     (child,) = (
         process
         for process in psutil.process_iter(["cmdline"])
-        if any(f"run_dir='{running}'" in word for word in process.info["cmdline"] or [])
+        if any(word.replace("'", "") == f"run_dir={running}" for word in process.info["cmdline"] or [])
     )
     child.parent().kill()
     _, errors = end(sweep)
