@@ -1,18 +1,18 @@
 """Alignment error rates of runs on copy or reverse, on their test split: python pipelines/align.py RUN ..."""
 
-import sys
+from collections.abc import Mapping
+from typing import Any
 
 from hourglass.analysis.alignment import TRUE, align, check_aligns, score_alignment
-from hourglass.config.command_line import one_line_errors
+from hourglass.config.command_line import RunPaths, one_line_errors, read_command
+from hourglass.config.options import check
 from hourglass.errors import UserError
 from hourglass.training.finished import FinishedRun
 
 
-def main(runs: list[str]) -> None:
+def main(values: Mapping[str, Any]) -> None:
     """Print a line for each run."""
-    if not runs:
-        raise UserError("usage: python pipelines/align.py RUN ...")
-    finished = [FinishedRun.open(path) for path in runs]
+    finished = [FinishedRun.open(path) for path in check(RunPaths, values["run"], "run")]
     for run in finished:  # Check all of them before the first model is read.
         if run.config["data"]["name"] not in TRUE:
             raise UserError(
@@ -41,4 +41,4 @@ def main(runs: list[str]) -> None:
 
 if __name__ == "__main__":
     with one_line_errors():
-        main(sys.argv[1:])
+        main(read_command("align", "run..."))

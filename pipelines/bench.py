@@ -4,15 +4,15 @@
 the settings.
 """
 
-import sys
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 
 from hourglass.bench import decoding, devices, growth, report, training
-from hourglass.bench.settings import read_bench_settings
-from hourglass.config.command_line import one_line_errors
+from hourglass.bench.settings import BenchSettings
+from hourglass.config.command_line import one_line_errors, read_command
+from hourglass.config.options import build, check, choose
 from hourglass.errors import UserError
 from hourglass.system.memory import keep_heap
 
@@ -42,29 +42,27 @@ COMMANDS = {
     "gpu": Command(training.measure_gpu_training, "FOLDER", "speed and dev scores of whole trainings on a GPU"),
     "table": Command(report.print_tables, "FILE", "tables and figures of the lines in FILE, with conf/peers.yaml"),
 }
-HELP = f"""usage: python pipelines/bench.py COMMAND [ARGUMENT ...]
-
+OPERANDS = ("command", "arguments...")
+COMMAND_LIST = f"""Commands and their arguments:
 {chr(10).join(f"  {name:<10}{command.arguments:<12}{command.summary}" for name, command in COMMANDS.items())}
 
-FOLDER has the raw files of Multi30k, RUN is the run folder that model writes, VARIANT a name in
-conf/bench.yaml, DEVICE cpu or cuda."""
+FOLDER has the raw files of Multi30k, RUN is the run folder that model writes, VARIANT is a name of the key variants,
+DEVICE cpu or cuda."""
 
 
-def main(words: list[str]) -> None:
+def main(values: Mapping[str, Any]) -> None:
     """Run one command."""
-    if {"-h", "--help"} & set(words):
-        print(HELP)
-        return
-    name, *arguments = words or [""]
-    if name not in COMMANDS or len(arguments) != len(COMMANDS[name].arguments.split()):
-        forms = " | ".join(f"{name} {command.arguments}".strip() for name, command in COMMANDS.items())
-        raise UserError(f"usage: python pipelines/bench.py {forms}")
-    settings = read_bench_settings()
+    options = dict(values)
+    command = choose(COMMANDS, options.pop("command"), "command")
+    arguments = check(list[str], options.pop("arguments"), "arguments")
+    if len(arguments) != len(command.arguments.split()):
+        raise UserError(f"usage: python pipelines/bench.py {values['command']} {command.arguments}".rstrip())
+    settings = build(BenchSettings, options, "")
     torch.set_num_threads(settings.threads)
     keep_heap()  # As training and translation do.
-    COMMANDS[name].run(settings, *arguments)
+    command.run(settings, *arguments)
 
 
 if __name__ == "__main__":
     with one_line_errors():
-        main(sys.argv[1:])
+        main(read_command("bench", *OPERANDS, epilogue=COMMAND_LIST))

@@ -5,13 +5,18 @@ commas. Of several blind runs, joined likewise, the best on dev is used. With ou
 figures and tables are written there; with out=FOLDER alone, the report is written again from the result.
 """
 
-import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hourglass.analysis.bits import measure_bits
 from hourglass.analysis.comparability import choose_blind
 from hourglass.analysis.information import Information, LengthBucket, VariantBits, read_information, write_information
-from hourglass.config.command_line import one_line_errors, paths_and_out
+from hourglass.config.command_line import one_line_errors, read_command
+from hourglass.config.options import build
+from hourglass.config.usage import usage_line
+from hourglass.errors import UserError
 from hourglass.metrics.saturation import Saturation
 from hourglass.metrics.scoring import FEW, show_bounds
 from hourglass.metrics.significance import CONVERGED, RESAMPLES, Estimate
@@ -20,18 +25,33 @@ from hourglass.reports.document import write_files
 from hourglass.reports.phrases import show_range
 from hourglass.training.finished import FinishedRun
 
-COMMAND = "python pipelines/bits.py BLIND_RUN[,BLIND_RUN ...] RUN[,RUN ...] ..."
+
+@dataclass(frozen=True)
+class BitsSettings:
+    """conf/bits.yaml.
+
+    Attributes:
+        blind: run folders of the source-blind model, joined by commas; None: write the report in `out` again.
+        run: run folders; those of one variant joined by commas.
+        out: folder for result and report; None: only print the result.
+    """
+
+    blind: str | None
+    run: list[str]
+    out: str | None
 
 
-def main(words: list[str]) -> None:
+def main(values: Mapping[str, Any]) -> None:
     """Print the bits of each variant, in total and by source length; the first variant is the baseline."""
-    if len(words) == 1 and words[0].startswith("out="):
-        folder = Path(words[0].removeprefix("out="))
-        write_result(folder, read_information(folder / "information.json", f"{COMMAND} out={folder}"))
+    settings = build(BitsSettings, values, "")
+    if settings.blind is None and not settings.run and settings.out is not None:
+        folder = Path(settings.out)
+        write_result(folder, read_information(folder / "information.json", f"{usage_line('bits')} out={folder}"))
         return
-    paths, out = paths_and_out(words, COMMAND)
-    blind = choose_blind([FinishedRun.open(path, "blind") for path in paths[0].split(",")])
-    variants = {word: [FinishedRun.open(path) for path in word.split(",")] for word in paths[1:]}
+    if settings.blind is None or not settings.run:
+        raise UserError(f"usage: {usage_line('bits')}")
+    blind = choose_blind([FinishedRun.open(path, "blind") for path in settings.blind.split(",")])
+    variants = {word: [FinishedRun.open(path) for path in word.split(",")] for word in settings.run}
     # Named by attention, as in reports, unless two variants share one.
     names = [runs[0].config["attention"]["name"] for runs in variants.values()]
     if len(set(names)) < len(names):
@@ -45,9 +65,9 @@ def main(words: list[str]) -> None:
         converged=CONVERGED,
     )
     print(show_information(information))
-    if out is not None:
-        write_information(Path(out) / "information.json", information)
-        write_result(Path(out), information)
+    if settings.out is not None:
+        write_information(Path(settings.out) / "information.json", information)
+        write_result(Path(settings.out), information)
 
 
 def write_result(folder: Path, information: Information) -> None:
@@ -121,4 +141,4 @@ def show_plateau(curve: Saturation) -> str:
 
 if __name__ == "__main__":
     with one_line_errors():
-        main(sys.argv[1:])
+        main(read_command("bits", "blind", "run..."))

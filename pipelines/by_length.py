@@ -3,13 +3,16 @@
 This is figure 2 of Bahdanau et al. 2014. With out= it also writes the figure and the table as files.
 """
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from hourglass.analysis.comparing import BleuByLength, TestSet, score_runs
 from hourglass.analysis.convergence import judge_convergence
-from hourglass.config.command_line import one_line_errors, paths_and_out
+from hourglass.config.command_line import RunPaths, one_line_errors, read_command
+from hourglass.config.options import check
+from hourglass.config.usage import usage_line
+from hourglass.errors import UserError
 from hourglass.metrics.scoring import FEW, show_bounds, signature
 from hourglass.metrics.significance import CONVERGED, RESAMPLES
 from hourglass.reports.document import Block, Heading, Picture, Table, to_markdown, write_files
@@ -18,9 +21,11 @@ from hourglass.reports.plots import draw_lines
 from hourglass.training.finished import FinishedRun
 
 
-def main(words: list[str]) -> None:
+def main(values: Mapping[str, Any]) -> None:
     """Print the table, and write the report if there is a folder for it."""
-    paths, out = paths_and_out(words, "python pipelines/by_length.py RUN RUN ...")
+    paths, out = check(RunPaths, values["run"], "run"), check(str | None, values["out"], "out")
+    if len(paths) < 2:
+        raise UserError(f"usage: {usage_line('by_length')}")
     test, scores = score_runs([Path(path) for path in paths], RESAMPLES)
     blocks = write_lengths(test, scores)
     print(to_markdown([block for block in blocks if isinstance(block, Table)], figures=""))
@@ -89,4 +94,4 @@ def write_lengths(test: TestSet, scores: Mapping[str, BleuByLength]) -> list[Blo
 
 if __name__ == "__main__":
     with one_line_errors():
-        main(sys.argv[1:])
+        main(read_command("by_length", "run..."))

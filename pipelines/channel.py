@@ -3,20 +3,19 @@
 The runs have data.calibrated=true, as in experiment=capacity.
 """
 
-import sys
+from collections.abc import Mapping
+from typing import Any
 
 from hourglass.analysis.channel import summarise_channel
-from hourglass.config.command_line import one_line_errors
-from hourglass.errors import UserError
+from hourglass.config.command_line import RunPaths, one_line_errors, read_command
+from hourglass.config.options import check
 from hourglass.reports.capacity import NORMAL
 from hourglass.training.finished import FinishedRun
 
 
-def main(paths: list[str]) -> None:
+def main(values: Mapping[str, Any]) -> None:
     """Print the bits of each run, over the longest quarter of the test sequences and by length."""
-    if not paths:
-        raise UserError("usage: python pipelines/channel.py RUN ...")
-    for path in paths:
+    for path in check(RunPaths, values["run"], "run"):
         channel = summarise_channel(FinishedRun.open(path))
         width = NORMAL * channel.error
         print(
@@ -33,4 +32,4 @@ def main(paths: list[str]) -> None:
 
 if __name__ == "__main__":
     with one_line_errors():
-        main(sys.argv[1:])
+        main(read_command("channel", "run..."))

@@ -5,9 +5,12 @@ share of the cores (OMP_NUM_THREADS=1). An interrupted run resumes; a run that h
 report is results/published/report.html.
 """
 
-import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
-from hourglass.config.command_line import one_line_errors
+from hourglass.config.command_line import one_line_errors, read_command
+from hourglass.config.options import check
 from hourglass.errors import UserError
 from hourglass.experiments.published import list_published_runs, load_published, make_published_run
 from hourglass.experiments.published_report import report_published
@@ -16,13 +19,15 @@ from hourglass.reports.document import write_files
 from hourglass.system.project import ROOT
 
 
-def main(words: list[str]) -> None:
+def main(values: Mapping[str, Any]) -> None:
     """Make the runs that have no record yet, and write scores and report."""
-    if not words:
-        raise UserError("usage: python pipelines/published.py FOLDER [SOURCE-TARGET ...]")
-    corpus, *directions = words
+    corpus, only = check(str, values["corpus"], "corpus"), check(list[str], values["only"], "only")
     settings = load_published()
-    runs = list_published_runs(settings, directions or settings.directions)
+    if changed := [name for name, value in asdict(settings).items() if values[name] != value]:
+        raise UserError(
+            f"{changed[0]}={values[changed[0]]}: part of the record of the results: change it in conf/published.yaml"
+        )
+    runs = list_published_runs(settings, only or settings.directions)
     for number, run in enumerate(runs, 1):
         made = make_published_run(run, settings, corpus)
         print(f"{number}/{len(runs)}: {run.folder.path if made else f'{run.record_file} exists'}", flush=True)
@@ -34,4 +39,4 @@ def main(words: list[str]) -> None:
 
 if __name__ == "__main__":
     with one_line_errors():
-        main(sys.argv[1:])
+        main(read_command("published", "corpus", "only..."))

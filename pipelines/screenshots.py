@@ -19,7 +19,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from hourglass.config.command_line import one_line_errors
+from hourglass.config.command_line import arguments, one_line_errors
 from hourglass.errors import UserError
 from hourglass.experiments.publishing import find_model
 from hourglass.system.project import ROOT
@@ -146,4 +146,5 @@ def visit_pages(page: Any, address: str, run_id: str) -> Iterator[str]:
 
 if __name__ == "__main__":
     with one_line_errors():
+        arguments()
         main()

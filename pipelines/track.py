@@ -7,10 +7,12 @@ name of the corpus.
 """
 
 import os
-import sys
+from collections.abc import Mapping
+from typing import Any
 
 from hourglass.analysis.evaluation import Evaluation
-from hourglass.config.command_line import one_line_errors
+from hourglass.config.command_line import one_line_errors, read_command
+from hourglass.config.options import check
 from hourglass.errors import UserError
 from hourglass.experiments.ablation import load_ablation
 from hourglass.experiments.publishing import find_model, publish
@@ -21,11 +23,11 @@ from hourglass.tracking.server import error_line, mlflow_server
 EXPERIMENT = "hourglass-ablation"
 
 
-def main(words: list[str]) -> None:
+def main(values: Mapping[str, Any]) -> None:
     """Read the evaluations and log the runs that MLflow lacks."""
-    if len(words) > 1:
-        raise UserError("usage: python pipelines/track.py [TRACKING_URI]")
-    uri = words[0] if words else os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    uri = check(str | None, values["tracking_uri"], "tracking_uri") or os.environ.get(
+        "MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"
+    )
     ablation = load_ablation()
     evaluations = {corpus: ablation.evaluation(corpus) for corpus in ablation.corpora}
     with mlflow_server(uri) as shown:
@@ -59,4 +61,4 @@ def best_part(evaluation: Evaluation) -> str:
 
 if __name__ == "__main__":
     with one_line_errors():
-        main(sys.argv[1:])
+        main(read_command("track", "tracking_uri"))

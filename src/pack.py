@@ -1,18 +1,16 @@
-"""Pack a run's best model for MLflow: python src/pack.py run=PATH, then mlflow models serve -m PATH/model"""
+"""Pack a run's best model for MLflow: python src/pack.py RUN, then mlflow models serve -m PATH/model"""
 
 import os
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import hydra
-from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
-from hourglass.config.command_line import check_command_line, one_line_errors
-from hourglass.config.compose import plain_values
+from hourglass.config.command_line import one_line_errors, read_command
 from hourglass.config.options import build
 from hourglass.errors import UserError
 from hourglass.runs.folder import RunFolder, open_run
@@ -36,27 +34,23 @@ class PackSettings:
     tracking_uri: str | None
 
 
-@hydra.main(config_path="../conf", config_name="pack", execution_whitelist=())
-def main(composed: DictConfig) -> None:
+def main(values: Mapping[str, Any]) -> None:
     """Pack the model, and register it if asked to."""
-    with one_line_errors():
-        if OmegaConf.is_missing(composed, "run"):
-            raise UserError("run: not set; python src/pack.py run=PATH, PATH a run folder")
-        settings = build(PackSettings, plain_values(composed), "pack")
-        run, config = open_run(settings.run, "run")
-        uri = settings.tracking_uri or config["logger"].get("tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI")
-        if settings.register and not uri:
-            raise UserError("tracking_uri: not set, and neither is MLFLOW_TRACKING_URI: set one of them")
-        # MLflow takes seconds to import.
-        from hourglass.tracking.packing import pack  # noqa: PLC0415
-        from hourglass.tracking.registry import register_model  # noqa: PLC0415
+    settings = build(PackSettings, values, "")
+    run, config = open_run(settings.run, "run")
+    uri = settings.tracking_uri or config["logger"].get("tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI")
+    if settings.register and not uri:
+        raise UserError("tracking_uri: not set, and neither is MLFLOW_TRACKING_URI: set one of them")
+    # MLflow takes seconds to import.
+    from hourglass.tracking.packing import pack  # noqa: PLC0415
+    from hourglass.tracking.registry import register_model  # noqa: PLC0415
 
-        folder = Path(settings.output).expanduser() if settings.output else run.model
-        state = "packed" if pack(run, folder) else "packed before"
-        print(f"{state}: {folder}; {serving_hint(run, folder)}")
-        if settings.register:
-            assert uri is not None
-            print(register_model(run, folder, settings.register, uri))
+    folder = Path(settings.output).expanduser() if settings.output else run.model
+    state = "packed" if pack(run, folder) else "packed before"
+    print(f"{state}: {folder}; {serving_hint(run, folder)}")
+    if settings.register:
+        assert uri is not None
+        print(register_model(run, folder, settings.register, uri))
 
 
 def serving_hint(run: RunFolder, folder: Path) -> str:
@@ -68,5 +62,5 @@ def serving_hint(run: RunFolder, folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    check_command_line("pack")
-    main()
+    with one_line_errors():
+        main(read_command("pack", "run"))

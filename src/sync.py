@@ -1,14 +1,12 @@
-"""Send what MLflow lacks of a run, after its server was down: python src/sync.py run=PATH"""
+"""Send what MLflow lacks of a run, after its server was down: python src/sync.py RUN"""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import hydra
-from omegaconf import DictConfig, OmegaConf
-
-from hourglass.config.command_line import check_command_line, one_line_errors
+from hourglass.config.command_line import one_line_errors, read_command
 from hourglass.config.options import build
 from hourglass.errors import UserError
 from hourglass.runs.folder import RunFolder, open_run, run_lock
@@ -32,30 +30,25 @@ class SyncSettings:
     tracking_uri: str | None
 
 
-@hydra.main(config_path="../conf", config_name="sync", execution_whitelist=())
-def main(composed: DictConfig) -> None:
+def main(values: Mapping[str, Any]) -> None:
     """Send the run, or every run in the folder that MLflow tracks."""
-    with one_line_errors():
-        config: Any = OmegaConf.to_container(composed, resolve=True)
-        if config["run"] == "???":
-            raise UserError("run: not set; python src/sync.py run=PATH, PATH a run folder or a folder of them")
-        settings = build(SyncSettings, config, "sync")
-        folder = Path(settings.run).expanduser()
-        only_run = RunFolder(folder) if RunFolder(folder).config.exists() else None
-        runs = [only_run] if only_run else [RunFolder(file.parent) for file in sorted(folder.glob("*/tracking.json"))]
-        if not runs:
-            raise UserError(f"run={folder}: neither a run folder nor a folder of runs that MLflow tracks")
-        failed = []
-        for run in runs:
-            try:
-                send(run, settings.tracking_uri)
-            except UserError as error:
-                if only_run:
-                    raise
-                failed.append(run)
-                print(f"error: {error}", file=sys.stderr)
-        if failed:
-            raise UserError(f"run={folder}: {len(failed)} of {len(runs)} runs were not sent; see above")
+    settings = build(SyncSettings, values, "")
+    folder = Path(settings.run).expanduser()
+    only_run = RunFolder(folder) if RunFolder(folder).config.exists() else None
+    runs = [only_run] if only_run else [RunFolder(file.parent) for file in sorted(folder.glob("*/tracking.json"))]
+    if not runs:
+        raise UserError(f"run={folder}: neither a run folder nor a folder of runs that MLflow tracks")
+    failed = []
+    for run in runs:
+        try:
+            send(run, settings.tracking_uri)
+        except UserError as error:
+            if only_run:
+                raise
+            failed.append(run)
+            print(f"error: {error}", file=sys.stderr)
+    if failed:
+        raise UserError(f"run={folder}: {len(failed)} of {len(runs)} runs were not sent; see above")
 
 
 def send(run: RunFolder, tracking_uri: str | None) -> None:
@@ -95,5 +88,5 @@ def send(run: RunFolder, tracking_uri: str | None) -> None:
 
 
 if __name__ == "__main__":
-    check_command_line("sync")
-    main()
+    with one_line_errors():
+        main(read_command("sync", "run"))

@@ -84,8 +84,10 @@ def finish(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(train_usage())
+    if help_flags := {"-h", "--help"} & set(sys.argv[1:]):
+        after = sys.argv[sys.argv.index(help_flags.pop()) + 1 :]
+        with one_line_errors():
+            print(train_usage(after[0] if after and "=" not in after[0] else None))
         raise SystemExit
     if "--version" in sys.argv[1:]:
         print(version_report())

@@ -1,21 +1,18 @@
-"""Translate lines with a trained model: python src/translate.py run=PATH < in.txt > out.txt"""
+"""Translate lines with a trained model: python src/translate.py RUN < in.txt > out.txt"""
 
 import io
 import itertools
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
-import hydra
 import torch
-from omegaconf import DictConfig, OmegaConf
 from pydantic import NonNegativeInt, PositiveInt
 
-from hourglass.config.command_line import check_command_line, one_line_errors
-from hourglass.config.compose import plain_values
+from hourglass.config.command_line import RunPaths, one_line_errors, read_command
 from hourglass.config.options import build
 from hourglass.corpora.languages import words_of
 from hourglass.corpora.lines import decode_line
@@ -60,7 +57,7 @@ class TranslateSettings:
         threads: CPU threads; 0: torch decides.
     """
 
-    run: str | list[str]
+    run: RunPaths
     checkpoint: Literal["best", "last", "average"]
     n_best: PositiveInt
     output: Literal["text", "pharaoh", "json"]
@@ -70,41 +67,35 @@ class TranslateSettings:
     threads: NonNegativeInt
 
 
-@hydra.main(config_path="../conf", config_name="translate", execution_whitelist=())
-def main(composed: DictConfig) -> None:
+def main(values: Mapping[str, Any]) -> None:
     """Translate standard input to standard output, line by line."""
-    with one_line_errors():
-        if OmegaConf.is_missing(composed, "run"):
-            raise UserError("run: not set; python src/translate.py run=PATH < in.txt > out.txt, PATH a run folder")
-        config = plain_values(composed)
-        search_options = config.pop("search", None)
-        settings = build(TranslateSettings, config, "translate")
-        runs = [open_run(path, "run") for path in ([settings.run] if isinstance(settings.run, str) else settings.run)]
-        if not runs:
-            raise UserError("run=[]: names no run folder; give one or several")
-        search = build(SearchSettings, search_options or runs[0][1].get("search", {}), "search")
-        check_options(settings, search)
-        trained = [load_run(run, settings.checkpoint) for run, _ in runs]
-        check_models(trained, [run.path for run, _ in runs], search)
-        torch.manual_seed(settings.seed)
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
-        models = [each.model.to(find_device(settings.accelerator)) for each in trained]
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8")  # In every locale.
-        if settings.output != "text":
-            check_weights(models, f"output={settings.output}", "set output=text")
-        if settings.interactive:
-            prompt_for_lines(models, trained[0], search)
-            return
-        lines, copies = itertools.tee(decode_lines(sys.stdin.buffer))
-        with Bar("translating", None, "lines") as bar:
-            translations = translate_n_best(
-                models, trained[0].vocabularies, lines, search, settings.n_best, progress=bar.update
-            )
-            for line in format_translations(models, trained[0], copies, translations, settings):
-                sys.stdout.write(f"{line}\n")
-                sys.stdout.flush()
+    options = dict(values)
+    search_options = options.pop("search", None)
+    settings = build(TranslateSettings, options, "")
+    runs = [open_run(path, "run") for path in settings.run]
+    search = build(SearchSettings, search_options or runs[0][1].get("search", {}), "search")
+    check_options(settings, search)
+    trained = [load_run(run, settings.checkpoint) for run, _ in runs]
+    check_models(trained, [run.path for run, _ in runs], search)
+    torch.manual_seed(settings.seed)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    models = [each.model.to(find_device(settings.accelerator)) for each in trained]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # In every locale.
+    if settings.output != "text":
+        check_weights(models, f"output={settings.output}", "set output=text")
+    if settings.interactive:
+        prompt_for_lines(models, trained[0], search)
+        return
+    lines, copies = itertools.tee(decode_lines(sys.stdin.buffer))
+    with Bar("translating", None, "lines") as bar:
+        translations = translate_n_best(
+            models, trained[0].vocabularies, lines, search, settings.n_best, progress=bar.update
+        )
+        for line in format_translations(models, trained[0], copies, translations, settings):
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
 
 
 def check_options(settings: TranslateSettings, search: SearchSettings) -> None:
@@ -258,5 +249,5 @@ def decode_lines(stream: BinaryIO) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    check_command_line("translate")
-    main()
+    with one_line_errors():
+        main(read_command("translate", "run..."))

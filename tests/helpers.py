@@ -23,6 +23,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import train
+from hourglass.bench.settings import BenchSettings
+from hourglass.config.options import build
 from hourglass.decoding.search import SearchSettings
 from hourglass.models.build import build_model
 from hourglass.models.checkpoint import load_trained
@@ -59,6 +61,12 @@ def compose_config(*overrides: str) -> dict[str, Any]:
         composed = compose("config", overrides=list(overrides))
     resolved: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     return resolved
+
+
+def bench_settings() -> BenchSettings:
+    """Return the settings of conf/bench.yaml."""
+    content = yaml.safe_load((CONF / "bench.yaml").read_text())
+    return build(BenchSettings, {key: content[key] for key in content if key not in ("command", "arguments")}, "bench")
 
 
 @cache

@@ -4,18 +4,20 @@ import dataclasses
 import json
 import math
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import ROOT, compose_config, write_multi30k
+from helpers import ROOT, bench_settings, compose_config, write_multi30k
 
 from hourglass.bench.decoding import measure_agreement, measure_decoding, train_decoding_model
 from hourglass.bench.devices import measure_device, measure_limit, runs_bfloat16_lstm
 from hourglass.bench.growth import measure_lengths
-from hourglass.bench.settings import BenchSettings, read_bench_settings
+from hourglass.bench.settings import BenchSettings
 from hourglass.bench.training import measure_training, measure_whole_training
+from hourglass.config.command_line import read_command
 from hourglass.errors import UserError
 from hourglass.runs.folder import RunFolder, write_config
 from hourglass.system.project import code_version
@@ -28,11 +30,15 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
     import bench
 
-    return lambda *words: bench.main(list(words))
+    def run(*words: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["pipelines/bench.py", *words])
+        bench.main(read_command("bench", *bench.OPERANDS, epilogue=bench.COMMAND_LIST))
+
+    return run
 
 
 def small_settings() -> BenchSettings:
-    settings = read_bench_settings()
+    settings = bench_settings()
     small = ["data.vocabulary_size=60", "encoder.hidden_size=16", "trainer.batch_tokens=200"]
     return dataclasses.replace(
         settings,
@@ -157,8 +163,14 @@ def test_the_page_on_speed_has_the_tables_and_figures_of_recorded_measurements(
 
 
 def test_mistakes_on_the_command_line_end_in_one_line(bench: Callable[..., None]) -> None:
-    for words in ([], ["quickly"], ["table"], ["limit", "raw"]):
-        with pytest.raises(UserError, match=r"^usage: python pipelines/bench\.py start FOLDER \| limit \| train") as e:
+    for words, message in (
+        ([], r"command: not set; usage: python pipelines/bench\.py COMMAND"),
+        (["quickly"], r"command=quickly: no such choice; choose from beams, compared"),
+        (["table"], r"usage: python pipelines/bench\.py table FILE$"),
+        (["limit", "raw"], r"usage: python pipelines/bench\.py limit$"),
+        (["limit", "rounds=0"], r"rounds=0: .*greater than 0"),
+    ):
+        with pytest.raises(UserError, match=f"^{message}") as e:
             bench(*words)
         assert "\n" not in str(e.value)
     with pytest.raises(UserError, match=r"lengths all: no such variant; conf/bench\.yaml has general feeding, "):
@@ -177,8 +189,10 @@ def test_mistakes_on_the_command_line_end_in_one_line(bench: Callable[..., None]
 def test_help_has_a_line_for_each_command(bench: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     import bench as script
 
-    bench("--help")
+    with pytest.raises(SystemExit):
+        bench("--help")
     lines = capsys.readouterr().out.splitlines()
+    lines = lines[lines.index("Commands and their arguments:") :]
     for name, command in script.COMMANDS.items():
         assert [line.split() for line in lines if line.startswith(f"  {name} ")] == [
             [name, *command.arguments.split(), *command.summary.split()]

@@ -2,13 +2,14 @@
 
 import itertools
 
+from helpers import bench_settings
+
 from hourglass.bench.measurements import ON_GPU_TRAINING
 from hourglass.bench.peers import read_targets
-from hourglass.bench.settings import read_bench_settings
 
 
 def test_peers_and_targets_are_about_what_is_measured() -> None:
-    settings, targets = read_bench_settings(), read_targets()
+    settings, targets = bench_settings(), read_targets()
     # The peers have no fixed context.
     variants = [name for name in settings.variants if name not in ("none", "fixed")]
     trained = [f"training, {name}, decoder {size}" for name in variants for size in settings.decoder_sizes]

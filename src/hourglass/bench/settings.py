@@ -5,9 +5,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from hourglass.config.options import build, read_settings
-from hourglass.system.project import CONF
-
 # The shape of a batch: sentences, and source and target tokens of each (the means of Multi30k).
 BATCH_SENTENCES, SOURCE_LENGTH, TARGET_LENGTH = 64, 15, 15
 
@@ -18,7 +15,7 @@ _Sizes = Annotated[list[PositiveInt], Field(min_length=2)]
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """The settings in conf/bench.yaml.
+    """The settings in conf/bench.yaml, without the command and its arguments.
 
     Attributes:
         overrides: command line of src/train.py that all variants share.
@@ -71,12 +68,3 @@ class BenchSettings:
             f"decoder.hidden_size={size}",
             f"decoder.readout_size={size}",
         ]
-
-
-def read_bench_settings() -> BenchSettings:
-    """Read conf/bench.yaml.
-
-    Raises:
-        UserError: the file is missing, or one of its settings is.
-    """
-    return read_settings(CONF / "bench.yaml", lambda content: build(BenchSettings, content, "bench"))

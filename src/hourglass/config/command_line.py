@@ -1,16 +1,24 @@
-"""The command line: positional arguments of scripts, checks before Hydra, and errors in one line."""
+"""The command line: its words as settings, checks before Hydra, and errors in one line."""
 
+import difflib
 import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from pydantic import BeforeValidator, Field
 
+from hourglass.config.compose import plain_values
+from hourglass.config.unknown_keys import unknown_key
+from hourglass.config.usage import GROUPS, command_usage, known_keys, list_keys, usage_line
 from hourglass.errors import OutOfMemoryError, UserError
+from hourglass.system.commands import path_override, quoted
 from hourglass.system.out_of_memory import memory_shortage
 from hourglass.system.project import CONF
 from hourglass.system.secrets import without_secrets
@@ -18,34 +26,114 @@ from hourglass.system.secrets import without_secrets
 # A key that makes Hydra build a Python object, as written on the command line: a.b._target_=..., {_target_:...}.
 TARGET = re.compile(r"(^|[^\w])_target_['\"]?\s*[:=]")
 
+# A word that sets a key. A path that looks like it is written with ./ before it.
+SETTING = re.compile(r"(\+\+?)?[\w.]+=|~[\w.]+")
+# The flags of Hydra and of src/train.py, each with the number of words after it that belong to it.
+HYDRA_FLAGS = {
+    **dict.fromkeys(("--help", "-h", "--version", "--hydra-help", "--resolve", "--run", "-r", "--multirun", "-m"), 0),
+    **dict.fromkeys(("--shell-completion", "-sc", "--info", "-i"), 0),
+    **dict.fromkeys(("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn"), 1),
+    **dict.fromkeys(("--config-dir", "-cd", "--experimental-rerun"), 1),
+}
+
+# Run folders: one or more.
+RunPaths = Annotated[
+    list[str], BeforeValidator(lambda paths: [paths] if isinstance(paths, str) else paths), Field(min_length=1)
+]
+
 
 def arguments(*names: str) -> list[str]:
-    """Return the words of the command line of a script that takes exactly these positional arguments.
+    """Return the words of the command line of a stage of the pipeline, which takes exactly these arguments.
 
     Raises:
         UserError: there are more or fewer words than names.
     """
     words = sys.argv[1:]
+    usage = " ".join(["usage: python", sys.argv[0], *names])
+    if {"-h", "--help"} & set(words):
+        print(f"{usage}\n\n{sys.modules['__main__'].__doc__}")
+        raise SystemExit
     if len(words) != len(names):
-        raise UserError(f"usage: python {sys.argv[0]} {' '.join(names)}")
+        raise UserError(usage)
     return words
 
 
-def paths_and_out(words: list[str], usage: str) -> tuple[list[str], str | None]:
-    """Split a command line into its paths, two or more, and the folder of out=FOLDER, None without that word.
+def read_command(name: str, *operands: str, epilogue: str = "") -> dict[str, Any]:
+    """Return the settings of a command: those of its file in conf/, changed by the words of the command line.
+
+    A word KEY=VALUE sets a key, as does --KEY=VALUE or --KEY VALUE; any other word is an operand. --help is answered
+    here.
+
+    Args:
+        name: the file in conf/, without .yaml.
+        operands: the keys that operands set, in their order; a last key ending in `...` gets a list of all others.
+        epilogue: further lines of --help.
+
+    Raises:
+        UserError: a word is no setting or operand of the command, or a key that has no default is not set.
+    """
+    words = sys.argv[1:]
+    if {"-h", "--help"} & set(words):
+        print("\n".join([command_usage(name), *([epilogue] if epilogue else [])]))
+        raise SystemExit
+    refuse_targets(words)
+    overrides = read_words(words, [key.name for key in known_keys(name)], operands, usage_line(name))
+    with initialize_config_dir(str(CONF)):
+        composed = compose(name, overrides=overrides)
+    for key in map(str, composed):
+        if OmegaConf.is_missing(composed, key):
+            raise UserError(f"{key}: not set; usage: {usage_line(name)}")
+    return plain_values(composed)
+
+
+def read_words(words: Sequence[str], keys: Sequence[str], operands: Sequence[str], usage: str) -> list[str]:
+    """Return the words of a command line as overrides of Hydra.
 
     Args:
         words: of the command line.
-        usage: the command line as it should be, for messages, without [out=FOLDER].
+        keys: that the command has.
+        operands: keys that words other than KEY=VALUE set: see `read_command`.
+        usage: the command line as it should be, for messages.
 
     Raises:
-        UserError: there are fewer than two paths, or out= is given twice.
+        UserError: there are more operands than keys for them, or an option is unknown.
     """
-    outs = [word.removeprefix("out=") for word in words if word.startswith("out=")]
-    paths = [word for word in words if not word.startswith("out=")]
-    if len(paths) < 2 or len(outs) > 1:
-        raise UserError(f"usage: {usage} [out=FOLDER]")
-    return paths, outs[0] if outs else None
+    settings, values = [], []
+    left = list(words)
+    while left:
+        word = left.pop(0)
+        if word.startswith("-"):
+            option, equals, value = word.lstrip("-").partition("=")
+            if option not in keys:
+                hint = similar_option(f"--{option}", [f"--{key}" for key in keys])
+                raise UserError(f"{word}: no such option{hint}; usage: {usage}")
+            if not equals and not left:
+                raise UserError(f"{word}: has no value: write {option}=VALUE")
+            settings.append(f"{option}={value if equals else left.pop(0)}")
+        elif SETTING.match(word):
+            settings.append(word)
+        else:
+            values.append(word)
+    for key in operands:
+        if not values:
+            break
+        name = key.removesuffix("...")
+        if any(setting.startswith(f"{name}=") for setting in settings):
+            raise UserError(f"{values[0]}: {name}= is on the command line, too: leave out one of them")
+        if key.endswith("..."):
+            settings.append(f"{name}=[{','.join(map(quoted, values))}]")
+            values = []
+        else:
+            settings.append(f"{name}={quoted(values.pop(0))}")
+    if values:
+        raise UserError(f"{values[0]}: one word too many; usage: {usage}")
+    return settings
+
+
+def similar_option(option: str, options: Iterable[str]) -> str:
+    """Return a hint to the option that is most like an unknown one, or nothing."""
+    close = difflib.get_close_matches(option, list(options), 1)
+    return f": did you mean {close[0]}?" if close else ""
 
 
 @contextmanager
@@ -104,26 +192,63 @@ def config_words(hydra: Any) -> list[str]:
 
 
 def check_command_line(config_name: str) -> None:
-    """Compose the settings before Hydra does, so that an unknown choice or option gives an error of one line.
+    """Check the words of src/train.py and compose its settings before Hydra does, so that a mistake gives one line.
 
-    Where Hydra itself reads flags, set it to raise its errors rather than print them, for `one_line_errors` to shorten.
+    A word --KEY=VALUE becomes KEY=VALUE. Where Hydra itself reads flags, set it to raise its errors rather than print
+    them, for `one_line_errors` to shorten.
 
     Args:
         config_name: the file in conf/, without .yaml.
 
     Raises:
-        SystemExit: the settings cannot be composed, or name a Python object.
+        SystemExit: a word is no setting, the settings cannot be composed, or they name a Python object.
     """
-    words = sys.argv[1:]
-    flags = any(word.startswith("-") for word in words)
-    if flags or is_sweep(words):
-        os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    with one_line_errors():
+        words = sys.argv[1:] = train_words(sys.argv[1:])
+        flags = any(word.startswith("-") for word in words)
+        if flags or is_sweep(words):
+            os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+        refuse_targets(words)
+        if not flags:  # Hydra handles its own flags, such as --cfg and -m.
+            with initialize_config_dir(str(CONF)):
+                compose(config_name, overrides=words)
+
+
+def train_words(words: Sequence[str]) -> list[str]:
+    """Return the words of src/train.py as Hydra reads them: --KEY=VALUE as KEY=VALUE.
+
+    Raises:
+        UserError: a word is neither a setting nor a flag of Hydra.
+    """
+    keys = {*GROUPS, *(key.name for key in list_keys(CONF / "config.yaml"))}
+    read, left = [], list(words)
+    while left:
+        word = left.pop(0)
+        flag, equals, _ = word.partition("=")
+        if flag in HYDRA_FLAGS:
+            read += [word, *left[: HYDRA_FLAGS[flag] if not equals else 0]]
+            left = left[HYDRA_FLAGS[flag] if not equals else 0 :]
+        elif word.startswith("--") and equals and flag[2:].split(".")[0] in keys:
+            read.append(word[2:])
+        elif word.startswith("-"):
+            remedy = f": write {flag.lstrip('-')}=VALUE" if flag.lstrip("-").split(".")[0] in keys else ""
+            raise UserError(f"{word}: no such option{remedy or similar_option(flag, HYDRA_FLAGS)}")
+        elif equals or word.startswith("~"):
+            read.append(word)
+        else:
+            resume = f"; to resume that run: {path_override('resume', Path(word))}" if Path(word).is_dir() else ""
+            raise UserError(f"{word}: a setting is KEY=VALUE{resume}")
+    return read
+
+
+def refuse_targets(words: Sequence[str]) -> None:
+    """Refuse words that would make Hydra build a Python object.
+
+    Raises:
+        UserError: a word sets a key `_target_`.
+    """
     if target := next((word for word in words if TARGET.search(word)), None):
-        raise SystemExit(f"error: {target}: settings cannot name Python objects: choose a group's file by GROUP=NAME")
-    if flags:
-        return  # Hydra handles its own flags, such as --help and -m.
-    with one_line_errors(), initialize_config_dir(str(CONF)):
-        compose(config_name, overrides=words)
+        raise UserError(f"{target}: settings cannot name Python objects: choose a group's file by GROUP=NAME")
 
 
 def _one_line(message: str) -> str:
@@ -134,7 +259,7 @@ def _one_line(message: str) -> str:
     lines = [line for line in lines if not line.startswith(("full_key:", "object_type", "To append"))]
     listing = next((i for i, line in enumerate(lines) if line.startswith("Available options")), len(lines) - 1)
     mistake, choices = " ".join(lines[: listing + 1]), lines[listing + 1 :]
-    group = re.search(r"Could not override '(\w+)\..*Key '\1' is not", mistake)
-    if group and (CONF / group[1]).is_dir():
-        choices = [f"(choose its file first: {group[1]}=NAME)"]
+    unknown = re.search(r"Could not override '([\w.]+)'.*Key '(\w+)' is not in struct", mistake)
+    if unknown:
+        return unknown_key(unknown[1], unknown[2])
     return f"{mistake} {', '.join(choices)}".strip()

@@ -31,7 +31,7 @@ def build(make: Callable[..., T], options: Mapping[str, Any], group: str, **comp
     Args:
         make: a class or function; every parameter that is not in `computed` is an option.
         options: the config group, as plain values.
-        group: the group's name, for messages ("encoder").
+        group: the group's name, for messages ("encoder"); empty for keys without a group.
         computed: arguments that are not options, such as sizes and embeddings; not checked.
 
     Raises:
@@ -41,16 +41,18 @@ def build(make: Callable[..., T], options: Mapping[str, Any], group: str, **comp
     annotations = typing.get_type_hints(make.__init__ if inspect.isclass(make) else make, include_extras=True)
     unknown = [name for name in options if name not in parameters]
     if unknown:
-        name = f"{group}.{unknown[0]}"
+        name = f"{group}.{unknown[0]}".removeprefix(".")
         known = ", ".join(sorted(parameters)) or "no options"
-        raise UserError(f"{name}: no such option; {group} takes {known}: leave it out (of an experiment: ~{name})")
+        known = f"{group or 'the command'} takes {known}"
+        raise UserError(f"{name}: no such option; {known}: leave it out (of an experiment: ~{name})")
     checked: dict[str, Any] = {}
     for name, parameter in parameters.items():
+        option = f"{group}.{name}".removeprefix(".")
         if name not in options:
             if parameter.default is inspect.Parameter.empty:
-                raise UserError(f"{group}.{name}: missing; set {group}.{name}=...")
+                raise UserError(f"{option}: missing; set {option}=...")
             continue
-        checked[name] = check(annotations[name], options[name], f"{group}.{name}")
+        checked[name] = check(annotations[name], options[name], option)
     return make(**checked, **computed)
 
 

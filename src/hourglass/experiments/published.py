@@ -151,12 +151,17 @@ class PublishedRecord:
 
 
 def load_published(file: Path = ROOT / "conf" / "published.yaml") -> PublishedSettings:
-    """Read and check conf/published.yaml.
+    """Read and check conf/published.yaml, without the keys `corpus` and `only` of the command.
 
     Raises:
         UserError: it is missing, or a setting is wrong; the message names the file.
     """
-    return read_settings(file, lambda content: build(PublishedSettings, content, "published"))
+
+    def make(content: dict[str, Any]) -> PublishedSettings:
+        settings = {name: value for name, value in content.items() if name not in ("corpus", "only")}
+        return build(PublishedSettings, settings, "published")
+
+    return read_settings(file, make)
 
 
 def list_published_runs(settings: PublishedSettings, directions: Sequence[str]) -> list[PublishedRun]:

@@ -9,18 +9,22 @@ from hourglass.system.project import ROOT
 
 
 def path_override(option: str, path: Path) -> str:
-    """Return the override that sets an option to a path with any characters, as Hydra reads it.
+    """Return the override that sets an option to a path with any characters, as Hydra reads it."""
+    return f"{option}={quoted(str(path))}"
 
-    A path that Hydra would read as something else than these characters is a quoted value of its grammar, in which a
+
+def quoted(text: str) -> str:
+    """Return the word that Hydra reads as this text.
+
+    Text that Hydra would read as something else than these characters is a quoted value of its grammar, in which a
     backslash escapes only before a quote. OmegaConf reads ${ as a reference, unless a backslash is before it.
     """
-    text = str(path)
     if re.fullmatch(r"[A-Za-z0-9_./-]+", text) and not _reads_as_a_value(text):
-        return f"{option}={text}"
+        return text
     text = re.sub(r"(\\*)\$\{", lambda match: 2 * match[1] + r"\${", text)
     quote = "'" if '"' in text else '"'
     text = re.sub(rf"(\\*)({quote}|\Z)", lambda match: 2 * match[1] + (f"\\{quote}" if match[2] else ""), text)
-    return f"{option}={quote}{text}{quote}"
+    return f"{quote}{text}{quote}"
 
 
 def _reads_as_a_value(text: str) -> bool:
