@@ -56,7 +56,7 @@ def main(values: Mapping[str, Any]) -> None:
 def serving_hint(run: RunFolder, folder: Path) -> str:
     """Return the words that say how to serve a packed model; MLflow takes its path for an address, where % escapes."""
     if re.search("[%#?]", str(folder.resolve())):
-        elsewhere = printed_command("src/pack.py", run=run.path, output=Path("/tmp/model"))
+        elsewhere = printed_command("src/pack.py", run.path, output=Path("/tmp/model"))
         return f"MLflow cannot serve it from a path with %, # or ?; to pack it elsewhere: {elsewhere}"
     return f"to serve it: mlflow models serve --env-manager local -m {shlex.quote(str(folder))}"
 

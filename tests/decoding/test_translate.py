@@ -272,8 +272,8 @@ def test_unknown_words_are_those_attended_to(trained: Trained, monkeypatch: pyte
         (b"a\n\xff\n", [], "error: standard input:2: not UTF-8"),
         (b"a\n", ["checkpoint=average"], "error: checkpoint=average: the run kept no validations' checkpoints: train "),
         (b"a\n", ["n_best=9"], "error: n_best=9 is more than search.beam="),
-        (b"a\n", ["run=[]"], "error: run=[]: names no run folder"),
-        (b"a\n", ["checkpoint=worst"], "error: translate.checkpoint=worst: "),
+        (b"a\n", ["run=[]"], "error: run=[]: value should have at least 1 item"),
+        (b"a\n", ["checkpoint=worst"], "error: checkpoint=worst: "),
     ],
 )
 def test_a_mistake_is_one_clear_line(run: RunFolder, text: bytes, overrides: list[str], message: str) -> None:
@@ -299,7 +299,7 @@ def test_no_lines_in_no_lines_out(run: RunFolder) -> None:
 def test_the_run_has_to_be_named(tmp_path: Path) -> None:
     done = command(b"a\n")
     assert done.returncode != 0
-    assert "error: run: not set; python src/translate.py run=PATH" in done.stderr.decode()
+    assert "error: run: not set; usage: python src/translate.py RUN" in done.stderr.decode()
 
 
 def test_want_of_memory_outside_a_training_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,6 +84,7 @@ def test_a_printed_command_can_be_pasted(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_command_is_as_short_as_the_folder_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     assert printed_command("src/train.py", resume=Path("runs/a-1")) == "python src/train.py resume=runs/a-1"
-    assert printed_command("src/sync.py", run=Path("a [1]")) == "python src/sync.py 'run=\"a [1]\"'"
+    assert printed_command("src/train.py", resume=Path("a [1]")) == "python src/train.py 'resume=\"a [1]\"'"
+    assert printed_command("src/sync.py", Path("a [1]")) == "python src/sync.py 'a [1]'"
     monkeypatch.chdir(tmp_path)
-    assert printed_command("src/sync.py", run=Path("a")) == f"python {ROOT}/src/sync.py run=a"
+    assert printed_command("src/sync.py", Path("a")) == f"python {ROOT}/src/sync.py a"

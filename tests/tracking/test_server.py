@@ -192,7 +192,7 @@ def test_down_from_the_start_and_sent_later(
     first, last = (line for line in trained.stderr.splitlines() if line.startswith("MLflow"))
     assert f"MLflow at {server.uri} does not answer ([Errno 111] Connection refused): the run continues" in first
     assert "lacks the run ([Errno 111] Connection refused); to send it: python " in last
-    assert last.endswith(f"src/sync.py run={late.path}")
+    assert last.endswith(f"src/sync.py {late.path}")
     # The command also ends in one line while the server is down.
     failed = command("sync.py", f"run={late.path}")
     assert failed.returncode == 1

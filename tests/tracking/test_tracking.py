@@ -206,7 +206,7 @@ def test_a_store_that_fails_later_costs_no_training(
         )
     assert (
         f"lacks {points:,} points of the curves and the end of the run (the server is down); to send it: "
-        f"{printed_command('src/sync.py', run=job.run.path)}" in caplog.text
+        f"{printed_command('src/sync.py', job.run.path)}" in caplog.text
     )
     assert only_run(store, tmp_path.name).info.status == "RUNNING"
     sync.send(job.run, None)
