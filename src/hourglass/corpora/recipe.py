@@ -40,6 +40,8 @@ class Recipe(ABC):
     source: str
     target: str
 
+    # As in conf/data.
+    name: ClassVar[str]
     # Whether training pairs with a sentence of dev or test are dropped. Not for synthetic corpora, whose distribution
     # is known exactly and would change.
     removes_leaks: ClassVar[bool] = True

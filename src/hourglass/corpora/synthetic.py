@@ -52,6 +52,8 @@ class Numbers(SyntheticRecipe):
 
     longest: Annotated[int, Field(ge=1, le=18)]  # A 64-bit integer holds 18 digits.
 
+    name: ClassVar = "numbers"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_languages()
@@ -126,6 +128,8 @@ class Copy(SyntheticRecipe):
     symbols: Annotated[int, Field(ge=2)]
     calibrated: bool = False
 
+    name: ClassVar = "copy"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         samples, existing = self.train_pairs + self.dev_pairs + self.test_pairs, self.symbols**self.shortest
@@ -159,6 +163,8 @@ class Copy(SyntheticRecipe):
 @dataclass(frozen=True)
 class Reverse(Copy):
     """The same sequences, to reverse."""
+
+    name: ClassVar = "reverse"
 
     @staticmethod
     def target_of(words: list[str]) -> list[str]:

@@ -30,6 +30,8 @@ class Text(LimitedRecipe):
     dev: str | None
     test: str | None
 
+    name: ClassVar = "text"
+
     def inputs(self) -> list[Path]:
         """Return the files of all splits."""
         return [file for split in SPLITS if split not in self.taken() for file in self._files(split)]
@@ -69,6 +71,7 @@ class Multi30k(LimitedRecipe):
     folder: str | None
     test: Multi30kTest | Annotated[list[Multi30kTest], Field(min_length=1)]
 
+    name: ClassVar = "multi30k"
     HUB: ClassVar = "bentrevett/multi30k"
 
     def __post_init__(self) -> None:

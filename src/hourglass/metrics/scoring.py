@@ -15,6 +15,7 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from hourglass.corpora.languages import is_han, is_japanese, is_unspaced
 from hourglass.errors import UserError
+from hourglass.metrics.metric import Metric, metric_value
 
 ORDERS = 4  # n-grams of BLEU
 STATISTICS = 2 * ORDERS + 2
@@ -137,6 +138,7 @@ def score(
     *,
     edges: Sequence[int],
     target_language: str,
+    metrics: Sequence[Metric] = (),
 ) -> dict[str, Any]:
     """Score translations, and the sources copied unchanged, in all and by source length.
 
@@ -147,12 +149,14 @@ def score(
         source_words: N lengths of the sources, in words (characters for languages written without spaces).
         edges: the smallest number of source words of each bucket, from 1; the last bucket is open.
         target_language: code of the target language, which determines BLEU's tokenizer.
+        metrics: further scores.
 
     Returns:
         Plain values, ready for JSON: `sentences`, `bleu`, `chrf`, `copy_bleu`, `copy_chrf` (0 to 100),
         `brevity_penalty`, `hypothesis_tokens`, `reference_tokens` (as BLEU counts them), `length_ratio` (the former
         divided by the latter); `signature`, `chrf_signature`; and `buckets`, a list of the same numbers for each
         bucket, with `source_words`: [low, high], high null for the open one. Without sentences all scores are null.
+        With further metrics also these by their names, and `metrics`: the heading, digits and signature of each.
 
     Raises:
         ValueError: the four sequences differ in length, or a length is below the first edge.
@@ -170,27 +174,37 @@ def score(
     def row(indices: np.ndarray) -> dict[str, Any]:
         """Score the sentences of these indices."""
         if not len(indices):
-            return {"sentences": 0, **dict.fromkeys(_SCORES)}
+            return {"sentences": 0, **dict.fromkeys((*_SCORES, *(metric.name for metric in metrics)))}
         total, copy_total = statistics[indices].sum(0), copy_statistics[indices].sum(0)
-        row_references = [[references[i] for i in indices]]
+        chosen = [[texts[i] for i in indices] for texts in (hypotheses, references, sources)]
         *_, hypothesis_tokens, reference_tokens = total.tolist()
         values = (
             float(bleu_from_statistics(total)),
-            chrf.corpus_score([hypotheses[i] for i in indices], row_references).score,
+            chrf.corpus_score(chosen[0], [chosen[1]]).score,
             float(bleu_from_statistics(copy_total)),
-            chrf.corpus_score([sources[i] for i in indices], row_references).score,
+            chrf.corpus_score(chosen[2], [chosen[1]]).score,
             float(brevity_penalty(total)),
             hypothesis_tokens,
             reference_tokens,
             hypothesis_tokens / reference_tokens if reference_tokens else None,
         )
-        return {"sentences": len(indices), **dict(zip(_SCORES, values, strict=True))}
+        further = {metric.name: metric_value(metric, *chosen) for metric in metrics}
+        return {"sentences": len(indices), **dict(zip(_SCORES, values, strict=True)), **further}
 
+    described = {
+        metric.name: {
+            "heading": metric.heading or metric.name,
+            "digits": metric.digits,
+            "signature": str(metric.signature()),
+        }
+        for metric in metrics
+    }
     bucket_of = np.searchsorted(edges, source_words, side="right") - 1
     return {
         **row(np.arange(len(hypotheses))),
         "signature": signature(target_language),
         "chrf_signature": _signature(CHRF(references=[[""]])),
+        **({"metrics": described} if metrics else {}),
         "buckets": [
             {"source_words": list(bounds), **row(np.flatnonzero(bucket_of == number))}
             for number, bounds in enumerate(buckets)
@@ -214,6 +228,8 @@ def format_table(scores: dict[str, Any]) -> str:
     """Format the result of `score` as a table for a terminal: a line for each bucket and for all, and signatures."""
     columns = [("BLEU", "bleu", 2), ("copy", "copy_bleu", 2), ("chrF", "chrf", 2), ("copy", "copy_chrf", 2)]
     columns += [("BP", "brevity_penalty", 3), ("ratio", "length_ratio", 3)]
+    further = scores.get("metrics", {})
+    columns += [(metric["heading"][:7], name, metric["digits"]) for name, metric in further.items()]
 
     def line(label: str, row: dict[str, Any]) -> str:
         mark = "*" if row["sentences"] < FEW else " "
@@ -226,6 +242,7 @@ def format_table(scores: dict[str, Any]) -> str:
         "copy: the source, scored as a translation; BP: brevity penalty; ratio: length of output to reference",
         f"BLEU  {scores['signature']}",
         f"chrF  {scores['chrf_signature']}",
+        *(f"{metric['heading']:<4}  {metric['signature']}" for metric in further.values()),
     ]
     if any("*" in row for row in rows):
         notes.insert(0, f"*: fewer than {FEW} sentences, too few to rely on")

@@ -3,10 +3,11 @@
 Shapes: B batch, T queries (target steps in one pass; beams of one sentence in search), S source length,
 H query, M memory, D summary, C context, A keys (and the hidden layer of additive scores).
 
-To add a variant, subclass `ScoredAttention`, write `scores`, add the class to `ATTENTIONS`, and write the file
-conf/attention/NAME.yaml (docs/add-an-attention.md).
+To add a variant, subclass `ScoredAttention`, write `scores`, register the class in `ATTENTIONS`, and write the file
+attention/NAME.yaml (docs/add-an-attention.md).
 """
 
+from abc import ABC, abstractmethod
 from typing import Literal, NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from hourglass.config.registry import Registry
 from hourglass.errors import UserError
 from hourglass.models.encoder import Memory
 
@@ -52,7 +54,7 @@ class PreparedMemory(NamedTuple):
         return PreparedMemory(states, keys, *(part.index_select(0, index) for part in self[2:]))
 
 
-class Attention(nn.Module):
+class Attention(nn.Module, ABC):
     """Base of all variants.
 
     Class attributes: `name` as in conf/attention; `reads_query`, whether the context depends on the decoder's state;
@@ -93,6 +95,7 @@ class Attention(nn.Module):
         """Return the keys [B, S, A] of states [B, S, M]."""
         return states
 
+    @abstractmethod
     def forward(self, query: Tensor, prepared: PreparedMemory, steps: Tensor) -> tuple[Tensor, Tensor | None]:
         """Compute the context.
 
@@ -104,7 +107,6 @@ class Attention(nn.Module):
         Returns:
             the context [B, T, C], and the weights [B, T, S] or None if the variant has none.
         """
-        raise NotImplementedError
 
 
 class NoAttention(Attention):
@@ -164,9 +166,9 @@ class ScoredAttention(Attention):
             )
         self.context_size = sizes.memory
 
+    @abstractmethod
     def scores(self, query: Tensor, prepared: PreparedMemory) -> Tensor:
         """Return the scores [B, T, S] of queries [B, T, H]; those at padding may be anything, they are masked later."""
-        raise NotImplementedError
 
     def forward(self, query: Tensor, prepared: PreparedMemory, steps: Tensor) -> tuple[Tensor, Tensor]:
         """See `Attention.forward`; C is M."""
@@ -427,9 +429,10 @@ class LocalPredictiveAttention(LocalMonotonicAttention):
         return weights @ prepared.states, weights
 
 
-ATTENTIONS: dict[str, type[Attention]] = {
-    kind.name: kind
-    for kind in (
+ATTENTIONS: Registry[Attention] = Registry(
+    "attention.name",
+    Attention,  # type: ignore[type-abstract]
+    (
         NoAttention,
         FixedContext,
         MeanAttention,
@@ -442,8 +445,9 @@ ATTENTIONS: dict[str, type[Attention]] = {
         LocationAttention,
         LocalMonotonicAttention,
         LocalPredictiveAttention,
-    )
-}
+    ),
+    arguments=("sizes",),
+)
 
 
 def check_equal_widths(sizes: Sizes, option: str, remedy: str) -> None:

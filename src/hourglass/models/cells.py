@@ -2,17 +2,22 @@
 
 Shapes: B batch, T time, N rows of one step, I input, H hidden (the output of a cell), P projected input.
 
-To add a cell, subclass `Cell`, write `advance`, add the class to `CELLS`, and write its equation in
-tests/models/test_recurrent.py. `RecurrentLayer` runs it in both directions, and over padded batches.
+To add a cell, subclass `Cell`, write `advance`, and register the class in `CELLS` (docs/add-an-encoder.md).
+`RecurrentLayer` runs it in both directions, and over padded batches.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from hourglass.config.registry import Registry
 
 # The parts of a state, each [N, ...] in a shape of its own: LSTM: (h, c); GRU: (h,).
 CellState = tuple[Tensor, ...]
@@ -28,7 +33,7 @@ class PartialProjection(NamedTuple):
     weight: Tensor  # [P, I - I']
 
 
-class Cell(nn.Module):
+class Cell(nn.Module, ABC):
     """Base of all cells: the recurrence of one layer in one direction.
 
     A step has three parts, which `step` and `run` put together:
@@ -79,9 +84,9 @@ class Cell(nn.Module):
         """Return what a step needs of its inputs, [..., I] to [..., P]; here the inputs themselves."""
         return inputs
 
+    @abstractmethod
     def advance(self, projected: Tensor, state: CellState) -> CellState:
         """Return the next state of N rows, given the projected inputs [N, P]."""
-        raise NotImplementedError
 
     def output(self, state: CellState, projected: Tensor) -> Tensor:
         """Return the output [N, H] of a step, given its state after the step; here the first part of the state."""
@@ -396,9 +401,22 @@ class NormedLSTM(GatedCell):
         return super().checkpoint_name(name, direction) if kind == "weights" else f"{kind}s.{direction}.{rest}"
 
 
-CELLS: dict[str, type[Cell]] = {kind.name: kind for kind in (LSTM, GRU, ChoGRU, NormedLSTM)}
+CELLS: Registry[Cell] = Registry(
+    "cell",
+    Cell,  # type: ignore[type-abstract]
+    (LSTM, GRU, ChoGRU, NormedLSTM),
+    arguments=("input_size", "hidden_size"),
+    has_options=False,
+)
 
-if TYPE_CHECKING:
-    CellName = str
-else:  # The annotation of an option: a config that names another is refused with the list of them.
-    CellName = Literal[tuple(CELLS)]
+
+def _check_name(name: str) -> str:
+    if name not in CELLS:
+        *others, last = map(repr, CELLS)
+        choices = f"{', '.join(others)} or {last}"
+        raise PydanticCustomError("cell", "Input should be {choices}", {"choices": choices})
+    return name
+
+
+# The annotation of an option. A config that names another is refused with the list of them.
+CellName = Annotated[str, AfterValidator(_check_name)]

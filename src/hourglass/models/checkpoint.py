@@ -4,6 +4,7 @@ A checkpoint is complete in itself: settings, vocabularies, weights, and what tr
 never unpickles objects, only tensors and plain values (`weights_only`), so a checkpoint cannot run code.
 """
 
+import logging
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +15,14 @@ import torch
 
 from hourglass.config.differences import changes
 from hourglass.config.options import Config
+from hourglass.config.plugins import check_record
 from hourglass.data.tokenizer import Vocabularies
 from hourglass.errors import UserError
 from hourglass.models.build import build_model
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.system.memory import keep_heap
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,11 +86,14 @@ def load_trained(path: Path) -> Trained:
     """Build the model of a checkpoint with its weights, in evaluation mode, on the CPU.
 
     Raises:
-        UserError: as `read_checkpoint`, or the weights do not fit the settings or the vocabularies beside them.
+        UserError: as `read_checkpoint`, or the weights do not fit the settings or the vocabularies beside them, or a
+            plugin is not loaded that has a part of the model.
     """
     keep_heap()
     content = read_checkpoint(path)
     own = content["hourglass"]
+    for name in check_record(own.get("plugins", {}), str(path)):
+        log.warning("%s: plugins=[%s] has changed since this training: the model may be another", path, name)
     vocabularies = read_vocabularies(path, own)
     config: Mapping[str, Any] = own["config"]
     weights = {name.removeprefix("model."): weight for name, weight in content["state_dict"].items()}

@@ -6,6 +6,7 @@ To add an encoder, see docs/add-an-encoder.md.
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
@@ -13,6 +14,7 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
+from hourglass.config.registry import Registry
 from hourglass.errors import UserError
 from hourglass.models.cells import CellName
 from hourglass.models.recurrent import RecurrentLayer
@@ -42,7 +44,7 @@ class EncoderSettings:
     summary_size: NonNegativeInt
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """Base of all encoders. A subclass is called with its settings, the source embedding and `final_states`.
 
     Class attributes: `name`, as in conf/encoder; `settings_class`, the type of its settings.
@@ -56,6 +58,7 @@ class Encoder(nn.Module):
     summary_size: int
     final_shapes: tuple[tuple[tuple[int, ...], ...], ...] = ()
 
+    @abstractmethod
     def forward(self, source: Tensor, lengths: Tensor) -> Memory:
         """Encode a batch.
 
@@ -63,7 +66,6 @@ class Encoder(nn.Module):
             source: ids [B, S], padded on the right, each row ending in end-of-sentence.
             lengths: [B], with end-of-sentence.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +240,13 @@ class BlindEncoder(Encoder):
         return Memory(states, mask_of(lengths, longest), lengths, self.zero_summary.expand(batch, -1))
 
 
-ENCODERS: dict[str, type[Encoder]] = {kind.name: kind for kind in (RecurrentEncoder, BlindEncoder)}
+ENCODERS: Registry[Encoder] = Registry(
+    "encoder.name",
+    Encoder,  # type: ignore[type-abstract]
+    (RecurrentEncoder, BlindEncoder),
+    arguments=("settings", "embedding", "final_states"),
+    settings="settings_class",
+)
 
 
 def mask_of(lengths: Tensor, longest: int) -> Tensor:

@@ -120,7 +120,7 @@ class RunFolder:
         return self.path / "tracking.json"
 
 
-def create_run(run_dir: str | None, choices: Iterable[str], *, continues: bool) -> RunFolder:
+def create_run(run_dir: str | None, choices: Iterable[str], *, continues: bool, words: Sequence[str] = ()) -> RunFolder:
     """Create the folder of a new run.
 
     Args:
@@ -136,9 +136,10 @@ def create_run(run_dir: str | None, choices: Iterable[str], *, continues: bool) 
         if run.config.exists() and not continues:
             raise UserError(
                 f"run_dir={run.path}: holds a run already: resume it by "
-                f"{printed_command('src/train.py', resume=run.path)}, or name another folder"
+                f"{printed_command('src/train.py', *words, resume=run.path)}, or name another folder"
             )
         _make_writable(run.path, f"run_dir={run.path}")
+        words: that a command which resumes the run needs beside its folder.
         return run
     # A choice may have a slash (experiment=paper/cho), but every run is a direct subfolder of runs/.
     name = "-".join([*choices, time.strftime("%Y%m%d-%H%M%S")]).replace("/", "_")
@@ -186,12 +187,12 @@ def resume_run(path: str, overrides: Sequence[str]) -> tuple[RunFolder, dict[str
 
     Args:
         path: the folder.
-        overrides: the words of the command line, of which only `resume` is allowed.
+        overrides: the words of the command line, of which only `resume` and `plugins` are allowed.
 
     Raises:
         UserError: the folder holds no run, or the command line has other settings.
     """
-    if others := [word for word in overrides if not word.startswith("resume=")]:
+    if others := [word for word in overrides if not word.startswith(("resume=", "plugins="))]:
         raise UserError(f"resume={path} uses the settings of the run: leave out {' '.join(others)}")
     run, config = open_run(path, "resume")
     return run, {**config, "if_exists": "refuse"}

@@ -8,6 +8,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from hourglass.config.compose import load_composed_plugins
 from hourglass.errors import UserError
 from hourglass.reports.document import to_csv
 from hourglass.sweeps.summary import SweptJob, jobs_table, summarise_jobs, varying
@@ -26,6 +27,7 @@ class CombinationSweeper(BasicSweeper):
         """
         assert self.config is not None
         assert self.hydra_context is not None
+        load_composed_plugins(self.config)  # What is wrong with them is said once, not by each job.
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         batches = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), self.max_batch_size)
         everything = [words for batch in batches for words in batch]

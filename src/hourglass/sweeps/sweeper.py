@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
 from hourglass.config.command_line import config_words
-from hourglass.config.compose import plain_values
+from hourglass.config.compose import load_composed_plugins, plain_values
 from hourglass.config.options import build
 from hourglass.errors import UserError
 from hourglass.sweeps.combinations import CombinationSweeper
@@ -91,6 +91,7 @@ class OptunaSweeper(Sweeper):
     def _sweep(self, arguments: list[str]) -> None:
         assert self.config is not None
         assert self.hydra_context is not None
+        load_composed_plugins(self.config)  # What is wrong with them is said once, not by each job.
         settings = sweep_settings(self.config.hydra.sweeper)
         launcher = self.config.hydra.runtime.choices["hydra/launcher"]
         if settings.n_jobs > 1 and launcher == "basic":

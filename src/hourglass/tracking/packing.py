@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from mlflow.pyfunc.model import PythonModel
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from hourglass.config.options import build
+from hourglass.config.plugins import Plugin, load_plugins, loaded_plugins
 from hourglass.decoding.search import SearchSettings
 from hourglass.decoding.translate import clean, translate_n_best
 from hourglass.decoding.word_alignment import (
@@ -68,6 +69,8 @@ with warnings.catch_warnings(record=True):  # MLflow recommends type hints to ch
         def load_context(self, context: Any) -> None:
             """Load the checkpoint of the packed model."""
             refuse_unknown_parameters()
+            # MLmodel names them, which MLflow runs the code of, too; a checkpoint alone makes nothing be imported.
+            load_plugins((context.model_config or {}).get("plugins", []))
             self.trained = load_trained(Path(context.artifacts[CHECKPOINT]))
             self.search = build(SearchSettings, self.trained.config["search"], "search")
 
@@ -160,6 +163,7 @@ def pack(run: RunFolder, folder: Path) -> bool:
     """
     content = read_checkpoint(run.best)
     load_trained(run.best)  # Check the checkpoint before anything is written.
+    plugins = [plugin for plugin in loaded_plugins(content["hourglass"].get("plugins", {})) if plugin.is_of_model]
     rows = read_translations(run.translations) if run.translations.exists() else []
     example = rows[0].source if rows else "a sentence"
     kept = {name: content[name] for name in ("hourglass", "state_dict", "global_step")}
@@ -178,15 +182,17 @@ def pack(run: RunFolder, folder: Path) -> bool:
                 if packed.is_file() and packed.read_bytes() == small.read_bytes():
                     return False
                 raise UserError(f"{folder}: exists already, with another model: remove it, or name another folder")
+            sources = _copy_sources(plugins, Path(scratch) / "plugins")
             with warnings.catch_warnings(record=True):  # Of type hints, as above.
                 mlflow.pyfunc.save_model(
                     f"{scratch}/packed",
                     python_model=str(PACKAGE / "tracking" / "served_model.py"),
                     artifacts={CHECKPOINT: str(small)},
-                    code_paths=[str(PACKAGE)],
+                    code_paths=[str(PACKAGE), *map(str, sources)],
+                    model_config={"plugins": [plugin.name for plugin in plugins]} if plugins else None,
                     signature=SIGNATURE,
                     input_example=pd.DataFrame({"source": [example]}),
-                    pip_requirements=[f"{name}=={_version(name)}" for name in REQUIREMENTS],
+                    pip_requirements=[f"{name}=={_version(name)}" for name in (*REQUIREMENTS, *_libraries(plugins))],
                 )
             # MLflow records the path that the checkpoint was copied from, which is of this machine and soon gone.
             packed_model = Model.load(f"{scratch}/packed")
@@ -195,6 +201,23 @@ def pack(run: RunFolder, folder: Path) -> bool:
             shutil.copytree(f"{scratch}/packed", f"{beside}/packed")
             os.replace(f"{beside}/packed", folder)
     return True
+
+
+def _copy_sources(plugins: Sequence[Plugin], folder: Path) -> list[Path]:
+    """Copy the sources of plugins to an empty folder, and return what lies there: modules and packages."""
+    for plugin in plugins:
+        for file in plugin.files:
+            copy = folder / file.relative_to(plugin.folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, copy)
+    return sorted(folder.iterdir()) if plugins else []
+
+
+def _libraries(plugins: Sequence[Plugin]) -> list[str]:
+    """Return the installed packages that the sources of plugins import, beside REQUIREMENTS."""
+    packages = importlib.metadata.packages_distributions()
+    imported = {name for plugin in plugins for library in plugin.libraries for name in packages.get(library, [])}
+    return sorted(imported - set(REQUIREMENTS))
 
 
 def pack_anew(run: RunFolder) -> None:

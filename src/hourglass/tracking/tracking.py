@@ -15,6 +15,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from hourglass.config.plugins import plugin_words
 from hourglass.errors import UserError
 from hourglass.runs.curves import Point, append_points, read_points, start_curves
 from hourglass.runs.folder import RunFolder
@@ -128,7 +129,7 @@ class Tracking(AbstractContextManager["Tracking"]):
                     "MLflow at %s may lack the end of the run (%s); to send it: %s",
                     self._sender.where,
                     error_line(error),
-                    printed_command("src/train.py", resume=self.run.path),
+                    printed_command("src/train.py", *plugin_words(), resume=self.run.path),
                 )
                 return
             if missing := mirror.missing():

@@ -1,6 +1,6 @@
 """A finished run: the one place that reads what a training has left in its folder."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from hourglass.config.options import Config
+from hourglass.config.plugins import require_plugins
 from hourglass.corpora.corpus import Corpus, load_corpus
 from hourglass.errors import UserError
 from hourglass.models.checkpoint import Trained, load_trained
@@ -51,6 +52,7 @@ class RunMetrics:
         commit: git commit of the code; None outside a checkout.
         dirty: whether files differed from that commit.
         test: scores on test, as `metrics.scoring.score` returns them; None for a run with trainer.test=false.
+        plugins: by the name of each its `digest`, and what it `registers`; runs of earlier versions lack it.
     """
 
     seed: int
@@ -65,6 +67,7 @@ class RunMetrics:
     commit: str | None
     dirty: bool | None
     test: dict[str, Any] | None = None
+    plugins: dict[str, Any] = field(default_factory=dict)
 
     @property
     def corpus_digest(self) -> str:
@@ -127,6 +130,7 @@ class FinishedRun:
         Raises:
             UserError: they are refused; the message names the run.
         """
+        require_plugins(self.config.get("plugins", []), str(self.path))
         try:
             return check_to_read(self.config)
         except UserError as error:
@@ -161,8 +165,9 @@ class FinishedRun:
         """The corpus that the settings name, without its encoding.
 
         Raises:
-            UserError: an input is missing or malformed.
+            UserError: an input is missing or malformed, or a plugin is not loaded.
         """
+        require_plugins(self.config.get("plugins", []), str(self.path))
         return load_corpus(self.config["data"], Path(self.config["cache"]).expanduser())
 
     @cached_property

@@ -11,8 +11,9 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from hourglass.config.compose import plain_values
+from hourglass.config.compose import load_composed_plugins, plain_values
 from hourglass.config.options import Config
+from hourglass.config.plugins import plugin_words, require_plugins
 from hourglass.errors import UserError
 from hourglass.models.pretrained import check_files
 from hourglass.runs.folder import RunFolder, create_run, resume_run, run_lock
@@ -64,25 +65,28 @@ def open_job(composed: DictConfig, ticket: Ticket | None) -> Job:
     """Check all settings, and create the run folder, or open that of the run to resume.
 
     Raises:
-        UserError: an option is refused, or the folder cannot be used.
+        UserError: an option is refused, a plugin cannot be loaded, or the folder cannot be used.
     """
     if not is_main_process():
         log.setLevel(logging.WARNING)  # The first process logs the rest.
     config = plain_values(composed)
     if config["resume"] is not None:
         run, config = resume_run(str(config["resume"]), HydraConfig.get().overrides.task)
-        return Job(run, config, check_settings(config))
+        require_plugins(config.get("plugins", []), f"resume={run.path}")
+        return Job(run, config, check_settings(config), hosts=hosts)
     settings = check_settings(config)
     choices = HydraConfig.get().runtime.choices
     if choices.get("sweep") is not None and ticket is None:  # A job has the settings of its sweep.
         raise UserError(f"sweep={choices['sweep']}: needs -m: python src/train.py -m sweep={choices['sweep']} ...")
     if config["run_dir"] is None and under_torchrun():
+    config["plugins"] = load_composed_plugins(composed)
         raise UserError("run_dir: not set; under torchrun set run_dir=PATH, a folder that all processes share")
     if not is_main_process():  # The first process creates the folder.
         return Job(RunFolder(Path(config["run_dir"])), config, settings)
     check_files(config)
-    run = create_run(config["run_dir"], name_run(choices, config), continues=config["if_exists"] == "continue")
-    return Job(run, config, settings, ticket)
+    continues = config["if_exists"] == "continue"
+    run = create_run(config["run_dir"], name_run(choices, config), continues=continues, words=plugin_words())
+    return Job(run, config, settings, ticket, hosts)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hourglass.config.options import Config
+from hourglass.config.plugins import load_plugins, plugin_record
 from hourglass.data.encoded import Batch
 from hourglass.data.pieces import PAD
 from hourglass.decoding.search import search
@@ -34,8 +35,8 @@ class _PendingLoss(NamedTuple):
 class TranslationModule(pl.LightningModule):
     """A `Seq2Seq` with its training.
 
-    A checkpoint holds the resolved config, the vocabularies, and digests of the corpus and of the code, so that a model
-    is loaded by build(config) + weights and a training never resumes with other data.
+    A checkpoint holds the resolved config, the vocabularies, and digests of the corpus, the code and the plugins, so
+    that a model is loaded by build(config) + weights and a training never resumes with other data.
 
     Args:
         model: the model to train.
@@ -51,6 +52,7 @@ class TranslationModule(pl.LightningModule):
         self.config = config
         self.settings = settings
         self.code = code
+        self.plugins = plugin_record(config.get("plugins", []))
         # Not `prepared` itself: Lightning hands this object to every process that it spawns.
         self.vocabularies = prepared.vocabularies
         self.corpus_digest = prepared.corpus.digest
@@ -67,6 +69,7 @@ class TranslationModule(pl.LightningModule):
     def setup(self, stage: str) -> None:
         """Prepare this process, which may be one that Lightning has spawned."""
         keep_heap()
+        load_plugins(self.plugins)  # Those of the process that has spawned this one.
         if threads := self.settings.trainer.threads:
             torch.set_num_threads(threads)
         if self.trainer.strategy.launcher is not None:
@@ -195,6 +198,7 @@ class TranslationModule(pl.LightningModule):
             "vocabularies": self.vocabularies.state_dict(),
             "corpus_digest": self.corpus_digest,
             "code": self.code,
+            "plugins": self.plugins,
         }
 
 

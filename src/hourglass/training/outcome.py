@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from hourglass.config.plugins import plugin_record, plugin_words
 from hourglass.decoding.translate import translate_split
 from hourglass.errors import UserError
 from hourglass.metrics.scoring import format_table, score
@@ -73,7 +74,7 @@ def finishing_step(run: RunFolder, name: str) -> Iterator[None]:
         yield
     except Exception as error:  # Whatever it is, the results do not depend on it.
         reason = first_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
-        again = printed_command("src/train.py", resume=run.path)
+        again = printed_command("src/train.py", *plugin_words(), resume=run.path)
         log.warning("%s: not made (%s); to make it: %s", name, visible(reason), again)
         log.debug("%s", name, exc_info=True)
 
@@ -95,6 +96,7 @@ def score_test(job: Job, prepared: PreparedData) -> dict[str, Any]:
         list(test["source_words"]),
         edges=job.config["edges"],
         target_language=prepared.corpus.target_language,
+        metrics=job.settings.metrics,
     )
     part = "all" if len(test) == len(split) else "only the first"
     method = "greedy" if search.beam == 1 else f"beam {search.beam}"
@@ -119,6 +121,7 @@ def describe_run(job: Job, prepared: PreparedData, model: Seq2Seq, progress: Pro
         "tokenizer_digest": prepared.vocabularies.digest,
         "pieces": {"source": prepared.vocabularies.source.size, "target": prepared.vocabularies.target.size},
         "machine": {**describe_machine(), "threads": torch.get_num_threads()},
+        "plugins": plugin_record(job.config.get("plugins", [])),
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hourglass.config.differences import changes
+from hourglass.config.plugins import plugin_record
 from hourglass.data.tokenizer import Vocabularies
 from hourglass.errors import UserError
 from hourglass.models.checkpoint import DamagedCheckpointError, read_checkpoint, read_vocabularies
@@ -89,12 +90,13 @@ class Start:
     Attributes:
         path: the checkpoint.
         progress: its counters.
-        warning: set if a newer checkpoint is damaged: its error, and the step that the training resumes from.
+        warnings: if a newer checkpoint is damaged, its error and the step that the training resumes from; plugins that
+            have changed.
     """
 
     path: Path
     progress: Progress
-    warning: str | None
+    warnings: list[str]
 
 
 def find_start(
@@ -144,6 +146,13 @@ def find_start(
         raise UserError(f"{path}: the checkpoint is of another corpus: {remedy}")
     if code is not None and own.get("code") != code:
         raise UserError(f"{path}: the checkpoint is of other code: {remedy}")
+    before, now = own.get("plugins", {}), plugin_record(config.get("plugins", []))
+    altered = ", ".join(name for name in now if before.get(name) != now[name])
+    if code is not None and altered:
+        raise UserError(f"{path}: the checkpoint is of other code of plugins=[{altered}]: {remedy}")
     if changed := changes(own["config"], config):
         raise UserError(f"{path}: the checkpoint is of other settings ({', '.join(changed)}): {remedy}")
-    return Start(path, progress, f"{damaged[0]}; resuming from step {progress.step} of {path}" if damaged else None)
+    warnings = [f"{damaged[0]}; resuming from step {progress.step} of {path}"] if damaged else []
+    if altered:
+        warnings.append(f"{path}: plugins=[{altered}] has changed since: the training goes on with other code")
+    return Start(path, progress, warnings)

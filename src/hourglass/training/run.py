@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from hourglass.config.differences import PLACES
 from hourglass.errors import UserError
+from hourglass.config.plugins import plugin_record
 from hourglass.models.build import build_model
 from hourglass.models.pretrained import fill_embeddings
 from hourglass.models.seq2seq import Seq2Seq, draw_evenly
@@ -39,6 +40,34 @@ DESCRIPTION_LENGTH = 3000
 
 
 def make_model(job: Job, prepared: PreparedData) -> Seq2Seq:
+def meet_hosts(job: Job) -> None:
+    """Under torchrun, wait for the other processes, before any long work, and check that they do the same.
+
+    Raises:
+        MachineLostError: one has ended or does not answer, or has other settings, code or run folder.
+    """
+    if job.hosts is not None:
+        plugins = plugin_record(job.config.get("plugins", []))
+        job.hosts.meet(job.run, {**job.config, "plugins": plugins}, CODE)
+
+
+def compare_hosts(job: Job, prepared: PreparedData, start: Start | None) -> None:
+    """Under torchrun, wait until all processes have prepared their data, and check that these are the same.
+
+    Raises:
+        MachineLostError: one has ended or does not answer, or has other data.
+    """
+    if job.hosts is not None:
+        vocabularies = prepared.vocabularies.source.model + prepared.vocabularies.target.model
+        job.hosts.compare(
+            {
+                "corpus": prepared.corpus.digest,
+                "vocabulary": hashlib.sha256(vocabularies).hexdigest(),
+                "checkpoint": str(start and start.progress.step),
+            }
+        )
+
+
     """Build the model with its initial weights.
 
     Raises:
@@ -90,8 +119,9 @@ def _find_start(job: Job, prepared: PreparedData) -> Start | None:
             log.warning("training starts anew: %s", reason)
             clear(run)
         return None
-    if start is not None and start.warning is not None and is_main_process():
-        log.warning("%s", start.warning)
+    if start is not None and is_main_process():
+        for warning in start.warnings:
+            log.warning("%s", warning)
     return start
 
 
@@ -106,6 +136,7 @@ def open_tracking(job: Job, prepared: PreparedData) -> Tracking:
         "corpus": corpus.facts["name"],
         **code_version(),
         **(job.ticket.tags if job.ticket is not None else {}),
+        **{f"plugin {name}": entry["digest"] for name, entry in plugin_record(config.get("plugins", [])).items()},
         **describe_command(),
     }
     return Tracking(

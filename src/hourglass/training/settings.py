@@ -1,7 +1,7 @@
 """Check the whole configuration before any data is read: every option, and every contradiction between groups."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -9,12 +9,14 @@ import torch
 from pydantic import Field, NonNegativeFloat
 
 from hourglass.config.options import Config, build, check, choose
+from hourglass.config.plugins import require_plugins
 from hourglass.corpora.corpus import check_recipe
 from hourglass.corpora.synthetic import Copy
 from hourglass.data.pieces import FIXED_PIECES
 from hourglass.data.tokenizer import TokenizerSettings
 from hourglass.decoding.search import SearchSettings
 from hourglass.errors import UserError
+from hourglass.metrics.metric import Metric, make_metrics
 from hourglass.metrics.scoring import check_language, length_buckets
 from hourglass.models.build import build_model
 from hourglass.models.encoder import RecurrentEncoder
@@ -50,6 +52,7 @@ class Settings:
         trainer: the config group `trainer`.
         search: the config group `search`.
         logger: the config group `logger`.
+        metrics: further scores of the test split.
     """
 
     tokenizer: TokenizerSettings
@@ -57,15 +60,17 @@ class Settings:
     trainer: TrainerSettings
     search: SearchSettings
     logger: LoggerSettings
+    metrics: Sequence[Metric] = ()
 
 
 def check_settings(config: Config) -> Settings:
     """Check every group of a configuration.
 
     Raises:
-        UserError: an option is unknown, outside its choices, or contradicts another.
+        UserError: an option is unknown, outside its choices, or contradicts another, or a plugin is not loaded.
     """
     _check_whole(config)
+    require_plugins(config.get("plugins", []), "the settings")
     optimizer = dict(config["optimizer"])
     kind: Callable[..., OptimizerSettings] = choose(OPTIMIZERS, optimizer.pop("name", None), "optimizer.name")
     settings = Settings(
@@ -74,6 +79,7 @@ def check_settings(config: Config) -> Settings:
         build(TrainerSettings, config["trainer"], "trainer"),
         build(SearchSettings, config["search"], "search"),
         check_logger(config["logger"]),
+        make_metrics(config.get("metrics", []), str(config["data"].get("target"))),
     )
     _, recipe = check_recipe(config["data"])
     check_language(config["data"]["target"])
@@ -96,7 +102,8 @@ def check_to_read(config: Config) -> Settings:
         UserError: as `check_settings`.
     """
     one_cpu = {"accelerator": "cpu", "devices": 1, "nodes": 1, "strategy": "auto", "precision": "32-true"}
-    return check_settings({**config, "trainer": {**config["trainer"], **one_cpu}, "logger": {"name": "none"}})
+    here = {"trainer": {**config["trainer"], **one_cpu}, "logger": {"name": "none"}, "metrics": []}
+    return check_settings({**config, **here})
 
 
 def _check_calibrated(recipe: Copy, settings: Settings) -> None:

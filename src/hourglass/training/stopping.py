@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from hourglass.errors import BrokenOffError, OutOfMemoryError
+from hourglass.config.plugins import plugin_words
+from hourglass.errors import BrokenOffError, MachineLostError, OutOfMemoryError
 from hourglass.runs.folder import RunFolder
 from hourglass.system.commands import printed_command
 from hourglass.system.devices import is_main_process
