@@ -13,6 +13,8 @@ PATH/alignments/STEP.json       attention weights over a few dev pairs at each v
 PATH/pictures/NAME.svg          plots of the above
 PATH/model/                     the best model, packed for MLflow (logger.model, or src/pack.py)
 PATH/tracking.json              the run in MLflow: id, tags, dataset, status (logger=mlflow)
+PATH/tensorboard/               event files of TensorBoard (logger=tensorboard)
+PATH/wandb/                     local files of W&B, and the id of its run (logger=wandb)
 PATH/.lock                      held by the process that works on the run; contains its pid
 
 Every file is written whole or not at all.
@@ -119,6 +121,16 @@ class RunFolder:
         """The record of the run in MLflow."""
         return self.path / "tracking.json"
 
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def wandb(self) -> Path:
+        """The folder of W&B's local files."""
+        return self.path / "wandb"
+
 
 def create_run(run_dir: str | None, choices: Iterable[str], *, continues: bool, words: Sequence[str] = ()) -> RunFolder:
     """Create the folder of a new run.
@@ -127,6 +139,7 @@ def create_run(run_dir: str | None, choices: Iterable[str], *, continues: bool, 
         run_dir: its path; None: runs/CHOICES-TIME.
         choices: the parts of the name: corpus, attention, ...
         continues: whether the folder may hold a run already, which is then resumed.
+        words: that a command which resumes the run needs beside its folder.
 
     Raises:
         UserError: the folder holds a run already, or cannot be written.
@@ -139,7 +152,6 @@ def create_run(run_dir: str | None, choices: Iterable[str], *, continues: bool, 
                 f"{printed_command('src/train.py', *words, resume=run.path)}, or name another folder"
             )
         _make_writable(run.path, f"run_dir={run.path}")
-        words: that a command which resumes the run needs beside its folder.
         return run
     # A choice may have a slash (experiment=paper/cho), but every run is a direct subfolder of runs/.
     name = "-".join([*choices, time.strftime("%Y%m%d-%H%M%S")]).replace("/", "_")
@@ -250,7 +262,7 @@ def clear(run: RunFolder) -> None:
     files = (run.config, run.curves, run.system, run.metrics, run.translations, run.tracking)
     for path in (*checkpoints, *files):
         path.unlink(missing_ok=True)
-    for name in ("alignments", "pictures", run.model.name):
+    for name in ("alignments", "pictures", run.model.name, run.tensorboard.name, run.wandb.name):
         shutil.rmtree(run.path / name, ignore_errors=True)
 
 

@@ -30,6 +30,7 @@ from hourglass.tracking.client import (
     log_model,
     log_points,
 )
+from hourglass.tracking.scores import read_scores
 
 log = logging.getLogger(__name__)
 
@@ -213,28 +214,24 @@ class Mirror:
 
         if not self.run.metrics.exists():
             return
-        metrics, at = read_json(self.run.metrics), self.run.metrics.stat().st_mtime_ns // 1_000_000
-        values = {key: metrics[key] for key in ("train_target_tokens", "train_seconds")}
-        values |= {f"best/{name}": value for name, value in metrics["dev"].items()}
-        constants = {name: metrics[name] for name in ("parameters", "padding_share")}
-        constants |= {f"corpus/dropped {reason}": count for reason, count in metrics["corpus"]["dropped"].items()}
-        tags = {}
-        by_length = {}
-        if test := metrics.get("test"):
-            names = ("bleu", "chrf", "copy_bleu", "brevity_penalty", "length_ratio")
-            values |= {f"test/{name}": test[name] for name in names if test[name] is not None}
-            tags = {"bleu_signature": test["signature"], "chrf_signature": test["chrf_signature"]}
-            # The step is the bucket's first length, so that MLflow overlays the curves of several runs.
-            by_length = {b["source_words"][0]: b["bleu"] for b in test["buckets"] if b["sentences"]}
+        at = self.run.metrics.stat().st_mtime_ns // 1_000_000
+        scores = read_scores(read_json(self.run.metrics))
+        # The step of a length is the bucket's first, so that MLflow overlays the curves of several runs.
         data = self._ask("get_run", self.run_id).data
         known = data.metrics
         points = [
-            Metric(name, float(value), at, 0) for name, value in values.items() if known.get(name) != float(value)
+            Metric(name, float(value), at, 0)
+            for name, value in scores.values.items()
+            if known.get(name) != float(value)
         ]
         known_steps = self._steps(BY_LENGTH) if BY_LENGTH in known else set()
-        points += [Metric(BY_LENGTH, value, at, step) for step, value in by_length.items() if step not in known_steps]
-        params = [Param(name, str(value)) for name, value in constants.items() if name not in data.params]
-        new_tags = [RunTag(*tag) for tag in tags.items()]
+        points += [
+            Metric(BY_LENGTH, value, at, step)
+            for step, value in scores.bleu_by_length.items()
+            if step not in known_steps
+        ]
+        params = [Param(name, str(value)) for name, value in scores.constants.items() if name not in data.params]
+        new_tags = [RunTag(*tag) for tag in scores.signatures.items()]
         self._ask("log_batch", self.run_id, metrics=points, params=params, tags=new_tags)
 
     def _send_files(self) -> None:
@@ -242,6 +239,7 @@ class Mirror:
         test = read_json(self.run.metrics).get("test") if self.run.metrics.exists() else None
         if test:
             columns = ("sentences", "bleu", "copy_bleu", "chrf", "brevity_penalty", "length_ratio")
+            columns += tuple(test.get("metrics", {}))
             rows = [
                 {"source_words": show_bounds(bucket["source_words"]), **{name: bucket[name] for name in columns}}
                 for bucket in test["buckets"]

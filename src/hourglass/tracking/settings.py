@@ -75,27 +75,65 @@ class CsvSettings:
 
 
 @dataclass(frozen=True)
+class TensorBoardSettings:
+    """The config `logger=tensorboard`.
+
+    Attributes:
+        system_metrics: seconds between readings of the machine's load, for system.csv; 0: none.
+    """
+
+    system_metrics: NonNegativeInt
+
+
+@dataclass(frozen=True)
+class WandbSettings:
+    """The config `logger=wandb`.
+
+    Attributes:
+        project: name of the project in W&B.
+        entity: user or team; None: the default of the account.
+        offline: whether the run is only written to the run folder.
+        system_metrics: seconds between readings of the machine's load, for system.csv; 0: none.
+    """
+
+    project: Annotated[str, Field(min_length=1)]
+    entity: Annotated[str, Field(min_length=1)] | None
+    offline: bool
+    system_metrics: NonNegativeInt
+
+
+@dataclass(frozen=True)
 class NoSettings:
     """The config `logger=none`."""
 
 
-LoggerSettings = MlflowSettings | CsvSettings | NoSettings
+LoggerSettings = MlflowSettings | CsvSettings | TensorBoardSettings | WandbSettings | NoSettings
 
-_KINDS: dict[str, type[LoggerSettings]] = {"mlflow": MlflowSettings, "csv": CsvSettings, "none": NoSettings}
+_KINDS: dict[str, type[LoggerSettings]] = {
+    "mlflow": MlflowSettings,
+    "csv": CsvSettings,
+    "tensorboard": TensorBoardSettings,
+    "wandb": WandbSettings,
+    "none": NoSettings,
+}
 
 
 def check_logger(options: Mapping[str, Any]) -> LoggerSettings:
     """Return the checked config group `logger`.
 
     Raises:
-        UserError: an option is unknown or outside its choices, or MLflow is not installed.
+        UserError: an option is unknown or outside its choices, or the library that it needs is not installed.
     """
     own = dict(options)
-    kind: Callable[..., LoggerSettings] = choose(_KINDS, own.pop("name", None), "logger.name")
+    name = own.pop("name", None)
+    kind: Callable[..., LoggerSettings] = choose(_KINDS, name, "logger.name")
     settings = build(kind, own, "logger")
-    needed = isinstance(settings, MlflowSettings) or (isinstance(settings, CsvSettings) and settings.system_metrics)
-    if needed and importlib.util.find_spec("mlflow") is None:  # Not imported here, as that takes seconds.
-        option = "logger=mlflow" if isinstance(settings, MlflowSettings) else "logger.system_metrics"
+    # Not imported here, as that takes seconds.
+    if name in ("tensorboard", "wandb") and importlib.util.find_spec(name) is None:
+        raise UserError(f'logger={name}: {name} is not installed: pip install -e ".[{name}]", or use logger=csv')
+    needed = not isinstance(settings, NoSettings) and (name == "mlflow" or settings.system_metrics)
+    if needed and importlib.util.find_spec("mlflow") is None:
+        option = "logger=mlflow" if name == "mlflow" else "logger.system_metrics"
         raise UserError(
             f"{option}: MLflow is not installed: pip install mlflow, or use logger=csv logger.system_metrics=0"
         )

@@ -21,7 +21,9 @@ from hourglass.runs.curves import Point, append_points, read_points, start_curve
 from hourglass.runs.folder import RunFolder
 from hourglass.system.commands import printed_command
 from hourglass.system.files import read_json
+from hourglass.tracking.loggers import OpenLogger, end_logger, open_logger
 from hourglass.tracking.mirror import Mirror, make_record
+from hourglass.tracking.scores import read_scores
 from hourglass.tracking.sender import PATIENCE, Sender
 from hourglass.tracking.server import error_line, mlflow_server
 from hourglass.tracking.settings import LoggerSettings, MlflowSettings, NoSettings
@@ -94,6 +96,8 @@ class Tracking(AbstractContextManager["Tracking"]):
         self.settings, self.run = settings, run
         self._tags, self._config, self._dataset = tags, config, dataset
         self._sender: Sender | None = None
+        self._logger: OpenLogger | None = None
+        self._hint: str | None = None
         self._system_metrics: SystemMetrics | None = None
         self._setup = ExitStack()
 
@@ -114,6 +118,10 @@ class Tracking(AbstractContextManager["Tracking"]):
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
         if self._system_metrics is not None:
             self._system_metrics.finish()
+        if self._logger is not None:
+            self._hint = self._logger.hint()
+            complete = kind is None and self.run.metrics.exists()
+            end_logger(self._logger, read_scores(read_json(self.run.metrics)) if complete else None)
         if self._sender is None:
             return
         killed = kind is not None and not issubclass(kind, Exception)
@@ -139,20 +147,30 @@ class Tracking(AbstractContextManager["Tracking"]):
                     self._sender.where,
                     missing,
                     reason,
-                    printed_command("src/sync.py", run=self.run.path),
+                    printed_command("src/sync.py", self.run.path),
                 )
 
-    def curves(self, first_step: int) -> Curves | None:
-        """Return the logger for Lightning, None with logger=none."""
+    def loggers(self, first_step: int) -> list[Logger]:
+        """Return the loggers for Lightning: the curves, and TensorBoard's or W&B's; none with logger=none.
+
+        Args:
+            first_step: the step that the training starts from; 0 for a new training.
+
+        Raises:
+            UserError: W&B refuses the run.
+        """
         if isinstance(self.settings, NoSettings):
-            return None
+            return []
+        self._logger = open_logger(self.settings, self.run, self._config, first_step)
         curves = Curves(self.run.curves, first_step)
         if self._sender is not None:
             self._sender.mirror.follow()
-        return curves
+        return [curves] if self._logger is None else [curves, self._logger.logger]
 
     def hint(self) -> str | None:
-        """Return a line that says how to view the run in MLflow, None without MLflow."""
+        """Return a line that says how to view the run, None where that is the run folder alone."""
+        if self._hint is not None:
+            return self._hint
         if not isinstance(self.settings, MlflowSettings):
             return None
         name = self._sender.mirror.name if self._sender is not None else self.run.path.name

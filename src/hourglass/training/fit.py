@@ -30,7 +30,7 @@ def fit(
     *,
     checkpoints: Checkpoints,
     callbacks: Sequence[pl.Callback],
-    logger: Logger | None,
+    loggers: Sequence[Logger],
     resume: Path | None,
 ) -> None:
     """Train to the end of the stream, or until dev scores stop improving.
@@ -44,7 +44,7 @@ def fit(
         data: the batches.
         checkpoints: the callback that writes them.
         callbacks: others, such as the pruning of a sweep.
-        logger: receives the curves; None: no curves.
+        loggers: receive the curves.
         resume: the checkpoint to resume from; None: start a new training.
 
     Raises:
@@ -83,7 +83,7 @@ def fit(
             callbacks=all_callbacks,
             # Set explicitly: inside a SLURM job, Lightning would take SLURM's tasks for its processes.
             plugins=[WholeFiles(), TorchElasticEnvironment() if under_torchrun() else LightningEnvironment()],
-            logger=logger or False,
+            logger=list(loggers),
             enable_model_summary=False,
         )
         try:

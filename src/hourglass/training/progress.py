@@ -50,10 +50,11 @@ class Meter(pl.Callback):
         self.target_tokens += tokens
         self.seconds += seconds
         self._recent.append((tokens, seconds))
-        if stepped and "point" in outputs and trainer.logger is not None:
+        if stepped and "point" in outputs and trainer.loggers:
             counts = {"train/tokens_per_second": self.rate, "train/target_tokens": float(self.target_tokens)}
             # Lightning counts the steps of its own curves from 0.
-            trainer.logger.log_metrics(outputs["point"] | counts, step=trainer.global_step - 1)
+            for logger in trainer.loggers:
+                logger.log_metrics(outputs["point"] | counts, step=trainer.global_step - 1)
 
     @property
     def rate(self) -> float:

@@ -210,6 +210,6 @@ def train_model(
         validate_every=prepared.stream.validate_every,
         resume=resume,
     )
-    logger = tracking.curves(first_step)
-    fit(module, data, checkpoints=checkpoints, callbacks=others, logger=logger, resume=resume)
+    loggers = tracking.loggers(first_step)
+    fit(module, data, checkpoints=checkpoints, callbacks=others, loggers=loggers, resume=resume)
     return load_progress(run.last)
