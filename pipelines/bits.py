@@ -105,7 +105,7 @@ def show_variant(name: str, own: VariantBits, lengths: list[LengthBucket]) -> li
     return [
         f"{name}: {own.bits.mean:.2f} bits per sentence {show_range(own.bits.interval)}",
         f"  {own.end_bits.mean:.2f} of them for end of sentence; temperature {temperatures}, {own.raw_bits.mean:.2f} "
-        f"bits at temperature 1; {show_converged(own.all_converged)}",
+        f"bits at temperature 1; {show_converged(own.verdict)}",
         *(
             show_bucket(bucket, estimate)
             for bucket, estimate in zip(lengths, own.by_length, strict=True)
@@ -122,8 +122,10 @@ def show_bucket(bucket: LengthBucket, estimate: Estimate) -> str:
     return f"  {words:>7} words{mark:<1}  {estimate.mean:8.2f} {show_range(estimate.interval)}{exact}"
 
 
-def show_converged(converged: bool) -> str:
+def show_converged(converged: bool | None) -> str:
     """Return the convergence of runs in words."""
+    if converged is None:
+        return "too short to judge whether converged"
     return "converged" if converged else "not converged"
 
 

@@ -16,6 +16,9 @@ def main(corpus: str) -> None:
     """Write the evaluation, the metrics that DVC shows, and the data of its plots."""
     ablation = load_ablation()
     ablation.check_corpus(corpus)
+    for file in ablation.stray_tuning_files(corpus):
+        file.unlink()
+        print(f"removed: {file} (its variant is not in the ablation)")
     evaluation = evaluate(ablation, corpus)
     variants = evaluation.variants
     write_evaluation(ablation.evaluation_file(corpus), evaluation)

@@ -9,7 +9,7 @@ from hourglass.training.finished import FinishedRun
 
 
 def main(corpus: str) -> None:
-    """Write results/CORPUS/information.json: bits by sentence length, by position, and during training."""
+    """Write results/information/CORPUS.json: bits by sentence length, by position, and during training."""
     ablation = load_ablation()
     ablation.check_corpus(corpus)
     settings = ablation.corpora[corpus]
@@ -24,7 +24,7 @@ def main(corpus: str) -> None:
         resamples=ablation.settings.resamples,
         converged=ablation.settings.converged,
     )
-    write_information(ablation.results(corpus) / "information.json", information)
+    write_information(ablation.information_file(corpus), information)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from hourglass.system.project import code_version
 
 
 def main() -> None:
-    """Write results/report.html and report.md, with tables as CSV and LaTeX and figures as SVG and PDF beside them."""
+    """Write report.html, report.md, tables as CSV and LaTeX, and figures as SVG and PDF into the folder of results."""
     ablation = load_ablation()
     version = code_version()
     commit = f"{version['commit'] or 'unknown'}{' (files differ from it)' if version['dirty'] else ''}"
@@ -19,7 +19,7 @@ def main() -> None:
         ReportOrigin(commit, time.strftime("%Y-%m-%d")),
         {corpus: ablation.information(corpus) for corpus in ablation.corpora},
     )
-    write_files(ablation.root / "results", blocks)
+    write_files(ablation.results_folder, blocks)
 
 
 if __name__ == "__main__":

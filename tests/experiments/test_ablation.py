@@ -11,7 +11,7 @@ from helpers import ROOT
 
 from hourglass.analysis.evaluation import SCHEMA_VERSION
 from hourglass.errors import UserError
-from hourglass.experiments.ablation import Variant, load_ablation
+from hourglass.experiments.ablation import Ablation, Variant, load_ablation
 from hourglass.training.settings import check_settings
 
 
@@ -107,6 +107,14 @@ def test_every_variant_gets_the_same_search() -> None:
         ({"tune": 3}, "tune: set it to a block of settings"),
         ({"corpora": [{"a": "b"}]}, "corpora: set it to a list of names"),
         ({"tune.reverse_source": ["nothing"]}, r"tune\.reverse_source=nothing: no such attention"),
+        ({"corpora": ["numbers"], "kjv_web.seeds": [1, 1]}, r"kjv_web\.seeds: 1 occurs twice"),
+        ({"corpora": ["numbers"], "number": {"seeds": [1]}}, r"data number: no file conf/data/number\.yaml"),
+        ({"corpus": "numbers"}, r"ablation\.corpus: no such option"),
+        ({"results": "/tmp/x"}, r"results=/tmp/x: set it to a folder below the project's"),
+        ({"results": "."}, r"results=\.: set it to a folder below"),
+        ({"intermediate": "../x"}, r"intermediate=\.\./x: set it to a folder below"),
+        ({"intermediate": "results/"}, r"results=results: the same folder as intermediate"),
+        ({"results": ""}, r"ablation\.results=: string should have at least 1 character"),
     ],
 )
 def test_mistakes_are_refused(altered: Callable[..., Path], changes: dict[str, Any], message: str) -> None:
@@ -124,6 +132,42 @@ def test_a_missing_or_malformed_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "conf" / "ablation" / "default.yaml").write_text("just words")
     with pytest.raises(UserError, match="holds no settings"):
         load_ablation(tmp_path)
+
+
+def test_corpora_alone_takes_a_corpus_out(altered: Callable[..., Path]) -> None:
+    """Its block waits, even one that could not be run: of the baseline, for one."""
+    ablation = load_ablation(altered({"corpora": ["numbers"], "kjv_web.attentions": ["bahdanau"]}))
+    assert list(ablation.corpora) == ["numbers"]
+    with pytest.raises(UserError, match=r"kjv_web: not in the ablation; it has numbers$"):
+        ablation.check_corpus("kjv_web")
+
+
+def test_a_small_ablation_keeps_its_files_elsewhere(altered: Callable[..., Path]) -> None:
+    usual, small = load_ablation(), load_ablation(altered({"results": "small/kept", "intermediate": "small"}))
+
+    def kept(of: Ablation) -> list[Path]:
+        variant = of.variants("numbers")[0]
+        corpus = [of.facts_file("numbers"), of.evaluation_file("numbers"), of.information_file("numbers")]
+        return [of.results_folder, *corpus, of.tuning_file(variant)]
+
+    def made(of: Ablation) -> list[Path]:
+        variant = of.variants("numbers")[0]
+        return [of.made("numbers"), of.run(variant, 1).path, of.translations(variant, 1, "dev")]
+
+    for paths, usually, elsewhere in ((kept, "results", "small/kept"), (made, "pipeline", "small")):
+        inside = [path.relative_to(usual.root / usually) for path in paths(usual)]
+        assert paths(small) == [small.root / elsewhere / path for path in inside]
+    words = small.data_overrides("numbers")
+    assert f"cache={small.root}/small/numbers/cache" in words
+
+
+def test_the_searches_of_variants_that_are_gone_are_found(altered: Callable[..., Path]) -> None:
+    ablation = load_ablation(altered({"numbers.attentions": ["none", "mean"]}))
+    for name in ("none", "mean", "fixed"):
+        file = ablation.tuning_file(Variant("numbers", name))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("{}")
+    assert ablation.stray_tuning_files("numbers") == [ablation.tuning_file(Variant("numbers", "fixed"))]
 
 
 def test_an_unknown_variant_is_refused() -> None:

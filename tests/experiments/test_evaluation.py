@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from helpers import ROOT, make_run, run_script
 from sacrebleu.metrics import BLEU
 
-from hourglass.analysis.comparing import compare_runs
+from hourglass.analysis.convergence import JUDGED_TOKENS, NOT_JUDGED
 from hourglass.analysis.evaluation import (
     SCHEMA_VERSION,
     Candidate,
@@ -33,11 +32,11 @@ from hourglass.metrics.scoring import show_bounds
 from hourglass.metrics.significance import bleu_quantity, compare_quantities, draw_resamples, pool
 from hourglass.reports.ablation import ReportOrigin, write_ablation
 from hourglass.reports.document import Picture, Table, to_csv, to_html, to_latex, to_markdown
-from hourglass.reports.phrases import show_p, widest
+from hourglass.reports.phrases import difference_cells, show_p, show_range, widest
 from hourglass.runs.curves import Point, append_points
 from hourglass.runs.folder import write_config
 from hourglass.runs.translations import read_translations, write_translations
-from hourglass.system.files import write_json
+from hourglass.system.files import read_json, write_json
 from hourglass.system.records import write_record
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
@@ -70,11 +69,13 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Ablation:
         converged=0.01,
         examples=3,
         corpora=["numbers"],
+        results="results",
+        intermediate="pipeline",
     )
     corpus = CorpusSettings(
         attentions=["none", "luong_general", "luong_dot"],
         seeds=[1, 2],
-        target_tokens=1000,
+        target_tokens=200_000,
         tune_tokens=100,
         edges=[1, 6, 11],
     )
@@ -108,10 +109,10 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Ablation:
                 rows.append((f"t{index}", text, text, corrupt(text, share, choose)))
             write_translations(made.translations(variant, seed, "test"), rows)
             run = made.run(variant, seed)
-            write_config(run, made.compose(made.overrides(variant, seed, 1000)))
+            write_config(run, made.compose(made.overrides(variant, seed, 200_000)))
             losses = LOSSES[variant.attention]
             curves = [f"{20 * i + 19},dev/loss,{loss}\n{20 * i + 19},dev/bleu,{i}" for i, loss in enumerate(losses)]
-            tokens = [f"{step},train/target_tokens,{10 * (step + 1)}" for step in range(100)]
+            tokens = [f"{step},train/target_tokens,{2000 * (step + 1)}" for step in range(100)]
             run.curves.write_text("\n".join(["step,name,value", *tokens, *curves, ""]))
             write_json(
                 run.metrics,
@@ -119,7 +120,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Ablation:
                     "corpus": {"digest": facts.digest, "pairs": facts.pairs},
                     "seed": seed,
                     "parameters": 1234,
-                    "train_target_tokens": 1000,
+                    "train_target_tokens": 200_000,
                     "train_target_tokens_per_second": 10.0,
                     "train_seconds": 100.0,
                     "commit": "c" * 40,
@@ -251,6 +252,31 @@ def test_slopes_are_refused_if_the_baseline_has_not_converged(ablation: Ablation
     assert f"cannot be told here: {reason}" in report
 
 
+def test_a_short_training_is_not_judged(ablation: Ablation, evaluation: Evaluation) -> None:
+    """One validation less than it takes: no verdict, no slopes, and the tables state the rule."""
+
+    def report(of: Evaluation) -> str:
+        return to_markdown(write_ablation({"numbers": of}, ReportOrigin("c", "today")), "figures")
+
+    assert NOT_JUDGED not in report(evaluation)
+    for seed in (1, 2):
+        run = ablation.run(ablation.variant("numbers", "none"), seed)
+        metrics = read_json(run.metrics)
+        write_json(run.metrics, metrics | {"train_target_tokens": JUDGED_TOKENS - 1})
+        run.curves.write_text(run.curves.read_text().replace("target_tokens,2000", "target_tokens,1000"))
+    short = evaluate(ablation, "numbers")
+    assert short.variants["none"].converged is None
+    assert short.variants["luong_general"].converged
+    reason = "variant none had trained too little to judge whether it had converged, so its length curve shows"
+    assert short.slopes_refused is not None
+    assert short.slopes_refused.startswith(reason)
+    text = report(short)
+    assert NOT_JUDGED in text
+    assert "| none | not judged |" in text
+    write_evaluation(ablation.evaluation_file("numbers"), short)
+    assert ablation.evaluation("numbers").variants["none"].converged is None
+
+
 def test_missing_and_truncated_files_are_named(ablation: Ablation) -> None:
     variant = ablation.variant("numbers", "luong_dot")
     translations = ablation.translations(variant, 2, "test")
@@ -307,7 +333,7 @@ def test_mlflow_holds_each_run_once_and_new_results_supersede_old_ones(
     assert len(runs) == len(parts) == 1 + 6
     logged = parts["numbers none 2"]
     assert logged.data.tags["mlflow.parentRunId"] == parts["ablation"].info.run_id
-    assert logged.data.tags["dvc_stage"] == "train-numbers@none-2"
+    assert logged.data.tags["dvc_stage"] == "pipelines/ablation/dvc.yaml:train-numbers@none-2"
     assert logged.data.params["attention.name"] == "none"
     evaluation = evaluate(ablation, "numbers")
     assert logged.data.metrics["test/bleu"] == pytest.approx(evaluation.variants["none"].bleu.by_seed[1])
@@ -395,7 +421,7 @@ def test_an_evaluation_of_another_version_is_named(ablation: Ablation, evaluatio
         ('{"a": ', "not a whole JSON file"),
     ):
         file.write_text(text)
-        with pytest.raises(UserError, match=rf"evaluation\.json: {message}.*: run dvc repro$"):
+        with pytest.raises(UserError, match=rf"numbers\.json: {message}.*: run dvc repro$"):
             ablation.evaluation("numbers")
 
 
@@ -473,40 +499,41 @@ def test_tables_as_csv_and_latex(evaluation: Evaluation) -> None:
 
 
 @pytest.mark.slow
-def test_two_runs_are_compared_by_the_command(ablation: Ablation) -> None:
-    """Call the script on run folders of an ablation, whose translations are those of another stage."""
-    paths = []
-    for attention in ("luong_general", "none"):
-        variant = ablation.variant("numbers", attention)
-        run = ablation.run(variant, 1)
-        assert yaml.safe_load(run.config.read_text())["edges"] == [1, 6, 11]
-        paths.append(str(run.path))
-    done = run_script("pipelines/compare.py", *paths)
-    rows = [line.split() for line in done.stdout.splitlines()]
+def test_runs_of_an_ablation_are_compared_by_the_command(ablation: Ablation, tmp_path: Path) -> None:
+    """Their translations are those of another stage. The differences are the evaluation's own."""
+    runs = {
+        variant.attention: [str(ablation.run(variant, seed).path) for seed in (1, 2)]
+        for variant in ablation.variants("numbers")
+    }
+    pair = run_script("pipelines/compare.py", runs["luong_general"][0], runs["none"][0])
+    rows = [line.split() for line in pair.stdout.splitlines()]
     assert [row[0] for row in rows if row and re.match(r"\d|all", row[0])] == ["1-5", "6-10", "11+", "all"]
-    failed = run_script("pipelines/compare.py", paths[0])
-    assert failed.returncode == 1
-    assert re.fullmatch(r"error: usage: python .*compare\.py RUN OTHER_RUN\n", failed.stderr)
-    for other, message in ((paths[0], "the same folder twice"), ("nowhere", "run=nowhere: not a run folder")):
-        with pytest.raises(UserError, match=message):
-            compare_runs(Path(paths[0]), Path(other), 1000)
+    paths = [path for members in runs.values() for path in members]
+    done = run_script("pipelines/compare.py", *paths, "by=attention", "by_length=true", f"out={tmp_path / 'out'}")
+    assert done.returncode == 0
+    evaluation = evaluate(replace(ablation, settings=replace(ablation.settings, resamples=2000)), "numbers")
 
+    def table(name: str) -> list[dict[str, str]]:
+        return list(csv.DictReader((tmp_path / "out" / "tables" / f"{name}.csv").open()))
 
-@pytest.mark.slow
-def test_several_runs_stand_side_by_side_by_length(ablation: Ablation, tmp_path: Path) -> None:
-    variants = [ablation.variant("numbers", attention) for attention in ("none", "luong_general", "luong_dot")]
-    paths = [str(ablation.run(variant, 1).path) for variant in variants]
-    done = run_script("pipelines/by_length.py", *paths, f"out={tmp_path / 'out'}")
-    head, _, *rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|")]
-    assert head[:5] == ["run", "1-5 words", "6-10 words", "11+ words", "all"]
-    assert [row[0] for row in rows] == ["none-1", "luong_general-1", "luong_dot-1"]
-    for variant, row in zip(variants, rows, strict=True):
-        translations = read_translations(ablation.translations(variant, 1, "test"))
-        for column, low, high in ((1, 1, 5), (2, 6, 10), (3, 11, 999), (4, 1, 999)):
-            inside = [item for item in translations if low <= len(item.source.split()) <= high]
-            score = BLEU().corpus_score([item.hypothesis for item in inside], [[item.reference for item in inside]])
-            assert float(row[column].split()[0]) == pytest.approx(score.score, abs=0.005)
-    assert (tmp_path / "out" / "figures" / "bleu-by-length.svg").is_file()
-    failed = run_script("pipelines/by_length.py", paths[0])
-    assert failed.returncode == 1
-    assert re.fullmatch(r"error: usage: python pipelines/by_length\.py RUN RUN \.\.\. \[out=FOLDER\]\n", failed.stderr)
+    scores = {row["attention.name"]: row for row in table("scores")}
+    assert scores.keys() == evaluation.variants.keys()
+    for name, result in evaluation.variants.items():
+        assert scores[name]["BLEU"] == f"{result.bleu.mean:.2f}"
+        assert scores[name]["these trained models"] == show_range(result.bleu.interval)
+    differences = {row["attention.name"]: row for row in table("differences")}
+    assert differences.keys() == evaluation.variants.keys() - {"none"}
+    for name, row in differences.items():
+        difference = evaluation.variants[name].difference
+        assert difference is not None
+        assert list(row.values())[2:7] == difference_cells(difference.whole)
+    assert len(table("differences-by-length")) == 2 * 3
+    by_length = {row["group"]: row for row in table("bleu-by-length")}
+    for variant in ablation.variants("numbers"):
+        translations = [read_translations(ablation.translations(variant, seed, "test")) for seed in (1, 2)]
+        for column, low, high in (("1-5 words", 1, 5), ("6-10 words", 6, 10), ("11+ words", 11, 999), ("all", 1, 999)):
+            inside = [[row for row in rows if low <= len(row.source.split()) <= high] for rows in translations]
+            mean = np.mean(
+                [BLEU().corpus_score([r.hypothesis for r in i], [[r.reference for r in i]]).score for i in inside]
+            )
+            assert float(by_length[variant.attention][column].split()[0]) == pytest.approx(mean, abs=0.0051)

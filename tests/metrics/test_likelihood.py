@@ -152,7 +152,7 @@ def test_cross_entropy_of_torch_agrees() -> None:
 
 def test_the_recorded_bits_of_numbers_stay_below_the_information_there_is() -> None:
     """It is known exactly: a blind decoder needs it and little more, attention receives nearly all of it."""
-    information = read_information(ROOT / "results" / "numbers" / "information.json", "dvc repro")
+    information = read_information(ROOT / "results" / "information" / "numbers.json", "dvc repro")
     exact = information.exact_bits
     assert exact is not None
     assert exact <= information.blind.bits <= 1.05 * exact

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from hourglass.analysis.convergence import NOT_JUDGED
 from hourglass.analysis.information import (
     BitsDifference,
     BitsEstimate,
@@ -192,6 +193,9 @@ def test_missing_convergence_is_reported() -> None:
     assert "not converged" not in text
     unfinished = with_variant(result(), "plain", converged=[True, False])
     assert "These variants had not converged: plain. More training may raise their figures." in summary(unfinished)
+    short = summary(with_variant(result(), "plain", converged=[True, None]))
+    assert "These variants had not converged" not in short
+    assert f"Of these variants convergence is not judged: plain. {NOT_JUDGED}" in short
     information = result(blind=replace(result().blind, converged=False, last_fifth_bits=3.21))
     wanted = "The blind decoder had not converged: the last fifth of its training still saved 3.2 bits per sentence."
     assert wanted in summary(information)

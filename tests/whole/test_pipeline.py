@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers import ROOT
+from helpers import ROOT, quick_python
 
 from hourglass.training.resuming import DECIDING
 
@@ -61,7 +61,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def dvc(project: Path, *words: str) -> str:
     """Run a DVC command in the project, with the project's own code, and return its output."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1"}
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    # The stages' python runs them in forks.
+    environment["PATH"] = f"{Path(quick_python()).parent}:{Path(sys.executable).parent}:{environment['PATH']}"
     done = subprocess.run(
         [sys.executable, "-m", "dvc", *words],
         cwd=project,

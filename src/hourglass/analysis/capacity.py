@@ -21,7 +21,7 @@ class CapacityPoint:
         width: D of the neck; 0 for a run without a neck.
         channel: bits that came through.
         longest_copied: length up to which greedy search copies sequences; 0 if none are copied.
-        converged: whether the last fifth of the budget gained next to nothing.
+        converged: whether the last fifth of the budget gained next to nothing; None: too short to be judged.
         reads_all: whether nearly all bits of a sequence came through.
         gain_of_last_fifth: share of the dev loss.
         parameters: of the model.
@@ -37,7 +37,7 @@ class CapacityPoint:
     width: int
     channel: ChannelSummary
     longest_copied: int
-    converged: bool
+    converged: bool | None
     reads_all: bool
     gain_of_last_fifth: float
     parameters: int

@@ -1,4 +1,4 @@
-"""The result of `experiments.evaluation.evaluate`, and the file evaluation.json that holds it.
+"""The result of `experiments.evaluation.evaluate`, and the JSON file that holds it.
 
 BLEU, chrF and the brevity penalty are those of sacreBLEU: the first two from 0 to 100, the last from 0 to 1.
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-from hourglass.analysis.convergence import Convergence
+from hourglass.analysis.convergence import Convergence, all_converged
 from hourglass.metrics.significance import Difference, Estimate
 from hourglass.system.records import read_record, write_record
 from hourglass.training.finished import DevCurves, DevScores
@@ -254,9 +254,9 @@ class VariantResult:
     difference: BleuDifference | None
 
     @property
-    def converged(self) -> bool:
-        """Whether all seeds had converged."""
-        return all(training.convergence.converged for training in self.seeds)
+    def converged(self) -> bool | None:
+        """Whether all seeds had converged; None if they are too short to be judged."""
+        return all_converged(training.convergence.converged for training in self.seeds)
 
     @property
     def dev_loss(self) -> float:
@@ -335,12 +335,12 @@ class Evaluation:
 
 
 def write_evaluation(file: Path, evaluation: Evaluation) -> None:
-    """Write evaluation.json."""
+    """Write an evaluation to a JSON file."""
     write_record(file, evaluation, SCHEMA_VERSION)
 
 
 def read_evaluation(file: Path, command: str) -> Evaluation:
-    """Read evaluation.json.
+    """Read an evaluation from a JSON file.
 
     Args:
         file: where it is.

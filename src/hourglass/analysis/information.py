@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hourglass.analysis.convergence import all_converged
 from hourglass.metrics.saturation import Saturation
 from hourglass.metrics.significance import Difference, Estimate, Interval
 from hourglass.system.records import read_record, write_record
@@ -138,7 +139,7 @@ class BlindBits:
         run: name of the run folder.
         provenance: how it was made; None in an old result, which was recorded without it.
         dev_loss: nats per target token.
-        converged: whether the last fifth of its budget gained next to nothing.
+        converged: whether the last fifth of its budget gained next to nothing; None: too short to be judged.
         last_fifth_bits: bits per test sentence that the last fifth of its budget saved.
         temperature: that divides the logits, fitted on dev; 1 without label smoothing.
         bits: that it needs, at this temperature.
@@ -152,7 +153,7 @@ class BlindBits:
     run: str
     provenance: Provenance | None
     dev_loss: float
-    converged: bool
+    converged: bool | None
     last_fifth_bits: float
     temperature: float
     bits: float
@@ -173,7 +174,7 @@ class VariantBits:
         attention: `attention.name` of its runs.
         provenance: how they were made; None in an old result, which was recorded without it.
         dev_loss: nats per target token.
-        converged: whether the last fifth of the budget gained next to nothing.
+        converged: whether the last fifth of the budget gained next to nothing; None: too short to be judged.
         temperatures: see `BlindBits.temperature`.
         parameters: of the model.
         bits: of all sentences.
@@ -193,7 +194,7 @@ class VariantBits:
     attention: str
     provenance: Provenance | None
     dev_loss: list[float]
-    converged: list[bool]
+    converged: list[bool | None]
     temperatures: list[float]
     parameters: int
     bits: BitsEstimate
@@ -214,9 +215,9 @@ class VariantBits:
         return self.exact_bits or self.bits
 
     @property
-    def all_converged(self) -> bool:
-        """Whether all seeds had converged."""
-        return all(self.converged)
+    def verdict(self) -> bool | None:
+        """Whether all seeds had converged; None if they are too short to be judged."""
+        return all_converged(self.converged)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ pipelines/ablation/ read them through this module.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ from hourglass.analysis.evaluation import SCHEMA_VERSION, CorpusFacts, Evaluatio
 from hourglass.analysis.information import Information, read_information
 from hourglass.config.compose import compose_settings
 from hourglass.config.options import build, read_settings
+from hourglass.config.plugins import PluginNames, load_plugins
 from hourglass.errors import UserError
 from hourglass.metrics.scoring import length_buckets
 from hourglass.models.attention import ATTENTIONS
@@ -78,6 +79,9 @@ class AblationSettings:
         converged: share of the dev loss; a run whose last fifth of the budget gained less counts as converged.
         examples: number of test sentences in the report.
         corpora: files of conf/data.
+        results: the folder of what is kept, below the project's.
+        intermediate: the folder of prepared data, runs and translations, below the project's.
+        plugins: modules with variants or corpora of one's own.
     """
 
     trainer: str
@@ -88,6 +92,9 @@ class AblationSettings:
     converged: PositiveFloat
     examples: Annotated[int, Field(ge=0, le=50)]
     corpora: Names
+    results: Annotated[str, Field(min_length=1)]
+    intermediate: Annotated[str, Field(min_length=1)]
+    plugins: PluginNames = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,7 @@ class Ablation:
         settings: shared by all corpora.
         tune: of the search.
         corpora: by name.
-        root: the project's folder, with conf/, pipeline/ (made by DVC, not in git) and results/ (in git).
+        root: the project's folder, with conf/ and the folders that `settings` names.
     """
 
     settings: AblationSettings
@@ -116,11 +123,16 @@ class Ablation:
 
     def made(self, corpus: str) -> Path:
         """The folder of a corpus's prepared data, runs and translations."""
-        return self.root / "pipeline" / corpus
+        return self.root / self.settings.intermediate / corpus
+
+    @property
+    def results_folder(self) -> Path:
+        """The folder of the report, and of the results of all corpora."""
+        return self.root / self.settings.results
 
     def results(self, corpus: str) -> Path:
         """The folder of a corpus's results."""
-        return self.root / "results" / corpus
+        return self.results_folder / corpus
 
     def run(self, variant: Variant, seed: int) -> RunFolder:
         """The folder of a run."""
@@ -155,7 +167,7 @@ class Ablation:
 
     def information_file(self, corpus: str) -> Path:
         """The file that the stage `information` writes."""
-        return self.results(corpus) / "information.json"
+        return self.results_folder / "information" / f"{corpus}.json"
 
     def information(self, corpus: str) -> Information:
         """Read what the stage `information` has written.
@@ -172,6 +184,11 @@ class Ablation:
     def tuning_file(self, variant: Variant) -> Path:
         """The file that holds the outcome of a variant's search."""
         return self.results(variant.corpus) / "tune" / f"{variant.attention}.json"
+
+    def stray_tuning_files(self, corpus: str) -> list[Path]:
+        """The outcomes of searches for variants that the corpus no longer has; no stage makes or removes them."""
+        own = [self.tuning_file(variant) for variant in self.variants(corpus)]
+        return sorted(file for file in (self.results(corpus) / "tune").glob("*.json") if file not in own)
 
     def tuning(self, variant: Variant) -> Tuning:
         """Read the outcome of a variant's search.
@@ -195,7 +212,7 @@ class Ablation:
 
     def evaluation_file(self, corpus: str) -> Path:
         """The file that the stage `evaluate` writes."""
-        return self.results(corpus) / "evaluation.json"
+        return self.results_folder / "evaluations" / f"{corpus}.json"
 
     def evaluation(self, corpus: str) -> Evaluation:
         """Read what the stage `evaluate` has written.
@@ -245,6 +262,7 @@ class Ablation:
             "logger=csv",
             "logger.system_metrics=10",
             "if_exists=continue",
+            *([f"plugins=[{','.join(self.settings.plugins)}]"] if self.settings.plugins else []),
         ]
 
     def data_overrides(self, corpus: str) -> list[str]:
@@ -294,27 +312,45 @@ def _check(content: Mapping[str, Any], root: Path) -> Ablation:
     if not all(isinstance(name, str) for name in shared["corpora"]):
         raise UserError("corpora: set it to a list of names")
     tune = build(TuneSettings, shared.pop("tune"), "tune")
-    corpora = {name: shared.pop(name, None) for name in content.get("corpora") or []}
-    for name, block in corpora.items():
-        if not isinstance(block, dict):
+    for name in shared["corpora"]:
+        if not isinstance(content.get(name), dict):
             raise UserError(f"corpora={name}: add a block {name} with its attentions, seeds and budgets")
+    # Every other mapping is the block of a corpus, whether `corpora` names it or not.
+    blocks = {name: shared.pop(name) for name, value in content.items() if name != "tune" and isinstance(value, dict)}
     settings = build(AblationSettings, shared, "ablation")
+    load_plugins(settings.plugins)
     _refuse_twice(settings.corpora, "corpora")
-    checked = {}
-    for name, block in corpora.items():
-        _refuse_unknown(root, "data", name)
-        checked[name] = build(CorpusSettings, block, name)
-        _refuse_twice(checked[name].attentions, f"{name}.attentions")
-        _refuse_twice(checked[name].seeds, f"{name}.seeds")
-        for attention in checked[name].attentions:
-            _refuse_unknown(root, "attention", attention)
-        if settings.baseline not in checked[name].attentions:
+    _check_folders(settings)
+    every = {name: _check_block(root, name, block) for name, block in blocks.items()}
+    corpora = {name: every[name] for name in settings.corpora}
+    for name, corpus in corpora.items():
+        if settings.baseline not in corpus.attentions:
             raise UserError(f"baseline={settings.baseline}: not among {name}.attentions")
     _refuse_unknown(root, "trainer", settings.trainer)
     for attention in tune.reverse_source:
         if attention not in ATTENTIONS:
             raise UserError(f"tune.reverse_source={attention}: no such attention")
-    return Ablation(settings, tune, checked, root)
+    return Ablation(settings, tune, corpora, root)
+
+
+def _check_block(root: Path, name: str, block: Mapping[str, Any]) -> CorpusSettings:
+    _refuse_unknown(root, "data", name)
+    settings = build(CorpusSettings, block, name)
+    _refuse_twice(settings.attentions, f"{name}.attentions")
+    _refuse_twice(settings.seeds, f"{name}.seeds")
+    for attention in settings.attentions:
+        _refuse_unknown(root, "attention", attention)
+    return settings
+
+
+def _check_folders(settings: AblationSettings) -> None:
+    """Check that both folders lie below the project's: `dvc exp run --temp` works in a copy of it."""
+    for option, text in (("results", settings.results), ("intermediate", settings.intermediate)):
+        path = Path(text)
+        if path.is_absolute() or ".." in path.parts or path == Path():
+            raise UserError(f"{option}={text}: set it to a folder below the project's, such as pipeline/small")
+    if Path(settings.results) == Path(settings.intermediate):
+        raise UserError(f"results={settings.results}: the same folder as intermediate; set it to another")
 
 
 def _refuse_twice(names: list[Any], option: str) -> None:

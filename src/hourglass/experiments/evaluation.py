@@ -15,7 +15,7 @@ from hourglass.analysis.comparing import (
     make_draws,
     make_test_set,
 )
-from hourglass.analysis.convergence import judge_convergence
+from hourglass.analysis.convergence import describe_verdict, judge_convergence
 from hourglass.analysis.evaluation import (
     BucketScores,
     Evaluation,
@@ -178,7 +178,8 @@ def _refuse_slopes(ablation: Ablation, baseline: VariantResult, bleu: BleuByLeng
     """Return why slopes over length would say nothing about the baseline's fixed vector; None where they would."""
     name = ablation.settings.baseline
     if not baseline.converged:
-        return f"variant {name} had not converged, so its length curve shows missing training as well"
+        verdict = describe_verdict(baseline.converged)
+        return f"variant {name} {verdict}, so its length curve shows missing training as well"
     if baseline.bleu.mean < ablation.settings.floor:
         return (
             f"variant {name} scores {baseline.bleu.mean:.1f} BLEU, below the floor of {ablation.settings.floor:g}: it "

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from hourglass.analysis.convergence import NOT_JUDGED, all_converged, show_verdict
 from hourglass.experiments.published import COMMAND, PublishedSettings
 from hourglass.experiments.published_scores import DirectionScores, PublishedScores
 from hourglass.metrics.scoring import FEW, show_bounds
@@ -105,7 +106,7 @@ def _runs_table(direction: str, found: DirectionScores, settings: PublishedSetti
             system,
             f"{np.mean(own.train_seconds) / 60:.0f}",
             " ".join(f"{loss:.3f}" for loss in own.dev_loss),
-            "yes" if all(own.converged) else "no",
+            show_verdict(all_converged(own.converged)),
             " ".join(f"{100 * gain:.1f}" for gain in own.gain_of_last_fifth),
         ]
         for system, own in found.systems.items()
@@ -114,6 +115,8 @@ def _runs_table(direction: str, found: DirectionScores, settings: PublishedSetti
         f"{direction}: each run (seeds {', '.join(map(str, settings.seeds))}). Converged: the last fifth of the budget "
         f"lowered the best dev loss by less than {100 * settings.converged:g} %, for all seeds."
     )
+    if any(all_converged(own.converged) is None for own in found.systems.values()):
+        caption += f" {NOT_JUDGED}"
     return Table(f"published-{direction}-runs", head, rows, caption, text_columns=2)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hourglass.analysis.convergence import JUDGED_TOKENS
 from hourglass.errors import UserError
 from hourglass.experiments.published import (
     COMMAND,
@@ -60,7 +61,7 @@ class SystemScores:
         seeds: that have a record.
         dev_loss: nats per target token.
         gain_of_last_fifth: share of the dev loss.
-        converged: whether that gain is below the share in the settings.
+        converged: whether that gain is below the share in the settings; None: too short to be judged.
         train_target_tokens: read in training.
         train_seconds: duration of training.
         machines: processor, GPU, threads, versions.
@@ -75,7 +76,7 @@ class SystemScores:
     seeds: list[int]
     dev_loss: list[float]
     gain_of_last_fifth: list[float]
-    converged: list[bool]
+    converged: list[bool | None]
     train_target_tokens: list[int]
     train_seconds: list[float]
     machines: list[dict[str, Any]]
@@ -205,7 +206,11 @@ def _describe_system(
         seeds=[run.seed for run in runs],
         dev_loss=[record.dev_loss for record in records],
         gain_of_last_fifth=[record.gain_of_last_fifth for record in records],
-        converged=[record.gain_of_last_fifth < settings.converged for record in records],
+        converged=[
+            # Every run has the validations that it takes: its command line is written in the settings.
+            record.gain_of_last_fifth < settings.converged if record.train_target_tokens >= JUDGED_TOKENS else None
+            for record in records
+        ],
         train_target_tokens=[record.train_target_tokens for record in records],
         train_seconds=[record.train_seconds for record in records],
         machines=[record.machine for record in records],

@@ -1,6 +1,6 @@
 """Log a recorded ablation in MLflow: one parent run, and one child run for each variant and seed.
 
-All but the files of a run comes from results/CORPUS/evaluation.json, so a fresh clone can fill a store. A run that the
+All but the files of a run comes from results/evaluations/CORPUS.json, so a fresh clone can fill a store. A run that the
 store already holds is not logged again.
 """
 
@@ -123,7 +123,7 @@ def publish(
             client.set_tag(known[child.part].info.run_id, SUPERSEDED, run_id)
         bar.update()
     bar.close()
-    for report in (ablation.root / "results").glob("report.*"):
+    for report in ablation.results_folder.glob("report.*"):
         client.log_artifact(parent.info.run_id, str(report))
     return [child.part for child in new]
 
@@ -204,10 +204,10 @@ def read_children(ablation: Ablation, corpus: str, evaluation: Evaluation) -> It
                     "decoder": result.config["decoder"]["cell"],
                     "commit": ", ".join(result.commits),
                     "dirty": str(result.dirty),
-                    "dvc_stage": f"train-{corpus}@{attention}-{training.seed}",
+                    "dvc_stage": f"pipelines/ablation/dvc.yaml:train-{corpus}@{attention}-{training.seed}",
                     "corpus_digest": evaluation.corpus.digest,
                     "bleu_signature": result.signature,
-                    "converged": str(training.convergence.converged),
+                    "converged": _converged_tag(training.convergence.converged),
                 },
                 parameters={**dict(flatten(result.config)), "seed": training.seed, "parameters": result.parameters},
                 metrics={
@@ -232,6 +232,10 @@ def read_children(ablation: Ablation, corpus: str, evaluation: Evaluation) -> It
                 run=ablation.run(variant, training.seed),
                 files=_files(ablation, variant, training.seed),
             )
+
+
+def _converged_tag(verdict: bool | None) -> str:
+    return "not judged" if verdict is None else str(verdict)
 
 
 def _files(ablation: Ablation, variant: Variant, seed: int) -> list[Path]:

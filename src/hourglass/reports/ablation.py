@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hourglass.analysis.convergence import describe_verdict
 from hourglass.analysis.evaluation import Evaluation, VariantResult
 from hourglass.analysis.information import Information
 from hourglass.metrics.scoring import FEW
@@ -113,7 +114,8 @@ def summarise_bleu(evaluation: Evaluation) -> list[str]:
 def _caveats(name: str, baseline: VariantResult) -> list[str]:
     caveats = []
     if not baseline.converged:
-        caveats.append(f"Variant {name} had not converged when its training ended. More training may raise its score.")
+        verdict = describe_verdict(baseline.converged)
+        caveats.append(f"Variant {name} {verdict} when its training ended. More training may raise its score.")
     if baseline.tuning.edge:
         caveats.append(
             f"Variant {name} was trained with the {baseline.tuning.edge} of the learning rates that the search tried. "

@@ -1,5 +1,6 @@
 """Tables of the ablation's report."""
 
+from hourglass.analysis.convergence import NOT_JUDGED, show_verdict
 from hourglass.analysis.evaluation import Evaluation, VariantResult
 from hourglass.metrics.scoring import FEW, show_bounds
 from hourglass.reports.document import Table
@@ -17,7 +18,7 @@ def variants_table(evaluation: Evaluation) -> Table:
         rows.append(
             [
                 variant,
-                _yes(result.converged),
+                show_verdict(result.converged),
                 f"{result.bleu.mean:.2f}",
                 "-" if spread is None else f"{spread:.2f}",
                 f"{result.chrf:.2f}",
@@ -37,7 +38,7 @@ def variants_table(evaluation: Evaluation) -> Table:
         "a paired bootstrap over sentences. Converged: in every seed, the last fifth of the budget lowered the best "
         f"dev loss by less than {100 * evaluation.converged:g} % (last fifth, %: the largest such gain). A slope over "
         f"length is reported only if {baseline} has converged and scores {evaluation.floor:g} BLEU or more. BP: "
-        f"brevity penalty. {next(iter(evaluation.variants.values())).signature}"
+        f"brevity penalty. {next(iter(evaluation.variants.values())).signature}{_explain_verdicts(evaluation)}"
     )
     return Table(f"{name}-variants", head, rows, caption, text_columns=2)
 
@@ -56,7 +57,7 @@ def lengths_table(evaluation: Evaluation) -> Table:
                 [
                     show_bounds(bucket.source_words),
                     variant,
-                    _yes(result.converged),
+                    show_verdict(result.converged),
                     f"{bucket.sentences:,}{'*' if bucket.sentences < FEW else ''}",
                     f"{score.mean:.2f}",
                     show_range(score.interval),
@@ -70,6 +71,7 @@ def lengths_table(evaluation: Evaluation) -> Table:
         f"BLEU on {name} by length of the source. Each bucket is resampled within itself, so intervals are pointwise. "
         f"Holm's p is adjusted for the number of buckets. *: fewer than {FEW} sentences. A dash in place of an "
         "interval: some resamples hold no reference of four tokens, so BLEU is not defined on them."
+        f"{_explain_verdicts(evaluation)}"
     )
     return Table(f"{name}-lengths", head, rows, caption, text_columns=3)
 
@@ -114,8 +116,9 @@ def show_tokens(tokens: int) -> str:
     return f"{tokens / 1e6:.2f} million" if tokens >= 100_000 else f"{tokens:,}"
 
 
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
+def _explain_verdicts(evaluation: Evaluation) -> str:
+    """Return the rule for trainings that are not judged, if there are any, to end a caption with."""
+    return f" {NOT_JUDGED}" if any(result.converged is None for result in evaluation.variants.values()) else ""
 
 
 def _show_choice(result: VariantResult) -> str:

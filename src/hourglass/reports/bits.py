@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from hourglass.analysis.convergence import NOT_JUDGED, describe_verdict, show_verdict
 from hourglass.analysis.information import (
     BitsDifference,
     BitsEstimate,
@@ -245,14 +246,17 @@ def _plateau_sentence(own: VariantBits) -> str:
 def _caveats(information: Information) -> list[str]:
     blind, exact = information.blind, information.exact_bits is not None
     texts = ["How far these figures go."]
-    unfinished = [name for name, own in information.variants.items() if not own.all_converged]
+    unfinished = [name for name, own in information.variants.items() if own.verdict is False]
     if unfinished:
         texts.append(
             f"These variants had not converged: {', '.join(unfinished)}. More training may raise their figures."
         )
+    short = [name for name, own in information.variants.items() if own.verdict is None]
+    if short:
+        texts.append(f"Of these variants convergence is not judged: {', '.join(short)}. {NOT_JUDGED}")
     if not blind.converged and not exact:
         texts.append(
-            f"The blind decoder had not converged: the last fifth of its training still saved "
+            f"The blind decoder {describe_verdict(blind.converged)}: the last fifth of its training still saved "
             f"{blind.last_fifth_bits:.1f} bits per sentence. Its missing training makes all figures against it too "
             "high; a variant's own missing training makes the variant's figure too low. Differences between two "
             "variants do not depend on the blind decoder."
@@ -276,9 +280,8 @@ def explain_losses(information: Information) -> list[str]:
         f"What keeps bits from the decoder of variant {baseline}? There are four possible reasons, and all of them "
         "look alike in one figure.",
         f"Not learnt yet? Variant {baseline} received {quarter:.1f} bits per dev sentence after a quarter of its "
-        f"budget, {half:.1f} after half of it and {end:.1f} at its end, and had "
-        f"{'' if own.all_converged else 'not '}converged. (These figures are at temperature 1, where label smoothing "
-        "lowers them.)",
+        f"budget, {half:.1f} after half of it and {end:.1f} at its end, and {describe_verdict(own.verdict)}. (These "
+        "figures are at temperature 1, where label smoothing lowers them.)",
     ]
     rereading = next((name for name, other in variants.items() if name != baseline and other.attention == REREAD), None)
     if own.attention == "none" and rereading:
@@ -313,11 +316,12 @@ def _verdict(information: Information, rereading: str) -> str:
         return f"This does not show that the decoder of variant {baseline} forgets its vector."
     if difference.whole.value < 0:
         return "So forgetting by the decoder is not the reason."
-    if information.variants[baseline].all_converged:
+    verdict = information.variants[baseline].verdict
+    if verdict:
         return "So a vector of this width can hold that much, and a decoder that receives it once does not use it."
     return (
-        f"So a vector of this width can hold that much. But variant {baseline} had not converged, so these runs cannot "
-        "separate loss by the decoder from missing training."
+        f"So a vector of this width can hold that much. But variant {baseline} {describe_verdict(verdict)}, so these "
+        "runs cannot separate loss by the decoder from missing training."
     )
 
 
@@ -372,7 +376,7 @@ def _row(name: str, own: VariantBits, joined: Sequence[int]) -> list[str]:
     curve = own.saturation
     return [
         name,
-        "yes" if own.all_converged else "no",
+        show_verdict(own.verdict),
         *difference_cells(own.difference.whole if own.difference else None)[:-1],  # Without p.
         f"{own.bits.mean:.2f}",
         show_range(own.bits.interval),

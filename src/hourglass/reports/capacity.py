@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hourglass.analysis.capacity import Capacity, CapacityPoint
+from hourglass.analysis.convergence import NOT_JUDGED, show_verdict
 from hourglass.reports.document import Block, Heading, Paragraph, Picture, Table
 from hourglass.reports.plots import Line, draw_lines
 
@@ -323,6 +324,8 @@ def _table(points: Sequence[CapacityPoint]) -> Table:
         f"of a sequence, which is left out of the bits. With {lengths} equally likely lengths that is up to "
         f"{np.log2(lengths):.1f} bits, minus those that the end still needs."
     )
+    if any(point.converged is None for point in points):
+        caption += f" {NOT_JUDGED}"
     return Table("capacity", head, [_row(point) for point in points], caption, text_columns=2)
 
 
@@ -331,7 +334,7 @@ def _row(point: CapacityPoint) -> list[str]:
     width = NORMAL * channel.error
     return [
         point.line,
-        "yes" if point.converged else "reads all" if point.reads_all else "no",
+        "reads all" if point.reads_all and not point.converged else show_verdict(point.converged),
         str(point.width or "-"),
         f"{channel.bits:.2f}",
         f"[{channel.bits - width:.2f}, {channel.bits + width:.2f}]",

@@ -1,0 +1,66 @@
+"""Convergence is judged from trainings that are long enough, and the recorded ones are."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from helpers import ROOT
+
+from hourglass.analysis.convergence import JUDGED_TOKENS, all_converged, is_judged, judge_convergence, show_verdict
+from hourglass.analysis.evaluation import read_evaluation
+from hourglass.errors import UserError
+
+
+def finished_run(losses: list[float], tokens: int) -> Any:
+    """A stand-in with validations at equal distances."""
+    curve = [(tokens * (number + 1) / len(losses), loss) for number, loss in enumerate(losses)]
+    metrics, curves = SimpleNamespace(train_target_tokens=tokens), SimpleNamespace(loss=curve)
+    return SimpleNamespace(metrics=metrics, dev_curves=curves, path=Path("runs/a"))
+
+
+def test_a_smoke_run_is_not_called_converged() -> None:
+    """Its loss hardly falls, as it has hardly begun; a longer one that does the same has converged."""
+    flat = [6.90, 6.89, 6.88, 6.87]
+    assert judge_convergence(finished_run(flat, 5000), 0.01).converged is None
+    assert judge_convergence(finished_run(flat, JUDGED_TOKENS), 0.01).converged is True
+    assert judge_convergence(finished_run([6.0, 5.0, 4.0, 3.0], JUDGED_TOKENS), 0.01).converged is False
+
+
+def test_the_rule_has_two_bounds() -> None:
+    assert is_judged(100_000, 4)
+    assert not is_judged(99_999, 4)
+    assert not is_judged(100_000, 3)
+    # A budget that is long enough, with too few validations: the gain is known, and no verdict is.
+    outcome = judge_convergence(finished_run([6.0, 5.0], 200_000), 0.01)
+    assert outcome.converged is None
+    # At 80 % the line between the two validations is at 5.4.
+    assert outcome.gain_of_last_fifth == pytest.approx((5.4 - 5.0) / 5.4)
+
+
+def test_a_run_of_one_validation_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match=r"^runs/a: .* set trainer\.validations=5$"):
+        judge_convergence(finished_run([6.0], 200_000), 0.01)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "together", "shown"),
+    [
+        ([True, True], True, "yes"),
+        ([True, False, None], False, "no"),
+        ([True, None], None, "not judged"),
+    ],
+)
+def test_the_verdict_on_several_seeds(verdicts: list[bool | None], together: bool | None, shown: str) -> None:
+    assert all_converged(iter(verdicts)) is together
+    assert show_verdict(together) == shown
+
+
+@pytest.mark.parametrize("corpus", ["numbers", "kjv_web"])
+def test_the_recorded_runs_are_judged(corpus: str) -> None:
+    evaluation = read_evaluation(ROOT / "results" / "evaluations" / f"{corpus}.json", "dvc repro")
+    for result in evaluation.variants.values():
+        for training in result.seeds:
+            assert is_judged(training.target_tokens, len(training.curves.loss))
+            gained = training.convergence.gain_of_last_fifth
+            assert training.convergence.converged == (gained < evaluation.converged)
