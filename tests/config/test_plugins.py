@@ -1,11 +1,14 @@
 """Modules of the user's own: what they register, what is refused, and what a run records of them."""
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from helpers import ROOT
 from omegaconf import OmegaConf
 
 from hourglass.config import plugins
@@ -24,11 +27,13 @@ from hourglass.config.registry import REGISTRIES
 from hourglass.corpora.corpus import _key, check_recipe
 from hourglass.corpora.recipes import RECIPES
 from hourglass.errors import UserError
+from hourglass.experiments.ablation import Variant, load_ablation
 from hourglass.metrics.metric import METRICS, make_metrics
 from hourglass.metrics.scoring import format_table, score
 from hourglass.models.attention import ATTENTIONS
 from hourglass.models.cells import CELLS, CellName
 from hourglass.models.encoder import ENCODERS
+from hourglass.training.settings import check_settings
 
 ATTENTION = """
 from hourglass.models.attention import ATTENTIONS, DotAttention, Attention
@@ -203,7 +208,8 @@ def test_names_that_are_no_plugins(folder: Path) -> None:
         ("json", r"registers nothing \(it is .*json/__init__.py\)"),
         ("sys", r"registers nothing \(it is a part of Python\)"),
         ("hourglass.models.attention", "registers nothing"),
-        ("/a/b.py", r"is no name of a module: for a file, write PYTHONPATH=/a before the command and plugins=\[b\]"),
+        ("/a/b.py", r"is a file: write PYTHONPATH=/a before the command, and b$"),
+        ("b.py", r"is a file: write PYTHONPATH=. before the command, and b$"),
         ("a-b", "is no name of a module$"),
     ):
         with pytest.raises(UserError, match=rf"^plugins={name}: {message}"):
@@ -388,3 +394,19 @@ def test_cells_and_encoders_of_ones_own(folder: Path) -> None:
         check(CellName, "x", "encoder.cell")
     assert CELLS["own"](3, 4).state_shapes(4) == ((4,),)
     assert ENCODERS["deaf"].settings_class is ENCODERS["blind"].settings_class
+
+
+def test_an_ablation_loads_its_plugins_and_names_them_to_its_runs(folder: Path) -> None:
+    write(folder / "own.py", ATTENTION)
+    root = folder / "project"
+    shutil.copytree(ROOT / "conf", root / "conf")
+    write(root / "conf" / "attention" / "mine.yaml", "name: mine\nquery: current\n")
+    file = root / "conf" / "ablation" / "default.yaml"
+    content = yaml.safe_load(file.read_text()) | {"corpora": ["numbers"], "plugins": ["own"]}
+    content["numbers"]["attentions"] = ["none", "mine"]
+    content["tune"]["reverse_source"] = ["mine"]
+    file.write_text(yaml.safe_dump(content))
+    ablation = load_ablation(root)
+    config = ablation.compose(ablation.overrides(Variant("numbers", "mine"), 1, 1000))
+    assert (config["attention"]["name"], config["plugins"]) == ("mine", ["own"])
+    check_settings(config)

@@ -148,10 +148,13 @@ def check_record(record: Any, where: str) -> list[str]:
 
 
 def _load(name: str) -> Plugin:
+    if name.endswith(".py"):
+        file = Path(name)
+        raise UserError(
+            f"plugins={name}: is a file: write PYTHONPATH={file.parent} before the command, and {file.stem}"
+        )
     if not _MODULE.fullmatch(name):
-        stem = re.sub(r"\.py$", "", Path(name).name)
-        hint = f": for a file, write PYTHONPATH={Path(name).parent} before the command and plugins=[{stem}]"
-        raise UserError(f"plugins={name}: is no name of a module{hint if name.endswith('.py') else ''}")
+        raise UserError(f"plugins={name}: is no name of a module")
     before = {kind for _, kind in _registered()}
     try:
         module = importlib.import_module(name)
