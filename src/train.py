@@ -11,8 +11,9 @@ from omegaconf import DictConfig
 from hourglass.config.command_line import check_command_line, is_sweep, one_line_errors
 from hourglass.config.usage import train_usage
 from hourglass.config.version import version_report
-from hourglass.system.devices import is_main_process
+from hourglass.system.devices import exit_without_python, is_main_process
 from hourglass.system.memory import importing_libraries
+from hourglass.training.hosts import hosts_of_torchrun
 from hourglass.training.job import Job, open_job, working_on
 from hourglass.training.jobs import Outcome, answering, read_ticket
 
@@ -28,8 +29,8 @@ def main(composed: DictConfig) -> Any:
 
         return run_job(composed)
     ticket = read_ticket()
-    with one_line_errors(), answering(ticket) as answer:
-        job = open_job(composed, ticket)
+    with one_line_errors(), hosts_of_torchrun() as hosts, answering(ticket) as answer:
+        job = open_job(composed, ticket, hosts)
         with working_on(job):
             outcome = train(job)
         answer(outcome)
@@ -42,9 +43,11 @@ def train(job: Job) -> Outcome:
     with importing_libraries():
         from hourglass.training import outcome, preparation, run  # noqa: PLC0415
 
+    run.meet_hosts(job)
     prepared = preparation.prepare(job.config, job.settings)
     model = run.make_model(job, prepared)
     start = run.choose_start(job, prepared, model)
+    run.compare_hosts(job, prepared, start)
     with run.open_tracking(job, prepared) as tracking:
         progress = run.train_model(job, prepared, model, tracking, start, callbacks=make_callbacks(job, prepared))
         if is_main_process():
@@ -97,5 +100,5 @@ if __name__ == "__main__":
         from hourglass.sweeps.sweeper import register_sweepers
 
         register_sweepers()
-    with one_line_errors():
+    with exit_without_python(), one_line_errors():
         main()

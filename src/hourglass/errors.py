@@ -31,3 +31,7 @@ class OutOfMemoryError(UserError):
 
 class BrokenOffError(UserError):
     """A training failed for a reason outside its settings, such as a full disk: it can be resumed afterwards."""
+
+
+class MachineLostError(BrokenOffError):
+    """The processes of a training cannot go on together; all that are left have this error."""

@@ -1,9 +1,12 @@
 """The device and the role of this process."""
 
+import atexit
 import multiprocessing.util
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch.multiprocessing
@@ -45,6 +48,35 @@ def die_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_with_agent() -> None:
+    """Have the system kill this process when torchrun, which has started it, dies."""
+    torch.multiprocessing._prctl_pr_set_pdeathsig(signal.SIGKILL)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def exit_without_python() -> Iterator[None]:
+    """Under torchrun, exit without finalising the interpreter, for the reason of `end_without_python`."""
+    if not under_torchrun():
+        yield
+        return
+    status = 1
+
+    def end() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+    atexit.register(end)  # Runs after all that is registered later, and after an error has been printed.
+    try:
+        yield
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        status = 0
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        raise
 
 
 def end_without_python() -> None:

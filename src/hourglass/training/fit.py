@@ -5,6 +5,7 @@ import multiprocessing
 import signal
 import warnings
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy
+from torch.distributed.constants import default_pg_timeout
 
 from hourglass.errors import BrokenOffError, DivergedError, UserError
 from hourglass.system.devices import under_torchrun
@@ -60,7 +62,9 @@ def fit(
     all_callbacks += callbacks  # Lightning moves `checkpoints` to the end, where it sees whether the others stop.
     strategy: Any = settings.strategy
     if settings.strategy == "ddp":
-        strategy = DDPStrategy(start_method="popen" if under_torchrun() else "spawn")
+        # On one machine, the end of a process is seen at once.
+        silence = timedelta(seconds=settings.timeout) if settings.nodes > 1 else default_pg_timeout
+        strategy = DDPStrategy(start_method="popen" if under_torchrun() else "spawn", timeout=silence)
     with warnings.catch_warnings():
         for message in _EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message)

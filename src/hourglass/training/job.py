@@ -19,6 +19,7 @@ from hourglass.models.pretrained import check_files
 from hourglass.runs.folder import RunFolder, create_run, resume_run, run_lock
 from hourglass.system.devices import is_main_process, under_torchrun
 from hourglass.tracking.settings import MlflowSettings
+from hourglass.training.hosts import Hosts
 from hourglass.training.jobs import Ticket, TrialTicket
 from hourglass.training.settings import Settings, check_settings
 from hourglass.training.stopping import resumable
@@ -37,12 +38,14 @@ class Job:
         config: all settings, as plain values.
         settings: the same, checked and typed.
         ticket: what the parent process has handed over, for a job of a sweep; None for any other run.
+        hosts: the processes that train together, where torchrun has started them.
     """
 
     run: RunFolder
     config: Config
     settings: Settings
     ticket: Ticket | None = None
+    hosts: Hosts | None = None
 
     @property
     def trial(self) -> TrialTicket | None:
@@ -61,8 +64,13 @@ class Job:
         return self.ticket is not None and self.ticket.measure_speed
 
 
-def open_job(composed: DictConfig, ticket: Ticket | None) -> Job:
+def open_job(composed: DictConfig, ticket: Ticket | None, hosts: Hosts | None = None) -> Job:
     """Check all settings, and create the run folder, or open that of the run to resume.
+
+    Args:
+        composed: the settings.
+        ticket: what the parent process has handed over.
+        hosts: the processes that train together, where torchrun has started them.
 
     Raises:
         UserError: an option is refused, a plugin cannot be loaded, or the folder cannot be used.
@@ -70,6 +78,7 @@ def open_job(composed: DictConfig, ticket: Ticket | None) -> Job:
     if not is_main_process():
         log.setLevel(logging.WARNING)  # The first process logs the rest.
     config = plain_values(composed)
+    config["plugins"] = load_composed_plugins(composed)
     if config["resume"] is not None:
         run, config = resume_run(str(config["resume"]), HydraConfig.get().overrides.task)
         require_plugins(config.get("plugins", []), f"resume={run.path}")
@@ -79,10 +88,9 @@ def open_job(composed: DictConfig, ticket: Ticket | None) -> Job:
     if choices.get("sweep") is not None and ticket is None:  # A job has the settings of its sweep.
         raise UserError(f"sweep={choices['sweep']}: needs -m: python src/train.py -m sweep={choices['sweep']} ...")
     if config["run_dir"] is None and under_torchrun():
-    config["plugins"] = load_composed_plugins(composed)
         raise UserError("run_dir: not set; under torchrun set run_dir=PATH, a folder that all processes share")
     if not is_main_process():  # The first process creates the folder.
-        return Job(RunFolder(Path(config["run_dir"])), config, settings)
+        return Job(RunFolder(Path(config["run_dir"]).expanduser()), config, settings, hosts=hosts)
     check_files(config)
     continues = config["if_exists"] == "continue"
     run = create_run(config["run_dir"], name_run(choices, config), continues=continues, words=plugin_words())
@@ -94,7 +102,7 @@ def working_on(job: Job) -> Iterator[None]:
     """Hold the lock of the run, and print how to resume the run if it is stopped."""
     # When the worker of a trial dies, its child process may hold the folder's lock for some moments more.
     lock = run_lock(job.run, wait=job.trial is not None) if is_main_process() else nullcontext()
-    with lock, resumable(job.run):
+    with lock, resumable(job.run, job.hosts):
         yield
 
 

@@ -18,7 +18,7 @@ from hourglass.decoding.search import search
 from hourglass.errors import DivergedError
 from hourglass.metrics.scoring import bleu
 from hourglass.models.seq2seq import Seq2Seq
-from hourglass.system.devices import die_with_parent, end_without_python
+from hourglass.system.devices import die_with_parent, end_without_python, under_torchrun
 from hourglass.system.memory import keep_heap
 from hourglass.training.graphs import GraphedLoss
 from hourglass.training.preparation import PreparedData
@@ -72,7 +72,7 @@ class TranslationModule(pl.LightningModule):
         load_plugins(self.plugins)  # Those of the process that has spawned this one.
         if threads := self.settings.trainer.threads:
             torch.set_num_threads(threads)
-        if self.trainer.strategy.launcher is not None:
+        if self.trainer.strategy.launcher is not None and not under_torchrun():
             die_with_parent()
             end_without_python()
         # tqdm's default lock is shared between processes. A killed process leaves it locked, and no bar is shared.

@@ -1,5 +1,6 @@
 """The steps of a training, from its first weights or from a checkpoint to its end."""
 
+import hashlib
 import logging
 import re
 import shlex
@@ -12,8 +13,8 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 
 from hourglass.config.differences import PLACES
-from hourglass.errors import UserError
 from hourglass.config.plugins import plugin_record
+from hourglass.errors import UserError
 from hourglass.models.build import build_model
 from hourglass.models.pretrained import fill_embeddings
 from hourglass.models.seq2seq import Seq2Seq, draw_evenly
@@ -39,7 +40,6 @@ CODE = code_digest()
 DESCRIPTION_LENGTH = 3000
 
 
-def make_model(job: Job, prepared: PreparedData) -> Seq2Seq:
 def meet_hosts(job: Job) -> None:
     """Under torchrun, wait for the other processes, before any long work, and check that they do the same.
 
@@ -68,6 +68,7 @@ def compare_hosts(job: Job, prepared: PreparedData, start: Start | None) -> None
         )
 
 
+def make_model(job: Job, prepared: PreparedData) -> Seq2Seq:
     """Build the model with its initial weights.
 
     Raises:
@@ -135,8 +136,8 @@ def open_tracking(job: Job, prepared: PreparedData) -> Tracking:
         "seed": config["seed"],
         "corpus": corpus.facts["name"],
         **code_version(),
-        **(job.ticket.tags if job.ticket is not None else {}),
         **{f"plugin {name}": entry["digest"] for name, entry in plugin_record(config.get("plugins", [])).items()},
+        **(job.ticket.tags if job.ticket is not None else {}),
         **describe_command(),
     }
     return Tracking(

@@ -12,8 +12,8 @@ from hourglass.config.plugins import plugin_words
 from hourglass.errors import BrokenOffError, MachineLostError, OutOfMemoryError
 from hourglass.runs.folder import RunFolder
 from hourglass.system.commands import printed_command
-from hourglass.system.devices import is_main_process
 from hourglass.system.out_of_memory import memory_shortage
+from hourglass.training.hosts import RESUME, Hosts
 
 # As shells expect it: 128 + the signal's number.
 CTRL_C_STATUS = 130
@@ -39,29 +39,39 @@ def _stop(*_: Any) -> None:
 
 
 @contextmanager
-def resumable(run: RunFolder) -> Iterator[None]:
+def resumable(run: RunFolder, hosts: Hosts | None = None) -> Iterator[None]:
     """Print how to resume a run that is stopped or fails, and end with the exit status for the reason.
 
     Lightning turns Ctrl-C into an exit with status 1, and torch has several kinds of errors for lack of memory.
 
+    Args:
+        run: the run folder.
+        hosts: the processes that train together, where torchrun has started them.
+
     Raises:
         SystemExit: the run was stopped by Ctrl-C or SIGTERM.
         BrokenOffError: the run can be resumed once the cause is removed.
+        MachineLostError: another process has ended, or its machine cannot be reached.
         OutOfMemoryError: memory is short.
     """
     before = on_sigterm(_stop)
-    hint = f"to resume: {printed_command('src/train.py', resume=run.path)}"
+    command = printed_command("src/train.py", *plugin_words(), resume=run.path)
+    if hosts is not None and hosts.place.nodes > 1:
+        command = hosts.resume_command(run, *plugin_words())
+    hint = f"{RESUME}{command}"
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as stop:
         by_ctrl_c = isinstance(stop, KeyboardInterrupt) or isinstance(stop.__context__, KeyboardInterrupt)
-        if is_main_process():
-            print(f"\nstopped; {hint}" if run.config.exists() else "\nstopped", file=sys.stderr, flush=True)
+        if hosts is None or hosts.place.local_rank == 0:
+            print(f"\nstopped{hint if run.config.exists() else ''}", file=sys.stderr, flush=True)
         raise SystemExit(CTRL_C_STATUS if by_ctrl_c else SIGTERM_STATUS) from None
     except BrokenOffError as error:
-        raise BrokenOffError(f"{error}; {hint}" if run.config.exists() else str(error)) from None
+        raise type(error)(f"{error}{hint}" if run.config.exists() else str(error)) from None
     except (MemoryError, RuntimeError) as error:
         check_memory(type(error).__name__, str(error))
+        if hosts is not None and (cause := hosts.explain(error)) is not None:
+            raise MachineLostError(f"{cause}{hint}") from None
         raise
     finally:
         on_sigterm(before)

@@ -3,6 +3,7 @@
 This module does not import Lightning, which takes seconds, so that settings are checked at once.
 """
 
+import os
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -21,6 +22,7 @@ class TrainerSettings:
         accelerator: cpu; gpu; auto, which takes a GPU if there is one.
         devices: processes per machine, one per device.
         nodes: number of machines.
+        timeout: seconds after which a process of several machines takes another, for which it waits, for lost.
         strategy: auto for one device, ddp for several.
         precision: Lightning's name of it.
         threads: CPU threads of each process; 0: torch's default.
@@ -65,6 +67,7 @@ class TrainerSettings:
     keep: NonNegativeInt
     scheduled_sampling: Annotated[float, Field(ge=0, le=1)]
     log_every: PositiveInt
+    timeout: PositiveInt = 300
     pictures: Annotated[int, Field(ge=0, le=20)] = 0
     step_loop: bool = False
     cuda_graphs: bool = False
@@ -79,6 +82,12 @@ class TrainerSettings:
             raise UserError(
                 f"trainer.nodes={self.nodes}: start it on every node by torchrun --nnodes={self.nodes} "
                 f"--nproc-per-node={self.devices} ... src/train.py ..."
+            )
+        started = int(os.environ["WORLD_SIZE"]) if under_torchrun() else 0
+        if under_torchrun() and self.devices * self.nodes != started:
+            raise UserError(
+                f"trainer.devices={self.devices} and trainer.nodes={self.nodes}: torchrun has started {started} "
+                f"processes: give it --nnodes={self.nodes} --nproc-per-node={self.devices}, or change the settings"
             )
         gpus = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
         if self.accelerator == "gpu" and gpus < self.devices:
