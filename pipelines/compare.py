@@ -1,34 +1,108 @@
-"""Compare the test translations of two runs, with paired intervals: python pipelines/compare.py RUN OTHER_RUN"""
+"""Compare finished runs on their test set: python pipelines/compare.py RUN RUN [RUN ...] [KEY=VALUE ...]
 
+Two runs are compared by source length. More are grouped by the settings in which they differ, or by those of by=, and
+each group has its mean over seeds, intervals, and the difference to a baseline.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
-from hourglass.analysis.comparing import compare_runs
-from hourglass.config.command_line import arguments, one_line_errors
+from pydantic import BeforeValidator, Field
+
+from hourglass.analysis.comparing import TestSetComparison, compare_groups
+from hourglass.analysis.grouping import RUN, open_finished, setting_text
+from hourglass.config.command_line import RunPaths, one_line_errors, read_command
+from hourglass.config.options import build
+from hourglass.config.usage import usage_line
+from hourglass.errors import UserError
 from hourglass.metrics.scoring import FEW, show_bounds
 from hourglass.metrics.significance import RESAMPLES, Difference
+from hourglass.reports.comparison import UNDEFINED, write_comparison
+from hourglass.reports.document import Paragraph, Picture, to_markdown, write_files
 from hourglass.reports.phrases import show_p, show_range
+from hourglass.system.commands import printed_command
 
 
-def main(first: str, second: str) -> None:
-    """Print both scores, and the difference in all and by source length."""
-    test, difference, scores = compare_runs(Path(first), Path(second), RESAMPLES)
-    for name, bleu in scores.items():
-        print(f"{name}: {bleu.whole.mean:.2f} BLEU {show_range(bleu.whole.interval)}")
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """conf/compare.yaml.
+
+    Attributes:
+        run: run folders.
+        by: settings that the runs are grouped by; None: those in which they differ.
+        baseline: value of the first of them; None: the first.
+        by_length: whether to show source lengths, too.
+        out: folder of the report.
+    """
+
+    run: RunPaths
+    by: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)] | None
+    baseline: str | int | float | bool | None
+    by_length: bool
+    out: Annotated[str, Field(min_length=1)] | None
+
+
+def main(values: Mapping[str, Any]) -> None:
+    """Print the comparison, and write the report if there is a folder for it."""
+    settings = build(CompareSettings, values, "")
+    if len(settings.run) < 2:
+        raise UserError(f"{settings.run[0]}: one run folder; usage: {usage_line('compare')}")
+    runs, left_out = open_finished(settings.run)
+    if len(runs) < 2:
+        raise UserError(f"fewer than two finished runs to compare: {'; '.join(left_out.values())}")
+    pair = settings.by is None and len(settings.run) == 2
+    baseline = None if settings.baseline is None else setting_text(settings.baseline)
+    if pair:
+        baseline = baseline or str(runs[1].path)
+    parts = compare_groups(runs, [RUN] if pair else settings.by or [], baseline, RESAMPLES)
+    blocks = write_comparison(parts, left_out, by_length=pair or settings.by_length)
+    if pair:
+        print_pair(parts)
+    else:
+        print(to_markdown([block for block in blocks if not isinstance(block, Picture)], figures=""))
+    if settings.out is not None:
+        made_by = Paragraph(f"Made by: {printed_command('pipelines/compare.py', *sys.argv[1:])}")
+        write_files(Path(settings.out).expanduser(), [*blocks, made_by])
+        print(f"written: {settings.out}/report.html")
+
+
+def print_pair(parts: list[TestSetComparison]) -> None:
+    """Print the scores of two runs, and their difference in all and by source length.
+
+    Raises:
+        UserError: the runs are of two test sets.
+    """
+    if len(parts) > 1:
+        first, second = (part.grouping.groups[0].runs[0].path for part in parts)
+        raise UserError(f"{first} and {second} do not translate the same sentences: give two runs of one test set")
+    test, scores = parts[0].test, parts[0].scores
+    (one,) = (one for one in scores if one.difference is not None)
+    assert one.difference is not None
+    for group in scores:
+        print(f"{group.group.runs[0].path}: {group.bleu.whole.mean:.2f} BLEU {show_range(group.bleu.whole.interval)}")
     print(
         f"\n{'source words':<12}  {'sentences':>9}  {'difference':>10}  {'95 % interval':>18}  {'p':>6}  {'p Holm':>6}"
     )
-    for bucket, row in difference.by_length.items():
+    for bucket, row in one.difference.by_length.items():
         sentences = len(test.inside(bucket))
         mark = "*" if sentences < FEW else " "
         print(_line(show_bounds(test.bounds[bucket]), f"{sentences:,}{mark}", row, show_p(row.p_holm)))
     mark = "*" if len(test.rows) < FEW else " "
-    print(_line("all", f"{len(test.rows):,}{mark}", difference.whole, ""))
+    print(_line("all", f"{len(test.rows):,}{mark}", one.difference.whole, ""))
     print(
-        f"\nThe first run minus the second, with {RESAMPLES:,} paired bootstrap resamples of sentences, each bucket "
-        "within itself.\nIntervals are pointwise and hold for these two trained models: another seed would score "
-        f"differently. *: fewer than {FEW} sentences.\n"
-        "No interval: some resamples hold no reference of four tokens, so BLEU is not defined on them."
+        f"\n{one.group.name} minus {one.baseline}, with {RESAMPLES:,} paired bootstrap resamples of sentences, each "
+        "bucket within itself.\nIntervals are pointwise and hold for these two trained models: another seed would "
+        f"score differently. *: fewer than {FEW} sentences."
     )
+    if any(row.trained is None for row in [one.difference.whole, *one.difference.by_length.values()]):
+        print(UNDEFINED)
 
 
 def _line(label: str, sentences: str, row: Difference, p_holm: str) -> str:
@@ -38,4 +112,4 @@ def _line(label: str, sentences: str, row: Difference, p_holm: str) -> str:
 
 if __name__ == "__main__":
     with one_line_errors():
-        main(*arguments("RUN", "OTHER_RUN"))
+        main(read_command("compare", "run..."))

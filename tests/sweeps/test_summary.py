@@ -78,8 +78,9 @@ def test_runs_of_one_test_set_are_compared(tmp_path: Path, monkeypatch: pytest.M
         write_run(Path(name), dev, {1: 1.0}, digest)
     write_run(Path("untested"), 9.0, None)
     jobs = [SweptJob(n, "complete", {}, [name]) for n, name in enumerate([*scores, "untested"])]
-    compare, by_length = comparing_commands(jobs)
+    compare, groups = comparing_commands(jobs)
     assert compare.endswith("pipelines/compare.py c 'a b'")
-    assert by_length.endswith("pipelines/by_length.py 'a b' c f")
-    assert comparing_commands(jobs[1:4])[0].endswith("compare.py c f")
+    assert groups.endswith("pipelines/compare.py 'a b' c f")
+    (compare,) = comparing_commands(jobs[1:4])  # Two of one test set: one command shows all.
+    assert compare.endswith("compare.py c f")
     assert comparing_commands(jobs[2:3]) == []

@@ -205,7 +205,8 @@ def commands() -> Iterator[Step]:
     yield script("translate-ask", "src/translate.py run=runs/bahdanau interactive=true", "bahdanau", stdin=LINES)
     yield script("compare", "pipelines/compare.py runs/none runs/fixed", "none", "fixed")
     yield script("bits", "pipelines/bits.py runs/blind runs/none runs/fixed", "blind", "none", "fixed", out=True)
-    yield script("by-length", "pipelines/by_length.py runs/none runs/mean", "none", "mean", out=True)
+    groups = "pipelines/compare.py runs/none runs/mean runs/fixed by_length=true"
+    yield script("compare-groups", groups, "none", "mean", "fixed", out=True)
     aligned = ("luong_dot-feeding", "bahdanau-feeding")
     yield script("align", f"pipelines/align.py runs/{aligned[0]} runs/{aligned[1]}", *aligned)
     yield script("channel-bits", "pipelines/channel.py runs/channel", "channel")

@@ -1,22 +1,27 @@
 """BLEU of several outputs on one test set, and its differences, in all and by sentence length."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from hourglass.analysis.evaluation import BleuDifference, BucketDifference
+from hourglass.analysis.grouping import RUN, Grouping, RunGroup, find_settings, group_runs
 from hourglass.corpora.languages import count_words
 from hourglass.errors import UserError
 from hourglass.metrics import scoring
 from hourglass.metrics.significance import (
+    Interval,
     Quantity,
     bleu_quantity,
     compare_quantities,
     draw_resamples,
     holm,
+    own_spread,
     pool,
+    pooled_spread,
     slope,
 )
 from hourglass.runs.translations import Translation
@@ -72,6 +77,49 @@ class Draws:
 
     whole: np.ndarray
     buckets: dict[int, np.ndarray]
+
+
+@dataclass(frozen=True)
+class GroupScores:
+    """BLEU of a group of runs.
+
+    Attributes:
+        group: its runs.
+        bleu: on the test set and by length.
+        pooled: interval of the mean over sentences and seeds, from the variance over seeds of all groups; None where
+            no group has two seeds.
+        own_spread: the same from its own seeds alone; None of one seed.
+        baseline: name of the group that it is compared with; None for a baseline, and for a group that has none.
+        difference: BLEU less that of the baseline; p of the lengths is adjusted for all lengths and groups.
+        p_holm: p of the difference over all sentences, adjusted for the number of groups (Holm 1979).
+    """
+
+    group: RunGroup
+    bleu: BleuByLength
+    pooled: Interval | None
+    own_spread: Interval | None
+    baseline: str | None
+    difference: BleuDifference | None
+    p_holm: float | None
+
+
+@dataclass(frozen=True)
+class TestSetComparison:
+    """Groups of runs that have translated the same sentences.
+
+    Attributes:
+        name: of the test set, among others.
+        test: its sentences.
+        grouping: the groups, and in what they differ.
+        scores: of each group, in their order.
+    """
+
+    __test__ = False  # Not a test case for pytest.
+
+    name: str
+    test: TestSet
+    grouping: Grouping
+    scores: list[GroupScores]
 
 
 def make_test_set(
@@ -153,37 +201,128 @@ def length_slope(bleu: BleuByLength, test: TestSet) -> Quantity:
     return slope(list(buckets.values()), means, [len(test.inside(bucket)) for bucket in buckets])
 
 
-def compare_runs(first: Path, second: Path, resamples: int) -> tuple[TestSet, BleuDifference, dict[str, BleuByLength]]:
-    """Compare the test translations of two run folders.
+def compare_groups(
+    runs: Sequence[FinishedRun], by: Sequence[str], baseline: str | None, resamples: int
+) -> list[TestSetComparison]:
+    """Compare finished runs in groups: the scores of each, and its difference to the group that is its baseline.
 
-    Returns:
-        the test set; the difference `first` less `second`; BLEU of both runs.
+    Runs of different test sets are never compared: each test set has groups, baselines and intervals of its own. The
+    p-values of a test set are adjusted for their number: those over all sentences, and those of all lengths.
 
-    Raises:
-        UserError: a folder holds no translations, or the two are of different test sets.
-    """
-    test, scores = score_runs([first, second], resamples)
-    of_first, of_second = scores.values()
-    return test, compare_bleu(of_first, of_second, [of_first, of_second]), scores
-
-
-def score_runs(paths: Sequence[Path], resamples: int) -> tuple[TestSet, dict[str, BleuByLength]]:
-    """Return the test set that several run folders have translated, in the buckets of the first, and BLEU of each.
+    Args:
+        runs: finished runs.
+        by: what they are grouped by: settings such as encoder.summary_size, groups such as attention, `seed`, `run`,
+            `commit`; empty: the settings in which they differ.
+        baseline: the value of the first axis that others are compared with; None: the first.
+        resamples: of the bootstrap.
 
     Raises:
-        UserError: a folder holds no translations, or they are of different test sets.
+        UserError: no run has a setting of `by`, no group has the value of `baseline`, or two runs of a group have the
+            same seed and other translations.
     """
-    runs = {str(path): FinishedRun.open(path) for path in paths}
-    if len(runs) < len(paths):
-        raise UserError(f"{' '.join(map(str, paths))}: the same folder twice: give different runs")
-    config = runs[str(paths[0])].config
+    settings = find_settings(by, runs)
+    parts: dict[object, list[FinishedRun]] = defaultdict(list)
+    for run in runs:
+        sentences = tuple(row[:3] for row in run.translations)
+        parts[run.config["data"]["source"], run.config["data"]["target"], sentences].append(run)
+    groupings = [group_runs(members, settings) for members in parts.values()]
+    if baseline is not None and all(_baseline_value(grouping, baseline) is None for grouping in groupings):
+        axis = next((grouping.axes[0] for grouping in groupings if grouping.axes), None)
+        values = dict.fromkeys(group.values[axis] for grouping in groupings for group in grouping.groups if axis)
+        known = f": no group has {axis}={baseline}; choose from {', '.join(values)}" if axis else ": there is one group"
+        raise UserError(f"baseline={baseline}{known}")
+    names = _name_test_sets(list(parts.values()))
+    return [
+        _compare_part(name, members, grouping, baseline, resamples)
+        for name, members, grouping in zip(names, parts.values(), groupings, strict=True)
+    ]
+
+
+def _compare_part(
+    name: str, runs: Sequence[FinishedRun], grouping: Grouping, baseline: str | None, resamples: int
+) -> TestSetComparison:
+    config = runs[0].config
     test = make_test_set(
-        {name: run.translations for name, run in runs.items()},
+        {str(run.path): run.translations for run in runs},
         config["edges"],
         config["data"]["source"],
         config["data"]["target"],
     )
     draws = make_draws(test, resamples)
-    return test, {
-        name: bleu_by_length([[row.hypothesis for row in run.translations]], test, draws) for name, run in runs.items()
+    bleu = {
+        group.name: bleu_by_length([[row.hypothesis for row in run.translations] for run in group.runs], test, draws)
+        for group in grouping.groups
     }
+    seeds = pool([one.whole for one in bleu.values()])
+    base = _baseline_value(grouping, baseline)
+    scores = [
+        GroupScores(
+            group=group,
+            bleu=bleu[group.name],
+            pooled=pooled_spread(bleu[group.name].whole, seeds),
+            own_spread=own_spread(bleu[group.name].whole),
+            baseline=_baseline_name(grouping, group, base),
+            difference=None,
+            p_holm=None,
+        )
+        for group in grouping.groups
+    ]
+    differences = {
+        one.group.name: compare_bleu(one.bleu, bleu[one.baseline], list(bleu.values()))
+        for one in scores
+        if one.baseline
+    }
+    return TestSetComparison(name, test, grouping, _adjust(scores, differences))
+
+
+def _adjust(scores: Sequence[GroupScores], differences: Mapping[str, BleuDifference]) -> list[GroupScores]:
+    """Return the scores with their differences, whose p-values are adjusted for the number of all in a table."""
+    whole = dict(zip(differences, holm([one.whole.p for one in differences.values()]), strict=True))
+    cells = [(name, bucket) for name, difference in differences.items() for bucket in difference.by_length]
+    adjusted = dict(zip(cells, holm([differences[name].by_length[bucket].p for name, bucket in cells]), strict=True))
+
+    def by_length(name: str) -> dict[int, BucketDifference]:
+        buckets = differences[name].by_length
+        return {bucket: replace(row, p_holm=adjusted[name, bucket]) for bucket, row in buckets.items()}
+
+    return [
+        replace(
+            one,
+            difference=BleuDifference(differences[one.group.name].whole, by_length(one.group.name)),
+            p_holm=whole[one.group.name],
+        )
+        if one.group.name in differences
+        else one
+        for one in scores
+    ]
+
+
+def _baseline_value(grouping: Grouping, baseline: str | None) -> str | None:
+    """Return the value of the first axis that others are compared with; None where there is none."""
+    if not grouping.axes:
+        return None
+    axis = grouping.axes[0]
+    if baseline is None:
+        return grouping.groups[0].values[axis]
+    for group in grouping.groups:
+        folder = axis == RUN and Path(baseline) == group.runs[0].path
+        if folder or group.values[axis] == baseline:
+            return group.values[axis]
+    return None
+
+
+def _baseline_name(grouping: Grouping, group: RunGroup, value: str | None) -> str | None:
+    """Return the group that a group is compared with: the same but for the first axis; None for a baseline itself."""
+    if value is None or group.values[grouping.axes[0]] == value:
+        return None
+    partner = grouping.partner(group, value)
+    return partner.name if partner else None
+
+
+def _name_test_sets(parts: Sequence[Sequence[FinishedRun]]) -> list[str]:
+    """Return the names of test sets: corpus and number of sentences, with the corpus's digest where that is needed."""
+    runs = [members[0] for members in parts]
+    names = [f"{run.config['data']['name']}, {len(run.translations):,} sentences" for run in runs]
+    if len(set(names)) < len(names):
+        names = [f"{name}, digest {run.metrics.corpus_digest[:12]}" for name, run in zip(names, runs, strict=True)]
+    return names

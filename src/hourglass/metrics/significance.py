@@ -200,6 +200,17 @@ def own_spread(one: Quantity) -> Interval | None:
     return _student(one.mean, variance, freedom)
 
 
+def pooled_spread(one: Quantity, seeds: SeedVariance) -> Interval | None:
+    """Return the interval of a mean when sentences and trainings vary, from the variance over seeds of all variants.
+
+    None where no variant has two seeds, and where a resample has no score.
+    """
+    if not seeds.freedom or not one.scorable:
+        return None
+    variance = float(one.drawn.mean(0).var(ddof=1)) + seeds.variance / len(one.value)
+    return _student(one.mean, variance, seeds.freedom)
+
+
 def _student(value: float, variance: float, freedom: float) -> Interval:
     width = float(student_t.ppf((1 + CONFIDENCE) / 2, freedom)) * float(np.sqrt(variance))
     return Interval(value - width, value + width)

@@ -32,11 +32,17 @@ def difference_cells(difference: Difference | None) -> list[str]:
     return [f"{difference.value:+.2f}", *map(show_range, intervals), show_p(difference.p)]
 
 
-def banded(x: Sequence[float], y: Sequence[float], intervals: Sequence[Interval | None], few: Sequence[bool]) -> Line:
-    """Return a line with a band wherever there is an interval."""
+def banded(
+    x: Sequence[float],
+    y: Sequence[float],
+    intervals: Sequence[Interval | None],
+    few: Sequence[bool],
+    each: Sequence[Sequence[float]] = (),
+) -> Line:
+    """Return a line with a band wherever there is an interval; `each` has the values of single seeds."""
     low = [interval.low if interval else math.nan for interval in intervals]
     high = [interval.high if interval else math.nan for interval in intervals]
-    return Line(x, y, low, high, few)
+    return Line(x, y, low, high, few, each=each)
 
 
 def widest(difference: Difference) -> tuple[Interval | None, str]:

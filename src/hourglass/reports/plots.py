@@ -53,6 +53,7 @@ class Line:
         high: upper edge of the band.
         few: whether a point rests on few sentences; its marker is hollow.
         level: whether the line is a single measurement, drawn at all x without markers.
+        each: at each point the values of single seeds, drawn as small dots.
     """
 
     x: Sequence[float]
@@ -61,6 +62,7 @@ class Line:
     high: Sequence[float] | None = None
     few: Sequence[bool] | None = None
     level: bool = False
+    each: Sequence[Sequence[float]] = ()
 
 
 def look(number: int) -> tuple[str, Any, str]:
@@ -79,17 +81,21 @@ def draw_lines(
     order: Sequence[str] | None = None,
     floor: tuple[str, Line] | None = None,
     span: float = 0,
+    x_values: Sequence[float] = (),
+    log_x: bool = False,
 ) -> Figure:
     """Draw named lines over each other.
 
     Args:
         lines: by name.
         x_label: of the horizontal axis, with its unit.
-        y_label: of the vertical axis, with its unit.
+        y_label: of the vertical axis, with its unit; a line feed breaks the line.
         zero: draw a line at height 0, for differences.
         order: all names of the report, so that a name looks the same in all figures; None: those of `lines`.
         floor: name and line of a reference that needs no model; drawn thin, without markers.
         span: smallest range of the vertical axis, so that a negligible difference does not look large.
+        x_values: values that the horizontal axis shows; none: matplotlib chooses.
+        log_x: whether the horizontal axis is logarithmic.
     """
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
@@ -106,6 +112,8 @@ def draw_lines(
             axes.plot(x, y, color=colour, linestyle="", marker=marker, markersize=5, markerfacecolor="white")
         if line.low is not None and line.high is not None:
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
+        for x_of_seeds, values in zip(line.x, line.each, strict=False):
+            axes.plot([x_of_seeds] * len(values), values, color=colour, linestyle="", marker=".", markersize=4)
     if floor:
         handles += axes.plot(floor[1].x, floor[1].y, color="#666666", linestyle=(0, (1, 3)), linewidth=1)
     if zero:
@@ -113,8 +121,13 @@ def draw_lines(
     bottom, top = axes.get_ylim()
     if top - bottom < span:
         axes.set_ylim((bottom + top - span) / 2, (bottom + top + span) / 2)
+    if log_x:
+        axes.set_xscale("log")
+    if x_values:
+        axes.set_xticks(x_values, [f"{value:g}" for value in x_values])
+        axes.set_xticks([], minor=True)
     axes.set_xlabel(visible(x_label))
-    axes.set_ylabel(visible(y_label))
+    axes.set_ylabel("\n".join(map(visible, y_label.split("\n"))))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -125,6 +138,35 @@ def draw_lines(
         figure.legend(**legend, ncols=3, loc="outside upper left")
     else:
         axes.legend(**legend)
+    return figure
+
+
+@mpl.rc_context(_PLAIN_TEXT)
+def draw_estimates(
+    values: Mapping[str, Sequence[float]], intervals: Sequence[Sequence[float] | None], *, x_label: str
+) -> Figure:
+    """Draw rows, the first at the top: the values as small dots, their mean as a mark, and an interval as a line.
+
+    Args:
+        values: by the name of the row.
+        intervals: lower and upper end for each row; None: there is none.
+        x_label: of the horizontal axis, with its unit.
+    """
+    figure = Figure(figsize=(6.4, 1.2 + 0.35 * len(values)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for row, (each, interval) in enumerate(zip(values.values(), intervals, strict=True)):
+        colour, _, marker = look(row)
+        if interval is not None:
+            axes.plot(interval, [row, row], color=colour, linewidth=1)
+        axes.plot(each, [row] * len(each), color=colour, linestyle="", marker=".", markersize=4)
+        axes.plot(sum(each) / len(each), row, color=colour, marker=marker, markersize=6)
+    axes.set_yticks(range(len(values)), list(map(visible, values)))
+    axes.invert_yaxis()
+    axes.set_xlabel(visible(x_label))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
     return figure
 
 

@@ -95,7 +95,7 @@ def text_table(table: Table) -> str:
 
 
 def comparing_commands(jobs: Sequence[SweptJob]) -> list[str]:
-    """Return commands for the jobs that share a test set: the best on dev with the first, and all by length.
+    """Return commands for the jobs that share a test set: the best on dev with the first, and all in groups.
 
     The best is the one with the highest BLEU on dev. If it is the first, it is compared with the second best.
     """
@@ -113,7 +113,8 @@ def comparing_commands(jobs: Sequence[SweptJob]) -> list[str]:
         best, second = sorted(group, key=lambda scored: scored[0], reverse=True)[:2]
         pair = (best[1], paths[0] if best[1] != paths[0] else second[1])
         commands.append(printed_command("pipelines/compare.py", *pair))
-        commands.append(printed_command("pipelines/by_length.py", *paths))
+        if len(paths) > 2:
+            commands.append(printed_command("pipelines/compare.py", *paths))
     return commands
 
 

@@ -1,0 +1,377 @@
+"""The report of a comparison of finished runs in groups: tables, figures, and what a reader must know to judge them."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from hourglass.analysis.comparing import GroupScores, TestSetComparison
+from hourglass.analysis.convergence import NOT_JUDGED, all_converged, judge_convergence, show_verdict
+from hourglass.analysis.grouping import RunGroup, axis_numbers
+from hourglass.errors import UserError
+from hourglass.metrics.scoring import FEW, show_bounds, signature
+from hourglass.metrics.significance import CONVERGED, RESAMPLES, Interval
+from hourglass.reports.document import Block, Bullets, Heading, Picture, Table
+from hourglass.reports.phrases import DIFFERENCE_HEADINGS, banded, difference_cells, show_p, show_range, widest
+from hourglass.reports.plots import draw_estimates, draw_lines
+
+# A numeric axis that spans more than this factor is drawn on a logarithmic scale.
+DECADE = 10
+
+LENGTH = "mean source words of a bucket"
+
+UNDEFINED = (
+    "A dash in place of an interval: some resamples hold no reference of four tokens, so BLEU is not defined on them."
+)
+
+
+def write_comparison(
+    parts: Sequence[TestSetComparison], left_out: Mapping[str, str], *, by_length: bool
+) -> list[Block]:
+    """Return the report of a comparison.
+
+    Args:
+        parts: the groups on each test set.
+        left_out: of each path that was given, and is not in the comparison, the reason.
+        by_length: whether scores and differences are shown by source length, too.
+    """
+    axes = _axes(parts)
+    blocks: list[Block] = [Heading(1, f"BLEU by {', '.join(axes)}" if axes else "BLEU over seeds")]
+    blocks += [scores_table(parts), *([differences_table(parts)] if _compared(parts) else []), runs_table(parts)]
+    for part in parts:
+        blocks += [*_axis_figures(part, parts), *_settings_tables(part, parts)]
+        blocks += _lengths(part, parts) if by_length else []
+    return [*blocks, Heading(2, "How to read this"), Bullets(describe_comparison(parts, left_out, by_length=by_length))]
+
+
+def scores_table(parts: Sequence[TestSetComparison]) -> Table:
+    """Return BLEU of each group, with its intervals."""
+    over_seeds = any(one.pooled or one.own_spread for part in parts for one in part.scores)
+    rows = []
+    for part in parts:
+        for one in part.scores:
+            whole, spread = one.bleu.whole, one.bleu.whole.spread
+            cells = [f"{whole.mean:.2f}", show_range(whole.interval)]
+            if over_seeds:
+                cells.insert(1, "-" if spread is None else f"{spread:.2f}")
+                cells += [show_range(one.pooled), show_range(one.own_spread)]
+            rows.append([*_labels(part, one.group, parts), *cells, str(len(one.group.runs))])
+    trained, pooled, own, _ = DIFFERENCE_HEADINGS
+    head = [*_label_heads(parts), "BLEU", *(["SD over seeds"] if over_seeds else []), trained]
+    head += [*([pooled, own] if over_seeds else []), "seeds"]
+    sentences = f" ({len(parts[0].test.rows):,} sentences)" if len(parts) == 1 else ""
+    signatures = "; ".join(dict.fromkeys(signature(part.test.target_language) for part in parts))
+    caption = f"BLEU on test{sentences}, means over seeds, with 95 % intervals. {signatures}"
+    return Table("scores", head, rows, caption, text_columns=len(_label_heads(parts)))
+
+
+def differences_table(parts: Sequence[TestSetComparison]) -> Table:
+    """Return the difference of each group to its baseline, with its intervals."""
+    rows = [
+        [
+            *_labels(part, one.group, parts),
+            str(one.baseline),
+            *difference_cells(one.difference.whole),
+            show_p(one.p_holm),
+        ]
+        for part in parts
+        for one in part.scores
+        if one.difference is not None
+    ]
+    head = [*_label_heads(parts), "minus", "BLEU", *DIFFERENCE_HEADINGS, "p, Holm"]
+    caption = (
+        "Each group less its baseline, with 95 % intervals and the p of a paired bootstrap over sentences, for these "
+        f"models. Holm's p is adjusted for the number of differences{' on a test set' if len(parts) > 1 else ''}."
+    )
+    return Table("differences", head, rows, caption, text_columns=len(_label_heads(parts)) + 1)
+
+
+def runs_table(parts: Sequence[TestSetComparison]) -> Table:
+    """Return how each group was trained: size, data, budget, convergence, seeds, code."""
+    rows, unjudged = [], False
+    for part in parts:
+        for one in part.scores:
+            metrics = [run.metrics for run in one.group.runs]
+            verdict, gain = _convergence(one.group)
+            unjudged = unjudged or verdict is None
+            tokens = sum(run.train_target_tokens for run in metrics) / len(metrics)
+            rows.append(
+                [
+                    *_labels(part, one.group, parts),
+                    f"{sum(run.dev.bleu for run in metrics) / len(metrics):.2f}",
+                    f"{sum(run.dev.loss for run in metrics) / len(metrics):.3f}",
+                    " or ".join(f"{count:,}" for count in sorted({run.parameters for run in metrics})),
+                    f"{metrics[0].corpus['pairs']['train']:,}",
+                    f"{tokens:,.0f}",
+                    show_verdict(verdict) + ("" if gain is None else f" ({100 * gain:.1f} %)"),
+                    ", ".join(map(str, one.group.seeds)),
+                    ", ".join(dict.fromkeys(run.code for run in metrics)),
+                ]
+            )
+    head = [*_label_heads(parts), "dev BLEU", "dev loss", "parameters", "training pairs", "target tokens"]
+    head += ["converged (gain of the last fifth)", "seeds", "commit"]
+    caption = (
+        "The trainings, means over seeds. Converged: in every seed, the last fifth of the budget lowered the best dev "
+        f"loss by less than {100 * CONVERGED:g} % (in parentheses: the largest such gain)."
+        f"{f' {NOT_JUDGED}' if unjudged else ''}"
+    )
+    return Table("runs", head, rows, caption, text_columns=len(_label_heads(parts)))
+
+
+def describe_comparison(
+    parts: Sequence[TestSetComparison], left_out: Mapping[str, str], *, by_length: bool
+) -> list[str]:
+    """Return what the groups are, what they do not have in common, what the intervals cover, and what is left out."""
+    notes = []
+    if len(parts) > 1:
+        notes.append(
+            f"The runs have translated {len(parts)} test sets. Each has groups, baselines and intervals of its own: "
+            "scores of different test sets cannot be compared."
+        )
+    for part in parts:
+        place = f"On {part.name}: " if len(parts) > 1 else ""
+        notes += [place + note for note in _describe_groups(part)]
+    notes += _describe_intervals(parts, by_length=by_length)
+    repeated = {path: reason for part in parts for path, reason in part.grouping.repeated.items()}
+    return [*notes, *(f"Left out: {reason}" for reason in {**left_out, **repeated}.values())]
+
+
+def _describe_groups(part: TestSetComparison) -> list[str]:
+    grouping, asked = part.grouping, part.grouping.axes[: part.grouping.asked]
+    further = grouping.axes[grouping.asked :]
+    notes = []
+    if asked:
+        notes.append(f"Runs are grouped by {_listing(asked)}.")
+        if further:
+            notes.append(
+                f"Runs that agree in {_listing(asked)} differ in {_listing(further)} too, so they are grouped by "
+                f"{'it' if len(further) == 1 else 'these'} as well: the runs of a group differ in the seed alone."
+            )
+    elif further:
+        notes.append(f"Runs are grouped by the settings in which they differ apart from the seed: {_listing(further)}.")
+    if grouping.along:
+        notes.append(
+            f"Groups differ in {_listing(grouping.along)} as well, so that a difference may be due to "
+            f"{'it' if len(grouping.along) == 1 else 'these'}: see the table of settings."
+        )
+    if grouping.rounding:
+        notes.append(f"Runs of one group differ in {_listing(grouping.rounding)}, which changes no more than rounding.")
+    bases = list(dict.fromkeys(one.baseline for one in part.scores if one.baseline))
+    if bases and len(grouping.axes) > 1:
+        notes.append(
+            f"A group is compared with the one that differs from it in {grouping.axes[0]} alone of these settings."
+        )
+    lonely = [one.group.name for one in part.scores if one.baseline is None and one.group.name not in bases]
+    if lonely and len(part.scores) > 1:
+        notes.append(f"Not compared, as there is no such group: {'; '.join(lonely)}. by=run compares run with run.")
+    slow = [one.group.name for one in part.scores if _convergence(one.group)[0] is False]
+    if slow:
+        notes.append(f"Not converged: {'; '.join(slow)}. More training may raise their scores.")
+    return notes
+
+
+def _describe_intervals(parts: Sequence[TestSetComparison], *, by_length: bool) -> list[str]:
+    everyone = [one for part in parts for one in part.scores]
+    notes = [f"Intervals are of 95 %, from {RESAMPLES:,} resamples of the test sentences, the same for all groups."]
+    if any(one.pooled for one in everyone):
+        notes.append(
+            "These trained models: another test set would give other scores. This architecture: so would other seeds. "
+            "Its pooled interval uses the variance over seeds of all groups, its own-spread interval that of the group "
+            "or of the two groups alone (Welch). Quote own spread where some groups vary more between seeds than "
+            "others."
+        )
+    if single := [one.group.name for one in everyone if len(one.group.runs) == 1]:
+        names = "Every group" if len(single) == len(everyone) else f"{'; '.join(single)}: each"
+        notes.append(
+            f"{names} has one seed: intervals of these trained models leave out how scores vary between seeds."
+        )
+    undefined = any(_has_undefined(part, by_length=by_length) for part in parts)
+    return [*notes, *([UNDEFINED] if undefined else [])]
+
+
+def _has_undefined(part: TestSetComparison, *, by_length: bool) -> bool:
+    """Return whether a score that is shown has no interval."""
+    return any(
+        not quantity.scorable
+        for one in part.scores
+        for quantity in [one.bleu.whole, *(one.bleu.buckets.values() if by_length else ())]
+    )
+
+
+def _axis_figures(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> list[Picture]:
+    """Return BLEU against the first axis of numbers, or else of each group in a row of its own."""
+    grouping, name = part.grouping, _figure_name("bleu", part, parts)
+    if len(part.scores) < 2:
+        return []
+    bands = "Bands" if (numbers := axis_numbers(grouping)) else "Lines"
+    test_set = _test_set(part, parts)
+    caption = f"BLEU on {test_set}, means over seeds; small dots: single seeds. {bands}: 95 %, {_covered(part)}."
+    if not numbers:
+        rows = {one.group.name: one.bleu.whole.value.tolist() for one in part.scores}
+        widths = [_widest_of_mean(one) for one in part.scores]
+        intervals = [None if width is None else (width.low, width.high) for width in widths]
+        figure = draw_estimates(rows, intervals, x_label="BLEU")
+        return [Picture(name, figure, f"BLEU of {', '.join(rows)}", caption)]
+    axis, values = next(iter(numbers.items()))
+    lines: dict[str, list[GroupScores]] = {}
+    for one in sorted(part.scores, key=lambda one: float(one.group.values[axis])):
+        line = one.group.named_without(axis) if len(grouping.axes) > 1 else "mean over seeds"
+        lines.setdefault(line, []).append(one)
+    few = len(part.test.rows) < FEW
+    figure = draw_lines(
+        {
+            line: banded(
+                [float(one.group.values[axis]) for one in members],
+                [one.bleu.whole.mean for one in members],
+                [_widest_of_mean(one) for one in members],
+                [few] * len(members),
+                [one.bleu.whole.value.tolist() for one in members],
+            )
+            for line, members in lines.items()
+        },
+        x_label=axis,
+        y_label="BLEU",
+        x_values=values,
+        log_x=values[0] > 0 and values[-1] > DECADE * values[0],
+    )
+    return [Picture(name, figure, f"BLEU against {axis}", caption)]
+
+
+def _settings_tables(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> list[Table]:
+    """Return the settings, beside the axes, in which groups differ."""
+    if not part.grouping.along:
+        return []
+    groups = part.grouping.groups
+    rows = [[key, *(group.setting(key) for group in groups)] for key in part.grouping.along]
+    caption = (
+        f"Settings in which groups differ on {_test_set(part, parts)}, beside those that they are named by. null: not "
+        "set, or there is none."
+    )
+    head = ["setting", *(group.name for group in groups)]
+    return [Table(_figure_name("settings", part, parts), head, rows, caption, text_columns=len(head))]
+
+
+def _lengths(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> list[Block]:
+    """Return BLEU and differences by source length, as tables and figures."""
+    test, names, test_set = part.test, [one.group.name for one in part.scores], _test_set(part, parts)
+    inside = {bucket: test.inside(bucket) for bucket in part.scores[0].bleu.buckets}
+    x = [float(test.source_words[rows].mean()) for rows in inside.values()]
+    few = [len(rows) < FEW for rows in inside.values()]
+    scores = {
+        one.group.name: [quantity.estimate for quantity in [*one.bleu.buckets.values(), one.bleu.whole]]
+        for one in part.scores
+    }
+    counts = ", ".join(f"{show_bounds(test.bounds[bucket])}: {len(rows):,}" for bucket, rows in inside.items())
+    bounds = "means over seeds, with 95 % intervals of these trained models (over test sentences, not over seeds)"
+    head = ["group", *(f"{show_bounds(test.bounds[bucket])} words" for bucket in inside), "all"]
+    rows = [[name, *(f"{one.mean:.2f} {show_range(one.interval)}" for one in row)] for name, row in scores.items()]
+    lines = {
+        name: banded(x, [one.mean for one in row[:-1]], [one.interval for one in row[:-1]], few)
+        for name, row in scores.items()
+    }
+    table, figure = (
+        _figure_name("bleu-by-length", part, parts),
+        draw_lines(lines, x_label=LENGTH, y_label="BLEU", zero=True),
+    )
+    blocks: list[Block] = [
+        Picture(
+            table,
+            figure,
+            f"BLEU of {', '.join(names)} by source length",
+            f"BLEU on {test_set} by source length, {bounds}. Hollow: fewer than {FEW} sentences.",
+        ),
+        Table(table, head, rows, f"BLEU on {test_set} by source length, {bounds}. Sentences: {counts}."),
+    ]
+    compared = {one.group.name: one for one in part.scores if one.difference is not None}
+    if not compared:
+        return blocks
+    rows = [
+        [
+            show_bounds(test.bounds[bucket]),
+            name,
+            str(one.baseline),
+            f"{len(inside[bucket]):,}{'*' if len(inside[bucket]) < FEW else ''}",
+            *difference_cells(one.difference.by_length[bucket]),
+            show_p(one.difference.by_length[bucket].p_holm),
+        ]
+        for bucket in inside
+        for name, one in compared.items()
+        if one.difference is not None
+    ]
+    caption = (
+        f"Each group less its baseline on {test_set} by source length. Each bucket is resampled within itself, so "
+        f"intervals are pointwise. Holm's p is adjusted for all {len(rows)} rows. *: fewer than {FEW} sentences."
+    )
+    head = ["source words", "group", "minus", "sentences", "BLEU", *DIFFERENCE_HEADINGS, "p, Holm"]
+    table = _figure_name("differences-by-length", part, parts)
+    curves = {
+        name: banded(x, [row.value for row in differences], [widest(row)[0] for row in differences], few)
+        for name, one in compared.items()
+        if one.difference is not None and (differences := list(one.difference.by_length.values()))
+    }
+    figure = draw_lines(curves, x_label=LENGTH, y_label="BLEU minus the baseline", zero=True, order=names)
+    return [
+        *blocks,
+        Picture(
+            table,
+            figure,
+            f"BLEU of {', '.join(compared)} minus that of their baselines by source length",
+            f"BLEU on {test_set} of each group minus that of its baseline, by source length. Bands: pointwise 95 %, at "
+            "each length the widest interval of the table below.",
+        ),
+        Table(table, head, rows, caption, text_columns=3),
+    ]
+
+
+def _compared(parts: Sequence[TestSetComparison]) -> bool:
+    return any(one.difference is not None for part in parts for one in part.scores)
+
+
+def _convergence(group: RunGroup) -> tuple[bool | None, float | None]:
+    """Return whether all runs of a group had converged, and the largest gain of a last fifth; None: not judged."""
+    try:
+        verdicts = [judge_convergence(run, CONVERGED) for run in group.runs]
+    except UserError:  # A run with a single validation, or without curves (logger=none).
+        return None, None
+    return all_converged(one.converged for one in verdicts), max(one.gain_of_last_fifth for one in verdicts)
+
+
+def _widest_of_mean(one: GroupScores) -> Interval | None:
+    """Return the wider of the two intervals over sentences and seeds, or else that over sentences."""
+    over_seeds = [interval for interval in (one.pooled, one.own_spread) if interval]
+    return max(over_seeds, key=lambda interval: interval.high - interval.low, default=one.bleu.whole.interval)
+
+
+def _covered(part: TestSetComparison) -> str:
+    if any(one.pooled for one in part.scores):
+        return "the wider of the two intervals over test sentences and seeds in the table"
+    return "over test sentences; one seed for each group, so the spread between seeds is left out"
+
+
+def _axes(parts: Sequence[TestSetComparison]) -> list[str]:
+    return list(dict.fromkeys(axis for part in parts for axis in part.grouping.axes))
+
+
+def _label_heads(parts: Sequence[TestSetComparison]) -> list[str]:
+    """Return the headings of the columns that name a group: its test set, if there are several, and its axes."""
+    return [*(["test set"] if len(parts) > 1 else []), *_axes(parts)] or ["group"]
+
+
+def _labels(part: TestSetComparison, group: RunGroup, parts: Sequence[TestSetComparison]) -> list[str]:
+    return [
+        *([part.name] if len(parts) > 1 else []),
+        *(group.values.get(axis, group.setting(axis)) for axis in _axes(parts)),
+    ] or [group.name]
+
+
+def _test_set(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> str:
+    return f"test ({part.name})" if len(parts) > 1 else "test"
+
+
+def _figure_name(name: str, part: TestSetComparison, parts: Sequence[TestSetComparison]) -> str:
+    """Return the name of a table's or figure's file; with the test set, if there are several."""
+    test_set = re.sub(r"[^\w.]+", "-", part.name)
+    return f"{test_set}-{name}" if len(parts) > 1 else name
+
+
+def _listing(keys: Sequence[str]) -> str:
+    *others, last = keys
+    return f"{', '.join(others)} and {last}" if others else last

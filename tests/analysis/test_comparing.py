@@ -1,0 +1,457 @@
+"""Finished runs in groups: the rule that makes the groups, and their scores against sacreBLEU and numpy."""
+
+import copy
+import json
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from helpers import run_script
+from sacrebleu.metrics import BLEU
+from scipy import stats
+
+from hourglass.analysis.comparing import TestSetComparison, compare_groups
+from hourglass.analysis.grouping import axis_numbers, find_settings, group_runs, open_finished, setting_text
+from hourglass.errors import UserError
+from hourglass.metrics.significance import draw_resamples
+from hourglass.reports.comparison import UNDEFINED, write_comparison
+from hourglass.reports.document import Bullets, Picture, Table
+from hourglass.runs.translations import write_translations
+from hourglass.training.finished import FinishedRun
+
+WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+CONFIG: dict[str, Any] = {
+    "seed": 1,
+    "run_dir": None,
+    "cache": "cache",
+    "edges": [1, 8],
+    "data": {"name": "numbers", "source": "en", "target": "fr"},
+    "encoder": {"name": "rnn", "cell": "lstm", "summary_size": 16},
+    "attention": {"name": "none"},
+    "optimizer": {"name": "adam", "learning_rate": 0.001},
+    "trainer": {"threads": 1, "log_every": 10},
+    "logger": {"name": "csv"},
+}
+Make = Callable[..., str]
+
+
+def sentences(number: int = 60) -> list[str]:
+    choose = random.Random(0)
+    return [" ".join(choose.choices(WORDS, k=4 + index % 9)) for index in range(number)]
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Return a function that writes a finished run: its name, the share of words that are wrong, and its settings."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(
+        name: str,
+        wrong: float = 0.2,
+        texts: Sequence[str] = sentences(),  # Read only.
+        *,
+        digest: str = "d" * 64,
+        commit: str = "c" * 40,
+        **settings: Any,
+    ) -> str:
+        config = copy.deepcopy(CONFIG)
+        for key, value in settings.items():
+            group, _, option = key.partition("__")
+            if option:
+                config[group][option] = value
+            else:
+                config[group] = value
+        folder = Path("runs") / name
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        metrics = {
+            "seed": config["seed"],
+            "parameters": 1000,
+            "dev": {"loss": 1.0, "bleu": 5.0, "step": 9},
+            "train_target_tokens": 200_000,
+            "train_target_tokens_per_second": 1.0,
+            "train_seconds": 1.0,
+            "corpus": {"digest": digest, "pairs": {"train": 300}},
+            "tokenizer_digest": "t",
+            "machine": {},
+            "commit": commit,
+            "dirty": False,
+        }
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        choose = random.Random(name)
+        outputs = [" ".join(choose.choice(WORDS) if choose.random() < wrong else w for w in t.split()) for t in texts]
+        rows = [
+            (f"t{index}", text, text, output) for index, (text, output) in enumerate(zip(texts, outputs, strict=True))
+        ]
+        write_translations(folder / "translations.test.tsv", rows)
+        curve = [f"{step},dev/loss,{loss}" for step, loss in zip((1, 2, 3, 4, 5), (3, 2, 1.5, 1.001, 1), strict=True)]
+        tokens = [f"{step},train/target_tokens,{40_000 * step}" for step in range(1, 6)]
+        (folder / "curves.csv").write_text("\n".join(["step,name,value", *tokens, *curve, ""]))
+        return str(folder)
+
+    return write
+
+
+def opened(*paths: str) -> list[FinishedRun]:
+    runs, left_out = open_finished(paths)
+    assert not left_out
+    return runs
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_group(make: Make) -> None:
+    runs = opened(make("b", seed=2, trainer__log_every=1, run_dir="x"), make("a", seed=1, cache="elsewhere"))
+    grouping = group_runs(runs, [])
+    assert (grouping.axes, grouping.along) == ([], [])
+    (group,) = grouping.groups
+    assert (group.name, group.seeds) == ("all runs", [1, 2])
+
+
+def test_groups_are_in_the_order_of_their_numbers(make: Make) -> None:
+    paths = [make(f"{size}-{seed}", seed=seed, encoder__summary_size=size) for size in (16, 128, 4) for seed in (1, 2)]
+    runs = opened(*paths)
+    grouping = group_runs(runs, ["encoder.summary_size"])
+    assert [group.values["encoder.summary_size"] for group in grouping.groups] == ["4", "16", "128"]
+    assert grouping.groups[0].name == "encoder.summary_size=4"
+    assert axis_numbers(grouping) == {"encoder.summary_size": [4, 16, 128]}
+    # The same without being asked, as it is the only setting that differs.
+    assert group_runs(runs, []).axes == ["encoder.summary_size"]
+
+
+def test_a_setting_that_differs_within_a_group_becomes_an_axis(make: Make) -> None:
+    grid = [(size, name) for size in (4, 8) for name in ("none", "fixed")]
+    runs = opened(*(make(f"{s}{n}", encoder__summary_size=s, attention={"name": n}) for s, n in grid))
+    grouping = group_runs(runs, ["encoder.summary_size"])
+    assert (grouping.axes, grouping.asked) == (["encoder.summary_size", "attention.name"], 1)
+    assert [group.name for group in grouping.groups] == [f"encoder.summary_size={size}, {name}" for size, name in grid]
+    assert all(len(group.runs) == 1 for group in grouping.groups)
+
+
+def test_a_setting_that_goes_along_with_an_axis_is_named(make: Make) -> None:
+    """Each attention has its own learning rate: the groups are by attention, and the rate is named beside them."""
+    rates = {"none": 0.01, "fixed": 0.002, "mean": 0.003}
+    runs = opened(
+        *(
+            make(f"{name}{seed}", seed=seed, attention={"name": name}, optimizer__learning_rate=rate)
+            for name, rate in rates.items()
+            for seed in (1, 2)
+        )
+    )
+    grouping = group_runs(runs, [])
+    assert (grouping.axes, grouping.along) == (["attention.name"], ["optimizer.learning_rate"])
+    assert [group.setting("optimizer.learning_rate") for group in grouping.groups] == ["0.01", "0.002", "0.003"]
+
+
+def test_equal_numbers_and_rounding_make_no_groups(make: Make) -> None:
+    runs = opened(
+        make("a", optimizer__learning_rate=1, trainer__threads=1),
+        make("b", seed=2, optimizer__learning_rate=1.0, trainer__threads=2),
+    )
+    grouping = group_runs(runs, [])
+    assert (grouping.axes, grouping.rounding) == ([], ["trainer.threads"])
+    assert [setting_text(value) for value in (1.0, 1, True, None, 1e-5, "1", float("inf"))] == [
+        *("1", "1", "true", "null", "1e-05", "1", "inf")
+    ]
+
+
+def test_another_corpus_under_the_same_settings_is_another_group(make: Make) -> None:
+    runs = opened(make("a"), make("b", seed=2, digest="e" * 64))
+    assert group_runs(runs, []).axes == ["corpus digest"]
+
+
+def test_every_group_has_one_setting_of_everything_and_no_axis_is_in_vain(make: Make) -> None:
+    """For random settings: the groups are the classes of equal settings, and each further axis tells two apart."""
+    choose = random.Random(1)
+    for trial in range(12):
+        paths = [
+            make(
+                f"{trial}-{number}",
+                seed=number,
+                encoder__summary_size=choose.choice([4, 8]),
+                encoder__cell=choose.choice(["lstm", "gru"]),
+                attention={"name": choose.choice(["none", "fixed"])},
+                optimizer__learning_rate=choose.choice([0.1, 0.2, 0.3]),
+            )
+            for number in range(choose.randint(2, 7))
+        ]
+        runs = opened(*paths)
+        by = choose.choice([[], ["encoder.cell"]])
+        grouping = group_runs(runs, by)
+
+        def settings(run: FinishedRun) -> str:
+            return str([run.config[group] for group in ("encoder", "attention", "optimizer")])
+
+        classes = sorted(
+            sorted(run.metrics.seed for run in runs if settings(run) == one) for one in set(map(settings, runs))
+        )
+        assert sorted(group.seeds for group in grouping.groups) == classes
+        assert grouping.axes[: len(by)] == by
+        for axis in grouping.axes[len(by) :]:
+            without = {tuple(v for k, v in group.values.items() if k != axis) for group in grouping.groups}
+            assert len(without) < len(grouping.groups)
+
+
+def test_settings_are_found_by_their_names(make: Make) -> None:
+    runs = opened(make("a"), make("b", seed=2))
+    assert find_settings(["attention", "data", "encoder.cell", "seed", "run", "attention.name"], runs) == [
+        *("attention.name", "data.name", "encoder.cell", "seed", "run")
+    ]
+    with pytest.raises(UserError, match=r"by=encoder.sumary_size: .* did you mean encoder.summary_size\?"):
+        find_settings(["encoder.sumary_size"], runs)
+    with pytest.raises(UserError, match=r"by=trainer: .* did you mean trainer.log_every or trainer.threads\?"):
+        find_settings(["trainer"], runs)
+
+
+def test_a_run_that_repeats_another_is_no_second_sample(make: Make) -> None:
+    first, again = make("a/x"), make("b/x", commit="e" * 40)
+    other = make("c", seed=2)
+    (Path(again) / "translations.test.tsv").write_bytes((Path(first) / "translations.test.tsv").read_bytes())
+    grouping = group_runs(opened(first, again, other), [])
+    assert [group.seeds for group in grouping.groups] == [[1, 2]]
+    assert list(grouping.repeated) == [again]
+    # By commit, or by run, whose names are then told apart by their folders, each counts.
+    assert len(group_runs(opened(first, again), ["commit"]).groups) == 2
+    assert [group.name for group in group_runs(opened(first, again), ["run"]).groups] == [first, again]
+    with pytest.raises(UserError, match=r"a/x and runs/d: the same settings and seed, 1, and other translations"):
+        group_runs(opened(first, make("d"), other), [])
+
+
+def test_runs_that_are_not_finished_are_left_out(make: Make) -> None:
+    good = make("good")
+    running, untested, damaged, foreign = (make(name) for name in ("running", "untested", "damaged", "foreign"))
+    (Path(running) / "metrics.json").unlink()
+    (Path(untested) / "translations.test.tsv").unlink()
+    table = Path(damaged) / "translations.test.tsv"
+    table.write_text(table.read_text()[:-5])
+    (Path(foreign) / "config.yaml").write_text("seed: 1\n")
+    Path("runs/mlflow.db").touch()
+    Path("runs/multirun").mkdir()
+    paths = [good, running, untested, damaged, foreign, "runs/mlflow.db", "runs/multirun"]
+    runs, left_out = open_finished(paths)
+    assert [str(run.path) for run in runs] == [good]
+    assert list(left_out) == paths[1:]
+    reasons = [
+        "not finished",
+        "was not translated",
+        "not a whole file",
+        "not those of a training",
+        *["not a run folder"] * 2,
+    ]
+    assert all(reason in message for reason, message in zip(reasons, left_out.values(), strict=True))
+    for others, message in (
+        (["nowhere"], "run=nowhere: not a run folder"),
+        ([f"{good}/../good"], "the same folder twice"),
+    ):
+        with pytest.raises(UserError, match=message):
+            open_finished([good, *others])
+
+
+def score(run: FinishedRun, chosen: Sequence[int]) -> float:
+    """Return sacreBLEU's own score of the sentences with these indices."""
+    rows = [run.translations[index] for index in chosen]
+    return BLEU().corpus_score([row.hypothesis for row in rows], [[row.reference for row in rows]]).score
+
+
+def test_means_and_intervals_against_sacrebleu_and_numpy(make: Make) -> None:
+    """Groups of three, two and two seeds; every resample is scored by sacreBLEU, every interval by its formula."""
+    resamples, groups, texts = 40, {4: [1, 2, 3], 8: [1, 2], 16: [5, 6]}, sentences(12)
+    runs = {
+        size: opened(*(make(f"{size}-{n}", 0.9 / size**0.5, texts, seed=n, encoder__summary_size=size) for n in seeds))
+        for size, seeds in groups.items()
+    }
+    everyone = [run for members in runs.values() for run in members]
+    (part,) = compare_groups(everyone, ["encoder.summary_size"], "8", resamples)
+    draws = [np.repeat(np.arange(12), row.astype(int)) for row in draw_resamples(12, resamples)]
+    value = {size: np.array([score(run, range(12)) for run in members]) for size, members in runs.items()}
+    drawn = {
+        size: np.array([[score(run, list(draw)) for draw in draws] for run in members]).mean(0)
+        for size, members in runs.items()
+    }
+    freedom = sum(len(seeds) - 1 for seeds in groups.values())
+    pooled = sum(((of - of.mean()) ** 2).sum() for of in value.values()) / freedom
+    by_size = dict(zip(groups, part.scores, strict=True))
+    p_values = []
+    for size, one in by_size.items():
+        assert one.bleu.whole.mean == pytest.approx(value[size].mean())
+        assert one.bleu.whole.spread == pytest.approx(value[size].std(ddof=1))
+        low, high = np.sort(drawn[size])[[1, -2]]
+        assert one.bleu.whole.interval is not None
+        assert (one.bleu.whole.interval.low, one.bleu.whole.interval.high) == pytest.approx((low, high))
+        width = stats.t.ppf(0.975, freedom) * np.sqrt(drawn[size].var(ddof=1) + pooled / len(groups[size]))
+        assert one.pooled is not None
+        assert (one.pooled.low, one.pooled.high) == pytest.approx(
+            (value[size].mean() - width, value[size].mean() + width)
+        )
+        assert one.own_spread is not None
+        if size == 8:
+            assert (one.baseline, one.difference) == (None, None)
+            continue
+        assert one.baseline == "encoder.summary_size=8"
+        assert one.difference is not None
+        lead = drawn[size] - drawn[8]
+        difference = value[size].mean() - value[8].mean()
+        assert one.difference.whole.value == pytest.approx(difference)
+        seeds = pooled * (1 / len(groups[size]) + 1 / len(groups[8]))
+        width = stats.t.ppf(0.975, freedom) * np.sqrt(lead.var(ddof=1) + seeds)
+        interval = one.difference.whole.architecture
+        assert interval is not None
+        assert (interval.low, interval.high) == pytest.approx((difference - width, difference + width))
+        p_values.append(one.difference.whole.p or 0.0)
+    # Holm's method on two values: the smaller is doubled, the larger at least as large.
+    low, high = sorted(p_values)
+    expected = {low: min(1.0, 2 * low), high: max(min(1.0, 2 * low), high)}
+    assert [by_size[size].p_holm for size in (4, 16)] == pytest.approx([expected[p] for p in p_values])
+
+
+def test_holm_over_all_lengths_and_groups(make: Make) -> None:
+    paths = [make(f"{size}", 1 / size, encoder__summary_size=size) for size in (2, 3, 4)]
+    (part,) = compare_groups(opened(*paths), [], None, 200)
+    rows = [row for one in part.scores if one.difference for row in one.difference.by_length.values()]
+    assert len(rows) == 4
+    ranked = sorted(rows, key=lambda row: row.p or 0)
+    least = 0.0
+    for rank, row in enumerate(ranked):
+        assert row.p is not None
+        least = max(least, min(1.0, (4 - rank) * row.p))
+        assert row.p_holm == pytest.approx(least)
+
+
+def test_differences_are_along_the_first_axis(make: Make) -> None:
+    grid = [("none", "lstm"), ("none", "gru"), ("fixed", "lstm"), ("fixed", "gru"), ("mean", "gru")]
+    runs = opened(*(make(f"{name}-{cell}", attention={"name": name}, encoder__cell=cell) for name, cell in grid))
+    by = ["attention.name", "encoder.cell"]
+
+    def baselines(baseline: str | None) -> dict[str, str | None]:
+        (part,) = compare_groups(runs, by, baseline, 100)
+        return {"-".join(one.group.values.values()): one.baseline for one in part.scores}
+
+    first = {f"{name}-{cell}": None if name == "none" else f"none, encoder.cell={cell}" for name, cell in grid}
+    assert baselines(None) == first
+    last = baselines("mean")
+    assert last["none-gru"] == last["fixed-gru"] == "mean, encoder.cell=gru"
+    assert last["none-lstm"] is last["fixed-lstm"] is last["mean-gru"] is None  # There is no mean with an LSTM.
+    with pytest.raises(
+        UserError, match=r"baseline=dot: no group has attention.name=dot; choose from none, fixed, mean"
+    ):
+        baselines("dot")
+    # A run is named by its folder or its path.
+    for baseline in ("none-gru", "runs/none-gru"):
+        (part,) = compare_groups(runs, ["run"], baseline, 100)
+        assert {one.baseline for one in part.scores} == {None, "none-gru"}
+
+
+def test_different_test_sets_are_never_compared(make: Make) -> None:
+    short = sentences(20)
+    paths = [
+        *(make(f"a{size}", encoder__summary_size=size) for size in (4, 8)),
+        *(make(f"b{size}", 0.1, short, encoder__summary_size=size, data__name="words") for size in (4, 8)),
+    ]
+    parts = compare_groups(opened(*paths), ["encoder.summary_size"], None, 100)
+    assert [part.name for part in parts] == ["numbers, 60 sentences", "words, 20 sentences"]
+    for part, folders in zip(parts, (paths[:2], paths[2:]), strict=True):
+        assert [str(one.group.runs[0].path) for one in part.scores] == folders
+        assert [one.baseline for one in part.scores] == [None, "encoder.summary_size=4"]
+    assert parts[1].scores[0].bleu.whole.mean == pytest.approx(score(opened(paths[2])[0], range(20)))
+    tables = tables_of(parts)
+    assert [row[:2] for row in tables["scores"].rows] == [[part.name, size] for part in parts for size in ("4", "8")]
+    # Corpora as groups: one on each test set, and nothing to compare.
+    corpora = compare_groups(opened(paths[0], paths[2]), ["data.name"], None, 100)
+    assert "differences" not in tables_of(corpora)
+
+
+def tables_of(parts: Sequence[TestSetComparison], *, by_length: bool = False) -> dict[str, Table]:
+    blocks = write_comparison(parts, {}, by_length=by_length)
+    return {block.name: block for block in blocks if isinstance(block, Table)}
+
+
+def notes_of(parts: Sequence[TestSetComparison], *, by_length: bool = False) -> str:
+    blocks = write_comparison(parts, {"x": "x: why"}, by_length=by_length)
+    return "\n".join(text for block in blocks if isinstance(block, Bullets) for text in block.texts)
+
+
+def test_a_report_by_numbers(make: Make) -> None:
+    sizes = (4, 16, 64)
+    paths = [
+        make(f"{size}-{seed}", 0.9 / size**0.5, seed=seed, encoder__summary_size=size)
+        for size in sizes
+        for seed in (1, 2)
+    ]
+    parts = compare_groups(opened(*paths), ["encoder.summary_size"], None, 100)
+    blocks = write_comparison(parts, {}, by_length=True)
+    pictures = {block.name: block.figure.axes[0] for block in blocks if isinstance(block, Picture)}
+    assert list(pictures) == ["bleu", "bleu-by-length", "differences-by-length"]
+    axes = pictures["bleu"]
+    assert axes.get_xscale() == "log"
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["4", "16", "64"]
+    assert np.asarray(axes.lines[0].get_ydata()).tolist() == [one.bleu.whole.mean for one in parts[0].scores]
+    tables = tables_of(parts, by_length=True)
+    assert list(tables) == ["scores", "differences", "runs", "bleu-by-length", "differences-by-length"]
+    assert [row[-1] for row in tables["scores"].rows] == ["2", "2", "2"]
+    runs = dict(zip(tables["runs"].head, tables["runs"].rows[0], strict=True))
+    assert runs["converged (gain of the last fifth)"] == "yes (0.1 %)"
+    assert (runs["seeds"], runs["commit"], runs["parameters"]) == ("1, 2", "c" * 12, "1,000")
+    assert len(tables["differences-by-length"].rows) == 4
+    notes = notes_of(parts)
+    assert "grouped by encoder.summary_size" in notes
+    assert "one seed" not in notes
+    assert "Left out: x: why" in notes
+
+
+def test_a_report_by_names_of_single_seeds(make: Make) -> None:
+    paths = [make(f"{name}", attention={"name": name}, trainer__x=name) for name in ("none", "_x", "$y$")]
+    parts = compare_groups(opened(*paths), [], None, 100)
+    blocks = write_comparison(parts, {}, by_length=False)
+    (picture,) = (block for block in blocks if isinstance(block, Picture))
+    assert [tick.get_text() for tick in picture.figure.axes[0].get_yticklabels()] == ["none", "_x", "$y$"]
+    tables = tables_of(parts)
+    assert tables["scores"].head == ["attention.name", "BLEU", "these trained models", "seeds"]
+    assert tables["settings"].rows == [["trainer.x", "none", "_x", "$y$"]]
+    notes = notes_of(parts)
+    assert "Every group has one seed" in notes
+    assert "Groups differ in trainer.x as well" in notes
+
+
+def test_the_note_on_missing_intervals_needs_one(make: Make) -> None:
+    """Sentences of fewer than four tokens have no BLEU: only where there are resamples of them alone is it said."""
+    texts = [*sentences(20), *["one two"] * 20]
+    paths = [make(f"{size}", 0.1, texts, encoder__summary_size=size, edges=[1, 4]) for size in (4, 8)]
+    parts = compare_groups(opened(*paths), [], None, 100)
+    assert UNDEFINED not in notes_of(parts)  # Over all sentences there are intervals.
+    assert UNDEFINED in notes_of(parts, by_length=True)
+
+
+@pytest.mark.slow
+def test_the_command(make: Make) -> None:
+    paths = [make(f"{size}-{seed}", seed=seed, encoder__summary_size=size) for size in (4, 8) for seed in (1, 2)]
+    pair = run_script("pipelines/compare.py", paths[0], paths[2])
+    rows = [line.split() for line in pair.stdout.splitlines()]
+    assert [row[0] for row in rows if row and row[0] in ("1-7", "8+", "all")] == ["1-7", "8+", "all"]
+    first, second = opened(paths[0], paths[2])
+    difference = score(first, range(60)) - score(second, range(60))
+    assert [float(row[2]) for row in rows if row and row[0] == "all"] == [pytest.approx(difference, abs=0.006)]
+    assert "A dash" not in pair.stdout
+    Path("runs/crashed").mkdir()
+    words = ("--by", "encoder.summary_size", *paths, "runs/crashed", "baseline=8", "by_length=true", "out=out")
+    groups = run_script("pipelines/compare.py", *words)
+    assert "| encoder.summary_size | BLEU | SD over seeds |" in groups.stdout
+    assert "| 4 | encoder.summary_size=8 | " in groups.stdout
+    assert "Left out: run=runs/crashed: not a run folder" in groups.stdout
+    assert "written: out/report.html" in groups.stdout
+    assert "pipelines/compare.py --by encoder.summary_size" in Path("out/report.md").read_text().replace("\\_", "_")
+    assert {file.name for file in Path("out/figures").glob("*.svg")} == {
+        *("bleu.svg", "bleu-by-length.svg", "differences-by-length.svg")
+    }
+    other = make("other", 0.1, sentences(20))
+    for words, message in (
+        ((paths[0],), "error: runs/4-1: one run folder; usage: python pipelines/compare.py RUN RUN"),
+        ((paths[0], other), "error: runs/4-1 and runs/other do not translate the same sentences"),
+        ((paths[0], "runs/crashed"), "error: fewer than two finished runs to compare: run=runs/crashed: not a run"),
+        ((*paths, "by=x"), "error: by=x: no run has such a setting"),
+    ):
+        failed = run_script("pipelines/compare.py", *words)
+        assert failed.returncode == 1
+        assert failed.stderr.startswith(message)
+        assert len(failed.stderr.splitlines()) == 1
