@@ -285,10 +285,17 @@ def test_a_run_that_names_a_plugin_does_not_import_it(folder: Path) -> None:
     for altered in (["os.system('x')"], ["a b"], "evil", [3], {"evil": 1}, None):
         with pytest.raises(UserError, match=r"^RUN: its plugins are no names of modules; it was altered$"):
             require_plugins(altered, "RUN")
-    for broken in ([], {"evil": 3}, {"evil": {"digest": "0"}}, {"a b": record["evil"]}, {3: record["evil"]}, None):
-        if broken != []:
-            with pytest.raises(UserError, match=r"^FILE: its plugins are no names of modules; it was altered$"):
-                check_record(broken, "FILE")
+    records: list[Any] = [
+        {"evil": 3},
+        {"evil": {"digest": "0"}},
+        {"a b": record["evil"]},
+        {3: record["evil"]},
+        [1],
+        None,
+    ]
+    for broken in records:
+        with pytest.raises(UserError, match=r"^FILE: its plugins are no names of modules; it was altered$"):
+            check_record(broken, "FILE")
     assert not (folder / "it_ran").exists()
     load_plugins(["evil"])
     assert (folder / "it_ran").exists(), "the trap is none"

@@ -6,6 +6,7 @@ On copy and reverse the true alignment is known: target word j is source word j,
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from hourglass.config.options import choose
 from hourglass.decoding.word_alignment import read_weights
 from hourglass.errors import UserError
 from hourglass.models.attention import ATTENTIONS
@@ -38,9 +39,9 @@ def check_aligns(attention: str, pieces: str) -> None:
         pieces: tokenizer.model of its settings.
 
     Raises:
-        UserError: the attention has no weights, or the pieces are not words.
+        UserError: the attention has no weights or is of a plugin that is not loaded, or the pieces are not words.
     """
-    if not ATTENTIONS[attention].has_weights:
+    if not choose(ATTENTIONS, attention, "attention.name").has_weights:
         raise UserError(f"attention={attention} has no weights to align by: name runs of an attention that has them")
     if pieces != "word":
         raise UserError(

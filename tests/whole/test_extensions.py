@@ -198,6 +198,7 @@ def test_a_run_has_one_of_each_kind_and_their_digest(trained: RunFolder, place: 
     assert (metrics["test"]["count"], metrics["test"]["buckets"][0]["count"]) == (20, 20)
     tags = read_json(trained.tracking)["tags"]
     assert tags["plugin own"] == metrics["plugins"]["own"]["digest"]
+    assert (trained.model / "code" / "own.py").exists()  # The model of a tracked run is packed.
 
 
 def without_plugin(line: str, where: str) -> None:
