@@ -1,5 +1,6 @@
 """Modules of the user's own: what they register, what is refused, and what a run records of them."""
 
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -417,3 +418,23 @@ def test_an_ablation_loads_its_plugins_and_names_them_to_its_runs(folder: Path) 
     config = ablation.compose(ablation.overrides(Variant("numbers", "mine"), 1, 1000))
     assert (config["attention"]["name"], config["plugins"]) == ("mine", ["own"])
     check_settings(config)
+
+
+@pytest.mark.parametrize(
+    ("page", "registers"),
+    [
+        ("plugins", ["attention.name=cosine"]),
+        ("add-an-attention", ["attention.name=cosine"]),
+        ("add-an-encoder", ["cell=elman", "encoder.name=bag"]),
+        ("add-a-corpus", ["data.name=json_lines"]),
+        ("add-a-metric", ["metrics=exact"]),
+    ],
+)
+def test_the_examples_of_the_pages_are_plugins(page: str, registers: list[str], folder: Path) -> None:
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    example = [block for block in blocks if "import" in block or ".register" in block]
+    assert sorted(load(folder, "\n".join(example)).registers) == registers
+    if page == "add-a-metric":
+        lower = make_metrics([{"name": "exact", "lowercase": True}], "en")[0]
+        assert lower.score(["a", "B", "c"], ["a", "b", "d"], [""] * 3) == pytest.approx(200 / 3)

@@ -123,7 +123,7 @@ def _parameters(make: Callable[..., Any], name: str) -> dict[str, inspect.Parame
         raise UserError(f"{name}: its constructor has no signature ({error})") from None
 
 
-def _check_options(make: type, parameters: Mapping[str, inspect.Parameter]) -> None:
+def _check_options(make: Any, parameters: Mapping[str, inspect.Parameter]) -> None:
     """Check that options can be checked against these parameters: each has a name and a type that pydantic knows.
 
     Raises:
@@ -134,9 +134,8 @@ def _check_options(make: type, parameters: Mapping[str, inspect.Parameter]) -> N
     if fields and dataclasses.is_dataclass(make) and "__dataclass_fields__" not in vars(make):
         raise UserError(f"{name}: is no dataclass: write @dataclass(frozen=True) directly before it")
     try:
-        constructor: Any = make.__init__
-        annotations = typing.get_type_hints(constructor, include_extras=True)
-    except (NameError, TypeError) as error:
+        annotations = typing.get_type_hints(make.__init__, include_extras=True)
+    except (AttributeError, NameError, SyntaxError, TypeError) as error:
         raise UserError(f"{name}: an annotation of its constructor cannot be read ({error})") from None
     for key, parameter in parameters.items():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
