@@ -4,8 +4,8 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from hourglass.system.memory import importing_libraries
 
 with importing_libraries():
     import torch
-    from helpers import compose_config
+    from helpers import compose_config, quick_python, wait_for
 
     from hourglass.corpora.corpus import Corpus, load_corpus
 
@@ -50,6 +50,12 @@ def kjv_web(session_cache: Path) -> Corpus:
 
 
 @pytest.fixture
+def _jobs_in_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the jobs that this process starts run in forks (tests/forks.py)."""
+    monkeypatch.setattr(sys, "executable", quick_python())
+
+
+@pytest.fixture
 def postgres() -> Iterator[str]:
     """Start a PostgreSQL server on loopback, as user postgres where this process is root, and return its address."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
@@ -73,13 +79,8 @@ def postgres() -> Iterator[str]:
     server = subprocess.Popen(words, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"postgresql://me:top-secret@127.0.0.1:{port}/postgres"
     try:
-        for _ in range(600):
-            ready = subprocess.run(
-                [str(binaries / "pg_isready"), "-h", "127.0.0.1", "-p", str(port)], capture_output=True, check=False
-            )
-            if ready.returncode == 0:
-                break
-            time.sleep(0.1)
+        ask = [str(binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+        wait_for(lambda: subprocess.run(ask, check=False).returncode == 0, server, "an answer of PostgreSQL")
         yield address
     finally:
         server.terminate()

@@ -1,33 +1,91 @@
 """Run the project's scripts in forks of one process, so that a hundred commands pay for the imports only once.
 
-Each line of standard input is a JSON object, the arguments of `run`: the script; the words of its command line; its
-working directory; the files of its three streams; where something happens (a function, by its dotted name, and at
-which of its calls) and what (a line of Python). For each, a line with the exit status is printed.
+`python tests/forks.py FOLDER` imports the libraries, writes FOLDER/python, and serves until its standard input ends.
+FOLDER/python takes the place of the interpreter: `FOLDER/python src/train.py seed=2` has the working directory,
+environment, open files, signals and exit status of a process of its own, but the script runs in a fork of the server.
+A script that starts `sys.executable`, as a sweep does for each job, starts FOLDER/python too. Anything but a script,
+such as -c or -m, gets the real interpreter.
 """
 
 import atexit
+import contextlib
 import ctypes
+import fcntl
+import importlib
 import json
 import os
 import pydoc
 import resource  # noqa: F401 (for the injected code)
 import runpy
+import selectors
+import shutil
 import signal
+import socket
 import sys
 import threading
 import traceback
+from pathlib import Path
 from typing import Any
 
-from hourglass.system.memory import importing_libraries
+ROOT = Path(__file__).resolve().parent.parent
+INSTALLED = [path for path in sys.path[1:] if path not in os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+sys.path[0] = str(ROOT / "src")
 
+from hourglass.system.memory import importing_libraries  # noqa: E402
+
+# What scripts import, so that forks find it imported; torch also serves injected code.
+LIBRARIES = (
+    "alembic.command",
+    "datasets",
+    "git",
+    "mlflow.data.meta_dataset",
+    "mlflow.pyfunc",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "optuna.storages._rdb.storage",
+    "pytorch_lightning",
+    "hourglass.reports.plots",
+    "hourglass.sweeps.sweeper",
+    "hourglass.training.run",
+    "train",
+    "translate",
+)
 with importing_libraries():  # Forks then do not collect, and so do not copy, the pages of these libraries.
-    import datasets  # noqa: F401
-    import mlflow.data.meta_dataset  # noqa: F401
-    import pytorch_lightning  # noqa: F401
-    import torch  # noqa: F401 (for the injected code)
+    import torch  # noqa: F401
 
-    import train  # noqa: F401
-    import translate  # noqa: F401
+    for library in LIBRARIES:
+        importlib.import_module(library)
+
+# The environment variable of an event to inject, as JSON: the arguments of `arrange`.
+EVENT = "HOURGLASS_TEST_EVENT"
+# File descriptors of a fork, while they are given the numbers that the client has.
+SPARE = 400
+
+CLIENT = r"""#!{real} -IS
+import json, os, signal, socket, sys
+
+REAL, ADDRESS = {real!r}, {address!r}
+words = sys.argv[2:] if sys.argv[1:2] == ["-B"] else sys.argv[1:]
+if not words or words[0].startswith("-"):
+    os.execv(REAL, [REAL, *sys.argv[1:]])
+numbers = [number for number in map(int, os.listdir("/proc/self/fd")) if os.path.exists(f"/proc/self/fd/{{number}}")]
+server = socket.socket(socket.AF_UNIX)
+server.connect(ADDRESS)
+request = {{"words": words, "folder": os.getcwd(), "environment": dict(os.environ), "numbers": numbers}}
+content = json.dumps(request).encode()
+socket.send_fds(server, [len(content).to_bytes(8, "big")], numbers)
+server.sendall(content)
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(number, lambda number, _: server.send(bytes([number])))
+status = int(server.makefile().readline() or 255)
+if status < 0:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if -status != signal.SIGKILL:
+        signal.signal(-status, signal.SIG_DFL)
+    os.kill(os.getpid(), -status)
+os._exit(status)
+"""
 
 
 def arrange(at: str, count: int, what: str) -> None:
@@ -56,23 +114,39 @@ def read_only(folder: str) -> None:
     libc.capset(header, rights)
 
 
-def run(script: str, words: list[str], folder: str, streams: list[str], event: dict[str, Any]) -> None:
+def forget_package() -> None:
+    """Forget the modules of this project, for a script of another copy of it, which has its own."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] in ("hourglass", "train", "translate"):
+            del sys.modules[name]
+
+
+def run(words: list[str], folder: str, environment: dict[str, str], client: str) -> None:
+    """Run a script, in a fork, as the interpreter runs it."""
     os.chdir(folder)
-    for number, file in enumerate(streams):
-        os.dup2(os.open(file, os.O_CREAT | os.O_WRONLY | os.O_APPEND if number else os.O_RDONLY), number)
+    os.environ.clear()
+    os.environ.update(environment)
+    event = os.environ.pop(EVENT, None)
     sys.stdin = os.fdopen(0, closefd=False)  # The buffer of the old object belongs to the parent.
     signal.signal(signal.SIGINT, signal.default_int_handler)  # Background jobs of a shell ignore it.
-    sys.argv = [script, *words]
-    sys.path.insert(0, os.path.dirname(script))  # As for every script.
+    sys.executable = client
+    script = Path(folder, words[0])
+    sys.argv = list(words)
+    paths = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.path[:] = [str(script.parent.resolve()), *(str(Path(folder, path)) for path in paths), *INSTALLED]
+    if ROOT in script.resolve().parents:
+        sys.path.insert(1, str(ROOT / "src"))
+    elif any((script.parent / name).exists() for name in ("hourglass", "../src", "../../src")):
+        forget_package()
     if event:
-        arrange(**event)
-    runpy.run_path(script, run_name="__main__")  # As Hydra finds conf/ by the script.
+        arrange(**json.loads(event))
+    runpy.run_path(words[0], run_name="__main__")  # As Hydra finds conf/ by the script.
 
 
-def exit_status(request: dict[str, Any]) -> int:
+def exit_status(*request: Any) -> int:
     """Run a script, and return its exit status, as the interpreter would."""
     try:
-        run(**request)
+        run(*request)
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
             return end.code or 0
@@ -84,15 +158,104 @@ def exit_status(request: dict[str, Any]) -> int:
     return 0
 
 
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        status = exit_status(json.loads(line))
-        # What an interpreter does at its end, but for taking a thousand modules apart, which takes seconds.
-        threading._shutdown()  # type: ignore[attr-defined]
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    _, status = os.waitpid(child, 0)
-    print(os.waitstatus_to_exitcode(status), flush=True)
+def take_over(files: list[int], numbers: list[int]) -> None:
+    """Close all open files but those of the client, and give these the numbers that they have there."""
+    spare = [fcntl.fcntl(file, fcntl.F_DUPFD, SPARE) for file in files]
+    os.closerange(3, SPARE)
+    for file, number in zip(spare, numbers, strict=True):
+        os.dup2(file, number)
+    os.closerange(SPARE, max(spare) + 1)
+
+
+class Server:
+    """Accepts clients, and starts a fork for each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.client = folder / "python"
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(folder / "socket"))
+        self.listener.listen(100)
+        self.client.write_text(CLIENT.format(real=sys.executable, address=str(folder / "socket")))
+        self.client.chmod(0o755)
+        # It has no file descriptor of its own, unlike epoll's.
+        self.waiting = selectors.PollSelector()
+        self.waiting.register(0, selectors.EVENT_READ)
+        self.waiting.register(self.listener, selectors.EVENT_READ)
+        self.forks: dict[int, tuple[int, socket.socket]] = {}  # by the file descriptor of the fork and of its client
+
+    def serve(self) -> None:
+        """Serve until the standard input ends; then kill what is left."""
+        while True:
+            for ready, _ in self.waiting.select():
+                if ready.fd == 0:
+                    for pid, _ in self.forks.values():
+                        os.kill(pid, signal.SIGKILL)
+                    return
+                if ready.fd == self.listener.fileno():
+                    self.start()
+                elif ready.fd in self.forks:
+                    self.end(ready.fd)
+                elif isinstance(ready.data, int):
+                    self.pass_signals(ready.fileobj, ready.data)
+
+    def start(self) -> None:
+        """Start the fork that a client asks for."""
+        client, _ = self.listener.accept()
+        size, files, _, _ = socket.recv_fds(client, 8, 250)
+        content = b""
+        while len(content) < int.from_bytes(size, "big"):
+            content += client.recv(2**20)
+        request = json.loads(content)
+        numbers = request.pop("numbers")
+        pid = os.fork()
+        if pid == 0:
+            for other in (self.listener, client, *(client for _, client in self.forks.values())):
+                other.detach()  # Else they would close the fork's own files of the same numbers.
+            take_over(files, numbers)
+            status = exit_status(*request.values(), str(self.client))
+            # What an interpreter does at its end, but for taking a thousand modules apart, which takes seconds.
+            threading._shutdown()  # type: ignore[attr-defined]
+            atexit._run_exitfuncs()
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(BrokenPipeError):
+                    stream.flush()
+            os._exit(status)
+        for file in files:
+            os.close(file)
+        watched = os.pidfd_open(pid)
+        self.forks[watched] = pid, client
+        self.waiting.register(watched, selectors.EVENT_READ)
+        self.waiting.register(client, selectors.EVENT_READ, watched)
+
+    def end(self, watched: int) -> None:
+        """Tell a client the exit status of its fork, which has ended."""
+        pid, client = self.forks.pop(watched)
+        _, status = os.waitpid(pid, 0)
+        self.waiting.unregister(watched)
+        os.close(watched)
+        with contextlib.suppress(KeyError):
+            self.waiting.unregister(client)
+        with contextlib.suppress(OSError):  # A client that was killed.
+            client.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+        client.close()
+
+    def pass_signals(self, client: Any, watched: int) -> None:
+        """Send a fork the signals that its client got, or SIGKILL if the client was killed."""
+        if watched not in self.forks:
+            return
+        try:
+            numbers = client.recv(100)
+        except OSError:
+            numbers = b""
+        for number in numbers or [signal.SIGKILL]:
+            os.kill(self.forks[watched][0], number)
+        if not numbers:
+            self.waiting.unregister(client)
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    server = Server(folder)
+    print("ready", flush=True)
+    server.serve()
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,9 +1,11 @@
 """What tests share: the project's own configs, composed as the command line composes them, and shrunk."""
 
+import atexit
 import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import psutil
 import pytest
 import torch
 import yaml
@@ -199,15 +202,24 @@ def assert_same_training(one: RunFolder, other: RunFolder) -> None:
 
 
 @cache
-def _forks() -> subprocess.Popen[str]:
+def _forks() -> tuple[Path, subprocess.Popen[str]]:
     """Start the process whose forks run scripts. It ends with this process, which closes its standard input."""
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "forks.py")],
+    folder = Path(tempfile.mkdtemp(prefix="hourglass-forks-"))
+    server = subprocess.Popen(
+        [sys.executable, str(ROOT / "tests" / "forks.py"), str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
+    assert server.stdout is not None
+    assert server.stdout.readline() == "ready\n"
+    return folder / "python", server
+
+
+def quick_python() -> str:
+    """Return the path of what stands for the interpreter, and runs scripts in forks (tests/forks.py)."""
+    return str(_forks()[0])
 
 
 def run_script_bytes(
@@ -222,16 +234,9 @@ def run_script_bytes(
         stdin: the standard input.
         event: to inject: `at`, `count`, and `what` of `arrange` in tests/forks.py.
     """
-    forks = _forks()
-    assert forks.stdin is not None
-    assert forks.stdout is not None
-    with tempfile.TemporaryDirectory() as folder:
-        streams = [Path(folder) / name for name in ("stdin", "stdout", "stderr")]
-        streams[0].write_bytes(stdin)
-        request = {"script": str(ROOT / script), "words": words, "folder": str(cwd or Path.cwd()), "event": event}
-        print(json.dumps({**request, "streams": list(map(str, streams))}), file=forks.stdin, flush=True)
-        status = int(forks.stdout.readline())
-        return subprocess.CompletedProcess([script, *words], status, *(file.read_bytes() for file in streams[1:]))
+    call = [quick_python(), str(ROOT / script), *words]
+    environment = {**os.environ, **({"HOURGLASS_TEST_EVENT": json.dumps(event)} if event else {})}
+    return subprocess.run(call, input=stdin, cwd=cwd, env=environment, capture_output=True, check=False)
 
 
 def run_script(script: str, *words: str, cwd: Path | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -242,13 +247,47 @@ def run_script(script: str, *words: str, cwd: Path | None = None, **options: Any
 
 
 def command(*overrides: str) -> list[str]:
-    return [sys.executable, str(ROOT / "src" / "train.py"), *overrides]
+    """Return the words that train, in a fork; for `subprocess`."""
+    return [quick_python(), str(ROOT / "src" / "train.py"), *overrides]
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
+def children_of_scripts() -> list[psutil.Process]:
+    """Return the processes that the scripts in forks have started."""
+    return [child for script in psutil.Process(_forks()[1].pid).children() for child in script.children()]
+
+
+def wait_until(condition: Callable[[], bool], what: str, limit: float = 300) -> None:
+    """Wait until a condition holds; fail after `limit` seconds, and say what was waited for."""
+    end = time.monotonic() + limit
     while not condition():
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.01)
+        assert time.monotonic() < end, f"waited {limit} s in vain: {what}"
+        time.sleep(0.02)
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[Any], what: str) -> None:
+    """Wait likewise, for something that a process does; fail at once if it ends before."""
+
+    def holds() -> bool:
+        held = condition()
+        assert held or process.poll() is None, f"the process ended (status {process.returncode}) before this: {what}"
+        return held
+
+    wait_until(holds, what)
+
+
+@cache
+def _empty_store() -> Path:
+    """Make MLflow's tables, once: it takes seconds."""
+    file = Path(tempfile.mkdtemp(prefix="hourglass-store-")) / "mlflow.db"
+    atexit.register(shutil.rmtree, file.parent)
+    mlflow.MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
+def empty_store(folder: Path) -> str:
+    """Write an empty database of MLflow, mlflow.db, into a folder, and return its address."""
+    shutil.copy(_empty_store(), folder)
+    return f"sqlite:///{folder}/mlflow.db"
 
 
 def only_run(store: str, experiment: str) -> Any:

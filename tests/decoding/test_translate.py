@@ -239,6 +239,7 @@ def test_draws_hang_on_the_seed(run: RunFolder) -> None:
     assert len(set(one.splitlines())) > 10
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_runs_of_different_vocabularies_do_not_vote(run: RunFolder, trained: Trained, tmp_path: Path) -> None:
     config = compose_config(

@@ -125,6 +125,7 @@ def test_the_recorded_bits_keep_their_ceilings_and_are_those_of_the_docs() -> No
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_jobs_in_forks")
 def test_a_small_sweep_from_runs_to_report(tmp_path: Path) -> None:
     settings = dataclasses.replace(
         load_capacity("cpu"),

@@ -153,7 +153,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     from hourglass.metrics.scoring import bleu_from_statistics
 
     difference = float(bleu_from_statistics(truth[0]) - bleu_from_statistics(truth[1]))
-    counts, covered, trials = draw_resamples(150, 300), 0, 60
+    counts, covered, trials = draw_resamples(150, 200), 0, 40
     for trial in range(trials):
         references = corpus(150, 100 + trial)
         pair = [

@@ -117,10 +117,7 @@ def test_a_sample_of_the_combinations_runs_or_is_refused(number: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "attention",
-    [
-        pytest.param(name, marks=() if name in ("none", "fixed", "bahdanau", "luong_local_p") else pytest.mark.more)
-        for name in ATTENTION_NAMES
-    ],
+    [pytest.param(name, marks=() if name == "luong_local_p" else pytest.mark.more) for name in ATTENTION_NAMES],
 )
 def test_every_combination_runs_or_is_refused(attention: str) -> None:
     """Forward, backward, greedy and beam."""

@@ -11,7 +11,6 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import psutil
 import pytest
 import sqlalchemy
 import yaml
-from helpers import ROOT, SMALL, hear_ctrl_c, run_script
+from helpers import ROOT, SMALL, empty_store, hear_ctrl_c, quick_python, run_script, wait_for, wait_until
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
@@ -42,10 +41,15 @@ SWEEP = (
 
 @pytest.fixture
 def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Return a function that starts src/train.py with SMALL and further words in an empty folder."""
+    """Return a function that starts src/train.py with SMALL and further words in an empty folder, in a fork or not."""
 
-    def begin(*words: str, small: bool = True) -> subprocess.Popen[str]:
-        command = [sys.executable, str(ROOT / "src" / "train.py"), *(SMALL if small else ()), *words]
+    def begin(*words: str, small: bool = True, fork: bool = True) -> subprocess.Popen[str]:
+        command = [
+            quick_python() if fork else sys.executable,
+            str(ROOT / "src" / "train.py"),
+            *(SMALL if small else ()),
+            *words,
+        ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
             command,
@@ -83,8 +87,9 @@ def trained_to_the_end(run: Path) -> int:
 
 @pytest.mark.slow
 def test_a_job_that_fails_leaves_the_others_alone(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
-    output, errors = end(start("-m", "attention=luong_dot,none", "decoder.hidden_size=20", "trainer.test=false"), 1)
-    # luong_dot needs equal sizes.
+    # luong_dot needs equal sizes. Each job is a new interpreter here, and a fork in the tests below.
+    words = ("-m", "attention=luong_dot,none", "decoder.hidden_size=20", "trainer.test=false")
+    output, errors = end(start(*words, fork=False), 1)
     assert output.count("run: ") == 1
     (run,) = (tmp_path / "runs").iterdir()
     *_, head, failed, complete, _, error = output.splitlines()
@@ -253,20 +258,15 @@ def test_a_job_dies_with_its_parent(tmp_path: Path) -> None:
     code = f"from hourglass.training.jobs import start_job; start_job({str(job)!r}, [{str(tmp_path / 'pid')!r}])"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     parent = subprocess.Popen([sys.executable, "-c", code], env=environment)
-    pid = 0
-    for _ in range(1200):
-        if (tmp_path / "pid").exists() and (text := (tmp_path / "pid").read_text()):
-            pid = int(text)
-            break
-        time.sleep(0.05)
+    wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text() != "", parent, "the job")
+    pid = int((tmp_path / "pid").read_text())
     parent.kill()
     parent.wait()
-    for _ in range(1200):
-        if not alive(pid):
-            return
-        time.sleep(0.05)
-    os.kill(pid, signal.SIGKILL)
-    raise AssertionError("the job outlived its parent")
+    try:
+        wait_until(lambda: not alive(pid), "the end of the job of a parent that is killed", limit=60)
+    except AssertionError:
+        os.kill(pid, signal.SIGKILL)
+        raise
 
 
 def alive(pid: int) -> bool:
@@ -285,6 +285,7 @@ def test_a_sweep_prunes_outlives_a_diverged_run_and_ends_at_its_trials(
 ) -> None:
     words = ["-m", *SWEEP, "optimizer.learning_rate=choice(0.003,0.000000001,1e30)", "hydra.sweeper.n_trials=4"]
     command = [*words, *SMALL, "hydra.sweeper.seed=7", "logger=mlflow", "logger.system_metrics=0"]
+    empty_store(tmp_path)
     output, _ = end(start(*command, small=False))
     trials = study(tmp_path).trials
     states = {trial.number: trial.state for trial in trials}
@@ -338,9 +339,7 @@ def test_the_same_command_resumes_a_stopped_sweep(
     words += [*SMALL, "trainer.target_tokens=8000", "trainer.checkpoint_every=1"]
     sweep = start(*words, small=False)
     running = tmp_path / "sweeps" / "hourglass" / "trial-1"
-    while not (running / "checkpoints" / "last.ckpt").exists():
-        assert sweep.poll() is None
-        time.sleep(0.05)
+    wait_for((running / "checkpoints" / "last.ckpt").exists, sweep, "a checkpoint")
     sweep.send_signal(number)
     _, errors = sweep.communicate()
     if number == signal.SIGINT:
@@ -370,9 +369,7 @@ def test_a_trial_of_two_seeds_is_resumed_in_its_second(
     words += [*SMALL, "trainer.checkpoint_every=1", "seed=7"]
     sweep = start(*words, small=False)
     first, second = (tmp_path / "sweeps" / "hourglass" / f"trial-0-seed-{seed}" for seed in (7, 8))
-    while not (second / "checkpoints" / "last.ckpt").exists():
-        assert sweep.poll() is None
-        time.sleep(0.05)
+    wait_for((second / "checkpoints" / "last.ckpt").exists, sweep, "a checkpoint of the second seed")
     written = (first / "metrics.json").stat().st_mtime_ns
     sweep.send_signal(signal.SIGKILL)
     sweep.communicate()
@@ -448,9 +445,7 @@ def test_a_job_killed_with_its_launchers_process_costs_no_other(
     words += ["hydra.sweeper.pruner=none", "trainer.test=false", *SMALL, "trainer.target_tokens=20000"]
     sweep = start(*words, "trainer.checkpoint_every=1", small=False)
     running = tmp_path / "sweeps" / "hourglass" / "trial-0"
-    while not (running / "checkpoints" / "last.ckpt").exists():
-        assert sweep.poll() is None
-        time.sleep(0.05)
+    wait_for((running / "checkpoints" / "last.ckpt").exists, sweep, "a checkpoint")
     (child,) = (
         process
         for process in psutil.process_iter(["cmdline"])
@@ -479,10 +474,9 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     with log.open("w") as stream:
         head = subprocess.Popen(words, cwd=folder, stdout=stream, stderr=stream, start_new_session=True)
     try:
-        while (found := re.search(r"--address='([^']+)'", log.read_text())) is None:
-            assert head.poll() is None, log.read_text()
-            time.sleep(0.1)
-        yield found[1]
+        wait_for(lambda: "--address=" in log.read_text(), head, "the address of Ray's head")
+        (address,) = set(re.findall(r"--address='([^']+)'", log.read_text()))
+        yield address
     finally:
         head.terminate()
         head.wait()

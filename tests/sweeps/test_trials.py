@@ -404,7 +404,7 @@ def test_plots_and_importances_need_enough_trials(tmp_path: Path, sweep: Callabl
     finish(worker, start)
     write_plots(worker.study, worker.settings, tmp_path / "early")
     assert not list((tmp_path / "early").glob("importances*"))  # One trial has no importances.
-    worker = sweep(n_trials=30)
+    worker = sweep(n_trials=20)
     finish(worker, start)
     write_plots(worker.study, worker.settings, tmp_path / "late")
     plots = {path.stem for path in (tmp_path / "late").glob("*.png")}
@@ -418,7 +418,7 @@ def test_plots_and_importances_need_enough_trials(tmp_path: Path, sweep: Callabl
     shares = {name: value for name, value in metrics.items() if name.startswith("importance/")}
     assert max(shares, key=lambda name: shares[name]) == "importance/bleu/attention"
     assert metrics["best/bleu"] == 9
-    assert metrics["trials/complete"] == 30
+    assert metrics["trials/complete"] == 20
 
 
 @pytest.mark.slow

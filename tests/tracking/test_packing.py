@@ -16,7 +16,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
-from helpers import ROOT, make_run, run_script
+from helpers import ROOT, empty_store, make_run, run_script
 from mlflow.exceptions import MlflowException
 
 from hourglass.decoding.search import SearchSettings
@@ -195,7 +195,7 @@ def test_a_run_may_lie_under_any_path(
     """MLflow reads paths as addresses, where these characters escape; the registered model is the same."""
     odd = tmp_path / "b%20c#d?e ü" / "run"
     shutil.copytree(run.path, odd, ignore=shutil.ignore_patterns("model"))
-    store = f"sqlite:///{tmp_path}/mlflow.db"
+    store = empty_store(tmp_path)
     words = [path_override("run", odd), "register=odd", f"tracking_uri={store}"]
     done = run_script("src/pack.py", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -213,7 +213,7 @@ def test_a_run_may_lie_under_any_path(
 def test_the_command_packs_and_registers_the_best(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = empty_store(tmp_path)
     words = [f"run={run.path}", f"output={tmp_path}/packed", "register=small", f"tracking_uri={uri}"]
 
     def command(*changes: str) -> subprocess.CompletedProcess[str]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 import pytest
-from helpers import ROOT, SMALL, assert_mirrored, compose_config
+from helpers import ROOT, SMALL, assert_mirrored, compose_config, quick_python, wait_for, wait_until
 from mlflow import MlflowClient
 
 import sync
@@ -65,15 +65,14 @@ class Server:
                 stderr=said,
                 process_group=0,
             )
-        for _ in range(3000):
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=60).close()
-            except OSError:
-                assert self.process.poll() is None, (self.folder / "server.log").read_text()
-                time.sleep(0.1)
-            else:
-                return
-        raise AssertionError("the server does not start")
+        wait_for(self.answers, self.process, f"an answer of {shlex.join(self.command)}")
+
+    def answers(self) -> bool:
+        try:
+            urllib.request.urlopen(f"{self.uri}/health", timeout=60).close()
+        except OSError:
+            return False
+        return True
 
     def send(self, sent: signal.Signals) -> None:
         assert self.process is not None
@@ -182,7 +181,7 @@ def test_down_from_the_start_and_sent_later(
     said = []
 
     def command(script: str, *overrides: str) -> subprocess.CompletedProcess[str]:
-        call = [sys.executable, str(ROOT / "src" / script), *overrides]
+        call = [quick_python(), str(ROOT / "src" / script), *overrides]
         said.append(subprocess.run(call, capture_output=True, text=True, check=False, cwd=tmp_path))
         return said[-1]
 
@@ -255,7 +254,7 @@ def test_killed_in_the_middle_and_back_later(
     job = make("one")
 
     def kill_the_server() -> None:
-        wait_until(lambda: points_at(server, job.run) > 0)
+        wait_until(lambda: points_at(server, job.run) > 0, "points at the server")
         server.kill()
 
     at_step(6, kill_the_server)
@@ -296,11 +295,6 @@ def points_at(server: Server, run: RunFolder) -> int:
     return len(MlflowClient(server.uri).get_metric_history(run_id, "train/loss")) if run_id else 0
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        time.sleep(0.1)
-
-
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "TIMEOUT", 2)
@@ -325,7 +319,7 @@ def test_stopped(
         server.send(signal.SIGSTOP)
 
     def stop_later() -> None:
-        wait_until(lambda: points_at(server, job.run) > 0)
+        wait_until(lambda: points_at(server, job.run) > 0, "points at the server")
         stop()
 
     try:

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import requests
 import yaml
-from helpers import SMALL, assert_mirrored, curves, logged_constants, only_run, run_script
+from helpers import SMALL, assert_mirrored, curves, empty_store, logged_constants, only_run, run_script
 
 import sync
 import train
@@ -47,7 +47,7 @@ from hourglass.training.settings import check_settings
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the URI of a database, shared by all tests because MLflow takes seconds to create one."""
-    return f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+    return empty_store(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture

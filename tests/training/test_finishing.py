@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import SMALL, make_run, run_script
+from helpers import SMALL, empty_store, make_run, run_script
 
 from hourglass.runs.folder import RunFolder
 from hourglass.system.files import read_json
@@ -22,7 +22,7 @@ FAILURE = "raise ValueError('injected $\\x1b\\nsecond line')"
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = tmp_path_factory.mktemp("run with space")
-    store = f"sqlite:///{folder}/mlflow.db"
+    store = empty_store(folder)
     return make_run(folder, "trainer.pictures=1", "logger=mlflow", f"logger.tracking_uri={store}", "logger.model=true")
 
 
@@ -47,9 +47,9 @@ def warnings_of(done: subprocess.CompletedProcess[str]) -> list[str]:
     ("at", "missing"),
     [
         ("hourglass.reports.pictures.draw_lines", {"dev-loss", "dev-bleu", "bleu-by-length"}),
-        ("hourglass.reports.pictures.draw_points", {"lengths"}),
-        ("hourglass.reports.pictures.draw_matrices", {"alignments"}),
-        ("hourglass.reports.pictures.to_svg", PICTURES),
+        pytest.param("hourglass.reports.pictures.draw_points", {"lengths"}, marks=pytest.mark.more),
+        pytest.param("hourglass.reports.pictures.draw_matrices", {"alignments"}, marks=pytest.mark.more),
+        pytest.param("hourglass.reports.pictures.to_svg", PICTURES, marks=pytest.mark.more),
         ("hourglass.tracking.packing.pack", {"model"}),
     ],
 )

@@ -12,7 +12,17 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from helpers import ROOT, SMALL, assert_same_training, command, curves, run_script, wait_for
+from helpers import (
+    ROOT,
+    SMALL,
+    assert_same_training,
+    children_of_scripts,
+    command,
+    curves,
+    empty_store,
+    run_script,
+    wait_for,
+)
 
 from hourglass.runs.folder import RunFolder
 from hourglass.system.files import read_json
@@ -75,9 +85,9 @@ def assert_same_values(one: Any, other: Any, name: str) -> None:
 def test_killed_at_random_points(run: Run, unbroken: RunFolder, tmp_path: Path) -> None:
     """kill -9 five times, twice during writes of checkpoints; the result is the uninterrupted run, bit for bit."""
     broken = RunFolder(tmp_path / "broken")
-    store = tmp_path / "mlflow.db"
+    store = empty_store(tmp_path)
     words = [word for word in STATEFUL if not word.startswith("logger=")]
-    words += ["logger=mlflow", "logger.model=false", f"logger.tracking_uri=sqlite:///{store}", f"run_dir={broken.path}"]
+    words += ["logger=mlflow", "logger.model=false", f"logger.tracking_uri={store}", f"run_dir={broken.path}"]
     words += ["logger.system_metrics=0"]
     draw = random.Random(14)
     # A kill at LOGGED comes after a point of the curves; fsync and replace are also called for other files.
@@ -92,7 +102,7 @@ def test_killed_at_random_points(run: Run, unbroken: RunFolder, tmp_path: Path) 
 
     import mlflow
 
-    client = mlflow.MlflowClient(f"sqlite:///{store}")
+    client = mlflow.MlflowClient(store)
     (tracked,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
     assert tracked.info.status == "FINISHED"
     assert tracked.info.run_id == read_json(broken.tracking)["run_id"]
@@ -167,10 +177,10 @@ def start_pair(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command(*words), stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def spawned(process: subprocess.Popen[str]) -> list[psutil.Process]:
+def spawned() -> list[psutil.Process]:
     """Return the two training processes in the order of their ranks, without multiprocessing's resource tracker."""
-    children = psutil.Process(process.pid).children()
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    children = [child for child in children_of_scripts() if "spawn_main" in " ".join(child.cmdline())]
+    return sorted(children, key=lambda child: child.pid)
 
 
 def written(file: Path) -> int:
@@ -188,16 +198,19 @@ def wait_until_gone(processes: list[psutil.Process]) -> None:
     assert not alive
 
 
-def test_no_process_remains_when_one_of_several_dies(tmp_path: Path, session_cache: Path) -> None:
-    """Kill one rank, then the parent, then send SIGTERM to the parent; resume the same run each time."""
+@pytest.mark.parametrize("victims", [("rank", "SIGTERM"), pytest.param(("parent",), marks=pytest.mark.more)])
+def test_no_process_remains_when_one_of_several_dies(
+    tmp_path: Path, session_cache: Path, victims: tuple[str, ...]
+) -> None:
+    """Kill one rank, or the parent, or send SIGTERM to the parent; the same run is resumed after each."""
     one = RunFolder(tmp_path / "one")
     words = [*SMALL, *PAIR, f"cache={session_cache}", f"run_dir={one.path}", "trainer.target_tokens=1000000"]
     words += ["trainer.checkpoint_every=10"]
-    for victim in ("rank", "parent", "SIGTERM"):
+    for victim in victims:
         reached = written(one.last)
         process = start_pair(*words)
-        wait_for(lambda: written(one.last) > reached, process)  # noqa: B023
-        ranks = spawned(process)
+        wait_for(lambda: written(one.last) > reached, process, "a checkpoint")  # noqa: B023
+        ranks = spawned()
         assert len(ranks) == 2
         if victim == "rank":
             ranks[1].kill()
@@ -275,6 +288,7 @@ def assert_runs(folder: Path, number: int, done: subprocess.CompletedProcess[str
 
 def test_torchrun_makes_one_run(tmp_path: Path, session_cache: Path) -> None:
     small = [word for word in SMALL if not word.startswith("logger=")]
+    empty_store(tmp_path)
     done = subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),

@@ -274,7 +274,7 @@ def text_options() -> dict[str, Any]:
     return options
 
 
-@pytest.mark.parametrize("examples", [30, pytest.param(120, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [30, pytest.param(120, marks=(pytest.mark.slow, pytest.mark.more))])
 def test_any_files_become_the_expected_corpus_or_are_refused_by_line(
     examples: int, text_options: dict[str, Any]
 ) -> None:
@@ -405,7 +405,7 @@ LINES = st.lists(
 )
 
 
-@pytest.mark.parametrize("examples", [6, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [6, pytest.param(40, marks=(pytest.mark.slow, pytest.mark.more))])
 def test_any_lines_are_translated_one_for_one_in_order(
     examples: int, vocabularies: Vocabularies, model: Seq2Seq
 ) -> None:

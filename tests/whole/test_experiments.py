@@ -192,14 +192,20 @@ def test_each_can_be_tried_in_seconds(name: str) -> None:
             ["gnmt2016", "decoder.layers=1"],
             "decoder.query_layer=bottom: with decoder.layers=1",
         ),
-        (["luong2015_dot", "decoder.hidden_size=128"], "decoder.hidden_size=128 is not encoder.hidden_size=256: make"),
-        (
+        pytest.param(
+            ["luong2015_dot", "decoder.hidden_size=128"],
+            "decoder.hidden_size=128 is not encoder.hidden_size=256: make",
+            marks=pytest.mark.more,
+        ),
+        pytest.param(
             ["sutskever2014", "encoder.layers=2"],
             "decoder.start=pass hands over the final states as they are, 1024 numb",
+            marks=pytest.mark.more,
         ),
-        (
+        pytest.param(
             ["sutskever2014", "attention=luong_general"],
             "decoder.readout=state with decoder.query=current leaves the cont",
+            marks=pytest.mark.more,
         ),
         pytest.param(
             ["luong2015_location", "attention.longest_source=3"],

@@ -22,6 +22,7 @@ from helpers import (
     command,
     compose_config,
     curves,
+    empty_store,
     hear_ctrl_c,
     trained_names,
     wait_for,
@@ -381,7 +382,9 @@ def kill_at(step: int, run: RunFolder, overrides: tuple[str, ...]) -> None:
         command(*overrides), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        wait_for(lambda: run.curves.exists() and any(s >= step for s in curves(run, "train/loss")), process)
+        wait_for(
+            lambda: run.curves.exists() and any(s >= step for s in curves(run, "train/loss")), process, f"step {step}"
+        )
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -422,7 +425,7 @@ def test_a_stopped_run_says_how_to_resume_it(
         start_new_session=True,
         preexec_fn=hear_ctrl_c,  # noqa: PLW1509 (it only sets a signal)
     )
-    wait_for(run.last.exists, process)
+    wait_for(run.last.exists, process, "a checkpoint")
     process.send_signal(sent)
     _, said = process.communicate()
     assert process.returncode == code
@@ -442,7 +445,7 @@ def test_two_processes_train_as_one(tmp_path: Path, cache: Path, start: Callable
         command(
             *(word for word in SMALL if word != "logger=csv"),
             *(*still, *ddp, f"cache={cache}", f"run_dir={pair.path}"),
-            *("logger=mlflow", "logger.model=false", f"logger.tracking_uri=sqlite:///{tmp_path}/mlflow.db"),
+            *("logger=mlflow", "logger.model=false", f"logger.tracking_uri={empty_store(tmp_path)}"),
         ),
         cwd=tmp_path,
         stdout=subprocess.PIPE,
