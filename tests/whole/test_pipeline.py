@@ -1,23 +1,26 @@
-"""dvc repro on a tiny ablation: all stages, then none, then only those that a change affects."""
+"""DVC on a tiny ablation: all stages, then none, then only those that a change affects; and what its stages name."""
 
+import importlib
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from helpers import ROOT, quick_python
+from hydra import compose, initialize_config_dir
 
+from hourglass.experiments.ablation import load_ablation
+from hourglass.system.yaml_files import read_yaml
 from hourglass.training.resuming import DECIDING
 
 pytest.importorskip("dvc", reason="the pipeline needs DVC: pip install -e '.[pipeline]'")
 
 CHANGES = {
     "conf/data/numbers.yaml": {"train_pairs": 600, "dev_pairs": 24, "test_pairs": 60, "vocabulary_size": 80},
-    "conf/data/kjv_web.yaml": {"vocabulary_size": 1000},
-    "conf/attention/bahdanau.yaml": {"size": 24},
     "conf/encoder/rnn.yaml": {"hidden_size": 32, "embedding_size": 16, "summary_size": 16},
     "conf/encoder/blind.yaml": {"embedding_size": 16, "summary_size": 16},
     "conf/decoder/rnn.yaml": {"hidden_size": 32, "embedding_size": 16, "readout_size": 16},
@@ -26,8 +29,11 @@ CHANGES = {
 }
 
 
+RATE = "conf/ablation/default.yaml:tune.learning_rates=[0.00005]"
+
+
 def shrink(project: Path) -> None:
-    """Shrink the default ablation to seconds: the same stages and files, fewer and smaller runs."""
+    """Shrink the default ablation to seconds as its files say, one corpus, with its files elsewhere."""
     for name, values in CHANGES.items():
         lines = (project / name).read_text().splitlines()
         for key, value in values.items():
@@ -36,10 +42,10 @@ def shrink(project: Path) -> None:
         (project / name).write_text("\n".join([*lines, ""]))
     file = project / "conf" / "ablation" / "default.yaml"
     content = yaml.safe_load(file.read_text())
-    content |= {"tune": {"learning_rates": [0.002], "reverse_source": []}, "examples": 2}
-    budget = {"target_tokens": 5000, "tune_tokens": 2000}
-    content["numbers"] |= {"attentions": ["none", "luong_general"], "seeds": [1, 2], **budget}
-    content["kjv_web"] |= {"attentions": ["none", "bahdanau"], "seeds": [1], **budget}
+    content |= {"corpora": ["numbers"], "results": "kept/results", "intermediate": "pipeline/small", "examples": 2}
+    content["tune"]["reverse_source"] = []
+    content["numbers"] |= {"attentions": ["none", "luong_general"], "seeds": [1]}
+    content["numbers"] |= {"target_tokens": 5000, "tune_tokens": 2000}
     file.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
@@ -53,9 +59,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in (".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, folder)
     shrink(folder)
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    git(folder, "init", "-q")
     dvc(folder, "init", "-q")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "shrunk")
     return folder
+
+
+def git(project: Path, *words: str) -> None:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    subprocess.run(["git", *identity, *words], cwd=project, check=True, capture_output=True)
 
 
 def dvc(project: Path, *words: str) -> str:
@@ -80,36 +93,65 @@ def stages_run(printed: str) -> list[str]:
     return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
 
 
+def stages_changed(printed: str) -> set[str]:
+    """Return the stages that `dvc status` lists, without the path of their file."""
+    names = [line.removesuffix(":") for line in printed.splitlines() if line.endswith(":") and line[0] != "\t"]
+    return {name.rpartition(":")[2] for name in names}
+
+
 @pytest.mark.slow
-def test_the_whole_pipeline_and_what_a_change_touches(project: Path) -> None:
-    first = stages_run(dvc(project, "repro"))
-    assert len(first) == len(set(first)) == 2 + (2 + 4 + 4) + (2 + 2 + 2) + 2 + (2 + 2) + 2
-    assert "Watch it translate: kjv_web" in (project / "results" / "kjv_web" / "explorer.html").read_text()
-    for name in ("report.html", "report.md", "numbers/metrics.json", "kjv_web/bleu_by_length.csv", "figures", "tables"):
-        assert (project / "results" / name).exists(), name
-    report = (project / "results" / "report.html").read_text()
+def test_the_whole_pipeline_and_what_a_change_touches(project: Path, tmp_path: Path) -> None:
+    # The setting by DVC's own option: DVC writes 5e-05, which every reader of ours takes for a number.
+    first = stages_run(dvc(project, "exp", "run", "-S", RATE))
+    variants = ["none", "luong_general"]
+    assert sorted(name.rpartition(":")[2] for name in first) == sorted(
+        [f"{stage}@numbers" for stage in ("prepare", "evaluate", "blind", "information", "explore")]
+        + [f"tune-numbers@{name}" for name in variants]
+        + [f"{stage}-numbers@{name}-1" for stage in ("train", "translate") for name in variants]
+        + ["report"]
+    )
+    assert "5e-05" in (project / "conf" / "ablation" / "default.yaml").read_text()
+    made, kept = project / "pipeline" / "small" / "numbers", project / "kept" / "results"
+    for run in ("tune/none-0", "runs/luong_general-1", "blind/0"):
+        assert read_yaml((made / run / "config.yaml").read_text())["optimizer"]["learning_rate"] == 0.00005
+    assert "Watch it translate: numbers" in (kept / "numbers" / "explorer.html").read_text()
+    for name in ("report.md", "numbers/metrics.json", "numbers/bleu_by_length.csv", "figures", "tables"):
+        assert (kept / name).exists(), name
+    assert not (project / "results").exists()
+    report = (kept / "report.html").read_text()
     assert "luong_general" in report
     assert "bits through the neck" in report
-    assert "bahdanau" in report
+    assert "not judged" in report
+    assert "kjv_web" not in report
 
-    # The second time, no stage runs.
+    # The second time, no stage runs, and nothing is absent.
     assert "Data and pipelines are up to date" in dvc(project, "repro")
+    assert "Data and pipelines are up to date" in dvc(project, "status", "--with-deps", "dvc.yaml")
+
+    # In a fresh clone only what git does not keep is absent.
+    git(project, "add", "-A")
+    git(project, "commit", "-q", "-m", "recorded")
+    git(project, "clone", "-q", str(project), str(tmp_path / "clone"))
+    lines = dvc(tmp_path / "clone", "status", "--with-deps", "dvc.yaml").splitlines()
+    absent = {line.split()[-1] for line in lines if line.startswith("\t\tdeleted:")}
+    others = [line for line in lines if line.startswith("\t\t") and line.split()[-1] not in absent]
+    assert not others
+    assert absent
+    assert all(path.startswith("pipeline/small/numbers/") for path in absent)
 
     # A change of a variant's own file affects that variant and the stages after it.
-    file = project / "conf" / "attention" / "bahdanau.yaml"
+    file = project / "conf" / "attention" / "luong_general.yaml"
     before = file.read_text()
-    file.write_text(before.replace("size: 24", "size: 16"))
-    concerned = {
-        line.strip(" :")
-        for line in dvc(project, "status", "dvc.yaml").splitlines()
-        if line.endswith(":") and line[0] != "\t"
-    }
-    assert concerned == {"tune-kjv_web@bahdanau", "train-kjv_web@bahdanau-1"}
+    file.write_text(f"{before}# changed\n")
+    concerned = stages_changed(dvc(project, "status", "--with-deps", "dvc.yaml"))
+    assert concerned == {"tune-numbers@luong_general", "train-numbers@luong_general-1"}
     file.write_text(before)
 
     # A checkpoint of another variant is refused before anything is translated.
-    runs = project / "pipeline" / "numbers" / "runs"
-    shutil.copy(runs / "none-1" / "checkpoints" / "best.ckpt", runs / "luong_general-1" / "checkpoints" / "best.ckpt")
+    runs = made / "runs"
+    whole = runs / "luong_general-1" / "checkpoints" / "best.ckpt"
+    content = whole.read_bytes()
+    shutil.copy(runs / "none-1" / "checkpoints" / "best.ckpt", whole)
     refused = subprocess.run(
         [sys.executable, "pipelines/ablation/translate_variant.py", "numbers", "luong_general", "1"],
         cwd=project,
@@ -118,28 +160,43 @@ def test_the_whole_pipeline_and_what_a_change_touches(project: Path) -> None:
         text=True,
         check=False,
     )
+    whole.write_bytes(content)
     assert refused.returncode == 1
     assert "its attention is not that of the ablation" in refused.stderr.splitlines()[-1]
-    shown = dvc(project, "metrics", "show")
-    assert "results/numbers/metrics.json" in shown.replace("\\", "/")
+
+    assert "kept/results/numbers/metrics.json" in dvc(project, "metrics", "show").replace("\\", "/")
     assert "report" in dvc(project, "dag")
+    dvc(project, "plots", "show")
+    page = (project / "dvc_plots" / "index.html").read_text()
+    assert "numbers, BLEU by source words" in page
+    assert '"luong_general"' in page
 
 
 @pytest.mark.more
 @pytest.mark.slow
 def test_a_change_runs_what_follows_it_and_nothing_else(project: Path) -> None:
     dvc(project, "repro")
-    file = project / "conf" / "attention" / "bahdanau.yaml"
-    file.write_text(file.read_text().replace("size: 24", "size: 16"))
-    again = stages_run(dvc(project, "repro"))
-    assert again[:2] == ["tune-kjv_web@bahdanau", "train-kjv_web@bahdanau-1"]
+    file = project / "conf" / "attention" / "luong_general.yaml"
+    file.write_text(f"{file.read_text()}# changed\n")
+    again = [name.rpartition(":")[2] for name in stages_run(dvc(project, "repro"))]
+    assert again[:2] == ["tune-numbers@luong_general", "train-numbers@luong_general-1"]
     assert sorted(again[2:]) == [
-        "evaluate@kjv_web",
-        "explore",
-        "information@kjv_web",
+        "evaluate@numbers",
+        "explore@numbers",
+        "information@numbers",
         "report",
-        "translate-kjv_web@bahdanau-1",
+        "translate-numbers@luong_general-1",
     ]
+
+
+def stages_of(file: str) -> dict[str, Any]:
+    """Return the stages of a dvc.yaml, as they are written."""
+    content: dict[str, Any] = yaml.safe_load((ROOT / file).read_text())
+    return content["stages"]
+
+
+def ablation_stages() -> dict[str, Any]:
+    return {**stages_of("dvc.yaml"), **stages_of("pipelines/ablation/dvc.yaml")}
 
 
 def modules_of(deps: list[str]) -> set[str]:
@@ -151,11 +208,12 @@ def modules_of(deps: list[str]) -> set[str]:
 
 def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
     """A stage depends on all code that can change its result. Only these modules cannot change one."""
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    stages = ablation_stages()
     named = {module for stage in stages.values() for module in modules_of(stage["deps"])}
     harmless = {
         "analysis": {
             "alignment": "reads trained models",
+            "grouping": "of pipelines/compare.py",
             **dict.fromkeys(("capacity", "channel"), "of pipelines/capacity/dvc.yaml"),
         },
         "bench": "of pipelines/bench.py",
@@ -166,7 +224,11 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
             **dict.fromkeys(("published", "published_report", "published_scores"), "of pipelines/published.py"),
             "publishing": "sends results to MLflow",
         },
-        "reports": {"capacity": "of pipelines/capacity/dvc.yaml", "pictures": "draws a run"},
+        "reports": {
+            "capacity": "of pipelines/capacity/dvc.yaml",
+            "comparison": "of pipelines/compare.py",
+            "pictures": "draws a run",
+        },
         "runs": "writes and reads files",
         "sweeps": "of sweeps alone",
         "system": dict.fromkeys(
@@ -179,6 +241,7 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
         "tracking": "logs",
         "training": {
             "alignments": "records weights",
+            "hosts": "connects several machines",
             "job": "opens a run",
             "jobs": "starts a training",
             "outcome": "scores a trained model again",
@@ -197,8 +260,8 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
 
 def test_the_sweep_over_the_neck_names_what_it_depends_on() -> None:
     """It depends on the code of training and of reading, and on every file that its experiments compose."""
-    stages = yaml.safe_load((ROOT / "pipelines" / "capacity" / "dvc.yaml").read_text())["stages"]
-    trained = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["train-numbers"]["deps"]
+    stages = stages_of("pipelines/capacity/dvc.yaml")
+    trained = ablation_stages()["train-numbers"]["deps"]
     code = modules_of(trained) - {"src/hourglass/experiments/ablation.py"}
     own = {f"src/hourglass/{name}.py" for name in ("experiments/capacity", "analysis/channel", "metrics/likelihood")}
     for name, stage in stages.items():
@@ -209,19 +272,94 @@ def test_the_sweep_over_the_neck_names_what_it_depends_on() -> None:
 
 def test_a_training_depends_on_the_code_that_its_stage_names() -> None:
     """It depends on the code in a checkpoint's digest, not on code that only passes settings on."""
-    deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["train-numbers"]["deps"]
+    deps = ablation_stages()["train-numbers"]["deps"]
     code = {dep for dep in deps if dep.startswith("src/")} - {"src/hourglass/experiments/ablation.py"}
     assert {f"src/{name}" for name in DECIDING} == code
 
 
-def test_the_matrices_are_those_of_the_ablation() -> None:
-    content = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-    stages, plots = content["stages"], content["plots"]
+def test_every_corpus_of_the_ablation_has_its_stages_and_plots() -> None:
+    """dvc.yaml names none, so that `corpora` alone decides; the file beside the scripts has those of each block."""
+    content = yaml.safe_load((ROOT / "pipelines" / "ablation" / "dvc.yaml").read_text())
     ablation = yaml.safe_load((ROOT / "conf" / "ablation" / "default.yaml").read_text())
-    for corpus in ablation["corpora"]:
+    blocks = [name for name, value in ablation.items() if isinstance(value, dict) and name != "tune"]
+    assert set(ablation["corpora"]) <= set(blocks)
+    assert content["stages"].keys() == {f"{kind}-{name}" for kind in ("tune", "train", "translate") for name in blocks}
+    whole = str(stages_of("dvc.yaml"))
+    for name in blocks:
+        assert name not in whole
         for kind in ("tune", "train", "translate"):
-            assert stages[f"{kind}-{corpus}"]["matrix"]["attention"] == f"${{{corpus}.attentions}}"
-        assert f"results/{corpus}/evaluation.json" in stages["report"]["deps"]
-        shown = [plot for plot in plots for name in plot if name.startswith(corpus)]
-        lines = [names for plot in shown for one in plot.values() for names in one["y"].values()]
-        assert lines == [ablation[corpus]["attentions"]] * 2
+            stage = content["stages"][f"{kind}-{name}"]
+            assert stage["vars"] == [{"corpus": name}]
+            assert stage["matrix"]["attention"] == f"${{{name}.attentions}}"
+            assert stage["matrix"].get("seed") == (None if kind == "tune" else f"${{{name}.seeds}}")
+        shown = [plot for plots in content["plots"] for title, plot in plots.items() if title.startswith(f"{name},")]
+        lines = [line for plot in shown for line in plot["y"].items()]
+        folder = f"../../${{results}}/{name}"
+        assert [path for path, _ in lines] == [f"{folder}/bleu_by_length.csv", f"{folder}/learning.csv"]
+        assert all(columns == f"${{{name}.attentions}}" for _, columns in lines)
+
+
+@pytest.fixture(scope="module")
+def resolved() -> dict[str, Any]:
+    """The stages of the ablation as DVC resolves them, by name."""
+    repository = importlib.import_module("dvc.repo").Repo(str(ROOT))
+    return {stage.name: stage for stage in repository.index.stages if "capacity" not in stage.addressing}
+
+
+def params(dependency: Any) -> list[str]:
+    """The keys of a file of settings that a stage depends on; empty for a dependency on the whole file."""
+    return list(getattr(dependency, "params", []))
+
+
+@pytest.mark.slow
+def test_what_a_stage_names_is_there_or_made_by_another(resolved: dict[str, Any]) -> None:
+    """DVC says nothing of a folder that no stage makes any more until the stage runs, hours later."""
+    made = {str(out.fs_path) for stage in resolved.values() for out in stage.outs}
+    for name, stage in resolved.items():
+        words = stage.cmd.split()
+        script = next(word for word in words if word.endswith(".py"))
+        files = [dep for dep in stage.deps if params(dep)]
+        paths = [str(dep.fs_path) for dep in stage.deps if not params(dep)]
+        assert str(ROOT / script) in paths, name
+        for path in paths:
+            inside = [out for out in made if out == path or out.startswith(f"{path}{os.sep}")]
+            assert inside or Path(path).exists(), f"{name}: {path}"
+        for file in files:
+            if str(file.fs_path) in made:
+                continue
+            content = read_yaml(Path(file.fs_path).read_text())
+            for key in params(file):
+                value = content
+                for part in key.split("."):
+                    assert part in value, f"{name}: {key}"
+                    value = value[part]
+
+
+@pytest.mark.slow
+def test_a_training_names_the_files_that_its_settings_come_from(resolved: dict[str, Any]) -> None:
+    """Hydra says of which file it took each group; where it reports and how it sweeps changes no result."""
+    ablation = load_ablation()
+    commands = {}
+    for corpus, settings in ablation.corpora.items():
+        commands[f"blind@{corpus}"] = ablation.blind_runs(corpus)[0][1]
+        for variant in ablation.variants(corpus):
+            words = ablation.overrides(variant, settings.seeds[0], settings.target_tokens)
+            commands[f"tune-{corpus}@{variant.attention}"] = words
+    assert commands.keys() == {name for name in resolved if name.startswith(("tune-", "blind@"))}
+
+    def settings_of(name: str) -> set[str]:
+        return {dep.def_path for dep in resolved[name].deps if dep.def_path.startswith("conf/") and not params(dep)}
+
+    with initialize_config_dir(str(ROOT / "conf")):
+        for name, words in commands.items():
+            choices = compose("config", overrides=words, return_hydra_config=True).hydra.runtime.choices
+            # The other trainers are written as differences from cpu.
+            used = {"conf/config.yaml", "conf/trainer/cpu.yaml"} | {
+                f"conf/{group}/{choice}.yaml"
+                for group, choice in choices.items()
+                if choice and not group.startswith("hydra") and group != "logger"
+            }
+            assert settings_of(name) == used, name
+    for name in resolved:
+        if name.startswith("train-"):
+            assert settings_of(name) == settings_of(name.replace("train-", "tune-").rpartition("-")[0]), name
