@@ -56,15 +56,20 @@ def main(values: Mapping[str, Any]) -> None:
         raise UserError(f"{settings.run[0]}: one run folder; usage: {usage_line('compare')}")
     runs, left_out = open_finished(settings.run)
     if len(runs) < 2:
-        raise UserError(f"fewer than two finished runs to compare: {'; '.join(left_out.values())}")
+        more = f"; and {len(left_out) - 3} more" if len(left_out) > 3 else ""
+        raise UserError(f"fewer than two finished runs to compare: {'; '.join(list(left_out.values())[:3])}{more}")
     pair = settings.by is None and len(settings.run) == 2
     baseline = None if settings.baseline is None else setting_text(settings.baseline)
     if pair:
         baseline = baseline or str(runs[1].path)
     parts = compare_groups(runs, [RUN] if pair else settings.by or [], baseline, RESAMPLES)
+    if pair and len(parts) > 1:
+        raise UserError(
+            f"{' and '.join(settings.run)} do not translate the same sentences: give two runs of one test set"
+        )
     blocks = write_comparison(parts, left_out, by_length=pair or settings.by_length)
     if pair:
-        print_pair(parts)
+        print_pair(parts[0])
     else:
         print(to_markdown([block for block in blocks if not isinstance(block, Picture)], figures=""))
     if settings.out is not None:
@@ -73,16 +78,9 @@ def main(values: Mapping[str, Any]) -> None:
         print(f"written: {settings.out}/report.html")
 
 
-def print_pair(parts: list[TestSetComparison]) -> None:
-    """Print the scores of two runs, and their difference in all and by source length.
-
-    Raises:
-        UserError: the runs are of two test sets.
-    """
-    if len(parts) > 1:
-        first, second = (part.grouping.groups[0].runs[0].path for part in parts)
-        raise UserError(f"{first} and {second} do not translate the same sentences: give two runs of one test set")
-    test, scores = parts[0].test, parts[0].scores
+def print_pair(part: TestSetComparison) -> None:
+    """Print the scores of two runs, and their difference in all and by source length."""
+    test, scores = part.test, part.scores
     (one,) = (one for one in scores if one.difference is not None)
     assert one.difference is not None
     for group in scores:

@@ -92,18 +92,19 @@ def open_finished(paths: Sequence[str]) -> tuple[list[FinishedRun], dict[str, st
         the runs; of each other path the reason why it is left out.
 
     Raises:
-        UserError: a path does not exist, or two of them are the same.
+        UserError: a path does not exist.
     """
     runs: list[FinishedRun] = []
     left_out: dict[str, str] = {}
-    seen: set[Path] = set()
+    seen: dict[Path, str] = {}
     for path in paths:
         place = Path(path).expanduser().resolve()
         if not place.exists():
             raise UserError(f"run={path}: not a run folder (no such file or folder)")
-        if place in seen:
-            raise UserError(f"{path}: the same folder twice: give different runs")
-        seen.add(place)
+        if place in seen:  # Given twice, or a link.
+            left_out[path] = f"{path}: the same folder as {seen[place]}"
+            continue
+        seen[place] = path
         try:
             runs.append(_open(path))
         except UserError as error:

@@ -162,6 +162,12 @@ def _describe_groups(part: TestSetComparison) -> list[str]:
     lonely = [one.group.name for one in part.scores if one.baseline is None and one.group.name not in bases]
     if lonely and len(part.scores) > 1:
         notes.append(f"Not compared, as there is no such group: {'; '.join(lonely)}. by=run compares run with run.")
+    runs = [run for group in grouping.groups for run in group.runs]
+    commits = list(dict.fromkeys(run.metrics.code for run in runs))
+    if len(commits) > 1:
+        notes.append(f"The runs are of {len(commits)} commits ({', '.join(commits)}): the code may differ.")
+    if any(run.config.get("trainer", {}).get("test_sentences") for run in runs):
+        notes.append(f"The test set is only the first {len(part.test.rows):,} sentences (trainer.test_sentences).")
     slow = [one.group.name for one in part.scores if _convergence(one.group)[0] is False]
     if slow:
         notes.append(f"Not converged: {'; '.join(slow)}. More training may raise their scores.")
