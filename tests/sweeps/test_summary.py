@@ -10,14 +10,22 @@ from hourglass.reports.document import to_csv
 from hourglass.sweeps.summary import SweptJob, comparing_commands, jobs_table, summarise_jobs, text_table, varying
 
 
-def write_run(path: Path, dev: float, buckets: dict[int, float] | None, digest: str = "d") -> str:
+def write_run(
+    path: Path,
+    dev: float,
+    buckets: dict[int, float] | None,
+    digest: str = "d",
+    *,
+    select: str = "bleu",
+    loss: float = 5.0,
+) -> str:
     """Write the settings and metrics of a finished run; `buckets` has BLEU by first number of words."""
     path.mkdir(parents=True)
-    (path / "config.yaml").write_text(yaml.safe_dump({"seed": 1}))
+    (path / "config.yaml").write_text(yaml.safe_dump({"seed": 1, "trainer": {"select": select}}))
     metrics = {
         "seed": 1,
         "parameters": 10,
-        "dev": {"loss": 10 - dev, "bleu": dev, "step": 5},
+        "dev": {"loss": loss, "bleu": dev, "step": 5},
         "train_target_tokens": 100,
         "train_target_tokens_per_second": 1.0,
         "train_seconds": 100.0,
@@ -57,8 +65,8 @@ def test_the_table_of_jobs(tmp_path: Path) -> None:
     rows = [
         f"0,x,,complete,,5.00,5.000,6.00,9.00,2.00,{tmp_path}/r0",
         "1,y,,failed,,,,,,,",
-        f"2,z,,pruned,1.23457e+06,1.00,9.000,,,,{tmp_path}/r2",
-        "3,,w,complete,,6.50,3.500,7.50,8.50,,2 runs",
+        f"2,z,,pruned,1.23457e+06,1.00,5.000,,,,{tmp_path}/r2",
+        "3,,w,complete,,6.50,5.000,7.50,8.50,,2 runs",
         "4,x,,complete,,,,,,,a/run/of/another/machine",
     ]
     assert to_csv(table).splitlines() == [head, *rows]
@@ -84,3 +92,15 @@ def test_runs_of_one_test_set_are_compared(tmp_path: Path, monkeypatch: pytest.M
     (compare,) = comparing_commands(jobs[1:4])  # Two of one test set: one command shows all.
     assert compare.endswith("compare.py c f")
     assert comparing_commands(jobs[2:3]) == []
+
+
+def test_the_best_is_the_best_by_the_score_that_selects(tmp_path: Path) -> None:
+    """With trainer.select=loss, BLEU on dev does not decide."""
+    scores = [(1.0, 3.0), (9.0, 2.0), (2.0, 1.0)]
+    for select, best in (("bleu", 1), ("loss", 2)):
+        paths = [
+            write_run(tmp_path / f"{select}{n}", bleu, {1: 1.0}, select=select, loss=loss)
+            for n, (bleu, loss) in enumerate(scores)
+        ]
+        jobs = [SweptJob(n, "complete", {}, [path]) for n, path in enumerate(paths)]
+        assert comparing_commands(jobs)[0].endswith(f"compare.py {paths[best]} {paths[0]}")

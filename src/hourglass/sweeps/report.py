@@ -205,6 +205,10 @@ def _make_readable(figure: Any, name: str, settings: SweepSettings) -> None:
             if axis.get_scale() == "log":
                 axis.set_major_formatter(LogFormatter())  # In place of powers of ten as formulas.
                 axis.set_minor_formatter(LogFormatter())
+        if name.startswith("slice-"):  # One of several plots side by side, whose labels would overlap.
+            axes.tick_params(axis="x", which="both", labelrotation=45)
+    if name.startswith("parallel-"):
+        figure.set_size_inches(2.2 * len(figure.axes), 5)
     drawn = [part for axes in figure.axes for part in axes.collections if part.get_array() is not None]
     # All names before any change, because a colour bar follows what it explains.
     for part, colours in [(part, part.get_cmap().name) for part in drawn]:

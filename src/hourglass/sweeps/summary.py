@@ -97,14 +97,16 @@ def text_table(table: Table) -> str:
 def comparing_commands(jobs: Sequence[SweptJob]) -> list[str]:
     """Return commands for the jobs that share a test set: the best on dev with the first, and all in groups.
 
-    The best is the one with the highest BLEU on dev. If it is the first, it is compared with the second best.
+    The best is the one with the best score that selects checkpoints (trainer.select). If it is the first, it is
+    compared with the second best.
     """
     scores: dict[str, list[tuple[float, Path]]] = defaultdict(list)
     for job in jobs:
         for path in job.runs:
             run = _read(path)
             if run is not None and run.test is not None:
-                scores[run.corpus_digest].append((run.dev.bleu, Path(path)))
+                by_loss = FinishedRun.open(path).config["trainer"]["select"] == "loss"
+                scores[run.corpus_digest].append((-run.dev.loss if by_loss else run.dev.bleu, Path(path)))
     commands = []
     for group in scores.values():
         if len(group) < 2:
