@@ -109,6 +109,7 @@ def test_every_variant_gets_the_same_search() -> None:
         ({"tune.reverse_source": ["nothing"]}, r"tune\.reverse_source=nothing: no such attention"),
         ({"corpora": ["numbers"], "kjv_web.seeds": [1, 1]}, r"kjv_web\.seeds: 1 occurs twice"),
         ({"corpora": ["numbers"], "number": {"seeds": [1]}}, r"data number: no file conf/data/number\.yaml"),
+        ({"numbers.attentions": ["none"]}, r"numbers\.attentions: none alone; name a variant to compare it with"),
         ({"corpus": "numbers"}, r"ablation\.corpus: no such option"),
         ({"results": "/tmp/x"}, r"results=/tmp/x: set it to a folder below the project's"),
         ({"results": "."}, r"results=\.: set it to a folder below"),

@@ -17,6 +17,7 @@ from sacrebleu.metrics import BLEU
 
 from hourglass.analysis.convergence import JUDGED_TOKENS, NOT_JUDGED
 from hourglass.analysis.evaluation import (
+    REVERSED_SOURCE,
     SCHEMA_VERSION,
     Candidate,
     CorpusFacts,
@@ -275,6 +276,37 @@ def test_a_short_training_is_not_judged(ablation: Ablation, evaluation: Evaluati
     assert "| none | not judged |" in text
     write_evaluation(ablation.evaluation_file("numbers"), short)
     assert ablation.evaluation("numbers").variants["none"].converged is None
+
+
+def test_the_report_says_what_this_ablation_is(evaluation: Evaluation) -> None:
+    """Not what the recorded one was: which searches there were, and whether variants choose what they read."""
+
+    def report(of: Evaluation) -> str:
+        return to_markdown(write_ablation({"numbers": of}, ReportOrigin("c", "today")), "figures")
+
+    def renamed(**names: str) -> Evaluation:
+        variants = {names.get(name, name): own for name, own in evaluation.variants.items()}
+        slopes = {names.get(name, name): slope for name, slope in evaluation.slopes.items()}
+        baseline = names.get(evaluation.baseline, evaluation.baseline)
+        return replace(evaluation, baseline=baseline, variants=variants, slopes=slopes, pairs=[], examples=[])
+
+    text = report(evaluation)
+    assert "reverse order" not in text
+    assert "learning rate, which a small search" not in text
+    assert "| attention (the best on dev) |" in text
+    more = [f"optimizer.learning_rate={rate}" for rate in (0.001, 0.002)]
+    candidates = [Candidate(words, 1.0, 100, 60.0) for words in ([more[0]], [more[1]], [more[0], REVERSED_SOURCE])]
+    searched = replace(evaluation.variants["luong_dot"], tuning=Tuning(candidates[0].overrides, candidates))
+    text = report(replace(evaluation, variants={**evaluation.variants, "luong_dot": searched}))
+    assert "in the learning rate, which a small search on dev chose for each." in text
+    assert "The search for luong_dot also tried the source in reverse order" in text
+    text = report(renamed(luong_general="fixed", luong_dot="mean"))
+    assert "The best other model (variant " in text
+    assert "model with attention" not in text
+    assert "| fixed vector, once (none) |" in text
+    text = report(renamed(none="mean"))
+    assert "The baseline (variant mean) scores" in text
+    assert "Variant none" not in text
 
 
 def test_missing_and_truncated_files_are_named(ablation: Ablation) -> None:

@@ -89,6 +89,11 @@ class Candidate:
     target_tokens: int
     seconds: float
 
+    @property
+    def learning_rate(self) -> float:
+        """Its learning rate."""
+        return _learning_rate(self.overrides)
+
 
 @dataclass(frozen=True)
 class Tuning:
@@ -113,9 +118,14 @@ class Tuning:
         return REVERSED_SOURCE in self.chosen
 
     @property
+    def tries_reversed_source(self) -> bool:
+        """Whether some candidate reads the source from its last word to its first."""
+        return any(REVERSED_SOURCE in candidate.overrides for candidate in self.candidates)
+
+    @property
     def edge(self) -> Literal["lowest", "highest"] | None:
         """The end of the grid at which the chosen learning rate lies; None inside it, or of a single rate."""
-        rates = {_learning_rate(candidate.overrides) for candidate in self.candidates}
+        rates = {candidate.learning_rate for candidate in self.candidates}
         if len(rates) == 1 or min(rates) < self.learning_rate < max(rates):
             return None
         return "lowest" if self.learning_rate == min(rates) else "highest"

@@ -326,6 +326,8 @@ def _check(content: Mapping[str, Any], root: Path) -> Ablation:
     for name, corpus in corpora.items():
         if settings.baseline not in corpus.attentions:
             raise UserError(f"baseline={settings.baseline}: not among {name}.attentions")
+        if len(corpus.attentions) == 1:
+            raise UserError(f"{name}.attentions: {settings.baseline} alone; name a variant to compare it with")
     _refuse_unknown(root, "trainer", settings.trainer)
     for attention in tune.reverse_source:
         if attention not in ATTENTIONS:

@@ -17,7 +17,7 @@ from hourglass.reports.ablation_figures import (
 from hourglass.reports.ablation_tables import lengths_table, pairs_table, search_table, show_tokens, variants_table
 from hourglass.reports.bits import BITS_DEFINED, bits_section, summarise_bits
 from hourglass.reports.document import Block, Bullets, Example, Heading, Paragraph, Table
-from hourglass.reports.phrases import NOT_CHOOSING, REREAD, in_brackets, widest
+from hourglass.reports.phrases import NOT_CHOOSING, ONCE, REREAD, in_brackets, widest
 
 TITLE = "What a fixed context vector costs, and what attention buys back"
 
@@ -26,21 +26,6 @@ QUESTION = (
     "A sequence-to-sequence model without attention hands the source to its decoder as one vector of fixed size. With "
     "attention, the decoder looks at all encoder states at every step. This report compares such models, otherwise "
     "alike, on the same test sentences."
-)
-
-
-READING = (
-    "The variants of a corpus share encoder, decoder, data and training budget. They differ in how the decoder sees "
-    "the source, and in the learning rate, which a small search on dev chose for each.",
-    "Variant none: one vector, the summary of the encoder, sets the first state of the decoder, which sees nothing "
-    "else of the source. The search for none also tried the source in reverse order; with a bidirectional encoder, "
-    "which is the default, that changes little.",
-    "copy: BLEU of the source as its own translation.",
-    "Each difference has up to three 95 % intervals. These trained models: another test set would give other scores. "
-    "This architecture: so would other seeds. Its pooled interval uses the variance over seeds of all variants; its "
-    "own-spread interval uses that of the two variants alone (Welch). Quote own spread where some variants vary more "
-    "between seeds than others.",
-    f"Intervals of single lengths are pointwise. A filled mark stands for {FEW} sentences or more.",
 )
 
 
@@ -76,7 +61,7 @@ def write_ablation(
         blocks += [Heading(2, "Bits that reach the decoder"), Paragraph(BITS_DEFINED)]
     for name, bits in information.items():
         blocks += [Heading(3, f"Bits on {name}"), *map(Paragraph, summarise_bits(bits))]
-    blocks += [Heading(2, "How to read the tables and figures"), Bullets(READING)]
+    blocks += [Heading(2, "How to read the tables and figures"), Bullets(_explain_reading(evaluations))]
     for name, evaluation in evaluations.items():
         blocks += _corpus_section(evaluation)
         if name in information:
@@ -84,11 +69,48 @@ def write_ablation(
     return [*blocks, *_provenance(evaluations, origin)]
 
 
+def _explain_reading(evaluations: Mapping[str, Evaluation]) -> list[str]:
+    """Return how to read the report, of the variants and searches that this ablation has."""
+    variants = [item for evaluation in evaluations.values() for item in evaluation.variants.items()]
+    searched = any(len({each.learning_rate for each in own.tuning.candidates}) > 1 for _, own in variants)
+    texts = [
+        "The variants of a corpus share encoder, decoder, data and training budget. They differ in how the decoder "
+        "sees the source"
+        + (", and in the learning rate, which a small search on dev chose for each." if searched else "."),
+    ]
+    if any(name == ONCE for name, _ in variants):
+        texts.append(
+            f"Variant {ONCE}: one vector, the summary of the encoder, sets the first state of the decoder, which sees "
+            "nothing else of the source."
+        )
+    reversing = dict.fromkeys(name for name, own in variants if own.tuning.tries_reversed_source)
+    if reversing:
+        tried = (
+            f"The search for {' and '.join(reversing)} also tried the source in reverse order; with a bidirectional "
+            "encoder, which is the default, that changes little."
+        )
+        texts = [*texts[:-1], f"{texts[-1]} {tried}"] if list(reversing) == [ONCE] else [*texts, tried]
+    return [
+        *texts,
+        "copy: BLEU of the source as its own translation.",
+        "Each difference has up to three 95 % intervals. These trained models: another test set would give other "
+        "scores. This architecture: so would other seeds. Its pooled interval uses the variance over seeds of all "
+        "variants; its own-spread interval uses that of the two variants alone (Welch). Quote own spread where some "
+        "variants vary more between seeds than others.",
+        f"Intervals of single lengths are pointwise. A filled mark stands for {FEW} sentences or more.",
+    ]
+
+
 def best_attention(evaluation: Evaluation) -> str:
     """Return the variant with attention that has the lowest dev loss; a choice on test would favour it."""
     others = [name for name in evaluation.variants if name != evaluation.baseline]
-    attentions = [name for name in others if name not in NOT_CHOOSING] or others
+    attentions = [name for name in others if _chooses(name)] or others
     return min(attentions, key=lambda name: evaluation.variants[name].dev_loss)
+
+
+def _chooses(name: str) -> bool:
+    """Whether a variant's decoder chooses at each step what to read."""
+    return name != ONCE and name not in NOT_CHOOSING
 
 
 def summarise_bleu(evaluation: Evaluation) -> list[str]:
@@ -98,12 +120,16 @@ def summarise_bleu(evaluation: Evaluation) -> list[str]:
     difference = variants[best].difference
     assert difference is not None
     interval, covers = widest(difference.whole)
+    of_best = "The best model with attention" if _chooses(best) else "The best other model"
+    of_baseline = "The baseline"
+    if name == ONCE:
+        of_baseline = "The model whose decoder receives one fixed vector before its first step"
     findings = [
-        f"The best model with attention (variant {best}) scores {variants[best].bleu.mean:.1f} BLEU. The model whose "
-        f"decoder receives one fixed vector before its first step (variant {name}) scores {baseline.bleu.mean:.1f}. "
-        f"The difference is {difference.whole.value:.1f} BLEU{in_brackets(interval, covers)}."
+        f"{of_best} (variant {best}) scores {variants[best].bleu.mean:.1f} BLEU. {of_baseline} (variant {name}) "
+        f"scores {baseline.bleu.mean:.1f}. The difference is {difference.whole.value:.1f} BLEU"
+        f"{in_brackets(interval, covers)}."
     ]
-    if REREAD in variants:
+    if REREAD in variants and name != REREAD:
         findings.append(
             f"A decoder that reads the fixed vector again at every step (variant {REREAD}) scores "
             f"{variants[REREAD].bleu.mean:.1f} BLEU."
@@ -154,8 +180,11 @@ def _headline_table(evaluations: Mapping[str, Evaluation]) -> Table:
             ]
         )
     baselines = " or ".join(dict.fromkeys(evaluation.baseline for evaluation in evaluations.values()))
-    head = ["corpus", f"fixed vector, once ({baselines})", f"fixed vector, every step ({REREAD})"]
-    head += ["attention (the best on dev)", f"attention minus {baselines}", "95 % interval"]
+    of_baseline = "fixed vector, once" if baselines == ONCE else "baseline"
+    choosing = all(_chooses(best_attention(evaluation)) for evaluation in evaluations.values())
+    of_best = "attention" if choosing else "other"
+    head = ["corpus", f"{of_baseline} ({baselines})", f"fixed vector, every step ({REREAD})"]
+    head += [f"{of_best} (the best on dev)", f"{of_best} minus {baselines}", "95 % interval"]
     caption = "BLEU on the test set, from 0 to 100: means over seeds."
     return Table("headline", head, rows, caption)
 

@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from hourglass.metrics.significance import Difference, Interval
 from hourglass.reports.plots import Line
 
+# The attention whose decoder receives one fixed vector, before its first step.
+ONCE = "none"
+
+
 # The attention whose decoder reads the same fixed vector at every step (Cho et al. 2014).
 REREAD = "fixed"
 
