@@ -418,7 +418,12 @@ def test_what_limits_a_comparison_is_in_the_notes(make: Make) -> None:
         make("a", trainer__test_sentences=60),
         make("b", seed=2, trainer__test_sentences=60, commit="e" * 40),
     )
-    notes = notes_of(compare_groups(opened(first, second), [], None, 100))
+    parts = compare_groups(opened(first, second), [], None, 100)
+    assert "yes (0.1 %)" in tables_of(parts)["runs"].rows[0]
+    (Path(second) / "curves.csv").unlink()  # As with logger=none: whether it had converged is unknown.
+    parts = compare_groups(opened(first, second), [], None, 100)
+    assert not any("%" in cell for cell in tables_of(parts)["runs"].rows[0])
+    notes = notes_of(parts)
     assert f"The runs are of 2 commits ({'c' * 12}, {'e' * 12})" in notes
     assert "only the first 60 sentences" in notes
 

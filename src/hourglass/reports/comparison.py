@@ -91,7 +91,7 @@ def runs_table(parts: Sequence[TestSetComparison]) -> Table:
         for one in part.scores:
             metrics = [run.metrics for run in one.group.runs]
             verdict, gain = _convergence(one.group)
-            unjudged = unjudged or verdict is None
+            unjudged = unjudged or (verdict is None and gain is not None)
             tokens = sum(run.train_target_tokens for run in metrics) / len(metrics)
             rows.append(
                 [
@@ -101,7 +101,7 @@ def runs_table(parts: Sequence[TestSetComparison]) -> Table:
                     " or ".join(f"{count:,}" for count in sorted({run.parameters for run in metrics})),
                     f"{metrics[0].corpus['pairs']['train']:,}",
                     f"{tokens:,.0f}",
-                    show_verdict(verdict) + ("" if gain is None else f" ({100 * gain:.1f} %)"),
+                    "-" if gain is None else f"{show_verdict(verdict)} ({100 * gain:.1f} %)",
                     ", ".join(map(str, one.group.seeds)),
                     ", ".join(dict.fromkeys(run.code for run in metrics)),
                 ]
@@ -332,10 +332,10 @@ def _compared(parts: Sequence[TestSetComparison]) -> bool:
 
 
 def _convergence(group: RunGroup) -> tuple[bool | None, float | None]:
-    """Return whether all runs of a group had converged, and the largest gain of a last fifth; None: not judged."""
+    """Return whether all runs of a group had converged, and the largest gain of a last fifth; None: unknown."""
     try:
         verdicts = [judge_convergence(run, CONVERGED) for run in group.runs]
-    except UserError:  # A run with a single validation, or without curves (logger=none).
+    except UserError:  # A run has a single validation, or no curves (logger=none).
         return None, None
     return all_converged(one.converged for one in verdicts), max(one.gain_of_last_fifth for one in verdicts)
 
