@@ -13,7 +13,7 @@ from hourglass.config.usage import train_usage
 from hourglass.config.version import version_report
 from hourglass.system.devices import exit_without_python, is_main_process
 from hourglass.system.memory import importing_libraries
-from hourglass.training.hosts import hosts_of_torchrun
+from hourglass.training.hosts import hosts_of_torchrun, refuse_sweep
 from hourglass.training.job import Job, open_job, working_on
 from hourglass.training.jobs import Outcome, answering, read_ticket
 
@@ -96,7 +96,10 @@ if __name__ == "__main__":
         print(version_report())
         raise SystemExit
     check_command_line("config")
-    if is_sweep(sys.argv[1:]):  # Optuna takes a second to import.
+    if is_sweep(sys.argv[1:]):
+        with one_line_errors():
+            refuse_sweep()
+        # Optuna takes a second to import.
         from hourglass.sweeps.sweeper import register_sweepers
 
         register_sweepers()

@@ -24,12 +24,13 @@ from helpers import ROOT, SMALL, command, compose_config, curves, weights
 from hourglass.errors import BrokenOffError, MachineLostError, UserError
 from hourglass.runs.folder import RunFolder
 from hourglass.system.commands import path_override
-from hourglass.training.hosts import Hosts, Place, hosts_of_torchrun
+from hourglass.training.hosts import Hosts, Place, hosts_of_torchrun, refuse_sweep
 from hourglass.training.resuming import load_progress
 from hourglass.training.settings import check_settings
 
 NAMES = ("host-a", "host-b")
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
+RESUME = "; to resume, on each machine with its own --node-rank: "
 # Seconds in which the processes of both hosts have ended, beside trainer.timeout: as docs/stopping.md says.
 ENDS_IN = 30
 # The longest that anything here may take.
@@ -193,7 +194,7 @@ def resume_pair(cable: Cable, run: RunFolder) -> None:
     """Start on both hosts what each printed; where one printed nothing, what the other printed, by its node rank."""
     commands = {}
     for host in cable.hosts:
-        if found := re.search(r"; to resume: (torchrun .*) \(on each machine with its own --node-rank\)", host.said):
+        if found := re.search(rf"{RESUME}(torchrun .*)", host.said):
             assert f"--node-rank={host.node} " in found[1]
             commands[host.node] = found[1]
     for host in cable.hosts:
@@ -238,7 +239,7 @@ def test_two_hosts_lose_each_other_twice_and_train_as_one(cable: Cable, tmp_path
     second.kill()
     assert second.wait(ENDS_IN) == -signal.SIGKILL
     assert first.wait(ENDS_IN) == 1
-    assert first.error().startswith("error: process 1 of 2 on host-b has ended; to resume: torchrun ")
+    assert first.error().startswith(f"error: process 1 of 2 on host-b has ended{RESUME}")
     # torchrun's own report ends with the same line.
     assert f"traceback : {first.error().removeprefix('error: ')}" in first.said
 
@@ -248,11 +249,9 @@ def test_two_hosts_lose_each_other_twice_and_train_as_one(cable: Cable, tmp_path
     cable.cut()
     assert [host.wait(8 + ENDS_IN) for host in cable.hosts] == [1, 1]
     lines = [host.error() for host in cable.hosts]
-    assert lines[0].startswith(
-        "error: process 1 of 2 on host-b has not answered for 8 s (trainer.timeout); to resume: "
-    )
+    assert lines[0].startswith(f"error: process 1 of 2 on host-b has not answered for 8 s (trainer.timeout){RESUME}")
     assert lines[1].startswith(
-        "error: process 0 of 2 on host-a cannot be reached: ended, or the network is down; to resume: "
+        f"error: process 0 of 2 on host-a cannot be reached: ended, or the network is down{RESUME}"
     )
     assert all(host.said.count("Traceback") == 1 for host in cable.hosts)  # torchrun's own.
 
@@ -302,7 +301,9 @@ def test_hosts_that_differ_are_refused_before_any_long_work(cable: Cable, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.more
-@pytest.mark.parametrize("event", ["first host killed", "one process of four killed", "SIGTERM", "a cable out for 4 s"])
+@pytest.mark.parametrize(
+    "event", ["first host killed", "one process of four killed", "torchrun killed", "SIGTERM", "a cable out for 4 s"]
+)
 def test_what_else_happens_to_two_hosts(cable: Cable, tmp_path: Path, session_cache: Path, event: str) -> None:
     first, second = cable.hosts
     run = RunFolder(tmp_path / "run")
@@ -323,13 +324,18 @@ def test_what_else_happens_to_two_hosts(cable: Cable, tmp_path: Path, session_ca
     elif event == "one process of four killed":
         os.kill(second.worker(), signal.SIGKILL)
         assert [host.wait(ENDS_IN) for host in cable.hosts] == [1, 1]
-        assert re.match(r"error: process [23] of 4 on host-b has ended; to resume: ", first.error())
+        assert re.match(rf"error: process [23] of 4 on host-b has ended{RESUME}", first.error())
+    elif event == "torchrun killed":
+        assert second.process is not None
+        second.process.kill()
+        assert [host.wait(ENDS_IN) for host in cable.hosts] == [1, -signal.SIGKILL]
+        assert first.error().startswith(f"error: process 1 of 2 on host-b has ended{RESUME}")
     elif event == "SIGTERM":
         assert second.process is not None
         second.process.terminate()
         assert [host.wait(ENDS_IN) for host in cable.hosts] == [1, 1]
         for host in cable.hosts:
-            assert host.said.count("\nstopped; to resume: torchrun ") == 1
+            assert host.said.count(f"\nstopped{RESUME}torchrun ") == 1
         assert load_progress(run.last).step == max(curves(run, "train/loss")) + 1
     else:
         cable.cut()
@@ -542,8 +548,15 @@ def test_the_command_that_resumes_several_machines(
     hosts = process(store, rank=5, size=8, local_size=4)
     assert hosts.resume_command(RunFolder(Path("runs/a b"))) == (
         "torchrun --nnodes=2 --nproc-per-node=4 --node-rank=1 --master-addr=127.0.0.1 "
-        f"--master-port={store.port} src/train.py 'resume=\"runs/a b\"' (on each machine with its own --node-rank)"
+        f"--master-port={store.port} src/train.py 'resume=\"runs/a b\"'"
     )
+
+
+def test_a_sweep_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_sweep()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    with pytest.raises(UserError, match="-m under torchrun: each process would run the whole sweep: leave torchrun"):
+        refuse_sweep()
 
 
 def test_torchrun_and_the_settings_have_the_same_number_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:

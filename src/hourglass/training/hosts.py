@@ -41,7 +41,7 @@ REPORTS = 10
 # In the messages of gloo and NCCL about a connection, which mostly are plain errors of Python.
 CONNECTION = re.compile(r"gloo|NCCL|pair closure")
 # What stands in an error's message before the command that resumes the run.
-RESUME = "; to resume: "
+RESUME = "; to resume"
 # Seconds in which a file of one machine can be seen on another that has the same disk.
 SAME_DISK = 10
 
@@ -113,9 +113,10 @@ class Hosts:
             UserError: the processes differ.
         """
         place = self.place
-        self._names = self._exchange("name", socket.gethostname())
         if place.nodes > 1:
             self._patience = config["trainer"]["timeout"]
+        self._names = self._exchange("name", socket.gethostname())
+        if place.nodes > 1:
             self._choose_interface()
         mark = run.path / f".meeting-{secrets.token_hex(4)}"
         if place.rank == 0:
@@ -193,7 +194,7 @@ class Hosts:
         launch = ["torchrun", f"--nnodes={place.nodes}", f"--nproc-per-node={place.local_size}"]
         host, port = place.address
         launch += [f"--node-rank={place.node}", f"--master-addr={host}", f"--master-port={port}"]
-        return f"{shlex.join([*launch, script, *options])} (on each machine with its own --node-rank)"
+        return shlex.join([*launch, script, *options])
 
     def _exchange(self, topic: str, value: Any) -> list[Any]:
         """Return the values that all processes pass, in the order of their ranks."""
@@ -298,6 +299,19 @@ def hosts_of_torchrun() -> Iterator[Hosts | None]:
     except BaseException as error:
         hosts.end("stopped" if isinstance(error, SystemExit | KeyboardInterrupt) else first_line(error))
         raise
+
+
+def refuse_sweep() -> None:
+    """Refuse a sweep under torchrun, each of whose processes would run all of its jobs.
+
+    Raises:
+        UserError: torchrun has started this process.
+    """
+    if under_torchrun():
+        raise UserError(
+            "-m under torchrun: each process would run the whole sweep: leave torchrun out (trainer=ddp starts the "
+            "processes of one machine), or start torchrun once for each choice"
+        )
 
 
 def _write_error(line: str) -> None:

@@ -55,10 +55,10 @@ def resumable(run: RunFolder, hosts: Hosts | None = None) -> Iterator[None]:
         OutOfMemoryError: memory is short.
     """
     before = on_sigterm(_stop)
-    command = printed_command("src/train.py", *plugin_words(), resume=run.path)
+    hint = f"{RESUME}: {printed_command('src/train.py', *plugin_words(), resume=run.path)}"
     if hosts is not None and hosts.place.nodes > 1:
         command = hosts.resume_command(run, *plugin_words())
-    hint = f"{RESUME}{command}"
+        hint = f"{RESUME}, on each machine with its own --node-rank: {command}"
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as stop:
