@@ -31,6 +31,7 @@ from hourglass.analysis.grouping import open_finished
 from hourglass.config.command_line import check_command_line
 from hourglass.config.compose import plain_values
 from hourglass.config.options import build
+from hourglass.config.plugins import load_plugins
 from hourglass.corpora.corpus import check_recipe, load_corpus
 from hourglass.data.encoded import encode_corpus
 from hourglass.data.tokenizer import Tokenizer, TokenizerSettings, Vocabularies, train_vocabularies
@@ -44,6 +45,7 @@ from hourglass.runs.folder import RunFolder, create_run, open_run
 from hourglass.runs.translations import read_translations
 from hourglass.system.cache import FILES
 from hourglass.system.files import read_json
+from hourglass.training.finished import FinishedRun
 from hourglass.training.job import Job
 from hourglass.training.resuming import find_start, load_progress
 from hourglass.training.saving import WholeFiles
@@ -189,6 +191,33 @@ def test_altered_settings_cost_no_memory(run: RunFolder, monkeypatch: pytest.Mon
     with pytest.raises(UserError, match="do not fit its own settings"):
         load_trained(run.best)
     assert devices == ["meta"]
+
+
+def test_a_run_does_not_import_the_plugins_that_it_names(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its checkpoints nor its config.yaml: only the user names plugins. (test_extensions.py tries commands.)"""
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'it_ran')!r}, 'w')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = yaml.safe_load(run.config.read_text()) | {"plugins": ["evil"]}
+    run.config.write_text(yaml.safe_dump(config))
+    content = torch.load(run.best, weights_only=True)
+    content["hourglass"] |= {"config": config, "plugins": {"evil": {"digest": "0", "registers": ["attention.name=x"]}}}
+    torch.save(content, run.best)
+    finished = FinishedRun.open(run.path)
+    for read in (
+        lambda: load_trained(run.best),
+        lambda: finished.settings,
+        lambda: finished.corpus,
+        lambda: finished.prepared,
+        lambda: check_settings(config),
+    ):
+        with pytest.raises(UserError, match=r"needs plugins=\[evil\]: "):
+            read()
+    assert not (tmp_path / "it_ran").exists()
+    with pytest.raises(UserError, match="registers nothing"):
+        load_plugins(["evil"])
+    assert (tmp_path / "it_ran").exists(), "the trap is none"
 
 
 @pytest.mark.slow
