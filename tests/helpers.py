@@ -36,7 +36,9 @@ from hourglass.runs.curves import read_points
 from hourglass.runs.folder import RunFolder, create_run
 from hourglass.system.files import read_json
 from hourglass.tracking.client import BY_LENGTH, LENGTH_TABLE, flatten
+from hourglass.training import preparation
 from hourglass.training.job import Job
+from hourglass.training.preparation import PreparedData
 from hourglass.training.resuming import load_progress
 from hourglass.training.settings import check_settings
 
@@ -167,9 +169,21 @@ def make_run(folder: Path, *overrides: str) -> RunFolder:
     return train_config({**config, "run_dir": str(folder / config["attention"]["name"])})
 
 
+def job_of(config: dict[str, Any], *, continues: bool = False) -> Job:
+    """Return the job of these settings, in their run_dir."""
+    return Job(create_run(config["run_dir"], [], continues=continues), config, check_settings(config))
+
+
+def make_job(folder: Path, *overrides: str) -> tuple[Job, PreparedData]:
+    """Return a job of SMALL with further overrides, which is not trained, and its data."""
+    words = (f"cache={folder / 'cache'}", f"run_dir={folder / 'run'}", *overrides)
+    job = job_of(compose_config(*SMALL, *words), continues=True)
+    return job, preparation.prepare(job.config, job.settings)
+
+
 def train_config(config: dict[str, Any]) -> RunFolder:
     """Train with these settings, in this process, in their run_dir."""
-    job = Job(create_run(config["run_dir"], [], continues=False), config, check_settings(config))
+    job = job_of(config)
     train.train(job)
     return job.run
 

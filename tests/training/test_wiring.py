@@ -9,19 +9,32 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, SMALL, compose_config, curves, make_run, tiny_model, train_config
+from helpers import (
+    ROOT,
+    SMALL,
+    compose_config,
+    curves,
+    make_job,
+    make_run,
+    plain_search,
+    tiny_model,
+    train_config,
+)
+from scipy import stats
 from torch import nn
 from torch.nn import functional
 
+from hourglass.analysis import bits
 from hourglass.analysis.evaluation import Tuning
 from hourglass.data.encoded import pad
 from hourglass.data.pieces import BOS, EOS, PAD
 from hourglass.metrics import scoring
+from hourglass.metrics.significance import Quantity
 from hourglass.models.checkpoint import load_trained
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.runs.folder import RunFolder
 from hourglass.system.files import read_json
-from hourglass.training import module, preparation
+from hourglass.training import fit, module, outcome, preparation, run
 from hourglass.training.settings import check_settings
 
 # Steps that change no weight in the digits of a loss, over one batch that every step reads.
@@ -141,6 +154,114 @@ def test_dropout_acts_on_every_embedding_between_layers_and_on_the_readout(
         assert abs(loss(place) - plain) > 1e-6, place
 
 
+def test_a_stream_has_the_budget_the_batches_and_the_validations_of_the_settings(tmp_path: Path) -> None:
+    words = ("trainer.target_tokens=3000", "trainer.batch_tokens=90", "trainer.validations=5")
+    prepared = make_job(tmp_path, *words)[1]
+    stream, train = prepared.stream, prepared.splits["train"]
+    assert stream.steps == 5 * stream.validate_every
+    parts = list(stream.parts(first_step=0, rank=0, ranks=1, accumulate=1))
+    assert sum(part.step_tokens for part in parts) == pytest.approx(3000, rel=0.1)
+    padded = [len(part.rows) * max(train.target_lengths[part.rows].max(), 0) for part in parts]
+    assert 80 < max(padded) <= 90
+
+
+def test_the_order_of_batches_and_the_first_weights_follow_the_seed(tmp_path: Path) -> None:
+    orders, weights = [], []
+    for number, seed in enumerate((1, 2, 1)):
+        job, prepared = make_job(tmp_path / str(number), f"seed={seed}", f"cache={tmp_path / 'cache'}")
+        orders.append([batch.tolist() for batch in prepared.stream.epoch(0)])
+        weights.append(run.make_model(job, prepared).output.bias.tolist())
+    assert orders[0] == orders[2] != orders[1]
+    assert weights[0] == weights[2] != weights[1]
+
+
+def test_random_numbers_of_dropout_follow_the_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    loss = Seq2Seq.loss
+
+    def record(self: Seq2Seq, *inputs: Any, **options: Any) -> Any:
+        if self.training:
+            seeds.append(torch.default_generator.initial_seed())
+        return loss(self, *inputs, **options)
+
+    monkeypatch.setattr(Seq2Seq, "loss", record)
+    for seed in (1, 2):
+        still_run(tmp_path / str(seed), f"seed={seed}", f"cache={tmp_path / 'cache'}")
+    assert len(seeds) == len(set(seeds))
+
+
+def test_the_rate_of_each_step_is_that_of_the_schedule(tmp_path: Path) -> None:
+    made, losses = still_run(tmp_path, "optimizer.warmup=0.5", "optimizer.decay=none")
+    rise = round(0.5 * len(losses))
+    expected = [1e-12 * min(1, (step + 1) / rise) for step in range(len(losses))]
+    assert list(curves(made, "train/learning_rate").values()) == pytest.approx(expected, rel=1e-4)
+    assert expected[0] < expected[-1]
+
+
+@pytest.mark.parametrize(("select", "mode"), [("bleu", "max"), ("loss", "min")])
+def test_patience_watches_the_score_that_selects(
+    select: str, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+
+    class Recorded(fit.EarlyStopping):
+        def __init__(self, *words: Any, **options: Any):
+            super().__init__(*words, **options)
+            made.append(self)
+
+    monkeypatch.setattr(fit, "EarlyStopping", Recorded)
+    still_run(tmp_path, "trainer.patience=2", f"trainer.select={select}")
+    assert [(one.monitor, one.mode, one.patience) for one in made] == [(f"dev/{select}", mode, 2)]
+
+
+def test_mlflow_gets_the_tags_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(run, "Tracking", lambda *_, **options: given.update(options))
+    job, prepared = make_job(tmp_path, "seed=5", "attention=luong_dot", "decoder.cell=gru")
+    run.open_tracking(job, prepared)
+    expected = {"seed": 5, "attention": "luong_dot", "encoder": "rnn", "decoder": "gru", "corpus": "copy"}
+    assert {name: given["tags"][name] for name in expected} == expected
+    assert given["dataset"] == ("copy", prepared.corpus.digest)
+
+
+# ---- Search ----------------------------------------------------------------------------------------------------------
+
+
+def test_dev_is_searched_greedily_and_test_as_the_settings_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On as many sentences as they say; the speed of a trial is that of the same search."""
+    dev: list[Any] = []
+    test: list[Any] = []
+    search, translate_split = module.search, outcome.translate_split
+
+    def on_dev(model: Any, source: Any, lengths: Any, settings: Any) -> Any:
+        dev.append((len(source), settings))
+        return search(model, source, lengths, settings)
+
+    def on_test(trained: Any, split: Any, settings: Any, device: Any, name: str) -> Any:
+        test.append((name, len(split), settings))
+        return translate_split(trained, split, settings, device, name)
+
+    monkeypatch.setattr(module, "search", on_dev)
+    monkeypatch.setattr(outcome, "translate_split", on_test)
+    words = ["search=beam", "search.beam=3", "trainer.dev_sentences=5", "trainer.test_sentences=7", "edges=[1,3,5]"]
+    words += ["trainer.validations=1", "trainer.target_tokens=500", f"cache={tmp_path / 'cache'}"]
+    made = make_run(tmp_path, "attention=luong_dot", *words)
+    assert sum(count for count, _ in dev) == 5
+    assert {(settings.beam, settings.temperature) for _, settings in dev} == {(1, 0.0)}
+    assert [(name, count, settings.beam) for name, count, settings in test] == [("test", 7, 3)]
+    buckets = read_json(made.metrics)["test"]["buckets"]
+    assert [bucket["source_words"] for bucket in buckets] == [[1, 2], [3, 4], [5, None]]
+    job, prepared = make_job(tmp_path, "attention=luong_dot", *words, f"run_dir={made.path}")
+    assert outcome.measure_speed(job, prepared) > 0
+    assert (test[-1][0], test[-1][2].beam) == ("dev", 3)
+
+
+def test_greedy_search_takes_over_nothing_that_samples_or_reads_weights() -> None:
+    settings = plain_search(1, temperature=0.7, coverage_penalty=0.2, replace_unknown=True)
+    assert settings.greedy == plain_search(1)
+    assert plain_search(4).greedy == plain_search(1)
+
+
 # ---- Scores ----------------------------------------------------------------------------------------------------------
 
 
@@ -212,3 +333,33 @@ def test_the_search_of_the_ablation_chooses_the_lowest_dev_loss(
     assert trained == rates
     assert written[0].chosen == [rates[int(np.argmin(losses))]]
     assert [candidate.dev_loss for candidate in written[0].candidates] == losses
+
+
+# ---- Variances over seeds --------------------------------------------------------------------------------------------
+
+
+def test_differences_of_bits_have_the_variance_over_seeds_pooled_over_all_variants() -> None:
+    """By the formula, whose terms differ from variant to variant and from bucket to bucket."""
+    draws = np.random.default_rng(3)
+    spreads = {"none": 1.0, "mean": 4.0, "fixed": 9.0}
+    measured: dict[str, Any] = {}
+    for number, (name, spread) in enumerate(spreads.items()):
+        whole, part = (
+            Quantity(10.0 * number + spread * scale * draws.normal(size=3), draws.normal(size=(3, 50)))
+            for scale in (1.0, 2.0)
+        )
+        measured[name] = SimpleNamespace(whole=whole, buckets={0: part}, test=SimpleNamespace(bounds=[(1, None)]))
+    differences = bits._compare_all(measured, "none")
+    for bucket in (None, 0):
+        quantities = {name: own.whole if bucket is None else own.buckets[0] for name, own in measured.items()}
+        pooled = np.mean([one.value.var(ddof=1) for one in quantities.values()])
+        for name in ("mean", "fixed"):
+            one, base = quantities[name], quantities["none"]
+            sentences = (one.drawn.mean(0) - base.drawn.mean(0)).var(ddof=1)
+            width = 2 * stats.t.ppf(0.975, 6) * np.sqrt(sentences + pooled * 2 / 3)
+            found = differences[name]
+            difference = found.whole if bucket is None else found.by_length[0]
+            assert difference is not None
+            interval = difference.architecture
+            assert interval is not None
+            assert interval.high - interval.low == pytest.approx(width)

@@ -1,0 +1,777 @@
+"""Plant single faults in a copy of the sources, and say which ones no test notices.
+
+    python tests/whole/planted_faults.py [WORD ...]
+
+runs the faults whose names have one of the words, all without. For each, a line is printed: killed, by which test, or
+SURVIVED. The exit status is 1 if one survived. Each fault is of the wiring: an option, a rule or a choice on its way
+into training, evaluation, sweeps or reports is lost, or another one is taken. Only the tests that stand beside a fault
+are run for it, which takes seconds; they are first run without any fault.
+
+mutmut and cosmic-ray plant by patterns of syntax (each operator, number, name and argument), thousands a module, and
+most of those are arithmetic, which the tests of equations hold. Which lines are wiring, and what a plausible wrong
+choice is, only a reader of the code can say.
+"""
+
+import contextlib
+import gc
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+# Seconds that the tests of one fault may take; a fault may make a test wait for ever, which is noticed too.
+LIMIT = 600
+
+
+class Fault(NamedTuple):
+    """A fault that may be planted.
+
+    Attributes:
+        name: what is wrong.
+        file: below the project's folder.
+        old: text that the file has once.
+        new: what takes its place.
+        tests: words for pytest: files or single tests that should notice it.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+PACKAGE = "src/hourglass"
+WIRING, TRAIN = "tests/training/test_wiring.py", "tests/whole/test_train.py"
+EVALUATION, COMPARING = "tests/experiments/test_evaluation.py", "tests/analysis/test_comparing.py"
+TRIALS, BITS = "tests/sweeps/test_trials.py", "tests/analysis/test_bits.py"
+
+FAULTS = (
+    # ---- Training ----------------------------------------------------------------------------------------------------
+    Fault(
+        "label smoothing is lost",
+        f"{PACKAGE}/training/module.py",
+        "trainer_settings, smoothing = self.settings.trainer, self.settings.optimizer.label_smoothing",
+        "trainer_settings, smoothing = self.settings.trainer, 0.0",
+        f"{WIRING} -k smoothing",
+    ),
+    Fault(
+        "every step has the same dropout mask",
+        f"{PACKAGE}/training/module.py",
+        "1_000_000_007 + ticket + self.global_rank",
+        "1_000_000_007 + self.global_rank",
+        f"{WIRING} -k mask",
+    ),
+    Fault(
+        "dropout does not follow the seed",
+        f"{PACKAGE}/training/module.py",
+        'self.config["seed"] * 1_000_000_007',
+        "1_000_000_007",
+        f"{WIRING} -k dropout",
+    ),
+    Fault(
+        "scheduled sampling stays 0",
+        f"{PACKAGE}/training/module.py",
+        "trainer_settings.scheduled_sampling * self.global_step / self.steps",
+        "0.0",
+        f"{WIRING} -k sampling",
+    ),
+    Fault(
+        "parts of a step are not averaged",
+        f"{PACKAGE}/training/module.py",
+        "parts = self.trainer.world_size * self.trainer.accumulate_grad_batches",
+        "parts = self.trainer.world_size",
+        f"{TRAIN} -k accumulation",
+    ),
+    Fault(
+        "the schedule does not advance",
+        f"{PACKAGE}/training/module.py",
+        '"scheduler": schedule, "interval": "step"',
+        '"scheduler": schedule, "interval": "epoch"',
+        f"{TRAIN} {WIRING} -k 'points or rate'",
+    ),
+    Fault(
+        "dev is scored as English",
+        f"{PACKAGE}/training/module.py",
+        "bleu(hypotheses, self.dev_references, self.target_language)",
+        'bleu(hypotheses, self.dev_references, "en")',
+        f"{WIRING} -k language",
+    ),
+    Fault(
+        "test is scored as English",
+        f"{PACKAGE}/training/outcome.py",
+        "target_language=prepared.corpus.target_language,",
+        'target_language="en",',
+        f"{WIRING} -k language",
+    ),
+    Fault(
+        "dev is translated by the beam of the settings",
+        f"{PACKAGE}/training/module.py",
+        "self.greedy = settings.search.greedy",
+        "self.greedy = settings.search",
+        f"{WIRING} {TRAIN} -k 'dev'",
+    ),
+    Fault(
+        "greedy search samples",
+        f"{PACKAGE}/decoding/search.py",
+        "replace(self, beam=1, temperature=0.0, ",
+        "replace(self, beam=1, ",
+        f"{WIRING} tests/decoding/test_search.py -k greedy",
+    ),
+    Fault(
+        "the first weights do not have the range of the settings",
+        f"{PACKAGE}/training/run.py",
+        'if width := job.config["init_range"]:',
+        "if width := 0.0:",
+        f"{WIRING} -k range",
+    ),
+    Fault(
+        "the first weights do not follow the seed",
+        f"{PACKAGE}/training/run.py",
+        'torch.manual_seed(job.config["seed"])',
+        "torch.manual_seed(1)",
+        f"{WIRING} -k seed",
+    ),
+    Fault(
+        "pretrained embeddings are not read",
+        f"{PACKAGE}/training/run.py",
+        "        fill_embeddings(model, job.config, prepared.vocabularies)",
+        "        pass",
+        "tests/models/test_pretrained.py",
+    ),
+    Fault(
+        "all of dev is read at a validation",
+        f"{PACKAGE}/training/run.py",
+        "dev_sentences=settings.trainer.dev_sentences,",
+        "dev_sentences=0,",
+        f"{WIRING} {TRAIN} -k dev",
+    ),
+    Fault(
+        "a run of other code is continued",
+        f"{PACKAGE}/training/run.py",
+        'code = CODE if job.config["if_exists"] == "continue" else None',
+        "code = None",
+        f"{TRAIN} -k continued",
+    ),
+    Fault(
+        "no step is clipped",
+        f"{PACKAGE}/training/fit.py",
+        "gradient_clip_val=module.settings.optimizer.clip_norm or None",
+        "gradient_clip_val=None",
+        f"{TRAIN} -k clipped",
+    ),
+    Fault(
+        "patience waits for a higher loss",
+        f"{PACKAGE}/training/fit.py",
+        'mode = "max" if settings.select == "bleu" else "min"',
+        'mode = "max"',
+        f"{WIRING} {TRAIN} -k patience",
+    ),
+    Fault(
+        "patience looks at BLEU whatever is selected by",
+        f"{PACKAGE}/training/fit.py",
+        'EarlyStopping(f"dev/{settings.select}", mode=mode,',
+        'EarlyStopping("dev/bleu", mode=mode,',
+        f"{WIRING} {TRAIN} -k patience",
+    ),
+    Fault(
+        "patience has no effect",
+        f"{PACKAGE}/training/fit.py",
+        "    if settings.patience:\n",
+        "    if False:\n",
+        f"{TRAIN} -k patience",
+    ),
+    Fault(
+        "trainings have full precision",
+        f"{PACKAGE}/training/fit.py",
+        "precision=settings.precision,",
+        'precision="32-true",',
+        f"{WIRING} {TRAIN} -k precision",
+    ),
+    Fault(
+        "validations do not count accumulated parts",
+        f"{PACKAGE}/training/fit.py",
+        "val_check_interval=data.stream.validate_every * settings.accumulate",
+        "val_check_interval=data.stream.validate_every",
+        f"{TRAIN} -k accumulation",
+    ),
+    Fault(
+        "the best model is the one with the best BLEU whatever is selected by",
+        f"{PACKAGE}/training/saving.py",
+        'if self.settings.select == "bleu" else',
+        "if self.settings.select else",
+        f"{WIRING} {TRAIN} -k best",
+    ),
+    Fault(
+        "test is translated by the last model",
+        f"{PACKAGE}/training/outcome.py",
+        "    trained = load_trained(job.run.best)\n    split",
+        "    trained = load_trained(job.run.last)\n    split",
+        f"{WIRING} {TRAIN} -k best",
+    ),
+    Fault(
+        "all of test is translated",
+        f"{PACKAGE}/training/outcome.py",
+        "job.settings.trainer.test_sentences or len(split)",
+        "len(split)",
+        f"{WIRING} {TRAIN} -k test_sentences",
+    ),
+    Fault(
+        "test is translated greedily",
+        f"{PACKAGE}/training/outcome.py",
+        "    search = job.settings.search\n",
+        "    search = job.settings.search.greedy\n",
+        f"{WIRING} -k search",
+    ),
+    Fault(
+        "test has other length buckets",
+        f"{PACKAGE}/training/outcome.py",
+        'edges=job.config["edges"],',
+        "edges=[1, 11],",
+        f"{WIRING} -k 'search or edges'",
+    ),
+    Fault(
+        "the speed of a trial is that of greedy search",
+        f"{PACKAGE}/training/outcome.py",
+        "translate_split(trained, dev, job.settings.search, ",
+        "translate_split(trained, dev, job.settings.search.greedy, ",
+        f"{WIRING} -k speed",
+    ),
+    Fault(
+        "batches are not shuffled",
+        f"{PACKAGE}/data/batches.py",
+        "        random.shuffle(batches)\n",
+        "",
+        "tests/data/test_batches.py -k order",
+    ),
+    Fault(
+        "batches do not follow the seed",
+        f"{PACKAGE}/training/preparation.py",
+        'seed=config["seed"],',
+        "seed=1,",
+        f"{WIRING} -k seed",
+    ),
+    Fault(
+        "batches have another size",
+        f"{PACKAGE}/training/preparation.py",
+        "batch_tokens=settings.trainer.batch_tokens,",
+        "batch_tokens=2 * settings.trainer.batch_tokens,",
+        f"{WIRING} -k budget",
+    ),
+    Fault(
+        "a training has another budget",
+        f"{PACKAGE}/training/preparation.py",
+        "target_tokens=settings.trainer.target_tokens,",
+        "target_tokens=settings.trainer.target_tokens // 2,",
+        f"{WIRING} -k budget",
+    ),
+    Fault(
+        "a training validates once",
+        f"{PACKAGE}/training/preparation.py",
+        "validations=settings.trainer.validations,",
+        "validations=1,",
+        f"{WIRING} -k budget",
+    ),
+    Fault(
+        "a resumed training reads from the first batch",
+        f"{PACKAGE}/training/datamodule.py",
+        'self.first_step = state_dict["first_step"]',
+        "self.first_step = 0",
+        "tests/data/test_batches.py -k resumed",
+    ),
+    Fault(
+        "Adam has its library's betas",
+        f"{PACKAGE}/training/optimizer.py",
+        "betas=(self.beta1, self.beta2), ",
+        "",
+        "tests/training/test_optimizer.py",
+    ),
+    Fault(
+        "SGD has no momentum",
+        f"{PACKAGE}/training/optimizer.py",
+        ", momentum=self.momentum)",
+        ")",
+        "tests/training/test_optimizer.py",
+    ),
+    Fault(
+        "Adadelta has its library's rho",
+        f"{PACKAGE}/training/optimizer.py",
+        "rho=self.rho, ",
+        "",
+        "tests/training/test_optimizer.py",
+    ),
+    # ---- Dropout -----------------------------------------------------------------------------------------------------
+    *(
+        Fault(f"no dropout {where}", f"{PACKAGE}/models/{file}.py", old, new, f"{WIRING} -k dropout")
+        for where, file, old, new in (
+            ("on source embeddings", "encoder", "self.dropout(self.embedding(source))", "self.embedding(source)"),
+            ("between layers of the encoder", "encoder", "self.dropout(below) if number > 1 else below", "below"),
+            (
+                "on target embeddings",
+                "seq2seq",
+                "self.decoder(self.dropout(self.embedding(target)), ",
+                "self.decoder(self.embedding(target), ",
+            ),
+            (
+                "between layers of the decoder",
+                "decoder",
+                "self.dropout(torch.cat([below, context], -1) if self.settings.context_to_all else below)",
+                "torch.cat([below, context], -1) if self.settings.context_to_all else below",
+            ),
+            ("on a state that is read out", "decoder", "return self.dropout(hidden)", "return hidden"),
+            (
+                "on the readout tanh",
+                "decoder",
+                "self.dropout(self.readout(torch.cat([hidden, context], -1)).tanh())",
+                "self.readout(torch.cat([hidden, context], -1)).tanh()",
+            ),
+            ("on the readout deep", "decoder", "self.dropout(mixed.tanh())", "mixed.tanh()"),
+            (
+                "on the readout maxout",
+                "decoder",
+                "self.dropout(mixed.unflatten(-1, (-1, 2)).amax(-1))",
+                "mixed.unflatten(-1, (-1, 2)).amax(-1)",
+            ),
+        )
+    ),
+    # ---- Sweeps ------------------------------------------------------------------------------------------------------
+    Fault(
+        "every objective is maximised",
+        f"{PACKAGE}/sweeps/settings.py",
+        "StudyDirection.MAXIMIZE if o in MAXIMISED else StudyDirection.MINIMIZE",
+        "StudyDirection.MAXIMIZE",
+        "tests/sweeps/test_settings.py",
+    ),
+    Fault(
+        "the worse quartile of a loss is the lower one",
+        f"{PACKAGE}/sweeps/settings.py",
+        "0.25 if objective in MAXIMISED else 0.75",
+        "0.25",
+        TRIALS,
+    ),
+    Fault(
+        "several seeds are always averaged",
+        f"{PACKAGE}/sweeps/settings.py",
+        'if how == "mean":',
+        "if how:",
+        TRIALS,
+    ),
+    Fault(
+        "a sweep draws the same whatever its seed",
+        f"{PACKAGE}/sweeps/trials.py",
+        "seed = (self.settings.seed + ",
+        "seed = (0 + ",
+        "tests/sweeps/test_settings.py",
+    ),
+    Fault(
+        "startup trials have no effect",
+        f"{PACKAGE}/sweeps/trials.py",
+        "n_startup_trials=startup, seed=seed",
+        "seed=seed",
+        "tests/sweeps/test_settings.py",
+    ),
+    Fault(
+        "every search is at random",
+        f"{PACKAGE}/sweeps/trials.py",
+        'if self.settings.sampler == "tpe"',
+        'if self.settings.sampler == "no"',
+        "tests/sweeps/test_settings.py",
+    ),
+    Fault(
+        "the pruner counts the validations of one seed",
+        f"{PACKAGE}/sweeps/trials.py",
+        'pruner["validations"] = validations * settings.seeds',
+        'pruner["validations"] = validations',
+        TRIALS,
+    ),
+    Fault(
+        "the steps of a trial's seeds coincide",
+        f"{PACKAGE}/sweeps/trials.py",
+        "first_step=index * validations",
+        "first_step=0",
+        TRIALS,
+    ),
+    Fault(
+        "a trial's seeds have another rule",
+        f"{PACKAGE}/sweeps/trials.py",
+        "ticket = replace(ticket, over_seeds=settings.over_seeds)",
+        'ticket = replace(ticket, over_seeds="mean")',
+        TRIALS,
+    ),
+    Fault(
+        "a trial reports BLEU whatever its objective",
+        f"{PACKAGE}/sweeps/pruning.py",
+        'f"dev/{self.ticket.objective}"',
+        '"dev/bleu"',
+        "tests/sweeps/test_settings.py",
+    ),
+    Fault(
+        "a trial that is pruned trains on",
+        f"{PACKAGE}/sweeps/pruning.py",
+        "trainer.should_stop = trainer.should_stop or self.pruned",
+        "pass",
+        "tests/sweeps/test_settings.py",
+    ),
+    Fault(
+        "no trial is pruned",
+        "src/train.py",
+        "if job.trial is None or not job.trial.objective:",
+        "if True:",
+        "tests/sweeps/test_settings.py",
+    ),
+    # ---- The ablation and its evaluation -----------------------------------------------------------------------------
+    Fault(
+        "the worst candidate is chosen",
+        "pipelines/ablation/tune.py",
+        "best = min(",
+        "best = max(",
+        f"{WIRING} -k ablation",
+    ),
+    Fault(
+        "an ablation selects by BLEU",
+        f"{PACKAGE}/experiments/ablation.py",
+        '"trainer.select=loss",',
+        '"trainer.select=bleu",',
+        "tests/experiments/test_ablation.py",
+    ),
+    Fault(
+        "all runs of an ablation have one seed",
+        f"{PACKAGE}/experiments/ablation.py",
+        'f"seed={seed}",',
+        '"seed=1",',
+        "tests/experiments/test_ablation.py -m ''",
+    ),
+    Fault(
+        "all runs of an ablation have one budget",
+        f"{PACKAGE}/experiments/ablation.py",
+        'f"trainer.target_tokens={target_tokens}",',
+        '"trainer.target_tokens=1000",',
+        "tests/experiments/test_ablation.py -m ''",
+    ),
+    Fault(
+        "the blind decoder has the budget of a search",
+        f"{PACKAGE}/experiments/ablation.py",
+        'self.overrides(Variant(corpus, "none"), settings.seeds[0], settings.target_tokens)',
+        'self.overrides(Variant(corpus, "none"), settings.seeds[0], settings.tune_tokens)',
+        "tests/experiments/test_ablation.py -m ''",
+    ),
+    Fault(
+        "a search chooses the order of the source for every variant",
+        f"{PACKAGE}/experiments/ablation.py",
+        "if variant.attention not in self.tune.reverse_source:",
+        "if False:",
+        "tests/experiments/test_ablation.py",
+    ),
+    Fault(
+        "the variance over seeds of a whole test set is that of two variants",
+        f"{PACKAGE}/analysis/comparing.py",
+        "pool([bleu.whole for bleu in everyone])",
+        "pool([first.whole, second.whole])",
+        EVALUATION,
+    ),
+    Fault(
+        "the variance over seeds of a bucket is that of two variants",
+        f"{PACKAGE}/analysis/comparing.py",
+        "pool([bleu.buckets[bucket] for bleu in everyone])",
+        "pool([first.buckets[bucket], second.buckets[bucket]])",
+        EVALUATION,
+    ),
+    Fault(
+        "an ablation pools over two variants",
+        f"{PACKAGE}/experiments/evaluation.py",
+        "compare_bleu(own, bleu[baseline], list(bleu.values()))",
+        "compare_bleu(own, bleu[baseline], [own, bleu[baseline]])",
+        EVALUATION,
+    ),
+    Fault(
+        "slopes have the variance of the baseline's seeds",
+        f"{PACKAGE}/experiments/evaluation.py",
+        "seeds = pool(list(slopes.values()))",
+        "seeds = pool([slopes[baseline]])",
+        EVALUATION,
+    ),
+    Fault(
+        "pairs have the variance of the first variant's seeds",
+        f"{PACKAGE}/experiments/evaluation.py",
+        "seeds = pool([own.whole for own in bleu.values()])",
+        "seeds = pool([next(iter(bleu.values())).whole])",
+        EVALUATION,
+    ),
+    Fault(
+        "Holm's adjustment is left out of an ablation",
+        f"{PACKAGE}/analysis/comparing.py",
+        "adjusted = holm([difference.p for difference in buckets.values()])",
+        "adjusted = [difference.p for difference in buckets.values()]",
+        EVALUATION,
+    ),
+    Fault(
+        "p is printed for Holm's p",
+        f"{PACKAGE}/reports/ablation_tables.py",
+        'show_p(difference.p_holm) if difference else "-"',
+        'show_p(difference.p) if difference else "-"',
+        EVALUATION,
+    ),
+    Fault(
+        "convergence is judged by another share",
+        f"{PACKAGE}/experiments/evaluation.py",
+        "judge_convergence(run, ablation.settings.converged)",
+        "judge_convergence(run, 0.5)",
+        EVALUATION,
+    ),
+    Fault(
+        "the floor for slopes has no effect",
+        f"{PACKAGE}/experiments/evaluation.py",
+        "baseline.bleu.mean < ablation.settings.floor",
+        "baseline.bleu.mean < 0",
+        EVALUATION,
+    ),
+    Fault(
+        "examples are of the last seed",
+        f"{PACKAGE}/experiments/evaluation.py",
+        "translations={variant.attention: outputs[0][index]",
+        "translations={variant.attention: outputs[-1][index]",
+        EVALUATION,
+    ),
+    Fault(
+        "an ablation has another number of resamples",
+        f"{PACKAGE}/experiments/evaluation.py",
+        "draws = make_draws(test, ablation.settings.resamples)",
+        "draws = make_draws(test, 100)",
+        EVALUATION,
+    ),
+    Fault(
+        "one training that has converged is enough",
+        f"{PACKAGE}/analysis/convergence.py",
+        "return False if False in verdicts else",
+        "return False if True not in verdicts else",
+        f"{EVALUATION} {COMPARING}",
+    ),
+    # ---- Comparisons of runs -----------------------------------------------------------------------------------------
+    Fault(
+        "a comparison pools over one group",
+        f"{PACKAGE}/analysis/comparing.py",
+        "seeds = pool([one.whole for one in bleu.values()])",
+        "seeds = pool([next(iter(bleu.values())).whole])",
+        COMPARING,
+    ),
+    Fault(
+        "a comparison's differences pool over two groups",
+        f"{PACKAGE}/analysis/comparing.py",
+        "compare_bleu(one.bleu, bleu[one.baseline], list(bleu.values()))",
+        "compare_bleu(one.bleu, bleu[one.baseline], [one.bleu, bleu[one.baseline]])",
+        COMPARING,
+    ),
+    Fault(
+        "Holm's adjustment is left out of a comparison",
+        f"{PACKAGE}/analysis/comparing.py",
+        "whole = dict(zip(differences, holm([one.whole.p for one in differences.values()]), strict=True))",
+        "whole = dict(zip(differences, [one.whole.p for one in differences.values()], strict=True))",
+        COMPARING,
+    ),
+    Fault(
+        "Holm's adjustment is left out of a comparison by length",
+        f"{PACKAGE}/analysis/comparing.py",
+        "holm([differences[name].by_length[bucket].p for name, bucket in cells])",
+        "[differences[name].by_length[bucket].p for name, bucket in cells]",
+        COMPARING,
+    ),
+    Fault(
+        "p is printed for Holm's p in a comparison",
+        f"{PACKAGE}/reports/comparison.py",
+        "show_p(one.p_holm)",
+        "show_p(one.difference.whole.p)",
+        COMPARING,
+    ),
+    Fault(
+        "p is printed for Holm's p in a comparison by length",
+        f"{PACKAGE}/reports/comparison.py",
+        "show_p(one.difference.by_length[bucket].p_holm)",
+        "show_p(one.difference.by_length[bucket].p)",
+        COMPARING,
+    ),
+    Fault(
+        "the narrower interval is printed",
+        f"{PACKAGE}/reports/phrases.py",
+        "return max(over_seeds, ",
+        "return min(over_seeds, ",
+        f"tests/reports/test_bits_report.py {EVALUATION} {COMPARING}",
+    ),
+    Fault(
+        "intervals stand under each other's headings",
+        f"{PACKAGE}/reports/phrases.py",
+        "(difference.trained, difference.architecture, difference.own_spread)",
+        "(difference.trained, difference.own_spread, difference.architecture)",
+        f"{EVALUATION} {COMPARING}",
+    ),
+    # ---- Bits --------------------------------------------------------------------------------------------------------
+    Fault(
+        "the temperature is fitted on test",
+        f"{PACKAGE}/analysis/likelihoods.py",
+        'Pairs.encode(trained.vocabularies, dev["source"], dev["target"])',
+        'Pairs.encode(trained.vocabularies, test["source"], test["target"])',
+        f"{BITS} -m slow -k temperature",
+    ),
+    Fault(
+        "tokenizers are not compared",
+        f"{PACKAGE}/analysis/comparability.py",
+        '        "tokenizer": run.metrics.tokenizer_digest,\n',
+        "",
+        f"{BITS} -m slow -k compared",
+    ),
+    Fault(
+        "corpora are not compared",
+        f"{PACKAGE}/analysis/comparability.py",
+        '        "corpus": run.metrics.corpus_digest,\n',
+        "",
+        f"{BITS} -m slow -k compared",
+    ),
+    Fault(
+        "a blind run may have read less",
+        f"{PACKAGE}/analysis/comparability.py",
+        "if tokens > BUDGET_TOLERANCE * budget:",
+        "if False:",
+        f"{BITS} -m slow -k compared",
+    ),
+    Fault(
+        "the worst blind run is chosen",
+        f"{PACKAGE}/analysis/comparability.py",
+        "return min(runs, key=lambda run: run.metrics.dev.loss)",
+        "return max(runs, key=lambda run: run.metrics.dev.loss)",
+        f"{BITS} -m slow -k blind",
+    ),
+    Fault(
+        "bits have the variance of the baseline's seeds",
+        f"{PACKAGE}/analysis/bits.py",
+        "seeds = pool([own.whole for own in measured.values()])",
+        "seeds = pool([measured[baseline].whole])",
+        f"{WIRING} -k pooled",
+    ),
+    Fault(
+        "bits of a bucket have the variance of the baseline's seeds",
+        f"{PACKAGE}/analysis/bits.py",
+        "pool([other.buckets[bucket] for other in measured.values()])",
+        "pool([base.buckets[bucket]])",
+        f"{WIRING} -k pooled",
+    ),
+    # ---- Tracking ----------------------------------------------------------------------------------------------------
+    Fault(
+        "MLflow has another seed",
+        f"{PACKAGE}/training/run.py",
+        '"seed": config["seed"],',
+        '"seed": 0,',
+        f"{WIRING} -k tags",
+    ),
+    Fault(
+        "MLflow has another encoder",
+        f"{PACKAGE}/training/run.py",
+        '"encoder": config["encoder"]["name"],',
+        '"encoder": config["attention"]["name"],',
+        f"{WIRING} -k tags",
+    ),
+)
+
+
+def copy_of_tree(folder: Path) -> None:
+    """Copy the files that git lists, with changes that are not committed."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    for name in filter(None, listed.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+
+
+def import_libraries() -> None:
+    """Import what tests import, but nothing of this project, so that forks have it."""
+    gc.disable()
+    import mlflow
+    import optuna
+    import pytest
+    import pytorch_lightning
+    import sacrebleu
+    import scipy.stats
+    import sentencepiece
+
+    del mlflow, optuna, pytest, pytorch_lightning, sacrebleu, scipy, sentencepiece
+    gc.freeze()
+    gc.enable()
+
+
+def failed_test(folder: Path, tests: str) -> str | None:
+    """Run tests in the copy, in a fork; return the first that fails, None if all pass."""
+    import shlex
+
+    output = folder / "output.txt"
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        os.chdir(folder)
+        sys.path[:] = [str(folder / "tests"), str(folder / "src"), *sys.path[1:]]
+        sys.dont_write_bytecode = True  # A file of the same size and second would be taken for unchanged.
+        os.environ |= {"PYTHONPATH": str(folder / "src"), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+        import pytest
+
+        with output.open("w") as stream, contextlib.redirect_stdout(stream), contextlib.redirect_stderr(io.StringIO()):
+            words = ["-n", "0", "-x", "-q", "-p", "no:cacheprovider", "-rf", "--tb=no", *shlex.split(tests)]
+            status = pytest.main(words)
+            stream.flush()
+        os._exit(int(status))
+    deadline = time.monotonic() + LIMIT
+    while (ended := os.waitpid(pid, os.WNOHANG))[0] == 0:
+        if time.monotonic() > deadline:
+            os.killpg(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return f"no end after {LIMIT} s"
+        time.sleep(0.05)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)  # Servers of tests.
+    status = os.waitstatus_to_exitcode(ended[1])
+    if status == 0:
+        return None
+    text = output.read_text()
+    found = re.search(r"^(?:FAILED|ERROR) (\S+)", text, re.M)
+    return found[1] if found else f"pytest ended with status {status}: {text.strip()[-300:]}"
+
+
+def main(words: Sequence[str]) -> int:
+    """Plant the faults whose names have one of the words; return the exit status."""
+    chosen = [fault for fault in FAULTS if not words or any(word in fault.name for word in words)]
+    if not chosen:
+        print(f"no fault has {' or '.join(words)} in its name", file=sys.stderr)
+        return 2
+    import_libraries()
+    survived = []
+    with tempfile.TemporaryDirectory(prefix="hourglass-faults-") as scratch:
+        folder = Path(scratch)
+        copy_of_tree(folder)
+        broken = {tests: failed_test(folder, tests) for tests in dict.fromkeys(fault.tests for fault in chosen)}
+        for tests, reason in broken.items():
+            if reason is not None:
+                print(f"without any fault, pytest {tests}: {reason}", flush=True)
+        for number, fault in enumerate(chosen, 1):
+            file = folder / fault.file
+            text, started = file.read_text(), time.monotonic()
+            file.write_text(text.replace(fault.old, fault.new))
+            test = failed_test(folder, fault.tests) if broken[fault.tests] is None else None
+            file.write_text(text)
+            if test is None:
+                survived.append(fault)
+            verdict = "SURVIVED" if test is None else "killed  "
+            by = f"; by {test}" if test else ""
+            print(f"{number}/{len(chosen)} {verdict} {fault.name} ({time.monotonic() - started:.0f} s{by})", flush=True)
+    print(f"\n{len(chosen) - len(survived)} of {len(chosen)} faults were killed")
+    for fault in survived:
+        print(f"survived: {fault.name}: {fault.file}")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
