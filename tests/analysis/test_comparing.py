@@ -145,6 +145,15 @@ def test_a_setting_that_goes_along_with_an_axis_is_named(make: Make) -> None:
     assert [group.setting("optimizer.learning_rate") for group in grouping.groups] == ["0.01", "0.002", "0.003"]
 
 
+def test_names_of_choices_come_before_numbers_that_tell_as_much(make: Make) -> None:
+    runs = opened(
+        make("a", optimizer__learning_rate=0.1),
+        make("b", optimizer__learning_rate=0.2),
+        make("c", optimizer__learning_rate=0.3, attention={"name": "fixed"}),
+    )
+    assert group_runs(runs, []).axes == ["attention.name", "optimizer.learning_rate"]
+
+
 def test_equal_numbers_and_rounding_make_no_groups(make: Make) -> None:
     runs = opened(
         make("a", optimizer__learning_rate=1, trainer__threads=1),
@@ -189,7 +198,7 @@ def test_every_group_has_one_setting_of_everything_and_no_axis_is_in_vain(make: 
         )
         assert sorted(group.seeds for group in grouping.groups) == classes
         assert grouping.axes[: len(by)] == by
-        for axis in grouping.axes[len(by) :]:
+        for axis in set(grouping.axes[len(by) :]) - {"attention.name"}:
             without = {tuple(v for k, v in group.values.items() if k != axis) for group in grouping.groups}
             assert len(without) < len(grouping.groups)
 
@@ -355,6 +364,10 @@ def test_different_test_sets_are_never_compared(make: Make) -> None:
     assert parts[1].scores[0].bleu.whole.mean == pytest.approx(score(opened(paths[2])[0], range(20)))
     tables = tables_of(parts)
     assert [row[:2] for row in tables["scores"].rows] == [[part.name, size] for part in parts for size in ("4", "8")]
+    # As many other sentences under the same name, as of other files, are another test set, too.
+    other = make("c", 0.2, [text[::-1] for text in sentences()], digest="e" * 64)
+    names = [part.name for part in compare_groups(opened(paths[0], other), [], None, 100)]
+    assert names == [f"numbers, 60 sentences, digest {digit * 12}" for digit in "de"]
     # Corpora as groups: one on each test set, and nothing to compare.
     corpora = compare_groups(opened(paths[0], paths[2]), ["data.name"], None, 100)
     assert "differences" not in tables_of(corpora)

@@ -254,7 +254,8 @@ def _flat(values: Config, prefix: str = "") -> dict[str, str]:
 def _choose_axes(facts: Sequence[Mapping[str, str]], asked: Sequence[str], others: Sequence[str]) -> list[str]:
     """Return `asked`, and as few others as it takes to tell apart whatever the others together tell apart.
 
-    Names of choices, such as attention.name, come first; then the settings that tell most groups apart.
+    Names of choices, such as attention.name, come first, as they are what an ablation is about; then the settings that
+    tell most groups apart.
     """
 
     def parts(keys: Sequence[str]) -> int:
@@ -266,7 +267,7 @@ def _choose_axes(facts: Sequence[Mapping[str, str]], asked: Sequence[str], other
         axes.append(max(more, key=lambda key: (key.endswith(".name"), parts([*axes, key]))))
     for key in axes[len(asked) :]:
         without = [axis for axis in axes if axis != key]
-        if parts(without) == goal:
+        if not key.endswith(".name") and parts(without) == goal:
             axes = without
     return axes
 
