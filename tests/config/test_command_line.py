@@ -154,7 +154,7 @@ def test_help_explains_every_key(name: str) -> None:
     text = command_usage(name)
     assert text.startswith(f"usage: python {COMMANDS[name].name}/{name}.py ")
     assert max(map(len, text.splitlines())) <= 120
-    for key in composed:
+    for key in map(str, composed):
         assert re.search(rf"^  {key}  +\S", text, re.M), key
 
 

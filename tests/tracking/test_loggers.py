@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import wandb
 from helpers import SMALL, run_script
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from wandb.proto.wandb_internal_pb2 import Record
+from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined] # Made at import.
 
 from hourglass.errors import UserError
 from hourglass.runs.curves import read_points
 from hourglass.runs.folder import RunFolder, clear
 from hourglass.system.files import read_json
 from hourglass.tracking import loggers
-from hourglass.tracking.scores import read_scores
+from hourglass.tracking.scores import logged_scores
 from hourglass.tracking.settings import check_logger
 from hourglass.tracking.tracking import Tracking
 
@@ -107,7 +106,7 @@ def test_tensorboard_has_the_curves_and_scores(run: RunFolder) -> None:
     points = [(point.step, point.value) for point in events.Scalars("train/loss")]
     assert points == [(0, 5.0), (1, 4.0), (2, 3.0), (3, 2.0)]
     assert points == [(point.step, point.value) for point in read_points(run.curves)]
-    for name, value in read_scores(METRICS).values.items():
+    for name, value in logged_scores(METRICS).values.items():
         assert [point.value for point in events.Scalars(name)] == [pytest.approx(value)], name
     lengths = [(point.step, point.value) for point in events.Scalars("test/bleu_by_source_words")]
     assert lengths == [(1, 40.0), (11, 21.0)]
@@ -138,7 +137,7 @@ def test_wandb_has_the_curves_and_scores(run: RunFolder, monkeypatch: pytest.Mon
         for record in records
         for item in record.summary.update
     }
-    for name, value in read_scores(METRICS).values.items():
+    for name, value in logged_scores(METRICS).values.items():
         assert summary[name] == value, name
     ends = [record.exit.exit_code for record in records if record.WhichOneof("record_type") == "exit"]
     assert ends == [1, 0]
@@ -168,6 +167,8 @@ def test_no_failure_of_a_logger_ends_a_trained_run(
 
 
 def test_a_wandb_without_an_account_is_one_line(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
     def refuse(*_: Any, **__: Any) -> None:
         raise wandb.errors.UsageError("No API key configured.")
 
@@ -197,7 +198,7 @@ def test_a_training_of_two_processes_logs_each_point_once(tmp_path: Path, name: 
     assert done.returncode == 0, done.stderr
     run = RunFolder(tmp_path / "one")
     expected = {(point.step, point.name): point.value for point in read_points(run.curves)}
-    scores = read_scores(read_json(run.metrics)).values
+    scores = logged_scores(read_json(run.metrics)).values
     assert len(expected) > 5
     if name == "tensorboard":
         events = read_tensorboard(run)

@@ -15,7 +15,7 @@ from hourglass.errors import UserError
 from hourglass.runs.folder import RunFolder
 from hourglass.system.files import write_whole
 from hourglass.tracking.client import BY_LENGTH, flatten
-from hourglass.tracking.scores import Scores
+from hourglass.tracking.scores import LoggedScores
 from hourglass.tracking.server import error_line
 from hourglass.tracking.settings import LoggerSettings, TensorBoardSettings, WandbSettings
 
@@ -29,7 +29,7 @@ class OpenLogger(Protocol):
     def logger(self) -> Logger:
         """Lightning's logger."""
 
-    def end(self, scores: Scores | None) -> None:
+    def end(self, scores: LoggedScores | None) -> None:
         """Log the scores, None without, and close."""
 
     def hint(self) -> str:
@@ -51,7 +51,7 @@ class TensorBoard:
             run.path, name="", version=run.tensorboard.name, default_hp_metric=False, purge_step=first_step
         )
 
-    def end(self, scores: Scores | None) -> None:
+    def end(self, scores: LoggedScores | None) -> None:
         """Log the scores, and the settings beside them for the tab HPARAMS."""
         if scores is not None:
             self.logger.log_hyperparams(dict(flatten(self._config)), scores.values)
@@ -103,7 +103,7 @@ class WeightsAndBiases:
                 f"logger=wandb: W&B opens no run ({error_line(error)}): run `wandb login`, or set logger.offline=true"
             ) from None
 
-    def end(self, scores: Scores | None) -> None:
+    def end(self, scores: LoggedScores | None) -> None:
         """Log the scores as the run's summary, and BLEU by length as a table."""
         import wandb
 
@@ -144,7 +144,7 @@ def open_logger(
     return None
 
 
-def end_logger(logger: OpenLogger, scores: Scores | None) -> None:
+def end_logger(logger: OpenLogger, scores: LoggedScores | None) -> None:
     """Log the scores of a run that has ended, None of one that failed; what fails is logged in one line."""
     try:
         logger.end(scores)

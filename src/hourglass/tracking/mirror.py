@@ -30,7 +30,7 @@ from hourglass.tracking.client import (
     log_model,
     log_points,
 )
-from hourglass.tracking.scores import read_scores
+from hourglass.tracking.scores import logged_scores
 
 log = logging.getLogger(__name__)
 
@@ -215,7 +215,7 @@ class Mirror:
         if not self.run.metrics.exists():
             return
         at = self.run.metrics.stat().st_mtime_ns // 1_000_000
-        scores = read_scores(read_json(self.run.metrics))
+        scores = logged_scores(read_json(self.run.metrics))
         # The step of a length is the bucket's first, so that MLflow overlays the curves of several runs.
         data = self._ask("get_run", self.run_id).data
         known = data.metrics

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
-class Scores(NamedTuple):
+class LoggedScores(NamedTuple):
     """The numbers of one run.
 
     Attributes:
@@ -20,7 +20,7 @@ class Scores(NamedTuple):
     signatures: dict[str, str]
 
 
-def read_scores(metrics: Mapping[str, Any]) -> Scores:
+def logged_scores(metrics: Mapping[str, Any]) -> LoggedScores:
     """Return the numbers of a run.
 
     Args:
@@ -32,11 +32,11 @@ def read_scores(metrics: Mapping[str, Any]) -> Scores:
     constants |= {f"corpus/dropped {reason}": count for reason, count in metrics["corpus"]["dropped"].items()}
     test = metrics.get("test")
     if not test:
-        return Scores(values, constants, {}, {})
+        return LoggedScores(values, constants, {}, {})
     further = test.get("metrics", {})
     names = ("bleu", "chrf", "copy_bleu", "brevity_penalty", "length_ratio", *further)
     values |= {f"test/{name}": test[name] for name in names if test[name] is not None}
     signatures = {"bleu_signature": test["signature"], "chrf_signature": test["chrf_signature"]}
     signatures |= {f"{name}_signature": metric["signature"] for name, metric in further.items()}
     by_length = {bucket["source_words"][0]: bucket["bleu"] for bucket in test["buckets"] if bucket["sentences"]}
-    return Scores(values, constants, by_length, signatures)
+    return LoggedScores(values, constants, by_length, signatures)

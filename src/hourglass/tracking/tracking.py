@@ -23,7 +23,7 @@ from hourglass.system.commands import printed_command
 from hourglass.system.files import read_json
 from hourglass.tracking.loggers import OpenLogger, end_logger, open_logger
 from hourglass.tracking.mirror import Mirror, make_record
-from hourglass.tracking.scores import read_scores
+from hourglass.tracking.scores import logged_scores
 from hourglass.tracking.sender import PATIENCE, Sender
 from hourglass.tracking.server import error_line, mlflow_server
 from hourglass.tracking.settings import LoggerSettings, MlflowSettings, NoSettings
@@ -121,7 +121,7 @@ class Tracking(AbstractContextManager["Tracking"]):
         if self._logger is not None:
             self._hint = self._logger.hint()
             complete = kind is None and self.run.metrics.exists()
-            end_logger(self._logger, read_scores(read_json(self.run.metrics)) if complete else None)
+            end_logger(self._logger, logged_scores(read_json(self.run.metrics)) if complete else None)
         if self._sender is None:
             return
         killed = kind is not None and not issubclass(kind, Exception)
