@@ -28,7 +28,7 @@ from omegaconf.resolvers import oc
 import train
 from hourglass.analysis.evaluation import SCHEMA_VERSION
 from hourglass.analysis.grouping import open_finished
-from hourglass.config.command_line import check_command_line
+from hourglass.config.command_line import check_command_line, read_command
 from hourglass.config.compose import plain_values
 from hourglass.config.options import build
 from hourglass.config.plugins import load_plugins
@@ -445,12 +445,17 @@ def test_no_dataset_runs_code(
     ],
 )
 @pytest.mark.parametrize("before", [[], ["-m", "seed=1,2"]])
-def test_the_command_line_names_no_python_object(word: str, before: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_names_no_python_object(
+    word: str, before: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py", *before, word])
-    with pytest.raises(
-        SystemExit, match=r"^error: .*_target_.*: settings cannot name Python objects: choose a group's"
-    ):
+    refused = r"^error: .*_target_.*: settings cannot name Python objects: choose a group's"
+    with pytest.raises(SystemExit):
         check_command_line("config")
+    assert re.match(refused, capsys.readouterr().err)
+    monkeypatch.setattr(sys, "argv", ["translate.py", word])
+    with pytest.raises(UserError, match=refused.replace("error: ", "")):
+        read_command("translate", "run...")
 
 
 def test_a_path_may_contain_the_word(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -531,7 +536,7 @@ def test_every_script_lets_hydra_build_nothing() -> None:
         for decorator in node.decorator_list
         if "hydra.main" in ast.unparse(decorator)
     ]
-    assert len(decorators) == 5  # train, translate, sync, pack, explore
+    assert len(decorators) == 1  # Only src/train.py; the others compose settings, and build nothing.
     for decorator in decorators:
         assert isinstance(decorator, ast.Call)
         given = {word.arg: word.value for word in decorator.keywords}
