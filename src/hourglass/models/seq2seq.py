@@ -123,10 +123,10 @@ class Seq2Seq(nn.Module):
         else:
             readouts = self.readouts(prefix, memory, step_loop)
         labels = target[:, 1:]
-        if readouts.device.type == "cpu":
+        if _leaves_padding_out(readouts):
             real = labels != PAD
-            rows, labels = readouts[real], labels[real]  # No logits for padding.
-        else:  # Counting the real tokens would wait for all that the GPU has still to do.
+            rows, labels = readouts[real], labels[real]
+        else:
             rows, labels = readouts.flatten(0, 1), labels.flatten()
 
         def losses(part: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,6 +144,11 @@ class Seq2Seq(nn.Module):
         ]
         smoothed, nll = (torch.stack(column).sum() for column in zip(*sums, strict=True))
         return TokenLoss(smoothed, nll)
+
+
+def _leaves_padding_out(readouts: Tensor) -> bool:
+    """Return whether no logits are computed for padding: on a GPU, counting the real tokens would wait for all work."""
+    return readouts.device.type == "cpu"
 
 
 @torch.no_grad()
