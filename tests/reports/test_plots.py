@@ -37,6 +37,8 @@ def test_pieces_are_on_the_axes_as_they_are() -> None:
 
 def test_settings_of_the_user_do_not_make_text_a_formula(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("matplotlib").rcParams, "text.usetex", True)
+    # A label of ours may have two lines.
+    assert draw_lines({"a": Line([1], [1])}, x_label="x", y_label="bits\nread").axes[0].get_ylabel() == "bits\nread"
     assert "p$a$q" in texts(draw_lines({"p$a$q": Line([1], [1])}, x_label="x", y_label="y"))
 
 
