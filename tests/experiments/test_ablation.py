@@ -76,12 +76,25 @@ def test_variants_of_a_corpus_differ_in_attention_only() -> None:
         assert all(config == configs[0] for config in configs)
 
 
+def test_a_run_has_the_seed_and_the_budget_and_is_selected_by_loss() -> None:
+    ablation = load_ablation()
+    settings = ablation.corpora["numbers"]
+    config = ablation.compose(ablation.overrides(Variant("numbers", "none"), 7, 123))
+    assert (config["seed"], config["trainer"]["target_tokens"], config["trainer"]["select"]) == (7, 123, "loss")
+    for (_, words), rate in zip(ablation.blind_runs("numbers"), ablation.tune.learning_rates, strict=True):
+        blind = ablation.compose(words)
+        assert (blind["encoder"]["name"], blind["optimizer"]["learning_rate"]) == ("blind", rate)
+        assert blind["trainer"]["target_tokens"] == settings.target_tokens != settings.tune_tokens
+        assert blind["trainer"]["select"] == "loss"
+
+
 def test_every_variant_gets_the_same_search() -> None:
     ablation = load_ablation()
     rates = [[f"optimizer.learning_rate={rate}"] for rate in ablation.tune.learning_rates]
     for corpus in ablation.corpora:
         for variant in ablation.variants(corpus):
             assert ablation.candidates(variant)[: len(rates)] == rates
+    assert ablation.candidates(Variant("numbers", "luong_general")) == rates
     reversed_too = ablation.candidates(Variant("numbers", "none"))
     assert [*rates[0], "encoder.reverse_source=true"] in reversed_too
     assert len(reversed_too) == 2 * len(rates)

@@ -15,6 +15,7 @@ import pytest
 from helpers import ROOT, make_run, run_script
 from sacrebleu.metrics import BLEU
 
+from hourglass.analysis.comparing import bleu_by_length, length_slope, make_draws, make_test_set
 from hourglass.analysis.convergence import JUDGED_TOKENS, NOT_JUDGED
 from hourglass.analysis.evaluation import (
     REVERSED_SOURCE,
@@ -239,6 +240,53 @@ def test_convergence_slopes_and_pairs(evaluation: Evaluation) -> None:
     lengths = [example.source_words for example in evaluation.examples]
     assert len(lengths) == 3
     assert lengths == sorted(lengths)
+
+
+def test_every_difference_has_the_variance_over_seeds_of_all_variants(
+    ablation: Ablation, evaluation: Evaluation
+) -> None:
+    """Those by length, slopes and pairs, as the difference on the whole test set above."""
+    rows = {
+        (variant.attention, seed): read_translations(ablation.translations(variant, seed, "test"))
+        for variant in ablation.variants("numbers")
+        for seed in (1, 2)
+    }
+    test = make_test_set({"one": rows["none", 1]}, [1, 6, 11], "en", "fr")
+    draws = make_draws(test, 1000)
+    bleu = {
+        name: bleu_by_length([[row.hypothesis for row in rows[name, seed]] for seed in (1, 2)], test, draws)
+        for name in evaluation.variants
+    }
+    slopes = {name: length_slope(own, test) for name, own in bleu.items()}
+    general, none, dot = "luong_general", "none", "luong_dot"
+    assert len({one.spread for one in slopes.values()}) > 1
+    assert evaluation.slopes[general] == compare_quantities(slopes[general], slopes[none], pool(list(slopes.values())))
+    (pair,) = (pair for pair in evaluation.pairs if (pair.first, pair.second) == (general, dot))
+    whole = {name: own.whole for name, own in bleu.items()}
+    assert pair.difference == compare_quantities(whole[general], whole[dot], pool(list(whole.values())))
+    difference = evaluation.variants[general].difference
+    assert difference is not None
+    for bucket, found in difference.by_length.items():
+        own = {name: one.buckets[bucket] for name, one in bleu.items()}
+        expected = compare_quantities(own[general], own[none], pool(list(own.values())))
+        assert (found.architecture, found.own_spread) == (expected.architecture, expected.own_spread)
+
+
+def test_an_evaluation_follows_the_settings_of_the_ablation(ablation: Ablation) -> None:
+    settings = replace(ablation.settings, floor=99.0, converged=0.99, resamples=60, examples=2)
+    evaluation = evaluate(replace(ablation, settings=settings), "numbers")
+    assert evaluation.slopes_refused is not None
+    assert "below the floor of 99" in evaluation.slopes_refused
+    assert all(variant.converged for variant in evaluation.variants.values())
+    assert len(evaluation.examples) == 2
+    difference = evaluation.variants["luong_dot"].difference
+    assert difference is not None
+    assert difference.whole.p is not None
+    assert difference.whole.p * 61 == pytest.approx(round(difference.whole.p * 61))
+    for variant in ablation.variants("numbers"):
+        rows = {row.id: row for row in read_translations(ablation.translations(variant, 1, "test"))}
+        for example in evaluation.examples:
+            assert example.translations[variant.attention] == rows[example.id].hypothesis
 
 
 def test_slopes_are_refused_if_the_baseline_has_not_converged(ablation: Ablation) -> None:

@@ -35,6 +35,7 @@ from hourglass.models.seq2seq import Seq2Seq
 from hourglass.runs.folder import RunFolder
 from hourglass.system.files import read_json
 from hourglass.training import fit, module, outcome, preparation, run
+from hourglass.training.saving import Checkpoints
 from hourglass.training.settings import check_settings
 
 # Steps that change no weight in the digits of a loss, over one batch that every step reads.
@@ -194,7 +195,7 @@ def test_the_rate_of_each_step_is_that_of_the_schedule(tmp_path: Path) -> None:
     made, losses = still_run(tmp_path, "optimizer.warmup=0.5", "optimizer.decay=none")
     rise = round(0.5 * len(losses))
     expected = [1e-12 * min(1, (step + 1) / rise) for step in range(len(losses))]
-    assert list(curves(made, "train/learning_rate").values()) == pytest.approx(expected, rel=1e-4)
+    assert list(curves(made, "train/learning_rate").values()) == pytest.approx(expected, rel=1e-4, abs=0)
     assert expected[0] < expected[-1]
 
 
@@ -224,6 +225,25 @@ def test_mlflow_gets_the_tags_of_the_settings(tmp_path: Path, monkeypatch: pytes
     assert given["dataset"] == ("copy", prepared.corpus.digest)
 
 
+@pytest.mark.parametrize("select", ["bleu", "loss"])
+def test_the_best_model_is_the_best_by_the_score_that_selects(select: str, tmp_path: Path) -> None:
+    """Of two validations, each of which is the better one by one of the scores."""
+    settings: Any = SimpleNamespace(select=select, keep=0)
+    checkpoints = Checkpoints(RunFolder(tmp_path), settings, steps=9, validate_every=1, resume=None)
+    written: list[tuple[int, str]] = []
+    for step, (bleu, loss) in enumerate(((1.0, 2.0), (3.0, 4.0), (2.0, 1.0)), 1):
+        trainer: Any = SimpleNamespace(
+            callback_metrics={"dev/bleu": bleu, "dev/loss": loss},
+            global_step=step,
+            should_stop=False,
+            is_global_zero=False,
+            save_checkpoint=lambda path, step=step: written.append((step, path.name)),
+            strategy=SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision),
+        )
+        checkpoints.on_validation_end(trainer, None)  # type: ignore[arg-type]
+    assert [step for step, name in written if name == "best.ckpt"] == ([1, 2] if select == "bleu" else [1, 3])
+
+
 # ---- Search ----------------------------------------------------------------------------------------------------------
 
 
@@ -243,6 +263,9 @@ def test_dev_is_searched_greedily_and_test_as_the_settings_say(tmp_path: Path, m
 
     monkeypatch.setattr(module, "search", on_dev)
     monkeypatch.setattr(outcome, "translate_split", on_test)
+    loaded: list[Path] = []
+    load = outcome.load_trained
+    monkeypatch.setattr(outcome, "load_trained", lambda path: loaded.append(path) or load(path))
     words = ["search=beam", "search.beam=3", "trainer.dev_sentences=5", "trainer.test_sentences=7", "edges=[1,3,5]"]
     words += ["trainer.validations=1", "trainer.target_tokens=500", f"cache={tmp_path / 'cache'}"]
     made = make_run(tmp_path, "attention=luong_dot", *words)
@@ -254,6 +277,7 @@ def test_dev_is_searched_greedily_and_test_as_the_settings_say(tmp_path: Path, m
     job, prepared = make_job(tmp_path, "attention=luong_dot", *words, f"run_dir={made.path}")
     assert outcome.measure_speed(job, prepared) > 0
     assert (test[-1][0], test[-1][2].beam) == ("dev", 3)
+    assert loaded == [made.best, made.best]
 
 
 def test_greedy_search_takes_over_nothing_that_samples_or_reads_weights() -> None:

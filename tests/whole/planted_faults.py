@@ -31,6 +31,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Seconds that the tests of one fault may take; a fault may make a test wait for ever, which is noticed too.
 LIMIT = 600
@@ -225,14 +227,14 @@ FAULTS = (
         f"{PACKAGE}/training/outcome.py",
         "    trained = load_trained(job.run.best)\n    split",
         "    trained = load_trained(job.run.last)\n    split",
-        f"{WIRING} {TRAIN} -k best",
+        f"{WIRING} -k searched",
     ),
     Fault(
         "all of test is translated",
         f"{PACKAGE}/training/outcome.py",
         "job.settings.trainer.test_sentences or len(split)",
         "len(split)",
-        f"{WIRING} {TRAIN} -k test_sentences",
+        f"{WIRING} -k searched",
     ),
     Fault(
         "test is translated greedily",
@@ -253,7 +255,7 @@ FAULTS = (
         f"{PACKAGE}/training/outcome.py",
         "translate_split(trained, dev, job.settings.search, ",
         "translate_split(trained, dev, job.settings.search.greedy, ",
-        f"{WIRING} -k speed",
+        f"{WIRING} -k searched",
     ),
     Fault(
         "batches are not shuffled",
@@ -741,8 +743,6 @@ def failed_test(folder: Path, tests: str) -> str | None:
         sys.path[:] = [str(folder / "tests"), str(folder / "src"), *sys.path[1:]]
         sys.dont_write_bytecode = True
         os.environ |= {"PYTHONPATH": str(folder / "src"), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-        import pytest
-
         with output.open("w") as stream, contextlib.redirect_stdout(stream), contextlib.redirect_stderr(io.StringIO()):
             words = ["-n", "0", "-x", "-q", "-p", "no:cacheprovider", "-rf", "--tb=no", *shlex.split(tests)]
             status = pytest.main(words)
@@ -761,6 +761,8 @@ def failed_test(folder: Path, tests: str) -> str | None:
     if status == 0:
         return None
     text = output.read_text()
+    if status == pytest.ExitCode.NO_TESTS_COLLECTED:
+        raise SystemExit(f"pytest {tests}: no such test")
     found = re.search(r"^(?:FAILED|ERROR) (\S+)", text, re.M)
     return found[1] if found else f"pytest ended with status {status}: {text.strip()[-300:]}"
 
