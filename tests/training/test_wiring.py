@@ -265,7 +265,12 @@ def test_dev_is_searched_greedily_and_test_as_the_settings_say(tmp_path: Path, m
     monkeypatch.setattr(outcome, "translate_split", on_test)
     loaded: list[Path] = []
     load = outcome.load_trained
-    monkeypatch.setattr(outcome, "load_trained", lambda path: loaded.append(path) or load(path))
+
+    def on_load(path: Path) -> Any:
+        loaded.append(path)
+        return load(path)
+
+    monkeypatch.setattr(outcome, "load_trained", on_load)
     words = ["search=beam", "search.beam=3", "trainer.dev_sentences=5", "trainer.test_sentences=7", "edges=[1,3,5]"]
     words += ["trainer.validations=1", "trainer.target_tokens=500", f"cache={tmp_path / 'cache'}"]
     made = make_run(tmp_path, "attention=luong_dot", *words)
