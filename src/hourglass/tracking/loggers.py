@@ -46,10 +46,12 @@ class TensorBoard:
     """
 
     def __init__(self, run: RunFolder, config: Mapping[str, Any], first_step: int):
+        from torch.utils.tensorboard import SummaryWriter
+
         self._run, self._config = run, config
-        self.logger = TensorBoardLogger(
-            run.path, name="", version=run.tensorboard.name, default_hp_metric=False, purge_step=first_step
-        )
+        # Once, and not by the logger: each process that opens it would hide the points of the others.
+        SummaryWriter(run.tensorboard, purge_step=first_step).close()
+        self.logger = TensorBoardLogger(run.path, name="", version=run.tensorboard.name, default_hp_metric=False)
 
     def end(self, scores: LoggedScores | None) -> None:
         """Log the scores, and the settings beside them for the tab HPARAMS."""
@@ -58,7 +60,6 @@ class TensorBoard:
             for words, bleu in scores.bleu_by_length.items():
                 self.logger.experiment.add_scalar(BY_LENGTH, bleu, words)
         self.logger.finalize("success")
-        self.logger.experiment.close()
 
     def hint(self) -> str:
         """Return a line that says how to view the run."""
