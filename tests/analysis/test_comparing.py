@@ -4,6 +4,7 @@ import copy
 import json
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from hourglass.errors import UserError
 from hourglass.metrics.significance import draw_resamples
 from hourglass.reports.comparison import UNDEFINED, write_comparison
 from hourglass.reports.document import Bullets, Picture, Table
+from hourglass.reports.phrases import show_p
 from hourglass.runs.translations import write_translations
 from hourglass.training.finished import FinishedRun
 
@@ -409,6 +411,28 @@ def test_a_report_by_numbers(make: Make) -> None:
     assert "grouped by encoder.summary_size" in notes
     assert "one seed" not in notes
     assert "Left out: x: why" in notes
+
+
+def test_tables_have_p_and_beside_it_that_of_holm(make: Make) -> None:
+    """The values are planted, as p and Holm's p of real comparisons are often the same."""
+    paths = [make(f"{size}", 0.5, encoder__summary_size=size) for size in (4, 16)]
+    (part,) = compare_groups(opened(*paths), [], None, 100)
+    base, other = part.scores
+    assert other.difference is not None
+    whole = replace(other.difference.whole, p=0.11)
+    by_length = {
+        bucket: replace(row, p=0.12 + bucket, p_holm=0.14 + bucket)
+        for bucket, row in other.difference.by_length.items()
+    }
+    difference = replace(other.difference, whole=whole, by_length=by_length)
+    planted = replace(part, scores=[base, replace(other, difference=difference, p_holm=0.13)])
+    tables = tables_of([planted], by_length=True)
+    assert [row[-2:] for row in tables["differences"].rows] == [[show_p(0.11), show_p(0.13)]]
+    expected = [[show_p(0.12 + bucket), show_p(0.14 + bucket)] for bucket in by_length]
+    assert [row[-2:] for row in tables["differences-by-length"].rows] == expected
+    assert expected
+    for name in ("differences", "differences-by-length"):
+        assert tables[name].head[-2:] == ["p", "p, Holm"]
 
 
 def test_a_report_by_names_of_single_seeds(make: Make) -> None:

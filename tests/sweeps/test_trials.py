@@ -324,7 +324,7 @@ def test_the_value_of_a_trial_with_several_seeds(
     tickets = []
 
     def start(ticket: TrialTicket, parent: str | None) -> Outcome:
-        tickets.append((ticket.seed_index, ticket.first_step, ticket.pruner["validations"]))
+        tickets.append((ticket.seed_index, ticket.first_step, ticket.pruner["validations"], ticket.over_seeds))
         score = SCORES[ticket.seed_index]
         return Outcome(f"run-{ticket.seed_index}", {"bleu": score, "loss": score}, parameters=10)
 
@@ -332,7 +332,7 @@ def test_the_value_of_a_trial_with_several_seeds(
     finish(worker, start)
     (trial,) = worker.counted()
     assert trial.value == pytest.approx(value)
-    assert tickets == [(0, 0, 12), (1, 4, 12), (2, 8, 12)]
+    assert tickets == [(0, 0, 12, how), (1, 4, 12, how), (2, 8, 12, how)]
     assert swept_trial(trial, worker.settings).runs == ["run-0", "run-1", "run-2"]
 
 
