@@ -37,7 +37,7 @@ class CompareSettings:
     Attributes:
         run: run folders.
         by: settings that the runs are grouped by; None: those in which they differ.
-        baseline: value of the first of them; None: the first.
+        baseline: value of the first of them; empty: the first.
         by_length: whether to show source lengths, too.
         out: folder of the report.
     """
@@ -53,13 +53,15 @@ def main(values: Mapping[str, Any]) -> None:
     """Print the comparison, and write the report if there is a folder for it."""
     settings = build(CompareSettings, values, "")
     if len(settings.run) < 2:
-        raise UserError(f"{settings.run[0]}: one run folder; usage: {usage_line('compare')}")
+        several = any(Path(settings.run[0]).glob("*/config.yaml"))
+        remedy = f"a folder of runs: write {settings.run[0]}/*" if several else "one run folder"
+        raise UserError(f"{settings.run[0]}: {remedy}; usage: {usage_line('compare')}")
     runs, left_out = open_finished(settings.run)
     if len(runs) < 2:
         more = f"; and {len(left_out) - 3} more" if len(left_out) > 3 else ""
         raise UserError(f"fewer than two finished runs to compare: {'; '.join(list(left_out.values())[:3])}{more}")
     pair = settings.by is None and len(settings.run) == 2
-    baseline = None if settings.baseline is None else setting_text(settings.baseline)
+    baseline = None if settings.baseline == "" else setting_text(settings.baseline)
     if pair:
         baseline = baseline or str(runs[1].path)
     parts = compare_groups(runs, [RUN] if pair else settings.by or [], baseline, RESAMPLES)

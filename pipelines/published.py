@@ -7,6 +7,7 @@ report is results/published/report.html.
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from hourglass.config.command_line import one_line_errors, read_command
@@ -22,6 +23,8 @@ from hourglass.system.project import ROOT
 def main(values: Mapping[str, Any]) -> None:
     """Make the runs that have no record yet, and write scores and report."""
     corpus, only = check(str, values["corpus"], "corpus"), check(list[str], values["only"], "only")
+    if not Path(corpus).is_dir():
+        raise UserError(f"{corpus}: no such folder; it should have the raw files of Multi30k")
     settings = load_published()
     if changed := [name for name, value in asdict(settings).items() if values[name] != value]:
         raise UserError(

@@ -1,13 +1,15 @@
 """The command line: words as settings, operands, options, and what is suggested for a name that does not exist."""
 
 import re
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
 from helpers import CONF, ROOT, compose_config, run_script
+from hydra.errors import HydraException
 
-from hourglass.config.command_line import check_command_line, read_command, read_words, train_words
+from hourglass.config.command_line import _one_line, check_command_line, read_command, read_words, train_words
 from hourglass.config.unknown_keys import OTHER_NAMES, unknown_key
 from hourglass.config.usage import GROUPS, command_usage, known_keys, list_keys, train_usage, usage_line
 from hourglass.errors import UserError
@@ -53,6 +55,7 @@ def test_operands_reach_the_command_as_they_are(monkeypatch: pytest.MonkeyPatch)
     [
         (["--otu=c"], r"--otu=c: no such option: did you mean --out\?; usage: python x\.py RUN"),
         (["--nothing-like-it"], r"--nothing-like-it: no such option; usage"),
+        (["a", ""], r"an empty word, as of a variable that is not set; usage"),
         (["a", "--out"], r"--out: has no value: write out=VALUE"),
         (["a", "run=b"], r"a: run= is on the command line, too"),
     ],
@@ -92,7 +95,7 @@ def test_words_of_training(words: list[str], read: list[str]) -> None:
         ("--attention", r"--attention: no such option: write attention=VALUE"),
         ("--fp16", r"--fp16: no such option$"),
         ("luong_dot", r"luong_dot: a setting is KEY=VALUE$"),
-        (str(CONF), rf"a setting is KEY=VALUE; to resume that run: resume={re.escape(str(CONF))}$"),
+        (str(CONF / "data"), r"a setting is KEY=VALUE$"),
     ],
 )
 def test_words_that_training_refuses(word: str, message: str) -> None:
@@ -118,8 +121,10 @@ def test_words_that_training_refuses(word: str, message: str) -> None:
         ),
         (
             ["attention=lunog_dot"],
-            r"In 'config': Could not find 'attention/lunog_dot' Available options in 'attention': bahdanau, ",
+            r"attention=lunog_dot: no such choice: did you mean luong_dot\? There are bahdanau, bahdanau_normed, ",
         ),
+        (["atention=none"], r"atention: no such setting: write attention=CHOICE"),
+        (["--batch-size=3"], r"batch_size: no such setting: write trainer\.batch_tokens=VALUE"),
     ],
 )
 def test_an_unknown_setting_is_answered_by_what_to_write(
@@ -131,6 +136,26 @@ def test_an_unknown_setting_is_answered_by_what_to_write(
     line = capsys.readouterr().err or str(end.value)
     assert re.match(rf"error: {message}", line), line
     assert line.strip().count("\n") == 0
+
+
+def test_a_run_folder_alone_is_answered_by_how_to_resume_it(tmp_path: Path) -> None:
+    """The command can be pasted, whatever the path."""
+    folder = tmp_path / "a (1)"
+    folder.mkdir()
+    (folder / "config.yaml").touch()
+    with pytest.raises(UserError, match=r"a setting is KEY=VALUE; to resume that run: (python .*)$") as refused:
+        train_words([str(folder)])
+    command = str(refused.value).rpartition("to resume that run: ")[2]
+    assert shlex.split(command)[2:] == [f'resume="{folder}"']
+
+
+def test_a_key_of_a_group_that_is_not_chosen_comes_with_its_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in (["r", "beam=3"], ["r", "--beam=3"]):
+        monkeypatch.setattr(sys, "argv", ["translate.py", *words])
+        with pytest.raises((UserError, HydraException), match=r"beam") as refused:
+            read_command("translate", "run...")
+        message = "\n".join(str(part) for part in (refused.value, refused.value.__cause__) if part is not None)
+        assert "write search=beam search.beam=VALUE" in _one_line(message), words
 
 
 def test_names_of_other_tools_lead_to_settings() -> None:
@@ -194,4 +219,4 @@ def test_every_command_answers_help(name: str, tmp_path: Path) -> None:
     assert done.stdout.startswith(command_usage(name))
     refused = run_script(f"{COMMANDS[name].name}/{name}.py", "--hepl", cwd=tmp_path)
     assert refused.returncode == 1
-    assert refused.stderr == f"error: --hepl: no such option; usage: {usage_line(name)}\n"
+    assert refused.stderr == f"error: --hepl: no such option: did you mean --help?; usage: {usage_line(name)}\n"

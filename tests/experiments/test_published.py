@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import sacrebleu
-from helpers import ROOT, write_multi30k
+from helpers import ROOT, run_script, write_multi30k
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
 from hourglass.errors import UserError
@@ -228,3 +228,13 @@ def test_the_names_of_systems_are_short_and_distinct() -> None:
         settings, systems=["experiment=a encoder.layers=1", "experiment=a"], baseline="experiment=a"
     )
     assert list(name_systems(alike).values()) == ["a encoder.layers=1", "a"]
+
+
+def test_a_folder_that_does_not_exist_changes_no_result(tmp_path: Path) -> None:
+    """All runs have records, so that nothing else would read the folder."""
+    scores = ROOT / "results" / "published" / "scores.json"
+    before = scores.stat().st_mtime_ns
+    done = run_script("pipelines/published.py", "nowhere", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "error: nowhere: no such folder; it should have the raw files of Multi30k\n"
+    assert scores.stat().st_mtime_ns == before

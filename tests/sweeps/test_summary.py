@@ -85,7 +85,8 @@ def test_runs_of_one_test_set_are_compared(tmp_path: Path, monkeypatch: pytest.M
     for name, (dev, digest) in scores.items():
         write_run(Path(name), dev, {1: 1.0}, digest)
     write_run(Path("untested"), 9.0, None)
-    jobs = [SweptJob(n, "complete", {}, [name]) for n, name in enumerate([*scores, "untested"])]
+    names = [*scores, "untested"]
+    jobs = [SweptJob(n, "complete", {"seed": "1", "x": name}, [name]) for n, name in enumerate(names)]
     compare, groups = comparing_commands(jobs)
     assert compare.endswith("pipelines/compare.py c 'a b'")
     assert groups.endswith("pipelines/compare.py 'a b' c f")
@@ -102,5 +103,20 @@ def test_the_best_is_the_best_by_the_score_that_selects(tmp_path: Path) -> None:
             write_run(tmp_path / f"{select}{n}", bleu, {1: 1.0}, select=select, loss=loss)
             for n, (bleu, loss) in enumerate(scores)
         ]
-        jobs = [SweptJob(n, "complete", {}, [path]) for n, path in enumerate(paths)]
+        jobs = [SweptJob(n, "complete", {"x": str(n)}, [path]) for n, path in enumerate(paths)]
         assert comparing_commands(jobs)[0].endswith(f"compare.py {paths[best]} {paths[0]}")
+
+
+def test_two_seeds_of_a_setting_are_not_compared_with_each_other(tmp_path: Path) -> None:
+    """The best is compared with the first of another setting; where only seeds vary, all are in one command."""
+    bleu = {("none", "1"): 1.0, ("none", "2"): 9.0, ("mean", "1"): 2.0, ("mean", "2"): 3.0}
+    paths = {choice: write_run(tmp_path / "-".join(choice), score, {1: 1.0}) for choice, score in bleu.items()}
+    jobs = [
+        SweptJob(n, "complete", {"attention": choice[0], "seed": choice[1]}, [path])
+        for n, (choice, path) in enumerate(paths.items())
+    ]
+    pair, everything = comparing_commands(jobs)
+    assert pair.endswith(f"compare.py {paths['none', '2']} {paths['mean', '1']}")
+    assert everything.endswith(f"compare.py {' '.join(paths.values())}")
+    (seeds,) = comparing_commands(jobs[:2])
+    assert seeds.endswith(f"compare.py {paths['none', '1']} {paths['none', '2']}")

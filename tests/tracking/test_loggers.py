@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from helpers import SMALL, run_script
+from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined] # Made at import.
 
@@ -164,6 +165,23 @@ def test_no_failure_of_a_logger_ends_a_trained_run(
     assert [record.getMessage() for record in caplog.records] == [
         "TensorBoard lacks the end of the run ([Errno 28] No space left on device)"
     ]
+
+
+def test_a_logger_that_cannot_write_does_not_end_the_training(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It says so once; the curves have every point."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(TensorBoardLogger, "log_metrics", refuse)
+    with caplog.at_level(logging.WARNING, logger="hourglass"):
+        track(run, TENSORBOARD, 0, [5.0, 4.0, 3.0], kill=True)
+    assert [record.getMessage() for record in caplog.records] == [
+        "SteadyTensorBoard lacks the points from step 0 on ([Errno 28] No space left on device); curves.csv has them"
+    ]
+    assert [point.value for point in read_points(run.curves)] == [5.0, 4.0, 3.0]
 
 
 def test_a_wandb_without_an_account_is_one_line(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

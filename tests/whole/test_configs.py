@@ -122,7 +122,7 @@ def test_contradictions_are_refused(overrides: list[str], message: str) -> None:
     [
         (
             ["attention=luong_genral"],
-            "error: In 'config': Could not find 'attention/luong_genral' Available",
+            "error: attention=luong_genral: no such choice: did you mean luong_general? There are bahdanau, ",
         ),
         (["trainer.validations=often"], "error: trainer.validations=often: "),
         (
@@ -158,7 +158,7 @@ def test_an_option_of_a_group_that_is_not_chosen_says_how_to_choose_one(tmp_path
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
     assert line == (
-        "error: search.coverage_penalty: no such setting: choose a file of search first, as in search=CHOICE "
+        "error: search.coverage_penalty: no such setting: choose a file of search, too: search=beam "
         "search.coverage_penalty=VALUE"
     )
 

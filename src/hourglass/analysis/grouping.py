@@ -175,7 +175,7 @@ def setting_text(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return json.dumps(value)
     if isinstance(value, float | int):
-        return str(int(value)) if float(value).is_integer() else repr(value)
+        return str(int(value)) if isinstance(value, int) or value.is_integer() else repr(value)
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 

@@ -18,7 +18,7 @@ from hourglass.config.compose import load_composed_plugins, plain_values
 from hourglass.config.unknown_keys import unknown_key
 from hourglass.config.usage import GROUPS, command_usage, known_keys, list_keys, usage_line
 from hourglass.errors import OutOfMemoryError, UserError
-from hourglass.system.commands import path_override, quoted
+from hourglass.system.commands import printed_command, quoted
 from hourglass.system.out_of_memory import memory_shortage
 from hourglass.system.project import CONF
 from hourglass.system.secrets import without_secrets
@@ -108,29 +108,39 @@ def read_words(words: Sequence[str], keys: Sequence[str], operands: Sequence[str
         if word.startswith("-"):
             option, equals, value = word.lstrip("-").partition("=")
             if option not in keys:
-                hint = similar_option(f"--{option}", [f"--{key}" for key in keys])
+                hint = similar_option(f"--{option}", [f"--{key}" for key in [*keys, "help"] if "." not in key])
+                if not hint and ": write " in (known := unknown_key(option, option)):
+                    raise UserError(known)
                 raise UserError(f"{word}: no such option{hint}; usage: {usage}")
             if not equals and not left:
                 raise UserError(f"{word}: has no value: write {option}=VALUE")
             settings.append(f"{option}={value if equals else left.pop(0)}")
         elif SETTING.match(word):
             settings.append(word)
+        elif not word:
+            raise UserError(f"an empty word, as of a variable that is not set; usage: {usage}")
         else:
             values.append(word)
+    return [*settings, *_operand_settings(values, operands, settings, usage)]
+
+
+def _operand_settings(
+    values: Sequence[str], operands: Sequence[str], settings: Sequence[str], usage: str
+) -> Iterator[str]:
+    """Yield the overrides that operands stand for: see `read_words`."""
+    left = list(values)
     for key in operands:
-        if not values:
-            break
+        if not left:
+            return
         name = key.removesuffix("...")
         if any(setting.startswith(f"{name}=") for setting in settings):
-            raise UserError(f"{values[0]}: {name}= is on the command line, too: leave out one of them")
+            raise UserError(f"{left[0]}: {name}= is on the command line, too: leave out one of them")
         if key.endswith("..."):
-            settings.append(f"{name}=[{','.join(map(quoted, values))}]")
-            values = []
-        else:
-            settings.append(f"{name}={quoted(values.pop(0))}")
-    if values:
-        raise UserError(f"{values[0]}: one word too many; usage: {usage}")
-    return settings
+            yield f"{name}=[{','.join(map(quoted, left))}]"
+            return
+        yield f"{name}={quoted(left.pop(0))}"
+    if left:
+        raise UserError(f"{left[0]}: one word too many; usage: {usage}")
 
 
 def similar_option(option: str, options: Iterable[str]) -> str:
@@ -234,13 +244,17 @@ def train_words(words: Sequence[str]) -> list[str]:
         elif word.startswith("--") and equals and flag[2:].split(".")[0] in keys:
             read.append(word[2:])
         elif word.startswith("-"):
-            remedy = f": write {flag.lstrip('-')}=VALUE" if flag.lstrip("-").split(".")[0] in keys else ""
+            option = flag.lstrip("-").replace("-", "_")
+            remedy = f": write {option}=VALUE" if option.split(".")[0] in keys else ""
+            if not remedy and ": write " in (known := unknown_key(option, option)):
+                raise UserError(known)
             raise UserError(f"{word}: no such option{remedy or similar_option(flag, HYDRA_FLAGS)}")
         elif equals or word.startswith("~"):
             read.append(word)
         else:
-            resume = f"; to resume that run: {path_override('resume', Path(word))}" if Path(word).is_dir() else ""
-            raise UserError(f"{word}: a setting is KEY=VALUE{resume}")
+            is_run = (Path(word) / "config.yaml").is_file()
+            resume = f"; to resume that run: {printed_command('src/train.py', resume=Path(word))}" if is_run else ""
+            raise UserError(f"{word or 'an empty word'}: a setting is KEY=VALUE{resume}")
     return read
 
 
@@ -262,6 +276,11 @@ def _one_line(message: str) -> str:
     lines = [line for line in lines if not line.startswith(("full_key:", "object_type", "To append"))]
     listing = next((i for i, line in enumerate(lines) if line.startswith("Available options")), len(lines) - 1)
     mistake, choices = " ".join(lines[: listing + 1]), lines[listing + 1 :]
+    choice = re.search(r"Could not find '(\w+)/(.+?)'", mistake)
+    if choice and choices:
+        names = [name for line in choices for name in line.split(", ")]
+        hint = f": did you mean {alike[0]}?" if (alike := difflib.get_close_matches(choice[2], names, 1)) else ":"
+        return f"{choice[1]}={choice[2]}: no such choice{hint} There are {', '.join(names)}"
     unknown = re.search(r"Could not override '([\w.]+)'.*Key '(\w+)' is not in struct", mistake)
     if unknown:
         return unknown_key(unknown[1], unknown[2])

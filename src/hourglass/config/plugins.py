@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Iterable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -157,7 +158,8 @@ def _load(name: str) -> Plugin:
         raise UserError(f"plugins={name}: is no name of a module")
     before = {kind for _, kind in _registered()}
     try:
-        module = importlib.import_module(name)
+        with redirect_stdout(sys.stderr):  # Standard output is that of the command: translations, for example.
+            module = importlib.import_module(name)
         plugin = _describe(name)
     except (Exception, SystemExit) as error:
         for registry in REGISTRIES:

@@ -2,6 +2,7 @@
 
 import difflib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from hourglass.config.usage import choices_with, default_groups, known_keys
@@ -42,13 +43,15 @@ def unknown_key(name: str, part: str) -> str:
     """
     script = Path(sys.argv[0]).stem
     config = script if (CONF / f"{script}.yaml").exists() else "config"
-    groups = {group.name for group in default_groups(CONF / f"{config}.yaml")}
+    groups = {group.name: group.default for group in default_groups(CONF / f"{config}.yaml")}
     message = f"{name}: no such setting"
     if part in groups:  # It exists, but no file of it is chosen.
-        return f"{message}: choose a file of {part} first, as in {part}=CHOICE {name}=VALUE"
+        return f"{message}: choose a file of {part}, too: {_with_group(name, groups)}=VALUE"
     group = name.partition(".")[0]
     if group in groups and (having := choices_with(name)):
         return f"{name}: not a setting of the chosen {group}: only of {group}={', '.join(having)}"
+    if part == name and (alike := difflib.get_close_matches(name, groups, 1, cutoff=0.7)):
+        return f"{message}: write {alike[0]}=CHOICE"
     comments = {key.name: key.comment for key in known_keys(config)}
     parent, _, last = name.rpartition(".")
     lasts = {key: key.rpartition(".")[2] for key in comments}
@@ -58,6 +61,13 @@ def unknown_key(name: str, part: str) -> str:
     close = close or [key for key in comments if lasts[key] in alike and key.rpartition(".")[0] == parent]
     close = close or [key for key in comments if lasts[key] in alike]
     if close:
-        return f"{message}: write {' or '.join(f'{key}=VALUE ({comments[key]})' for key in close[:2])}"
+        written = [f"{_with_group(key, groups)}=VALUE ({comments[key]})" for key in close[:2]]
+        return f"{message}: write {' or '.join(written)}"
     listing = f"--help {parent}" if parent in groups and config == "config" else "--help"
     return f"{message}; {listing} explains those that there are"
+
+
+def _with_group(key: str, groups: Mapping[str, str]) -> str:
+    """Return a key as the command line sets it, after a choice of its group if none is chosen by default."""
+    group = key.partition(".")[0]
+    return f"{group}={choices_with(key)[0]} {key}" if groups.get(group) == "null" and choices_with(key) else key

@@ -21,6 +21,8 @@ from hourglass.errors import UserError
 
 # The tags that mean something to a search.
 TAGS = {"log", "int"}
+# The longest range that is listed.
+MOST_NUMBERS = 100_000
 
 
 def search_space(
@@ -78,6 +80,10 @@ def _range_distribution(sweep: RangeSweep, *, log_scale: bool) -> BaseDistributi
     if not sweep.step:
         raise ValueError("the step of a range cannot be 0")
     step: float = abs(float(sweep.step))
+    assert sweep.start is not None
+    assert sweep.stop is not None
+    if abs(float(sweep.stop) - float(sweep.start)) > MOST_NUMBERS * step:
+        raise ValueError(f"the range has more than {MOST_NUMBERS:,} numbers: use interval(START, END)")
     plain = sweep.range()
     numbers: Any = plain if isinstance(plain, range) and not sweep.transformers else list(sweep)
     if not numbers:

@@ -97,25 +97,26 @@ def text_table(table: Table) -> str:
 def comparing_commands(jobs: Sequence[SweptJob]) -> list[str]:
     """Return commands for the jobs that share a test set: the best on dev with the first, and all in groups.
 
-    The best is the one with the best score that selects checkpoints (trainer.select). If it is the first, it is
-    compared with the second best.
+    The best is the one with the best score that selects checkpoints (trainer.select). It is compared with the first
+    that differs from it in more than the seed.
     """
-    scores: dict[str, list[tuple[float, Path]]] = defaultdict(list)
+    scores: dict[str, list[tuple[float, Path, dict[str, str]]]] = defaultdict(list)
     for job in jobs:
         for path in job.runs:
             run = _read(path)
             if run is not None and run.test is not None:
                 by_loss = FinishedRun.open(path).config["trainer"]["select"] == "loss"
-                scores[run.corpus_digest].append((-run.dev.loss if by_loss else run.dev.bleu, Path(path)))
+                settings = {key: value for key, value in job.choices.items() if key != "seed"}
+                scores[run.corpus_digest].append((-run.dev.loss if by_loss else run.dev.bleu, Path(path), settings))
     commands = []
     for group in scores.values():
         if len(group) < 2:
             continue
-        paths = [path for _, path in group]
-        best, second = sorted(group, key=lambda scored: scored[0], reverse=True)[:2]
-        pair = (best[1], paths[0] if best[1] != paths[0] else second[1])
-        commands.append(printed_command("pipelines/compare.py", *pair))
-        if len(paths) > 2:
+        paths = [path for _, path, _ in group]
+        _, best, settings = max(group, key=lambda scored: scored[0])
+        others = [path for _, path, other in group if other != settings]
+        commands += [printed_command("pipelines/compare.py", best, other) for other in others[:1]]
+        if len(paths) > 2 or not others:
             commands.append(printed_command("pipelines/compare.py", *paths))
     return commands
 

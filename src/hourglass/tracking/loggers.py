@@ -5,7 +5,8 @@ They log points as the training makes them. What fails there is logged, and neve
 
 import logging
 import secrets
-from collections.abc import Mapping
+import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +21,37 @@ from hourglass.tracking.server import error_line
 from hourglass.tracking.settings import LoggerSettings, TensorBoardSettings, WandbSettings
 
 log = logging.getLogger(__name__)
+
+
+class SteadyLogging(Logger):
+    """What a logger of Lightning's cannot log is one line of the log, and does not end the training."""
+
+    _failed = False
+
+    def log_metrics(self, metrics: Any, step: Any = None) -> None:
+        """Log values of one step, unless an earlier step failed."""
+        if not self._failed:
+            self._attempt(f"the points from step {step} on", super().log_metrics, metrics, step)  # type: ignore[safe-super]
+
+    def finalize(self, status: str) -> None:
+        """Write what waits to be written."""
+        self._attempt("its last points", super().finalize, status)
+
+    def _attempt(self, lacking: str, do: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            do(*arguments)
+        except Exception as error:  # A full disk, the network, ...
+            if not self._failed:
+                log.warning("%s lacks %s (%s); curves.csv has them", type(self).__name__, lacking, error_line(error))
+            self._failed = True
+
+
+class SteadyTensorBoard(SteadyLogging, TensorBoardLogger):
+    """Lightning's logger for TensorBoard."""
+
+
+class SteadyWandb(SteadyLogging, WandbLogger):
+    """Lightning's logger for W&B."""
 
 
 class OpenLogger(Protocol):
@@ -51,7 +83,7 @@ class TensorBoard:
         self._run, self._config = run, config
         # Once, and not by the logger: each process that opens it would hide the points of the others.
         SummaryWriter(run.tensorboard, purge_step=first_step).close()
-        self.logger = TensorBoardLogger(run.path, name="", version=run.tensorboard.name, default_hp_metric=False)
+        self.logger = SteadyTensorBoard(run.path, name="", version=run.tensorboard.name, default_hp_metric=False)
 
     def end(self, scores: LoggedScores | None) -> None:
         """Log the scores, and the settings beside them for the tab HPARAMS."""
@@ -63,7 +95,8 @@ class TensorBoard:
 
     def hint(self) -> str:
         """Return a line that says how to view the run."""
-        return f"TensorBoard: run {self._run.path.name}; to view it: tensorboard --logdir {self._run.path.parent}"
+        folder = shlex.quote(str(self._run.path.parent))
+        return f"TensorBoard: run {self._run.path.name}; to view it: tensorboard --logdir {folder}"
 
 
 class WeightsAndBiases:
@@ -86,7 +119,7 @@ class WeightsAndBiases:
         if not key.exists():
             key.parent.mkdir(exist_ok=True)
             write_whole(key, secrets.token_hex(4))
-        self.logger = WandbLogger(
+        self.logger = SteadyWandb(
             name=run.path.name,
             project=settings.project,
             entity=settings.entity,
@@ -101,7 +134,8 @@ class WeightsAndBiases:
             self.logger.experiment  # noqa: B018 (opens the run)
         except Exception as error:  # W&B's and the network's own.
             raise UserError(
-                f"logger=wandb: W&B opens no run ({error_line(error)}): run `wandb login`, or set logger.offline=true"
+                f"logger=wandb: W&B opens no run ({error_line(error)}): run `wandb login`, or write WANDB_MODE=offline "
+                "before the command"
             ) from None
 
     def end(self, scores: LoggedScores | None) -> None:
@@ -120,7 +154,8 @@ class WeightsAndBiases:
         """Return a line that says how to view the run."""
         experiment = self.logger.experiment
         if self._settings.offline or experiment.url is None:
-            return f"W&B: run {self._run.path.name}; to send it: wandb sync {Path(experiment.dir).parent}"
+            folder = shlex.quote(str(Path(experiment.dir).parent))
+            return f"W&B: run {self._run.path.name}; to send it: wandb sync {folder}"
         return f"W&B: run {self._run.path.name}: {experiment.url}"
 
 
