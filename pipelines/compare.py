@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from hourglass.analysis.comparing import TestSetComparison, compare_groups
 from hourglass.analysis.grouping import RUN, open_finished, setting_text
 from hourglass.config.command_line import RunPaths, one_line_errors, read_command
-from hourglass.config.options import build
+from hourglass.config.options import Words, build
 from hourglass.config.usage import usage_line
 from hourglass.errors import UserError
 from hourglass.metrics.scoring import FEW, show_bounds
@@ -24,10 +24,6 @@ from hourglass.reports.comparison import UNDEFINED, write_comparison
 from hourglass.reports.document import Paragraph, Picture, to_markdown, write_files
 from hourglass.reports.phrases import show_p, show_range
 from hourglass.system.commands import printed_command
-
-
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class CompareSettings:
     """
 
     run: RunPaths
-    by: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)] | None
+    by: Annotated[Words, Field(min_length=1)] | None
     baseline: str | int | float | bool | None
     by_length: bool
     out: Annotated[str, Field(min_length=1)] | None

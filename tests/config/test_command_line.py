@@ -50,6 +50,12 @@ def test_operands_reach_the_command_as_they_are(monkeypatch: pytest.MonkeyPatch)
     assert values == {**values, "run": paths, "sentences": 3, "output": "explorer.html"}
 
 
+def test_a_group_is_set_like_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in (["--search=greedy"], ["--search", "greedy"], ["search=greedy"]):
+        monkeypatch.setattr(sys, "argv", ["translate.py", "r", *words])
+        assert read_command("translate", "run...")["search"]["beam"] == 1
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

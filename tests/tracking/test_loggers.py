@@ -161,9 +161,23 @@ def test_no_failure_of_a_logger_ends_a_trained_run(
 
     monkeypatch.setattr(loggers.TensorBoardLogger, "log_hyperparams", refuse)
     with caplog.at_level(logging.WARNING, logger="hourglass"):
-        track(run, TENSORBOARD, 0, [5.0])
+        assert track(run, TENSORBOARD, 0, [5.0]).startswith("TensorBoard: run one")
     assert [record.getMessage() for record in caplog.records] == [
         "TensorBoard lacks the end of the run ([Errno 28] No space left on device)"
+    ]
+
+
+def test_a_logger_that_cannot_say_how_to_view_the_run_does_not_end_it(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ConnectionError("the service is gone")
+
+    monkeypatch.setattr(loggers.TensorBoard, "hint", refuse)
+    with caplog.at_level(logging.WARNING, logger="hourglass"):
+        assert track(run, TENSORBOARD, 0, [5.0]) == ""
+    assert [record.getMessage() for record in caplog.records] == [
+        "TensorBoard lacks the end of the run (the service is gone)"
     ]
 
 

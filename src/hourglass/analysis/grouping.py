@@ -149,6 +149,7 @@ def group_runs(runs: Sequence[FinishedRun], by: Sequence[str]) -> Grouping:
     parts: dict[tuple[str, ...], list[FinishedRun]] = defaultdict(list)
     for run, known in zip(runs, facts, strict=True):
         parts[tuple(known.get(key, "null") for key in axes)].append(run)
+    known_of = dict(zip(runs, facts, strict=True))
     groups: list[RunGroup] = []
     repeated: dict[str, str] = {}
     for values in sorted(parts, key=lambda values: _place(values, list(parts))):
@@ -164,7 +165,7 @@ def group_runs(runs: Sequence[FinishedRun], by: Sequence[str]) -> Grouping:
         rounding=[
             key
             for key in differing
-            if key in ROUNDING and any(len({_facts(run).get(key) for run in group.runs}) > 1 for group in groups)
+            if key in ROUNDING and any(len({known_of[run].get(key) for run in group.runs}) > 1 for group in groups)
         ],
         repeated=repeated,
     )

@@ -12,11 +12,12 @@ from typing import Annotated, Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from hourglass.config.compose import load_composed_plugins, plain_values
-from hourglass.config.unknown_keys import unknown_key
-from hourglass.config.usage import GROUPS, command_usage, known_keys, list_keys, usage_line
+from hourglass.config.compose import load_named_plugins, plain_values
+from hourglass.config.options import Words
+from hourglass.config.unknown_keys import similar_setting, unknown_key
+from hourglass.config.usage import GROUPS, command_usage, default_groups, known_keys, list_keys, usage_line
 from hourglass.errors import OutOfMemoryError, UserError
 from hourglass.system.commands import printed_command, quoted
 from hourglass.system.out_of_memory import memory_shortage
@@ -37,9 +38,7 @@ HYDRA_FLAGS = {
 }
 
 # Run folders: one or more.
-RunPaths = Annotated[
-    list[str], BeforeValidator(lambda paths: [paths] if isinstance(paths, str) else paths), Field(min_length=1)
-]
+RunPaths = Annotated[Words, Field(min_length=1)]
 
 
 def arguments(*names: str) -> list[str]:
@@ -77,15 +76,15 @@ def read_command(name: str, *operands: str, epilogue: str = "") -> dict[str, Any
         print("\n".join([command_usage(name), *([epilogue] if epilogue else [])]))
         raise SystemExit
     refuse_targets(words)
-    overrides = read_words(words, [key.name for key in known_keys(name)], operands, usage_line(name))
+    keys = [key.name for key in [*known_keys(name), *default_groups(CONF / f"{name}.yaml")]]
+    overrides = read_words(words, keys, operands, usage_line(name))
     with initialize_config_dir(str(CONF)):
         composed = compose(name, overrides=overrides)
     for key in map(str, composed):
         if OmegaConf.is_missing(composed, key):
             raise UserError(f"{key}: not set; usage: {usage_line(name)}")
     values = plain_values(composed)
-    if values.pop("plugins", None):
-        load_composed_plugins(composed)
+    load_named_plugins(values.pop("plugins", []))
     return values
 
 
@@ -109,8 +108,8 @@ def read_words(words: Sequence[str], keys: Sequence[str], operands: Sequence[str
             option, equals, value = word.lstrip("-").partition("=")
             if option not in keys:
                 hint = similar_option(f"--{option}", [f"--{key}" for key in [*keys, "help"] if "." not in key])
-                if not hint and ": write " in (known := unknown_key(option, option)):
-                    raise UserError(known)
+                if not hint and similar_setting(option):
+                    raise UserError(unknown_key(option, option))
                 raise UserError(f"{word}: no such option{hint}; usage: {usage}")
             if not equals and not left:
                 raise UserError(f"{word}: has no value: write {option}=VALUE")
@@ -239,15 +238,16 @@ def train_words(words: Sequence[str]) -> list[str]:
         word = left.pop(0)
         flag, equals, _ = word.partition("=")
         if flag in HYDRA_FLAGS:
-            read += [word, *left[: HYDRA_FLAGS[flag] if not equals else 0]]
-            left = left[HYDRA_FLAGS[flag] if not equals else 0 :]
+            following = 0 if equals else HYDRA_FLAGS[flag]
+            read += [word, *left[:following]]
+            del left[:following]
         elif word.startswith("--") and equals and flag[2:].split(".")[0] in keys:
             read.append(word[2:])
         elif word.startswith("-"):
             option = flag.lstrip("-").replace("-", "_")
             remedy = f": write {option}=VALUE" if option.split(".")[0] in keys else ""
-            if not remedy and ": write " in (known := unknown_key(option, option)):
-                raise UserError(known)
+            if not remedy and similar_setting(option):
+                raise UserError(unknown_key(option, option))
             raise UserError(f"{word}: no such option{remedy or similar_option(flag, HYDRA_FLAGS)}")
         elif equals or word.startswith("~"):
             read.append(word)

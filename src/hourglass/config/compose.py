@@ -8,8 +8,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hourglass.config.options import check
-from hourglass.config.plugins import PluginNames, load_plugins
+from hourglass.config.options import Words, check
+from hourglass.config.plugins import load_plugins
 from hourglass.errors import UserError
 from hourglass.system.project import ROOT
 
@@ -54,8 +54,16 @@ def load_composed_plugins(composed: DictConfig) -> list[str]:
     Raises:
         UserError: as `load_plugins`.
     """
-    values = plain_values(OmegaConf.masked_copy(composed, "plugins"))
-    names: list[str] = check(PluginNames, values["plugins"], "plugins")
+    return load_named_plugins(plain_values(OmegaConf.masked_copy(composed, "plugins"))["plugins"])
+
+
+def load_named_plugins(value: Any) -> list[str]:
+    """Load the plugins that a value of the setting `plugins` names, and return their names.
+
+    Raises:
+        UserError: as `load_plugins`, or the value has no names.
+    """
+    names: list[str] = check(Words, value, "plugins")
     load_plugins(names)
     return names
 

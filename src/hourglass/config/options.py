@@ -9,7 +9,7 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import pydantic
 import yaml
@@ -20,6 +20,9 @@ from hourglass.system.yaml_files import read_yaml
 
 # Resolved settings: nested mappings, lists, and scalars.
 Config = Mapping[str, Any]
+
+# Words; one may be given without a list.
+Words = Annotated[list[str], pydantic.BeforeValidator(lambda words: [words] if isinstance(words, str) else words)]
 
 T = TypeVar("T")
 

@@ -15,16 +15,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import BeforeValidator
+from typing import Any
 
 from hourglass.config.registry import REGISTRIES
 from hourglass.errors import UserError
+from hourglass.system.commands import printed_command
 from hourglass.system.project import PACKAGE
-
-# Names of modules; one may be given without a list.
-PluginNames = Annotated[list[str], BeforeValidator(lambda names: [names] if isinstance(names, str) else names)]
 
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _LIBRARIES = {Path(path) for path in sysconfig.get_paths().values()}
@@ -99,6 +95,11 @@ def plugin_record(names: Iterable[str]) -> dict[str, Any]:
 def plugin_words() -> list[str]:
     """Return the words of a command line that name the loaded plugins, for a command in a message."""
     return [f"plugins=[{','.join(_loaded)}]"] if _loaded else []
+
+
+def resume_command(run: Path) -> str:
+    """Return the command that resumes the run in a folder with the plugins that are loaded, for a message."""
+    return printed_command("src/train.py", *plugin_words(), resume=run)
 
 
 def require_plugins(names: Any, where: str) -> None:

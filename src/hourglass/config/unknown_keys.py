@@ -2,7 +2,6 @@
 
 import difflib
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from hourglass.config.usage import choices_with, default_groups, known_keys
@@ -41,18 +40,24 @@ def unknown_key(name: str, part: str) -> str:
         name: the setting as it was written, such as `trainer.max_epochs`.
         part: the component of it that does not exist, such as `max_epochs`.
     """
-    script = Path(sys.argv[0]).stem
-    config = script if (CONF / f"{script}.yaml").exists() else "config"
-    groups = {group.name: group.default for group in default_groups(CONF / f"{config}.yaml")}
+    groups, group = _groups(), name.partition(".")[0]
     message = f"{name}: no such setting"
     if part in groups:  # It exists, but no file of it is chosen.
-        return f"{message}: choose a file of {part}, too: {_with_group(name, groups)}=VALUE"
-    group = name.partition(".")[0]
+        return f"{message}: choose a file of {part}, too: {_with_group(name)}=VALUE"
     if group in groups and (having := choices_with(name)):
         return f"{name}: not a setting of the chosen {group}: only of {group}={', '.join(having)}"
-    if part == name and (alike := difflib.get_close_matches(name, groups, 1, cutoff=0.7)):
-        return f"{message}: write {alike[0]}=CHOICE"
-    comments = {key.name: key.comment for key in known_keys(config)}
+    if similar := similar_setting(name):
+        return f"{message}: write {similar}"
+    parent = name.rpartition(".")[0]
+    listing = f"--help {parent}" if parent in groups and _config() == "config" else "--help"
+    return f"{message}; {listing} explains those that there are"
+
+
+def similar_setting(name: str) -> str | None:
+    """Return what to write in place of a setting that does not exist, with its comment; None if nothing is like it."""
+    if "." not in name and (alike := difflib.get_close_matches(name, _groups(), 1, cutoff=0.7)):
+        return f"{alike[0]}=CHOICE"
+    comments = {key.name: key.comment for key in known_keys(_config())}
     parent, _, last = name.rpartition(".")
     lasts = {key: key.rpartition(".")[2] for key in comments}
     alike = difflib.get_close_matches(last, lasts.values(), 3, cutoff=0.7)
@@ -60,14 +65,21 @@ def unknown_key(name: str, part: str) -> str:
     close = close or [key for key in (OTHER_NAMES.get(last),) if key in comments]
     close = close or [key for key in comments if lasts[key] in alike and key.rpartition(".")[0] == parent]
     close = close or [key for key in comments if lasts[key] in alike]
-    if close:
-        written = [f"{_with_group(key, groups)}=VALUE ({comments[key]})" for key in close[:2]]
-        return f"{message}: write {' or '.join(written)}"
-    listing = f"--help {parent}" if parent in groups and config == "config" else "--help"
-    return f"{message}; {listing} explains those that there are"
+    return " or ".join(f"{_with_group(key)}=VALUE ({comments[key]})" for key in close[:2]) or None
 
 
-def _with_group(key: str, groups: Mapping[str, str]) -> str:
+def _config() -> str:
+    """Return the name of the file in conf/ that this command reads."""
+    script = Path(sys.argv[0]).stem
+    return script if (CONF / f"{script}.yaml").exists() else "config"
+
+
+def _groups() -> dict[str, str]:
+    """Return the groups of the command, each with its default choice."""
+    return {group.name: group.default for group in default_groups(CONF / f"{_config()}.yaml")}
+
+
+def _with_group(key: str) -> str:
     """Return a key as the command line sets it, after a choice of its group if none is chosen by default."""
     group = key.partition(".")[0]
-    return f"{group}={choices_with(key)[0]} {key}" if groups.get(group) == "null" and choices_with(key) else key
+    return f"{group}={choices_with(key)[0]} {key}" if _groups().get(group) == "null" and choices_with(key) else key

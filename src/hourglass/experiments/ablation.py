@@ -14,8 +14,8 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from hourglass.analysis.evaluation import SCHEMA_VERSION, CorpusFacts, Evaluation, Tuning, read_evaluation
 from hourglass.analysis.information import Information, read_information
 from hourglass.config.compose import compose_settings
-from hourglass.config.options import build, read_settings
-from hourglass.config.plugins import PluginNames, load_plugins
+from hourglass.config.options import Words, build, read_settings
+from hourglass.config.plugins import load_plugins
 from hourglass.errors import UserError
 from hourglass.metrics.scoring import length_buckets
 from hourglass.models.attention import ATTENTIONS
@@ -94,7 +94,7 @@ class AblationSettings:
     corpora: Names
     results: Annotated[str, Field(min_length=1)]
     intermediate: Annotated[str, Field(min_length=1)]
-    plugins: PluginNames = field(default_factory=list)
+    plugins: Words = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -44,14 +44,14 @@ def die_with_parent() -> None:
 
     torch sends SIGINT in that case, which background jobs of a shell ignore.
     """
-    torch.multiprocessing._prctl_pr_set_pdeathsig(signal.SIGKILL)  # type: ignore[attr-defined]
+    die_with_agent()
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def die_with_agent() -> None:
-    """Have the system kill this process when torchrun, which has started it, dies."""
+    """Have the system kill this process when the one that has started it dies, such as torchrun."""
     torch.multiprocessing._prctl_pr_set_pdeathsig(signal.SIGKILL)  # type: ignore[attr-defined]
 
 

@@ -180,9 +180,16 @@ def open_logger(
     return None
 
 
-def end_logger(logger: OpenLogger, scores: LoggedScores | None) -> None:
-    """Log the scores of a run that has ended, None of one that failed; what fails is logged in one line."""
+def end_logger(logger: OpenLogger, scores: LoggedScores | None) -> str | None:
+    """Log the scores of a run that has ended, None of one that failed; what fails is logged in one line.
+
+    Returns:
+        A line that says how to view the run, None if not even that can be said.
+    """
+    hint = None
     try:
+        hint = logger.hint()  # W&B knows it until the end.
         logger.end(scores)
     except Exception as error:  # A full disk, the network, ...: the results are in the run folder.
         log.warning("%s lacks the end of the run (%s)", type(logger).__name__, error_line(error))
+    return hint

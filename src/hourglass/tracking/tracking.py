@@ -15,7 +15,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from hourglass.config.plugins import plugin_words
+from hourglass.config.plugins import resume_command
 from hourglass.errors import UserError
 from hourglass.runs.curves import Point, append_points, read_points, start_curves
 from hourglass.runs.folder import RunFolder
@@ -119,9 +119,9 @@ class Tracking(AbstractContextManager["Tracking"]):
         if self._system_metrics is not None:
             self._system_metrics.finish()
         if self._logger is not None:
-            self._hint = self._logger.hint()
             complete = kind is None and self.run.metrics.exists()
-            end_logger(self._logger, logged_scores(read_json(self.run.metrics)) if complete else None)
+            scores = logged_scores(read_json(self.run.metrics)) if complete else None
+            self._hint = end_logger(self._logger, scores)
         if self._sender is None:
             return
         killed = kind is not None and not issubclass(kind, Exception)
@@ -137,7 +137,7 @@ class Tracking(AbstractContextManager["Tracking"]):
                     "MLflow at %s may lack the end of the run (%s); to send it: %s",
                     self._sender.where,
                     error_line(error),
-                    printed_command("src/train.py", *plugin_words(), resume=self.run.path),
+                    resume_command(self.run.path),
                 )
                 return
             if missing := mirror.missing():

@@ -25,9 +25,9 @@ import torch.distributed
 
 from hourglass.config.differences import changes
 from hourglass.config.options import Config
+from hourglass.config.plugins import resume_command
 from hourglass.errors import MachineLostError, UserError
 from hourglass.runs.folder import RunFolder
-from hourglass.system.commands import printed_command
 from hourglass.system.devices import die_with_agent, under_torchrun
 from hourglass.system.secrets import first_line
 
@@ -187,10 +187,10 @@ class Hosts:
             with suppress(torch.distributed.DistError, TimeoutError):
                 self._ask(lambda: self._store.set(f"ended/{self.place.rank}", reason), REPORTS)
 
-    def resume_command(self, run: RunFolder, *words: str) -> str:
+    def resume_command(self, run: RunFolder) -> str:
         """Return the command that resumes the training from this machine, for a message."""
         place = self.place
-        script, *options = shlex.split(printed_command("src/train.py", *words, resume=run.path))[1:]
+        script, *options = shlex.split(resume_command(run.path))[1:]
         launch = ["torchrun", f"--nnodes={place.nodes}", f"--nproc-per-node={place.local_size}"]
         host, port = place.address
         launch += [f"--node-rank={place.node}", f"--master-addr={host}", f"--master-port={port}"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from hourglass.config.plugins import plugin_record, plugin_words
+from hourglass.config.plugins import plugin_record, resume_command
 from hourglass.decoding.translate import translate_split
 from hourglass.errors import UserError
 from hourglass.metrics.scoring import format_table, score
@@ -16,7 +16,6 @@ from hourglass.models.checkpoint import load_trained
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.runs.folder import RunFolder
 from hourglass.runs.translations import write_translations
-from hourglass.system.commands import printed_command
 from hourglass.system.files import read_json, write_json
 from hourglass.system.machine import describe_machine
 from hourglass.system.markup import visible
@@ -74,8 +73,7 @@ def finishing_step(run: RunFolder, name: str) -> Iterator[None]:
         yield
     except Exception as error:  # Whatever it is, the results do not depend on it.
         reason = first_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
-        again = printed_command("src/train.py", *plugin_words(), resume=run.path)
-        log.warning("%s: not made (%s); to make it: %s", name, visible(reason), again)
+        log.warning("%s: not made (%s); to make it: %s", name, visible(reason), resume_command(run.path))
         log.debug("%s", name, exc_info=True)
 
 

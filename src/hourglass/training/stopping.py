@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from hourglass.config.plugins import plugin_words
+from hourglass.config.plugins import resume_command
 from hourglass.errors import BrokenOffError, MachineLostError, OutOfMemoryError
 from hourglass.runs.folder import RunFolder
-from hourglass.system.commands import printed_command
 from hourglass.system.out_of_memory import memory_shortage
 from hourglass.training.hosts import RESUME, Hosts
 
@@ -55,9 +54,9 @@ def resumable(run: RunFolder, hosts: Hosts | None = None) -> Iterator[None]:
         OutOfMemoryError: memory is short.
     """
     before = on_sigterm(_stop)
-    hint = f"{RESUME}: {printed_command('src/train.py', *plugin_words(), resume=run.path)}"
+    hint = f"{RESUME}: {resume_command(run.path)}"
     if hosts is not None and hosts.place.nodes > 1:
-        command = hosts.resume_command(run, *plugin_words())
+        command = hosts.resume_command(run)
         hint = f"{RESUME}, on each machine with its own --node-rank: {command}"
     try:
         yield
