@@ -151,23 +151,23 @@ def word_weights(weights: np.ndarray, source: Sequence[range], target: Sequence[
         source: the words of each of S - 1 pieces, without end-of-sentence.
         target: the words of each of T - 1 pieces, without end-of-sentence.
     """
-    membership = _membership(source)
-    columns = np.zeros((weights.shape[1], membership.shape[1] + 1))
-    columns[:-1, :-1] = membership / np.maximum(membership.sum(1, keepdims=True), 1)
-    columns[-1, -1] = 1
-    membership = _membership(target)
-    rows = np.zeros((membership.shape[1], weights.shape[0]))
-    rows[:, :-1] = (membership / np.maximum(membership.sum(0), 1)).T
-    words: np.ndarray = rows @ weights @ columns
-    return words
+    # A piece of several words is shared between them, [T, W + 1]; a word of several target pieces has their mean.
+    pieces, words, number = _pairs(source)
+    counts = np.bincount(pieces, minlength=len(source))
+    columns = np.zeros((weights.shape[0], number + 1))
+    np.add.at(columns.T, words, (weights[:, pieces] / counts[pieces]).T)
+    columns[:, -1] = weights[:, -1]
+    pieces, words, number = _pairs(target)
+    rows = np.zeros((number, columns.shape[1]))
+    np.add.at(rows, words, columns[pieces])
+    return rows / np.maximum(np.bincount(words, minlength=number), 1)[:, None]
 
 
-def _membership(pieces: Sequence[range]) -> np.ndarray:
-    """Return which words each piece belongs to, [pieces, words] of 0 and 1."""
-    members = np.zeros((len(pieces), max((words.stop for words in pieces), default=0)))
-    for row, words in zip(members, pieces, strict=True):
-        row[words.start : words.stop] = 1
-    return members
+def _pairs(pieces: Sequence[range]) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return the piece [N] and the word [N] of each pair of a piece and a word of it, and the number of words."""
+    numbers = np.repeat(np.arange(len(pieces)), [len(own) for own in pieces])
+    words = np.fromiter(itertools.chain.from_iterable(pieces), dtype=np.int64)
+    return numbers, words, max((own.stop for own in pieces), default=0)
 
 
 def weight_decimals(sources: int) -> int:
