@@ -28,6 +28,8 @@ from omegaconf import OmegaConf
 import train
 from hourglass.bench.settings import BenchSettings
 from hourglass.config.options import build
+from hourglass.data.pieces import BOS, EOS
+from hourglass.data.tokenizer import TokenizerSettings, Vocabularies, train_vocabularies
 from hourglass.decoding.search import SearchSettings
 from hourglass.models.build import build_model
 from hourglass.models.checkpoint import load_trained
@@ -36,6 +38,7 @@ from hourglass.runs.curves import read_points
 from hourglass.runs.folder import RunFolder, create_run
 from hourglass.system.files import read_json
 from hourglass.tracking.client import BY_LENGTH, LENGTH_TABLE, flatten
+from hourglass.tracking.tracking import Curves
 from hourglass.training import preparation
 from hourglass.training.job import Job
 from hourglass.training.preparation import PreparedData
@@ -62,28 +65,34 @@ TINY = (
 
 
 def compose_config(*overrides: str) -> dict[str, Any]:
+    """Return the resolved config of a command line as plain values; the caller may change them."""
+    return deepcopy(_composed(*overrides))
+
+
+@cache
+def _composed(*overrides: str) -> dict[str, Any]:
+    """Compose once: it takes a quarter of a second, and many tests want the same config."""
     with initialize_config_dir(str(CONF)):
         composed = compose("config", overrides=list(overrides))
     resolved: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     return resolved
 
 
+# The keys of conf/bench.yaml that belong to the command alone.
+BENCH_COMMAND = ("command", "arguments", "plugins")
+
+
 def bench_settings() -> BenchSettings:
     """Return the settings of conf/bench.yaml."""
     content = yaml.safe_load((CONF / "bench.yaml").read_text())
-    return build(BenchSettings, {key: content[key] for key in content if key not in ("command", "arguments")}, "bench")
-
-
-@cache
-def _composed_once(*overrides: str) -> dict[str, Any]:
-    return compose_config(*overrides)
+    return build(BenchSettings, {key: content[key] for key in content if key not in BENCH_COMMAND}, "bench")
 
 
 def tiny_config(
     attention: str = "luong_general", changes: Mapping[str, Any] | None = None, encoder: str = "rnn"
 ) -> dict[str, Any]:
     """Return a config shrunk by TINY and further, after `changes` such as {"decoder.layers": 2}; fast to call."""
-    config = deepcopy(_composed_once(f"attention={attention}", f"encoder={encoder}", *TINY))
+    config = compose_config(f"attention={attention}", f"encoder={encoder}", *TINY)
     small = {"encoder.hidden_size": 16, "attention.size": 6, "attention.window": 2}
     kept = {option: value for option, value in small.items() if option.split(".")[1] in config[option.split(".")[0]]}
     for option, value in (kept | dict(changes or {})).items():
@@ -169,23 +178,113 @@ def make_run(folder: Path, *overrides: str) -> RunFolder:
     return train_config({**config, "run_dir": str(folder / config["attention"]["name"])})
 
 
-def job_of(config: dict[str, Any], *, continues: bool = False) -> Job:
-    """Return the job of these settings, in their run_dir."""
-    return Job(create_run(config["run_dir"], [], continues=continues), config, check_settings(config))
+def make_job(config: dict[str, Any], run: RunFolder | None = None) -> Job:
+    """Return the job of these settings in a run folder, by default a new one at their run_dir."""
+    run = run or create_run(config["run_dir"], [], continues=config["if_exists"] == "continue")
+    return Job(run, config, check_settings(config))
 
 
-def make_job(folder: Path, *overrides: str) -> tuple[Job, PreparedData]:
+def prepare_job(folder: Path, *overrides: str) -> tuple[Job, PreparedData]:
     """Return a job of SMALL with further overrides, which is not trained, and its data."""
-    words = (f"cache={folder / 'cache'}", f"run_dir={folder / 'run'}", *overrides)
-    job = job_of(compose_config(*SMALL, *words), continues=True)
+    words = (f"cache={folder / 'cache'}", f"run_dir={folder / 'run'}", "if_exists=continue", *overrides)
+    job = make_job(compose_config(*SMALL, *words))
     return job, preparation.prepare(job.config, job.settings)
 
 
-def train_config(config: dict[str, Any]) -> RunFolder:
-    """Train with these settings, in this process, in their run_dir."""
-    job = job_of(config)
+def train_config(config: dict[str, Any], run: RunFolder | None = None) -> RunFolder:
+    """Train with these settings, in this process, in a run folder, by default a new one at their run_dir."""
+    job = make_job(config, run)
     train.train(job)
     return job.run
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing in this process handles it."""
+
+
+def inject_at_step(patch: pytest.MonkeyPatch, at: int, event: Callable[[], object]) -> None:
+    """Have an event happen in this process once a training has logged a step; not again if the step is repeated."""
+    log_metrics, happened = Curves.log_metrics, []
+
+    def log_and_more(self: Curves, metrics: Any, step: int | None = None) -> None:
+        log_metrics(self, metrics, step)
+        if step == at and not happened:
+            happened.append(step)
+            event()
+
+    patch.setattr(Curves, "log_metrics", log_and_more)
+
+
+def kill_at_step(at: int, start: Callable[[], object]) -> None:
+    """Start a training in this process and kill it once it has logged a step."""
+
+    def kill() -> None:
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        inject_at_step(patch, at, kill)
+        with pytest.raises(Killed):
+            start()
+
+
+def character_vocabularies(
+    lines: list[str], cache: Path, *, size: int = 40, byte_fallback: bool = False
+) -> Vocabularies:
+    """Return joint vocabularies of the characters of some lines."""
+    import datasets
+
+    rows = datasets.Dataset.from_dict({"source": lines, "target": lines})
+    settings = TokenizerSettings("char", size, True, 1.0, byte_fallback, "identity", 10)
+    return train_vocabularies(settings, rows, str(lines), cache)
+
+
+def checkpoint_content(vocabularies: Vocabularies) -> dict[str, Any]:
+    """Return what a checkpoint of a tiny model with random weights holds, after seven steps."""
+    config = tiny_config()
+    model = build_model(config, vocabularies.source.size, vocabularies.target.size, joint=True)
+    return {
+        "state_dict": {f"model.{name}": weight for name, weight in model.state_dict().items()},
+        "global_step": 7,
+        "callbacks": {
+            "Meter": {"target_tokens": 70, "seconds": 2.0},
+            "Checkpoints": {"best": {"bleu": 1.0, "loss": 2.0, "step": 5}, "finished": False},
+        },
+        "hourglass": {"config": config, "vocabularies": vocabularies.state_dict(), "corpus_digest": "d"},
+    }
+
+
+def finished_metrics(**changes: Any) -> dict[str, Any]:
+    """Return what metrics.json of a finished run holds, without scores of test, after `changes`."""
+    return {
+        "seed": 1,
+        "parameters": 1000,
+        "dev": {"loss": 1.0, "bleu": 5.0, "step": 9},
+        "train_target_tokens": 200_000,
+        "train_target_tokens_per_second": 1.0,
+        "train_seconds": 1.0,
+        "corpus": {"digest": "d" * 64, "pairs": {"train": 300}},
+        "tokenizer_digest": "t" * 64,
+        "machine": {},
+        "commit": "c" * 40,
+        "dirty": False,
+        **changes,
+    }
+
+
+def teacher_forced_logits(
+    model: Seq2Seq, source: list[int], target: list[int], *, step_loop: bool = False
+) -> torch.Tensor:
+    """Return the logits [len(target) + 1, vocabulary] of a target's pieces and its end, for this pair alone."""
+    ids = torch.tensor([[*source, EOS]])
+    with torch.no_grad():
+        logits = model(ids, torch.tensor([ids.shape[1]]), torch.tensor([[BOS, *target]]), step_loop=step_loop)
+    return logits[0]
+
+
+def teacher_forced_nats(model: Seq2Seq, source: list[int], target: list[int]) -> torch.Tensor:
+    """Return the negative log-likelihood [len(target) + 1] of a target's pieces and its end, for this pair alone."""
+    wanted = torch.tensor([*target, EOS])
+    return torch.nn.functional.cross_entropy(teacher_forced_logits(model, source, target), wanted, reduction="none")
 
 
 def curves(run: RunFolder, name: str) -> dict[int, float]:
@@ -203,16 +302,16 @@ def trained_names(run: RunFolder) -> list[str]:
     return list({id(weight): name for name, weight in state.items()}.values())
 
 
-def assert_same_training(one: RunFolder, other: RunFolder) -> None:
+def assert_same_training(first: RunFolder, second: RunFolder) -> None:
     """Bit for bit: every weight, every point of every curve but speed, every translation."""
-    mine, theirs = weights(one.last), weights(other.last)
-    assert mine.keys() == theirs.keys()
-    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    weights_of_first, weights_of_second = weights(first.last), weights(second.last)
+    assert weights_of_first.keys() == weights_of_second.keys()
+    assert all(torch.equal(weight, weights_of_second[name]) for name, weight in weights_of_first.items())
     for name in ("train/loss", "dev/loss", "dev/bleu", "train/learning_rate", "train/target_tokens"):
-        assert curves(one, name) == curves(other, name) != {}
-    assert one.translations.read_text() == other.translations.read_text()
+        assert curves(first, name) == curves(second, name) != {}
+    assert first.translations.read_text() == second.translations.read_text()
     for field in ("step", "target_tokens", "best", "finished"):
-        assert getattr(load_progress(one.last), field) == getattr(load_progress(other.last), field)
+        assert getattr(load_progress(first.last), field) == getattr(load_progress(second.last), field)
 
 
 @cache
@@ -308,8 +407,8 @@ def only_run(store: str, experiment: str) -> Any:
     client = mlflow.MlflowClient(store)
     known = client.get_experiment_by_name(experiment)
     assert known is not None
-    (found,) = client.search_runs([known.experiment_id])
-    return found
+    (run,) = client.search_runs([known.experiment_id])
+    return run
 
 
 def logged_constants(run: RunFolder) -> dict[str, Any]:
@@ -322,36 +421,36 @@ def logged_constants(run: RunFolder) -> dict[str, Any]:
 def assert_mirrored(store: str, run: RunFolder, status: str = "FINISHED") -> None:
     """Every point of the folder is in MLflow once, and nothing else is, beside the scores."""
     client = mlflow.MlflowClient(store)
-    found = client.get_run(read_json(run.tracking)["run_id"])
-    assert found.info.status == status
-    assert found.info.end_time == read_json(run.tracking)["ended"]
+    tracked = client.get_run(read_json(run.tracking)["run_id"])
+    assert tracked.info.status == status
+    assert tracked.info.end_time == read_json(run.tracking)["ended"]
     wanted: dict[str, list[tuple[int, float]]] = {}
     for point in read_points(run.curves) + read_points(run.system):
         wanted.setdefault(point.name, []).append((point.step, point.value))
     assert {"train/loss", "dev/bleu"} <= wanted.keys()
     for name, points in wanted.items():
-        history = sorted((point.step, point.value) for point in client.get_metric_history(found.info.run_id, name))
+        history = sorted((point.step, point.value) for point in client.get_metric_history(tracked.info.run_id, name))
         assert history == points
-    for name in found.data.metrics.keys() - wanted.keys() - {BY_LENGTH}:
-        assert len(client.get_metric_history(found.info.run_id, name)) == 1
+    for name in tracked.data.metrics.keys() - wanted.keys() - {BY_LENGTH}:
+        assert len(client.get_metric_history(tracked.info.run_id, name)) == 1
     if status == "FINISHED":
         test = read_json(run.metrics)["test"]
-        assert found.data.metrics["test/bleu"] == test["bleu"]
-        by_length = [(point.step, point.value) for point in client.get_metric_history(found.info.run_id, BY_LENGTH)]
+        assert tracked.data.metrics["test/bleu"] == test["bleu"]
+        by_length = [(point.step, point.value) for point in client.get_metric_history(tracked.info.run_id, BY_LENGTH)]
         assert by_length == [(b["source_words"][0], b["bleu"]) for b in test["buckets"] if b["sentences"]]
-        table = json.loads(Path(client.download_artifacts(found.info.run_id, LENGTH_TABLE)).read_text())
+        table = json.loads(Path(client.download_artifacts(tracked.info.run_id, LENGTH_TABLE)).read_text())
         assert table["columns"][:3] == ["source_words", "sentences", "bleu"]
-        told = [(row[1], row[2]) for row in table["data"]]
-        assert told == [(b["sentences"], pytest.approx(b["bleu"], abs=1e-3)) for b in test["buckets"]]
+        rows = [(row[1], row[2]) for row in table["data"]]
+        assert rows == [(b["sentences"], pytest.approx(b["bleu"], abs=1e-3)) for b in test["buckets"]]
     settings = dict(flatten(yaml.safe_load(run.config.read_text())))
     constants = logged_constants(run) if status == "FINISHED" else {}
-    assert not constants.keys() & found.data.metrics.keys()
+    assert not constants.keys() & tracked.data.metrics.keys()
     wanted_params = {name: value for name, value in settings.items() if not name.startswith("logger.")} | constants
-    assert found.data.params == {name: str(value) for name, value in wanted_params.items()}
-    assert found.data.tags["attention"] == "luong_general"
-    assert found.inputs is not None
-    assert found.inputs.dataset_inputs[0].dataset.name == "copy"
-    files = {item.path for item in client.list_artifacts(found.info.run_id)}
+    assert tracked.data.params == {name: str(value) for name, value in wanted_params.items()}
+    assert tracked.data.tags["attention"] == "luong_general"
+    assert tracked.inputs is not None
+    assert tracked.inputs.dataset_inputs[0].dataset.name == "copy"
+    files = {item.path for item in client.list_artifacts(tracked.info.run_id)}
     left = (run.config, run.curves, run.metrics, run.translations, run.path / "pictures")
     leaves = {file.name for file in left if file.exists()}
     assert files == leaves | ({LENGTH_TABLE} if status == "FINISHED" else set())

@@ -289,6 +289,7 @@ def test_no_sentence_of_dev_or_test_is_in_train_on_either_side(kjv_web: Corpus) 
     assert 50 < kjv_web.facts["dropped"]["leak"] < 500
 
 
+@pytest.mark.slow
 def test_kjv_web_is_clean_and_loses_no_word(kjv_web: Corpus) -> None:
     """Compare letter by letter with the packages' text; only headings are removed from the modern text."""
     from pythonbible.books import Book
@@ -325,6 +326,7 @@ def test_kjv_web_has_its_documented_lengths(kjv_web: Corpus) -> None:
     assert words.max() == 90
 
 
+@pytest.mark.slow
 def test_copying_the_source_of_kjv_web_scores_about_52_bleu(kjv_web: Corpus) -> None:
     test = kjv_web.splits["test"]
     sources, references = test["source"][:], test["target"][:]
@@ -336,6 +338,7 @@ def test_copying_the_source_of_kjv_web_scores_about_52_bleu(kjv_web: Corpus) -> 
     assert scores["copy_chrf"] == scores["chrf"]
 
 
+@pytest.mark.slow
 def test_kjv_web_is_the_same_built_again_elsewhere(
     kjv_web: Corpus, tmp_path: Path, config: Callable[..., dict[str, Any]]
 ) -> None:

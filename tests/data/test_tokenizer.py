@@ -232,6 +232,7 @@ def test_unknown_letters_are_unk_without_byte_fallback(trained: Callable[..., Vo
 # ---- Training --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_only_the_training_split_is_seen(kjv_web: Corpus, session_cache: Path, config: Config) -> None:
     """Without any but the training split at hand, the same model comes out, byte for byte."""
     settings = build(TokenizerSettings, config()["tokenizer"], "tokenizer")

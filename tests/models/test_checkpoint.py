@@ -3,12 +3,13 @@
 import dataclasses
 import os
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers import compose_config, tiny_config
+from helpers import Killed, character_vocabularies, checkpoint_content, compose_config
 
 from hourglass.config.differences import differences
 from hourglass.config.options import build
@@ -22,37 +23,10 @@ from hourglass.training.saving import Checkpoints, WholeFiles
 from hourglass.training.trainer import TrainerSettings
 
 
-def vocabularies(tmp_path: Path, text: list[str]) -> Vocabularies:
-    import datasets
-
-    rows = datasets.Dataset.from_dict({"source": text, "target": text})
-    settings = TokenizerSettings(
-        model="char",
-        vocabulary_size=40,
-        joint=True,
-        character_coverage=1.0,
-        byte_fallback=False,
-        normalization="identity",
-        lines=10,
-    )
-    return train_vocabularies(settings, rows, str(text), tmp_path / "cache")
-
-
 @pytest.fixture
 def content(tmp_path: Path) -> dict[str, Any]:
     """Return what a checkpoint holds."""
-    own = vocabularies(tmp_path, ["abc de", "fgh"])
-    config = tiny_config()
-    model = build_model(config, own.source.size, own.target.size, joint=True)
-    return {
-        "state_dict": {f"model.{name}": weight for name, weight in model.state_dict().items()},
-        "global_step": 7,
-        "callbacks": {
-            "Meter": {"target_tokens": 70, "seconds": 2.0},
-            "Checkpoints": {"best": {"bleu": 1.0, "loss": 2.0, "step": 5}, "finished": False},
-        },
-        "hourglass": {"config": config, "vocabularies": own.state_dict(), "corpus_digest": "d"},
-    }
+    return checkpoint_content(character_vocabularies(["abc de", "fgh"], tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -110,7 +84,7 @@ def test_a_missing_or_foreign_checkpoint_is_named(tmp_path: Path) -> None:
 
 def test_another_vocabulary_is_refused(path: Path, tmp_path: Path, content: dict[str, Any]) -> None:
     own = Vocabularies.from_state_dict(content["hourglass"]["vocabularies"])
-    other = vocabularies(tmp_path, ["xyz"])
+    other = character_vocabularies(["xyz"], tmp_path / "cache")
     config = content["hourglass"]["config"]
     faster = {**config, "optimizer": {**config["optimizer"], "learning_rate": 9.0}}
     # Where a run lies, and who tracks it, is not what it is.
@@ -143,10 +117,6 @@ def test_a_write_that_fails_leaves_the_one_before(path: Path, monkeypatch: pytes
         WholeFiles().save_checkpoint({}, path)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == [path.name]
-
-
-class KilledError(BaseException):
-    """Stands for kill -9."""
 
 
 def every_step() -> TrainerSettings:
@@ -190,12 +160,14 @@ def test_whatever_call_is_the_last_a_whole_checkpoint_is_there(
     def start(run: RunFolder) -> Any:
         return find_start(run.last, run.previous, content["hourglass"]["config"], own, "d")
 
+    begun = RunFolder(tmp_path / "begun")
+    write_steps(begun, content, None, range(1, 5))  # 4 is the last and 3 the one before.
+    if damaged:
+        begun.last.write_bytes(begun.last.read_bytes()[:1000])
     reached = set()
     for fatal in range(1, 40):
         run = RunFolder(tmp_path / f"run{fatal}")
-        write_steps(run, content, None, range(1, 5))  # 4 is the last and 3 the one before.
-        if damaged:
-            run.last.write_bytes(run.last.read_bytes()[:1000])
+        shutil.copytree(begun.path, run.path)
         before = start(run)
         assert before.progress.step == (3 if damaged else 4)
         calls = 0
@@ -205,7 +177,7 @@ def test_whatever_call_is_the_last_a_whole_checkpoint_is_there(
                 nonlocal calls
                 calls += 1
                 if calls >= fatal:
-                    raise KilledError
+                    raise Killed
                 return real(*arguments, **options)
 
             return call
@@ -216,7 +188,7 @@ def test_whatever_call_is_the_last_a_whole_checkpoint_is_there(
             patch.setattr(Path, "unlink", count(Path.unlink))
             try:
                 write_steps(run, content, before.path, range(before.progress.step + 1, before.progress.step + 5))
-            except KilledError:
+            except Killed:
                 pass
             else:
                 break  # No call is left to be the last.

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import CONF, ROOT
+from helpers import ROOT
 from hydra import compose, initialize_config_dir
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -50,9 +50,10 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("folder", [Path("/tmp"), Path()])
-def test_hydra_reads_a_path_as_it_was(name: str, folder: Path) -> None:
-    with initialize_config_dir(str(CONF)):
-        config = compose("config", overrides=[path_override("cache", folder / name)])
+def test_hydra_reads_a_path_as_it_was(name: str, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text("cache: null\n")
+    with initialize_config_dir(str(tmp_path)):
+        config = compose("small", overrides=[path_override("cache", folder / name)])
     assert str(config.cache) == str(folder / name)
 
 

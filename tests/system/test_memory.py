@@ -4,10 +4,10 @@ import gc
 import os
 import platform
 import subprocess
-import sys
+from pathlib import Path
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, quick_python
 
 from hourglass.system.memory import importing_libraries
 
@@ -33,11 +33,12 @@ print(faults, pages)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
-def test_kept_memory_is_reused_and_can_be_returned() -> None:
+def test_kept_memory_is_reused_and_can_be_returned(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
     printed_numbers = {}
     for how in ("plain", "kept"):
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-        command = [sys.executable, "-c", PROGRAM, how]
+        command = [quick_python(), str(tmp_path / "program.py"), how]
         printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
         printed_numbers[how] = [int(number) for number in printed.split()]
     (plain, pages_left), (kept, pages_kept) = printed_numbers["plain"], printed_numbers["kept"]

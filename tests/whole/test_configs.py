@@ -163,6 +163,7 @@ def test_an_option_of_a_group_that_is_not_chosen_says_how_to_choose_one(tmp_path
     )
 
 
+@pytest.mark.slow
 def test_no_command_imports_for_seconds_before_it_has_read_its_settings(tmp_path: Path) -> None:
     """A mistake is reported at once, and a stage that does not train never imports Lightning."""
     folders = [ROOT / name for name in ("src", "pipelines", "pipelines/ablation")]
@@ -204,6 +205,7 @@ def test_version_names_what_an_issue_should_quote(tmp_path: Path) -> None:
     assert ("CUDA" in report["GPU"]) == torch.cuda.is_available()
 
 
+@pytest.mark.slow
 def test_the_version_needs_no_slow_library() -> None:
     code = "import sys; from hourglass.config.version import version_report; version_report(); print(*sys.modules)"
     finished = subprocess.run(
