@@ -55,8 +55,12 @@ def main(values: Mapping[str, Any]) -> None:
     options = dict(values)
     command = choose(COMMANDS, options.pop("command"), "command")
     arguments = check(list[str], options.pop("arguments"), "arguments")
-    if len(arguments) != len(command.arguments.split()):
-        raise UserError(f"usage: python pipelines/bench.py {values['command']} {command.arguments}".rstrip())
+    names = command.arguments.split()
+    usage = " ".join(["usage: python pipelines/bench.py", values["command"], *names])
+    if len(arguments) < len(names):
+        raise UserError(f"{names[len(arguments)]}: not given; {usage}")
+    if len(arguments) > len(names):
+        raise UserError(f"{arguments[len(names)]}: one word too many; {usage}")
     settings = build(BenchSettings, options, "")
     torch.set_num_threads(settings.threads)
     keep_heap()  # As training and translation do.

@@ -49,7 +49,8 @@ def main(values: Mapping[str, Any]) -> None:
         write_result(folder, read_information(folder / "information.json", f"{usage_line('bits')} out={folder}"))
         return
     if settings.blind is None or not settings.run:
-        raise UserError(f"usage: {usage_line('bits')}")
+        missing = "run: no runs to measure" if settings.blind else "blind: no run of encoder=blind"
+        raise UserError(f"{missing}; usage: {usage_line('bits')}")
     blind = choose_blind([FinishedRun.open(path, "blind") for path in settings.blind.split(",")])
     variants = {word: [FinishedRun.open(path) for path in word.split(",")] for word in settings.run}
     # Named by attention, as in reports, unless two variants share one.

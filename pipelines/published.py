@@ -6,31 +6,34 @@ report is results/published/report.html.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import fields
 from typing import Any
 
 from hourglass.config.command_line import one_line_errors, read_command
 from hourglass.config.options import check
-from hourglass.errors import UserError
-from hourglass.experiments.published import list_published_runs, load_published, make_published_run
+from hourglass.experiments.published import (
+    PublishedSettings,
+    command_line,
+    list_published_runs,
+    make_published_run,
+    published_settings,
+)
 from hourglass.experiments.published_report import report_published
 from hourglass.experiments.published_scores import score_published, write_scores
 from hourglass.reports.document import write_files
 from hourglass.system.project import ROOT
+from hourglass.training.preparation import folder_override
+
+# All but the keys of the command alone.
+RECORDED = {field.name for field in fields(PublishedSettings)}
 
 
 def main(values: Mapping[str, Any]) -> None:
     """Make the runs that have no record yet, and write scores and report."""
     corpus, only = check(str, values["corpus"], "corpus"), check(list[str], values["only"], "only")
-    if not Path(corpus).is_dir():
-        raise UserError(f"{corpus}: no such folder; it should have the raw files of Multi30k")
-    settings = load_published()
-    if changed := [name for name, value in asdict(settings).items() if values[name] != value]:
-        raise UserError(
-            f"{changed[0]}={values[changed[0]]}: part of the record of the results: change it in conf/published.yaml"
-        )
+    settings = published_settings(values)
     runs = list_published_runs(settings, only or settings.directions)
+    folder_override(corpus, command_line(runs[0], settings))  # What is missing is said once, before any training.
     for number, run in enumerate(runs, 1):
         made = make_published_run(run, settings, corpus)
         print(f"{number}/{len(runs)}: {run.folder.path if made else f'{run.record_file} exists'}", flush=True)
@@ -42,4 +45,4 @@ def main(values: Mapping[str, Any]) -> None:
 
 if __name__ == "__main__":
     with one_line_errors():
-        main(read_command("published", "corpus", "only..."))
+        main(read_command("published", "corpus", "only...", recorded=RECORDED))

@@ -166,8 +166,13 @@ def test_mistakes_on_the_command_line_end_in_one_line(bench: Callable[..., None]
     for words, message in (
         ([], r"command: not set; usage: python pipelines/bench\.py COMMAND"),
         (["quickly"], r"command=quickly: no such choice; choose from beams, compared"),
-        (["table"], r"usage: python pipelines/bench\.py table FILE$"),
-        (["limit", "raw"], r"usage: python pipelines/bench\.py limit$"),
+        (["table"], r"FILE: not given; usage: python pipelines/bench\.py table FILE$"),
+        (["decode", "raw"], r"RUN: not given; usage: python pipelines/bench\.py decode FOLDER RUN$"),
+        (["limit", "raw"], r"raw: one word too many; usage: python pipelines/bench\.py limit$"),
+        (["train", "nowhere"], r"nowhere: no such folder; it should have the raw files of data=multi30k$"),
+        (["start", "nowhere"], r"nowhere: no such folder"),
+        (["model", "nowhere", "run"], r"nowhere: no such folder"),
+        (["train", str(ROOT)], r"data\.folder=\S+: no such file; tried \S+/train\.de, \S+, \S+, \S+$"),
         (["limit", "rounds=0"], r"rounds=0: .*greater than 0"),
     ):
         with pytest.raises(UserError, match=f"^{message}") as e:

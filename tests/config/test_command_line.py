@@ -35,6 +35,7 @@ def read(words: list[str]) -> list[str]:
         (["--out=c", "a"], ["out=c", "run=[a]"]),
         (["--by", "encoder.cell", "a"], ["by=encoder.cell", "run=[a]"]),
         (["./out=c"], ["""run=["./out=c"]"""]),
+        (["~r", "a"], ["""run=["~r",a]"""]),
         (["run=[a,b]"], ["run=[a,b]"]),
     ],
 )
@@ -63,6 +64,8 @@ def test_a_group_is_set_like_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--nothing-like-it"], r"--nothing-like-it: no such option; usage"),
         (["a", ""], r"an empty word, as of a variable that is not set; usage"),
         (["a", "--out"], r"--out: has no value: write out=VALUE"),
+        (["--out", "by=x"], r"--out: has no value: write out=VALUE"),
+        (["--out", "--by=x"], r"--out: has no value: write out=VALUE"),
         (["a", "run=b"], r"a: run= is on the command line, too"),
     ],
 )
@@ -84,6 +87,8 @@ def test_a_single_operand_takes_one_word() -> None:
     [
         (["--attention=none", "seed=2"], ["attention=none", "seed=2"]),
         (["--trainer.devices=2"], ["trainer.devices=2"]),
+        (["--seed", "3", "--attention", "none", "seed=2"], ["seed=3", "attention=none", "seed=2"]),
+        (["--optimizer.warmup", "-1"], ["optimizer.warmup=-1"]),
         (["-m", "attention=none,mean"], ["-m", "attention=none,mean"]),
         (["--config-dir", "conf", "data=mine"], ["--config-dir", "conf", "data=mine"]),
         (["--config-dir=conf", "--cfg", "job"], ["--config-dir=conf", "--cfg", "job"]),
@@ -98,7 +103,7 @@ def test_words_of_training(words: list[str], read: list[str]) -> None:
     ("word", "message"),
     [
         ("--hepl", r"--hepl: no such option: did you mean --help\?"),
-        ("--attention", r"--attention: no such option: write attention=VALUE"),
+        ("--attention", r"--attention: has no value: write attention=VALUE"),
         ("--fp16", r"--fp16: no such option$"),
         ("luong_dot", r"luong_dot: a setting is KEY=VALUE$"),
         (str(CONF / "data"), r"a setting is KEY=VALUE$"),

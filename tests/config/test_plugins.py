@@ -305,7 +305,7 @@ def test_a_run_that_names_a_plugin_does_not_import_it(folder: Path) -> None:
 def test_a_record_says_what_has_changed(folder: Path) -> None:
     load(folder, ATTENTION)
     load(folder, METRIC, "scores")
-    record = plugin_record(["own", "scores", "absent"])
+    record = plugin_record({"plugins": ["own", "scores", "absent"]})
     assert list(record) == ["own", "scores"]
     assert check_record(record, "FILE") == []
     record["own"]["digest"] = record["scores"]["digest"] = "other"

@@ -17,8 +17,8 @@ from hourglass.experiments.published import (
     PublishedRun,
     PublishedSettings,
     list_published_runs,
-    load_published,
     make_published_run,
+    published_settings,
 )
 from hourglass.experiments.published_report import name_systems, report_published
 from hourglass.experiments.published_scores import (
@@ -30,6 +30,11 @@ from hourglass.experiments.published_scores import (
 )
 from hourglass.reports.document import to_markdown
 from hourglass.runs.translations import read_translations
+from hourglass.system.yaml_files import read_yaml
+
+
+def load_published(content: str = (ROOT / "conf" / "published.yaml").read_text()) -> PublishedSettings:
+    return published_settings(read_yaml(content))
 
 
 def report_text(settings: PublishedSettings) -> str:
@@ -54,12 +59,11 @@ def test_the_file_names_existing_systems_only() -> None:
         ("baseline: experiment=none\n", "baseline=experiment=none: not among systems"),
         ("edges: [1, 1]\n", "edges=[1, 1]: set whole numbers that rise, the first of them 1"),
         ("directions: [german]\n", "directions=german: write SOURCE-TARGET, as in de-en"),
-        ("resamples: 10\n", "published.resamples=10: input should be greater than or equal to 1000"),
-        ("budget: 1\n", "published.budget: no such option"),
+        ("resamples: 10\n", "resamples=10: input should be greater than or equal to 1000"),
+        ("budget: 1\n", "budget: no such option"),
     ],
 )
-def test_a_wrong_file_is_refused_by_name(change: str, message: str, tmp_path: Path) -> None:
-    file = tmp_path / "published.yaml"
+def test_a_wrong_file_is_refused_by_name(change: str, message: str) -> None:
     option = change.split(":", maxsplit=1)[0]
     lines = (published.ROOT / "conf" / "published.yaml").read_text().splitlines(keepends=True)
     top = [number for number, line in enumerate(lines) if not line.startswith((" ", "#"))]
@@ -67,10 +71,9 @@ def test_a_wrong_file_is_refused_by_name(change: str, message: str, tmp_path: Pa
     for start, end in zip(top, [*top[1:], len(lines)], strict=True):
         if not lines[start].startswith(f"{option}:"):
             kept += lines[start:end]
-    file.write_text("".join(kept) + change)
-    with pytest.raises(UserError, match=r"published\.yaml") as refused:
-        load_published(file)
-    assert message in str(refused.value)
+    with pytest.raises(UserError) as refused:
+        load_published("".join(kept) + change)
+    assert str(refused.value).startswith(f"conf/published.yaml: {message}")
 
 
 def test_an_unknown_direction_is_refused() -> None:
@@ -120,7 +123,7 @@ def test_two_systems_are_trained_once_and_scored_as_by_sacrebleu(
     write_multi30k(raw)
     monkeypatch.setattr(published, "ROOT", tmp_path)
     settings = dataclasses.replace(
-        load_published(ROOT / "conf" / "published.yaml"),
+        load_published(),
         systems=["experiment=cho2014", "experiment=luong2015 decoder.input_feeding=false"],
         baseline="experiment=cho2014",
         directions=["de-en"],
@@ -230,11 +233,26 @@ def test_the_names_of_systems_are_short_and_distinct() -> None:
     assert list(name_systems(alike).values()) == ["a encoder.layers=1", "a"]
 
 
-def test_a_folder_that_does_not_exist_changes_no_result(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "nowhere: no such folder; it should have the raw files of data=multi30k"),
+        (
+            ["."],
+            "data.folder=HERE: no such file; tried HERE/train.de, HERE/train.de.gz, HERE/train.en, HERE/train.en.gz",
+        ),
+        (
+            [".", "resamples=5000"],
+            "resamples=5000: part of the record of the results: change resamples in conf/published.yaml",
+        ),
+        ([".", "de-fr"], "de-fr: not in conf/published.yaml; it has de-en, en-de"),
+    ],
+)
+def test_mistakes_on_the_command_line_change_no_result(words: list[str], message: str, tmp_path: Path) -> None:
     """All runs have records, so that nothing else would read the folder."""
     scores = ROOT / "results" / "published" / "scores.json"
     before = scores.stat().st_mtime_ns
-    done = run_script("pipelines/published.py", "nowhere", cwd=tmp_path)
+    done = run_script("pipelines/published.py", *words, cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr == "error: nowhere: no such folder; it should have the raw files of Multi30k\n"
+    assert done.stderr == f"error: {message.replace('HERE', str(tmp_path))}\n"
     assert scores.stat().st_mtime_ns == before

@@ -13,7 +13,7 @@ from hourglass.bench.clock import count_operations, step_rate
 from hourglass.bench.measurements import print_measurement
 from hourglass.bench.plain_search import plain_beam_search
 from hourglass.bench.settings import SOURCE_LENGTH, BenchSettings
-from hourglass.bench.training import corpus_override, train_quietly
+from hourglass.bench.training import train_quietly
 from hourglass.config.compose import compose_settings
 from hourglass.config.options import build
 from hourglass.data.encoded import pad
@@ -24,7 +24,7 @@ from hourglass.errors import UserError
 from hourglass.models.checkpoint import Trained, load_trained
 from hourglass.runs.folder import open_run
 from hourglass.system.commands import path_override
-from hourglass.training.preparation import prepare
+from hourglass.training.preparation import folder_override, prepare
 from hourglass.training.settings import check_to_read
 
 TEST_SET = "test_2016_flickr"
@@ -46,10 +46,10 @@ def train_decoding_model(settings: BenchSettings, folder: str, path: str) -> Non
         folder: the raw files of Multi30k.
         path: the run folder to write.
     """
+    overrides = [*settings.overrides_of(settings.first_variant, max(settings.decoder_sizes)), f"data.test={TEST_SET}"]
     train_quietly(
-        *settings.overrides_of(settings.first_variant, max(settings.decoder_sizes)),
-        corpus_override(folder),
-        f"data.test={TEST_SET}",
+        *overrides,
+        folder_override(folder, overrides),
         f"trainer.target_tokens={settings.decoding_target_tokens}",
         "trainer.select=loss",
         f"trainer.threads={settings.threads}",

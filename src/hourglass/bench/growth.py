@@ -39,9 +39,14 @@ def measure_growth(settings: BenchSettings) -> None:
     commands += [("corpus", str(pairs)) for pairs in settings.corpus_pairs]
     commands += [("beams",), ("compared",)]
     for words in commands:
-        command = [sys.executable, str(ROOT / "pipelines" / "bench.py"), *words]
+        command = [sys.executable, str(ROOT / "pipelines" / "bench.py"), *words, *_settings_of_command()]
         if subprocess.run(command, check=False).returncode:
             raise UserError(f"bench.py {' '.join(words)} failed; its message is above")
+
+
+def _settings_of_command() -> list[str]:
+    """Return the words of this process that set keys, for the commands that it starts."""
+    return [word for word in sys.argv[2:] if word != "growth"]
 
 
 def measure_lengths(settings: BenchSettings, variant: str) -> None:

@@ -14,11 +14,14 @@ from hourglass.bench.clock import step_rate
 from hourglass.bench.measurements import ON_GPU_TRAINING, TRAINING, print_measurement
 from hourglass.bench.settings import BATCH_SENTENCES, BenchSettings
 from hourglass.bench.steps import operations_per_token
+from hourglass.config.plugins import plugin_words
 from hourglass.errors import UserError
 from hourglass.runs.curves import read_points
 from hourglass.system.commands import path_override
 from hourglass.system.files import read_json
-from hourglass.training.jobs import run_training
+from hourglass.system.project import TRAIN_SCRIPT
+from hourglass.training.jobs import JobFailedError, start_job
+from hourglass.training.preparation import folder_override
 
 
 def measure_training(settings: BenchSettings, folder: str) -> None:
@@ -34,11 +37,12 @@ def measure_training(settings: BenchSettings, folder: str) -> None:
     speeds: dict[tuple[str, int], list[float]] = {kind: [] for kind in kinds}
     rates: dict[tuple[str, int], list[float]] = {kind: [] for kind in kinds}
     padding: dict[tuple[str, int], float] = {}
+    corpus = folder_override(folder, settings.overrides)
     with tempfile.TemporaryDirectory() as scratch:
         for _ in range(settings.rounds):
             for variant, size in kinds:
                 rates[variant, size].append(step_rate(settings.seconds, BATCH_SENTENCES, size))
-                overrides = [*_timing_overrides(folder, scratch), f"trainer.target_tokens={settings.target_tokens}"]
+                overrides = [*_timing_overrides(corpus, scratch), f"trainer.target_tokens={settings.target_tokens}"]
                 metrics = _train_once(settings, variant, size, Path(scratch), *overrides, "logger=none")
                 speeds[variant, size].append(metrics["train_target_tokens_per_second"])
                 padding[variant, size] = metrics["padding_share"]
@@ -62,11 +66,12 @@ def measure_start(settings: BenchSettings, folder: str) -> None:
         folder: the raw files of Multi30k.
     """
     seconds: list[float] = []
+    corpus = folder_override(folder, settings.overrides)
     with tempfile.TemporaryDirectory() as scratch:
         for number in range(settings.rounds + 1):
             run = Path(scratch) / str(number)
             overrides = settings.overrides_of(settings.first_variant, settings.decoder_sizes[0])
-            overrides += [*_timing_overrides(folder, scratch), "trainer.target_tokens=2000", "trainer.log_every=1"]
+            overrides += [*_timing_overrides(corpus, scratch), "trainer.target_tokens=2000", "trainer.log_every=1"]
             started = time.time()
             train_quietly(*overrides, "logger=csv", f"trainer.threads={settings.threads}", f"run_dir={run}")
             seconds.append(min(point.time for point in read_points(run / "curves.csv")) / 1000 - started)
@@ -98,11 +103,11 @@ def measure_whole_training(settings: BenchSettings, folder: str, trainer: str, d
         trainer: the override that chooses the trainer.
         device: the device's name in the printed lines.
     """
-    variant = settings.first_variant
+    variant, corpus = settings.first_variant, folder_override(folder, settings.overrides)
     kinds = itertools.product(range(1, settings.rounds + 1), settings.decoder_sizes, settings.device_precisions)
     with tempfile.TemporaryDirectory() as scratch:
         for seed, size, precision in kinds:
-            overrides = [trainer, *_timing_overrides(folder, scratch, dev_sentences=0), "logger=csv", f"seed={seed}"]
+            overrides = [trainer, *_timing_overrides(corpus, scratch, dev_sentences=0), "logger=csv", f"seed={seed}"]
             overrides += [f"trainer.precision={precision}", f"trainer.target_tokens={settings.gpu_target_tokens}"]
             metrics = _train_once(settings, variant, size, Path(scratch), *overrides)
             print_measurement(
@@ -120,16 +125,19 @@ def _train_once(settings: BenchSettings, variant: str, size: int, scratch: Path,
     """Train a variant with further overrides, return its metrics.json, and delete its run folder."""
     run = scratch / "run"
     variant_overrides = settings.overrides_of(variant, size)
-    train_quietly(*variant_overrides, *overrides, f"trainer.threads={settings.threads}", f"run_dir={run}")
+    try:
+        train_quietly(*variant_overrides, *overrides, f"trainer.threads={settings.threads}", f"run_dir={run}")
+    except JobFailedError as error:
+        raise UserError(f"variant {variant}, decoder {size}: {error}") from None
     metrics: dict[str, Any] = read_json(run / "metrics.json")
     shutil.rmtree(run)
     return metrics
 
 
-def _timing_overrides(folder: str, cache: str, dev_sentences: int = 4) -> list[str]:
+def _timing_overrides(corpus: str, cache: str, dev_sentences: int = 4) -> list[str]:
     """Return the overrides that set the corpus and leave out all that is not timed; 0 dev sentences are all of them."""
     return [
-        corpus_override(folder),
+        corpus,
         path_override("cache", Path(cache) / "cache"),
         "trainer.validations=1",
         f"trainer.dev_sentences={dev_sentences}",
@@ -139,12 +147,11 @@ def _timing_overrides(folder: str, cache: str, dev_sentences: int = 4) -> list[s
     ]
 
 
-def corpus_override(folder: str) -> str:
-    """Return the override that sets the folder of the corpus."""
-    return path_override("data.folder", Path(folder).expanduser().resolve())
-
-
 def train_quietly(*overrides: str) -> None:
-    """Run src/train.py without its output, as standard output is for measurements only."""
+    """Run src/train.py without its output, as standard output is for measurements only.
+
+    Raises:
+        JobFailedError: the training failed.
+    """
     with tempfile.TemporaryFile("w+") as output:
-        run_training(list(overrides), output=output)
+        start_job(str(TRAIN_SCRIPT), [*plugin_words(), *overrides], output=output)

@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +28,7 @@ from hourglass.system.secrets import without_secrets
 TARGET = re.compile(r"(^|[^\w])_target_['\"]?\s*[:=]")
 
 # A word that sets a key. A path that looks like it is written with ./ before it.
-SETTING = re.compile(r"(\+\+?)?[\w.]+=|~[\w.]+")
+SETTING = re.compile(r"(\+\+?)?[\w.]+=")
 # The flags of Hydra and of src/train.py, each with the number of words after it that belong to it.
 HYDRA_FLAGS = {
     **dict.fromkeys(("--help", "-h", "--version", "--hydra-help", "--resolve", "--run", "-r", "--multirun", "-m"), 0),
@@ -52,12 +52,14 @@ def arguments(*names: str) -> list[str]:
     if {"-h", "--help"} & set(words):
         print(f"{usage}\n\n{sys.modules['__main__'].__doc__}")
         raise SystemExit
-    if len(words) != len(names):
-        raise UserError(usage)
+    if len(words) < len(names):
+        raise UserError(f"{names[len(words)]}: not given; {usage}")
+    if len(words) > len(names):
+        raise UserError(f"{words[len(names)]}: one word too many; {usage}")
     return words
 
 
-def read_command(name: str, *operands: str, epilogue: str = "") -> dict[str, Any]:
+def read_command(name: str, *operands: str, epilogue: str = "", recorded: Collection[str] = ()) -> dict[str, Any]:
     """Return the settings of a command: those of its file in conf/, changed by the words of the command line.
 
     A word KEY=VALUE sets a key, as does --KEY=VALUE or --KEY VALUE; any other word is an operand. --help is answered
@@ -67,9 +69,11 @@ def read_command(name: str, *operands: str, epilogue: str = "") -> dict[str, Any
         name: the file in conf/, without .yaml.
         operands: the keys that operands set, in their order; a last key ending in `...` gets a list of all others.
         epilogue: further lines of --help.
+        recorded: keys that are part of the record of results, which only their file sets.
 
     Raises:
-        UserError: a word is no setting or operand of the command, or a key that has no default is not set.
+        UserError: a word is no setting or operand of the command, or sets a recorded key; or a key that has no default
+            is not set.
     """
     words = sys.argv[1:]
     if {"-h", "--help"} & set(words):
@@ -78,6 +82,9 @@ def read_command(name: str, *operands: str, epilogue: str = "") -> dict[str, Any
     refuse_targets(words)
     keys = [key.name for key in [*known_keys(name), *default_groups(CONF / f"{name}.yaml")]]
     overrides = read_words(words, keys, operands, usage_line(name))
+    for override in overrides:
+        if (key := re.split(r"[.=]", override.lstrip("+"), maxsplit=1)[0]) in recorded:
+            raise UserError(f"{override}: part of the record of the results: change {key} in conf/{name}.yaml")
     with initialize_config_dir(str(CONF)):
         composed = compose(name, overrides=overrides)
     for key in map(str, composed):
@@ -111,9 +118,7 @@ def read_words(words: Sequence[str], keys: Sequence[str], operands: Sequence[str
                 if not hint and similar_setting(option):
                     raise UserError(unknown_key(option, option))
                 raise UserError(f"{word}: no such option{hint}; usage: {usage}")
-            if not equals and not left:
-                raise UserError(f"{word}: has no value: write {option}=VALUE")
-            settings.append(f"{option}={value if equals else left.pop(0)}")
+            settings.append(f"{option}={value if equals else _following_value(word, option, left)}")
         elif SETTING.match(word):
             settings.append(word)
         elif not word:
@@ -121,6 +126,17 @@ def read_words(words: Sequence[str], keys: Sequence[str], operands: Sequence[str
         else:
             values.append(word)
     return [*settings, *_operand_settings(values, operands, settings, usage)]
+
+
+def _following_value(word: str, option: str, left: list[str]) -> str:
+    """Take the value of an option from the words that follow it.
+
+    Raises:
+        UserError: none follows, or it is an option or a setting of its own.
+    """
+    if not left or SETTING.match(left[0]) or left[0].startswith("--"):
+        raise UserError(f"{word}: has no value: write {option}=VALUE")
+    return left.pop(0)
 
 
 def _operand_settings(
@@ -172,6 +188,10 @@ def one_line_errors() -> Iterator[None]:
         if type(error).__module__.split(".")[0] in ("hydra", "omegaconf"):
             message = "\n".join(str(part) for part in (error, error.__cause__) if part is not None)
             raise SystemExit(f"error: {without_secrets(_one_line(message))}") from None
+        if isinstance(error, RuntimeError) and (place := _without_home(sys.argv[1:])):  # Of Path.expanduser.
+            raise SystemExit(
+                f"error: {place}: no user has this home folder: write ./{place} for a path that begins so"
+            ) from None
         if isinstance(error, OSError):  # A full disk, a folder that has become read-only, ...
             raise SystemExit(f"error: {error.filename or 'the system'}: {error.strerror or error}") from None
         if shortage := memory_shortage(type(error).__name__, str(error)):  # Not of a training: see above.
@@ -179,6 +199,16 @@ def one_line_errors() -> Iterator[None]:
             print(f"error: {shortage}: {remedy}", file=sys.stderr, flush=True)
             raise SystemExit(OutOfMemoryError.status) from None
         raise
+
+
+def _without_home(words: Sequence[str]) -> str | None:
+    """Return the first path of a command line that begins with ~ and the name of no user; None if there is none."""
+    for path in (word.rpartition("=")[2] for word in words):
+        try:
+            Path(path).expanduser()
+        except RuntimeError:
+            return path
+    return None
 
 
 def is_sweep(words: Sequence[str]) -> bool:
@@ -206,8 +236,8 @@ def config_words(hydra: Any) -> list[str]:
 def check_command_line(config_name: str) -> None:
     """Check the words of src/train.py and compose its settings before Hydra does, so that a mistake gives one line.
 
-    A word --KEY=VALUE becomes KEY=VALUE. Where Hydra itself reads flags, set it to raise its errors rather than print
-    them, for `one_line_errors` to shorten.
+    --KEY=VALUE and --KEY VALUE become KEY=VALUE. Where Hydra itself reads flags, set it to raise its errors rather than
+    print them, for `one_line_errors` to shorten.
 
     Args:
         config_name: the file in conf/, without .yaml.
@@ -227,10 +257,10 @@ def check_command_line(config_name: str) -> None:
 
 
 def train_words(words: Sequence[str]) -> list[str]:
-    """Return the words of src/train.py as Hydra reads them: --KEY=VALUE as KEY=VALUE.
+    """Return the words of src/train.py as Hydra reads them: --KEY=VALUE and --KEY VALUE as KEY=VALUE.
 
     Raises:
-        UserError: a word is neither a setting nor a flag of Hydra.
+        UserError: a word is neither a setting nor a flag of Hydra, or --KEY has no value.
     """
     keys = {*GROUPS, *(key.name for key in list_keys(CONF / "config.yaml"))}
     read, left = [], list(words)
@@ -241,8 +271,8 @@ def train_words(words: Sequence[str]) -> list[str]:
             following = 0 if equals else HYDRA_FLAGS[flag]
             read += [word, *left[:following]]
             del left[:following]
-        elif word.startswith("--") and equals and flag[2:].split(".")[0] in keys:
-            read.append(word[2:])
+        elif word.startswith("--") and flag[2:].split(".")[0] in keys:
+            read.append(word[2:] if equals else f"{flag[2:]}={_following_value(word, flag[2:], left)}")
         elif word.startswith("-"):
             option = flag.lstrip("-").replace("-", "_")
             remedy = f": write {option}=VALUE" if option.split(".")[0] in keys else ""

@@ -11,7 +11,7 @@ import re
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,11 +85,10 @@ def plugin_of(kind: type) -> Plugin | None:
     return next((plugin for plugin in _loaded.values() if file in plugin.files), None)
 
 
-def plugin_record(names: Iterable[str]) -> dict[str, Any]:
-    """Return what a run records of its plugins, as plain values: by name the digest and what they register."""
-    return {
-        plugin.name: {"digest": plugin.digest, "registers": list(plugin.registers)} for plugin in loaded_plugins(names)
-    }
+def plugin_record(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run with these settings records of its plugins: by name the digest and what they register."""
+    plugins = loaded_plugins(config.get("plugins", []))
+    return {plugin.name: {"digest": plugin.digest, "registers": list(plugin.registers)} for plugin in plugins}
 
 
 def plugin_words() -> list[str]:

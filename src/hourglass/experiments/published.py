@@ -20,7 +20,8 @@ import numpy as np
 from pydantic import Field, PositiveFloat
 
 from hourglass.analysis.convergence import judge_convergence
-from hourglass.config.options import build, read_settings
+from hourglass.config.options import Config, build
+from hourglass.config.plugins import plugin_words
 from hourglass.decoding.translate import translate_split
 from hourglass.errors import UserError
 from hourglass.metrics.scoring import bleu_statistics, length_buckets
@@ -32,6 +33,7 @@ from hourglass.system.project import ROOT
 from hourglass.system.records import read_record, write_record
 from hourglass.training.finished import FinishedRun
 from hourglass.training.jobs import run_training
+from hourglass.training.preparation import folder_override
 
 # Of PublishedRecord: add 1 whenever a field is added, removed, renamed, or changes its meaning.
 RECORD_VERSION = 1
@@ -39,6 +41,8 @@ RECORD_VERSION = 1
 
 # The command that makes records and scores.
 COMMAND = "python pipelines/published.py FOLDER"
+# Keys of conf/published.yaml that are not part of the record.
+COMMAND_KEYS = ("corpus", "only", "plugins")
 
 
 Names = Annotated[list[str], Field(min_length=1)]
@@ -150,18 +154,17 @@ class PublishedRecord:
     gain_of_last_fifth: float
 
 
-def load_published(file: Path = ROOT / "conf" / "published.yaml") -> PublishedSettings:
-    """Read and check conf/published.yaml, without the keys `corpus` and `only` of the command.
+def published_settings(values: Config) -> PublishedSettings:
+    """Return the checked settings of conf/published.yaml, without the keys of the command alone.
 
     Raises:
-        UserError: it is missing, or a setting is wrong; the message names the file.
+        UserError: a setting is unknown, missing, or outside its choices.
     """
-
-    def make(content: dict[str, Any]) -> PublishedSettings:
-        settings = {name: value for name, value in content.items() if name not in ("corpus", "only")}
-        return build(PublishedSettings, settings, "published")
-
-    return read_settings(file, make)
+    settings = {name: value for name, value in values.items() if name not in COMMAND_KEYS}
+    try:
+        return build(PublishedSettings, settings, "")
+    except UserError as error:
+        raise UserError(f"conf/published.yaml: {error}") from None
 
 
 def list_published_runs(settings: PublishedSettings, directions: Sequence[str]) -> list[PublishedRun]:
@@ -195,10 +198,9 @@ def make_published_run(run: PublishedRun, settings: PublishedSettings, folder: s
     if is_recorded(run, settings):
         return False
     run.record_file.unlink(missing_ok=True)  # An interrupted run has no record.
-    corpus = path_override("data.folder", Path(folder).expanduser().resolve())
-    run_training(
-        [*command_line(run, settings), corpus, path_override("run_dir", run.folder.path), "if_exists=continue"]
-    )
+    words = command_line(run, settings)
+    place = [folder_override(folder, words), path_override("run_dir", run.folder.path), "if_exists=continue"]
+    run_training([*plugin_words(), *words, *place])
     finished = FinishedRun.open(run.folder.path)
     test, search = finished.prepared.corpus.splits["test"], finished.settings.search
     for name, search_settings in zip(SEARCHES, (search.greedy, search), strict=True):

@@ -6,14 +6,28 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from hourglass.config.compose import load_composed_plugins
 from hourglass.errors import UserError
 from hourglass.reports.document import to_csv
+from hourglass.sweeps.space import listed_values
 from hourglass.sweeps.summary import SweptJob, jobs_table, summarise_jobs, varying
 from hourglass.system.files import write_whole
 from hourglass.system.secrets import first_line
+
+
+def check_values(override: Override) -> None:
+    """Check that an override has values; without any there would be no job at all.
+
+    Raises:
+        UserError: it has none.
+    """
+    try:
+        listed_values(override)
+    except ValueError as error:
+        raise UserError(f"{override.input_line}: {error}") from None
 
 
 class CombinationSweeper(BasicSweeper):
@@ -29,7 +43,11 @@ class CombinationSweeper(BasicSweeper):
         assert self.hydra_context is not None
         load_composed_plugins(self.config)  # What is wrong with them is said once, not by each job.
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        batches = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), self.max_batch_size)
+        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        for override in overrides:
+            if override.is_sweep_override():
+                check_values(override)
+        batches = self.split_arguments(overrides, self.max_batch_size)
         everything = [words for batch in batches for words in batch]
         self.validate_batch_is_legal(everything)
         folder = Path(self.config.hydra.sweep.dir)

@@ -6,10 +6,10 @@ Hydra leaves the end out of range(START, END, STEP) and of interval(START, END).
 import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override, RangeSweep
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -70,9 +70,27 @@ def parse_distribution(override: Override) -> BaseDistribution:
             return _interval_distribution(value, log_scale="log" in tags)
         if tags:
             raise ValueError("a choice has no scale: leave its tag out")
-        return CategoricalDistribution(list(override.sweep_string_iterator()))
+        return CategoricalDistribution(listed_values(override))
     except (ValueError, ArithmeticError) as error:
         raise UserError(f"hydra.sweeper.params: {name}: {error}") from None
+
+
+def listed_values(override: Override) -> list[str]:
+    """Return the values of a choice(...), glob(...) or range(...), as Hydra lists them.
+
+    Raises:
+        ValueError: there are none, or too many, or it is an interval.
+    """
+    if isinstance(override.value(), IntervalSweep):
+        raise ValueError("an interval has no list of values: use choice(...) or range(...), or search by sweep=optuna")
+    values = [str(value) for value in islice(override.sweep_string_iterator(), MOST_NUMBERS + 1)]
+    if not values and isinstance(override.value(), Glob):
+        raise ValueError("glob(...) finds no choice: it lists those of a group, as in attention=glob(luong_*)")
+    if not values:
+        raise ValueError("the range is empty: its end is left out")
+    if len(values) > MOST_NUMBERS:
+        raise ValueError(f"has more than {MOST_NUMBERS:,} values")
+    return values
 
 
 def _range_distribution(sweep: RangeSweep, *, log_scale: bool) -> BaseDistribution:

@@ -52,7 +52,7 @@ class TranslationModule(pl.LightningModule):
         self.config = config
         self.settings = settings
         self.code = code
-        self.plugins = plugin_record(config.get("plugins", []))
+        self.plugins = plugin_record(config)
         # Not `prepared` itself: Lightning hands this object to every process that it spawns.
         self.vocabularies = prepared.vocabularies
         self.corpus_digest = prepared.corpus.digest

@@ -119,7 +119,7 @@ def describe_run(job: Job, prepared: PreparedData, model: Seq2Seq, progress: Pro
         "tokenizer_digest": prepared.vocabularies.digest,
         "pieces": {"source": prepared.vocabularies.source.size, "target": prepared.vocabularies.target.size},
         "machine": {**describe_machine(), "threads": torch.get_num_threads()},
-        "plugins": plugin_record(job.config.get("plugins", [])),
+        "plugins": plugin_record(job.config),
     }
 
 

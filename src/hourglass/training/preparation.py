@@ -1,15 +1,18 @@
 """Prepare the data of a training: corpus, vocabularies, encoded splits and batches, each cached."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hourglass.config.compose import compose_settings
 from hourglass.config.options import Config
-from hourglass.corpora.corpus import Corpus, load_corpus
+from hourglass.corpora.corpus import Corpus, check_recipe, load_corpus
 from hourglass.data.batches import TrainingStream
 from hourglass.data.encoded import EncodedSplit, encode_corpus
 from hourglass.data.pieces import FIXED_PIECES
 from hourglass.data.tokenizer import Vocabularies, train_vocabularies
 from hourglass.errors import UserError
+from hourglass.system.commands import path_override
 from hourglass.training.settings import Settings
 
 
@@ -56,3 +59,24 @@ def prepare(config: Config, settings: Settings) -> PreparedData:
         seed=config["seed"],
     )
     return PreparedData(corpus, vocabularies, splits, stream)
+
+
+def folder_override(folder: str, overrides: Sequence[str]) -> str:
+    """Return the override that sets the folder of a corpus's raw files, all of which are there.
+
+    Args:
+        folder: as the user has set it.
+        overrides: that choose the corpus, its languages and its test sets.
+
+    Raises:
+        UserError: the folder does not exist, or lacks a file.
+    """
+    path = Path(folder).expanduser().resolve()
+    override = path_override("data.folder", path)
+    options = compose_settings([*overrides, override])["data"]
+    if not path.is_dir():
+        raise UserError(f"{folder}: no such folder; it should have the raw files of data={options['name']}")
+    _, recipe = check_recipe(options)
+    for _ in recipe.inputs():  # Each is looked for.
+        pass
+    return override

@@ -146,7 +146,7 @@ def find_start(
         raise UserError(f"{path}: the checkpoint is of another corpus: {remedy}")
     if code is not None and own.get("code") != code:
         raise UserError(f"{path}: the checkpoint is of other code: {remedy}")
-    before, now = own.get("plugins", {}), plugin_record(config.get("plugins", []))
+    before, now = own.get("plugins", {}), plugin_record(config)
     altered = ", ".join(name for name in now if before.get(name) != now[name])
     if code is not None and altered:
         raise UserError(f"{path}: the checkpoint is of other code of plugins=[{altered}]: {remedy}")

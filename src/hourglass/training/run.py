@@ -47,7 +47,7 @@ def meet_hosts(job: Job) -> None:
         MachineLostError: one has ended or does not answer, or has other settings, code or run folder.
     """
     if job.hosts is not None:
-        plugins = plugin_record(job.config.get("plugins", []))
+        plugins = plugin_record(job.config)
         job.hosts.meet(job.run, {**job.config, "plugins": plugins}, CODE)
 
 
@@ -136,7 +136,7 @@ def open_tracking(job: Job, prepared: PreparedData) -> Tracking:
         "seed": config["seed"],
         "corpus": corpus.facts["name"],
         **code_version(),
-        **{f"plugin {name}": entry["digest"] for name, entry in plugin_record(config.get("plugins", [])).items()},
+        **{f"plugin {name}": entry["digest"] for name, entry in plugin_record(config).items()},
         **(job.ticket.tags if job.ticket is not None else {}),
         **describe_command(),
     }
