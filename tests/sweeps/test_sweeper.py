@@ -360,6 +360,7 @@ def test_the_same_command_resumes_a_stopped_sweep(
     assert len({str((one["optimizer"], one["encoder"], one["attention"])) for one in configs}) > 1
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_a_trial_of_two_seeds_is_resumed_in_its_second(
     tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
@@ -435,6 +436,7 @@ def test_workers_share_a_study_and_mlflow_in_postgresql(
         assert not file.is_file() or b"top-secret" not in file.read_bytes(), file
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_a_job_killed_with_its_launchers_process_costs_no_other(
     tmp_path: Path, start: Callable[..., subprocess.Popen[str]]

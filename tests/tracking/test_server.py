@@ -164,6 +164,7 @@ def test_the_documented_server_is_for_this_machine_only(server: Server) -> None:
     assert listening == {"127.0.0.1"}
 
 
+@pytest.mark.more
 def test_down_from_the_start_and_sent_later(
     server: Server,
     make: Callable[..., Job],

@@ -262,6 +262,7 @@ def test_two_hosts_lose_each_other_twice_and_train_as_one(cable: Cable, tmp_path
     assert_trained_as(train_alone(tmp_path, session_cache, *LONG), run)
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_hosts_that_differ_are_refused_before_any_long_work(cable: Cable, tmp_path: Path, session_cache: Path) -> None:
     """A folder that they do not share, other settings, another number of processes, a folder that holds a run."""
@@ -347,6 +348,7 @@ def test_what_else_happens_to_two_hosts(cable: Cable, tmp_path: Path, session_ca
     assert_trained_as(train_alone(tmp_path, session_cache, *LONG), run)
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_a_failure_under_torchrun_has_a_failures_status(tmp_path: Path, session_cache: Path) -> None:
     """Also one after the processes have joined; a single torchrun on this machine starts both."""

@@ -227,6 +227,7 @@ def test_commands_open_the_run_with_its_plugin_alone(
     assert stderr.startswith("error: plugins=own: no such module (No module named 'own')")
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_a_packed_model_has_the_sources_of_its_plugin(trained: RunFolder, place: Path, tmp_path: Path) -> None:
     """It translates in a process that has neither this repository nor the module."""
