@@ -12,7 +12,8 @@ from hourglass.errors import UserError
 from hourglass.runs.curves import Point
 from hourglass.runs.folder import RunFolder
 from hourglass.system.files import read_json
-from hourglass.tracking.artifacts import check_location, follow_database, new_location
+from hourglass.tracking.artifacts import check_location, database_file, follow_database, new_location
+from hourglass.tracking.database import check_tables, create_tables
 from hourglass.tracking.server import check_database
 
 # The curve of BLEU by source length, whose steps are the first lengths of the buckets.
@@ -107,13 +108,23 @@ def connect(uri: str) -> Any:
         uri: address of MLflow, from `mlflow_server`.
 
     Raises:
+        UserError: the tables of a SQLite database are incomplete, as a process was killed that created them.
         Exception: any error of a database or its driver.
     """
     check_database(uri)
+    create_tables(uri)
+    file = database_file(uri)
+    since = file.stat().st_mtime if file is not None else 0  # `follow_database` may write.
     follow_database(uri)
     from mlflow import MlflowClient
 
-    return MlflowClient(uri)
+    try:
+        return MlflowClient(uri)
+    except Exception as error:
+        failure = error
+    # Outside of `except`: `created_by_another` reads the errors that precede an error, too.
+    check_tables(uri, failure, since)
+    raise failure
 
 
 def find_experiment(ask: Callable[..., Any], name: str, uri: str) -> str:

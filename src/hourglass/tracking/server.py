@@ -96,7 +96,7 @@ def created_by_another(error: BaseException) -> bool:
     is repeated, MLflow finds them. A server's error contains the message of its database.
     """
     messages = [repr(link).partition("[SQL")[0] for link in _chain(error)]  # Without the statement and its values.
-    return any(re.search("IntegrityError|UniqueViolation|Duplicate|already exists", message) for message in messages)
+    return any(re.search("IntegrityError|UniqueViolation|[Dd]uplicate|already exists", message) for message in messages)
 
 
 def _chain(error: BaseException) -> list[BaseException]:
