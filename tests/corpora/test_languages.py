@@ -68,6 +68,15 @@ def test_languages_and_names_of_other_things_are_not(code: str) -> None:
         ("ko", JAPANESE, "ja"),
         ("de", THAI, "th"),
         ("zh-Latn", CHINESE, "zh"),
+        (
+            "en",
+            [
+                "\uff6c\uff70\uff84\uff9e\uff8a\uff9e\uff72\uff78\uff83\uff9e\uff7d",
+                "\uff83\uff9a\uff8b\uff9e\uff90\uff8f\uff7d",
+            ],
+            "ja",
+        ),  # Half-width katakana.
+        ("en", ["キョウハ", "ガッコウニイキマス"], "ja"),
     ],
 )
 def test_a_text_without_spaces_is_refused_where_its_language_has_them(
@@ -79,10 +88,31 @@ def test_a_text_without_spaces_is_refused_where_its_language_has_them(
         check_script(texts, code, "data.target")
 
 
+# The Unicode Standard, code charts: consonants of each script.
+@pytest.mark.parametrize(
+    ("first", "instead"),
+    [
+        *(("\u1950", "tdd"), ("\u1980", "khb"), ("\u1a20", "nod"), ("\uaa80", "blt"), ("\U00011700", "aho")),
+        *(("\u0e94", "lo"), ("\u1780", "km"), ("\u1000", "my"), ("\u0f40", "bo"), ("\u0e01", "th")),
+        *(("\u3041", "ja"), ("\u4e00", "zh"), ("\u3105", "zh"), ("\U00020000", "zh")),
+    ],
+)
+def test_text_of_every_script_without_spaces_is_refused_in_english(first: str, instead: str) -> None:
+    """The code that is suggested counts each letter as a word."""
+    letters = "".join(chr(ord(first) + number) for number in range(7))
+    with pytest.raises(UserError, match=f"written without spaces.*data.target={instead},"):
+        check_script([letters, letters[::-1]], "en", "data.target")
+    assert check_script([letters, letters[::-1]], instead, "data.target") is None
+    assert count_words(letters, instead) == len(letters)
+    # As words of the same letters, it is a text with spaces.
+    assert check_script([" ".join(letters)] * 3, "en", "data.target") is None
+
+
 @pytest.mark.parametrize(
     ("code", "texts"),
     [
         ("zh", CHINESE),
+        ("ain", ["アイヌ イタㇰ アニ ク=イェ", "ピㇼカ ワ"]),
         ("gan", CHINESE),
         ("ja", JAPANESE),
         ("th", THAI),

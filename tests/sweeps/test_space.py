@@ -7,6 +7,7 @@ from helpers import CONF
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from optuna.distributions import CategoricalDistribution
 
 from hourglass.errors import UserError
 from hourglass.sweeps.combinations import check_values
@@ -21,7 +22,9 @@ def parser() -> OverridesParser:
 def test_a_glob_lists_the_choices_of_a_group(parser: OverridesParser) -> None:
     override = parser.parse_overrides(["attention=glob(luong_*)"])[0]
     files = sorted(file.stem for file in (CONF / "attention").glob("luong_*.yaml"))
-    assert sorted(parse_distribution(override).choices) == files
+    distribution = parse_distribution(override)
+    assert isinstance(distribution, CategoricalDistribution)
+    assert sorted(map(str, distribution.choices)) == files
     check_values(override)
 
 

@@ -2,44 +2,33 @@
 
 import functools
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 
+import regex
 from babel.core import Locale, get_global
 
 from hourglass.errors import UserError
 
-# Scripts written without spaces between words (ISO 15924): those of line breaking classes ID and SA (The Unicode
-# Standard, annex 14) that are so, and Tibetan, which has a mark between syllables.
 _HAN = frozenset({"Hans", "Hant", "Hani", "Hanb"})
-_UNSPACED = _HAN | {
-    "Jpan",
-    "Hrkt",
-    "Hira",
-    "Thai",
-    "Laoo",
-    "Khmr",
-    "Mymr",
-    "Lana",
-    "Tale",
-    "Talu",
-    "Tavt",
-    "Ahom",
-    "Tibt",
+# Scripts of languages that are written without spaces between words (ISO 15924), with the scripts of their characters:
+# those of line breaking classes ID and SA (The Unicode Standard, annex 14) that are so, and Tibetan, which has a mark
+# between syllables. Katakana alone is not one, as Ainu has spaces.
+_UNSPACED = {
+    **dict.fromkeys(_HAN, ("Hani", "Bopo")),
+    "Jpan": ("Hani", "Hira", "Kana"),
+    "Hrkt": ("Hira", "Kana"),
+    **{
+        script: (script,)
+        for script in ("Hira", "Thai", "Laoo", "Khmr", "Mymr", "Lana", "Tale", "Talu", "Tavt", "Ahom", "Tibt")
+    },
 }
-
-# The first word of their characters' names in Unicode, and the code of a language that is written in them.
-_CHARACTERS = {
-    "CJK": "zh",
-    "HIRAGANA": "ja",
-    "KATAKANA": "ja",
-    "THAI": "th",
-    "LAO": "lo",
-    "KHMER": "km",
-    "MYANMAR": "my",
-    "TIBETAN": "bo",
+# A letter of each of them, with those that scripts share, such as the long vowel mark of both kana.
+_LETTERS = {
+    script: regex.compile(rf"(?V1)[\p{{L}}&&\p{{scx={script}}}]")
+    for script in dict.fromkeys(script for scripts in _UNSPACED.values() for script in scripts)
 }
+_LETTER = regex.compile(f"(?V1){'|'.join(letter.pattern.removeprefix('(?V1)') for letter in _LETTERS.values())}")
 
 # Codes of ISO 639 that are no language of the Common Locale Data Repository (CLDR): no linguistic content, several
 # languages, undetermined, uncoded. qaa to qtz are for private use.
@@ -118,6 +107,12 @@ def check_code(language: str, option: str) -> None:
         raise UserError(f"{option}={language}: a name, not a language code: set {option}={code}")
 
 
+@functools.cache
+def _script_of(character: str) -> str:
+    """Return the script of a letter of `_LETTER`."""
+    return next(script for script, letter in _LETTERS.items() if letter.match(character))
+
+
 def check_script(texts: Iterable[str], language: str, option: str) -> str | None:
     """Check a language against the script of its texts, as its words are counted and BLEU is computed by it.
 
@@ -137,8 +132,7 @@ def check_script(texts: Iterable[str], language: str, option: str) -> str | None
     for text in texts:
         own = 0
         for word in text.split():
-            scripts = [unicodedata.name(c, "?").split()[0] for c in word if c >= "\u0e00" and c.isalpha()]
-            unspaced = [script for script in scripts if script in _CHARACTERS]
+            unspaced = [_script_of(character) for character in _LETTER.findall(word)]
             spaced += sum(map(str.isalpha, word)) - len(unspaced)
             own += len(unspaced)
             runs += bool(unspaced)
@@ -149,7 +143,8 @@ def check_script(texts: Iterable[str], language: str, option: str) -> str | None
         # Phrases may be separated, and a sentence of a few letters may be one word of a language with spaces.
         whole = runs <= 1.05 * sentences and letters >= 3 * sentences
         if letters > spaced and (whole or letters >= 6 * runs):
-            code = "ja" if "HIRAGANA" in found else _CHARACTERS[found.most_common(1)[0][0]]
+            script = "Jpan" if "Hira" in found else found.most_common(1)[0][0]
+            code = str(get_global("likely_subtags")[f"und_{script}"]).split("_")[0]
             raise UserError(
                 f"{option}={language}: its text is written without spaces, and {language} is not, as far as is known, "
                 f"so that BLEU would take each sentence for one word: set {option}={code}, or the code of another "

@@ -44,7 +44,7 @@ CHECKPOINT = "checkpoint"
 # The widest beam that a request may ask for.
 WIDEST = 50
 # The libraries that translating imports.
-REQUIREMENTS = ("babel", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "sentencepiece", "torch", "tqdm")
+REQUIREMENTS = ("babel", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "regex", "sentencepiece", "torch", "tqdm")
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(DataType.string, "source")]),
     outputs=Schema(
