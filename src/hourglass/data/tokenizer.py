@@ -38,7 +38,7 @@ _BYTE_PIECES = 256
 
 
 # Part of the cache's key. Raise it when the same settings train another model than before.
-_VERSION = 2
+_VERSION = 3
 
 
 # Bytes of a line, at most. Longer lines add nothing to a vocabulary, and some hundred thousand characters without a
@@ -47,19 +47,22 @@ _LONGEST_LINE = 65_536
 
 
 # SentencePiece reads U+2581 as a space, and leaves lines with U+2585 out of its training. Inside it, noncharacters of
-# Unicode (The Unicode Standard, section 23.7), which no text has, stand for these two, and begin the special pieces,
-# whose usual spellings a text may have.
+# Unicode (The Unicode Standard, section 23.7), which hardly any text has, stand for these two, and begin the special
+# pieces, whose usual spellings a text may have. For a text that has them nevertheless, control characters stand for
+# them in turn: those of a text itself become spaces.
 _RESERVED = {0x2581: 0xFDD0, 0x2585: 0xFDD1}
 _SPECIAL = 0xFDD2
-_PROTECTED = {**_RESERVED, **dict.fromkeys([*_RESERVED.values(), _SPECIAL], ord(" "))}
-_RESTORED = {own: original for original, own in _RESERVED.items()}
+_OWN = {0xFDD0: 0x01, 0xFDD1: 0x02, 0xFDD2: 0x03}
+_PROTECTED = {**_RESERVED, **_OWN, **dict.fromkeys(_OWN.values(), ord(" "))}
+_RESTORED = {own: original for original, own in {**_RESERVED, **_OWN}.items()}
 
 # What stands for the special pieces where pieces are shown.
 _LABELS = ("<pad>", "<s>", "</s>", "<unk>")
 
 
-# White space, control characters, and SentencePiece's mark of a space, which byte fallback spells out.
-_GAPS = re.compile("[\\s\x00-\x20\x7f-\x9f\u2581]+")
+# White space, control characters but those of `_OWN`, and SentencePiece's mark of a space, which byte fallback spells
+# out.
+_GAPS = re.compile("[\\s\x00\x04-\x20\x7f-\x9f\u2581]+")
 
 
 # SentencePiece writes warnings to stderr; its errors are raised as well. 2: errors only.
