@@ -1,11 +1,13 @@
 """Plots and tables of a sweep show the values of its choices as they are."""
 
 import csv
+import html
 import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from matplotlib import pyplot
@@ -14,7 +16,7 @@ from matplotlib.text import Text
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from test_trials import settings
 
-from hourglass.sweeps.report import trials_to_csv, write_plots
+from hourglass.sweeps.report import draw_interactive, trials_to_csv, write_plots
 
 CHOICES = ["$$", r"$\frac$", "=1+1"]
 
@@ -47,6 +49,49 @@ def test_plots_show_dollar_signs(study: optuna.Study, tmp_path: Path, monkeypatc
         assert {*CHOICES, "data.$x$"} <= texts
     formulas = {plot: text for plot, texts in shown.items() for text in texts if "mathdefault" in text}
     assert not formulas  # Of powers of ten.
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    """Yield all texts in a figure of Plotly but those of its template."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from texts_of(part if key != "template" else None)
+    elif isinstance(value, list | tuple | np.ndarray):
+        for part in value:
+            yield from texts_of(part)
+
+
+def test_interactive_plots_show_markup_as_text(tmp_path: Path) -> None:
+    """Plotly reads tags and entities in every text, and %{...} where a pointer shows one."""
+    choices, name = ["<b>x</b>", "&lt;", "%{y}"], "a.<i>"
+    study = optuna.create_study(direction="maximize")
+    for number in range(6):
+        study.add_trial(
+            optuna.trial.create_trial(
+                value=float(number),
+                params={name: choices[number % 3]},
+                distributions={name: CategoricalDistribution(choices)},
+                user_attrs={"run": "runs/<b>"},
+            )
+        )
+    figures = draw_interactive(study, settings(tmp_path))
+    for plot, expected in (
+        ("slice-bleu", {*(repr(choice) for choice in choices), name}),
+        ("parallel-bleu", {*choices, name}),
+        ("importances-bleu", {name}),
+    ):
+        texts = set(texts_of(figures[plot].to_dict()))
+        assert expected <= {html.unescape(text) for text in texts}, plot
+    for figure in figures.values():
+        for text in texts_of(figure.to_dict()):
+            plain = text.replace("<br>", "").replace("<extra>", "").replace("</extra>", "")
+            assert "<" not in plain
+            assert "%{y}" not in plain.replace("%{x}, %{y}", "")
+    hovered = "".join(html.unescape(text) for text in texts_of(figures["timeline"].to_dict()))
+    assert f'"{name}": "{choices[0]}"' in hovered
+    assert '"run": "runs/<b>"' in hovered
 
 
 @pytest.mark.slow

@@ -17,14 +17,16 @@ from matplotlib import colormaps, pyplot
 from matplotlib.colors import ListedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
+from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
+from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from plotly.colors import sample_colorscale, unlabel_rgb
 
 from hourglass.sweeps.settings import SweepSettings
 from hourglass.system.files import write_whole
-from hourglass.system.markup import csv_cell, escape_markdown
+from hourglass.system.markup import csv_cell, escape_markdown, escape_plotly
 from hourglass.tracking.client import DESCRIPTION, asking, connect, find_experiment
 from hourglass.tracking.server import error_line, mlflow_server
 from hourglass.tracking.settings import MlflowSettings
@@ -154,11 +156,35 @@ def draw_figures(study: optuna.Study, settings: SweepSettings) -> dict[str, Figu
 
 def draw_interactive(study: optuna.Study, settings: SweepSettings) -> dict[str, Any]:
     """Return the plots as figures of Plotly, by name."""
-    drawn = {name: _drawn(draw) for name, draw in _plots(study, settings, optuna.visualization)}
+    drawn = {name: _drawn(draw) for name, draw in _plots(_escape_study(study), settings, optuna.visualization)}
     figures = {name: figure for name, figure in drawn.items() if figure is not None}
     for name, figure in figures.items():
         _make_interactive_readable(figure, name, settings)
     return figures
+
+
+def _escape_study(study: optuna.Study) -> optuna.Study:
+    """Return a copy whose names, values of choices and attributes Plotly shows as they are."""
+    copied = optuna.create_study(storage=InMemoryStorage(), directions=study.directions)
+    for trial in study.get_trials(deepcopy=True):
+        trial.params, trial.user_attrs = _escape_texts(trial.params), _escape_texts(trial.user_attrs)
+        trial.distributions = {
+            escape_plotly(name): CategoricalDistribution(_escape_texts(list(distribution.choices)))
+            if isinstance(distribution, CategoricalDistribution)
+            else distribution
+            for name, distribution in trial.distributions.items()
+        }
+        copied.add_trial(trial)
+    return copied
+
+
+def _escape_texts(value: Any) -> Any:
+    """Return a value with all its texts, keys of mappings among them, as Plotly reads them."""
+    if isinstance(value, Mapping):
+        return {_escape_texts(key): _escape_texts(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_escape_texts(part) for part in value]
+    return escape_plotly(value) if isinstance(value, str) else value
 
 
 def plots_page(figures: Mapping[str, Any], study_name: str) -> str:

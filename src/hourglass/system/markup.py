@@ -69,6 +69,11 @@ def escape_latex(text: str) -> str:
     return re.sub(r"([-`'])(?=\1)", r"\1{}", text)  # No ligatures: an en dash, quotes.
 
 
+def escape_plotly(text: str) -> str:
+    """Return what Plotly shows as this text: it reads tags, entities, and %{...} in what a pointer shows."""
+    return visible(text).replace("&", "&amp;").replace("<", "&lt;").replace("%{", "%&#123;")
+
+
 def csv_cell(text: str) -> str:
     """Return the cell of a CSV file for a text: after an apostrophe, if a spreadsheet would take it for a formula."""
     return f"'{text}" if _FORMULA.match(text) and text != "-" and not _NUMBER.fullmatch(text.strip()) else text
