@@ -16,9 +16,10 @@ from hourglass.system.memory import importing_libraries
 
 with importing_libraries():
     import torch
-    from helpers import compose_config, quick_python, wait_for
+    from helpers import compose_config, make_run, quick_python, wait_for
 
     from hourglass.corpora.corpus import Corpus, load_corpus
+    from hourglass.runs.folder import RunFolder
 
 # No test may reach the hub; said before `datasets` is imported, so that a try is refused at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -47,6 +48,12 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def kjv_web(session_cache: Path) -> Corpus:
     """Return the default corpus, built once."""
     return load_corpus(compose_config()["data"], session_cache)
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """Return a finished run of SMALL (tests/helpers.py), trained once, which no test may change."""
+    return make_run(tmp_path_factory.mktemp("small-run"))
 
 
 @pytest.fixture

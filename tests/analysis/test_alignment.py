@@ -4,28 +4,20 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import SMALL, compose_config, tiny_model
+from helpers import make_run, tiny_model
 
-import train
 from hourglass.analysis.alignment import TRUE, align, score_alignment
 from hourglass.data.pieces import EOS
 from hourglass.errors import UserError
 from hourglass.models.checkpoint import Trained, load_trained
 from hourglass.models.encoder import Memory
-from hourglass.runs.folder import create_run
-from hourglass.training.job import Job
-from hourglass.training.settings import check_settings
 
 
 @pytest.fixture(scope="module", params=["encoder.reverse_source=false", "encoder.reverse_source=true"])
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("run")
     words = ("attention=luong_local_m", "attention.window=1", "trainer.test=false", "trainer.target_tokens=500")
-    reading = (request.param, "encoder.bidirectional=false")
-    config = compose_config(*SMALL, *words, *reading, f"cache={folder / 'cache'}", f"run_dir={folder / 'one'}")
-    job = Job(create_run(config["run_dir"], [], continues=False), config, check_settings(config))
-    train.train(job)
-    return load_trained(job.run.best)
+    return load_trained(make_run(folder, *words, request.param, "encoder.bidirectional=false").best)
 
 
 def test_error_rate_by_hand() -> None:

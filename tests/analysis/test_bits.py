@@ -7,27 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from helpers import TINY, compose_config, run_script
+from helpers import TINY, compose_config, run_script, teacher_forced_logits, train_config
 
-import train
 from hourglass.analysis import likelihoods
 from hourglass.analysis.bits import measure_bits
 from hourglass.analysis.comparability import choose_blind
 from hourglass.analysis.information import Information, read_information
 from hourglass.corpora.corpus import load_corpus
-from hourglass.data.pieces import BOS, EOS
+from hourglass.data.pieces import EOS
 from hourglass.errors import UserError
 from hourglass.metrics.likelihood import Pairs
 from hourglass.models.checkpoint import load_trained
 from hourglass.reports.bits import report_bits
 from hourglass.reports.document import Table
 from hourglass.runs.curves import read_curves
-from hourglass.runs.folder import create_run
 from hourglass.system.files import read_json
 from hourglass.training.finished import FinishedRun
-from hourglass.training.job import Job
-from hourglass.training.settings import check_settings
 
 # Numbers of 3 to 5 digits, and runs of seconds.
 SMALL = (
@@ -67,10 +62,9 @@ def make(folder: Path, name: str, *overrides: str) -> FinishedRun:
 
 
 def train_run(path: Path, words: list[str], *overrides: str) -> FinishedRun:
-    config = compose_config(*words, *overrides, f"cache={path.parent / 'cache'}", f"run_dir={path}")
-    job = Job(create_run(config["run_dir"], [], continues=False), config, check_settings(config))
-    train.train(job)
-    return FinishedRun.open(path)
+    return FinishedRun.open(
+        train_config(compose_config(*words, *overrides, f"cache={path.parent / 'cache'}", f"run_dir={path}")).path
+    )
 
 
 @pytest.fixture(scope="module")
@@ -112,17 +106,14 @@ def plain_bits(run: FinishedRun, temperature: float, joined: int = 0) -> list[li
     )
     rows = []
     for number, (source, target) in enumerate(zip(*sides, strict=True)):
-        ids = [*trained.vocabularies.source.encode([source])[0], EOS]
-        wanted = [*trained.vocabularies.target.encode([target])[0], EOS]
-        with torch.no_grad():
-            logits = trained.model(torch.tensor([ids]), torch.tensor([len(ids)]), torch.tensor([[BOS, *wanted[:-1]]]))
-        logs = (logits[0] / temperature).log_softmax(-1)
+        (ids,), (wanted,) = trained.vocabularies.source.encode([source]), trained.vocabularies.target.encode([target])
+        logs = (teacher_forced_logits(trained.model, ids, wanted) / temperature).log_softmax(-1)
         if joined:
             before = 0
             for sentence in test["target"][number * group : (number + 1) * group]:
                 logs[before] -= math.log(1 - math.exp(logs[before, EOS]))
                 before += len(trained.vocabularies.target.encode([sentence])[0])
-        rows.append([-float(step[token]) / math.log(2) for step, token in zip(logs, wanted, strict=True)])
+        rows.append([-float(step[token]) / math.log(2) for step, token in zip(logs, [*wanted, EOS], strict=True)])
     return rows
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from helpers import run_script
+from helpers import finished_metrics, run_script
 from sacrebleu.metrics import BLEU
 from scipy import stats
 
@@ -70,19 +70,8 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
         folder = Path("runs") / name
         folder.mkdir(parents=True)
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
-        metrics = {
-            "seed": config["seed"],
-            "parameters": 1000,
-            "dev": {"loss": 1.0, "bleu": 5.0, "step": 9},
-            "train_target_tokens": 200_000,
-            "train_target_tokens_per_second": 1.0,
-            "train_seconds": 1.0,
-            "corpus": {"digest": digest, "pairs": {"train": 300}},
-            "tokenizer_digest": "t",
-            "machine": {},
-            "commit": commit,
-            "dirty": False,
-        }
+        corpus = {"digest": digest, "pairs": {"train": 300}}
+        metrics = finished_metrics(seed=config["seed"], corpus=corpus, commit=commit)
         (folder / "metrics.json").write_text(json.dumps(metrics))
         choose = random.Random(name)
         outputs = [" ".join(choose.choice(WORDS) if choose.random() < wrong else w for w in t.split()) for t in texts]

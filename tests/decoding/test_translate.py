@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import ROOT, SMALL, compose_config, plain_search, run_script_bytes
+from helpers import ROOT, make_run, plain_search, run_script_bytes
 
-import train
 import translate as translate_script
 from hourglass.config.command_line import one_line_errors
 from hourglass.data.pieces import UNK
@@ -22,23 +21,13 @@ from hourglass.decoding import translate as translate_module
 from hourglass.decoding.search import Hypothesis, SearchSettings
 from hourglass.decoding.translate import ScoredTranslation, translate
 from hourglass.models.checkpoint import Trained, load_average, load_trained
-from hourglass.runs.folder import RunFolder, create_run
-from hourglass.training.job import Job
+from hourglass.runs.folder import RunFolder
 from hourglass.training.settings import check_settings
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    folder = tmp_path_factory.mktemp("run")
-    config = compose_config(*SMALL, f"cache={folder / 'cache'}", f"run_dir={folder / 'one'}")
-    job = Job(create_run(config["run_dir"], [], continues=False), config, check_settings(config))
-    train.train(job)
-    return job.run
-
-
-@pytest.fixture(scope="module")
-def trained(run: RunFolder) -> Trained:
-    return load_trained(run.best)
+def trained(small_run: RunFolder) -> Trained:
+    return load_trained(small_run.best)
 
 
 def settings(beam: int = 2, batch_tokens: int = 200) -> SearchSettings:
@@ -103,10 +92,10 @@ def command(text: bytes, *overrides: str) -> subprocess.CompletedProcess[bytes]:
 
 
 @pytest.mark.slow
-def test_the_command_translates_as_the_training_did(run: RunFolder) -> None:
-    rows = [line.split("\t") for line in run.translations.read_text().splitlines()[1:]]
+def test_the_command_translates_as_the_training_did(small_run: RunFolder) -> None:
+    rows = [line.split("\t") for line in small_run.translations.read_text().splitlines()[1:]]
     text = "".join(f"{source}\n" for _, source, _, _ in rows) + "\n\ufeff\U0001f600 \u05d0\r\nno end"
-    done = command(text.encode(), f"run={run.path}")
+    done = command(text.encode(), f"run={small_run.path}")
     assert done.returncode == 0
     out = done.stdout.decode().split("\n")
     assert len(out) == len(rows) + 3 + 1
@@ -116,10 +105,10 @@ def test_the_command_translates_as_the_training_did(run: RunFolder) -> None:
 
 
 @pytest.mark.slow
-def test_lists_have_a_line_a_translation(run: RunFolder) -> None:
+def test_lists_have_a_line_a_translation(small_run: RunFolder) -> None:
     text = b"s1 s2\n\ns3\n"
-    best = command(text, f"run={run.path}", "search=beam", "search.beam=3").stdout.decode().splitlines()
-    done = command(text, f"run={run.path}", "search=beam", "search.beam=3", "n_best=2")
+    best = command(text, f"run={small_run.path}", "search=beam", "search.beam=3").stdout.decode().splitlines()
+    done = command(text, f"run={small_run.path}", "search=beam", "search.beam=3", "n_best=2")
     rows = [line.split(" ||| ") for line in done.stdout.decode().splitlines()]
     assert [number for number, *_ in rows] == ["0", "0", "1", "2", "2"]  # Without words there is one translation.
     assert [rows[0][1], rows[2][1], rows[3][1]] == best
@@ -128,14 +117,16 @@ def test_lists_have_a_line_a_translation(run: RunFolder) -> None:
 
 
 @pytest.mark.slow
-def test_alignments_are_written_beside_the_same_translations(run: RunFolder) -> None:
+def test_alignments_are_written_beside_the_same_translations(small_run: RunFolder) -> None:
     """A line each, in order; links of words that are there; weights of pieces that add up."""
     lines = [*some_lines(20), ""]
     text = "".join(f"{line}\n" for line in lines).encode()
-    plain = command(text, f"run={run.path}").stdout.decode().splitlines()
-    pharaoh = command(text, f"run={run.path}", "output=pharaoh").stdout.decode().splitlines()
+    plain = command(text, f"run={small_run.path}").stdout.decode().splitlines()
+    pharaoh = command(text, f"run={small_run.path}", "output=pharaoh").stdout.decode().splitlines()
     assert [row.split(" |||")[0] for row in pharaoh] == plain
-    rows = [json.loads(row) for row in command(text, f"run={run.path}", "output=json").stdout.decode().splitlines()]
+    rows = [
+        json.loads(row) for row in command(text, f"run={small_run.path}", "output=json").stdout.decode().splitlines()
+    ]
     assert [row["source"] for row in rows] == lines
     assert [row["translation"] for row in rows] == plain
     for row, links in zip(rows, pharaoh, strict=True):
@@ -145,29 +136,29 @@ def test_alignments_are_written_beside_the_same_translations(run: RunFolder) -> 
         assert [len(weights) for weights in row["weights"]] == [len(row["source_pieces"])] * len(row["target_pieces"])
         assert all(sum(weights) == pytest.approx(1, abs=0.01) for weights in row["weights"])
     # Whatever stands for a space: what is aligned is what was translated.
-    odd = command("s1\u00a0s2\ts3\u3000s1\n".encode(), f"run={run.path}", "output=json").stdout.decode()
+    odd = command("s1\u00a0s2\ts3\u3000s1\n".encode(), f"run={small_run.path}", "output=json").stdout.decode()
     assert json.loads(odd)["source"] == "s1 s2 s3 s1"
     assert len(json.loads(odd)["source_pieces"]) == 5
-    several = command(b"s1 s2\n", f"run={run.path}", "output=json", "search=beam", "search.beam=3", "n_best=2")
+    several = command(b"s1 s2\n", f"run={small_run.path}", "output=json", "search=beam", "search.beam=3", "n_best=2")
     assert [json.loads(row)["line"] for row in several.stdout.decode().splitlines()] == [0, 0]
 
 
 @pytest.mark.slow
-def test_a_prompt_draws_what_it_looks_at(run: RunFolder) -> None:
-    done = command(b"s1 s2 s3\n\n", f"run={run.path}", "interactive=true")
+def test_a_prompt_draws_what_it_looks_at(small_run: RunFolder) -> None:
+    done = command(b"s1 s2 s3\n\n", f"run={small_run.path}", "interactive=true")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.decode().splitlines()
-    assert lines[0] == command(b"s1 s2 s3\n", f"run={run.path}").stdout.decode().splitlines()[0]
+    assert lines[0] == command(b"s1 s2 s3\n", f"run={small_run.path}").stdout.decode().splitlines()[0]
     assert any(line.split() == ["s", "s", "s", "d"] for line in lines)  # The heads: s1, s2, s3 and (end), letters down.
     # After an error in a line, the prompt goes on with the next.
-    done = command(b"\xff\ns1\n", f"run={run.path}", "interactive=true")
+    done = command(b"\xff\ns1\n", f"run={small_run.path}", "interactive=true")
     assert done.stdout.decode().splitlines()[0].startswith("error: standard input:1: ")
     assert len(done.stdout.decode().splitlines()) > 2
 
 
 @pytest.mark.slow
-def test_a_prompt_draws_no_long_line_and_sends_no_control_character(run: RunFolder) -> None:
-    done = command(b"s1 " * 101 + b"\n" + b"s1 \x1b[1ms2\n", f"run={run.path}", "interactive=true")
+def test_a_prompt_draws_no_long_line_and_sends_no_control_character(small_run: RunFolder) -> None:
+    done = command(b"s1 " * 101 + b"\n" + b"s1 \x1b[1ms2\n", f"run={small_run.path}", "interactive=true")
     assert done.returncode == 0, done.stderr
     assert done.stdout.decode().splitlines()[1] == "(more than 100 words: nothing is drawn)"
     assert b"\x1b" not in done.stdout
@@ -200,9 +191,11 @@ def test_weights_of_few_long_lines_are_held_at_once() -> None:
 
 @pytest.mark.more
 @pytest.mark.slow
-def test_a_run_and_itself_translate_as_it_does(run: RunFolder) -> None:
+def test_a_run_and_itself_translate_as_it_does(small_run: RunFolder) -> None:
     text = "".join(f"{line}\n" for line in some_lines(20)).encode()
-    alone, together = (command(text, f"run={runs}") for runs in (run.path, f"[{run.path},{run.path}]"))
+    alone, together = (
+        command(text, f"run={runs}") for runs in (small_run.path, f"[{small_run.path},{small_run.path}]")
+    )
     assert together.returncode == 0, together.stderr
     assert together.stdout == alone.stdout
 
@@ -210,13 +203,11 @@ def test_a_run_and_itself_translate_as_it_does(run: RunFolder) -> None:
 @pytest.mark.slow
 def test_the_average_is_the_mean_of_the_kept_weights(tmp_path: Path) -> None:
     words = ("trainer.validations=3", "trainer.keep=2", "trainer.test=false", "trainer.scheduled_sampling=0.5")
-    config = compose_config(*SMALL, *words, f"cache={tmp_path / 'cache'}", f"run_dir={tmp_path / 'run'}")
-    job = Job(create_run(config["run_dir"], [], continues=False), config, check_settings(config))
-    train.train(job)
-    kept = job.run.all_validated
+    run = make_run(tmp_path, *words)
+    kept = run.all_validated
     assert len(kept) == 2  # The last of three.
     one, other = (load_trained(path) for path in kept)
-    assert one.step < other.step == load_trained(job.run.last).step
+    assert one.step < other.step == load_trained(run.last).step
     average = load_average(kept)
     for name, weight in average.model.state_dict().items():
         expected = (one.model.state_dict()[name] + other.model.state_dict()[name]) / 2
@@ -225,32 +216,27 @@ def test_the_average_is_the_mean_of_the_kept_weights(tmp_path: Path) -> None:
     content = torch.load(kept[0], weights_only=True)
     content["hourglass"]["config"] |= {"if_exists": "continue", "cache": "elsewhere"}
     torch.save(content, kept[0])
-    done = command(b"s1 s2\n", f"run={job.run.path}", "checkpoint=average")
-    (text,) = translate(average.model, average.vocabularies, ["s1 s2"], check_settings(config).search)
+    done = command(b"s1 s2\n", f"run={run.path}", "checkpoint=average")
+    (text,) = translate(average.model, average.vocabularies, ["s1 s2"], check_settings(one.config).search)
     assert done.stdout.decode() == f"{text}\n"
 
 
 @pytest.mark.more
 @pytest.mark.slow
-def test_draws_hang_on_the_seed(run: RunFolder) -> None:
+def test_draws_hang_on_the_seed(small_run: RunFolder) -> None:
     text = b"s1 s2 s3 s4\n" * 20
-    one, same, other = (command(text, f"run={run.path}", "search=sample", f"seed={seed}").stdout for seed in (1, 1, 2))
+    one, same, other = (
+        command(text, f"run={small_run.path}", "search=sample", f"seed={seed}").stdout for seed in (1, 1, 2)
+    )
     assert one == same != other
     assert len(set(one.splitlines())) > 10
 
 
 @pytest.mark.more
 @pytest.mark.slow
-def test_runs_of_different_vocabularies_do_not_vote(run: RunFolder, trained: Trained, tmp_path: Path) -> None:
-    config = compose_config(
-        *SMALL,
-        "data.symbols=5",
-        "data.vocabulary_size=9",
-        f"cache={tmp_path / 'cache'}",
-        f"run_dir={tmp_path / 'other'}",
-    )
-    train.train(Job(create_run(config["run_dir"], [], continues=False), config, check_settings(config)))
-    done = command(b"s1\n", f"run=[{run.path},{tmp_path / 'other'}]")
+def test_runs_of_different_vocabularies_do_not_vote(small_run: RunFolder, trained: Trained, tmp_path: Path) -> None:
+    other = make_run(tmp_path, "data.symbols=5", "data.vocabulary_size=9", "trainer.test=false")
+    done = command(b"s1\n", f"run=[{small_run.path},{other.path}]")
     assert done.returncode != 0
     assert "have different vocabularies" in done.stderr.decode()
 
@@ -277,8 +263,8 @@ def test_unknown_words_are_those_attended_to(trained: Trained, monkeypatch: pyte
         (b"a\n", ["checkpoint=worst"], "error: checkpoint=worst: "),
     ],
 )
-def test_a_mistake_is_one_clear_line(run: RunFolder, text: bytes, overrides: list[str], message: str) -> None:
-    done = command(text, f"run={run.path}", *overrides)
+def test_a_mistake_is_one_clear_line(small_run: RunFolder, text: bytes, overrides: list[str], message: str) -> None:
+    done = command(text, f"run={small_run.path}", *overrides)
     assert done.returncode != 0
     assert message in done.stderr.decode()
     assert "Traceback" not in done.stderr.decode()
@@ -286,15 +272,18 @@ def test_a_mistake_is_one_clear_line(run: RunFolder, text: bytes, overrides: lis
 
 
 @pytest.mark.slow
-def test_a_reader_that_leaves_early_is_no_error(run: RunFolder) -> None:
-    script = f"yes 's1 s2 s3' | head -9000 | {sys.executable} {ROOT}/src/translate.py run={run.path} | head -1"
+def test_a_reader_that_leaves_early_is_no_error(small_run: RunFolder) -> None:
+    script = f"yes 's1 s2 s3' | head -9000 | {sys.executable} {ROOT}/src/translate.py run={small_run.path} | head -1"
     done = subprocess.run(["bash", "-c", script], capture_output=True, check=False)
     assert len(done.stdout.splitlines()) == 1
     assert "Traceback" not in done.stderr.decode()
 
 
-def test_no_lines_in_no_lines_out(run: RunFolder) -> None:
-    assert list(translate(load_trained(run.best).model, load_trained(run.best).vocabularies, [], settings())) == []
+def test_no_lines_in_no_lines_out(small_run: RunFolder) -> None:
+    assert (
+        list(translate(load_trained(small_run.best).model, load_trained(small_run.best).vocabularies, [], settings()))
+        == []
+    )
 
 
 def test_the_run_has_to_be_named(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import ROOT, make_run, run_script
+from helpers import ROOT, finished_metrics, make_run, run_script
 from sacrebleu.metrics import BLEU
 
 from hourglass.analysis.comparing import bleu_by_length, length_slope, make_draws, make_test_set
@@ -118,19 +118,15 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Ablation:
             run.curves.write_text("\n".join(["step,name,value", *tokens, *curves, ""]))
             write_json(
                 run.metrics,
-                {
-                    "corpus": {"digest": facts.digest, "pairs": facts.pairs},
-                    "seed": seed,
-                    "parameters": 1234,
-                    "train_target_tokens": 200_000,
-                    "train_target_tokens_per_second": 10.0,
-                    "train_seconds": 100.0,
-                    "commit": "c" * 40,
-                    "dirty": False,
-                    "tokenizer_digest": "t" * 64,
-                    "dev": {"loss": losses[-1], "bleu": 4.0, "step": 100},
-                    "machine": {"gpu": None, "processor": "a processor", "threads": 2, "torch": "2"},
-                },
+                finished_metrics(
+                    corpus={"digest": facts.digest, "pairs": facts.pairs},
+                    seed=seed,
+                    parameters=1234,
+                    train_target_tokens_per_second=10.0,
+                    train_seconds=100.0,
+                    dev={"loss": losses[-1], "bleu": 4.0, "step": 100},
+                    machine={"gpu": None, "processor": "a processor", "threads": 2, "torch": "2"},
+                ),
             )
     return made
 

@@ -6,8 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, tiny_model
-from torch.nn import functional as F
+from helpers import ROOT, teacher_forced_logits, teacher_forced_nats, tiny_model
 
 from hourglass.analysis.information import read_information
 from hourglass.data.pieces import BOS, EOS, FIXED_PIECES
@@ -43,10 +42,7 @@ def softmax_nats(
     """Negative log-likelihoods sentence by sentence and step by step, by the definition of a softmax."""
     all_rows = []
     for source, target in zip(pairs.sources, pairs.targets, strict=True):
-        ids = torch.tensor([[*source, EOS]])
-        logits = (
-            model(ids, torch.tensor([ids.shape[1]]), torch.tensor([[BOS, *target]]), step_loop=True)[0] / temperature
-        )
+        logits = teacher_forced_logits(model, source, target, step_loop=True) / temperature
         row = []
         for step, wanted in zip(logits, [*target, EOS], strict=True):
             choices = range(V) if among is None or wanted == EOS else among
@@ -95,10 +91,7 @@ def half_expected(model: Seq2Seq, count: int) -> Pairs:
     for source in sources:
         target: list[int] = []
         for _ in range(6):
-            logits = model(
-                torch.tensor([[*source, EOS]]), torch.tensor([len(source) + 1]), torch.tensor([[BOS, *target]])
-            )
-            likeliest = int(logits[0, -1, FIXED_PIECES:].argmax()) + FIXED_PIECES
+            likeliest = int(teacher_forced_logits(model, source, target)[-1, FIXED_PIECES:].argmax()) + FIXED_PIECES
             target.append(likeliest if RANDOM.random() < 0.6 else int(RANDOM.integers(FIXED_PIECES, V)))
         targets.append(target)
     return Pairs(sources, targets)
@@ -144,10 +137,8 @@ def test_bits_of_numbers_by_counting_all_of_them() -> None:
 
 def test_cross_entropy_of_torch_agrees() -> None:
     model = tiny_model()
-    source, target = PAIRS.sources[0], PAIRS.targets[0]
-    logits = model(torch.tensor([[*source, EOS]]), torch.tensor([len(source) + 1]), torch.tensor([[BOS, *target]]))
-    expected = F.cross_entropy(logits[0], torch.tensor([*target, EOS]), reduction="none")
-    assert reference_nats(model, PAIRS)[0] == pytest.approx(expected.detach().numpy(), abs=1e-5)
+    expected = teacher_forced_nats(model, PAIRS.sources[0], PAIRS.targets[0])
+    assert reference_nats(model, PAIRS)[0] == pytest.approx(expected.numpy(), abs=1e-5)
 
 
 def test_the_recorded_bits_of_numbers_stay_below_the_information_there_is() -> None:

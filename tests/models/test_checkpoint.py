@@ -13,9 +13,8 @@ from helpers import Killed, character_vocabularies, checkpoint_content, compose_
 
 from hourglass.config.differences import differences
 from hourglass.config.options import build
-from hourglass.data.tokenizer import TokenizerSettings, Vocabularies, train_vocabularies
+from hourglass.data.tokenizer import Vocabularies
 from hourglass.errors import UserError
-from hourglass.models.build import build_model
 from hourglass.models.checkpoint import load_trained
 from hourglass.runs.folder import RunFolder
 from hourglass.training.resuming import find_start, load_progress

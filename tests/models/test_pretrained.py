@@ -6,15 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import SMALL, compose_config, tiny_model
+from helpers import SMALL, compose_config, make_run, tiny_model
 
-import train
 from hourglass.data.tokenizer import Vocabularies
 from hourglass.errors import UserError
 from hourglass.models.checkpoint import load_trained
 from hourglass.models.pretrained import check_files, fill_embeddings
-from hourglass.runs.folder import create_run
-from hourglass.training.job import Job
 from hourglass.training.preparation import prepare
 from hourglass.training.settings import check_settings
 
@@ -105,10 +102,8 @@ def test_a_training_begins_with_them(tmp_path: Path) -> None:
     (tmp_path / "vectors").write_text(line("s1", 1))
     words = ("optimizer.learning_rate=1e-30", "trainer.target_tokens=300", "trainer.test=false")
     file = f"decoder.embedding_file={tmp_path / 'vectors'}"
-    config = compose_config(*SMALL, *words, file, f"cache={tmp_path / 'cache'}", f"run_dir={tmp_path / 'run'}")
-    job = Job(create_run(config["run_dir"], [], continues=False), config, check_settings(config))
-    train.train(job)
+    run = make_run(tmp_path, *words, file)
     (tmp_path / "vectors").unlink()
-    trained = load_trained(job.run.best)
+    trained = load_trained(run.best)
     (row,) = trained.vocabularies.target.encode(["s1"])[0]
     torch.testing.assert_close(trained.model.embedding.weight[row], torch.tensor(vector(1)))

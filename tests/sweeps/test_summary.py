@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers import finished_metrics
 
 from hourglass.reports.document import to_csv
 from hourglass.sweeps.summary import SweptJob, comparing_commands, jobs_table, summarise_jobs, text_table, varying
@@ -22,19 +23,7 @@ def write_run(
     """Write the settings and metrics of a finished run; `buckets` has BLEU by first number of words."""
     path.mkdir(parents=True)
     (path / "config.yaml").write_text(yaml.safe_dump({"seed": 1, "trainer": {"select": select}}))
-    metrics = {
-        "seed": 1,
-        "parameters": 10,
-        "dev": {"loss": loss, "bleu": dev, "step": 5},
-        "train_target_tokens": 100,
-        "train_target_tokens_per_second": 1.0,
-        "train_seconds": 100.0,
-        "corpus": {"digest": digest},
-        "tokenizer_digest": "t",
-        "machine": {},
-        "commit": None,
-        "dirty": None,
-    }
+    metrics = finished_metrics(dev={"loss": loss, "bleu": dev, "step": 5}, corpus={"digest": digest})
     if buckets is not None:
         rows = [
             {"source_words": [low, low + 9 if low < 11 else None], "sentences": 5, "bleu": bleu}

@@ -12,7 +12,7 @@ from typing import Any
 
 import optuna
 import pytest
-from helpers import ROOT
+from helpers import ROOT, Killed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from matplotlib import pyplot
 from matplotlib.colors import to_rgb
@@ -338,9 +338,6 @@ def test_the_value_of_a_trial_with_several_seeds(
 
 def test_a_trial_that_runs_again_keeps_the_seeds_that_have_ended(sweep: Callable[..., Worker]) -> None:
     started: list[int] = []
-
-    class Killed(BaseException):
-        """The death of a worker."""
 
     def start(ticket: TrialTicket, parent: str | None) -> Outcome:
         started.append(ticket.seed_index)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import curves, make_run
+from helpers import curves
 
 from hourglass.errors import UserError
 from hourglass.runs.folder import RunFolder
@@ -13,15 +13,10 @@ from hourglass.system.files import read_json
 from hourglass.training.finished import DevScores, FinishedRun
 
 
-@pytest.fixture(scope="module")
-def trained_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    return make_run(tmp_path_factory.mktemp("finished"), "attention=luong_dot")
-
-
-def test_a_run_is_what_its_files_hold(trained_run: RunFolder) -> None:
-    run = FinishedRun.open(trained_run.path)
-    metrics = read_json(trained_run.metrics)
-    assert run.config["attention"]["name"] == "luong_dot"
+def test_a_run_is_what_its_files_hold(small_run: RunFolder) -> None:
+    run = FinishedRun.open(small_run.path)
+    metrics = read_json(small_run.metrics)
+    assert run.config["attention"]["name"] == "luong_general"
     assert run.settings.search.beam == 1
     assert run.metrics.dev == DevScores(**metrics["dev"])
     assert run.metrics.corpus_digest == run.trained.corpus_digest == run.corpus.digest
@@ -29,12 +24,12 @@ def test_a_run_is_what_its_files_hold(trained_run: RunFolder) -> None:
     assert run.metrics.test is not None
     assert len(run.translations) == run.metrics.test["sentences"]
     for name, points in (("loss", run.dev_curves.loss), ("bleu", run.dev_curves.bleu)):
-        assert [value for _, value in points] == list(curves(trained_run, f"dev/{name}").values())
+        assert [value for _, value in points] == list(curves(small_run, f"dev/{name}").values())
         assert points[-1][0] == metrics["train_target_tokens"]
 
 
-def test_files_are_read_once(trained_run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, reads = FinishedRun.open(trained_run.path), []
+def test_files_are_read_once(small_run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, reads = FinishedRun.open(small_run.path), []
 
     def read_and_count(file: Path) -> Any:
         reads.append(file)
@@ -44,17 +39,17 @@ def test_files_are_read_once(trained_run: RunFolder, monkeypatch: pytest.MonkeyP
     assert run.metrics is run.metrics
     assert run.dev_curves is run.dev_curves
     assert run.trained is run.trained
-    assert reads == [trained_run.metrics]
+    assert reads == [small_run.metrics]
 
 
-def test_the_translations_of_an_ablations_run_are_another_stages(tmp_path: Path, trained_run: RunFolder) -> None:
+def test_the_translations_of_an_ablations_run_are_another_stages(tmp_path: Path, small_run: RunFolder) -> None:
     folder = RunFolder(tmp_path / "runs" / "luong_dot-1")
     folder.path.mkdir(parents=True)
-    folder.config.write_bytes(trained_run.config.read_bytes())
+    folder.config.write_bytes(small_run.config.read_bytes())
     file = tmp_path / "translations" / "luong_dot-1" / "test.tsv"
     file.parent.mkdir(parents=True)
-    file.write_bytes(trained_run.translations.read_bytes())
-    assert FinishedRun.open(folder.path).translations == FinishedRun.open(trained_run.path).translations
+    file.write_bytes(small_run.translations.read_bytes())
+    assert FinishedRun.open(folder.path).translations == FinishedRun.open(small_run.path).translations
 
 
 @pytest.mark.parametrize(
@@ -64,18 +59,18 @@ def test_the_translations_of_an_ablations_run_are_another_stages(tmp_path: Path,
         (lambda metrics: metrics["dev"].update(loss="low"), r"dev\.loss: Input should be a valid number"),
     ],
 )
-def test_metrics_of_another_form_are_refused(tmp_path: Path, trained_run: RunFolder, damage: Any, message: str) -> None:
+def test_metrics_of_another_form_are_refused(tmp_path: Path, small_run: RunFolder, damage: Any, message: str) -> None:
     folder = RunFolder(tmp_path)
-    folder.config.write_bytes(trained_run.config.read_bytes())
-    metrics = read_json(trained_run.metrics)
+    folder.config.write_bytes(small_run.config.read_bytes())
+    metrics = read_json(small_run.metrics)
     damage(metrics)
     folder.metrics.write_text(json.dumps(metrics))
     with pytest.raises(UserError, match=rf"{folder.metrics}: not the metrics of a finished run \({message}"):
         _ = FinishedRun.open(tmp_path).metrics
 
 
-def test_refused_settings_name_the_run(tmp_path: Path, trained_run: RunFolder) -> None:
-    text = trained_run.config.read_text()
+def test_refused_settings_name_the_run(tmp_path: Path, small_run: RunFolder) -> None:
+    text = small_run.config.read_text()
     (tmp_path / "config.yaml").write_text(text.replace("init_range:", "init_range: -1 #"))
     run = FinishedRun.open(tmp_path)
     with pytest.raises(UserError, match=rf"{tmp_path}: its settings are refused: init_range=-1"):

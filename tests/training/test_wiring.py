@@ -14,9 +14,9 @@ from helpers import (
     SMALL,
     compose_config,
     curves,
-    make_job,
     make_run,
     plain_search,
+    prepare_job,
     tiny_model,
     train_config,
 )
@@ -157,7 +157,7 @@ def test_dropout_acts_on_every_embedding_between_layers_and_on_the_readout(
 
 def test_a_stream_has_the_budget_the_batches_and_the_validations_of_the_settings(tmp_path: Path) -> None:
     words = ("trainer.target_tokens=3000", "trainer.batch_tokens=90", "trainer.validations=5")
-    prepared = make_job(tmp_path, *words)[1]
+    prepared = prepare_job(tmp_path, *words)[1]
     stream, train = prepared.stream, prepared.splits["train"]
     assert stream.steps == 5 * stream.validate_every
     parts = list(stream.parts(first_step=0, rank=0, ranks=1, accumulate=1))
@@ -169,7 +169,7 @@ def test_a_stream_has_the_budget_the_batches_and_the_validations_of_the_settings
 def test_the_order_of_batches_and_the_first_weights_follow_the_seed(tmp_path: Path) -> None:
     orders, weights = [], []
     for number, seed in enumerate((1, 2, 1)):
-        job, prepared = make_job(tmp_path / str(number), f"seed={seed}", f"cache={tmp_path / 'cache'}")
+        job, prepared = prepare_job(tmp_path / str(number), f"seed={seed}", f"cache={tmp_path / 'cache'}")
         orders.append([batch.tolist() for batch in prepared.stream.epoch(0)])
         weights.append(run.make_model(job, prepared).output.bias.tolist())
     assert orders[0] == orders[2] != orders[1]
@@ -218,7 +218,7 @@ def test_patience_watches_the_score_that_selects(
 def test_mlflow_gets_the_tags_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
     monkeypatch.setattr(run, "Tracking", lambda *_, **options: given.update(options))
-    job, prepared = make_job(tmp_path, "seed=5", "attention=luong_dot", "decoder.cell=gru")
+    job, prepared = prepare_job(tmp_path, "seed=5", "attention=luong_dot", "decoder.cell=gru")
     run.open_tracking(job, prepared)
     expected = {"seed": 5, "attention": "luong_dot", "encoder": "rnn", "decoder": "gru", "corpus": "copy"}
     assert {name: given["tags"][name] for name in expected} == expected
@@ -279,7 +279,7 @@ def test_dev_is_searched_greedily_and_test_as_the_settings_say(tmp_path: Path, m
     assert [(name, count, settings.beam) for name, count, settings in test] == [("test", 7, 3)]
     buckets = read_json(made.metrics)["test"]["buckets"]
     assert [bucket["source_words"] for bucket in buckets] == [[1, 2], [3, 4], [5, None]]
-    job, prepared = make_job(tmp_path, "attention=luong_dot", *words, f"run_dir={made.path}")
+    job, prepared = prepare_job(tmp_path, "attention=luong_dot", *words, f"run_dir={made.path}")
     assert outcome.measure_speed(job, prepared) > 0
     assert (test[-1][0], test[-1][2].beam) == ("dev", 3)
     assert loaded == [made.best, made.best]

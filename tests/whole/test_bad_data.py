@@ -21,7 +21,14 @@ import datasets
 import pytest
 import torch
 import yaml
-from helpers import compose_config, plain_search, run_script_bytes, tiny_config, tiny_model
+from helpers import (
+    character_vocabularies,
+    checkpoint_content,
+    compose_config,
+    plain_search,
+    run_script_bytes,
+    tiny_model,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -29,12 +36,11 @@ import translate as command_line
 from hourglass.corpora.corpus import check_leaks, load_corpus
 from hourglass.corpora.recipe import SPLITS
 from hourglass.data.pieces import EOS
-from hourglass.data.tokenizer import Tokenizer, TokenizerSettings, Vocabularies, train_vocabularies
+from hourglass.data.tokenizer import Tokenizer, Vocabularies
 from hourglass.decoding import translate as translate_module
 from hourglass.decoding.search import Hypothesis, SearchSettings
 from hourglass.decoding.translate import translate
 from hourglass.errors import UserError
-from hourglass.models.build import build_model
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.training.saving import WholeFiles
 
@@ -365,17 +371,7 @@ KNOWN = ["der kleine Hund schläft .", "a small dog sleeps", "שלום עולם"
 @pytest.fixture(scope="module")
 def vocabularies(tmp_path_factory: pytest.TempPathFactory) -> Vocabularies:
     """Return vocabularies of single characters and all bytes, with which a model can write any text."""
-    given = TokenizerSettings(
-        model="char",
-        vocabulary_size=330,
-        joint=True,
-        character_coverage=1.0,
-        byte_fallback=True,
-        normalization="identity",
-        lines=10,
-    )
-    rows = datasets.Dataset.from_dict({"source": KNOWN, "target": KNOWN})
-    return train_vocabularies(given, rows, "known", tmp_path_factory.mktemp("cache"))
+    return character_vocabularies(KNOWN, tmp_path_factory.mktemp("cache"), size=330, byte_fallback=True)
 
 
 @pytest.fixture(scope="module")
@@ -470,15 +466,9 @@ def test_long_lines_are_translated_among_short_ones(vocabularies: Vocabularies, 
 def run(vocabularies: Vocabularies, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a run folder with a checkpoint of random weights."""
     folder = tmp_path_factory.mktemp("run")
-    config = tiny_config()
-    random_weights = build_model(config, vocabularies.source.size, vocabularies.target.size, joint=True)
-    content = {
-        "state_dict": {f"model.{name}": weight for name, weight in random_weights.state_dict().items()},
-        "global_step": 1,
-        "hourglass": {"config": config, "vocabularies": vocabularies.state_dict(), "corpus_digest": "none"},
-    }
+    content = checkpoint_content(vocabularies)
     WholeFiles().save_checkpoint(content, folder / "checkpoints" / "best.ckpt")
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "config.yaml").write_text(yaml.safe_dump(content["hourglass"]["config"]))
     return folder
 
 

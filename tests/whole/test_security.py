@@ -26,7 +26,6 @@ from helpers import ROOT, SMALL, compose_config, run_script
 from omegaconf import OmegaConf
 from omegaconf.resolvers import oc
 
-import train
 from hourglass.analysis.evaluation import SCHEMA_VERSION
 from hourglass.analysis.grouping import open_finished
 from hourglass.config.command_line import check_command_line, read_command
@@ -47,7 +46,6 @@ from hourglass.runs.translations import read_translations
 from hourglass.system.cache import FILES
 from hourglass.system.files import read_json
 from hourglass.training.finished import FinishedRun
-from hourglass.training.job import Job
 from hourglass.training.resuming import find_start, load_progress
 from hourglass.training.saving import WholeFiles
 from hourglass.training.settings import check_settings
@@ -75,20 +73,10 @@ def trap(tmp_path: Path) -> Trap:
     return Trap(tmp_path / "it_ran")
 
 
-@pytest.fixture(scope="module")
-def whole_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """Return a finished run of a few seconds."""
-    folder = tmp_path_factory.mktemp("run")
-    config = compose_config(*SMALL, f"cache={folder / 'cache'}", f"run_dir={folder / 'one'}")
-    job = Job(create_run(config["run_dir"], [], continues=False), config, check_settings(config))
-    train.train(job)
-    return job.run
-
-
 @pytest.fixture
-def run(whole_run: RunFolder, tmp_path: Path) -> RunFolder:
+def run(small_run: RunFolder, tmp_path: Path) -> RunFolder:
     """Return a copy of the run for a test to damage; the cache is shared."""
-    shutil.copytree(whole_run.path, tmp_path / "copy")
+    shutil.copytree(small_run.path, tmp_path / "copy")
     return RunFolder(tmp_path / "copy")
 
 

@@ -24,24 +24,25 @@ from helpers import (
     curves,
     empty_store,
     hear_ctrl_c,
+    kill_at_step,
+    teacher_forced_nats,
+    train_config,
     trained_names,
     wait_for,
     weights,
 )
 from sacrebleu.metrics import BLEU
 
-import train
+from hourglass.corpora.corpus import load_corpus
 from hourglass.data.pieces import PAD
 from hourglass.decoding.search import Hypothesis
 from hourglass.errors import UserError
 from hourglass.models.checkpoint import load_trained
 from hourglass.models.decoder import Decoder
 from hourglass.runs.curves import read_curves
-from hourglass.runs.folder import RunFolder, create_run, resume_run, run_lock
+from hourglass.runs.folder import RunFolder, resume_run, run_lock
 from hourglass.system.files import read_json
-from hourglass.tracking.tracking import Curves
 from hourglass.training import run as run_module
-from hourglass.training.job import Job
 from hourglass.training.preparation import prepare
 from hourglass.training.resuming import load_progress
 from hourglass.training.settings import check_settings
@@ -57,11 +58,7 @@ def start(tmp_path: Path, cache: Path) -> Callable[..., RunFolder]:
     """Return a function that runs SMALL with further overrides in this process, and returns the run folder."""
 
     def run(name: str, *overrides: str) -> RunFolder:
-        config = compose_config(*SMALL, f"cache={cache}", f"run_dir={tmp_path / name}", *overrides)
-        settings = check_settings(config)
-        job = Job(create_run(config["run_dir"], [], continues=config["if_exists"] == "continue"), config, settings)
-        train.train(job)
-        return job.run
+        return train_config(compose_config(*SMALL, f"cache={cache}", f"run_dir={tmp_path / name}", *overrides))
 
     return run
 
@@ -116,23 +113,11 @@ def test_dev_scores_are_those_of_the_checkpoint(start: Callable[..., RunFolder],
     """Compare the loss of the last validation with the model's likelihood, sentence by sentence."""
     run = start("one")
     trained = load_trained(run.last)
-    from datasets import load_from_disk
-
-    from hourglass.corpora.corpus import load_corpus
-    from hourglass.data.pieces import BOS, EOS
-
-    config = yaml.safe_load(run.config.read_text())
-    dev = load_from_disk(load_corpus(config["data"], cache).path)["dev"]
-    nats = tokens = 0.0
-    for source, target in zip(dev["source"], dev["target"], strict=True):
-        ids = [*trained.vocabularies.source.encode([source])[0], EOS]
-        wanted = [*trained.vocabularies.target.encode([target])[0], EOS]
-        with torch.no_grad():
-            logits = trained.model(torch.tensor([ids]), torch.tensor([len(ids)]), torch.tensor([[BOS, *wanted[:-1]]]))
-        nats += float(torch.nn.functional.cross_entropy(logits[0], torch.tensor(wanted), reduction="sum"))
-        tokens += len(wanted)
+    dev = load_corpus(trained.config["data"], cache).splits["dev"]
+    sides = trained.vocabularies.source.encode(dev["source"][:]), trained.vocabularies.target.encode(dev["target"][:])
+    nats = torch.cat([teacher_forced_nats(trained.model, *pair) for pair in zip(*sides, strict=True)])
     last = max(curves(run, "dev/loss"))
-    assert curves(run, "dev/loss")[last] == pytest.approx(nats / tokens, rel=1e-5)
+    assert curves(run, "dev/loss")[last] == pytest.approx(float(nats.mean()), rel=1e-5)
 
 
 @pytest.mark.parametrize("every", [3, 1000])
@@ -255,10 +240,10 @@ def test_a_finished_run_is_scored_again_only_without_its_scores(
     before = run.metrics.read_text(), run.last.read_bytes()
     config = yaml.safe_load(run.config.read_text())
     written = run.metrics.stat().st_mtime_ns
-    train.train(Job(run, config, check_settings(config)))
+    train_config(config, run)
     assert run.metrics.stat().st_mtime_ns == written
     run.metrics.unlink()
-    train.train(Job(run, config, check_settings(config)))
+    train_config(config, run)
     assert (run.metrics.read_text(), run.last.read_bytes()) == before
     assert capsys.readouterr().out.splitlines()[-1] == f"run: {run.path}"
 
@@ -267,24 +252,10 @@ def test_a_run_is_continued_if_it_is_the_same(
     start: Callable[..., RunFolder], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With if_exists=continue, the same settings resume from the last checkpoint, others start anew."""
-
-    class Killed(BaseException):
-        pass
-
     unbroken, other = start("unbroken"), start("other", "optimizer.learning_rate=0.01")
-    log_metrics = Curves.log_metrics
-
-    def until_step_ten(self: Curves, metrics: Any, step: int | None = None) -> None:
-        log_metrics(self, metrics, step)
-        if step == 10:
-            raise Killed
-
     for again, like in ((), unbroken), (("optimizer.learning_rate=0.01",), other):
         run_dir = f"broken{len(again)}"
-        with monkeypatch.context() as patch:
-            patch.setattr(Curves, "log_metrics", until_step_ten)
-            with pytest.raises(Killed):
-                start(run_dir)
+        kill_at_step(10, lambda run_dir=run_dir: start(run_dir))  # type: ignore[misc]
         with pytest.raises(UserError, match=r"holds a run already: resume it by python .*src/train\.py resume="):
             start(run_dir, *again)
         with caplog.at_level("INFO", logger="hourglass"):
@@ -305,34 +276,20 @@ def test_a_run_is_continued_if_it_is_the_same(
 
 @pytest.mark.parametrize("kept", [1000, -1])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
-    start: Callable[..., RunFolder], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, kept: int
+    start: Callable[..., RunFolder], caplog: pytest.LogCaptureFixture, kept: int
 ) -> None:
     """Kill at step 26, when last.ckpt and best.ckpt are of step 24, a validation, and previous.ckpt of step 20."""
     options = ("trainer.select=loss", "trainer.accumulate=2")
     unbroken = start("unbroken", *options)
-
-    class Killed(BaseException):
-        pass
-
-    log_metrics = Curves.log_metrics
-
-    def until_step_26(self: Curves, metrics: Any, step: int | None = None) -> None:
-        log_metrics(self, metrics, step)
-        if step == 26:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Curves, "log_metrics", until_step_26)
-        with pytest.raises(Killed):
-            start("broken", *options)
+    kill_at_step(26, lambda: start("broken", *options))
     run = RunFolder(unbroken.path.parent / "broken")
     assert [load_progress(path).step for path in (run.previous, run.last, run.best)] == [20, 24, 24]
     run.last.write_bytes(run.last.read_bytes()[:kept])
     assert start("broken", "if_exists=continue", *options) == run
-    (said,) = [record.message for record in caplog.records if "not a whole checkpoint" in record.message]
+    (message,) = [record.message for record in caplog.records if "not a whole checkpoint" in record.message]
     assert re.fullmatch(
         r".*last\.ckpt: not a whole checkpoint of hourglass: cut short.*; resuming from step 20 of .*previous\.ckpt",
-        said,
+        message,
     )
     assert_same_training(unbroken, run)
     assert all(torch.equal(one, weights(run.best)[name]) for name, one in weights(unbroken.best).items())
@@ -341,7 +298,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     run.last.write_bytes(b"")
     config = yaml.safe_load(run.config.read_text()) | {"if_exists": "refuse"}
     with pytest.raises(UserError, match=r"last\.ckpt: not a whole .*; neither is previous\.ckpt: start a new run$"):
-        train.train(Job(run, config, check_settings(config)))
+        train_config(config, run)
 
 
 def test_only_one_process_works_on_a_run(tmp_path: Path) -> None:
@@ -430,10 +387,10 @@ def test_a_stopped_run_says_how_to_resume_it(
     )
     wait_for(run.last.exists, process, "a checkpoint")
     process.send_signal(sent)
-    _, said = process.communicate()
+    _, stderr = process.communicate()
     assert process.returncode == code
-    assert f"src/train.py resume={run.path}" in said.decode()
-    assert "Traceback" not in said.decode()
+    assert f"src/train.py resume={run.path}" in stderr.decode()
+    assert "Traceback" not in stderr.decode()
     assert load_progress(run.last).step > 0
 
 
@@ -456,14 +413,14 @@ def test_two_processes_train_as_one(tmp_path: Path, cache: Path, start: Callable
         check=True,
     )
     assert [line for line in done.stdout.splitlines() if line.startswith("run: ")] == [f"run: {pair.path}"]
-    mine, theirs = weights(alone.last), weights(pair.last)
-    for name, weight in mine.items():
-        torch.testing.assert_close(theirs[name], weight, rtol=1e-4, atol=1e-5, msg=name)  # measured: 1.2e-7
+    weights_of_pair = weights(pair.last)
+    for name, weight in weights(alone.last).items():
+        torch.testing.assert_close(weights_of_pair[name], weight, rtol=1e-4, atol=1e-5, msg=name)  # measured: 1.2e-7
     for name in ("dev/bleu", "dev/loss"):
         assert curves(alone, name) == pytest.approx(curves(pair, name), rel=1e-3, abs=1e-2)
     assert load_progress(alone.last).target_tokens == load_progress(pair.last).target_tokens
     # MLflow also has one run, from the process that is not spawned.
     with sqlite3.connect(tmp_path / "mlflow.db") as store:
         assert store.execute("select status from runs").fetchall() == [("FINISHED",)]
-        told = store.execute("select step, value from metrics where key = 'train/loss' order by step").fetchall()
-    assert told == sorted(curves(pair, "train/loss").items())
+        points = store.execute("select step, value from metrics where key = 'train/loss' order by step").fetchall()
+    assert points == sorted(curves(pair, "train/loss").items())
