@@ -19,21 +19,30 @@ from typing import Any
 
 import psutil
 import pytest
-from helpers import ROOT, SMALL, assert_mirrored, compose_config, quick_python, wait_for, wait_until
+from helpers import (
+    ROOT,
+    SMALL,
+    assert_mirrored,
+    compose_config,
+    inject_at_step,
+    kill_at_step,
+    make_job,
+    quick_python,
+    wait_for,
+    wait_until,
+)
 from mlflow import MlflowClient
 
 import sync
 import train
 from hourglass.errors import UserError
 from hourglass.runs.curves import read_points
-from hourglass.runs.folder import RunFolder, create_run
+from hourglass.runs.folder import RunFolder
 from hourglass.system.files import read_json
 from hourglass.tracking import sender as sender_module
 from hourglass.tracking import server as server_module
-from hourglass.tracking.tracking import Curves
 from hourglass.training import outcome
 from hourglass.training.job import Job
-from hourglass.training.settings import check_settings
 
 pytestmark = pytest.mark.slow
 
@@ -122,29 +131,9 @@ def make(words: Callable[..., list[str]]) -> Callable[..., Job]:
     """Return a function that makes such a run in this process."""
 
     def job(name: str, *overrides: str) -> Job:
-        config = compose_config(*words(name, *overrides))
-        return Job(create_run(config["run_dir"], [], continues=True), config, check_settings(config))
+        return make_job(compose_config(*words(name, *overrides)))
 
     return job
-
-
-@pytest.fixture
-def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
-    """Return a function that injects an event at a step of the training."""
-    log_metrics = Curves.log_metrics
-
-    def arrange(at: int, event: Callable[[], object]) -> None:
-        happened: list[int] = []
-
-        def log_and_more(self: Curves, metrics: Any, step: int | None = None) -> None:
-            log_metrics(self, metrics, step)
-            if step == at and not happened:
-                happened.append(step)
-                event()
-
-        monkeypatch.setattr(Curves, "log_metrics", log_and_more)
-
-    return arrange
 
 
 def runs_of(server: Server, experiment: str) -> list[Any]:
@@ -240,36 +229,18 @@ def test_down_from_the_start_and_sent_later(
 def test_killed_in_the_middle_and_back_later(
     server: Server,
     make: Callable[..., Job],
-    at_step: Callable[..., None],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Kill the server, then the run; resume the run while the server is down; start the server again."""
-
-    class Killed(BaseException):
-        pass
-
-    def die() -> None:
-        raise Killed
-
     job = make("one")
 
     def kill_the_server() -> None:
         wait_until(lambda: points_at(server, job.run) > 0, "points at the server")
         server.kill()
 
-    at_step(6, kill_the_server)
-    at_step_of_own = Curves.log_metrics
-
-    def then_die(self: Curves, metrics: Any, step: int | None = None) -> None:
-        at_step_of_own(self, metrics, step)
-        if step == 18:
-            die()
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Curves, "log_metrics", then_die)
-        with pytest.raises(Killed):
-            train.train(job)
+    inject_at_step(monkeypatch, 6, kill_the_server)
+    kill_at_step(18, lambda: train.train(job))
     assert max(point.step for point in read_points(job.run.curves)) == 18
 
     score_test = outcome.score_test
@@ -310,8 +281,8 @@ def test_stopped(
     step: int,
     server: Server,
     make: Callable[..., Job],
-    at_step: Callable[..., None],
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A server that takes requests and never answers: the run ends anyway, and nothing is logged twice."""
     job = make("one")
@@ -325,17 +296,17 @@ def test_stopped(
 
     try:
         if step:
-            at_step(step, stop_later)
+            inject_at_step(monkeypatch, step, stop_later)
         else:
             stop()
         with caplog.at_level("INFO", logger="hourglass"):
             train.train(job)
     finally:
         server.send(signal.SIGCONT)
-    said = [record.getMessage() for record in caplog.records if "MLflow" in record.getMessage()]
-    assert "to send it: python " in said[-1]
+    messages = [record.getMessage() for record in caplog.records if "MLflow" in record.getMessage()]
+    assert "to send it: python " in messages[-1]
     if not step:  # At a later step, the run may end before it notices.
-        assert said[0].endswith("is sent when it answers")
+        assert messages[0].endswith("is sent when it answers")
     sync.send(job.run, None)
     assert len(runs_of(server, job.config["logger"]["experiment"])) == 1
     assert_mirrored(server.uri, job.run)

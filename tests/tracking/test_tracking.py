@@ -18,14 +18,25 @@ import pandas as pd
 import pytest
 import requests
 import yaml
-from helpers import SMALL, assert_mirrored, curves, empty_store, logged_constants, only_run, run_script
+from helpers import (
+    SMALL,
+    assert_mirrored,
+    curves,
+    empty_store,
+    kill_at_step,
+    logged_constants,
+    make_job,
+    only_run,
+    run_script,
+    train_config,
+)
 
 import sync
 import train
 from hourglass.config.command_line import one_line_errors
 from hourglass.errors import UserError
 from hourglass.runs.curves import read_curves, read_points
-from hourglass.runs.folder import RunFolder, clear, create_run
+from hourglass.runs.folder import RunFolder, clear
 from hourglass.runs.translations import read_translations
 from hourglass.system.commands import printed_command
 from hourglass.system.files import read_json
@@ -41,7 +52,6 @@ from hourglass.training import outcome
 from hourglass.training.job import Job
 from hourglass.training.jobs import Ticket
 from hourglass.training.resuming import load_progress
-from hourglass.training.settings import check_settings
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +64,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 def job(tmp_path: Path, store: str, config: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> Job:
     monkeypatch.chdir(tmp_path)
     overrides = [word for word in SMALL if not word.startswith("logger=")]
-    composed = config(
+    settings = config(
         *overrides,
         "logger=mlflow",
         f"logger.tracking_uri={store}",
@@ -64,7 +74,12 @@ def job(tmp_path: Path, store: str, config: Callable[..., dict[str, Any]], monke
         "trainer.pictures=1",
         f"run_dir={tmp_path / 'one'}",
     )
-    return Job(create_run(composed["run_dir"], [], continues=False), composed, check_settings(composed))
+    return make_job(settings)
+
+
+def with_logger(job: Job, **options: Any) -> Job:
+    """Return the job with other options of its logger."""
+    return make_job({**job.config, "logger": {**job.config["logger"], **options}}, job.run)
 
 
 @pytest.mark.slow
@@ -72,21 +87,7 @@ def test_a_run_is_tracked_once(
     job: Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Kill and resume a training: one run, with each point of each curve once, and scores and files at the end."""
-
-    class Killed(BaseException):
-        pass
-
-    log_metrics = Curves.log_metrics
-
-    def until_step_ten(self: Curves, metrics: Any, step: int | None = None) -> None:
-        log_metrics(self, metrics, step)
-        if step is not None and step >= 10:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Curves, "log_metrics", until_step_ten)
-        with pytest.raises(Killed):
-            train.train(job)
+    kill_at_step(10, lambda: train.train(job))
     assert only_run(store, tmp_path.name).info.status == "KILLED"
 
     def slowly(*arguments: Any) -> Any:
@@ -173,9 +174,8 @@ def test_hint_names_the_store_without_its_password(tmp_path: Path, monkeypatch: 
 def test_a_store_that_cannot_be_opened_is_one_line(job: Job, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     uri = f"sqlite:///{tmp_path}/file/mlflow.db"
-    config = {**job.config, "logger": {**job.config["logger"], "tracking_uri": uri}}
     with pytest.raises(UserError, match=r"logger\.tracking_uri: MLflow cannot open a run there .*use logger=csv"):
-        train.train(Job(job.run, config, check_settings(config)))
+        train.train(with_logger(job, tracking_uri=uri))
     assert not job.run.config.exists()  # The same command can be run again.
 
 
@@ -233,9 +233,8 @@ def test_a_run_whose_artifacts_fail_does_not_stay_running(
 def test_artifacts_that_cannot_be_written_are_refused_before_the_training(job: Job, store: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     mlflow.MlflowClient(store).create_experiment("elsewhere", f"{tmp_path}/file/artifacts")
-    config = {**job.config, "logger": {**job.config["logger"], "experiment": "elsewhere"}}
     with pytest.raises(UserError, match=r"elsewhere go to .*/file/artifacts, which cannot be written"):
-        train.train(Job(job.run, config, check_settings(config)))
+        train.train(with_logger(job, experiment="elsewhere"))
     assert not job.run.config.exists()
     client = mlflow.MlflowClient(store)
     experiment = client.get_experiment_by_name("elsewhere")
@@ -288,10 +287,9 @@ def test_a_run_that_the_store_created_twice_is_kept_once(
     monkeypatch.setattr(sender_module, "unreachable", lambda *_: True)
     for name, trouble in (("hangs", hangs), ("answers late", makes_it_without_an_answer)):
         experiment = f"{tmp_path.name} {name}"
-        config = {**job.config, "logger": {**job.config["logger"], "experiment": experiment}}
         with monkeypatch.context() as patch:
             patch.setattr(mlflow.MlflowClient, "create_run", trouble)
-            train.train(Job(job.run, config, check_settings(config)))
+            train.train(with_logger(job, experiment=experiment))
         run = only_run(store, experiment)
         assert run.info.run_id == read_json(job.run.tracking)["run_id"]
         assert_mirrored(store, job.run)
@@ -322,8 +320,8 @@ def test_a_lost_answer_logs_nothing_twice(job: Job, store: str, monkeypatch: pyt
 
 @pytest.mark.slow
 def test_the_best_model_is_logged_once_and_translates(job: Job, store: str, tmp_path: Path) -> None:
-    config = {**job.config, "logger": {**job.config["logger"], "model": "auto"}}
-    train.train(Job(job.run, config, check_settings(config)))
+    alone = with_logger(job, model="auto")
+    train.train(alone)
     sync.send(job.run, None)
     run = only_run(store, tmp_path.name)
     (output,) = run.outputs.model_outputs
@@ -333,18 +331,16 @@ def test_the_best_model_is_logged_once_and_translates(job: Job, store: str, tmp_
     assert float(model.tags["dev_loss"]) == read_json(job.run.metrics)["dev"]["loss"]
     loaded = mlflow.pyfunc.load_model(model.artifact_location)
     rows = read_translations(job.run.translations)
-    found = loaded.predict(pd.DataFrame({"source": [row.source for row in rows]}))
-    assert found["translation"].tolist() == [row.hypothesis for row in rows]
+    predicted = loaded.predict(pd.DataFrame({"source": [row.source for row in rows]}))
+    assert predicted["translation"].tolist() == [row.hypothesis for row in rows]
     # A new start removes the model.
     clear(job.run)
     assert not job.run.model.exists()
     # A job of a sweep does not log its model by default.
-    alone = Job(job.run, config, check_settings(config))
     of_sweep = dataclasses.replace(alone, ticket=Ticket(answer="", lifeline=0))
     assert alone.keeps_model
     assert not of_sweep.keeps_model
-    told = {**config, "logger": {**config["logger"], "model": True}}
-    assert dataclasses.replace(of_sweep, settings=check_settings(told)).keeps_model
+    assert dataclasses.replace(of_sweep, settings=with_logger(job, model=True).settings).keeps_model
 
 
 def test_of_runs_that_start_together_one_creates_the_dataset(
@@ -422,8 +418,7 @@ def test_a_model_whose_sending_is_cut_anywhere_is_logged_once(
 
         return request
 
-    config = {**job.config, "logger": {**job.config["logger"], "model": True}}
-    job = Job(job.run, config, check_settings(config))
+    job = with_logger(job, model=True)
     requested = ("set_terminated", "create_logged_model", "log_model_artifact", "finalize_logged_model", "log_outputs")
     monkeypatch.setattr(sender_module, "unreachable", lambda *_: True)
     monkeypatch.setattr(sender_module, "RETRY", 0.01)
@@ -493,9 +488,8 @@ def test_a_file_that_is_no_database_is_refused(job: Job, tmp_path: Path) -> None
     with sqlite3.connect(tmp_path / "other.db") as other:
         other.execute("create table alembic_version (version_num text)")
         other.execute("insert into alembic_version values ('no such version')")
-    config = {**job.config, "logger": {**job.config["logger"], "tracking_uri": f"sqlite:///{tmp_path}/other.db"}}
     with pytest.raises(UserError, match=r"logger\.tracking_uri: ") as refused:
-        train.train(Job(job.run, config, check_settings(config)))
+        train.train(with_logger(job, tracking_uri=f"sqlite:///{tmp_path}/other.db"))
     assert "\n" not in str(refused.value)
 
 
@@ -517,7 +511,6 @@ def test_curves_drop_points_after_the_checkpoint(tmp_path: Path) -> None:
 
 
 def test_no_logger_leaves_scores_but_no_curves(job: Job) -> None:
-    config = {**job.config, "logger": {"name": "none"}}
-    train.train(Job(job.run, config, check_settings(config)))
+    train_config({**job.config, "logger": {"name": "none"}}, job.run)
     assert not job.run.curves.exists()
     assert json.loads(job.run.metrics.read_text())["test"]["sentences"] == 30

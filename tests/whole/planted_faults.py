@@ -635,14 +635,14 @@ FAULTS = (
         f"{PACKAGE}/reports/phrases.py",
         "return max(over_seeds, ",
         "return min(over_seeds, ",
-        f"tests/reports/test_bits_report.py {EVALUATION} {COMPARING}",
+        "tests/reports/test_phrases.py",
     ),
     Fault(
         "intervals stand under each other's headings",
         f"{PACKAGE}/reports/phrases.py",
         "(difference.trained, difference.architecture, difference.own_spread)",
         "(difference.trained, difference.own_spread, difference.architecture)",
-        f"{EVALUATION} {COMPARING}",
+        "tests/reports/test_phrases.py",
     ),
     # ---- Bits --------------------------------------------------------------------------------------------------------
     Fault(
