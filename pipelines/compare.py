@@ -20,9 +20,9 @@ from hourglass.config.usage import usage_line
 from hourglass.errors import UserError
 from hourglass.metrics.scoring import FEW, show_bounds
 from hourglass.metrics.significance import RESAMPLES, Difference
-from hourglass.reports.comparison import UNDEFINED, write_comparison
+from hourglass.reports.comparison import write_comparison
 from hourglass.reports.document import Paragraph, Picture, to_markdown, write_files
-from hourglass.reports.phrases import show_p, show_range
+from hourglass.reports.phrases import UNDEFINED, show_p, show_range
 from hourglass.system.commands import printed_command
 
 

@@ -15,13 +15,13 @@ from helpers import finished_metrics, run_script
 from sacrebleu.metrics import BLEU
 from scipy import stats
 
-from hourglass.analysis.comparing import TestSetComparison, compare_groups
+from hourglass.analysis.comparing import GroupScores, TestSetComparison, compare_groups
 from hourglass.analysis.grouping import axis_numbers, find_settings, group_runs, open_finished, setting_text
 from hourglass.errors import UserError
 from hourglass.metrics.significance import draw_resamples
-from hourglass.reports.comparison import UNDEFINED, write_comparison
+from hourglass.reports.comparison import write_comparison
 from hourglass.reports.document import Bullets, Picture, Table
-from hourglass.reports.phrases import show_p
+from hourglass.reports.phrases import UNDEFINED, show_p
 from hourglass.runs.translations import write_translations
 from hourglass.training.finished import FinishedRun
 
@@ -255,15 +255,15 @@ def score(run: FinishedRun, chosen: Sequence[int]) -> float:
 
 def test_means_and_intervals_against_sacrebleu_and_numpy(make: Make) -> None:
     """Groups of three, two and two seeds; every resample is scored by sacreBLEU, every interval by its formula."""
-    resamples, groups, texts = 40, {4: [1, 2, 3], 8: [1, 2], 16: [5, 6]}, sentences(12)
+    resamples, groups, texts = 40, {4: [1, 2, 3], 8: [1, 2], 16: [5, 6]}, sentences(30)
     runs = {
         size: opened(*(make(f"{size}-{n}", 0.9 / size**0.5, texts, seed=n, encoder__summary_size=size) for n in seeds))
         for size, seeds in groups.items()
     }
     everyone = [run for members in runs.values() for run in members]
     (part,) = compare_groups(everyone, ["encoder.summary_size"], "8", resamples)
-    draws = [np.repeat(np.arange(12), row.astype(int)) for row in draw_resamples(12, resamples)]
-    value = {size: np.array([score(run, range(12)) for run in members]) for size, members in runs.items()}
+    draws = [np.repeat(np.arange(30), row.astype(int)) for row in draw_resamples(30, resamples)]
+    value = {size: np.array([score(run, range(30)) for run in members]) for size, members in runs.items()}
     drawn = {
         size: np.array([[score(run, list(draw)) for draw in draws] for run in members]).mean(0)
         for size, members in runs.items()
@@ -278,7 +278,8 @@ def test_means_and_intervals_against_sacrebleu_and_numpy(make: Make) -> None:
         low, high = np.sort(drawn[size])[[1, -2]]
         assert one.bleu.whole.interval is not None
         assert (one.bleu.whole.interval.low, one.bleu.whole.interval.high) == pytest.approx((low, high))
-        width = stats.t.ppf(0.975, freedom) * np.sqrt(drawn[size].var(ddof=1) + pooled / len(groups[size]))
+        quantiles = stats.t.ppf(0.975, [29, freedom]) ** 2
+        width = np.sqrt(quantiles @ [drawn[size].var(ddof=1), pooled / len(groups[size])])
         assert one.pooled is not None
         assert (one.pooled.low, one.pooled.high) == pytest.approx(
             (value[size].mean() - width, value[size].mean() + width)
@@ -293,7 +294,7 @@ def test_means_and_intervals_against_sacrebleu_and_numpy(make: Make) -> None:
         difference = value[size].mean() - value[8].mean()
         assert one.difference.whole.value == pytest.approx(difference)
         seeds = pooled * (1 / len(groups[size]) + 1 / len(groups[8]))
-        width = stats.t.ppf(0.975, freedom) * np.sqrt(lead.var(ddof=1) + seeds)
+        width = np.sqrt(quantiles @ [lead.var(ddof=1), seeds])
         interval = one.difference.whole.architecture
         assert interval is not None
         assert (interval.low, interval.high) == pytest.approx((difference - width, difference + width))
@@ -301,11 +302,17 @@ def test_means_and_intervals_against_sacrebleu_and_numpy(make: Make) -> None:
     # Holm's method on two values: the smaller is doubled, the larger at least as large.
     low, high = sorted(p_values)
     expected = {low: min(1.0, 2 * low), high: max(min(1.0, 2 * low), high)}
-    assert [by_size[size].p_holm for size in (4, 16)] == pytest.approx([expected[p] for p in p_values])
+    assert [p_holm(by_size[size]) for size in (4, 16)] == pytest.approx([expected[p] for p in p_values])
+
+
+def p_holm(one: GroupScores) -> float | None:
+    assert one.difference is not None
+    return one.difference.whole.p_holm
 
 
 def test_holm_over_all_lengths_and_groups(make: Make) -> None:
-    paths = [make(f"{size}", 1 / size, encoder__summary_size=size) for size in (2, 3, 4)]
+    texts = sentences(90)  # 30 and more in each bucket.
+    paths = [make(f"{size}", 1 / size, texts, encoder__summary_size=size) for size in (2, 3, 4)]
     (part,) = compare_groups(opened(*paths), [], None, 200)
     rows = [row for one in part.scores if one.difference for row in one.difference.by_length.values()]
     assert len(rows) == 4
@@ -408,13 +415,13 @@ def test_tables_have_p_and_beside_it_that_of_holm(make: Make) -> None:
     (part,) = compare_groups(opened(*paths), [], None, 100)
     base, other = part.scores
     assert other.difference is not None
-    whole = replace(other.difference.whole, p=0.11)
+    whole = replace(other.difference.whole, p=0.11, p_holm=0.13)
     by_length = {
         bucket: replace(row, p=0.12 + bucket, p_holm=0.14 + bucket)
         for bucket, row in other.difference.by_length.items()
     }
     difference = replace(other.difference, whole=whole, by_length=by_length)
-    planted = replace(part, scores=[base, replace(other, difference=difference, p_holm=0.13)])
+    planted = replace(part, scores=[base, replace(other, difference=difference)])
     tables = tables_of([planted], by_length=True)
     assert [row[-2:] for row in tables["differences"].rows] == [[show_p(0.11), show_p(0.13)]]
     expected = [[show_p(0.12 + bucket), show_p(0.14 + bucket)] for bucket in by_length]

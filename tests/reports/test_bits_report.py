@@ -9,7 +9,6 @@ import pytest
 from hourglass.analysis.convergence import NOT_JUDGED
 from hourglass.analysis.information import (
     BitsDifference,
-    BitsEstimate,
     BlindBits,
     DigitBucket,
     Information,
@@ -32,10 +31,10 @@ def estimate(mean: float) -> Estimate:
     return Estimate(mean, [mean], Interval(mean - 1, mean + 1))
 
 
-def bits(mean: float, *seeds: float) -> BitsEstimate:
+def bits(mean: float, *seeds: float) -> Estimate:
     """Return an estimate, precise to 1 bit over sentences and to 2 over trainings where there are several."""
     spread = Interval(mean - 2, mean + 2) if len(seeds) > 1 else None
-    return BitsEstimate(mean, list(seeds or [mean]), Interval(mean - 1, mean + 1), spread)
+    return Estimate(mean, list(seeds or [mean]), Interval(mean - 1, mean + 1), spread)
 
 
 def difference(value: float, low: float, high: float) -> BitsDifference:
@@ -100,7 +99,7 @@ def result(**changes: Any) -> Information:
     return replace(made, **changes)
 
 
-def exactly_known(information: Information, **readings: BitsEstimate) -> Information:
+def exactly_known(information: Information, **readings: Estimate) -> Information:
     """Return the result of a corpus whose information is known: 35 bits, in numbers of 3 or 4 digits."""
     names = information.variants
     return replace(

@@ -374,7 +374,7 @@ def test_differences_of_bits_have_the_variance_over_seeds_pooled_over_all_varian
     measured: dict[str, Any] = {}
     for number, (name, spread) in enumerate(spreads.items()):
         whole, part = (
-            Quantity(10.0 * number + spread * scale * draws.normal(size=3), draws.normal(size=(3, 50)))
+            Quantity(10.0 * number + spread * scale * draws.normal(size=3), draws.normal(size=(3, 50)), 60)
             for scale in (1.0, 2.0)
         )
         measured[name] = SimpleNamespace(whole=whole, buckets={0: part}, test=SimpleNamespace(bounds=[(1, None)]))
@@ -385,7 +385,8 @@ def test_differences_of_bits_have_the_variance_over_seeds_pooled_over_all_varian
         for name in ("mean", "fixed"):
             one, base = quantities[name], quantities["none"]
             sentences = (one.drawn.mean(0) - base.drawn.mean(0)).var(ddof=1)
-            width = 2 * stats.t.ppf(0.975, 6) * np.sqrt(sentences + pooled * 2 / 3)
+            squares = stats.t.ppf(0.975, [59, 6]) ** 2 @ [sentences, pooled * 2 / 3]
+            width = 2 * np.sqrt(squares)
             found = differences[name]
             difference = found.whole if bucket is None else found.by_length[0]
             assert difference is not None

@@ -16,7 +16,6 @@ from hourglass.analysis.comparing import Draws, TestSet, make_draws
 from hourglass.analysis.convergence import Convergence, judge_convergence
 from hourglass.analysis.information import (
     BitsDifference,
-    BitsEstimate,
     BlindBits,
     DigitBucket,
     Information,
@@ -34,7 +33,7 @@ from hourglass.errors import UserError
 from hourglass.metrics.likelihood import BITS_A_NAT, end_bits, mean_quantity, numbers_bits, sentence_bits
 from hourglass.metrics.saturation import FOLDS, Saturation, find_plateau, straight_slope
 from hourglass.metrics.scoring import length_buckets
-from hourglass.metrics.significance import Difference, Quantity, compare_quantities, draw_resamples, own_spread, pool
+from hourglass.metrics.significance import Difference, Interval, Quantity, compare_quantities, draw_resamples, pool
 from hourglass.runs.translations import Translation
 from hourglass.system.bars import Bar
 from hourglass.training.finished import FinishedRun
@@ -114,10 +113,10 @@ def measure_bits(
                 converged=[convergence[run].converged for run in seeds],
                 temperatures=[likelihoods[run].temperature for run in seeds],
                 parameters=seeds[0].metrics.parameters,
-                bits=_with_own_spread(own.whole),
+                bits=own.whole.estimate,
                 raw_bits=own.raw.estimate,
                 end_bits=own.end.estimate,
-                exact_bits=None if numbers is None else _with_own_spread(own.received(numbers.bits, draws.whole)),
+                exact_bits=None if numbers is None else own.received(numbers.bits, draws.whole).estimate,
                 by_length=[None if bits is None else bits.estimate for bits in own.by_length],
                 by_position=[None if bits is None else bits.estimate for bits in own.by_position],
                 joined=own.joined,
@@ -277,7 +276,9 @@ class _Measurement:
         """
         rows = slice(None) if inside is None else inside
         needed = mean_quantity([values[rows] for values in self.needed], counts)
-        return Quantity(exact.mean() - needed.value, exact.mean() - needed.drawn)
+        # A decoder needs no fewer than 0 bits.
+        most = Interval(-np.inf, float(exact.mean()))
+        return Quantity(exact.mean() - needed.value, exact.mean() - needed.drawn, needed.sentences, most)
 
 
 def _compare_all(measured: Mapping[str, _Measurement], baseline: str) -> dict[str, BitsDifference]:
@@ -317,11 +318,7 @@ def _ratio_quantity(parts: Sequence[np.ndarray], counts: np.ndarray) -> Quantity
     value = np.array([bits.sum() / pieces.sum() for bits, pieces in parts])
     with np.errstate(invalid="ignore"):
         drawn = np.stack([(counts @ bits) / (counts @ pieces) for bits, pieces in parts])
-    return Quantity(value, drawn)
-
-
-def _with_own_spread(quantity: Quantity) -> BitsEstimate:
-    return BitsEstimate(quantity.mean, quantity.value.tolist(), quantity.interval, own_spread(quantity))
+    return Quantity(value, drawn, int((parts[0][1] > 0).sum()))
 
 
 def _mean(values: np.ndarray) -> float | None:

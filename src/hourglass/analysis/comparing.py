@@ -2,23 +2,25 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from hourglass.analysis.evaluation import BleuDifference, BucketDifference
+from hourglass.analysis.evaluation import BleuDifference
 from hourglass.analysis.grouping import RUN, Grouping, RunGroup, find_settings, group_runs
 from hourglass.corpora.languages import count_words
 from hourglass.errors import UserError
 from hourglass.metrics import scoring
 from hourglass.metrics.significance import (
+    Difference,
     Interval,
     Quantity,
+    adjust_differences,
     bleu_quantity,
     compare_quantities,
     draw_resamples,
-    holm,
     own_spread,
     pool,
     pooled_spread,
@@ -26,6 +28,8 @@ from hourglass.metrics.significance import (
 )
 from hourglass.runs.translations import Translation
 from hourglass.training.finished import FinishedRun
+
+Name = TypeVar("Name")
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,7 @@ class GroupScores:
             no group has two seeds.
         own_spread: the same from its own seeds alone; None of one seed.
         baseline: name of the group that it is compared with; None for a baseline, and for a group that has none.
-        difference: BLEU less that of the baseline; p of the lengths is adjusted for all lengths and groups.
-        p_holm: p of the difference over all sentences, adjusted for the number of groups (Holm 1979).
+        difference: BLEU less that of the baseline; None without one.
     """
 
     group: RunGroup
@@ -100,7 +103,6 @@ class GroupScores:
     own_spread: Interval | None
     baseline: str | None
     difference: BleuDifference | None
-    p_holm: float | None
 
 
 @dataclass(frozen=True)
@@ -170,28 +172,33 @@ def bleu_by_length(outputs: Sequence[Sequence[str]], test: TestSet, draws: Draws
     return BleuByLength(bleu_quantity(statistics, draws.whole), buckets)
 
 
-def compare_bleu(first: BleuByLength, second: BleuByLength, everyone: Sequence[BleuByLength]) -> BleuDifference:
-    """Return `first` less `second`, in all and by bucket; p of the buckets is adjusted by Holm's method, too.
+def compare_bleu(bleu: Mapping[Name, BleuByLength], baselines: Mapping[Name, Name]) -> dict[Name, BleuDifference]:
+    """Return BLEU of variants less that of their baselines, in all and by bucket.
+
+    The p-values are adjusted by Holm's method (1979): those over all sentences for their number, and those of the
+    buckets for the number of all buckets of all variants.
 
     Args:
-        first: BLEU of a variant.
-        second: BLEU of the variant that it is compared with.
-        everyone: BLEU of all variants; the variance over seeds is pooled over them.
+        bleu: of all variants; the variance over seeds is pooled over them.
+        baselines: of each variant that is compared, the other one.
     """
+
+    def compare(quantities: Mapping[Name, Quantity], name: Name) -> Difference:
+        return compare_quantities(quantities[name], quantities[baselines[name]], pool(list(quantities.values())))
+
+    whole = {name: one.whole for name, one in bleu.items()}
     buckets = {
-        bucket: compare_quantities(
-            first.buckets[bucket], second.buckets[bucket], pool([bleu.buckets[bucket] for bleu in everyone])
-        )
-        for bucket in first.buckets
+        bucket: {name: one.buckets[bucket] for name, one in bleu.items()}
+        for bucket in next(iter(bleu.values())).buckets
     }
-    adjusted = holm([difference.p for difference in buckets.values()])
-    return BleuDifference(
-        compare_quantities(first.whole, second.whole, pool([bleu.whole for bleu in everyone])),
-        {
-            bucket: BucketDifference(**vars(difference), p_holm=p)
-            for (bucket, difference), p in zip(buckets.items(), adjusted, strict=True)
-        },
+    differences = adjust_differences({name: compare(whole, name) for name in baselines})
+    by_length = adjust_differences(
+        {(name, bucket): compare(buckets[bucket], name) for name in baselines for bucket in buckets}
     )
+    return {
+        name: BleuDifference(differences[name], {bucket: by_length[name, bucket] for bucket in buckets})
+        for name in baselines
+    }
 
 
 def length_slope(bleu: BleuByLength, test: TestSet) -> Quantity:
@@ -255,46 +262,20 @@ def _compare_part(
     }
     seeds = pool([one.whole for one in bleu.values()])
     base = _baseline_value(grouping, baseline)
+    baselines = {group.name: _baseline_name(grouping, group, base) for group in grouping.groups}
+    differences = compare_bleu(bleu, {name: other for name, other in baselines.items() if other})
     scores = [
         GroupScores(
             group=group,
             bleu=bleu[group.name],
             pooled=pooled_spread(bleu[group.name].whole, seeds),
             own_spread=own_spread(bleu[group.name].whole),
-            baseline=_baseline_name(grouping, group, base),
-            difference=None,
-            p_holm=None,
+            baseline=baselines[group.name],
+            difference=differences.get(group.name),
         )
         for group in grouping.groups
     ]
-    differences = {
-        one.group.name: compare_bleu(one.bleu, bleu[one.baseline], list(bleu.values()))
-        for one in scores
-        if one.baseline
-    }
-    return TestSetComparison(name, test, grouping, _adjust(scores, differences))
-
-
-def _adjust(scores: Sequence[GroupScores], differences: Mapping[str, BleuDifference]) -> list[GroupScores]:
-    """Return the scores with their differences, whose p-values are adjusted for the number of all in a table."""
-    whole = dict(zip(differences, holm([one.whole.p for one in differences.values()]), strict=True))
-    cells = [(name, bucket) for name, difference in differences.items() for bucket in difference.by_length]
-    adjusted = dict(zip(cells, holm([differences[name].by_length[bucket].p for name, bucket in cells]), strict=True))
-
-    def by_length(name: str) -> dict[int, BucketDifference]:
-        buckets = differences[name].by_length
-        return {bucket: replace(row, p_holm=adjusted[name, bucket]) for bucket, row in buckets.items()}
-
-    return [
-        replace(
-            one,
-            difference=BleuDifference(differences[one.group.name].whole, by_length(one.group.name)),
-            p_holm=whole[one.group.name],
-        )
-        if one.group.name in differences
-        else one
-        for one in scores
-    ]
+    return TestSetComparison(name, test, grouping, scores)
 
 
 def _baseline_value(grouping: Grouping, baseline: str | None) -> str | None:

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from hourglass.analysis.convergence import Convergence, all_converged
-from hourglass.metrics.significance import Difference, Estimate
+from hourglass.metrics.significance import AdjustedDifference, Difference, Estimate
 from hourglass.system.records import read_record, write_record
 from hourglass.training.finished import DevCurves, DevScores
 
@@ -196,27 +196,17 @@ class BucketScores:
 
 
 @dataclass(frozen=True)
-class BucketDifference(Difference):
-    """A difference in one of several buckets.
-
-    Attributes:
-        p_holm: p adjusted for the number of buckets (Holm 1979).
-    """
-
-    p_holm: float | None
-
-
-@dataclass(frozen=True)
 class BleuDifference:
-    """BLEU of one variant less BLEU of another.
+    """BLEU of one of several variants less BLEU of the one that it is compared with.
 
     Attributes:
-        whole: on all test sentences.
-        by_length: by the number of the bucket, for those that have sentences.
+        whole: on all test sentences; p is adjusted for the number of variants.
+        by_length: by the number of the bucket, for those that have sentences; p is adjusted for the number of all
+            buckets of all variants.
     """
 
-    whole: Difference
-    by_length: dict[int, BucketDifference]
+    whole: AdjustedDifference
+    by_length: dict[int, AdjustedDifference]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from hourglass.analysis.convergence import all_converged
 from hourglass.metrics.saturation import Saturation
-from hourglass.metrics.significance import Difference, Estimate, Interval
+from hourglass.metrics.significance import Difference, Estimate
 from hourglass.system.records import read_record, write_record
 
 # Of the dataclasses below: add 1 whenever a field is added, removed, renamed, or changes its meaning.
@@ -87,22 +87,6 @@ class LearningPoint(NamedTuple):
 
     target_tokens: float
     bits: float
-
-
-@dataclass(frozen=True)
-class BitsEstimate(Estimate):
-    """An estimate with a second interval.
-
-    Attributes:
-        own_spread: 95 % interval over sentences and trainings, from the variant's own seeds; None for a single seed.
-    """
-
-    own_spread: Interval | None
-
-    @property
-    def widest(self) -> Interval | None:
-        """The interval over sentences and trainings where there is one, else the one over sentences."""
-        return self.own_spread or self.interval
 
 
 @dataclass(frozen=True)
@@ -197,10 +181,10 @@ class VariantBits:
     converged: list[bool | None]
     temperatures: list[float]
     parameters: int
-    bits: BitsEstimate
+    bits: Estimate
     raw_bits: Estimate
     end_bits: Estimate
-    exact_bits: BitsEstimate | None
+    exact_bits: Estimate | None
     by_length: list[Estimate | None]
     by_position: list[Estimate | None]
     joined: dict[int, JoinedBits]
@@ -210,7 +194,7 @@ class VariantBits:
     difference: BitsDifference | None
 
     @property
-    def reading(self) -> BitsEstimate:
+    def reading(self) -> Estimate:
         """`exact_bits` where the information in a reference is known, else `bits`."""
         return self.exact_bits or self.bits
 

@@ -59,10 +59,9 @@ def evaluate(ablation: Ablation, corpus: str) -> Evaluation:
     variants = {
         variant: _evaluate_variant(ablation, variant, hypotheses[variant], own, test) for variant, own in bleu.items()
     }
-    for variant, own in bleu.items():
-        if variant != baseline:
-            difference = compare_bleu(own, bleu[baseline], list(bleu.values()))
-            variants[variant] = replace(variants[variant], difference=difference)
+    others = {variant: baseline for variant in bleu if variant != baseline}
+    for variant, difference in compare_bleu(bleu, others).items():
+        variants[variant] = replace(variants[variant], difference=difference)
     refused = _refuse_slopes(ablation, variants[baseline], bleu[baseline])
     return Evaluation(
         corpus=facts,

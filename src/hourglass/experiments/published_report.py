@@ -10,7 +10,14 @@ from hourglass.experiments.published import COMMAND, PublishedSettings
 from hourglass.experiments.published_scores import DirectionScores, PublishedScores
 from hourglass.metrics.scoring import FEW, show_bounds
 from hourglass.reports.document import Block, Heading, Paragraph, Picture, Table
-from hourglass.reports.phrases import DIFFERENCE_HEADINGS, banded, difference_cells
+from hourglass.reports.phrases import (
+    DIFFERENCE_HEADINGS,
+    P_HEADINGS,
+    cover_of_estimates,
+    difference_cells,
+    estimate_line,
+    p_cells,
+)
 from hourglass.reports.plots import draw_lines
 
 
@@ -78,10 +85,8 @@ def _provenance_text(scores: PublishedScores) -> str:
 def _figure(direction: str, found: DirectionScores, names: Mapping[str, str]) -> Picture:
     x = [bucket.mean for bucket in found.buckets]
     few = [bucket.sentences < FEW for bucket in found.buckets]
-    lines = {
-        names[name]: banded(x, [bleu.mean for bleu in own.buckets], [bleu.interval for bleu in own.buckets], few)
-        for name, own in found.systems.items()
-    }
+    lines = {names[name]: estimate_line(x, own.buckets, few) for name, own in found.systems.items()}
+    cover = cover_of_estimates(bleu for own in found.systems.values() for bleu in own.buckets)
     counts = ", ".join(f"{show_bounds(bucket.tokens)}: {bucket.sentences:,}" for bucket in found.buckets)
     return Picture(
         f"published-{direction}",
@@ -91,10 +96,12 @@ def _figure(direction: str, found: DirectionScores, names: Mapping[str, str]) ->
             y_label="BLEU",
             zero=True,
             order=list(names.values()),
+            bands=cover,
         ),
         f"BLEU, {direction}, of {', '.join(lines)} by length of the reference",
         f"BLEU, {direction}, by the number of reference tokens: all test sets together, beam 5, means over seeds. "
-        f"Bands: 95 %, for these trained models. Sentences: {counts}. Hollow marks: fewer than {FEW} sentences.",
+        f"Small dots: single seeds. Bands: pointwise 95 %, {cover}. Sentences: {counts}. Hollow marks: fewer than "
+        f"{FEW} sentences.",
     )
 
 
@@ -124,17 +131,19 @@ def _scores_table(
     direction: str, test: str, found: DirectionScores, settings: PublishedSettings, names: Mapping[str, str]
 ) -> Table:
     baseline = names[settings.baseline]
-    head = ["system", "parameters", "greedy", "beam 5", f"minus {baseline}", *DIFFERENCE_HEADINGS]
+    head = ["system", "parameters", "greedy", "beam 5", f"minus {baseline}", *DIFFERENCE_HEADINGS, *P_HEADINGS]
     rows = []
     for system, own in found.systems.items():
         scores = own.scores[test]
         by_seed = [" ".join(f"{bleu:.2f}" for bleu in search.by_seed) for search in (scores.greedy, scores.beam)]
-        rows.append([names[system], f"{own.parameters:,}", *by_seed, *difference_cells(scores.difference)])
+        difference = [*difference_cells(scores.difference), *p_cells(scores.difference)]
+        rows.append([names[system], f"{own.parameters:,}", *by_seed, *difference])
     caption = (
         f"{direction}, {test}: BLEU of each seed ({', '.join(map(str, settings.seeds))}), and the difference of the "
         f"means over seeds to {baseline}, beam 5. Its 95 % intervals: over test sentences (these trained models); over "
         "sentences and seeds, with the variance of seeds pooled over all systems (pooled); the same from the two "
-        "systems' own seeds, which are few (own spread, Welch). p: paired bootstrap over sentences. "
+        "systems' own seeds, which are few (own spread). p: paired bootstrap over sentences; Holm's p is "
+        "adjusted for the number of systems. "
         f"{found.signature}"
     )
     return Table(f"published-{direction}-{test}", head, rows, caption)

@@ -23,9 +23,10 @@ from hourglass.experiments.published import (
 )
 from hourglass.metrics.scoring import length_buckets, signature
 from hourglass.metrics.significance import (
-    Difference,
+    AdjustedDifference,
     Estimate,
     Quantity,
+    adjust_differences,
     bleu_quantity,
     compare_quantities,
     draw_resamples,
@@ -44,12 +45,13 @@ class SystemTestScores:
     Attributes:
         greedy: by greedy search.
         beam: by beam search.
-        difference: to the baseline, by beam search; None for the baseline, and where the baseline has no runs.
+        difference: to the baseline, by beam search, p adjusted for the number of systems; None for the baseline, and
+            where the baseline has no runs.
     """
 
     greedy: Estimate
     beam: Estimate
-    difference: Difference | None
+    difference: AdjustedDifference | None
 
 
 @dataclass(frozen=True)
@@ -171,11 +173,19 @@ def _score_direction(settings: PublishedSettings, direction: str) -> DirectionSc
         if len(rows):
             buckets.append(ReferenceBucket((low, high), len(rows), float(tokens[rows].mean())))
             resamples.append((rows, draw_resamples(len(rows), settings.resamples)))
+    differences = {test: _compare_systems(bleu, test, settings.baseline) for test in settings.tests}
     systems = {
         system: _describe_system(
             runs,
             settings,
-            scores={test: _test_scores(bleu, system, test, settings) for test in settings.tests},
+            scores={
+                test: SystemTestScores(
+                    bleu[system, "greedy"][test].estimate,
+                    bleu[system, "beam"][test].estimate,
+                    differences[test].get(system),
+                )
+                for test in settings.tests
+            },
             buckets=[
                 bleu_quantity([seed[rows] for seed in counts[system]], drawn).estimate for rows, drawn in resamples
             ],
@@ -222,16 +232,17 @@ def _describe_system(
     )
 
 
-def _test_scores(
-    bleu: Mapping[tuple[str, str], Mapping[str, Quantity]], system: str, test: str, settings: PublishedSettings
-) -> SystemTestScores:
-    difference = None
-    if (settings.baseline, "beam") in bleu and system != settings.baseline:
-        everyone = [by_test[test] for (_, search), by_test in bleu.items() if search == "beam"]
-        difference = compare_quantities(
-            bleu[system, "beam"][test], bleu[settings.baseline, "beam"][test], pool(everyone)
-        )
-    return SystemTestScores(bleu[system, "greedy"][test].estimate, bleu[system, "beam"][test].estimate, difference)
+def _compare_systems(
+    bleu: Mapping[tuple[str, str], Mapping[str, Quantity]], test: str, baseline: str
+) -> dict[str, AdjustedDifference]:
+    """Return each system's difference to the baseline on one test set, by beam search; none without the baseline."""
+    beam = {system: by_test[test] for (system, search), by_test in bleu.items() if search == "beam"}
+    if baseline not in beam:
+        return {}
+    seeds = pool(list(beam.values()))
+    return adjust_differences(
+        {system: compare_quantities(own, beam[baseline], seeds) for system, own in beam.items() if system != baseline}
+    )
 
 
 def _score(runs: Sequence[PublishedRun], search: str, settings: PublishedSettings) -> dict[str, Quantity]:

@@ -173,10 +173,10 @@ def mean_quantity(values: Sequence[np.ndarray], counts: np.ndarray) -> Quantity:
 
     Args:
         values: K arrays [N].
-        counts: [R, N] of `significance.draw`.
+        counts: [R, N] of `significance.draw_resamples`.
     """
     stacked = np.stack(list(values))
-    return Quantity(stacked.mean(1), stacked @ counts.T / counts.sum(1))
+    return Quantity(stacked.mean(1), stacked @ counts.T / counts.sum(1), stacked.shape[1])
 
 
 def numbers_bits(digits: int, shortest: int, longest: int) -> float:

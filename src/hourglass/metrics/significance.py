@@ -4,11 +4,20 @@ A resample draws as many test sentences as there are, with replacement. One set 
 seeds, so that what is easy or hard about a draw cancels in a difference. BLEU is recomputed from the draw's summed
 counts, brevity penalty and all.
 
+Where seeds vary as well, an error has two independent parts, of the sentences and of the seeds. Each has a variance
+with degrees of freedom of its own, and so a 95 % interval of its own by Student's t. The squares of their half-widths
+add up (Howe 1974; Zou and Donner 2008). `tests/metrics/interval_coverage.py` simulates how often such intervals, and
+those by other rules, hold the truth.
+
+No interval leaves the range that its quantity can have: it is cut off there, which cannot lower its coverage.
+
 Shapes: N sentences, R resamples, K seeds of a variant, B length buckets.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from scipy.stats import t as student_t
@@ -16,10 +25,18 @@ from scipy.stats import t as student_t
 from hourglass.errors import UserError
 from hourglass.metrics.scoring import ORDERS, bleu_from_statistics
 
+Name = TypeVar("Name")
+
+
 RESAMPLES = 2000
 
 
 CONFIDENCE = 0.95
+
+
+# Fewest sentences that have an interval and a p. Of fewer, the bootstrap's intervals are too narrow: see the table by
+# number of sentences of tests/metrics/interval_coverage.py.
+FEWEST_SENTENCES = 30
 
 
 # Share of the dev loss that a run may still gain in the last fifth of its budget and count as converged.
@@ -33,6 +50,21 @@ class Interval:
     low: float
     high: float
 
+    def clipped(self, bounds: "Interval") -> "Interval":
+        """Return the part of the interval inside the bounds."""
+        return Interval(*(min(max(end, bounds.low), bounds.high) for end in (self.low, self.high)))
+
+    def __add__(self, other: "Interval") -> "Interval":
+        return Interval(self.low + other.low, self.high + other.high)
+
+    def times(self, factor: float) -> "Interval":
+        """Return the range of the numbers of this interval times a factor."""
+        ends = [factor * end if factor else 0.0 for end in (self.low, self.high)]
+        return Interval(min(ends), max(ends))
+
+
+UNBOUNDED = Interval(-math.inf, math.inf)
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -41,17 +73,26 @@ class Estimate:
     Attributes:
         mean: over seeds.
         by_seed: K values.
-        interval: 95 % of the mean over these trained models; None where a resample has no score.
+        interval: 95 % of the mean over these trained models; None of too few sentences, and where a resample has no
+            score.
+        own_spread: 95 % of the mean over sentences and trainings, from its own seeds; None where `interval` is, and of
+            one seed.
     """
 
     mean: float
     by_seed: list[float]
     interval: Interval | None
+    own_spread: Interval | None = None  # Older results of BLEU lack it.
 
     @property
     def spread(self) -> float | None:
         """The standard deviation over seeds; None for a single seed."""
         return float(np.std(self.by_seed, ddof=1)) if len(self.by_seed) > 1 else None
+
+    @property
+    def widest(self) -> Interval | None:
+        """The interval over sentences and trainings where there is one, else the one over sentences."""
+        return self.own_spread or self.interval
 
 
 @dataclass(frozen=True)
@@ -61,10 +102,14 @@ class Quantity:
     Attributes:
         value: [K], on the test set as it is.
         drawn: [K, R], on the resamples; NaN where a resample has no score.
+        sentences: N that a resample draws.
+        bounds: lowest and highest value that is possible.
     """
 
     value: np.ndarray
     drawn: np.ndarray
+    sentences: int
+    bounds: Interval = UNBOUNDED
 
     @property
     def mean(self) -> float:
@@ -78,25 +123,26 @@ class Quantity:
 
     @property
     def scorable(self) -> bool:
-        """Whether every resample has a score, so that there are intervals."""
-        return not bool(np.isnan(self.drawn).any())
+        """Whether there are intervals: of enough sentences, if every resample has a score."""
+        return self.sentences >= FEWEST_SENTENCES and not bool(np.isnan(self.drawn).any())
 
     @property
     def interval(self) -> Interval | None:
         """Of the mean over these trained models: the sentences vary, the models do not."""
-        return percentiles(self.drawn.mean(0))
+        return percentiles(self.drawn.mean(0)) if self.scorable else None
 
     @property
     def estimate(self) -> Estimate:
-        """The mean, the value of each seed and the interval, without the resamples."""
-        return Estimate(self.mean, self.value.tolist(), self.interval)
+        """The mean, the value of each seed and the intervals, without the resamples."""
+        return Estimate(self.mean, self.value.tolist(), self.interval, own_spread(self))
 
     def __add__(self, other: "Quantity") -> "Quantity":
-        return Quantity(self.value + other.value, self.drawn + other.drawn)
+        sentences = min(self.sentences, other.sentences)
+        return Quantity(self.value + other.value, self.drawn + other.drawn, sentences, self.bounds + other.bounds)
 
     def times(self, factor: float) -> "Quantity":
         """Return this quantity, scaled."""
-        return Quantity(self.value * factor, self.drawn * factor)
+        return Quantity(self.value * factor, self.drawn * factor, self.sentences, self.bounds.times(factor))
 
 
 @dataclass(frozen=True)
@@ -107,11 +153,11 @@ class Difference:
         value: the difference.
         trained: interval for "these trained models": the test sentences vary.
         architecture: interval for "this architecture": sentences and seeds vary; None where no variant has two seeds.
-        own_spread: the same from the two variants' own seeds alone (Welch 1947), for where pooling misleads because
-            variants differ in their spread; None where one of the two has a single seed.
+        own_spread: the same from the two variants' own seeds alone, for where pooling misleads because variants differ
+            in their spread; None where one of the two has a single seed.
         p: two-sided p-value of the paired bootstrap, over sentences.
 
-    All are None where a resample has no score.
+    Intervals and p are None of too few sentences, and where a resample has no score.
     """
 
     value: float
@@ -122,16 +168,31 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class SeedVariance:
-    """The variance of a quantity over seeds, pooled over all variants.
+class AdjustedDifference(Difference):
+    """One of several differences.
 
     Attributes:
-        variance: the mean of the variants' variances, weighted by their degrees of freedom.
-        freedom: degrees of freedom, the sum of K - 1.
+        p_holm: p adjusted for their number (Holm 1979); None where p is.
+    """
+
+    p_holm: float | None = None  # Older results lack it for differences over all sentences.
+
+
+@dataclass(frozen=True)
+class VarianceEstimate:
+    """An estimate of a variance.
+
+    Attributes:
+        variance: the estimate.
+        freedom: its degrees of freedom; 0: there is none.
     """
 
     variance: float
-    freedom: int
+    freedom: float
+
+    def times(self, factor: float) -> "VarianceEstimate":
+        """Return the estimate of the variance times a factor."""
+        return VarianceEstimate(self.variance * factor, self.freedom)
 
 
 def draw_resamples(sentences: int, resamples: int = RESAMPLES, seed: int = 12345) -> np.ndarray:
@@ -155,65 +216,104 @@ def bleu_quantity(statistics: Sequence[np.ndarray], counts: np.ndarray) -> Quant
     drawn = np.stack([bleu_from_statistics(counts @ one) for one in statistics])
     long_enough = (statistics[0][:, -1] >= ORDERS).astype(np.float64)  # [N]
     drawn[:, counts @ long_enough == 0] = np.nan
-    return Quantity(value, drawn)
+    return Quantity(value, drawn, counts.shape[1], Interval(0.0, 100.0))
 
 
-def pool(quantities: Sequence[Quantity]) -> SeedVariance:
-    """Return the variance over seeds of a quantity, pooled over the variants."""
+def pool(quantities: Sequence[Quantity]) -> VarianceEstimate:
+    """Return the variance over seeds of a quantity, pooled over the variants: weighted by their degrees of freedom."""
     freedom = sum(len(one.value) - 1 for one in quantities)
     squares = sum(float(((one.value - one.value.mean()) ** 2).sum()) for one in quantities)
-    return SeedVariance(squares / freedom if freedom else 0.0, freedom)
+    return VarianceEstimate(squares / freedom if freedom else 0.0, freedom)
 
 
-def compare_quantities(one: Quantity, other: Quantity, seeds: SeedVariance) -> Difference:
-    """Return `one` less `other`, with both intervals.
+def compare_quantities(one: Quantity, other: Quantity, seeds: VarianceEstimate) -> Difference:
+    """Return `one` less `other`, with its intervals.
 
-    "This architecture" has the variance of the difference over sentences plus, for each side, the pooled variance
-    over seeds divided by its number of seeds, and Student's t with the pooled degrees of freedom. "Own spread" has each
-    side's own variance over seeds, and the degrees of freedom of Welch and Satterthwaite.
+    "This architecture" has the pooled variance over seeds, divided by each side's number of seeds. "Own spread" has
+    each side's own variance over seeds, with the degrees of freedom of `satterthwaite`.
+
+    Args:
+        one: of a variant.
+        other: of another, on the same sentences.
+        seeds: the variance over seeds, pooled over all variants (`pool`).
     """
     value = one.mean - other.mean
+    if not (one.scorable and other.scorable):
+        return Difference(value, None, None, None, None)
     drawn = one.drawn.mean(0) - other.drawn.mean(0)  # [R]
-    architecture = own_spread = None
-    if seeds.freedom and one.scorable and other.scorable:
-        of_seeds = seeds.variance * (1 / len(one.value) + 1 / len(other.value))
-        architecture = _student(value, float(drawn.var(ddof=1)) + of_seeds, seeds.freedom)
-        if min(len(one.value), len(other.value)) > 1:
-            parts = [float(side.value.var(ddof=1)) / len(side.value) for side in (one, other)]
-            each = [part**2 / (len(side.value) - 1) for part, side in zip(parts, (one, other), strict=True)]
-            # Seeds that agree to the last digit leave the sentences alone.
-            freedom = sum(parts) ** 2 / sum(each) if sum(each) else np.inf
-            own_spread = _student(value, float(drawn.var(ddof=1)) + sum(parts), freedom)
-    return Difference(value, percentiles(drawn), architecture, own_spread, p_value(drawn, value))
+    bounds = one.bounds + other.bounds.times(-1)
+    sentences = _of_sentences(drawn, min(one.sentences, other.sentences))
+    pooled = seeds.times(1 / len(one.value) + 1 / len(other.value))
+    own = satterthwaite([_of_seeds(one), _of_seeds(other)])
+    return Difference(
+        value,
+        percentiles(drawn),
+        _interval(value, sentences, pooled, bounds),
+        _interval(value, sentences, own, bounds) if min(len(one.value), len(other.value)) > 1 else None,
+        p_value(drawn, value),
+    )
 
 
 def own_spread(one: Quantity) -> Interval | None:
-    """Return the interval of a mean when sentences and trainings vary, from its own seeds (Welch and Satterthwaite).
+    """Return the interval of a mean when sentences and trainings vary, from its own seeds.
 
-    None of one seed, and where a resample has no score.
+    None of one seed, of too few sentences, and where a resample has no score.
     """
-    if len(one.value) == 1 or not one.scorable:
+    if not one.scorable:
         return None
-    of_seeds = float(one.value.var(ddof=1)) / len(one.value)
-    variance = float(one.drawn.mean(0).var(ddof=1)) + of_seeds
-    freedom = variance**2 / (of_seeds**2 / (len(one.value) - 1)) if of_seeds else np.inf
-    return _student(one.mean, variance, freedom)
+    return _interval(one.mean, _of_sentences(one.drawn.mean(0), one.sentences), _of_seeds(one), one.bounds)
 
 
-def pooled_spread(one: Quantity, seeds: SeedVariance) -> Interval | None:
+def pooled_spread(one: Quantity, seeds: VarianceEstimate) -> Interval | None:
     """Return the interval of a mean when sentences and trainings vary, from the variance over seeds of all variants.
 
-    None where no variant has two seeds, and where a resample has no score.
+    None where no variant has two seeds, of too few sentences, and where a resample has no score.
     """
-    if not seeds.freedom or not one.scorable:
+    if not one.scorable:
         return None
-    variance = float(one.drawn.mean(0).var(ddof=1)) + seeds.variance / len(one.value)
-    return _student(one.mean, variance, seeds.freedom)
+    sentences = _of_sentences(one.drawn.mean(0), one.sentences)
+    return _interval(one.mean, sentences, seeds.times(1 / len(one.value)), one.bounds)
 
 
-def _student(value: float, variance: float, freedom: float) -> Interval:
-    width = float(student_t.ppf((1 + CONFIDENCE) / 2, freedom)) * float(np.sqrt(variance))
-    return Interval(value - width, value + width)
+def satterthwaite(parts: Sequence[VarianceEstimate]) -> VarianceEstimate:
+    """Return the sum of independent estimates of variances, with its degrees of freedom (Satterthwaite 1946).
+
+    Of the seeds of two variants it is that of Welch's test (1947).
+    """
+    variance = sum(part.variance for part in parts)
+    if not variance:  # Seeds that agree to the last digit.
+        return VarianceEstimate(0.0, sum(part.freedom for part in parts))
+    uncertain = sum(part.variance**2 / part.freedom for part in parts if part.variance)
+    return VarianceEstimate(variance, variance**2 / uncertain)
+
+
+def half_width(parts: Sequence[VarianceEstimate]) -> float:
+    """Return half the width of the 95 % interval of a number whose error is a sum of independent parts.
+
+    The half-width of each part alone is t(f) times the square root of its variance, with its own degrees of freedom f;
+    the squares of these add up (Howe 1974; Zou and Donner 2008). Exact where one part is all there is. A single t with
+    Satterthwaite's degrees of freedom over all parts is narrower, and with two or three seeds too narrow.
+    """
+    level = (1 + CONFIDENCE) / 2
+    return math.sqrt(sum(float(student_t.ppf(level, part.freedom)) ** 2 * part.variance for part in parts))
+
+
+def _of_sentences(drawn: np.ndarray, sentences: int) -> VarianceEstimate:
+    return VarianceEstimate(float(drawn.var(ddof=1)), sentences - 1)
+
+
+def _of_seeds(one: Quantity) -> VarianceEstimate:
+    """Return the variance of a mean over seeds, from its own seeds; without degrees of freedom of a single one."""
+    freedom = len(one.value) - 1
+    return VarianceEstimate(float(one.value.var(ddof=1)) / len(one.value) if freedom else 0.0, freedom)
+
+
+def _interval(value: float, sentences: VarianceEstimate, seeds: VarianceEstimate, bounds: Interval) -> Interval | None:
+    """Return the interval when sentences and seeds vary; None where no variance over seeds is known."""
+    if not seeds.freedom:
+        return None
+    width = half_width([sentences, seeds])
+    return Interval(value - width, value + width).clipped(bounds)
 
 
 def percentiles(drawn: np.ndarray) -> Interval | None:
@@ -226,11 +326,22 @@ def percentiles(drawn: np.ndarray) -> Interval | None:
 
 
 def p_value(drawn: np.ndarray, value: float) -> float | None:
-    """Return sacreBLEU's two-sided p: how often |difference|, less its mean, exceeds |value|; None: one is NaN."""
+    """Return the two-sided p of a difference by its bootstrap; None: a resample has no score.
+
+    Under the null hypothesis a difference lies about 0 as the resamples lie about their mean, so p is the share of
+    resamples whose distance from their mean is at least |value|: (number + 1) / (R + 1), as the sample itself counts as
+    one (Davison and Hinkley 1997, equation 4.11).
+
+    This is not the p of sacreBLEU's paired bootstrap, which takes absolute values first and centres then: it counts
+    |d| - mean|d| > |value|. That is about half of p, and rejects a true null hypothesis in 11 % of cases at 0.05.
+
+    Args:
+        drawn: [R] resampled differences, not centred.
+        value: the difference on the test set as it is.
+    """
     if np.isnan(drawn).any():
         return None
-    away = np.abs(drawn)
-    return float(((away - away.mean()) > abs(value)).sum() + 1) / (len(drawn) + 1)
+    return float((np.abs(drawn - drawn.mean()) >= abs(value)).sum() + 1) / (len(drawn) + 1)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -242,6 +353,15 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         largest = max(largest, min(1.0, (len(known) - rank) * p))
         adjusted[index] = largest
     return adjusted
+
+
+def adjust_differences(differences: Mapping[Name, Difference]) -> dict[Name, AdjustedDifference]:
+    """Return differences with their p-values adjusted for the number of those that have one (`holm`)."""
+    adjusted = holm([one.p for one in differences.values()])
+    return {
+        name: AdjustedDifference(**vars(one), p_holm=p)
+        for (name, one), p in zip(differences.items(), adjusted, strict=True)
+    }
 
 
 def slope(buckets: Sequence[Quantity], source_words: Sequence[float], sentences: Sequence[int]) -> Quantity:
@@ -263,7 +383,7 @@ def slope(buckets: Sequence[Quantity], source_words: Sequence[float], sentences:
     centred = x - np.average(x, weights=weight)
     factors = 10 * weight * centred / (weight * centred**2).sum()
     first, *rest = (one.times(float(factor)) for one, factor in zip(buckets, factors, strict=True))
-    return sum(rest, first)
+    return replace(sum(rest, first), sentences=int(sum(sentences)))
 
 
 def converged(dev_loss: Mapping[float, float], gain: float = 0.01) -> tuple[bool, float]:

@@ -95,8 +95,8 @@ def _explain_reading(evaluations: Mapping[str, Evaluation]) -> list[str]:
         "copy: BLEU of the source as its own translation.",
         "Each difference has up to three 95 % intervals. These trained models: another test set would give other "
         "scores. This architecture: so would other seeds. Its pooled interval uses the variance over seeds of all "
-        "variants; its own-spread interval uses that of the two variants alone (Welch). Quote own spread where some "
-        "variants vary more between seeds than others.",
+        "variants; its own-spread interval uses that of the two variants alone. Few seeds make both wide. Quote own "
+        "spread where some variants vary more between seeds than others.",
         f"Intervals of single lengths are pointwise. A filled mark stands for {FEW} sentences or more.",
     ]
 

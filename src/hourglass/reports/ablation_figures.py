@@ -6,7 +6,7 @@ from collections.abc import Callable
 from hourglass.analysis.evaluation import BucketScores, Evaluation, VariantResult
 from hourglass.metrics.scoring import FEW
 from hourglass.reports.document import Picture
-from hourglass.reports.phrases import banded, widest
+from hourglass.reports.phrases import cover_of_differences, cover_of_estimates, difference_line, estimate_line
 from hourglass.reports.plots import Line, draw_lines
 
 LENGTH = "mean source words of a bucket"
@@ -16,17 +16,22 @@ def length_figure(evaluation: Evaluation) -> Picture:
     """Return BLEU by length of the source, with that of the copied source."""
     name, order = evaluation.corpus.name, list(evaluation.variants)
     x, few = _lengths(evaluation)
-    lines = {}
-    for variant, result in evaluation.variants.items():
-        scores = [bucket.bleu for bucket in result.buckets if bucket.bleu is not None]
-        lines[variant] = banded(x, [score.mean for score in scores], [score.interval for score in scores], few)
+    scores = {
+        variant: [bucket.bleu for bucket in result.buckets if bucket.bleu is not None]
+        for variant, result in evaluation.variants.items()
+    }
+    lines = {variant: estimate_line(x, estimates, few) for variant, estimates in scores.items()}
+    cover = cover_of_estimates(one for estimates in scores.values() for one in estimates)
     # The source is the same for all variants.
     copied = _bucket_line(evaluation, next(iter(evaluation.variants.values())), lambda bucket: bucket.copy_bleu)
     return Picture(
         f"{name}-bleu-by-length",
-        draw_lines(lines, x_label=LENGTH, y_label="BLEU", order=order, floor=("copy", Line(copied.x, copied.y))),
+        draw_lines(
+            lines, x_label=LENGTH, y_label="BLEU", order=order, floor=("copy", Line(copied.x, copied.y)), bands=cover
+        ),
         f"BLEU of {', '.join(order)} on {name} by length of the source",
-        "BLEU by length of the source, means over seeds. Bands: 95 % over test sentences.",
+        "BLEU by length of the source, means over seeds; small dots: single seeds, where there are several. Bands: "
+        f"pointwise 95 %, {cover}.",
     )
 
 
@@ -34,14 +39,21 @@ def difference_figure(evaluation: Evaluation) -> Picture:
     """Return the lead of each variant over the baseline by length of the source."""
     name, baseline = evaluation.corpus.name, evaluation.baseline
     x, few = _lengths(evaluation)
-    lines = {}
-    for variant, result in evaluation.variants.items():
-        if result.difference is not None:
-            rows = list(result.difference.by_length.values())
-            lines[variant] = banded(x, [row.value for row in rows], [widest(row)[0] for row in rows], few)
+    differences = {
+        variant: list(result.difference.by_length.values())
+        for variant, result in evaluation.variants.items()
+        if result.difference is not None
+    }
     return Picture(
         f"{name}-difference-by-length",
-        draw_lines(lines, x_label=LENGTH, y_label=f"BLEU minus {baseline}", zero=True, order=list(evaluation.variants)),
+        draw_lines(
+            {variant: difference_line(x, rows, few) for variant, rows in differences.items()},
+            x_label=LENGTH,
+            y_label=f"BLEU minus {baseline}",
+            zero=True,
+            order=list(evaluation.variants),
+            bands=cover_of_differences(row for rows in differences.values() for row in rows),
+        ),
         f"BLEU of each variant minus that of {baseline} on {name} by length of the source",
         f"BLEU minus that of {baseline}, by length of the source. Bands: pointwise 95 %, at each length the widest "
         "interval of the table below.",

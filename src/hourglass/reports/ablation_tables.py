@@ -4,7 +4,15 @@ from hourglass.analysis.convergence import NOT_JUDGED, show_verdict
 from hourglass.analysis.evaluation import Evaluation, VariantResult
 from hourglass.metrics.scoring import FEW, show_bounds
 from hourglass.reports.document import Table
-from hourglass.reports.phrases import DIFFERENCE_HEADINGS, difference_cells, show_p, show_range, widest
+from hourglass.reports.phrases import (
+    DIFFERENCE_HEADINGS,
+    P_HEADINGS,
+    UNDEFINED,
+    difference_cells,
+    p_cells,
+    show_range,
+    widest,
+)
 
 
 def variants_table(evaluation: Evaluation) -> Table:
@@ -24,6 +32,7 @@ def variants_table(evaluation: Evaluation) -> Table:
                 f"{result.chrf:.2f}",
                 f"{result.brevity_penalty:.3f}",
                 *difference_cells(result.difference.whole if result.difference else None),
+                *p_cells(result.difference.whole if result.difference else None),
                 _show_choice(result),
                 f"{result.parameters:,}",
                 f"{sum(tokens) / len(tokens) / 1e6:.2f}",
@@ -32,10 +41,11 @@ def variants_table(evaluation: Evaluation) -> Table:
             ]
         )
     head = ["variant", "converged", "BLEU", "SD over seeds", "chrF", "BP", f"minus {baseline}", *DIFFERENCE_HEADINGS]
-    head += ["learning rate", "parameters", "M tokens", "last fifth, %", "seeds"]
+    head += [*P_HEADINGS, "learning rate", "parameters", "M tokens", "last fifth, %", "seeds"]
     caption = (
         f"Variants on {name}, test set, means over seeds. The difference to {baseline} has 95 % intervals and the p of "
-        "a paired bootstrap over sentences. Converged: in every seed, the last fifth of the budget lowered the best "
+        "a paired bootstrap over sentences; Holm's p is adjusted for the number of variants. Converged: in every seed, "
+        "the last fifth of the budget lowered the best "
         f"dev loss by less than {100 * evaluation.converged:g} % (last fifth, %: the largest such gain). A slope over "
         f"length is reported only if {baseline} has converged and scores {evaluation.floor:g} BLEU or more. BP: "
         f"brevity penalty. {next(iter(evaluation.variants.values())).signature}{_explain_verdicts(evaluation)}"
@@ -62,15 +72,14 @@ def lengths_table(evaluation: Evaluation) -> Table:
                     f"{score.mean:.2f}",
                     show_range(score.interval),
                     *difference_cells(difference),
-                    show_p(difference.p_holm) if difference else "-",
+                    *p_cells(difference),
                 ]
             )
     head = ["source words", "variant", "converged", "sentences", "BLEU", "95 % interval"]
-    head += [f"minus {evaluation.baseline}", *DIFFERENCE_HEADINGS, "p, Holm"]
+    head += [f"minus {evaluation.baseline}", *DIFFERENCE_HEADINGS, *P_HEADINGS]
     caption = (
         f"BLEU on {name} by length of the source. Each bucket is resampled within itself, so intervals are pointwise. "
-        f"Holm's p is adjusted for the number of buckets. *: fewer than {FEW} sentences. A dash in place of an "
-        "interval: some resamples hold no reference of four tokens, so BLEU is not defined on them."
+        f"Holm's p is adjusted for the number of all rows with a p. *: fewer than {FEW} sentences. {UNDEFINED}"
         f"{_explain_verdicts(evaluation)}"
     )
     return Table(f"{name}-lengths", head, rows, caption, text_columns=3)

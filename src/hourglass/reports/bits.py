@@ -7,8 +7,6 @@ from matplotlib.figure import Figure
 
 from hourglass.analysis.convergence import NOT_JUDGED, describe_verdict, show_verdict
 from hourglass.analysis.information import (
-    BitsDifference,
-    BitsEstimate,
     Information,
     JoinedBits,
     LearningPoint,
@@ -23,8 +21,11 @@ from hourglass.reports.phrases import (
     DIFFERENCE_HEADINGS,
     NOT_CHOOSING,
     REREAD,
-    banded,
+    cover_of_differences,
+    cover_of_estimates,
     difference_cells,
+    difference_line,
+    estimate_line,
     in_brackets,
     show_range,
     widest,
@@ -98,27 +99,35 @@ def bits_section(information: Information) -> list[Block]:
     few = [information.lengths[number].sentences < FEW for number in buckets]
     length = "mean source words of a bucket"
     differences = {
-        variant: _difference_curve(own.difference, x, buckets, few)
+        variant: [row for number in buckets if (row := own.difference.by_length[number]) is not None]
         for variant, own in variants.items()
         if own.difference is not None
     }
     if differences:
+        cover = cover_of_differences(row for rows in differences.values() for row in rows)
         blocks.append(
             Picture(
                 f"{name}-bits-difference",
                 draw_lines(
-                    differences, x_label=length, y_label=f"bits minus {information.baseline}", order=order, zero=True
+                    {variant: difference_line(x, rows, few) for variant, rows in differences.items()},
+                    x_label=length,
+                    y_label=f"bits minus {information.baseline}",
+                    order=order,
+                    zero=True,
+                    bands=cover,
                 ),
                 f"Bits that each variant receives more than {information.baseline} on {name}, by sentence length",
                 f"Bits that a variant's decoder receives more than that of {information.baseline}, by sentence length. "
-                "Bands: 95 % over test sentences. The blind decoder cancels, so no assumption is needed.",
+                f"Bands: pointwise 95 %, {cover}. The blind decoder cancels, so no assumption is needed.",
             )
         )
     if information.digits:
         blocks.append(_digits_picture(information))
     by_length = {
-        variant: _curve(x, [own.by_length[number] for number in buckets], few) for variant, own in variants.items()
+        variant: [bits for number in buckets if (bits := own.by_length[number]) is not None]
+        for variant, own in variants.items()
     }
+    cover = _cover(by_length)
     if information.exact_bits is not None:
         limit = (
             "The dotted line is the information in a reference, which is known for this corpus. All curves are too "
@@ -130,16 +139,17 @@ def bits_section(information: Information) -> list[Block]:
         Picture(
             f"{name}-bits-by-length",
             draw_lines(
-                by_length,
+                {variant: estimate_line(x, bits, few) for variant, bits in by_length.items()},
                 x_label=length,
                 y_label="bits about the translation\nthat reach the decoder",
                 order=order,
                 zero=True,
                 floor=_upper_limit(information, x, buckets),
+                bands=cover,
             ),
             f"Bits about the translation that reach the decoder of {', '.join(order)} on {name}, by sentence length",
-            f"Bits about the translation that reach the decoder, by sentence length. Bands: 95 % over test sentences. "
-            f"{limit}",
+            "Bits about the translation that reach the decoder, by sentence length. Bands: pointwise 95 %, "
+            f"{cover}. {limit}",
         ),
         _position_picture(information),
         Picture(
@@ -275,13 +285,16 @@ def explain_losses(information: Information) -> list[str]:
     """Return what these runs say about the four reasons why the baseline's decoder may lack bits, a paragraph each."""
     variants, baseline = information.variants, information.baseline
     own = variants[baseline]
-    quarter, half, end = (_at_share(own.learning, share) for share in SHARES)
+    periods = zip(("after a quarter of its budget", "after half of it", "at its end"), SHARES, strict=True)
+    learnt = [
+        f"{bits:.1f} {period}" for period, share in periods if (bits := _at_share(own.learning, share)) is not None
+    ]
+    learning = " and ".join(filter(None, (", ".join(learnt[:-1]), learnt[-1])))
     texts = [
         f"What keeps bits from the decoder of variant {baseline}? There are four possible reasons, and all of them "
         "look alike in one figure.",
-        f"Not learnt yet? Variant {baseline} received {quarter:.1f} bits per dev sentence after a quarter of its "
-        f"budget, {half:.1f} after half of it and {end:.1f} at its end, and {describe_verdict(own.verdict)}. (These "
-        "figures are at temperature 1, where label smoothing lowers them.)",
+        f"Not learnt yet? On dev, variant {baseline} received so many bits per sentence: {learning}. It "
+        f"{describe_verdict(own.verdict)}. (These figures are at temperature 1, where label smoothing lowers them.)",
     ]
     rereading = next((name for name, other in variants.items() if name != baseline and other.attention == REREAD), None)
     if own.attention == "none" and rereading:
@@ -329,7 +342,7 @@ def _bits_per_word(information: Information) -> float:
     return information.blind.bits / max(information.blind.target_words, 1)
 
 
-def _certainty(bits: BitsEstimate) -> str:
+def _certainty(bits: Estimate) -> str:
     """Return what an interval of bits covers."""
     if len(bits.by_seed) == 1:
         return "over test sentences; another training may differ by more"
@@ -355,7 +368,7 @@ def _table(information: Information) -> Table:
         "variant",
         "converged",
         f"bits minus {baseline}",
-        *DIFFERENCE_HEADINGS[:-1],  # Without p.
+        *DIFFERENCE_HEADINGS,
         "bits per sentence",
         "these trained models, bits",
         "with the spread of seeds",
@@ -377,7 +390,7 @@ def _row(name: str, own: VariantBits, joined: Sequence[int]) -> list[str]:
     return [
         name,
         show_verdict(own.verdict),
-        *difference_cells(own.difference.whole if own.difference else None)[:-1],  # Without p.
+        *difference_cells(own.difference.whole if own.difference else None),
         f"{own.bits.mean:.2f}",
         show_range(own.bits.interval),
         show_range(own.bits.own_spread),
@@ -386,7 +399,7 @@ def _row(name: str, own: VariantBits, joined: Sequence[int]) -> list[str]:
         f"{own.end_bits.mean:.2f}",
         f"{curve.slope:+.2f} {show_range(curve.slope_interval)}",
         _plateau_cell(curve),
-        *(f"{_at_share(own.learning, share):.1f}" for share in SHARES),
+        *("-" if (bits := _at_share(own.learning, share)) is None else f"{bits:.1f}" for share in SHARES),
         *(_joined_cell(own.joined, count) for count in joined),
         f"{own.parameters:,}",
     ]
@@ -437,20 +450,24 @@ def _digits_picture(information: Information) -> Picture:
     buckets, order = information.digits or [], list(information.variants)
     x = [float(bucket.digits) for bucket in buckets]
     few = [bucket.sentences < FEW for bucket in buckets]
+    by_digits = {name: [bucket.variants[name] for bucket in buckets] for name in order}
+    cover = _cover(by_digits)
     return Picture(
         f"{information.corpus}-bits-by-digits",
         draw_lines(
-            {name: _curve(x, [bucket.variants[name] for bucket in buckets], few) for name in order},
+            {name: estimate_line(x, bits, few) for name, bits in by_digits.items()},
             x_label="digits of the number",
             y_label="bits about the number\nthat reach the decoder",
             order=order,
             zero=True,
             floor=("information in the number", Line(x, [bucket.exact_bits for bucket in buckets])),
+            bands=cover,
         ),
         f"Bits about a number that reach the decoder of {', '.join(order)}, by the number of its digits",
-        "Bits about a number that reach the decoder, by its digits. Bands: 95 % over test sentences. The information "
-        "in a number is known exactly: all digit counts are equally likely, and so are the 9 * 10^(k-1) numbers of k "
-        "digits. So no blind decoder is needed: the figure is this information minus the bits that the variant needs. "
+        "Bits about a number that reach the decoder, by its digits. Bands: pointwise 95 %, "
+        f"{cover}. The information in a number is known exactly: all digit counts are equally likely, and so are the "
+        "9 * 10^(k-1) numbers of k digits. So no blind decoder is needed: the figure is this information minus the "
+        "bits that the variant needs. "
         "(No number stands in two splits, so a decoder that knew all of train by heart would need slightly fewer bits "
         "for numbers of few digits.)",
     )
@@ -465,9 +482,18 @@ def _position_picture(information: Information) -> Picture:
     ]
     x = [float(number) for number in places]
     few = [information.positions[number].sentences < FEW for number in places]
-    lines = {name: _curve(x, [own.by_position[number] for number in places], few) for name, own in variants.items()}
+    by_position = {
+        name: [bits for number in places if (bits := own.by_position[number]) is not None]
+        for name, own in variants.items()
+    }
+    cover = _cover(by_position)
     figure: Figure = draw_lines(
-        lines, x_label="position in the translation, pieces", y_label="bits per piece", order=order, zero=True
+        {name: estimate_line(x, bits, few) for name, bits in by_position.items()},
+        x_label="position in the translation, pieces",
+        y_label="bits per piece",
+        order=order,
+        zero=True,
+        bands=cover,
     )
     figure.axes[0].set_xticks(x, [show_bounds(information.positions[number].pieces) for number in places])
     return Picture(
@@ -476,7 +502,7 @@ def _position_picture(information: Information) -> Picture:
         f"Bits per piece that reach the decoder on {information.corpus}, by the piece's position in the translation",
         "Bits per piece, by its position in the translation, over all sentences that are long enough. Late positions "
         "exist in long sentences only, so the text differs from position to position: compare the lines at one "
-        "position. End of sentence is left out.",
+        f"position. End of sentence is left out. Bands: pointwise 95 %, {cover}.",
     )
 
 
@@ -487,25 +513,22 @@ def _upper_limit(information: Information, x: Sequence[float], buckets: Sequence
     return "bits that the blind decoder needs", Line(x, [bucket.blind_bits or 0.0 for bucket in lengths])
 
 
-def _at_share(curves: Sequence[Sequence[LearningPoint]], share: float) -> float:
-    """Return the mean over seeds of learning curves at a share of their budget, by interpolation from (0, 0)."""
+def _at_share(curves: Sequence[Sequence[LearningPoint]], share: float) -> float | None:
+    """Return the mean over seeds of learning curves at a share of their budget, interpolated between validations.
+
+    None where a seed has no validation up to there.
+    """
     values = []
     for curve in curves:
-        tokens, bits = zip(*[(0.0, 0.0), *curve], strict=True)
+        tokens, bits = zip(*curve, strict=True)
+        if share * tokens[-1] < tokens[0]:
+            return None
         values.append(float(np.interp(share * tokens[-1], tokens, bits)))
     return sum(values) / len(values)
 
 
-def _curve(x: Sequence[float], estimates: Sequence[Estimate | None], few: Sequence[bool]) -> Line:
-    known = [estimate for estimate in estimates if estimate is not None]
-    return banded(x, [estimate.mean for estimate in known], [estimate.interval for estimate in known], few)
-
-
-def _difference_curve(
-    difference: BitsDifference, x: Sequence[float], buckets: Sequence[int], few: Sequence[bool]
-) -> Line:
-    known = [row for number in buckets if (row := difference.by_length[number]) is not None]
-    return banded(x, [row.value for row in known], [row.trained for row in known], few)
+def _cover(lines: Mapping[str, Sequence[Estimate]]) -> str:
+    return cover_of_estimates(estimate for line in lines.values() for estimate in line)
 
 
 def _mean_learning(curves: Sequence[Sequence[LearningPoint]]) -> Line:

@@ -26,6 +26,9 @@ CONTROL = "luong_general"
 NORMAL = 1.96
 
 
+BANDS = "over test sequences; one seed each, so not over seeds"
+
+
 def report_capacity(name: str, capacity: Capacity) -> list[Block]:
     """Return the report of a sweep.
 
@@ -45,7 +48,7 @@ def report_capacity(name: str, capacity: Capacity) -> list[Block]:
             "Bits that came through the neck against its width",
             f"Bits per sequence that came through, against the width of the neck, for sequences of {lowest} to "
             f"{highest} symbols. (This is the longest quarter. Shorter sequences hold less than a wide neck carries.) "
-            "Bands: 95 % over test sequences. Hollow marks: the last fifth of training still lowered the dev loss by "
+            f"Bands: 95 %, {BANDS}. Hollow marks: the last fifth of training still lowered the dev loss by "
             f"{100 * capacity.converged:g} % or more, so more training would probably raise the point. A point near "
             "the dotted line is filled: there the sequences are the limit. Short bars: the hard ceiling of a rounded "
             "neck, D times the bits per number. A line without marks is a single run without a neck, drawn at every "
@@ -206,6 +209,7 @@ def _draw(
         order=order,
         zero=True,
         floor=None if limit is None else (SOURCE, Line([float(width) for width in widths], limit)),
+        bands=BANDS if any(line.low for line in lines.values()) else "",
     )
     axes = figure.axes[0]
     axes.set_xscale("log", base=2)
@@ -242,7 +246,11 @@ def _bits_per_dimension_line(points: Sequence[CapacityPoint]) -> Line:
 def _scaled_line(points: Sequence[CapacityPoint], divisors: Sequence[int]) -> Line:
     y = [point.channel.bits / divisor for point, divisor in zip(points, divisors, strict=True)]
     error = [NORMAL * point.channel.error / divisor for point, divisor in zip(points, divisors, strict=True)]
-    low, high = ([value + sign * e for value, e in zip(y, error, strict=True)] for sign in (-1, 1))
+    low = [value - e for value, e in zip(y, error, strict=True)]
+    high = [
+        min(value + e, point.channel.source_bits / divisor)
+        for value, e, point, divisor in zip(y, error, points, divisors, strict=True)
+    ]
     return Line(_x(points), y, low, high, [point.limited_by_training for point in points])
 
 
@@ -260,7 +268,8 @@ def _by_length(line: str, points: Sequence[CapacityPoint]) -> Picture:
     curves = {}
     for point in points:
         rows = point.channel.by_length
-        low, high = ([row.bits + sign * NORMAL * row.error for row in rows] for sign in (-1, 1))
+        low = [row.bits - NORMAL * row.error for row in rows]
+        high = [min(row.bits + NORMAL * row.error, row.source_bits) for row in rows]
         curves[f"D = {point.width}"] = Line([row.symbols for row in rows], [row.bits for row in rows], low, high)
     rows = points[0].channel.by_length
     figure = draw_lines(
@@ -269,13 +278,14 @@ def _by_length(line: str, points: Sequence[CapacityPoint]) -> Picture:
         y_label="bits that came through",
         zero=True,
         floor=(SOURCE, Line([row.symbols for row in rows], [row.source_bits for row in rows])),
+        bands=BANDS,
     )
     return Picture(
         f"capacity-by-length-{line}",
         figure,
         f"Bits that came through the neck of {line} against the length of the sequence, for each width",
         f"Bits that came through by the length of the sequence, {line}. The curve of a neck that is full leaves the "
-        "dotted line (the bits in the source) and levels off. Bands: 95 % over test sequences.",
+        f"dotted line (the bits in the source) and levels off. Bands: 95 %, {BANDS}.",
     )
 
 
@@ -337,7 +347,8 @@ def _row(point: CapacityPoint) -> list[str]:
         "reads all" if point.reads_all and not point.converged else show_verdict(point.converged),
         str(point.width or "-"),
         f"{channel.bits:.2f}",
-        f"[{channel.bits - width:.2f}, {channel.bits + width:.2f}]",
+        # No more bits than the source has. Whether a ceiling holds is what the readings show.
+        f"[{channel.bits - width:.2f}, {min(channel.bits + width, channel.source_bits):.2f}]",
         "-" if channel.ceiling is None else str(channel.ceiling),
         f"{channel.bits / point.width:.2f}" if _has_neck_only(point) else "-",
         str(point.longest_copied or f"under {channel.shortest}"),

@@ -10,17 +10,25 @@ from hourglass.errors import UserError
 from hourglass.metrics.scoring import FEW, show_bounds, signature
 from hourglass.metrics.significance import CONVERGED, RESAMPLES, Interval
 from hourglass.reports.document import Block, Bullets, Heading, Picture, Table
-from hourglass.reports.phrases import DIFFERENCE_HEADINGS, banded, difference_cells, show_p, show_range, widest
+from hourglass.reports.phrases import (
+    DIFFERENCE_HEADINGS,
+    P_HEADINGS,
+    UNDEFINED,
+    banded,
+    cover_of_differences,
+    cover_of_estimates,
+    difference_cells,
+    difference_line,
+    estimate_line,
+    p_cells,
+    show_range,
+)
 from hourglass.reports.plots import draw_estimates, draw_lines
 
 # A numeric axis that spans more than this factor is drawn on a logarithmic scale.
 DECADE = 10
 
 LENGTH = "mean source words of a bucket"
-
-UNDEFINED = (
-    "A dash in place of an interval: some resamples hold no reference of four tokens, so BLEU is not defined on them."
-)
 
 
 def write_comparison(
@@ -54,7 +62,7 @@ def scores_table(parts: Sequence[TestSetComparison]) -> Table:
                 cells.insert(1, "-" if spread is None else f"{spread:.2f}")
                 cells += [show_range(one.pooled), show_range(one.own_spread)]
             rows.append([*_labels(part, one.group, parts), *cells, str(len(one.group.runs))])
-    trained, pooled, own, _ = DIFFERENCE_HEADINGS
+    trained, pooled, own = DIFFERENCE_HEADINGS
     head = [*_label_heads(parts), "BLEU", *(["SD over seeds"] if over_seeds else []), trained]
     head += [*([pooled, own] if over_seeds else []), "seeds"]
     sentences = f" ({len(parts[0].test.rows):,} sentences)" if len(parts) == 1 else ""
@@ -70,13 +78,13 @@ def differences_table(parts: Sequence[TestSetComparison]) -> Table:
             *_labels(part, one.group, parts),
             str(one.baseline),
             *difference_cells(one.difference.whole),
-            show_p(one.p_holm),
+            *p_cells(one.difference.whole),
         ]
         for part in parts
         for one in part.scores
         if one.difference is not None
     ]
-    head = [*_label_heads(parts), "minus", "BLEU", *DIFFERENCE_HEADINGS, "p, Holm"]
+    head = [*_label_heads(parts), "minus", "BLEU", *DIFFERENCE_HEADINGS, *P_HEADINGS]
     caption = (
         "Each group less its baseline, with 95 % intervals and the p of a paired bootstrap over sentences, for these "
         f"models. Holm's p is adjusted for the number of differences{' on a test set' if len(parts) > 1 else ''}."
@@ -181,8 +189,8 @@ def _describe_intervals(parts: Sequence[TestSetComparison], *, by_length: bool) 
         notes.append(
             "These trained models: another test set would give other scores. This architecture: so would other seeds. "
             "Its pooled interval uses the variance over seeds of all groups, its own-spread interval that of the group "
-            "or of the two groups alone (Welch). Quote own spread where some groups vary more between seeds than "
-            "others."
+            "or of the two groups alone. Few seeds make both wide. Quote own spread where some groups vary more "
+            "between seeds than others."
         )
     if single := [one.group.name for one in everyone if len(one.group.runs) == 1]:
         names = "Every group" if len(single) == len(everyone) else f"{'; '.join(single)}: each"
@@ -214,7 +222,7 @@ def _axis_figures(part: TestSetComparison, parts: Sequence[TestSetComparison]) -
         rows = {one.group.name: one.bleu.whole.value.tolist() for one in part.scores}
         widths = [_widest_of_mean(one) for one in part.scores]
         intervals = [None if width is None else (width.low, width.high) for width in widths]
-        figure = draw_estimates(rows, intervals, x_label="BLEU")
+        figure = draw_estimates(rows, intervals, x_label="BLEU", bands=_covered_in_short(part))
         return [Picture(name, figure, f"BLEU of {', '.join(rows)}", caption)]
     axis, values = next(iter(numbers.items()))
     lines: dict[str, list[GroupScores]] = {}
@@ -237,6 +245,7 @@ def _axis_figures(part: TestSetComparison, parts: Sequence[TestSetComparison]) -
         y_label="BLEU",
         x_values=values,
         log_x=values[0] > 0 and values[-1] > DECADE * values[0],
+        bands=_covered_in_short(part),
     )
     return [Picture(name, figure, f"BLEU against {axis}", caption)]
 
@@ -266,25 +275,29 @@ def _lengths(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> lis
         for one in part.scores
     }
     counts = ", ".join(f"{show_bounds(test.bounds[bucket])}: {len(rows):,}" for bucket, rows in inside.items())
-    bounds = "means over seeds, with 95 % intervals of these trained models (over test sentences, not over seeds)"
+    cover = cover_of_estimates(one for row in scores.values() for one in row[:-1])
     head = ["group", *(f"{show_bounds(test.bounds[bucket])} words" for bucket in inside), "all"]
     rows = [[name, *(f"{one.mean:.2f} {show_range(one.interval)}" for one in row)] for name, row in scores.items()]
-    lines = {
-        name: banded(x, [one.mean for one in row[:-1]], [one.interval for one in row[:-1]], few)
-        for name, row in scores.items()
-    }
+    lines = {name: estimate_line(x, row[:-1], few) for name, row in scores.items()}
     table, figure = (
         _figure_name("bleu-by-length", part, parts),
-        draw_lines(lines, x_label=LENGTH, y_label="BLEU", zero=True),
+        draw_lines(lines, x_label=LENGTH, y_label="BLEU", zero=True, bands=cover),
     )
     blocks: list[Block] = [
         Picture(
             table,
             figure,
             f"BLEU of {', '.join(names)} by source length",
-            f"BLEU on {test_set} by source length, {bounds}. Hollow: fewer than {FEW} sentences.",
+            f"BLEU on {test_set} by source length, means over seeds; small dots: single seeds, where there are "
+            f"several. Bands: pointwise 95 %, {cover}. Hollow: fewer than {FEW} sentences.",
         ),
-        Table(table, head, rows, f"BLEU on {test_set} by source length, {bounds}. Sentences: {counts}."),
+        Table(
+            table,
+            head,
+            rows,
+            f"BLEU on {test_set} by source length, means over seeds, with 95 % intervals of these trained models (over "
+            f"test sentences, not over seeds). Sentences: {counts}.",
+        ),
     ]
     compared = {one.group.name: one for one in part.scores if one.difference is not None}
     if not compared:
@@ -296,7 +309,7 @@ def _lengths(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> lis
             str(one.baseline),
             f"{len(inside[bucket]):,}{'*' if len(inside[bucket]) < FEW else ''}",
             *difference_cells(one.difference.by_length[bucket]),
-            show_p(one.difference.by_length[bucket].p_holm),
+            *p_cells(one.difference.by_length[bucket]),
         ]
         for bucket in inside
         for name, one in compared.items()
@@ -304,16 +317,22 @@ def _lengths(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> lis
     ]
     caption = (
         f"Each group less its baseline on {test_set} by source length. Each bucket is resampled within itself, so "
-        f"intervals are pointwise. Holm's p is adjusted for all {len(rows)} rows. *: fewer than {FEW} sentences."
+        f"intervals are pointwise. Holm's p is adjusted for the number of all rows with a p. *: fewer than {FEW} "
+        "sentences."
     )
-    head = ["source words", "group", "minus", "sentences", "BLEU", *DIFFERENCE_HEADINGS, "p, Holm"]
+    head = ["source words", "group", "minus", "sentences", "BLEU", *DIFFERENCE_HEADINGS, *P_HEADINGS]
     table = _figure_name("differences-by-length", part, parts)
-    curves = {
-        name: banded(x, [row.value for row in differences], [widest(row)[0] for row in differences], few)
-        for name, one in compared.items()
-        if one.difference is not None and (differences := list(one.difference.by_length.values()))
+    differences = {
+        name: list(one.difference.by_length.values()) for name, one in compared.items() if one.difference is not None
     }
-    figure = draw_lines(curves, x_label=LENGTH, y_label="BLEU minus the baseline", zero=True, order=names)
+    figure = draw_lines(
+        {name: difference_line(x, of_buckets, few) for name, of_buckets in differences.items()},
+        x_label=LENGTH,
+        y_label="BLEU minus the baseline",
+        zero=True,
+        order=names,
+        bands=cover_of_differences(one for of_buckets in differences.values() for one in of_buckets),
+    )
     return [
         *blocks,
         Picture(
@@ -346,8 +365,16 @@ def _widest_of_mean(one: GroupScores) -> Interval | None:
     return max(over_seeds, key=lambda interval: interval.high - interval.low, default=one.bleu.whole.interval)
 
 
+def _covered_in_short(part: TestSetComparison) -> str:
+    return "over test sentences" + (" and seeds" if _over_seeds(part) else "; one seed each, so not over seeds")
+
+
+def _over_seeds(part: TestSetComparison) -> bool:
+    return any(one.pooled for one in part.scores)
+
+
 def _covered(part: TestSetComparison) -> str:
-    if any(one.pooled for one in part.scores):
+    if _over_seeds(part):
         return "the wider of the two intervals over test sentences and seeds in the table"
     return "over test sentences; one seed for each group, so the spread between seeds is left out"
 

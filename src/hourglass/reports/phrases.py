@@ -1,9 +1,9 @@
 """Words, intervals and table cells that several reports share."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from hourglass.metrics.significance import Difference, Interval
+from hourglass.metrics.significance import FEWEST_SENTENCES, AdjustedDifference, Difference, Estimate, Interval
 from hourglass.reports.plots import Line
 
 # The attention whose decoder receives one fixed vector, before its first step.
@@ -24,16 +24,28 @@ OVER_SEEDS_POOLED = "over test sentences and seeds, seeds pooled over all varian
 OVER_OWN_SEEDS = "over test sentences and the two variants' own seeds"
 
 
-# Headings of the cells of `difference_cells`, after that of the difference itself.
-DIFFERENCE_HEADINGS = ("these trained models", "this architecture, pooled", "this architecture, own spread", "p")
+# Headings of the cells of `difference_cells`, after that of the difference itself, and of `p_cells`.
+DIFFERENCE_HEADINGS = ("these trained models", "this architecture, pooled", "this architecture, own spread")
+P_HEADINGS = ("p", "p, Holm")
+
+
+UNDEFINED = (
+    f"A dash in place of an interval: fewer than {FEWEST_SENTENCES} sentences, of which intervals and p cannot be "
+    "relied on, or resamples without a reference of four tokens, on which BLEU is not defined."
+)
 
 
 def difference_cells(difference: Difference | None) -> list[str]:
-    """Return five table cells: a difference, its three intervals and p; dashes for the baseline, which has none."""
+    """Return four table cells: a difference and its three intervals; dashes for the baseline, which has none."""
     if difference is None:
-        return ["-"] * 5
+        return ["-"] * 4
     intervals = (difference.trained, difference.architecture, difference.own_spread)
-    return [f"{difference.value:+.2f}", *map(show_range, intervals), show_p(difference.p)]
+    return [f"{difference.value:+.2f}", *map(show_range, intervals)]
+
+
+def p_cells(difference: AdjustedDifference | None) -> list[str]:
+    """Return two table cells: p and Holm's p; dashes for the baseline, which has none."""
+    return ["-"] * 2 if difference is None else [show_p(difference.p), show_p(difference.p_holm)]
 
 
 def banded(
@@ -47,6 +59,38 @@ def banded(
     low = [interval.low if interval else math.nan for interval in intervals]
     high = [interval.high if interval else math.nan for interval in intervals]
     return Line(x, y, low, high, few, each=each)
+
+
+def estimate_line(x: Sequence[float], estimates: Sequence[Estimate], few: Sequence[bool]) -> Line:
+    """Return the line of estimates with their widest intervals, and the values of the seeds where there are several."""
+    each = [one.by_seed if len(one.by_seed) > 1 else [] for one in estimates]
+    return banded(x, [one.mean for one in estimates], [one.widest for one in estimates], few, each)
+
+
+def difference_line(x: Sequence[float], differences: Sequence[Difference], few: Sequence[bool]) -> Line:
+    """Return the line of differences with their widest intervals."""
+    return banded(x, [one.value for one in differences], [widest(one)[0] for one in differences], few)
+
+
+def cover_of_estimates(estimates: Iterable[Estimate]) -> str:
+    """Return what the bands of `estimate_line` cover."""
+    known = [one for one in estimates if one.interval]
+    if any(one.own_spread is None and len(one.by_seed) > 1 for one in known):  # An older result.
+        return "over test sentences, not over seeds (small dots)"
+    return _cover([one.own_spread is not None for one in known])
+
+
+def cover_of_differences(differences: Iterable[Difference]) -> str:
+    """Return what the bands of `difference_line` cover."""
+    return _cover([widest(one)[1] != OVER_SENTENCES for one in differences if one.trained])
+
+
+def _cover(over_seeds: Sequence[bool]) -> str:
+    if all(over_seeds):
+        return "over test sentences and seeds"
+    if any(over_seeds):
+        return "over test sentences, and over seeds where there are several"
+    return "over test sentences; one seed each, so not over seeds"
 
 
 def widest(difference: Difference) -> tuple[Interval | None, str]:

@@ -83,6 +83,7 @@ def draw_lines(
     span: float = 0,
     x_values: Sequence[float] = (),
     log_x: bool = False,
+    bands: str = "",
 ) -> Figure:
     """Draw named lines over each other.
 
@@ -96,6 +97,7 @@ def draw_lines(
         span: smallest range of the vertical axis, so that a negligible difference does not look large.
         x_values: values that the horizontal axis shows; none: matplotlib chooses.
         log_x: whether the horizontal axis is logarithmic.
+        bands: what the bands cover, which the figure says; empty: there are none.
     """
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
@@ -128,6 +130,8 @@ def draw_lines(
         axes.set_xticks([], minor=True)
     axes.set_xlabel(visible(x_label))
     axes.set_ylabel("\n".join(map(visible, y_label.split("\n"))))
+    if bands:
+        axes.set_title(f"bands: 95 %, {bands}", loc="right", fontsize=7, color="#666666")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -143,7 +147,7 @@ def draw_lines(
 
 @mpl.rc_context(_PLAIN_TEXT)
 def draw_estimates(
-    values: Mapping[str, Sequence[float]], intervals: Sequence[Sequence[float] | None], *, x_label: str
+    values: Mapping[str, Sequence[float]], intervals: Sequence[Sequence[float] | None], *, x_label: str, bands: str
 ) -> Figure:
     """Draw rows, the first at the top: the values as small dots, their mean as a mark, and an interval as a line.
 
@@ -151,6 +155,7 @@ def draw_estimates(
         values: by the name of the row.
         intervals: lower and upper end for each row; None: there is none.
         x_label: of the horizontal axis, with its unit.
+        bands: what the intervals cover, which the figure says.
     """
     figure = Figure(figsize=(6.4, 1.2 + 0.35 * len(values)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -163,6 +168,7 @@ def draw_estimates(
         axes.plot(sum(each) / len(each), row, color=colour, marker=marker, markersize=6)
     axes.set_yticks(range(len(values)), list(map(visible, values)))
     axes.invert_yaxis()
+    axes.set_title(f"lines: 95 %, {bands}", loc="right", fontsize=7, color="#666666")
     axes.set_xlabel(visible(x_label))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
