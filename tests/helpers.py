@@ -204,7 +204,8 @@ class Killed(BaseException):
 
 def inject_at_step(patch: pytest.MonkeyPatch, at: int, event: Callable[[], object]) -> None:
     """Have an event happen in this process once a training has logged a step; not again if the step is repeated."""
-    log_metrics, happened = Curves.log_metrics, []
+    log_metrics = Curves.log_metrics
+    happened: list[int] = []
 
     def log_and_more(self: Curves, metrics: Any, step: int | None = None) -> None:
         log_metrics(self, metrics, step)
@@ -251,6 +252,12 @@ def checkpoint_content(vocabularies: Vocabularies) -> dict[str, Any]:
         },
         "hourglass": {"config": config, "vocabularies": vocabularies.state_dict(), "corpus_digest": "d"},
     }
+
+
+def in_a_sentence(text: str, *facts: str) -> bool:
+    """Return whether one sentence of a text has these numbers, names and terms, in this order."""
+    pattern = ".*".join(map(re.escape, facts))
+    return any(re.search(pattern, sentence, re.S) for sentence in re.split(r"(?<=\.) |\n\n", text))
 
 
 def finished_metrics(**changes: Any) -> dict[str, Any]:

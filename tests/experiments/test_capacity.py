@@ -1,6 +1,7 @@
 """The capacity sweep: its files, its runs, their measurement and its report."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -116,12 +117,9 @@ def test_the_recorded_bits_keep_their_ceilings_and_are_those_of_the_docs() -> No
         assert channel.wrong_source_bits <= 3 * channel.wrong_source_error
         assert channel.bits <= (channel.ceiling or channel.source_bits) + 3 * channel.error
     page = (ROOT / "docs" / "results.md").read_text()
-    for line, row in (
-        ("none", "none: the neck starts the decoder"),
-        ("fixed", "fixed: the neck is read at every step"),
-    ):
-        shown = " | ".join(f"{point.channel.bits:.1f}" for point in points if point.line == line)
-        assert f"| {row} | {shown} |\n" in page
+    for line in ("none", "fixed"):
+        cells = " | ".join(f"{point.channel.bits:.1f}" for point in points if point.line == line)
+        assert re.search(rf"^\| {line}\b[^|]*\| {re.escape(cells)} \|$", page, re.M)
 
 
 @pytest.mark.slow

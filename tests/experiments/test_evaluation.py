@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import ROOT, finished_metrics, make_run, run_script
+from helpers import ROOT, finished_metrics, in_a_sentence, make_run, run_script
 from sacrebleu.metrics import BLEU
 
 from hourglass.analysis.comparing import bleu_by_length, length_slope, make_draws, make_test_set
@@ -266,7 +266,7 @@ def test_a_figure_says_what_its_bands_cover(evaluation: Evaluation) -> None:
 
     old = replace(evaluation, variants={name: aged(own) for name, own in evaluation.variants.items()})
     title, top, dots = drawn(old)
-    assert title == "bands: 95 %, over test sentences, not over seeds (small dots)"
+    assert "not over seeds" in title
     assert top == pytest.approx(max(pair[0] for pair in tops))
     assert dots == len(scores) * len(evaluation.variants)
 
@@ -390,14 +390,14 @@ def test_the_report_says_what_this_ablation_is(evaluation: Evaluation) -> None:
 
     text = report(evaluation)
     assert "reverse order" not in text
-    assert "learning rate, which a small search" not in text
+    assert not in_a_sentence(text, "learning rate", "search on dev")
     assert "| attention (the best on dev) |" in text
     more = [f"optimizer.learning_rate={rate}" for rate in (0.001, 0.002)]
     candidates = [Candidate(words, 1.0, 100, 60.0) for words in ([more[0]], [more[1]], [more[0], REVERSED_SOURCE])]
     searched = replace(evaluation.variants["luong_dot"], tuning=Tuning(candidates[0].overrides, candidates))
     text = report(replace(evaluation, variants={**evaluation.variants, "luong_dot": searched}))
-    assert "in the learning rate, which a small search on dev chose for each." in text
-    assert "The search for luong_dot also tried the source in reverse order" in text
+    assert in_a_sentence(text, "learning rate", "search on dev")
+    assert in_a_sentence(text, "luong_dot", "reverse order")
     text = report(renamed(luong_general="fixed", luong_dot="mean"))
     assert "The best other model (variant " in text
     assert "model with attention" not in text
@@ -613,7 +613,7 @@ def test_the_first_screen_has_the_difference_and_its_interval(evaluation: Evalua
     for words in (f"{difference.whole.value:.1f} BLEU", f"[{interval.low:.2f}, {interval.high:.2f}]", covers):
         assert words in opening
     slope = evaluation.slopes[best].value
-    assert f"For every 10 more source words the difference grows by {slope:.1f} BLEU" in opening
+    assert in_a_sentence(opening, "10 more source words", f"{slope:.1f} BLEU")
 
 
 def test_tables_as_csv_and_latex(evaluation: Evaluation) -> None:

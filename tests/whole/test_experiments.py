@@ -97,7 +97,7 @@ IWSLT15 = TENSORFLOW | {
     "tokenizer.joint": False,
 }
 WMT16 = {"attention.name": "bahdanau_normed", "optimizer.decay": "luong10", "tokenizer.joint": True}
-SAID: dict[str, dict[str, Any]] = {
+EXPECTED: dict[str, dict[str, Any]] = {
     "capacity": {"attention.name": "none", "data.calibrated": True, "decoder.start": "dense"},
     "capacity_fixed": {"attention.name": "fixed", "data.calibrated": True, "attention.width": 128},
     "capacity_attention": {"attention.name": "luong_general", "data.calibrated": True, "decoder.start": "zero"},
@@ -149,17 +149,17 @@ SAID: dict[str, dict[str, Any]] = {
 }
 
 
-def test_each_is_named_here_and_in_the_readme() -> None:
-    assert sorted(SAID) == EXPERIMENTS
-    readme = (ROOT / "docs" / "published.md").read_text()
-    assert [name for name in EXPERIMENTS if f"`experiment={name}`" not in readme] == []
+def test_each_is_named_here_and_in_the_docs() -> None:
+    assert sorted(EXPECTED) == EXPERIMENTS
+    page = (ROOT / "docs" / "published.md").read_text()
+    assert [name for name in EXPERIMENTS if f"`experiment={name}`" not in page] == []
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_each_is_what_its_paper_says_and_runs(name: str) -> None:
     """Check the settings, and with a tiny model that a training step changes every weight and that it translates."""
     config = compose_config(f"experiment={name}")
-    for option, value in SAID[name].items():
+    for option, value in EXPECTED[name].items():
         *group, key = option.split(".")
         assert (config[group[0]] if group else config)[key] == value, option
     settings = check_settings(config)
