@@ -13,14 +13,14 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from hourglass.analysis.comparing import TestSetComparison, compare_groups
-from hourglass.analysis.grouping import RUN, open_finished, setting_text
+from hourglass.analysis.grouping import COMMIT, RUN, SEED, open_finished, setting_text
 from hourglass.config.command_line import RunPaths, one_line_errors, read_command
 from hourglass.config.options import Words, build
 from hourglass.config.usage import usage_line
 from hourglass.errors import UserError
 from hourglass.metrics.scoring import FEW, show_bounds
 from hourglass.metrics.significance import RESAMPLES, Difference
-from hourglass.reports.comparison import write_comparison
+from hourglass.reports.comparison import NOTE_ON_FEW, NOTE_ON_UNITS, write_comparison
 from hourglass.reports.document import Paragraph, Picture, to_markdown, write_files
 from hourglass.reports.phrases import UNDEFINED, show_p, show_range
 from hourglass.system.commands import printed_command
@@ -83,9 +83,8 @@ def print_pair(part: TestSetComparison) -> None:
     assert one.difference is not None
     for group in scores:
         print(f"{group.group.runs[0].path}: {group.bleu.whole.mean:.2f} BLEU {show_range(group.bleu.whole.interval)}")
-    print(
-        f"\n{'source words':<12}  {'sentences':>9}  {'difference':>10}  {'95 % interval':>18}  {'p':>6}  {'p Holm':>6}"
-    )
+    print(f"\n{show_settings(part)}")
+    print(f"\n{'source words':<12}  {'sentences':>9}  {'BLEU':>10}  {'95 % interval':>18}  {'p':>6}  {'p Holm':>6}")
     for bucket, row in one.difference.by_length.items():
         sentences = len(test.inside(bucket))
         mark = "*" if sentences < FEW else " "
@@ -95,10 +94,26 @@ def print_pair(part: TestSetComparison) -> None:
     print(
         f"\n{one.group.name} minus {one.baseline}, with {RESAMPLES:,} paired bootstrap resamples of sentences, each "
         "bucket within itself.\nIntervals are pointwise and hold for these two trained models: another seed would "
-        f"score differently. *: fewer than {FEW} sentences."
+        f"score differently. {NOTE_ON_FEW}\n{NOTE_ON_UNITS}"
     )
+    if part.partial:
+        print(f"The test set is {part.partial}.")
     if any(row.trained is None for row in [one.difference.whole, *one.difference.by_length.values()]):
         print(UNDEFINED)
+
+
+def show_settings(part: TestSetComparison) -> str:
+    """Return the settings, seeds and commits in which two runs differ, a line each."""
+    groups = [one.group for one in part.scores]
+    keys = [key for key in (*part.grouping.along, SEED, COMMIT) if len({group.setting(key) for group in groups}) > 1]
+    if not keys:
+        return "The two runs have the same settings, seed and commit."
+    rows = [["setting", *(group.name for group in groups)]]
+    rows += [[key, *(group.setting(key) for group in groups)] for key in keys]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
 def _line(label: str, sentences: str, row: Difference, p_holm: str) -> str:

@@ -57,6 +57,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
         texts: Sequence[str] = sentences(),  # Read only.
         *,
         digest: str = "d" * 64,
+        test_pairs: int | None = None,
         commit: str = "c" * 40,
         **settings: Any,
     ) -> str:
@@ -70,7 +71,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
         folder = Path("runs") / name
         folder.mkdir(parents=True)
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
-        corpus = {"digest": digest, "pairs": {"train": 300}}
+        corpus = {"digest": digest, "pairs": {"train": 300, "test": test_pairs or len(texts)}}
         metrics = finished_metrics(seed=config["seed"], corpus=corpus, commit=commit)
         (folder / "metrics.json").write_text(json.dumps(metrics))
         choose = random.Random(name)
@@ -438,7 +439,7 @@ def test_a_report_by_names_of_single_seeds(make: Make) -> None:
     (picture,) = (block for block in blocks if isinstance(block, Picture))
     assert [tick.get_text() for tick in picture.figure.axes[0].get_yticklabels()] == ["none", "_x", "$y$"]
     tables = tables_of(parts)
-    assert tables["scores"].head == ["attention.name", "BLEU", "these trained models", "seeds"]
+    assert tables["scores"].head == ["attention.name", "sentences", "BLEU", "these trained models", "number of seeds"]
     assert tables["settings"].rows == [["trainer.x", "none", "_x", "$y$"]]
     notes = notes_of(parts)
     assert "commits" not in notes
@@ -446,10 +447,56 @@ def test_a_report_by_names_of_single_seeds(make: Make) -> None:
     assert "Groups differ in trainer.x as well" in notes
 
 
+def test_headings_hold_for_any_setting(make: Make) -> None:
+    """The groups of by=encoder.cell are no architectures, and a list of seeds is not their number."""
+    paths = [make(f"{cell}{seed}", encoder__cell=cell, seed=seed) for cell in ("gru", "lstm") for seed in (1, 2)]
+    parts = compare_groups(opened(*paths), ["encoder.cell"], None, 100)
+    tables = tables_of(parts, by_length=True)
+    everything = " ".join([*(cell for table in tables.values() for cell in table.head), notes_of(parts)])
+    assert "architecture" not in everything
+    assert "these settings, pooled" in tables["scores"].head
+    assert "these settings, own spread" in tables["differences-by-length"].head
+    count = tables["scores"].head.index("number of seeds")
+    listed = tables["runs"].head.index("seeds")
+    assert [row[count] for row in tables["scores"].rows] == ["2", "2"]
+    assert [row[listed] for row in tables["runs"].rows] == ["1, 2", "1, 2"]
+
+
+def test_few_sentences_are_marked_in_every_table(make: Make) -> None:
+    for number, marked in ((49, "*"), (50, "")):
+        folder = f"{number}/"
+        paths = [make(folder + cell, 0.2, sentences(number), encoder__cell=cell) for cell in ("gru", "lstm")]
+        tables = tables_of(compare_groups(opened(*paths), [], None, 100), by_length=True)
+        for name in ("scores", "differences"):
+            column = tables[name].head.index("sentences")
+            assert {row[column] for row in tables[name].rows} == {f"{number}{marked}"}
+            assert ("*: fewer than 50 sentences" in tables[name].caption) == bool(marked)
+        assert tables["bleu-by-length"].head == ["group", "1-7 words*", "8+ words*", f"all{marked}"]
+
+
+def test_the_notes_explain_baselines_units_and_pooling(make: Make) -> None:
+    grid = [("none", "lstm", 1), ("none", "lstm", 2), ("fixed", "lstm", 1), ("fixed", "gru", 1)]
+    runs = opened(
+        *(make(f"{n}-{cell}-{seed}", attention={"name": n}, encoder__cell=cell, seed=seed) for n, cell, seed in grid)
+    )
+    by = ["attention.name", "encoder.cell"]
+    notes = notes_of(compare_groups(runs, by, None, 100))
+    assert "compared with attention.name=none, each with the one that agrees with it in encoder.cell" in notes
+    assert "the value of the run named first" in notes
+    assert (
+        "Not compared: fixed, encoder.cell=gru. Each would need a group with attention.name=none and its own "
+        "encoder.cell; there is only none, encoder.cell=lstm." in notes
+    )
+    assert "differences are in points of it. p: two-sided" in notes
+    assert "A pooled interval assumes that they vary as much as those of the other groups do." in notes
+    # Where every group has one seed there is no pooled interval, nor a word about it.
+    assert "pooled" not in notes_of(compare_groups(runs[1:], by, None, 100))
+
+
 def test_what_limits_a_comparison_is_in_the_notes(make: Make) -> None:
     first, second = (
-        make("a", trainer__test_sentences=60),
-        make("b", seed=2, trainer__test_sentences=60, commit="e" * 40),
+        make("a", trainer__test_sentences=60, test_pairs=100),
+        make("b", seed=2, trainer__test_sentences=60, commit="e" * 40, test_pairs=100),
     )
     parts = compare_groups(opened(first, second), [], None, 100)
     assert "yes (0.1 %)" in tables_of(parts)["runs"].rows[0]
@@ -458,7 +505,11 @@ def test_what_limits_a_comparison_is_in_the_notes(make: Make) -> None:
     assert not any("%" in cell for cell in tables_of(parts)["runs"].rows[0])
     notes = notes_of(parts)
     assert f"The runs are of 2 commits ({'c' * 12}, {'e' * 12})" in notes
-    assert "only the first 60 sentences" in notes
+    assert "only the first 60 of 100 sentences" in notes
+    assert "only the first 60 of 100 sentences" in tables_of(parts)["scores"].caption
+    # A limit that the whole test split is below is none.
+    whole = make("c", trainer__test_sentences=60, test_pairs=60)
+    assert "only the first" not in notes_of(compare_groups(opened(whole), [], None, 100))
 
 
 def test_the_note_on_missing_intervals_needs_one(make: Make) -> None:
@@ -479,11 +530,16 @@ def test_the_command(make: Make) -> None:
     first, second = opened(paths[0], paths[2])
     difference = score(first, range(60)) - score(second, range(60))
     assert [float(row[2]) for row in rows if row and row[0] == "all"] == [pytest.approx(difference, abs=0.006)]
-    assert "A dash" not in pair.stdout
+    assert "A dash" in pair.stdout  # The shorter sentences are 27.
+    table = pair.stdout.split("\n\n")[1].splitlines()
+    assert [row.split() for row in table] == [["setting", "4-1", "8-1"], ["encoder.summary_size", "4", "8"]]
+    assert "points" in pair.stdout
+    seeds = run_script("pipelines/compare.py", *paths[:2])
+    assert "\nseed     1    2\n" in seeds.stdout
     Path("runs/crashed").mkdir()
     words = ("--by", "encoder.summary_size", *paths, "runs/crashed", "baseline=8", "by_length=true", "out=out")
     groups = run_script("pipelines/compare.py", *words)
-    assert "| encoder.summary_size | BLEU | SD over seeds |" in groups.stdout
+    assert "| encoder.summary_size | sentences | BLEU | SD over seeds |" in groups.stdout
     assert "| 4 | encoder.summary_size=8 | " in groups.stdout
     assert "Left out: run=runs/crashed: not a run folder" in groups.stdout
     assert "written: out/report.html" in groups.stdout

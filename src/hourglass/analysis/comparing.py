@@ -114,6 +114,7 @@ class TestSetComparison:
         test: its sentences.
         grouping: the groups, and in what they differ.
         scores: of each group, in their order.
+        baseline: value of the first axis that others are compared with; None where no group has it.
     """
 
     __test__ = False  # Not a test case for pytest.
@@ -122,6 +123,18 @@ class TestSetComparison:
     test: TestSet
     grouping: Grouping
     scores: list[GroupScores]
+    baseline: str | None
+
+    @property
+    def partial(self) -> str | None:
+        """Which part of the corpus's test split it is; None: all of it."""
+        runs = [run for one in self.scores for run in one.group.runs]
+        if not any(run.config.get("trainer", {}).get("test_sentences") for run in runs):
+            return None
+        whole, own = runs[0].metrics.corpus["pairs"].get("test"), len(self.test.rows)
+        if whole == own:
+            return None
+        return f"only the first {own:,}{f' of {whole:,}' if whole else ''} sentences (trainer.test_sentences)"
 
 
 def make_test_set(
@@ -275,7 +288,7 @@ def _compare_part(
         )
         for group in grouping.groups
     ]
-    return TestSetComparison(name, test, grouping, scores)
+    return TestSetComparison(name, test, grouping, scores, base)
 
 
 def _baseline_value(grouping: Grouping, baseline: str | None) -> str | None:

@@ -11,7 +11,6 @@ from hourglass.metrics.scoring import FEW, show_bounds, signature
 from hourglass.metrics.significance import CONVERGED, RESAMPLES, Interval
 from hourglass.reports.document import Block, Bullets, Heading, Picture, Table
 from hourglass.reports.phrases import (
-    DIFFERENCE_HEADINGS,
     P_HEADINGS,
     UNDEFINED,
     banded,
@@ -29,6 +28,17 @@ from hourglass.reports.plots import draw_estimates, draw_lines
 DECADE = 10
 
 LENGTH = "mean source words of a bucket"
+
+# As `DIFFERENCE_HEADINGS`, where groups may differ in any settings.
+GROUP_HEADINGS = ("these trained models", "these settings, pooled", "these settings, own spread")
+
+NOTE_ON_FEW = f"*: fewer than {FEW} sentences."
+# Of BLEU, its differences, and p.
+NOTE_ON_UNITS = (
+    "BLEU is from 0 to 100, and differences are in points of it. p: two-sided, of a paired bootstrap over test "
+    "sentences for these trained models, if the two scored the same; Holm's p is adjusted for the number of all p of "
+    "its table."
+)
 
 
 def write_comparison(
@@ -61,13 +71,15 @@ def scores_table(parts: Sequence[TestSetComparison]) -> Table:
             if over_seeds:
                 cells.insert(1, "-" if spread is None else f"{spread:.2f}")
                 cells += [show_range(one.pooled), show_range(one.own_spread)]
-            rows.append([*_labels(part, one.group, parts), *cells, str(len(one.group.runs))])
-    trained, pooled, own = DIFFERENCE_HEADINGS
-    head = [*_label_heads(parts), "BLEU", *(["SD over seeds"] if over_seeds else []), trained]
-    head += [*([pooled, own] if over_seeds else []), "seeds"]
-    sentences = f" ({len(parts[0].test.rows):,} sentences)" if len(parts) == 1 else ""
+            rows.append(
+                [*_labels(part, one.group, parts), show_sentences(part.test.rows), *cells, str(len(one.group.runs))]
+            )
+    trained, pooled, own = GROUP_HEADINGS
+    head = [*_label_heads(parts), "sentences", "BLEU", *(["SD over seeds"] if over_seeds else []), trained]
+    head += [*([pooled, own] if over_seeds else []), "number of seeds"]
     signatures = "; ".join(dict.fromkeys(signature(part.test.target_language) for part in parts))
-    caption = f"BLEU on test{sentences}, means over seeds, with 95 % intervals. {signatures}"
+    partial = next((f" ({part.partial})" for part in parts if part.partial), "")
+    caption = f"BLEU on test{partial}, means over seeds, with 95 % intervals.{_note_on_few(parts)} {signatures}"
     return Table("scores", head, rows, caption, text_columns=len(_label_heads(parts)))
 
 
@@ -77,6 +89,7 @@ def differences_table(parts: Sequence[TestSetComparison]) -> Table:
         [
             *_labels(part, one.group, parts),
             str(one.baseline),
+            show_sentences(part.test.rows),
             *difference_cells(one.difference.whole),
             *p_cells(one.difference.whole),
         ]
@@ -84,12 +97,18 @@ def differences_table(parts: Sequence[TestSetComparison]) -> Table:
         for one in part.scores
         if one.difference is not None
     ]
-    head = [*_label_heads(parts), "minus", "BLEU", *DIFFERENCE_HEADINGS, *P_HEADINGS]
-    caption = (
-        "Each group less its baseline, with 95 % intervals and the p of a paired bootstrap over sentences, for these "
-        f"models. Holm's p is adjusted for the number of differences{' on a test set' if len(parts) > 1 else ''}."
-    )
+    head = [*_label_heads(parts), "minus", "sentences", "BLEU", *GROUP_HEADINGS, *P_HEADINGS]
+    caption = f"Each group less its baseline, with 95 % intervals.{_note_on_few(parts)}"
     return Table("differences", head, rows, caption, text_columns=len(_label_heads(parts)) + 1)
+
+
+def show_sentences(rows: Sequence[object]) -> str:
+    """Return the number of sentences, with a mark if there are few."""
+    return f"{len(rows):,}{'*' if len(rows) < FEW else ''}"
+
+
+def _note_on_few(parts: Sequence[TestSetComparison]) -> str:
+    return f" {NOTE_ON_FEW}" if any(len(part.test.rows) < FEW for part in parts) else ""
 
 
 def runs_table(parts: Sequence[TestSetComparison]) -> Table:
@@ -162,40 +181,65 @@ def _describe_groups(part: TestSetComparison) -> list[str]:
         )
     if grouping.rounding:
         notes.append(f"Runs of one group differ in {_listing(grouping.rounding)}, which changes no more than rounding.")
-    bases = list(dict.fromkeys(one.baseline for one in part.scores if one.baseline))
-    if bases and len(grouping.axes) > 1:
-        notes.append(
-            f"A group is compared with the one that differs from it in {grouping.axes[0]} alone of these settings."
-        )
-    lonely = [one.group.name for one in part.scores if one.baseline is None and one.group.name not in bases]
-    if lonely and len(part.scores) > 1:
-        notes.append(f"Not compared, as there is no such group: {'; '.join(lonely)}. by=run compares run with run.")
+    notes += _describe_baselines(part)
     runs = [run for group in grouping.groups for run in group.runs]
     commits = list(dict.fromkeys(run.metrics.code for run in runs))
     if len(commits) > 1:
         notes.append(f"The runs are of {len(commits)} commits ({', '.join(commits)}): the code may differ.")
-    if any(run.config.get("trainer", {}).get("test_sentences") for run in runs):
-        notes.append(f"The test set is only the first {len(part.test.rows):,} sentences (trainer.test_sentences).")
+    if part.partial:
+        notes.append(f"The test set is {part.partial}.")
     slow = [one.group.name for one in part.scores if _convergence(one.group)[0] is False]
     if slow:
         notes.append(f"Not converged: {'; '.join(slow)}. More training may raise their scores.")
     return notes
 
 
+def _describe_baselines(part: TestSetComparison) -> list[str]:
+    """Return what groups are compared with, how that is chosen, and why some are compared with none."""
+    if len(part.scores) < 2:
+        return []
+    axis, *others = part.grouping.axes
+    if part.baseline is None:
+        values = dict.fromkeys(one.group.values[axis] for one in part.scores)
+        return [f"No group is compared: none has the baseline's {axis}. There are {', '.join(values)}."]
+    notes = [
+        f"Groups are compared with {axis}={part.baseline}"
+        f"{f', each with the one that agrees with it in {_listing(others)}' if others else ''}. baseline=VALUE chooses "
+        f"another value of {axis}; without it, the lowest number is taken, or else the value of the run named first "
+        "(of two runs without by=, the second)."
+    ]
+    bases = [one.group.name for one in part.scores if one.group.values[axis] == part.baseline]
+    lonely = [one.group.name for one in part.scores if one.baseline is None and one.group.name not in bases]
+    if lonely:
+        notes.append(
+            f"Not compared: {'; '.join(lonely)}. Each would need a group with {axis}={part.baseline} and its own "
+            f"{_listing(others)}; there {'is' if len(bases) == 1 else 'are'} only {'; '.join(bases)}. by=run compares "
+            "run with run."
+        )
+    return notes
+
+
 def _describe_intervals(parts: Sequence[TestSetComparison], *, by_length: bool) -> list[str]:
     everyone = [one for part in parts for one in part.scores]
     notes = [f"Intervals are of 95 %, from {RESAMPLES:,} resamples of the test sentences, the same for all groups."]
+    if _compared(parts):
+        notes.insert(0, NOTE_ON_UNITS)
     if any(one.pooled for one in everyone):
         notes.append(
-            "These trained models: another test set would give other scores. This architecture: so would other seeds. "
-            "Its pooled interval uses the variance over seeds of all groups, its own-spread interval that of the group "
-            "or of the two groups alone. Few seeds make both wide. Quote own spread where some groups vary more "
+            "These trained models: another test set would give other scores. These settings: so would other seeds. "
+            "Their pooled interval uses the variance over seeds of all groups, their own-spread interval that of the "
+            "group or of the two groups alone. Few seeds make both wide. Quote own spread where some groups vary more "
             "between seeds than others."
         )
     if single := [one.group.name for one in everyone if len(one.group.runs) == 1]:
         names = "Every group" if len(single) == len(everyone) else f"{'; '.join(single)}: each"
+        pooled = (
+            ". A pooled interval assumes that they vary as much as those of the other groups do"
+            if any(one.pooled for one in everyone if len(one.group.runs) == 1)
+            else ""
+        )
         notes.append(
-            f"{names} has one seed: intervals of these trained models leave out how scores vary between seeds."
+            f"{names} has one seed: intervals of these trained models leave out how scores vary between seeds{pooled}."
         )
     undefined = any(_has_undefined(part, by_length=by_length) for part in parts)
     return [*notes, *([UNDEFINED] if undefined else [])]
@@ -218,6 +262,8 @@ def _axis_figures(part: TestSetComparison, parts: Sequence[TestSetComparison]) -
     bands = "Bands" if (numbers := axis_numbers(grouping)) else "Lines"
     test_set = _test_set(part, parts)
     caption = f"BLEU on {test_set}, means over seeds; small dots: single seeds. {bands}: 95 %, {_covered(part)}."
+    if len(part.test.rows) < FEW:
+        caption += f" Only {len(part.test.rows)} sentences{' (hollow marks)' if numbers else ''}."
     if not numbers:
         rows = {one.group.name: one.bleu.whole.value.tolist() for one in part.scores}
         widths = [_widest_of_mean(one) for one in part.scores]
@@ -276,7 +322,9 @@ def _lengths(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> lis
     }
     counts = ", ".join(f"{show_bounds(test.bounds[bucket])}: {len(rows):,}" for bucket, rows in inside.items())
     cover = cover_of_estimates(one for row in scores.values() for one in row[:-1])
-    head = ["group", *(f"{show_bounds(test.bounds[bucket])} words" for bucket in inside), "all"]
+    marks = {bucket: "*" if len(rows) < FEW else "" for bucket, rows in inside.items()}
+    head = ["group", *(f"{show_bounds(test.bounds[bucket])} words{marks[bucket]}" for bucket in inside), "all"]
+    head[-1] += "*" if len(test.rows) < FEW else ""
     rows = [[name, *(f"{one.mean:.2f} {show_range(one.interval)}" for one in row)] for name, row in scores.items()]
     lines = {name: estimate_line(x, row[:-1], few) for name, row in scores.items()}
     table, figure = (
@@ -296,7 +344,7 @@ def _lengths(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> lis
             head,
             rows,
             f"BLEU on {test_set} by source length, means over seeds, with 95 % intervals of these trained models (over "
-            f"test sentences, not over seeds). Sentences: {counts}.",
+            f"test sentences, not over seeds). Sentences: {counts}. {NOTE_ON_FEW}",
         ),
     ]
     compared = {one.group.name: one for one in part.scores if one.difference is not None}
@@ -307,7 +355,7 @@ def _lengths(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> lis
             show_bounds(test.bounds[bucket]),
             name,
             str(one.baseline),
-            f"{len(inside[bucket]):,}{'*' if len(inside[bucket]) < FEW else ''}",
+            show_sentences(inside[bucket]),
             *difference_cells(one.difference.by_length[bucket]),
             *p_cells(one.difference.by_length[bucket]),
         ]
@@ -317,10 +365,9 @@ def _lengths(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> lis
     ]
     caption = (
         f"Each group less its baseline on {test_set} by source length. Each bucket is resampled within itself, so "
-        f"intervals are pointwise. Holm's p is adjusted for the number of all rows with a p. *: fewer than {FEW} "
-        "sentences."
+        f"intervals are pointwise. Holm's p is adjusted for the number of all rows with a p. {NOTE_ON_FEW}"
     )
-    head = ["source words", "group", "minus", "sentences", "BLEU", *DIFFERENCE_HEADINGS, *P_HEADINGS]
+    head = ["source words", "group", "minus", "sentences", "BLEU", *GROUP_HEADINGS, *P_HEADINGS]
     table = _figure_name("differences-by-length", part, parts)
     differences = {
         name: list(one.difference.by_length.values()) for name, one in compared.items() if one.difference is not None
