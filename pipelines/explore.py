@@ -19,18 +19,18 @@ class ExploreSettings:
     Attributes:
         run: the run folder, or several that are shown side by side.
         sentences: test sentences on the page.
-        output: the page.
+        out: the page.
     """
 
     run: RunPaths
     sentences: PositiveInt
-    output: Annotated[str, Field(min_length=1)]
+    out: Annotated[str, Field(min_length=1)]
 
 
 def main(values: Mapping[str, Any]) -> None:
     """Follow the models through some test sentences and write the page."""
     settings = build(ExploreSettings, values, "")
-    print(f"written: {explore(settings.run, settings.sentences, Path(settings.output).expanduser())}")
+    print(f"written: {explore(settings.run, settings.sentences, Path(settings.out).expanduser())}")
 
 
 if __name__ == "__main__":

@@ -23,13 +23,13 @@ class PackSettings:
 
     Attributes:
         run: the run folder.
-        output: folder for the packed model; None: `model` in the run folder.
+        out: folder for the packed model; None: `model` in the run folder.
         register: name of the registered model to add a version to; None: do not register.
         tracking_uri: address of MLflow for `register`; None: that of the run's settings, or MLFLOW_TRACKING_URI.
     """
 
     run: str
-    output: Annotated[str, Field(min_length=1)] | None
+    out: Annotated[str, Field(min_length=1)] | None
     register: Annotated[str, Field(pattern=r"^[\w. -]+$")] | None
     tracking_uri: str | None
 
@@ -45,7 +45,7 @@ def main(values: Mapping[str, Any]) -> None:
     from hourglass.tracking.packing import pack  # noqa: PLC0415
     from hourglass.tracking.registry import register_model  # noqa: PLC0415
 
-    folder = Path(settings.output).expanduser() if settings.output else run.model
+    folder = Path(settings.out).expanduser() if settings.out else run.model
     state = "packed" if pack(run, folder) else "packed before"
     print(f"{state}: {folder}; {serving_hint(run, folder)}")
     if settings.register:
@@ -56,7 +56,7 @@ def main(values: Mapping[str, Any]) -> None:
 def serving_hint(run: RunFolder, folder: Path) -> str:
     """Return the words that say how to serve a packed model; MLflow takes its path for an address, where % escapes."""
     if re.search("[%#?]", str(folder.resolve())):
-        elsewhere = printed_command("src/pack.py", run.path, output=Path("/tmp/model"))
+        elsewhere = printed_command("src/pack.py", run.path, out=Path("/tmp/model"))
         return f"MLflow cannot serve it from a path with %, # or ?; to pack it elsewhere: {elsewhere}"
     return f"to serve it: mlflow models serve --env-manager local -m {shlex.quote(str(folder))}"
 

@@ -48,7 +48,7 @@ def test_operands_reach_the_command_as_they_are(monkeypatch: pytest.MonkeyPatch)
     paths = ["a,b", "c d", "[e]", "$f", "${g}", "h'i\"j", "null", "0x1", "k=l/m"[:1] + "\\", "ü", "n:o"]
     monkeypatch.setattr(sys, "argv", ["explore.py", *paths, "sentences=3"])
     values = read_command("explore", "run...")
-    assert values == {**values, "run": paths, "sentences": 3, "output": "explorer.html"}
+    assert values == {**values, "run": paths, "sentences": 3, "out": "explorer.html"}
 
 
 def test_a_group_is_set_like_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,6 +167,14 @@ def test_a_key_of_a_group_that_is_not_chosen_comes_with_its_group(monkeypatch: p
             read_command("translate", "run...")
         message = "\n".join(str(part) for part in (refused.value, refused.value.__cause__) if part is not None)
         assert "write search=beam search.beam=VALUE" in _one_line(message), words
+
+
+@pytest.mark.parametrize("name", ["pack", "explore", "compare", "bits"])
+@pytest.mark.parametrize("word", ["output", "output_dir"])
+def test_the_place_of_what_a_command_writes_has_one_name(name: str, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [f"{name}.py"])
+    assert "write out=VALUE" in unknown_key(word, word)
+    assert "output" not in {key.name for key in known_keys(name)}
 
 
 def test_names_of_other_tools_lead_to_settings() -> None:

@@ -201,7 +201,7 @@ def test_a_run_may_lie_under_any_path(
     assert done.returncode == 0, done.stderr
     said, _, command = done.stdout.splitlines()[0].partition("; to pack it elsewhere: ")
     assert said == f"packed: {odd / 'model'}; MLflow cannot serve it from a path with %, # or ?"
-    assert shlex.split(command)[2:] == [str(odd), "output=/tmp/model"]
+    assert shlex.split(command)[2:] == [str(odd), "out=/tmp/model"]
     assert digest_of(odd / "model") == digest_of(packed)
     assert str(odd) not in (odd / "model" / "MLmodel").read_text()
     assert [file for file in odd.iterdir() if "model." in file.name] == []  # Nothing unfinished is left.
@@ -214,7 +214,7 @@ def test_the_command_packs_and_registers_the_best(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri = empty_store(tmp_path)
-    words = [f"run={run.path}", f"output={tmp_path}/packed", "register=small", f"tracking_uri={uri}"]
+    words = [f"run={run.path}", f"out={tmp_path}/packed", "register=small", f"tracking_uri={uri}"]
 
     def command(*changes: str) -> subprocess.CompletedProcess[str]:
         return run_script("src/pack.py", *words, *changes, cwd=tmp_path)
@@ -229,13 +229,13 @@ def test_the_command_packs_and_registers_the_best(
     metrics = json.loads(worse.metrics.read_text())
     metrics["dev"]["loss"] = 99.0
     worse.metrics.write_text(json.dumps(metrics))
-    done = command(f"run={worse.path}", f"output={tmp_path}/worse")
+    done = command(f"run={worse.path}", f"out={tmp_path}/worse")
     assert "registered: models:/small/2; version 1 is the best by dev loss" in done.stdout
     other = make(tmp_path, "fixed")
     metrics = json.loads(other.metrics.read_text())
     metrics["corpus"]["digest"] = "another"
     other.metrics.write_text(json.dumps(metrics))
-    done = command(f"run={other.path}", f"output={tmp_path}/other")
+    done = command(f"run={other.path}", f"out={tmp_path}/other")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "error: register=small@best is a model of another corpus: give another name"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
