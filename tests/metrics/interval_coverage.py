@@ -11,7 +11,7 @@ p            share of differences that p <= 0.05 calls different, where there is
 sentences    BLEU of two equally good systems, by the number of test sentences: how often the interval holds 0, and the
              type I error of p.
 
-Words choose tables; trials=N sets how many test sets are simulated (2,000). All four take about four minutes.
+Words choose tables; trials=N sets how many test sets are simulated (2,000). All four take about ten minutes.
 """
 
 import random

@@ -29,7 +29,7 @@ from hourglass.analysis.evaluation import Tuning
 from hourglass.data.encoded import pad
 from hourglass.data.pieces import BOS, EOS, PAD
 from hourglass.metrics import scoring
-from hourglass.metrics.significance import Quantity
+from hourglass.metrics.significance import Quantity, draw_resamples
 from hourglass.models.checkpoint import load_trained
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.runs.folder import RunFolder
@@ -364,7 +364,18 @@ def test_the_search_of_the_ablation_chooses_the_lowest_dev_loss(
     assert [candidate.dev_loss for candidate in written[0].candidates] == losses
 
 
-# ---- Variances over seeds --------------------------------------------------------------------------------------------
+# ---- Variances over seeds, bounds ------------------------------------------------------------------------------------
+
+
+def test_no_interval_of_bits_exceeds_the_information_in_the_references() -> None:
+    """The bits of two seeds lie far apart: Student's t alone would reach beyond the 35 bits that there are."""
+    draws = np.random.default_rng(6)
+    measured = SimpleNamespace(needed=[draws.gamma(2.0, 2.0, 200), draws.gamma(2.0, 5.0, 200)])
+    quantity = bits._Measurement.received(measured, np.full(200, 35.0), draw_resamples(200, 100))  # type: ignore[arg-type]
+    found = quantity.estimate
+    assert found.mean == pytest.approx(35 - np.mean(measured.needed))
+    assert found.own_spread is not None
+    assert found.own_spread.high == 35 < 2 * found.mean - found.own_spread.low
 
 
 def test_differences_of_bits_have_the_variance_over_seeds_pooled_over_all_variants() -> None:
