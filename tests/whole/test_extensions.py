@@ -212,7 +212,7 @@ def test_commands_open_the_run_with_its_plugin_alone(
     commands: list[tuple[list[str], bytes, str]] = [
         (["src/translate.py", "one"], b"t1 t2\n", "one/checkpoints/best.ckpt"),
         (["pipelines/explore.py", "one", "sentences=2"], b"", "one/checkpoints/best.ckpt"),
-        (["src/pack.py", "one", "output=packed"], b"", "one/checkpoints/best.ckpt"),
+        (["src/pack.py", "one", "out=packed"], b"", "one/checkpoints/best.ckpt"),
         (["src/train.py", "resume=one"], b"", "resume=one"),
     ]
     for words, stdin, where in commands:
@@ -231,7 +231,7 @@ def test_commands_open_the_run_with_its_plugin_alone(
 @pytest.mark.slow
 def test_a_packed_model_has_the_sources_of_its_plugin(trained: RunFolder, place: Path, tmp_path: Path) -> None:
     """It translates in a process that has neither this repository nor the module."""
-    run("src/pack.py", "one", f"output={tmp_path / 'packed'}", "plugins=[own]", place=place)
+    run("src/pack.py", "one", f"out={tmp_path / 'packed'}", "plugins=[own]", place=place)
     model = yaml.safe_load((tmp_path / "packed" / "MLmodel").read_text())
     assert model["flavors"]["python_function"]["config"] == {"plugins": ["own"]}
     assert {file.name for file in (tmp_path / "packed" / "code").iterdir()} == {"hourglass", "own.py", "scales.py"}
@@ -288,7 +288,7 @@ def test_children_load_the_plugin(place: Path) -> None:
 def test_a_strange_run_makes_nothing_be_imported(trained: RunFolder, place: Path) -> None:
     """Neither its config.yaml nor its checkpoints; only the word plugins= of a command line does."""
     strange = RunFolder(place / "strange")
-    run("src/pack.py", "one", "plugins=own", "output=unused", place=place)
+    run("src/pack.py", "one", "plugins=own", "out=unused", place=place)
     subprocess.run(["cp", "-r", str(trained.path), str(strange.path)], check=True)
     (place / "evil.py").write_text(f"open({str(place / 'it_ran')!r}, 'w')\n")
     strange.config.write_text(strange.config.read_text().replace("- own", "- evil"))
@@ -301,7 +301,7 @@ def test_a_strange_run_makes_nothing_be_imported(trained: RunFolder, place: Path
     for words in (
         ["src/train.py", "resume=strange"],
         ["src/translate.py", "strange"],
-        ["src/pack.py", "strange", "output=stolen"],
+        ["src/pack.py", "strange", "out=stolen"],
         ["pipelines/explore.py", "strange"],
     ):
         _, stderr = run(*words, place=place, status=1)
