@@ -4,8 +4,10 @@ import dataclasses
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import CONF, ROOT, compose_config
+from matplotlib.collections import PolyCollection
 
 from hourglass.analysis.capacity import read_capacity, save_capacity
 from hourglass.errors import UserError
@@ -107,6 +109,35 @@ def test_the_report_is_the_one_of_the_recorded_result() -> None:
     """Its numbers come from capacity.json alone, so that no training is needed to write it again."""
     blocks = report_capacity("cpu", read_capacity(RECORD / "capacity.json", "dvc repro"))
     assert to_markdown(blocks, "figures") == (RECORD / "report.md").read_text()
+
+
+def test_no_interval_of_bits_exceeds_those_of_the_source() -> None:
+    capacity = read_capacity(RECORD / "capacity.json", "dvc repro")
+    uncertain = [
+        dataclasses.replace(
+            point,
+            channel=dataclasses.replace(
+                point.channel,
+                error=100.0,
+                by_length=[dataclasses.replace(row, error=100.0) for row in point.channel.by_length],
+            ),
+        )
+        for point in capacity.points
+    ]
+    blocks = report_capacity("cpu", dataclasses.replace(capacity, points=uncertain))
+    (table,) = (block for block in blocks if isinstance(block, Table))
+    column = table.head.index("95 %")
+    assert {row[column].split(", ")[1] for row in table.rows} == {f"{uncertain[0].channel.source_bits:.2f}]"}
+    for block in blocks:
+        if isinstance(block, Picture) and block.name in ("capacity-bits", "capacity-by-length-none"):
+            axes = block.figure.axes[0]
+            assert axes.get_title(loc="right") == "bands: 95 %, over test sequences; one seed each, so not over seeds"
+            (limit,) = (line for line in axes.lines if line.get_linewidth() == 1)  # The bits in the source.
+            bands = [path for band in axes.collections if isinstance(band, PolyCollection) for path in band.get_paths()]
+            assert bands
+            assert all(
+                np.asarray(path.vertices)[:, 1].max() <= np.asarray(limit.get_ydata()).max() + 1e-9 for path in bands
+            )
 
 
 def test_the_recorded_bits_keep_their_ceilings_and_are_those_of_the_docs() -> None:

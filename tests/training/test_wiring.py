@@ -396,7 +396,7 @@ def test_differences_of_bits_have_the_variance_over_seeds_pooled_over_all_varian
         for name in ("mean", "fixed"):
             one, base = quantities[name], quantities["none"]
             sentences = (one.drawn.mean(0) - base.drawn.mean(0)).var(ddof=1)
-            squares = stats.t.ppf(0.975, [59, 6]) ** 2 @ [sentences, pooled * 2 / 3]
+            squares = np.asarray(stats.t.ppf(0.975, [59, 6])) ** 2 @ [sentences, pooled * 2 / 3]
             width = 2 * np.sqrt(squares)
             found = differences[name]
             difference = found.whole if bucket is None else found.by_length[0]
