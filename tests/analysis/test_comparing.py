@@ -279,7 +279,7 @@ def test_means_and_intervals_against_sacrebleu_and_numpy(make: Make) -> None:
         low, high = np.sort(drawn[size])[[1, -2]]
         assert one.bleu.whole.interval is not None
         assert (one.bleu.whole.interval.low, one.bleu.whole.interval.high) == pytest.approx((low, high))
-        quantiles = stats.t.ppf(0.975, [29, freedom]) ** 2
+        quantiles = np.asarray(stats.t.ppf(0.975, [29, freedom])) ** 2
         width = np.sqrt(quantiles @ [drawn[size].var(ddof=1), pooled / len(groups[size])])
         assert one.pooled is not None
         assert (one.pooled.low, one.pooled.high) == pytest.approx(
