@@ -19,6 +19,7 @@ from hourglass.experiments.publishing import find_model, publish
 from hourglass.tracking.client import connect
 from hourglass.tracking.registry import add_version
 from hourglass.tracking.server import error_line, mlflow_server
+from hourglass.tracking.settings import check_tracking_uri
 
 EXPERIMENT = "hourglass-ablation"
 
@@ -28,6 +29,7 @@ def main(values: Mapping[str, Any]) -> None:
     uri = check(str | None, values["tracking_uri"], "tracking_uri") or os.environ.get(
         "MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"
     )
+    check_tracking_uri(uri, "tracking_uri" if values["tracking_uri"] else "MLFLOW_TRACKING_URI", environment=None)
     ablation = load_ablation()
     evaluations = {corpus: ablation.evaluation(corpus) for corpus in ablation.corpora}
     with mlflow_server(uri) as shown:

@@ -149,3 +149,5 @@ def test_faults_of_a_new_store_are_one_line(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert reason in done.stderr
         assert len(done.stderr.splitlines()) == 1
+    done = run_script("pipelines/track.py", "nonsense")
+    assert done.stderr.startswith("error: tracking_uri: not an address of MLflow: set sqlite:///FILE")

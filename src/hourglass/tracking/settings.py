@@ -20,6 +20,17 @@ from hourglass.system.secrets import check_address
 _ADDRESS = r"^(sqlite|postgresql|mysql|mssql|https?)(\+\w+)?://.+"
 
 
+def check_tracking_uri(uri: str, option: str, *, environment: str | None) -> None:
+    """Check an address of MLflow; see `check_address`.
+
+    Raises:
+        UserError: it is none, or `check_address` refuses it.
+    """
+    if not re.match(_ADDRESS, uri):
+        raise UserError(f"{option}: not an address of MLflow: set sqlite:///FILE, postgresql://... or http://HOST:PORT")
+    check_address(uri, option, environment=environment)
+
+
 @dataclass(frozen=True)
 class MlflowSettings:
     """The config `logger=mlflow`.
@@ -35,7 +46,7 @@ class MlflowSettings:
         UserError: the address is malformed, `tracking_uri` has a password, or neither it nor the variable is set.
     """
 
-    tracking_uri: Annotated[str, Field(pattern=_ADDRESS)] | None
+    tracking_uri: str | None
     experiment: Annotated[str, Field(min_length=1)]
     system_metrics: NonNegativeInt
     model: bool | Literal["auto"] = "auto"  # The default lets older runs, without this option, be resumed.
@@ -44,11 +55,7 @@ class MlflowSettings:
         option = "logger.tracking_uri" if self.tracking_uri is not None else "MLFLOW_TRACKING_URI"
         if self.tracking_uri is None and not os.environ.get("MLFLOW_TRACKING_URI"):
             raise UserError("logger.tracking_uri: not set, and neither is MLFLOW_TRACKING_URI: set one of them")
-        if not re.match(_ADDRESS, self.uri):
-            raise UserError(
-                f"{option}: not an address of MLflow: set sqlite:///FILE, postgresql://... or http://HOST:PORT"
-            )
-        check_address(self.uri, option, environment=None if self.tracking_uri is None else "MLFLOW_TRACKING_URI")
+        check_tracking_uri(self.uri, option, environment=None if self.tracking_uri is None else "MLFLOW_TRACKING_URI")
 
     @property
     def uri(self) -> str:
