@@ -1,7 +1,7 @@
 """The report of a comparison of finished runs in groups: tables, figures, and what a reader must know to judge them."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 
 from hourglass.analysis.comparing import GroupScores, TestSetComparison
 from hourglass.analysis.convergence import NOT_JUDGED, all_converged, judge_convergence, show_verdict
@@ -102,7 +102,7 @@ def differences_table(parts: Sequence[TestSetComparison]) -> Table:
     return Table("differences", head, rows, caption, text_columns=len(_label_heads(parts)) + 1)
 
 
-def show_sentences(rows: Sequence[object]) -> str:
+def show_sentences(rows: Sized) -> str:
     """Return the number of sentences, with a mark if there are few."""
     return f"{len(rows):,}{'*' if len(rows) < FEW else ''}"
 
