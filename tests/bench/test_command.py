@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -189,6 +190,22 @@ def test_mistakes_on_the_command_line_end_in_one_line(bench: Callable[..., None]
             bench("gpu", "raw")
     with pytest.raises(UserError, match="corpus 7: give a whole number of pairs, 300 or more"):
         bench("corpus", "7")
+
+
+def test_the_parts_of_growth_have_the_settings_of_the_command(
+    bench: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        started.append(command[2:])
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    bench("seconds=0.5", "growth", "corpus_pairs=[300,400]")
+    assert {word for words in started for word in words if word in ("300", "400")} == {"300", "400"}
+    assert [words[:1] for words in started[-2:]] == [["beams"], ["compared"]]
+    assert all(words[-2:] == ["seconds=0.5", "corpus_pairs=[300,400]"] for words in started)
 
 
 def test_help_has_a_line_for_each_command(bench: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:

@@ -460,7 +460,9 @@ def test_a_malformed_address_is_refused(monkeypatch: pytest.MonkeyPatch, capsys:
         assert "secret" not in str(refused.value)
     with pytest.raises(SystemExit), one_line_errors():
         check("htp://me:secret@host")
-    assert capsys.readouterr().err.startswith("error: logger.tracking_uri: not an address of MLflow: set sqlite:///FILE")
+    assert capsys.readouterr().err.startswith(
+        "error: logger.tracking_uri: not an address of MLflow: set sqlite:///FILE"
+    )
 
 
 def test_a_password_is_not_in_the_address_that_mlflow_gets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def measure_growth(settings: BenchSettings) -> None:
 
 def _settings_of_command() -> list[str]:
     """Return the words of this process that set keys, for the commands that it starts."""
-    return [word for word in sys.argv[2:] if word != "growth"]
+    return [word for word in sys.argv[1:] if word not in ("growth", "command=growth", "--command=growth")]
 
 
 def measure_lengths(settings: BenchSettings, variant: str) -> None:
