@@ -45,10 +45,10 @@ def test_order_is_kept_whatever_the_batches(trained: Trained, monkeypatch: pytes
     monkeypatch.setattr(translate_module, "WINDOW", 7)
     for batch_tokens in (1, 50, 10_000):
         done: list[int] = []
-        found = translate(
+        translations = translate(
             trained.model, trained.vocabularies, lines, settings(batch_tokens=batch_tokens), progress=done.append
         )
-        assert list(found) == alone
+        assert list(translations) == alone
         assert sum(done) == len(lines)
     assert all((text == "") == (line == "") for text, line in zip(alone, lines, strict=True) if not line)
 
@@ -65,9 +65,9 @@ def test_no_more_is_read_than_a_window(trained: Trained, monkeypatch: pytest.Mon
             read.append(line)
             yield line
 
-    found = translate(trained.model, trained.vocabularies, source(), settings())
+    translations = translate(trained.model, trained.vocabularies, source(), settings())
     assert read == []
-    next(found)
+    next(translations)
     assert len(read) == 3 if not by_characters else 30 <= sum(map(len, read)) < 60
 
 
@@ -77,9 +77,9 @@ def test_a_line_of_100_000_characters_is_translated_with_a_warning(
     lines = ["s1 s2", "s1 " * 33_333 + "s", "s3"]
     assert len(lines[1]) == 100_000
     with caplog.at_level("WARNING", logger="hourglass"):
-        found = list(translate(trained.model, trained.vocabularies, lines, settings(beam=1)))
-    assert len(found) == 3
-    assert found[1]
+        translations = list(translate(trained.model, trained.vocabularies, lines, settings(beam=1)))
+    assert len(translations) == 3
+    assert translations[1]
     assert "line 2 has" in caplog.text
     assert "line 1" not in caplog.text
 
@@ -245,8 +245,8 @@ def test_unknown_words_are_those_attended_to(trained: Trained, monkeypatch: pyte
     """A run of unknown words is one piece; what attended to end-of-sentence stays unknown."""
     vocabularies = trained.vocabularies
     (known,) = vocabularies.target.encode(["s1"])
-    found = Hypothesis([*known, UNK, UNK], 0.0, 0.0, True, [0, 1, 3])
-    monkeypatch.setattr(translate_module, "n_best", lambda *_: [[found]])
+    hypothesis = Hypothesis([*known, UNK, UNK], 0.0, 0.0, True, [0, 1, 3])
+    monkeypatch.setattr(translate_module, "n_best", lambda *_: [[hypothesis]])
     (text,) = translate(trained.model, vocabularies, ["s1 new words s2"], replace(settings(), replace_unknown=True))
     assert text == "s1 new words \u2047"
     (text,) = translate(trained.model, vocabularies, ["s1 new words s2"], settings())

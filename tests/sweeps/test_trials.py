@@ -187,15 +187,15 @@ def test_a_trial_with_heartbeats_is_waited_for(sweep: Callable[..., Worker]) -> 
     working = threading.Thread(target=run_trial, args=[slow.settings, trial.number, 4, start])
     working.start()
     began.wait(60)
-    found: list[Any] = []
-    waiting = threading.Thread(target=lambda: found.append(other.claim(wait=True)))
+    claims: list[Any] = []
+    waiting = threading.Thread(target=lambda: claims.append(other.claim(wait=True)))
     waiting.start()
     waiting.join(5)  # Longer than the three heartbeats that may be missed.
     assert waiting.is_alive()
     release.set()
     waiting.join(60)
     working.join(60)
-    assert found == [None]
+    assert claims == [None]
     assert [trial.state for trial in other.study.trials] == [TrialState.COMPLETE]
 
 
@@ -291,8 +291,8 @@ def test_a_failed_job_fails_its_trial_with_its_error(sweep: Callable[..., Worker
     assert table[0] == "trial,state,bleu,attention,encoder.layers,optimizer.learning_rate,run,error"
     assert table[2].startswith("1,FAIL,,")
     assert table[2].endswith(",the loss is nan")
-    said = summarise_study(worker.study, worker.settings, worker.counted())
-    assert said.startswith("study test: 4 trials (2 complete, 1 pruned, 1 fail)\nbest: trial 3, bleu 4: ")
+    summary = summarise_study(worker.study, worker.settings, worker.counted())
+    assert summary.startswith("study test: 4 trials (2 complete, 1 pruned, 1 fail)\nbest: trial 3, bleu 4: ")
 
 
 def test_several_objectives_make_a_pareto_front(sweep: Callable[..., Worker]) -> None:

@@ -61,7 +61,7 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        with (self.folder / "server.log").open("ab") as said:
+        with (self.folder / "server.log").open("ab") as log:
             # A process group, so that the server's workers are killed with it.
             self.process = subprocess.Popen(
                 self.command,
@@ -70,8 +70,8 @@ class Server:
                     **os.environ,
                     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
                 },  # Seven fewer processes.
-                stdout=said,
-                stderr=said,
+                stdout=log,
+                stderr=log,
                 process_group=0,
             )
         wait_for(self.answers, self.process, f"an answer of {shlex.join(self.command)}")
@@ -168,12 +168,12 @@ def test_down_from_the_start_and_sent_later(
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://somebody:s3cret@127.0.0.1:{server.port}")
     late = RunFolder(tmp_path / "late")
-    said = []
+    answers = []
 
     def command(script: str, *overrides: str) -> subprocess.CompletedProcess[str]:
         call = [quick_python(), str(ROOT / "src" / script), *overrides]
-        said.append(subprocess.run(call, capture_output=True, text=True, check=False, cwd=tmp_path))
-        return said[-1]
+        answers.append(subprocess.run(call, capture_output=True, text=True, check=False, cwd=tmp_path))
+        return answers[-1]
 
     trained = command("train.py", *words("late", "logger.tracking_uri=null"))
     assert trained.returncode == 0, trained.stderr
@@ -203,24 +203,26 @@ def test_down_from_the_start_and_sent_later(
     assert {name: one.data.params[name] for name in names} == {name: other.data.params[name] for name in names}
     # MLflow's source tags differ, and only one has a command, as pytest has started the other.
     assert other.data.tags["mlflow.note.content"].endswith("logger.tracking_uri=null")
-    own, theirs = ({k: v for k, v in r.data.tags.items() if not k.startswith("mlflow.source.")} for r in (one, other))
-    assert own.keys() == theirs.keys() - {"mlflow.note.content"}
-    for name in own.keys() - {"hourglass.key", "mlflow.runName"}:
-        assert own[name] == theirs[name]
+    tags, late_tags = (
+        {k: v for k, v in r.data.tags.items() if not k.startswith("mlflow.source.")} for r in (one, other)
+    )
+    assert tags.keys() == late_tags.keys() - {"mlflow.note.content"}
+    for name in tags.keys() - {"hourglass.key", "mlflow.runName"}:
+        assert tags[name] == late_tags[name]
     # (The machine's load is read once per second: a run may be shorter.)
-    told, told_late = ({name for name in r.data.metrics if not name.startswith("system/")} for r in (one, other))
-    assert told == told_late
+    metrics, late_metrics = ({name for name in r.data.metrics if not name.startswith("system/")} for r in (one, other))
+    assert metrics == late_metrics
     for name in ("train/loss", "dev/bleu", "dev/loss", "test/bleu", "test/bleu_by_source_words", "train/target_tokens"):
         histories = [client.get_metric_history(run.info.run_id, name) for run in (one, other)]
-        mine, late_ones = ([(point.step, point.value) for point in history] for history in histories)
-        assert mine == late_ones != []
+        points, late_points = ([(point.step, point.value) for point in history] for history in histories)
+        assert points == late_points != []
     assert one.inputs is not None
     assert other.inputs is not None
     assert one.inputs.to_dictionary() == other.inputs.to_dictionary()
 
     files = [file for folder in (tmp_path, server.folder) for file in folder.rglob("*") if file.is_file()]
     assert {"tracking.json", "config.yaml", "mlflow.db", "curves.csv"} <= {file.name for file in files}
-    shown = [text.encode() for done in said for text in (done.stdout, done.stderr)]
+    shown = [text.encode() for done in answers for text in (done.stdout, done.stderr)]
     for text in [*shown, *(file.read_bytes() for file in files)]:
         assert b"s3cret" not in text
         assert b"somebody" not in text

@@ -258,8 +258,8 @@ def check_corpus(files: dict[str, Files], options: dict[str, Any]) -> bool:
         assert not expected.refusals
         for split in SPLITS:
             rows = corpus.splits[split]
-            found = list(zip(rows["id"], rows["source"], rows["target"], strict=True))
-            assert found == expected.rows[split], "pairs in order, unchanged but for white space"
+            pairs = list(zip(rows["id"], rows["source"], rows["target"], strict=True))
+            assert pairs == expected.rows[split], "pairs in order, unchanged but for white space"
         assert corpus.facts["dropped"] == expected.dropped
         lines = {split: len(naive_lines("", next(iter(files[split].contents.values())), [])) for split in SPLITS}
         kept = corpus.facts["pairs"]
@@ -413,16 +413,16 @@ def test_any_lines_are_translated_one_for_one_in_order(
     @given(LINES, st.randoms(use_true_random=False), st.sampled_from([1, 2]))
     def check(lines: list[str], draw: random.Random, beam: int) -> None:
         nonlocal translated
-        found = list(translate(model, vocabularies, lines, search_settings(beam)))
-        assert len(found) == len(lines)
-        assert all(map(is_one_clean_line, found))
+        translations = list(translate(model, vocabularies, lines, search_settings(beam)))
+        assert len(translations) == len(lines)
+        assert all(map(is_one_clean_line, translations))
         order = draw.sample(range(len(lines)), len(lines))
         again = list(translate(model, vocabularies, [lines[i] for i in order], search_settings(beam)))
-        assert again == [found[i] for i in order]
-        assert all(found[i] == "" for i, line in enumerate(lines) if not line.strip())
+        assert again == [translations[i] for i in order]
+        assert all(translations[i] == "" for i, line in enumerate(lines) if not line.strip())
         translated += len(lines)
         if beam == 1:
-            for line, text in zip(lines, found, strict=True):
+            for line, text in zip(lines, translations, strict=True):
                 assert seen.setdefault(" ".join(line.split()), text) == text, "whatever stands beside it"
 
     check()
@@ -446,20 +446,20 @@ def test_whatever_a_model_writes_is_one_clean_line(
     monkeypatch.setattr(translate_module, "n_best", write)
     monkeypatch.setattr(Tokenizer, "encode", lambda self, lines: [[EOS + 1 + int(line)] for line in lines])
     lines = map(str, range(len(written)))
-    found = list(translate(model, vocabularies, lines, search_settings(1)))
-    assert len(found) == len(written)
-    assert all(map(is_one_clean_line, found)), [ascii(text) for text in found]
-    assert found[texts.index("a\nb\r\nc")] == "a b c"
+    translations = list(translate(model, vocabularies, lines, search_settings(1)))
+    assert len(translations) == len(written)
+    assert all(map(is_one_clean_line, translations)), [ascii(text) for text in translations]
+    assert translations[texts.index("a\nb\r\nc")] == "a b c"
 
 
 @pytest.mark.slow
 def test_long_lines_are_translated_among_short_ones(vocabularies: Vocabularies, model: Seq2Seq) -> None:
     lines = ["s0", "\U0001f600" * 25_000, "s1", "w " * 50_000, "s0", ""]
-    found = list(translate(model, vocabularies, lines, search_settings(1)))
-    assert len(found) == len(lines)
-    assert found[0] == found[4] != found[2]
-    assert found[1]
-    assert all(map(is_one_clean_line, found))
+    translations = list(translate(model, vocabularies, lines, search_settings(1)))
+    assert len(translations) == len(lines)
+    assert translations[0] == translations[4] != translations[2]
+    assert translations[1]
+    assert all(map(is_one_clean_line, translations))
 
 
 @pytest.fixture(scope="module")

@@ -578,10 +578,10 @@ CALLS |= {"get_method", "get_object", "load_from_checkpoint", "read_pickle", "li
 
 def unsafe(text: str) -> list[str]:
     """Return the line and the name of each call in a Python file that could run data as code."""
-    found = []
+    calls = []
 
     def note(node: Any, what: str) -> None:
-        found.append(f"{node.lineno}: {what}")
+        calls.append(f"{node.lineno}: {what}")
 
     for node in ast.walk(ast.parse(text)):
         names: list[str] = []
@@ -610,7 +610,7 @@ def unsafe(text: str) -> list[str]:
                 note(node, f"{word}=")
         if last == "jit" or called.startswith("torch.jit.load"):
             note(node, called)
-    return found
+    return calls
 
 
 SOURCES = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")])
