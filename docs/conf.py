@@ -39,7 +39,7 @@ napoleon_use_ivar = True
 default_role = "py:obj"
 nitpicky = True
 # Not checked: names of other libraries, and type variables, which autodoc takes for classes.
-nitpick_ignore_regex = [("py:.*", r"(?!hourglass\.).*"), ("py:(class|obj)", r"hourglass\..*\.(T|K|Result|_\w+)")]
+nitpick_ignore_regex = [("py:.*", r"(?!hourglass\.).*"), ("py:(class|obj)", r"hourglass\..*\.(T|K|Name|Result|_\w+)")]
 
 
 def write_reference(app: Sphinx) -> None:

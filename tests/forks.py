@@ -1,6 +1,7 @@
 """Run the project's scripts in forks of one process, so that a hundred commands pay for the imports only once.
 
-`python tests/forks.py FOLDER` imports the libraries, writes FOLDER/python, and serves until its standard input ends.
+`python tests/forks.py FOLDER` imports the libraries, writes FOLDER/python and FOLDER/ready, and serves until its
+standard input ends. FOLDER/fork-of-N has the process number of the fork of client N.
 FOLDER/python takes the place of the interpreter: `FOLDER/python src/train.py seed=2` has the working directory,
 environment, open files, signals and exit status of a process of its own, but the script runs in a fork of the server.
 A script that starts `sys.executable`, as a sweep does for each job, starts FOLDER/python too. Anything but a script,
@@ -21,6 +22,7 @@ import selectors
 import shutil
 import signal
 import socket
+import struct
 import sys
 import threading
 import traceback
@@ -171,7 +173,7 @@ class Server:
     """Accepts clients, and starts a fork for each."""
 
     def __init__(self, folder: Path) -> None:
-        self.client = folder / "python"
+        self.folder, self.client = folder, folder / "python"
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(folder / "socket"))
         self.listener.listen(100)
@@ -201,6 +203,8 @@ class Server:
     def start(self) -> None:
         """Start the fork that a client asks for."""
         client, _ = self.listener.accept()
+        credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        client_pid, _, _ = struct.unpack("3i", credentials)
         size, files, _, _ = socket.recv_fds(client, 8, 250)
         content = b""
         while len(content) < int.from_bytes(size, "big"):
@@ -220,6 +224,7 @@ class Server:
                 with contextlib.suppress(BrokenPipeError):
                     stream.flush()
             os._exit(status)
+        (self.folder / f"fork-of-{client_pid}").write_text(str(pid))
         for file in files:
             os.close(file)
         watched = os.pidfd_open(pid)
@@ -256,6 +261,6 @@ class Server:
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     server = Server(folder)
-    print("ready", flush=True)
+    (folder / "ready").touch()
     server.serve()
     shutil.rmtree(folder, ignore_errors=True)

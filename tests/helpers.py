@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -180,7 +180,7 @@ def make_run(folder: Path, *overrides: str) -> RunFolder:
 
 def make_job(config: dict[str, Any], run: RunFolder | None = None) -> Job:
     """Return the job of these settings in a run folder, by default a new one at their run_dir."""
-    run = run or create_run(config["run_dir"], [], continues=config["if_exists"] == "continue")
+    run = run or create_run(config["run_dir"], [], continues=config["if_exists"] != "refuse")
     return Job(run, config, check_settings(config))
 
 
@@ -279,7 +279,7 @@ def finished_metrics(**changes: Any) -> dict[str, Any]:
 
 
 def teacher_forced_logits(
-    model: Seq2Seq, source: list[int], target: list[int], *, step_loop: bool = False
+    model: Seq2Seq, source: Sequence[int], target: Sequence[int], *, step_loop: bool = False
 ) -> torch.Tensor:
     """Return the logits [len(target) + 1, vocabulary] of a target's pieces and its end, for this pair alone."""
     ids = torch.tensor([[*source, EOS]])
@@ -288,7 +288,7 @@ def teacher_forced_logits(
     return logits[0]
 
 
-def teacher_forced_nats(model: Seq2Seq, source: list[int], target: list[int]) -> torch.Tensor:
+def teacher_forced_nats(model: Seq2Seq, source: Sequence[int], target: Sequence[int]) -> torch.Tensor:
     """Return the negative log-likelihood [len(target) + 1] of a target's pieces and its end, for this pair alone."""
     wanted = torch.tensor([*target, EOS])
     return torch.nn.functional.cross_entropy(teacher_forced_logits(model, source, target), wanted, reduction="none")
@@ -322,24 +322,30 @@ def assert_same_training(first: RunFolder, second: RunFolder) -> None:
 
 
 @cache
-def _forks() -> tuple[Path, subprocess.Popen[str]]:
-    """Start the process whose forks run scripts. It ends with this process, which closes its standard input."""
-    folder = Path(tempfile.mkdtemp(prefix="hourglass-forks-"))
-    server = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "forks.py"), str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert server.stdout is not None
-    assert server.stdout.readline() == "ready\n"
-    return folder / "python", server
+def _forks() -> Path:
+    """Return the folder of the process whose forks run scripts, once it is ready; see conftest.py.
+
+    Where this process runs all tests, start it. It then ends with this process, which closes its standard input.
+    """
+    if shared := os.environ.get("HOURGLASS_TEST_FORKS"):
+        folder = Path(shared)
+    else:
+        folder = Path(tempfile.mkdtemp(prefix="hourglass-forks-"))
+        _start_forks(folder)
+    wait_until((folder / "ready").exists, "the process whose forks run scripts")
+    return folder
+
+
+@cache  # Keeps its standard input open.
+def _start_forks(folder: Path) -> subprocess.Popen[bytes]:
+    words = [sys.executable, str(ROOT / "tests" / "forks.py"), str(folder)]
+    pipe = subprocess.PIPE  # Also for the output: forks inherit an object that must not take it for a file.
+    return subprocess.Popen(words, stdin=pipe, stdout=pipe, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def quick_python() -> str:
     """Return the path of what stands for the interpreter, and runs scripts in forks (tests/forks.py)."""
-    return str(_forks()[0])
+    return str(_forks() / "python")
 
 
 def run_script_bytes(
@@ -371,9 +377,9 @@ def command(*overrides: str) -> list[str]:
     return [quick_python(), str(ROOT / "src" / "train.py"), *overrides]
 
 
-def children_of_scripts() -> list[psutil.Process]:
-    """Return the processes that the scripts in forks have started."""
-    return [child for script in psutil.Process(_forks()[1].pid).children() for child in script.children()]
+def children_of(script: subprocess.Popen[Any]) -> list[psutil.Process]:
+    """Return the processes that a script in a fork has started."""
+    return psutil.Process(int((_forks() / f"fork-of-{script.pid}").read_text())).children()
 
 
 def wait_until(condition: Callable[[], bool], what: str, limit: float = 300) -> None:

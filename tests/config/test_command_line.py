@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers import CONF, ROOT, compose_config, run_script
+from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
 from hourglass.config.command_line import _one_line, check_command_line, read_command, read_words, train_words
@@ -191,8 +192,6 @@ def test_names_of_other_tools_lead_to_settings() -> None:
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_help_explains_every_key(name: str) -> None:
     """Compare the keys with those that YAML and Hydra find."""
-    from hydra import compose, initialize_config_dir
-
     with initialize_config_dir(str(CONF)):
         composed = compose(name)
     text = command_usage(name)
@@ -202,6 +201,7 @@ def test_help_explains_every_key(name: str) -> None:
         assert re.search(rf"^  {key}  +\S", text, re.M), key
 
 
+@pytest.mark.slow
 def test_help_of_a_group_explains_every_key() -> None:
     for group in GROUPS:
         if group in ("experiment", "sweep"):

@@ -27,6 +27,7 @@ RECORD = ROOT / "results" / "capacity" / "cpu"
 NAMES = sorted(path.stem for path in (CONF / "capacity").glob("*.yaml"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_all_runs_of_a_file_are_different_and_calibrated(name: str) -> None:
     settings = load_capacity(name)

@@ -93,6 +93,7 @@ def test_a_study_ends_at_its_trials_however_often_it_is_started(sweep: Callable[
     assert all(trial.state == TrialState.COMPLETE for trial in worker.counted())
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_draws_the_same_parameters(tmp_path: Path) -> None:
     drawn = []
     for name, stops in (("one", [6]), ("other", [1, 3, 4, 6])):
@@ -369,6 +370,7 @@ def test_a_trial_that_is_pruned_in_a_seed_runs_no_further_seed(sweep: Callable[.
     assert [trial.state for trial in worker.counted()] == [TrialState.PRUNED]
 
 
+@pytest.mark.slow
 def test_the_pruner_compares_the_mean_of_the_seeds_so_far(sweep: Callable[..., Worker]) -> None:
     """Of two trials with the same first seed, the one with the worse second seed is pruned in it."""
     decisions = []

@@ -127,6 +127,7 @@ def test_a_store_that_was_left_half_created_is_named(tmp_path: Path) -> None:
         connect(f"sqlite:///{file}")
 
 
+@pytest.mark.slow
 def test_a_store_that_is_being_created_is_waited_for(tmp_path: Path) -> None:
     """`mlflow ui` creates its tables in the file itself, one after the other."""
     leave_half_created(tmp_path / "mlflow.db", runs=0, age=1)

@@ -114,6 +114,7 @@ def test_tensorboard_has_the_curves_and_scores(run: RunFolder) -> None:
     assert "_hparams_/session_start_info" in events.summary_metadata
 
 
+@pytest.mark.slow
 def test_wandb_has_the_curves_and_scores(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """A resumed run continues the same run of W&B."""
     monkeypatch.setenv("WANDB_DISABLE_GIT", "true")

@@ -265,6 +265,7 @@ def test_a_run_is_described_by_its_command_and_says_where_it_continues(tmp_path:
     assert re.search(r"trained already, to step (\d+) of \1\n", again.stderr + again.stdout)
 
 
+@pytest.mark.slow
 def test_a_run_that_the_store_created_twice_is_kept_once(
     job: Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,6 +344,7 @@ def test_the_best_model_is_logged_once_and_translates(job: Job, store: str, tmp_
     assert dataclasses.replace(of_sweep, settings=with_logger(job, model=True).settings).keeps_model
 
 
+@pytest.mark.slow
 def test_of_runs_that_start_together_one_creates_the_dataset(
     job: Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

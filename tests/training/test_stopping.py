@@ -16,7 +16,7 @@ from helpers import (
     ROOT,
     SMALL,
     assert_same_training,
-    children_of_scripts,
+    children_of,
     command,
     curves,
     empty_store,
@@ -177,9 +177,9 @@ def start_pair(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command(*words), stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def spawned() -> list[psutil.Process]:
+def spawned(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """Return the two training processes in the order of their ranks, without multiprocessing's resource tracker."""
-    children = [child for child in children_of_scripts() if "spawn_main" in " ".join(child.cmdline())]
+    children = [child for child in children_of(process) if "spawn_main" in " ".join(child.cmdline())]
     return sorted(children, key=lambda child: child.pid)
 
 
@@ -210,7 +210,7 @@ def test_no_process_remains_when_one_of_several_dies(
         reached = written(one.last)
         process = start_pair(*words)
         wait_for(lambda: written(one.last) > reached, process, "a checkpoint")  # noqa: B023
-        ranks = spawned()
+        ranks = spawned(process)
         assert len(ranks) == 2
         if victim == "rank":
             ranks[1].kill()

@@ -117,7 +117,7 @@ Result = dict[str, list[str]]
 def plan(tree: Path) -> dict[str, Step]:
     """Return all steps by name, in the order in which they are printed."""
     attentions = sorted(path.stem for path in (tree / "conf" / "attention").glob("*.yaml"))
-    steps = [*trainings(attentions), *commands()]
+    steps = [*trainings(attentions), *commands(tree)]
     return {step.name: step for step in steps}
 
 
@@ -184,7 +184,7 @@ def trainings(attentions: Iterable[str]) -> Iterator[Step]:
     yield train("mlflow", *store, "seed=4", *NUMBERS, *tiny, after=numbers)
 
 
-def commands() -> Iterator[Step]:
+def commands(tree: Path) -> Iterator[Step]:
     """Yield the steps that read trained runs, and those that only print."""
 
     def script(name: str, words: str, *needs: str, out: bool = False, stdin: str = "") -> Step:
@@ -211,7 +211,8 @@ def commands() -> Iterator[Step]:
     yield script("align", f"pipelines/align.py runs/{aligned[0]} runs/{aligned[1]}", *aligned)
     yield script("channel-bits", "pipelines/channel.py runs/channel", "channel")
     page = "out/explore/explorer.html"
-    explore = ("pipelines/explore.py", several, "sentences=4", f"output={page}")
+    key = "out" if "\nout:" in (tree / "conf" / "explore.yaml").read_text() else "output"  # Its name in older commits.
+    explore = ("pipelines/explore.py", several, "sentences=4", f"{key}={page}")
     yield Step("explore", explore, "out/explore", pair, prepare=lambda tree: (tree / page).parent.mkdir(parents=True))
     yield Step(
         "resume", ("src/train.py", "resume=runs/resume"), "runs/resume", ("luong_concat-feeding",), prepare=cut_run

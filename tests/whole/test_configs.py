@@ -98,14 +98,14 @@ def _explained_by_parent(file: str, key: str) -> bool:
         (["seed=-1"], r"seed=-1: .*greater than or equal to 0"),
         (["edges=[2,5]"], r"edges=\[2, 5\]: .*the first of them 1"),
         (["edges=[1,5,5]"], r"edges=\[1, 5, 5\]: .*rise"),
-        (["logger.tracking_uri=./mlruns"], r"logger\.tracking_uri=\./mlruns: "),
+        (["logger.tracking_uri=./mlruns"], r"logger\.tracking_uri: not an address of MLflow: set "),
         (["optimizer.learning_rate=fast"], r"optimizer\.learning_rate=fast: .*number"),
         (["data=text"], r"data\.source: not set"),
         (["data=numbers", "data.target=xx"], r"data\.target=xx: num2words has no such language"),
         (["search.beam=0"], r"search\.beam=0: .*greater than 0"),
         (["run_dir=2024"], r"run_dir=2024: .*string"),
         (["cache=null"], r"cache=None: .*string"),
-        (["if_exists=ask"], r"if_exists=ask: .*'refuse' or 'continue'"),
+        (["if_exists=ask"], r"if_exists=ask: .*'refuse', 'continue' or 'continue_or_replace'"),
     ],
 )
 def test_contradictions_are_refused(overrides: list[str], message: str) -> None:

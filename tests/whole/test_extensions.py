@@ -253,7 +253,7 @@ def test_a_packed_model_has_the_sources_of_its_plugin(trained: RunFolder, place:
 
 @pytest.mark.slow
 def test_a_changed_plugin_is_noticed(place: Path) -> None:
-    """Resume goes on with a warning, as for other code; if_exists=continue starts anew; translate warns."""
+    """Resume goes on with a warning, as for other code; if_exists=continue refuses; translate warns."""
     for name in ("two", "three"):
         train(place, f"run_dir={name}", "trainer.target_tokens=2000")
     scales = place / "scales.py"
@@ -266,7 +266,11 @@ def test_a_changed_plugin_is_noticed(place: Path) -> None:
         )
         _, stderr = run("src/translate.py", "two", "plugins=own", place=place, stdin=b"t1\n")
         assert "two/checkpoints/best.ckpt: plugins=[own] has changed since this training" in stderr
-        _, stderr = train(place, "run_dir=three", "trainer.target_tokens=2000", "if_exists=continue")
+        words = ["run_dir=three", "trainer.target_tokens=2000"]
+        line = "--config-dir", "conf", "experiment=mine", *TINY, *words, "if_exists=continue"
+        _, stderr = run("src/train.py", *line, place=place, status=1)
+        assert "three/checkpoints/last.ckpt: the checkpoint is of other code of plugins=[own]: train on with" in stderr
+        _, stderr = train(place, *words, "if_exists=continue_or_replace")
         assert (
             "training starts anew: three/checkpoints/last.ckpt: the checkpoint is of other code of plugins=[own]"
             in (stderr)

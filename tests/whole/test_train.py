@@ -25,6 +25,7 @@ from helpers import (
     empty_store,
     hear_ctrl_c,
     kill_at_step,
+    run_script,
     teacher_forced_nats,
     train_config,
     trained_names,
@@ -97,6 +98,7 @@ def test_the_files_of_a_run(start: Callable[..., RunFolder], capsys: pytest.Capt
     assert metrics["commit"] == (commit.stdout.strip() or None)
 
 
+@pytest.mark.slow
 def test_best_is_the_best_on_dev(start: Callable[..., RunFolder]) -> None:
     for select, pick in (("bleu", max), ("loss", min)):
         run = start(select, f"trainer.select={select}", "trainer.validations=6", "optimizer.learning_rate=0.02")
@@ -153,6 +155,7 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(start: Callable[.
     assert curves(one, "train/loss") != curves(other, "train/loss")
 
 
+@pytest.mark.slow
 def test_accumulation_changes_nothing(start: Callable[..., RunFolder]) -> None:
     """The gradient of a step is that of the global batch, into however many uneven parts it is split."""
     still = ["encoder.dropout=0", "decoder.dropout=0", "trainer.batch_tokens=50"]
@@ -248,10 +251,11 @@ def test_a_finished_run_is_scored_again_only_without_its_scores(
     assert capsys.readouterr().out.splitlines()[-1] == f"run: {run.path}"
 
 
+@pytest.mark.slow
 def test_a_run_is_continued_if_it_is_the_same(
-    start: Callable[..., RunFolder], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., RunFolder], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With if_exists=continue, the same settings resume from the last checkpoint, others start anew."""
+    """The same settings resume from the last checkpoint; others are refused, or start anew if the user says so."""
     unbroken, other = start("unbroken"), start("other", "optimizer.learning_rate=0.01")
     for again, like in ((), unbroken), (("optimizer.learning_rate=0.01",), other):
         run_dir = f"broken{len(again)}"
@@ -259,22 +263,38 @@ def test_a_run_is_continued_if_it_is_the_same(
         with pytest.raises(UserError, match=r"holds a run already: resume it by python .*src/train\.py resume="):
             start(run_dir, *again)
         with caplog.at_level("INFO", logger="hourglass"):
-            run = start(run_dir, "if_exists=continue", *again)
+            if again:
+                trained = weights(RunFolder(tmp_path / run_dir).last)
+                with pytest.raises(UserError, match=r"other settings \(optimizer\.learning_rate\): .*another run_dir"):
+                    start(run_dir, "if_exists=continue", *again)
+                words = f"cache={tmp_path / 'elsewhere'}", f"run_dir={tmp_path / run_dir}", "if_exists=continue"
+                done = run_script("src/train.py", *SMALL, *words, *again)
+                assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+                assert "holds a run of other settings (optimizer.learning_rate): " in done.stderr
+                assert not (tmp_path / "elsewhere").exists()  # Before any long work.
+                kept = weights(RunFolder(tmp_path / run_dir).last)
+                assert all(torch.equal(kept[name], tensor) for name, tensor in trained.items())
+            run = start(run_dir, f"if_exists=continue{'_or_replace' if again else ''}", *again)
         assert_same_training(like, run)
         assert ("the checkpoint is of other settings (optimizer.learning_rate)" in caplog.text) == bool(again)
-    # A finished run of other code is trained again; one of the same code is kept.
+    # A finished run of other code is refused, or trained again; one of the same code is kept.
     made = run.best.stat().st_mtime_ns
-    start(run_dir, "if_exists=continue", *again)
+    for if_exists in ("continue", "continue_or_replace"):
+        start(run_dir, f"if_exists={if_exists}", *again)
     assert run.best.stat().st_mtime_ns == made
     monkeypatch.setattr(run_module, "CODE", "other")
-    start(run_dir, "if_exists=continue", *again)
+    with pytest.raises(UserError, match=r"of other code: train on with the present code by python .* resume="):
+        start(run_dir, "if_exists=continue", *again)
+    assert run.best.stat().st_mtime_ns == made
+    start(run_dir, "if_exists=continue_or_replace", *again)
     assert "the checkpoint is of other code" in caplog.text
     assert run.best.stat().st_mtime_ns > made
     # resume=PATH resumes the run with any code.
     assert resume_run(str(run.path), [])[1]["if_exists"] == "refuse"
 
 
-@pytest.mark.parametrize("kept", [1000, -1])
+@pytest.mark.slow
+@pytest.mark.parametrize("kept", [1000, pytest.param(-1, marks=pytest.mark.more)])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     start: Callable[..., RunFolder], caplog: pytest.LogCaptureFixture, kept: int
 ) -> None:

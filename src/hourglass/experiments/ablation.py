@@ -261,7 +261,7 @@ class Ablation:
             f"seed={seed}",
             "logger=csv",
             "logger.system_metrics=10",
-            "if_exists=continue",
+            "if_exists=continue_or_replace",
             *([f"plugins=[{','.join(self.settings.plugins)}]"] if self.settings.plugins else []),
         ]
 

@@ -178,7 +178,7 @@ def train_capacity_runs(settings: CapacitySettings, folder: Path) -> None:
     runs = list_capacity_runs(settings)
 
     def start(run: CapacityRun) -> str:
-        words = [*settings.overrides, *run.overrides, "logger=csv", "if_exists=continue"]
+        words = [*settings.overrides, *run.overrides, "logger=csv", "if_exists=continue_or_replace"]
         words += [path_override("run_dir", folder / run.name), path_override("cache", folder / "cache")]
         with (folder / f"{run.name}.log").open("w", encoding="utf-8") as log:
             try:

@@ -199,7 +199,7 @@ def make_published_run(run: PublishedRun, settings: PublishedSettings, folder: s
         return False
     run.record_file.unlink(missing_ok=True)  # An interrupted run has no record.
     words = command_line(run, settings)
-    place = [folder_override(folder, words), path_override("run_dir", run.folder.path), "if_exists=continue"]
+    place = [folder_override(folder, words), path_override("run_dir", run.folder.path), "if_exists=continue_or_replace"]
     run_training([*plugin_words(), *words, *place])
     finished = FinishedRun.open(run.folder.path)
     test, search = finished.prepared.corpus.splits["test"], finished.settings.search

@@ -251,7 +251,7 @@ def run_job(composed: DictConfig) -> Any:
             seed = composed.seed + ticket.seed_index
             words.append(f"seed={seed}")
             place = folder.with_name(f"{folder.name}-seed-{seed}")
-        words += [path_override("run_dir", place), "if_exists=continue"]
+        words += [path_override("run_dir", place), "if_exists=continue_or_replace"]
         return start_job(str(TRAIN_SCRIPT), words, trial=ticket, tags=tags, measure_speed=speed)
 
     return run_trial(settings, int(number), composed.trainer.validations, start)

@@ -12,11 +12,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from hourglass.config.compose import load_composed_plugins, plain_values
+from hourglass.config.differences import changes
 from hourglass.config.options import Config
 from hourglass.config.plugins import plugin_words, require_plugins
 from hourglass.errors import UserError
 from hourglass.models.pretrained import check_files
-from hourglass.runs.folder import RunFolder, create_run, resume_run, run_lock
+from hourglass.runs.folder import RunFolder, create_run, open_run, resume_run, run_lock
 from hourglass.system.devices import is_main_process, under_torchrun
 from hourglass.tracking.settings import MlflowSettings
 from hourglass.training.hosts import Hosts
@@ -27,6 +28,8 @@ from hourglass.training.stopping import resumable
 log = logging.getLogger("hourglass")
 # torch's default, read at import: a later run in this process must not inherit the number of an earlier one.
 THREADS = torch.get_num_threads()
+# What if_exists=continue advises for a folder whose run cannot be resumed.
+OTHERWISE = "set another run_dir, or delete this run by if_exists=continue_or_replace"
 
 
 @dataclass(frozen=True)
@@ -92,9 +95,26 @@ def open_job(composed: DictConfig, ticket: Ticket | None, hosts: Hosts | None = 
     if not is_main_process():  # The first process creates the folder.
         return Job(RunFolder(Path(config["run_dir"]).expanduser()), config, settings, hosts=hosts)
     check_files(config)
-    continues = config["if_exists"] == "continue"
+    continues = config["if_exists"] != "refuse"
     run = create_run(config["run_dir"], name_run(choices, config), continues=continues, words=plugin_words())
+    if config["if_exists"] == "continue":
+        check_same_settings(run, config)
     return Job(run, config, settings, ticket, hosts)
+
+
+def check_same_settings(run: RunFolder, config: Config) -> None:
+    """Check, before the data are prepared, that a run folder has no training of other settings.
+
+    Raises:
+        UserError: it has.
+    """
+    if not any(file.exists() for file in (run.last, run.previous)) or not run.config.exists():
+        return
+    if changed := changes(open_run(str(run.path), "run_dir")[1], config):
+        raise UserError(
+            f"run_dir={run.path}: holds a run of other settings ({', '.join(changed)}): restore those that it was "
+            f"trained with, or {OTHERWISE}"
+        )
 
 
 @contextmanager

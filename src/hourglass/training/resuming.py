@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hourglass.config.differences import changes
-from hourglass.config.plugins import plugin_record
+from hourglass.config.plugins import plugin_record, resume_command
 from hourglass.data.tokenizer import Vocabularies
 from hourglass.errors import UserError
 from hourglass.models.checkpoint import DamagedCheckpointError, read_checkpoint, read_vocabularies
@@ -30,6 +30,8 @@ DECIDING = (
     "hourglass/training/run.py",
     "hourglass/training/saving.py",
 )
+# What else a user may do, where a checkpoint does not fit.
+NEW_RUN = "start a new run"
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ def find_start(
     corpus_digest: str,
     *,
     code: str | None = None,
+    otherwise: str = NEW_RUN,
 ) -> Start | None:
     """Return the checkpoint to resume from: the last, or the previous one if the last is damaged; None without any.
 
@@ -119,6 +122,7 @@ def find_start(
         vocabularies: of the run.
         corpus_digest: digest of the corpus.
         code: digest that the checkpoint's code must have; None: any.
+        otherwise: what the user may do instead of resuming, for messages.
 
     Raises:
         UserError: no checkpoint is whole, or it is of another tokenizer, corpus, code or other settings.
@@ -137,19 +141,20 @@ def find_start(
     else:
         if damaged:
             before = f"neither is {previous.name}" if len(damaged) > 1 else f"there is no {previous.name}"
-            raise UserError(f"{damaged[0]}; {before}: start a new run")
+            raise UserError(f"{damaged[0]}; {before}: {otherwise}")
         return None
-    remedy = "restore those that it was trained with, or start a new run"
+    remedy = f"restore those that it was trained with, or {otherwise}"
+    remedy_of_code = f"train on with the present code by {resume_command(path.parent.parent)}, or {otherwise}"
     if digest != vocabularies.digest:
         raise UserError(f"{path}: the checkpoint is of another tokenizer: {remedy}")
     if own["corpus_digest"] != corpus_digest:
         raise UserError(f"{path}: the checkpoint is of another corpus: {remedy}")
     if code is not None and own.get("code") != code:
-        raise UserError(f"{path}: the checkpoint is of other code: {remedy}")
+        raise UserError(f"{path}: the checkpoint is of other code: {remedy_of_code}")
     before, now = own.get("plugins", {}), plugin_record(config)
     altered = ", ".join(name for name in now if before.get(name) != now[name])
     if code is not None and altered:
-        raise UserError(f"{path}: the checkpoint is of other code of plugins=[{altered}]: {remedy}")
+        raise UserError(f"{path}: the checkpoint is of other code of plugins=[{altered}]: {remedy_of_code}")
     if changed := changes(own["config"], config):
         raise UserError(f"{path}: the checkpoint is of other settings ({', '.join(changed)}): {remedy}")
     warnings = [f"{damaged[0]}; resuming from step {progress.step} of {path}"] if damaged else []

@@ -27,10 +27,10 @@ from hourglass.tracking.tracking import Tracking
 from hourglass.training.alignments import Alignments
 from hourglass.training.datamodule import TranslationData
 from hourglass.training.fit import fit
-from hourglass.training.job import THREADS, Job
+from hourglass.training.job import OTHERWISE, THREADS, Job
 from hourglass.training.module import TranslationModule
 from hourglass.training.preparation import PreparedData
-from hourglass.training.resuming import Progress, Start, code_digest, find_start, load_progress
+from hourglass.training.resuming import NEW_RUN, Progress, Start, code_digest, find_start, load_progress
 from hourglass.training.saving import Checkpoints
 
 log = logging.getLogger("hourglass")
@@ -98,7 +98,8 @@ def choose_start(job: Job, prepared: PreparedData, model: Seq2Seq) -> Start | No
     For a new training, copy pretrained embeddings into the model.
 
     Raises:
-        UserError: the checkpoint is of other settings, data or vocabularies, and if_exists=refuse.
+        UserError: the checkpoint is of other settings, data or vocabularies; not with
+            if_exists=continue_or_replace.
     """
     start = _find_start(job, prepared)
     if start is None:
@@ -107,14 +108,16 @@ def choose_start(job: Job, prepared: PreparedData, model: Seq2Seq) -> Start | No
 
 
 def _find_start(job: Job, prepared: PreparedData) -> Start | None:
-    run = job.run
+    run, if_exists = job.run, job.config["if_exists"]
+    # resume=PATH may continue with other code: the user asked for it. A command that runs again, such as a DVC stage or
+    # a trial, must give what its code gives.
+    code = None if if_exists == "refuse" else CODE
+    otherwise = OTHERWISE if if_exists == "continue" else NEW_RUN
+    vocabularies, corpus = prepared.vocabularies, prepared.corpus.digest
     try:
-        # resume=PATH may continue with other code: the user asked for it. A DVC stage or a trial that runs again
-        # (if_exists=continue) must give what its code gives.
-        code = CODE if job.config["if_exists"] == "continue" else None
-        start = find_start(run.last, run.previous, job.config, prepared.vocabularies, prepared.corpus.digest, code=code)
+        start = find_start(run.last, run.previous, job.config, vocabularies, corpus, code=code, otherwise=otherwise)
     except UserError as reason:
-        if job.config["if_exists"] == "refuse":
+        if if_exists != "continue_or_replace":
             raise
         if is_main_process():
             log.warning("training starts anew: %s", reason)

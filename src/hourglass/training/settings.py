@@ -35,7 +35,7 @@ OPTIONS: dict[str, Any] = {
     "seed": Seed,
     "init_range": NonNegativeFloat,
     "run_dir": str | None,
-    "if_exists": Literal["refuse", "continue"],
+    "if_exists": Literal["refuse", "continue", "continue_or_replace"],
     "resume": str | None,
     "cache": Annotated[str, Field(min_length=1)],
     "edges": list[int],
