@@ -7,13 +7,12 @@ the settings.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import torch
-
-from hourglass.bench import decoding, devices, growth, report, training
+from hourglass.bench import contention, decoding, devices, growth, report, training
 from hourglass.bench.settings import BenchSettings
 from hourglass.config.command_line import one_line_errors, read_command
 from hourglass.config.options import build, check, choose
 from hourglass.errors import UserError
+from hourglass.system.devices import prepare_torch
 from hourglass.system.memory import keep_heap
 
 
@@ -37,6 +36,8 @@ COMMANDS = {
     "corpus": Command(growth.measure_corpus, "PAIRS", "time and memory to open and read a corpus of random ids"),
     "beams": Command(growth.measure_beams, "", "time and memory of a search by beam width"),
     "compared": Command(growth.measure_comparisons, "", "time and memory of comparing variants by their number"),
+    "contended": Command(contention.measure_contention, "", "training and search beside processes that want cores"),
+    "activity": Command(contention.measure_activity, "ACTIVITY", "a training step, or a search, for contended"),
     "device": Command(devices.measure_device, "DEVICE", "a training step, its bare library calls and a plain loop"),
     "compiled": Command(devices.measure_compilation, "", "on a GPU, CUDA graphs and torch.compile"),
     "gpu": Command(training.measure_gpu_training, "FOLDER", "speed and dev scores of whole trainings on a GPU"),
@@ -47,7 +48,7 @@ COMMAND_LIST = f"""Commands and their arguments:
 {chr(10).join(f"  {name:<10}{command.arguments:<12}{command.summary}" for name, command in COMMANDS.items())}
 
 FOLDER has the raw files of Multi30k, RUN is the run folder that model writes, VARIANT is a name of the key variants,
-DEVICE cpu or cuda."""
+DEVICE cpu or cuda, ACTIVITY training, greedy or beam-5."""
 
 
 def main(values: Mapping[str, Any]) -> None:
@@ -62,7 +63,7 @@ def main(values: Mapping[str, Any]) -> None:
     if len(arguments) > len(names):
         raise UserError(f"{arguments[len(names)]}: one word too many; {usage}")
     settings = build(BenchSettings, options, "")
-    torch.set_num_threads(settings.threads)
+    prepare_torch(settings.threads)
     keep_heap()  # As training and translation do.
     command.run(settings, *arguments)
 

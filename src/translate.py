@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-import torch
 from pydantic import NonNegativeInt, PositiveInt
 
 from hourglass.config.command_line import RunPaths, one_line_errors, read_command
@@ -32,7 +31,7 @@ from hourglass.models.checkpoint import Trained, load_average, load_trained
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.runs.folder import RunFolder, open_run
 from hourglass.system.bars import Bar
-from hourglass.system.devices import Accelerator, find_device
+from hourglass.system.devices import Accelerator, find_device, prepare_torch
 from hourglass.system.markup import visible
 
 # Translations whose attention weights are computed at once, and the weights themselves: 100 MB.
@@ -77,9 +76,7 @@ def main(values: Mapping[str, Any]) -> None:
     check_options(settings, search)
     trained = [load_run(run, settings.checkpoint) for run, _ in runs]
     check_models(trained, [run.path for run, _ in runs], search)
-    torch.manual_seed(settings.seed)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    prepare_torch(settings.threads, settings.seed)
     models = [each.model.to(find_device(settings.accelerator)) for each in trained]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # In every locale.

@@ -1,1 +1,5 @@
 """Hourglass: what a fixed context vector costs a sequence-to-sequence model, and what attention buys back."""
+
+from hourglass.system.waiting import limit_spinning
+
+limit_spinning()  # Here, as nothing of this package loads torch before.

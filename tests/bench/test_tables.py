@@ -1,8 +1,17 @@
 """The rows of the tables, for measurements and targets that are easy to compute by hand."""
 
-from hourglass.bench.measurements import LIMIT
+from hourglass.bench.measurements import CONTENDED, LIMIT
 from hourglass.bench.peers import GpuPeer, Peer, Targets
-from hourglass.bench.tables import by_size, device_rows, gpu_rows, growth_rows, other_rows, peer_rows, target_rows
+from hourglass.bench.tables import (
+    by_size,
+    contention_rows,
+    device_rows,
+    gpu_rows,
+    growth_rows,
+    other_rows,
+    peer_rows,
+    target_rows,
+)
 
 
 def test_a_peer_has_the_lower_of_two_targets() -> None:
@@ -127,3 +136,16 @@ def test_measurements_at_several_sizes_grow_by_an_exponent() -> None:
         ["y by size", "3", "1", "s", "6"],
         ["w", "", "3", "s", ""],
     ]
+
+
+def test_speeds_beside_others_have_a_column_an_activity() -> None:
+    lines = [
+        {"what": f"{CONTENDED}{activity}, {beside}", "unit": "share", "value": value, "all": [value / 2, value]}
+        for activity, beside, value in (("x", "a, b", 1.0), ("x", "c", 0.5), ("y", "a, b", 0.25))
+    ]
+    assert contention_rows([*lines, {"what": "other", "unit": "s", "value": 1}]) == [
+        ["of the speed of one thread alone", "x", "y"],
+        ["a, b", "100 % (50 to 100)", "25 % (12 to 25)"],
+        ["c", "50 % (25 to 50)", ""],
+    ]
+    assert len(other_rows(lines)) == 1

@@ -53,8 +53,8 @@ def measure_limit(settings: BenchSettings) -> None:
 def measure_device(settings: BenchSettings, device: str) -> None:
     """Compare a training step with its bare library calls (forward and backward only) and with a plain loop's step.
 
-    On a GPU, "ours" replays CUDA graphs, as trainer=gpu does. Two more rows there: ours without graphs, and the bare
-    calls in a graph. bf16-mixed is left out on a CPU that cannot run the library's LSTM in bfloat16.
+    On a GPU, "ours" replays CUDA graphs, as trainer.cuda_graphs=true does. Two more rows there: ours without graphs,
+    and the bare calls in a graph. bf16-mixed is left out on a CPU that cannot run the library's LSTM in bfloat16.
 
     Args:
         settings: conf/bench.yaml.
@@ -111,7 +111,7 @@ def runs_bfloat16_lstm() -> bool:
 def measure_compilation(settings: BenchSettings) -> None:
     """Compare three ways to run a training step on a GPU: seconds of the first two steps, and speed.
 
-    The ways: operation by operation, CUDA graphs as in trainer=gpu, and torch.compile of the loss.
+    The ways: operation by operation, CUDA graphs as of trainer.cuda_graphs=true, and torch.compile of the loss.
 
     Raises:
         UserError: there is no GPU.

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from hourglass.bench.clock import median_seconds, peak_memory, private_memory, reset_peak_memory
 from hourglass.bench.measurements import print_measurement
-from hourglass.bench.settings import BATCH_SENTENCES, TARGET_LENGTH, BenchSettings
+from hourglass.bench.settings import BATCH_SENTENCES, TARGET_LENGTH, BenchSettings, words_of_command
 from hourglass.bench.steps import build_variant, make_training_step, random_batch
 from hourglass.config.compose import compose_settings
 from hourglass.config.options import build
@@ -39,14 +39,9 @@ def measure_growth(settings: BenchSettings) -> None:
     commands += [("corpus", str(pairs)) for pairs in settings.corpus_pairs]
     commands += [("beams",), ("compared",)]
     for words in commands:
-        command = [sys.executable, str(ROOT / "pipelines" / "bench.py"), *words, *_settings_of_command()]
+        command = [sys.executable, str(ROOT / "pipelines" / "bench.py"), *words, *words_of_command("growth")]
         if subprocess.run(command, check=False).returncode:
             raise UserError(f"bench.py {' '.join(words)} failed; its message is above")
-
-
-def _settings_of_command() -> list[str]:
-    """Return the words of this process that set keys, for the commands that it starts."""
-    return [word for word in sys.argv[1:] if word not in ("growth", "command=growth", "--command=growth")]
 
 
 def measure_lengths(settings: BenchSettings, variant: str) -> None:

@@ -13,12 +13,13 @@ from hourglass.errors import UserError
 from hourglass.system.machine import describe_machine
 from hourglass.system.project import code_version
 
-# How the names of measurements begin: speed of a training, the same on a GPU, speed of a step on a device, and the
-# share of the machine's rate of products that a training step reaches.
+# How the names of measurements begin: speed of a training, the same on a GPU, speed of a step on a device, the share of
+# the machine's rate of products that a training step reaches, and the speed beside other processes.
 TRAINING = "training, "
 ON_GPU_TRAINING = "training on a GPU, "
 DEVICE = "device, "
 LIMIT = "share of the rate of 1024 x 1024 in training, "
+CONTENDED = "speed beside others, "
 
 
 def print_measurement(name: str, value: float, unit: str, **details: Any) -> None:

@@ -7,7 +7,16 @@ from typing import Any, NamedTuple
 from hourglass.bench.measurements import read_measurements
 from hourglass.bench.peers import read_targets
 from hourglass.bench.settings import BenchSettings
-from hourglass.bench.tables import by_size, device_rows, gpu_rows, growth_rows, other_rows, peer_rows, target_rows
+from hourglass.bench.tables import (
+    by_size,
+    contention_rows,
+    device_rows,
+    gpu_rows,
+    growth_rows,
+    other_rows,
+    peer_rows,
+    target_rows,
+)
 from hourglass.reports.document import Table, to_markdown
 from hourglass.reports.plots import Line, draw_lines, to_svg
 from hourglass.system.files import write_whole
@@ -64,6 +73,12 @@ def print_tables(_: BenchSettings, path: str) -> None:
             gpu_rows(lines, targets.gpu_peers),
             "Whole trainings on a GPU, with the values of the seeds in brackets; loss in nats a target token. Peers "
             "are compared on the same GPU only.",
+        ),
+        _table(
+            "contention",
+            contention_rows(lines),
+            "Speed beside processes that want the cores, too: the share of the speed of one thread alone, with the "
+            "range of the rounds in brackets. Of two at once, each one's.",
         ),
         _table("others", other_rows(lines), "All other measurements."),
         _table("growth", growth_rows(groups), "Growth: the slope of the logarithm over the logarithm of the size."),

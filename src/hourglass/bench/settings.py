@@ -1,5 +1,6 @@
 """What pipelines/bench.py measures: the settings of conf/bench.yaml."""
 
+import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -68,3 +69,12 @@ class BenchSettings:
             f"decoder.hidden_size={size}",
             f"decoder.readout_size={size}",
         ]
+
+
+def words_of_command(command: str) -> list[str]:
+    """Return the words of this process that set keys, for the commands of bench.py that it starts.
+
+    Args:
+        command: of this process.
+    """
+    return [word for word in sys.argv[1:] if word not in (command, f"command={command}", f"--command={command}")]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hourglass.bench.clock import growth_exponent
-from hourglass.bench.measurements import DEVICE, LIMIT, ON_GPU_TRAINING, TRAINING
+from hourglass.bench.measurements import CONTENDED, DEVICE, LIMIT, ON_GPU_TRAINING, TRAINING
 from hourglass.bench.peers import GpuPeer, Peer, Targets
 
 
@@ -125,6 +125,19 @@ def device_rows(lines: Iterable[Mapping[str, Any]], target_ratios: Mapping[str, 
     return rows
 
 
+def contention_rows(lines: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+    """Return the speeds beside other processes, as `bench.py contended` has measured them: a column an activity."""
+    shares: dict[str, dict[str, str]] = {}
+    for line in lines:
+        if line["what"].startswith(CONTENDED):
+            activity, _, beside = line["what"].removeprefix(CONTENDED).partition(", ")
+            shares.setdefault(beside, {})[activity] = _percent(line["value"], line["all"])
+    activities = list(dict.fromkeys(activity for by_activity in shares.values() for activity in by_activity))
+    rows = [["of the speed of one thread alone", *activities]]
+    rows += [[beside, *(by_activity.get(name, "") for name in activities)] for beside, by_activity in shares.items()]
+    return rows
+
+
 def gpu_rows(lines: Iterable[Mapping[str, Any]], peers: Sequence[GpuPeer]) -> list[list[str]]:
     """Compare whole trainings on a GPU with the peers' on the same GPU, as `bench.py gpu` has measured them.
 
@@ -161,7 +174,10 @@ def gpu_rows(lines: Iterable[Mapping[str, Any]], peers: Sequence[GpuPeer]) -> li
 def other_rows(lines: Iterable[Mapping[str, Any]]) -> list[list[str]]:
     """List the measurements that no other table compares; each size of a measurement has its row."""
     rows = [["measurement", "size", "value", "unit", "memory, MB"]]
-    others = [line for line in lines if not {"work", "dev_loss"} & line.keys() and not line["what"].startswith(DEVICE)]
+    own_table = (DEVICE, CONTENDED)
+    others = [
+        line for line in lines if not {"work", "dev_loss"} & line.keys() and not line["what"].startswith(own_table)
+    ]
     for line in {(line["what"], line.get("size")): line for line in others}.values():
         size = f"{line['size']:,}" if "size" in line else ""
         memory = line.get("own_mb", line.get("more_mb"))

@@ -29,6 +29,14 @@ def find_device(accelerator: Accelerator) -> torch.device:
     return torch.device("cpu")
 
 
+def prepare_torch(threads: int, seed: int | None = None) -> None:
+    """Set the number of CPU threads, unless it is 0, and the seed of all random numbers, unless it is None."""
+    if threads:
+        torch.set_num_threads(threads)
+    if seed is not None:
+        torch.manual_seed(seed)
+
+
 def under_torchrun() -> bool:
     """Return whether torchrun has started this process, as one of several."""
     return "TORCHELASTIC_RUN_ID" in os.environ

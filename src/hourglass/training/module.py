@@ -1,5 +1,6 @@
 """The LightningModule of a training: loss, optimizer, dropout seeds, validation, and the content of checkpoints."""
 
+import logging
 import math
 import threading
 from collections import deque
@@ -24,6 +25,8 @@ from hourglass.training.graphs import GraphedLoss
 from hourglass.training.preparation import PreparedData
 from hourglass.training.progress import is_curve_point
 from hourglass.training.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 class _PendingLoss(NamedTuple):
@@ -88,6 +91,10 @@ class TranslationModule(pl.LightningModule):
     def on_train_start(self) -> None:
         """Prepare CUDA graphs, now that the model is on its device."""
         if self.settings.trainer.cuda_graphs:
+            log.warning(
+                "trainer.cuda_graphs=true: faster, but its test at full size (tests/training/test_graphs.py) has not "
+                "passed on a GPU yet: compare a result with one of trainer.cuda_graphs=false"
+            )
             smoothing, step_loop = self.settings.optimizer.label_smoothing, self.settings.trainer.step_loop
             self.graphed = GraphedLoss(self.model, smoothing, step_loop=step_loop)
 
