@@ -324,7 +324,7 @@ def test_the_command_prints_and_writes_its_result(
     assert (tmp_path / "report.md").read_text() == report
     single = run_script("pipelines/bits.py", paths[1])
     assert single.returncode == 1
-    assert single.stderr.startswith("error: usage: python pipelines/bits.py BLIND RUN")
+    assert single.stderr.startswith("error: run: no runs to measure; usage: python pipelines/bits.py BLIND RUN")
 
 
 def test_a_result_of_another_version_is_refused_with_the_command(tmp_path: Path) -> None:

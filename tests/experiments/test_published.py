@@ -28,6 +28,7 @@ from hourglass.experiments.published_scores import (
     score_published,
     write_scores,
 )
+from hourglass.metrics import significance
 from hourglass.reports.document import to_markdown
 from hourglass.runs.translations import read_translations
 from hourglass.system.yaml_files import read_yaml
@@ -122,6 +123,7 @@ def test_two_systems_are_trained_once_and_scored_as_by_sacrebleu(
     raw = tmp_path / "raw"
     write_multi30k(raw)
     monkeypatch.setattr(published, "ROOT", tmp_path)
+    monkeypatch.setattr(significance, "FEWEST_SENTENCES", 20)  # The test set has as many.
     settings = dataclasses.replace(
         load_published(),
         systems=["experiment=cho2014", "experiment=luong2015 decoder.input_feeding=false"],
