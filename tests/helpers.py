@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ import psutil
 import pytest
 import torch
 import yaml
+from conftest import start_forks
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -327,20 +327,13 @@ def _forks() -> Path:
 
     Where this process runs all tests, start it. It then ends with this process, which closes its standard input.
     """
-    if shared := os.environ.get("HOURGLASS_TEST_FORKS"):
-        folder = Path(shared)
-    else:
-        folder = Path(tempfile.mkdtemp(prefix="hourglass-forks-"))
-        _start_forks(folder)
+    shared = os.environ.get("HOURGLASS_TEST_FORKS")
+    folder = Path(shared) if shared else _own_forks()[0]
     wait_until((folder / "ready").exists, "the process whose forks run scripts")
     return folder
 
 
-@cache  # Keeps its standard input open.
-def _start_forks(folder: Path) -> subprocess.Popen[bytes]:
-    words = [sys.executable, str(ROOT / "tests" / "forks.py"), str(folder)]
-    pipe = subprocess.PIPE  # Also for the output: forks inherit an object that must not take it for a file.
-    return subprocess.Popen(words, stdin=pipe, stdout=pipe, env={**os.environ, "OMP_NUM_THREADS": "1"})
+_own_forks = cache(start_forks)  # What is kept keeps the process's standard input open.
 
 
 def quick_python() -> str:

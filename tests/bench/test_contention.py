@@ -11,6 +11,7 @@ from helpers import bench_settings
 from hourglass.bench import contention
 from hourglass.bench.contention import ACTIVITIES, CONTENTIONS, Contention, measure_contention
 from hourglass.bench.measurements import CONTENDED
+from hourglass.bench.settings import part_command
 from hourglass.errors import UserError
 
 SIZES = (
@@ -56,3 +57,11 @@ def test_an_activity_is_measured_beside_a_busy_process(monkeypatch: pytest.Monke
     assert not [child for child in psutil.Process().children() if contention.BUSY[2] in child.cmdline()]
     with pytest.raises(UserError, match=r"bench\.py activity nothing failed"):
         contention._run_beside_others("nothing", Contention("alone"))
+
+
+def test_a_part_has_the_settings_of_the_command_but_those_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench.py", "command=contended", "threads=2", "seconds=3"])
+    assert part_command("contended", "activity", "greedy")[2:] == ["activity", "greedy", "threads=2", "seconds=3"]
+    assert part_command("contended", "activity", "greedy", "threads=1")[2:] == [
+        *("activity", "greedy", "threads=1", "seconds=3")
+    ]

@@ -14,20 +14,18 @@ from dataclasses import dataclass, field
 
 from hourglass.bench.clock import median_seconds
 from hourglass.bench.measurements import CONTENDED, print_measurement
-from hourglass.bench.settings import TARGET_LENGTH, BenchSettings, words_of_command
-from hourglass.bench.steps import build_variant, make_training_step, random_batch
-from hourglass.config.compose import compose_settings
-from hourglass.config.options import build, choose
-from hourglass.decoding.search import SearchSettings, search
+from hourglass.bench.settings import BenchSettings, part_command
+from hourglass.bench.steps import build_variant, make_search, make_training_step, random_batch
+from hourglass.config.options import choose
 from hourglass.errors import UserError
-from hourglass.system.project import ROOT
 from hourglass.system.waiting import WAITING
 
 # The beam of each search; 0: a training step.
 ACTIVITIES = {"training": 0, "greedy": 1, "beam-5": 5}
 # What libgomp does by itself.
 UNLIMITED = {"GOMP_SPINCOUNT": "300000"}
-BUSY = [sys.executable, "-c", "while True: pass"]
+# It ends with the process that has started it, whatever kills that.
+BUSY = [sys.executable, "-c", "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n  sum(range(100_000))"]
 
 
 @dataclass(frozen=True)
@@ -93,24 +91,16 @@ def measure_activity(settings: BenchSettings, activity: str) -> None:
     """
     beam = choose(ACTIVITIES, activity, "activity")
     model = build_variant(settings, settings.first_variant, max(settings.decoder_sizes))
+    step = make_search(settings, model, beam) if beam else make_training_step(model)
     batch = random_batch(model)
-    if beam:
-        model.eval()
-        base = compose_settings(settings.overrides)["search"]
-        options = build(SearchSettings, base | {"beam": beam, "output_most": TARGET_LENGTH}, "search")
-        value = median_seconds(lambda: search(model, *batch[:2], options), settings.seconds)
-    else:
-        step = make_training_step(model)
-        value = median_seconds(lambda: step(batch), settings.seconds)
+    value = median_seconds(lambda: step(batch), settings.seconds)
     print_measurement(f"{activity}, seconds of a batch", value, "s")
 
 
 def _run_beside_others(activity: str, kind: Contention) -> float:
     """Return the seconds of a batch; of several jobs, their mean."""
-    words = words_of_command("contended")
-    if kind.threads:
-        words = [*(word for word in words if not word.startswith("threads=")), f"threads={kind.threads}"]
-    command = [sys.executable, str(ROOT / "pipelines" / "bench.py"), "activity", activity, *words]
+    threads = [f"threads={kind.threads}"] if kind.threads else []
+    command = part_command("contended", "activity", activity, *threads)
     environment = {name: value for name, value in os.environ.items() if name not in WAITING} | dict(kind.waiting)
     with _busy_processes(kind.busy):
         jobs = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(kind.jobs)]

@@ -2,7 +2,6 @@
 
 import itertools
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,17 +12,14 @@ import pyarrow as pa
 
 from hourglass.bench.clock import median_seconds, peak_memory, private_memory, reset_peak_memory
 from hourglass.bench.measurements import print_measurement
-from hourglass.bench.settings import BATCH_SENTENCES, TARGET_LENGTH, BenchSettings, words_of_command
-from hourglass.bench.steps import build_variant, make_training_step, random_batch
+from hourglass.bench.settings import BATCH_SENTENCES, TARGET_LENGTH, BenchSettings, part_command
+from hourglass.bench.steps import build_variant, make_search, make_training_step, random_batch
 from hourglass.config.compose import compose_settings
-from hourglass.config.options import build
 from hourglass.data.batches import TrainingStream
 from hourglass.data.encoded import EncodedSplit
 from hourglass.data.pieces import FIXED_PIECES
-from hourglass.decoding.search import SearchSettings, search
 from hourglass.errors import UserError
 from hourglass.metrics import significance
-from hourglass.system.project import ROOT
 
 # Batches that `measure_corpus` reads.
 BATCHES = 300
@@ -39,8 +35,7 @@ def measure_growth(settings: BenchSettings) -> None:
     commands += [("corpus", str(pairs)) for pairs in settings.corpus_pairs]
     commands += [("beams",), ("compared",)]
     for words in commands:
-        command = [sys.executable, str(ROOT / "pipelines" / "bench.py"), *words, *words_of_command("growth")]
-        if subprocess.run(command, check=False).returncode:
+        if subprocess.run(part_command("growth", *words), check=False).returncode:
             raise UserError(f"bench.py {' '.join(words)} failed; its message is above")
 
 
@@ -64,13 +59,12 @@ def measure_lengths(settings: BenchSettings, variant: str) -> None:
 
 def measure_beams(settings: BenchSettings) -> None:
     """Measure search by beam width: one batch of sentences, all decoded to the same length."""
-    model = build_variant(settings, settings.first_variant, settings.decoder_sizes[0]).eval()
-    source, source_lengths, _ = random_batch(model)
-    base = compose_settings(settings.overrides)["search"]
+    model = build_variant(settings, settings.first_variant, settings.decoder_sizes[0])
+    batch = random_batch(model)
 
     def seconds_per_sentence(beam: int) -> float:
-        options = build(SearchSettings, base | {"beam": beam, "output_most": TARGET_LENGTH}, "search")
-        return median_seconds(lambda: search(model, source, source_lengths, options), settings.seconds) / len(source)
+        step = make_search(settings, model, beam)
+        return median_seconds(lambda: step(batch), settings.seconds) / len(batch[0])
 
     _print_growth("decoding, us/sentence by beam", settings.beams, seconds_per_sentence)
 

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from hourglass.system.project import ROOT
+
 # The shape of a batch: sentences, and source and target tokens of each (the means of Multi30k).
 BATCH_SENTENCES, SOURCE_LENGTH, TARGET_LENGTH = 64, 15, 15
 
@@ -71,10 +73,14 @@ class BenchSettings:
         ]
 
 
-def words_of_command(command: str) -> list[str]:
-    """Return the words of this process that set keys, for the commands of bench.py that it starts.
+def part_command(command: str, *words: str) -> list[str]:
+    """Return the command line of bench.py for a part of a command, with the settings of this process.
 
     Args:
         command: of this process.
+        words: the part and its arguments; a setting takes the place of that of this process.
     """
-    return [word for word in sys.argv[1:] if word not in (command, f"command={command}", f"--command={command}")]
+    own = (command, f"command={command}", f"--command={command}")
+    keys = tuple(f"{word.partition('=')[0]}=" for word in words if "=" in word)
+    kept = [word for word in sys.argv[1:] if word not in own and not word.startswith(keys)]
+    return [sys.executable, str(ROOT / "pipelines" / "bench.py"), *words, *kept]

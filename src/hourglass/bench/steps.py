@@ -13,7 +13,9 @@ from hourglass.bench.bare import BareCalls, PlainLoop
 from hourglass.bench.clock import count_operations
 from hourglass.bench.settings import BATCH_SENTENCES, SOURCE_LENGTH, TARGET_LENGTH, BenchSettings, Precision
 from hourglass.config.compose import compose_settings
+from hourglass.config.options import build
 from hourglass.data.pieces import BOS, EOS, FIXED_PIECES
+from hourglass.decoding.search import SearchSettings, search
 from hourglass.models.build import build_model
 from hourglass.models.seq2seq import Seq2Seq, TokenLoss
 
@@ -75,6 +77,25 @@ def make_training_step(
         mean.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
+
+    return step
+
+
+def make_search(settings: BenchSettings, model: Seq2Seq, beam: int) -> Callable[[RandomBatch], None]:
+    """Return a function that decodes the sources of a batch, to TARGET_LENGTH pieces at most; set the model to eval.
+
+    Args:
+        settings: conf/bench.yaml.
+        model: the model that decodes.
+        beam: width of the search.
+    """
+    model.eval()
+    base = compose_settings(settings.overrides)["search"]
+    options = build(SearchSettings, base | {"beam": beam, "output_most": TARGET_LENGTH}, "search")
+
+    def step(batch: RandomBatch) -> None:
+        source, lengths, _ = batch
+        search(model, source, lengths, options)
 
     return step
 
