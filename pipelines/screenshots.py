@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 
 from hourglass.config.command_line import arguments, one_line_errors
 from hourglass.errors import UserError
-from hourglass.experiments.publishing import find_model
+from hourglass.experiments.publishing import TRACKED_RESULTS, find_model
 from hourglass.system.project import ROOT
 
 FOLDER = ROOT / "docs" / "mlflow"
@@ -73,7 +73,7 @@ def serve_ablation(folder: str) -> Iterator[tuple[str, str]]:
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("hourglass-ablation")
     assert experiment is not None
-    if find_model(client, experiment.name, "kjv_web luong_general 1") is None:
+    if find_model(client, experiment.name, "kjv_web luong_general 1", TRACKED_RESULTS) is None:
         raise UserError("the runs are not on this machine: make them with dvc repro")
     (run,) = client.search_runs(
         [experiment.experiment_id], "tags.corpus = 'kjv_web' and tags.attention = 'luong_general' and tags.seed = '1'"

@@ -2,8 +2,8 @@
 
 The store is sqlite:///mlflow.db, unless the argument or MLFLOW_TRACKING_URI names another. The command may be repeated:
 it adds only what the store lacks. A result that has changed supersedes the earlier one, which stays and is marked. If
-the runs are on this machine, their models are logged, too, and the best model of each corpus is registered under the
-name of the corpus.
+the runs are on this machine, their models are logged, too. The best model of each corpus is registered under the name
+of the corpus; those of an ablation with another results folder (results in conf/ablation) are logged alone.
 """
 
 import os
@@ -15,7 +15,7 @@ from hourglass.config.command_line import one_line_errors, read_command
 from hourglass.config.options import check
 from hourglass.errors import UserError
 from hourglass.experiments.ablation import load_ablation
-from hourglass.experiments.publishing import find_model, publish
+from hourglass.experiments.publishing import TRACKED_RESULTS, find_model, publish
 from hourglass.tracking.client import connect
 from hourglass.tracking.registry import add_version
 from hourglass.tracking.server import error_line, mlflow_server
@@ -37,8 +37,11 @@ def main(values: Mapping[str, Any]) -> None:
             client = connect(shown)
             new = publish(ablation, evaluations, client, EXPERIMENT)
             print(f"{len(new)} runs new to the experiment {EXPERIMENT}")
+            if ablation.settings.results != TRACKED_RESULTS:
+                print(f"no model registered: the registry holds the models of {TRACKED_RESULTS}/")
+                return
             for corpus, evaluation in evaluations.items():
-                model = find_model(client, EXPERIMENT, f"{corpus} {best_part(evaluation)}")
+                model = find_model(client, EXPERIMENT, f"{corpus} {best_part(evaluation)}", ablation.settings.results)
                 if model is None:
                     print(f"{corpus}: the best model is not on this machine: run dvc repro to make it")
                 else:

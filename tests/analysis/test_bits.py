@@ -229,6 +229,7 @@ def test_the_temperature_is_fitted_on_dev(runs: dict[str, FinishedRun], monkeypa
     ]
 
 
+@pytest.mark.more
 def test_joined_sentences_are_compared_with_the_same_ones_read_one_by_one(folder: Path) -> None:
     words = [f"w{number}" for number in range(40)]
     for name, count, shift in (("train", 120, 0), ("dev", 12, 5), ("test", 10, 11)):
@@ -263,6 +264,7 @@ def test_joined_sentences_are_compared_with_the_same_ones_read_one_by_one(folder
     assert f"{bits[2] - bits[1]:+.1f} " in " ".join(table.rows[0])
 
 
+@pytest.mark.more
 def test_runs_that_are_not_seeds_of_one_variant_are_refused(runs: dict[str, FinishedRun], folder: Path) -> None:
     second = make(folder, "second/plain", "attention=luong_general", "seed=2", PLAIN)
     with pytest.raises(UserError, match=r"plain: another attention, optimizer than .*none's: runs of one variant"):

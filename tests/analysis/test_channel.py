@@ -162,10 +162,9 @@ def test_a_trained_blind_decoder_receives_no_bits() -> None:
     assert reading.mean > -0.5
 
 
+@pytest.mark.more
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "attention", ["none", *(pytest.param(one, marks=pytest.mark.more) for one in ("fixed", "luong_general"))]
-)
+@pytest.mark.parametrize("attention", ["none", "fixed", "luong_general"])
 def test_a_trained_model_of_another_sentence_reads_at_most_nothing(attention: str) -> None:
     model = train(make(attention), 4, 6, steps=400)
     pairs = draw(1500, 4, 6, seed=7)
@@ -173,8 +172,9 @@ def test_a_trained_model_of_another_sentence_reads_at_most_nothing(attention: st
     assert at_most(read_channel(model, Pairs(swap_sources(pairs.sources), pairs.targets), SYMBOLS), 0)
 
 
+@pytest.mark.more
 @pytest.mark.slow
-@pytest.mark.parametrize(("width", "bits"), [(2, 1), pytest.param(4, 1, marks=pytest.mark.more)])
+@pytest.mark.parametrize(("width", "bits"), [(2, 1), (4, 1)])
 def test_a_rounded_summary_holds_no_more_than_its_ceiling(width: int, bits: int) -> None:
     """Without rounding, the same model exceeds it after as many steps."""
     readings = {}

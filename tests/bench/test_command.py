@@ -59,6 +59,7 @@ def small_settings() -> BenchSettings:
     )
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_trainings_and_translations_are_measured_and_stand_in_the_tables(
     tmp_path: Path, bench: Callable[..., None], capsys: pytest.CaptureFixture[str]

@@ -201,6 +201,7 @@ def test_help_explains_every_key(name: str) -> None:
         assert re.search(rf"^  {key}  +\S", text, re.M), key
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_help_of_a_group_explains_every_key() -> None:
     for group in GROUPS:

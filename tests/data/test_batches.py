@@ -374,6 +374,7 @@ def test_fewer_dev_sentences_than_ranks_are_refused(encoded: Splits) -> None:
 # ---- The default run -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_the_default_run_pads_less_than_5_percent(kjv_web: Corpus, session_cache: Path) -> None:
     """Counted on all the batches of the default run, as read: pads over positions, both sides together."""

@@ -28,7 +28,9 @@ NAMES = sorted(path.stem for path in (CONF / "capacity").glob("*.yaml"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param("gpu", marks=pytest.mark.more) if name == "gpu" else name for name in NAMES]
+)
 def test_all_runs_of_a_file_are_different_and_calibrated(name: str) -> None:
     settings = load_capacity(name)
     runs = list_capacity_runs(settings)

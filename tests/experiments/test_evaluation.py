@@ -451,6 +451,9 @@ def test_mlflow_holds_each_run_once_and_new_results_supersede_old_ones(
 
     from hourglass.experiments.publishing import PART, SUPERSEDED, publish
 
+    # Each evaluation below draws them again.
+    ablation = replace(ablation, settings=replace(ablation.settings, resamples=20))
+
     def logged_runs() -> dict[str, Any]:
         experiment = client.get_experiment_by_name("e")
         assert experiment is not None
@@ -511,6 +514,25 @@ def test_mlflow_holds_each_run_once_and_new_results_supersede_old_ones(
 
 
 @pytest.mark.slow
+def test_an_ablation_with_another_results_folder_has_runs_of_its_own(
+    ablation: Ablation, evaluation: Evaluation, client: Any
+) -> None:
+    from hourglass.experiments.publishing import PART, RESULTS, SUPERSEDED, publish
+
+    small = replace(ablation, settings=replace(ablation.settings, results="small"))
+    assert len(publish(ablation, {"numbers": evaluation}, client, "e")) == 6
+    del evaluation.variants["luong_dot"]
+    for _ in range(2):
+        new = publish(small, {"numbers": evaluation}, client, "e")
+    assert new == []
+    runs = client.search_runs([client.get_experiment_by_name("e").experiment_id])
+    assert not any(SUPERSEDED in run.data.tags for run in runs)
+    assert sum(run.data.tags[RESULTS] == "small" for run in runs) == 1 + 4
+    (parent,) = (run for run in runs if run.data.tags[RESULTS] == "small" and run.data.tags[PART] == "ablation")
+    assert sum(run.data.tags.get("mlflow.parentRunId") == parent.info.run_id for run in runs) == 4
+
+
+@pytest.mark.slow
 def test_mlflow_gets_models_and_system_metrics_of_local_runs(ablation: Ablation, client: Any, tmp_path: Path) -> None:
     """A run that was logged without them is logged again with them, once, and its model is registered once."""
     from hourglass.experiments.publishing import find_model, publish
@@ -518,7 +540,7 @@ def test_mlflow_gets_models_and_system_metrics_of_local_runs(ablation: Ablation,
 
     evaluated = {"numbers": evaluate(ablation, "numbers")}
     assert len(publish(ablation, evaluated, client, "e")) == 6
-    assert find_model(client, "e", "numbers none 1") is None
+    assert find_model(client, "e", "numbers none 1", "results") is None
     real = make_run(tmp_path, "attention=none", "trainer.test=false", "trainer.target_tokens=500")
     run = ablation.run(ablation.variant("numbers", "none"), 1)
     run.best.parent.mkdir(exist_ok=True)
@@ -527,7 +549,7 @@ def test_mlflow_gets_models_and_system_metrics_of_local_runs(ablation: Ablation,
     append_points(run.system, [Point(0, "system/cpu", 50.0, 1000)])
     assert publish(ablation, evaluated, client, "e") == ["numbers none 1"]
     assert publish(ablation, evaluated, client, "e") == []
-    model = find_model(client, "e", "numbers none 1")
+    model = find_model(client, "e", "numbers none 1", "results")
     assert model is not None
     assert model.source_run_id is not None
     logged = client.get_run(model.source_run_id)

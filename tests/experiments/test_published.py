@@ -115,6 +115,7 @@ def check_bad_records(run: PublishedRun, settings: PublishedSettings) -> None:
             score_published(settings)
 
 
+@pytest.mark.more
 @pytest.mark.slow
 @pytest.mark.usefixtures("_jobs_in_forks")
 def test_two_systems_are_trained_once_and_scored_as_by_sacrebleu(

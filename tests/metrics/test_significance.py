@@ -294,6 +294,7 @@ def test_where_references_are_too_short_for_bleu_there_is_no_interval() -> None:
     assert empty.interval == Interval(0, 0)
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     """Differences of two made systems: 95 % of intervals over fresh test sets hold the difference on a huge one."""

@@ -85,6 +85,7 @@ def trained_to_the_end(run: Path) -> int:
 # ---- Plain sweeps ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_a_job_that_fails_leaves_the_others_alone(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
     # luong_dot needs equal sizes. Each job is a new interpreter here, and a fork in the tests below.
@@ -193,6 +194,7 @@ def own_configs(folder: Path) -> None:
     (folder / "whole" / "own.yaml").write_text("data: {train_pairs: 123}\n")
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_a_study_of_config_files_outside_of_the_project(
     tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
@@ -279,6 +281,7 @@ def alive(pid: int) -> bool:
 # ---- Sweeps by Optuna ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_a_sweep_prunes_outlives_a_diverged_run_and_ends_at_its_trials(
     tmp_path: Path, start: Callable[..., subprocess.Popen[str]]

@@ -173,6 +173,7 @@ def test_the_trial_of_a_killed_worker_runs_again_in_its_folder(
     assert len({trial_folder(trial) for trial in worker.counted()}) == 3
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_a_trial_with_heartbeats_is_waited_for(sweep: Callable[..., Worker]) -> None:
     slow, other = sweep(n_trials=1), sweep(n_trials=1)
@@ -253,6 +254,7 @@ def test_one_study_in_two_folders_is_refused(tmp_path: Path, sweep: Callable[...
     Worker(settings(tmp_path), tmp_path / "moved", SPACE, ["data=copy"])
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_the_end_of_a_trial_waits_for_a_database_that_fails(
     tmp_path: Path, sweep: Callable[..., Worker], caplog: pytest.LogCaptureFixture
@@ -393,6 +395,7 @@ def test_the_pruner_compares_the_mean_of_the_seeds_so_far(sweep: Callable[..., W
     assert last.intermediate_values == {1: 4.0, 2: 4.0, 3: 4.0, 4: 4.0, 5: 2.0}
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_plots_and_importances_need_enough_trials(tmp_path: Path, sweep: Callable[..., Worker]) -> None:
     def start(ticket: TrialTicket, parent: str | None) -> Outcome:

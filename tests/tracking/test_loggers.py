@@ -219,8 +219,9 @@ def test_a_logger_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
             check_logger(options)
 
 
+@pytest.mark.more
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["tensorboard", pytest.param("wandb", marks=pytest.mark.more)])
+@pytest.mark.parametrize("name", ["tensorboard", "wandb"])
 def test_a_training_of_two_processes_logs_each_point_once(tmp_path: Path, name: str) -> None:
     """The points are made in a process of its own, the scores in the one that started it."""
     words = [word for word in SMALL if not word.startswith(("logger=", "trainer="))]

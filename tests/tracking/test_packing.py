@@ -189,6 +189,7 @@ def test_mlflow_serves_a_packed_model_over_http(run: RunFolder, packed: Path, tm
         server.wait()
 
 
+@pytest.mark.more
 def test_a_run_may_lie_under_any_path(
     run: RunFolder, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

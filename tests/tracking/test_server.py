@@ -363,6 +363,7 @@ def listen() -> Iterator[Callable[[type[http.server.BaseHTTPRequestHandler]], An
         one.server_close()
 
 
+@pytest.mark.more
 def test_a_slow_and_unreliable_server_with_a_password(
     server: Server,
     make: Callable[..., Job],

@@ -265,6 +265,7 @@ def test_a_run_is_described_by_its_command_and_says_where_it_continues(tmp_path:
     assert re.search(r"trained already, to step (\d+) of \1\n", again.stderr + again.stdout)
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_a_run_that_the_store_created_twice_is_kept_once(
     job: Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

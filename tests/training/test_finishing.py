@@ -46,7 +46,9 @@ def warnings_of(done: subprocess.CompletedProcess[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("at", "missing"),
     [
-        ("hourglass.reports.pictures.draw_lines", {"dev-loss", "dev-bleu", "bleu-by-length"}),
+        pytest.param(
+            "hourglass.reports.pictures.draw_lines", {"dev-loss", "dev-bleu", "bleu-by-length"}, marks=pytest.mark.more
+        ),
         pytest.param("hourglass.reports.pictures.draw_points", {"lengths"}, marks=pytest.mark.more),
         pytest.param("hourglass.reports.pictures.draw_matrices", {"alignments"}, marks=pytest.mark.more),
         pytest.param("hourglass.reports.pictures.to_svg", PICTURES, marks=pytest.mark.more),
@@ -72,6 +74,7 @@ def test_each_step_fails_alone_and_is_made_by_the_printed_command(
     assert finished.metrics.stat().st_mtime_ns == scored  # Test is not translated again.
 
 
+@pytest.mark.more
 def test_an_upload_that_fails_ends_no_run(finished: RunFolder) -> None:
     words = [f"resume='{finished.path}'"]
     event: dict[str, Any] = {"at": "hourglass.tracking.mirror.Mirror.end", "count": 1, "what": FAILURE}

@@ -286,6 +286,7 @@ def assert_runs(folder: Path, number: int, done: subprocess.CompletedProcess[str
         assert len(steps) == len(set(steps)) > 0
 
 
+@pytest.mark.more
 def test_torchrun_makes_one_run(tmp_path: Path, session_cache: Path) -> None:
     small = [word for word in SMALL if not word.startswith("logger=")]
     empty_store(tmp_path)

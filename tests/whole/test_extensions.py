@@ -251,6 +251,7 @@ def test_a_packed_model_has_the_sources_of_its_plugin(trained: RunFolder, place:
     assert done.stdout.splitlines()[-1] == str(stdout.splitlines())
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_a_changed_plugin_is_noticed(place: Path) -> None:
     """Resume goes on with a warning, as for other code; if_exists=continue refuses; translate warns."""
@@ -279,6 +280,7 @@ def test_a_changed_plugin_is_noticed(place: Path) -> None:
         scales.write_text(before)
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_children_load_the_plugin(place: Path) -> None:
     """The jobs of a multirun, and the processes of DDP."""

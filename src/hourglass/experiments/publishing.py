@@ -46,6 +46,10 @@ COMPLETENESS: dict[str | None, int] = {None: 0, "no": 0, "yes": 1, "model": 2}
 FILES, GONE = "hourglass.files", "no longer in the ablation"
 
 
+# Tag of a run: the results folder of its ablation. Runs from before the tag belong to the folder that git tracks.
+RESULTS, TRACKED_RESULTS = "hourglass.results", "results"
+
+
 @dataclass(frozen=True)
 class Child:
     """The MLflow run of one variant and seed.
@@ -96,13 +100,15 @@ def publish(
     """Log an ablation in an MLflow store, and return the names of the runs that were new to it.
 
     A run of the same variant and seed with other content stays, marked as superseded by the new one. A run that is
-    incomplete, because a server died, is deleted and logged again.
+    incomplete, because a server died, is deleted and logged again. Runs of an ablation with another results folder, a
+    small one for example, are left as they are.
     """
+    results = ablation.settings.results
     experiment_id = find_experiment(asking(client), experiment, client.tracking_uri)
     children = [
         child for corpus, evaluation in evaluations.items() for child in read_children(ablation, corpus, evaluation)
     ]
-    known = _known(client, experiment_id)
+    known = _known(client, experiment_id, results)
     parts = {"ablation", *(child.part for child in children)}
     for part, run in known.items():
         if part not in parts:
@@ -110,10 +116,10 @@ def publish(
     new = [child for child in children if _is_new(child, known.get(child.part))]
     if not new:
         return []
-    parent = known["ablation"] if "ablation" in known else _create_parent(client, experiment_id)
+    parent = known["ablation"] if "ablation" in known else _create_parent(client, experiment_id, results)
     bar = Bar("sending to MLflow", len(new), "runs")
     for child in new:
-        run_id = _create(client, experiment_id, parent.info.run_id, child)
+        run_id = _create(client, experiment_id, parent, child)
         _send_files(client, run_id, child)
         # As if the training began now: MLflow lists the runs that were logged last as the newest.
         duration = round(1000 * child.metrics["train_seconds"])
@@ -128,10 +134,10 @@ def publish(
     return [child.part for child in new]
 
 
-def _known(client: MlflowClient, experiment_id: str) -> dict[str, Run]:
+def _known(client: MlflowClient, experiment_id: str, results: str) -> dict[str, Run]:
     """Return the current run of each part, after deleting the incomplete runs that a dead server has left."""
     known: dict[str, Run] = {}
-    for run in _current_runs(client, experiment_id):
+    for run in _current_runs(client, experiment_id, results):
         if CONTENT in run.data.tags:
             newest = known.setdefault(run.data.tags[PART], run)  # The newest come first.
             if newest is not run:
@@ -155,17 +161,19 @@ def _send_files(client: MlflowClient, run_id: str, child: Child) -> None:
     client.set_tag(run_id, FILES, child.local_files)
 
 
-def find_model(client: MlflowClient, experiment: str, part: str) -> LoggedModel | None:
+def find_model(client: MlflowClient, experiment: str, part: str, results: str) -> LoggedModel | None:
     """Return the logged model of a run of the ablation; None for a run that was logged without its model.
 
     Args:
         client: of MLflow.
         experiment: name of the ablation's experiment.
         part: of the ablation: CORPUS ATTENTION SEED.
+        results: the results folder of the ablation.
     """
     named = client.get_experiment_by_name(experiment)
-    runs = (run for run in _current_runs(client, named.experiment_id) if run.data.tags[PART] == part) if named else ()
-    for run in runs:
+    for run in _current_runs(client, named.experiment_id, results) if named else ():
+        if run.data.tags[PART] != part:
+            continue
         for output in run.outputs.model_outputs if run.outputs else ():
             return client.get_logged_model(output.model_id)
     return None
@@ -244,25 +252,29 @@ def _files(ablation: Ablation, variant: Variant, seed: int) -> list[Path]:
     return [file for file in files if file.is_file()]
 
 
-def _current_runs(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
-    """Yield the runs of the ablation that are not superseded."""
+def _current_runs(client: MlflowClient, experiment_id: str, results: str) -> Iterator[Run]:
+    """Yield the runs of the ablation with a results folder that are not superseded."""
     token = None
     while True:
         page = client.search_runs([experiment_id], f"tags.`{PART}` != ''", page_token=token)
-        yield from (run for run in page if SUPERSEDED not in run.data.tags)
+        for run in page:
+            if SUPERSEDED not in run.data.tags and run.data.tags.get(RESULTS, TRACKED_RESULTS) == results:
+                yield run
         token = page.token
         if not token:
             return
 
 
-def _create_parent(client: MlflowClient, experiment_id: str) -> Run:
-    run = client.create_run(experiment_id, run_name="ablation", tags={PART: "ablation", CONTENT: ""})
+def _create_parent(client: MlflowClient, experiment_id: str, results: str) -> Run:
+    name = "ablation" if results == TRACKED_RESULTS else f"ablation {results}"
+    run = client.create_run(experiment_id, run_name=name, tags={PART: "ablation", CONTENT: "", RESULTS: results})
     client.set_terminated(run.info.run_id)
     return run
 
 
-def _create(client: MlflowClient, experiment_id: str, parent: str, child: Child) -> str:
-    tags = {**child.tags, PART: child.part, "mlflow.parentRunId": parent}
+def _create(client: MlflowClient, experiment_id: str, parent: Run, child: Child) -> str:
+    results = parent.data.tags.get(RESULTS, TRACKED_RESULTS)
+    tags = {**child.tags, PART: child.part, RESULTS: results, "mlflow.parentRunId": parent.info.run_id}
     run_id: str = client.create_run(experiment_id, run_name=child.name, tags=tags).info.run_id
     parameters = [Param(name, str(value)) for name, value in child.parameters.items()]
     for first in range(0, len(parameters), PARAMETERS_AT_ONCE):
