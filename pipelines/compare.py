@@ -79,32 +79,32 @@ def main(values: Mapping[str, Any]) -> None:
 def print_pair(part: TestSetComparison) -> None:
     """Print the scores of two runs, and their difference in all and by source length."""
     test, scores = part.test, part.scores
-    (one,) = (one for one in scores if one.difference is not None)
-    assert one.difference is not None
+    (item,) = (item for item in scores if item.difference is not None)
+    assert item.difference is not None
     for group in scores:
         print(f"{group.group.runs[0].path}: {group.bleu.whole.mean:.2f} BLEU {show_range(group.bleu.whole.interval)}")
     print(f"\n{show_settings(part)}")
     print(f"\n{'source words':<12}  {'sentences':>9}  {'BLEU':>10}  {'95 % interval':>18}  {'p':>6}  {'p Holm':>6}")
-    for bucket, row in one.difference.by_length.items():
+    for bucket, row in item.difference.by_length.items():
         sentences = len(test.inside(bucket))
         mark = "*" if sentences < FEW else " "
         print(_line(show_bounds(test.bounds[bucket]), f"{sentences:,}{mark}", row, show_p(row.p_holm)))
     mark = "*" if len(test.rows) < FEW else " "
-    print(_line("all", f"{len(test.rows):,}{mark}", one.difference.whole, ""))
+    print(_line("all", f"{len(test.rows):,}{mark}", item.difference.whole, ""))
     print(
-        f"\n{one.group.name} minus {one.baseline}, with {RESAMPLES:,} paired bootstrap resamples of sentences, each "
+        f"\n{item.group.name} minus {item.baseline}, with {RESAMPLES:,} paired bootstrap resamples of sentences, each "
         "bucket within itself.\nIntervals are pointwise and hold for these two trained models: another seed would "
         f"score differently. {NOTE_ON_FEW}\n{NOTE_ON_UNITS}"
     )
     if part.partial:
         print(f"The test set is {part.partial}.")
-    if any(row.trained is None for row in [one.difference.whole, *one.difference.by_length.values()]):
+    if any(row.trained is None for row in [item.difference.whole, *item.difference.by_length.values()]):
         print(UNDEFINED)
 
 
 def show_settings(part: TestSetComparison) -> str:
     """Return the settings, seeds and commits in which two runs differ, a line each."""
-    groups = [one.group for one in part.scores]
+    groups = [item.group for item in part.scores]
     keys = [key for key in (*part.grouping.along, SEED, COMMIT) if len({group.setting(key) for group in groups}) > 1]
     if not keys:
         return "The two runs have the same settings, seed and commit."

@@ -65,8 +65,8 @@ def _jobs_in_forks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def postgres() -> Iterator[str]:
     """Start a PostgreSQL server on loopback, as user postgres where this process is root, and return its address."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
+    result = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not result:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
     pytest.importorskip("psycopg", reason="psycopg is not installed: pip install psycopg[binary]")
     as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
@@ -76,7 +76,7 @@ def postgres() -> Iterator[str]:
     if as_user:
         shutil.chown(folder, "postgres")
         shutil.chown(password, "postgres")
-    data, binaries = f"{folder}/data", found[-1].parent
+    data, binaries = f"{folder}/data", result[-1].parent
     words = [*as_user, str(binaries / "initdb"), "-D", data, "-U", "me", "-A", "scram-sha-256", f"--pwfile={password}"]
     subprocess.run(words, check=True, capture_output=True, cwd="/")
     with socket.socket() as free:

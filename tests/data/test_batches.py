@@ -237,9 +237,9 @@ def test_a_split_goes_to_another_process_as_its_file(encoded: Splits) -> None:
     sent = pickle.dumps(encoded["train"])
     assert len(sent) < 1000
     part = Part(np.array([3, 1]), 5)
-    one, other = pickle.loads(sent)[part], encoded["train"][part]
-    assert torch.equal(one.source, other.source)
-    assert torch.equal(one.target, other.target)
+    first, other = pickle.loads(sent)[part], encoded["train"][part]
+    assert torch.equal(first.source, other.source)
+    assert torch.equal(first.target, other.target)
 
 
 def test_pad_fills_on_the_right() -> None:
@@ -327,9 +327,9 @@ def test_the_training_loader_reads_this_ranks_parts(encoded: Splits) -> None:
     data = data_of(encoded, rank=1, ranks=2, accumulate=2)
     loader = data.train_dataloader()
     wanted = read(data.stream, 0, 1, 2, 2)
-    found = list(loader)
-    assert len(loader) == len(found) == len(wanted)
-    for batch, part in zip(found, wanted, strict=True):
+    result = list(loader)
+    assert len(loader) == len(result) == len(wanted)
+    for batch, part in zip(result, wanted, strict=True):
         assert batch.rows.tolist() == part.rows.tolist()
         assert batch.step_tokens == part.step_tokens
 
@@ -403,8 +403,8 @@ def test_any_corpus_streams_the_same_on_any_number_of_ranks(kjv_web: Corpus) -> 
     """Words stand for tokens here: what is asked is that the global batches do not know who reads them."""
     words = np.array(kjv_web.splits["train"]["source_words"][:])
     stream = TrainingStream(words, words, batch_tokens=2500, target_tokens=100_000, validations=1, seed=3)
-    one = list(islice(stream.parts(first_step=0, rank=0, ranks=1, accumulate=1), 20))
+    item = list(islice(stream.parts(first_step=0, rank=0, ranks=1, accumulate=1), 20))
     three = [list(islice(stream.parts(first_step=0, rank=rank, ranks=3, accumulate=1), 20)) for rank in range(3)]
-    for whole, *shares in zip(one, *three, strict=True):
+    for whole, *shares in zip(item, *three, strict=True):
         rows = np.concatenate([share.rows for share in shares])
         assert sorted(rows.tolist()) == sorted(whole.rows.tolist())

@@ -250,8 +250,8 @@ def test_training_is_repeatable_and_a_limit_of_lines_samples_evenly(
     rows: datasets.Dataset, tmp_path: Path, config: Config
 ) -> None:
     settings = settings_of("unigram", config)
-    one = train_vocabularies(settings, rows, "made", tmp_path / "one")
-    assert train_vocabularies(settings, rows, "made", tmp_path / "two").digest == one.digest
+    item = train_vocabularies(settings, rows, "made", tmp_path / "one")
+    assert train_vocabularies(settings, rows, "made", tmp_path / "two").digest == item.digest
     # Of ten thousand rows only every hundredth is in Cyrillic; a sample of a hundred that is even sees each of those.
     limited = datasets.Dataset.from_dict(
         {side: ["дж" if i % 100 == 0 else "abcd" for i in range(10_000)] for side in ("source", "target")}
@@ -331,12 +331,12 @@ def test_a_vocabulary_too_small_for_the_letters_is_refused_with_one_that_is_not(
 ) -> None:
     with pytest.raises(UserError) as caught:
         train_vocabularies(settings_of(model, config, vocabulary_size=10), rows, "made", tmp_path)
-    found = re.match(
+    result = re.match(
         r"tokenizer.vocabulary_size=10: .* too many different characters for it; set tokenizer.vocabulary_size=(\d+)",
         str(caught.value),
     )
-    assert found, caught.value
-    assert train_vocabularies(settings_of(model, config, vocabulary_size=int(found[1])), rows, "made", tmp_path)
+    assert result, caught.value
+    assert train_vocabularies(settings_of(model, config, vocabulary_size=int(result[1])), rows, "made", tmp_path)
 
 
 def test_char_takes_its_size_as_an_upper_limit(trained: Callable[..., Vocabularies], rows: datasets.Dataset) -> None:

@@ -67,10 +67,10 @@ def sources() -> Tensor:
     return source
 
 
-def assert_same(found: Hypothesis, expected: Hypothesis) -> None:
-    assert (found.tokens, found.finished) == (expected.tokens, expected.finished)
-    assert found.log_probability == pytest.approx(expected.log_probability, abs=1e-9)
-    assert found.score == pytest.approx(expected.score, abs=1e-9)
+def assert_same(result: Hypothesis, expected: Hypothesis) -> None:
+    assert (result.tokens, result.finished) == (expected.tokens, expected.finished)
+    assert result.log_probability == pytest.approx(expected.log_probability, abs=1e-9)
+    assert result.score == pytest.approx(expected.score, abs=1e-9)
 
 
 def plain_greedy(model: Seq2Seq, source_S: Tensor, limit: int) -> tuple[list[int], bool]:
@@ -87,9 +87,9 @@ def plain_greedy(model: Seq2Seq, source_S: Tensor, limit: int) -> tuple[list[int
 @pytest.mark.parametrize(("attention", "changes"), VARIANTS)
 def test_greedy_is_a_plain_loop(attention: str, changes: dict[str, Any]) -> None:
     model, source, options = model_for(attention, changes), sources(), settings(1)
-    for b, found in enumerate(search(model, source, LENGTHS, options)):
+    for b, result in enumerate(search(model, source, LENGTHS, options)):
         tokens, finished = plain_greedy(model, source[b], options.limit(int(LENGTHS[b])))
-        assert (found.tokens, found.finished) == (tokens, finished)
+        assert (result.tokens, result.finished) == (tokens, finished)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
@@ -97,8 +97,8 @@ def test_greedy_is_a_plain_loop(attention: str, changes: dict[str, Any]) -> None
 @pytest.mark.parametrize(("attention", "changes"), VARIANTS)
 def test_beam_is_a_plain_beam(attention: str, changes: dict[str, Any], beam: int, alpha: float) -> None:
     model, source, options = model_for(attention, changes), sources(), settings(beam, alpha)
-    for b, found in enumerate(search(model, source, LENGTHS, options)):
-        assert_same(found, plain_beam_search(model, source[b], options.limit(int(LENGTHS[b])), beam, alpha))
+    for b, result in enumerate(search(model, source, LENGTHS, options)):
+        assert_same(result, plain_beam_search(model, source[b], options.limit(int(LENGTHS[b])), beam, alpha))
 
 
 def test_the_comparisons_above_see_all_kinds_of_outcome() -> None:
@@ -138,10 +138,10 @@ def test_an_exhaustive_beam_finds_the_best_of_all_sequences(alpha: float) -> Non
         with torch.no_grad():
             model.output.bias[FIXED_PIECES + 2 :] = -1e9
         source = sources()
-        for b, found in enumerate(search(model, source, LENGTHS, options)):
+        for b, result in enumerate(search(model, source, LENGTHS, options)):
             every = all_finished(model, source[b], usable, limit, alpha)
-            assert_same(found, max(every, key=lambda hypothesis: hypothesis.score))
-            lengths_found.add(len(found.tokens))
+            assert_same(result, max(every, key=lambda hypothesis: hypothesis.score))
+            lengths_found.add(len(result.tokens))
     assert len(lengths_found) > 1
 
 
@@ -149,10 +149,10 @@ def test_an_exhaustive_beam_finds_the_best_of_all_sequences(alpha: float) -> Non
 @pytest.mark.parametrize(("attention", "changes"), VARIANTS)
 def test_a_batch_is_its_sentences_one_by_one(attention: str, changes: dict[str, Any], beam: int) -> None:
     model, source, options = model_for(attention, changes), sources(), settings(beam)
-    for b, found in enumerate(search(model, source, LENGTHS, options)):
+    for b, result in enumerate(search(model, source, LENGTHS, options)):
         n = int(LENGTHS[b])
         (alone,) = search(model, source[b : b + 1, :n], LENGTHS[b : b + 1], options)
-        assert_same(found, alone)
+        assert_same(result, alone)
 
 
 @pytest.mark.parametrize("beam", [1, 3])
@@ -160,9 +160,9 @@ def test_a_batch_is_its_sentences_one_by_one(attention: str, changes: dict[str, 
 def test_a_score_is_the_models_likelihood(attention: str, changes: dict[str, Any], beam: int) -> None:
     """The loss that training reports, of the very tokens."""
     model, source = model_for(attention, changes, ends=2.0), sources()
-    found = search(model, source, LENGTHS, settings(beam))
-    assert any(hypothesis.finished for hypothesis in found)
-    for b, (tokens, log_probability, score, finished, _) in enumerate(found):
+    result = search(model, source, LENGTHS, settings(beam))
+    assert any(hypothesis.finished for hypothesis in result)
+    for b, (tokens, log_probability, score, finished, _) in enumerate(result):
         target = torch.tensor([[BOS, *tokens, *([EOS] if finished else [])]])
         with torch.no_grad():
             nll = model.loss(source[b : b + 1], LENGTHS[b : b + 1], target).nll
@@ -174,9 +174,9 @@ def test_a_score_is_the_models_likelihood(attention: str, changes: dict[str, Any
 def test_the_limit_grows_with_the_source(beam: int) -> None:
     model, source = model_for(ends=-1e9), sources()
     options = settings(beam, output_ratio=1.5, output_extra=2, output_most=10)
-    found = search(model, source, LENGTHS, options)
-    assert [len(hypothesis.tokens) for hypothesis in found] == [10, 5, 10, 8, 4, 10]  # min(ceil(1.5 n) + 2, 10)
-    assert not any(hypothesis.finished for hypothesis in found)
+    result = search(model, source, LENGTHS, options)
+    assert [len(hypothesis.tokens) for hypothesis in result] == [10, 5, 10, 8, 4, 10]  # min(ceil(1.5 n) + 2, 10)
+    assert not any(hypothesis.finished for hypothesis in result)
 
 
 @pytest.mark.parametrize("beam", [1, 3])
@@ -226,8 +226,8 @@ def test_padding_and_beginning_are_never_said(beam: int) -> None:
     model = model_for()
     with torch.no_grad():
         model.output.bias[[PAD, BOS]] += 1000.0
-    found = search(model, sources(), LENGTHS, settings(beam))
-    tokens = {token for hypothesis in found for token in hypothesis.tokens}
+    result = search(model, sources(), LENGTHS, settings(beam))
+    tokens = {token for hypothesis in result for token in hypothesis.tokens}
     assert len(tokens) > 1
     assert not tokens & {PAD, BOS, EOS}
 
@@ -243,9 +243,9 @@ def test_an_end_at_once_is_an_empty_translation(beam: int, monkeypatch: pytest.M
         return library(self, *args, **more)
 
     monkeypatch.setattr(Decoder, "step", counting)
-    found = search(model_for(ends=1000.0), sources(), LENGTHS, settings(beam))
-    assert [hypothesis.tokens for hypothesis in found] == [[]] * B
-    assert all(hypothesis.finished for hypothesis in found)
+    result = search(model_for(ends=1000.0), sources(), LENGTHS, settings(beam))
+    assert [hypothesis.tokens for hypothesis in result] == [[]] * B
+    assert all(hypothesis.finished for hypothesis in result)
     assert len(steps) == 1
 
 
@@ -266,9 +266,9 @@ def test_early_ends_do_not_crowd_out_the_translation(beam: int, monkeypatch: pyt
     monkeypatch.setattr(Decoder, "step", step)
     monkeypatch.setattr(model.output, "forward", distribution)
     source = torch.tensor([[4, 5, 6, EOS]])
-    (found,) = search(model, source, torch.tensor([4]), settings(beam, output_ratio=3.0))
-    assert found.tokens == sure[:-1]
-    assert found.finished
+    (result,) = search(model, source, torch.tensor([4]), settings(beam, output_ratio=3.0))
+    assert result.tokens == sure[:-1]
+    assert result.finished
 
 
 @pytest.mark.parametrize("beam", [1, 20])  # more beams than there are continuations
@@ -276,8 +276,8 @@ def test_one_piece_to_say(beam: int) -> None:
     model = model_for()
     with torch.no_grad():
         model.output.bias[FIXED_PIECES:] = -1e9  # UNK and end-of-sentence are left
-    for found in search(model, sources(), LENGTHS, settings(beam)):
-        assert set(found.tokens) <= {UNK}
+    for result in search(model, sources(), LENGTHS, settings(beam)):
+        assert set(result.tokens) <= {UNK}
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
@@ -324,14 +324,14 @@ def test_an_exhaustive_beam_lists_the_best_of_all_sequences(attention: str, coun
     options = settings(4 * 3 ** (LIMIT - 1), 0.6, output_most=LIMIT, coverage_penalty=beta)
     model, source = three_words(attention, {}), sources()
     lists = n_best([model], source, LENGTHS, options, count)
-    for b, found in enumerate(lists):
+    for b, result in enumerate(lists):
         every = []
-        for one in all_finished(model, source[b], USABLE, LIMIT, 0.6):
-            extra = covered(weights_of(model, source[b], one.tokens), beta) if beta else 0.0
-            every.append(one._replace(score=one.score + extra))
+        for item in all_finished(model, source[b], USABLE, LIMIT, 0.6):
+            extra = covered(weights_of(model, source[b], item.tokens), beta) if beta else 0.0
+            every.append(item._replace(score=item.score + extra))
         every.sort(key=lambda hypothesis: -hypothesis.score)
-        assert len(found) == count
-        for ours, expected in zip(found, every, strict=False):
+        assert len(result) == count
+        for ours, expected in zip(result, every, strict=False):
             assert_same(ours, expected)
 
 
@@ -345,16 +345,16 @@ def test_coverage_penalty_by_hand() -> None:
 def test_what_was_attended_to() -> None:
     model, source = model_for("luong_general"), sources()
     lists = n_best([model], source, LENGTHS, settings(3), 3)
-    for b, found in enumerate(lists):
-        for one in found:
-            assert one.attended == weights_of(model, source[b], one.tokens)[: len(one.tokens)].argmax(-1).tolist()
-    assert all(one.attended is None for one in search(model_for("fixed"), source, LENGTHS, settings(3)))
+    for b, result in enumerate(lists):
+        for item in result:
+            assert item.attended == weights_of(model, source[b], item.tokens)[: len(item.tokens)].argmax(-1).tolist()
+    assert all(item.attended is None for item in search(model_for("fixed"), source, LENGTHS, settings(3)))
 
 
 def test_several_models_vote_with_the_mean_of_their_probabilities() -> None:
     models = [model_for("luong_general"), model_for("none"), model_for("bahdanau", ends=1.0)]
     source, options = sources(), settings(1)
-    for b, (found,) in enumerate(n_best(models, source, LENGTHS, options, 1)):
+    for b, (result,) in enumerate(n_best(models, source, LENGTHS, options, 1)):
         tokens: list[int] = []
         total = 0.0
         while True:
@@ -366,13 +366,13 @@ def test_several_models_vote_with_the_mean_of_their_probabilities() -> None:
                 tokens += [] if token == EOS else [token]
                 break
             tokens.append(token)
-        assert found.tokens == tokens
-        assert found.log_probability == pytest.approx(total, abs=1e-4)
-    one, other = (
+        assert result.tokens == tokens
+        assert result.log_probability == pytest.approx(total, abs=1e-4)
+    first, other = (
         n_best([models[0]] * 2, source, LENGTHS, settings(3), 2),
         n_best(models[:1], source, LENGTHS, settings(3), 2),
     )
-    for ours, theirs in zip(one, other, strict=True):
+    for ours, theirs in zip(first, other, strict=True):
         for a, b_ in zip(ours, theirs, strict=True):
             assert_same(a, b_)
 
@@ -382,9 +382,9 @@ def test_draws_have_the_models_probabilities(temperature: float) -> None:
     model, draws = model_for(ends=0.0), 20_000
     row = sources()[:1]
     options = settings(1, temperature=temperature, output_most=1, batch_tokens=10**6)
-    found = search(model, row[:, :5].expand(draws, -1), torch.full((draws,), 5), options)
+    result = search(model, row[:, :5].expand(draws, -1), torch.full((draws,), 5), options)
     counted = [0] * V
-    for hypothesis in found:
+    for hypothesis in result:
         counted[hypothesis.tokens[0] if hypothesis.tokens else EOS] += 1
     powers = [
         0.0 if v in (PAD, BOS) else math.exp(p / temperature)
@@ -393,7 +393,7 @@ def test_draws_have_the_models_probabilities(temperature: float) -> None:
     for v in range(V):
         share = powers[v] / sum(powers)
         assert counted[v] / draws == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / draws) + 1e-9)
-    for hypothesis in found[:50]:  # The score stays the model's own.
+    for hypothesis in result[:50]:  # The score stays the model's own.
         expected = next_log_probabilities(model, row[0], [[]])[0][hypothesis.tokens[0] if hypothesis.tokens else EOS]
         assert hypothesis.log_probability == pytest.approx(expected, abs=1e-9)
 
@@ -422,9 +422,9 @@ def test_coverage_to_come_is_not_held_against_a_live_hypothesis(monkeypatch: pyt
     source = torch.tensor([[5, 6, 7, 8, 5, EOS]])
     for beam in (2, 3, 4, 8):
         options = settings(beam, 0.0, coverage_penalty=0.2, output_extra=10)
-        (found,) = search(model, source, torch.tensor([6]), options)
-        assert found.tokens == [5] * 5
-        assert found.score == pytest.approx(math.log(0.45) + 4 * math.log(0.38), abs=1e-3)  # Wholly covered.
+        (result,) = search(model, source, torch.tensor([6]), options)
+        assert result.tokens == [5] * 5
+        assert result.score == pytest.approx(math.log(0.45) + 4 * math.log(0.38), abs=1e-3)  # Wholly covered.
 
 
 @pytest.mark.parametrize("beam", [1, 4])
@@ -432,5 +432,5 @@ def test_a_model_of_no_numbers_says_nothing(beam: int) -> None:
     model = model_for()
     with torch.no_grad():
         model.output.bias.fill_(math.nan)
-    for found in search(model, sources(), LENGTHS, settings(beam)):
-        assert (found.tokens, found.finished) == ([], False)
+    for result in search(model, sources(), LENGTHS, settings(beam)):
+        assert (result.tokens, result.finished) == ([], False)

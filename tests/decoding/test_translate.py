@@ -206,18 +206,18 @@ def test_the_average_is_the_mean_of_the_kept_weights(tmp_path: Path) -> None:
     run = make_run(tmp_path, *words)
     kept = run.all_validated
     assert len(kept) == 2  # The last of three.
-    one, other = (load_trained(path) for path in kept)
-    assert one.step < other.step == load_trained(run.last).step
+    first, other = (load_trained(path) for path in kept)
+    assert first.step < other.step == load_trained(run.last).step
     average = load_average(kept)
     for name, weight in average.model.state_dict().items():
-        expected = (one.model.state_dict()[name] + other.model.state_dict()[name]) / 2
+        expected = (first.model.state_dict()[name] + other.model.state_dict()[name]) / 2
         torch.testing.assert_close(weight, expected)
     # A resumed run may have another folder and another tracking server: it is the same training.
     content = torch.load(kept[0], weights_only=True)
     content["hourglass"]["config"] |= {"if_exists": "continue", "cache": "elsewhere"}
     torch.save(content, kept[0])
     done = command(b"s1 s2\n", f"run={run.path}", "checkpoint=average")
-    (text,) = translate(average.model, average.vocabularies, ["s1 s2"], check_settings(one.config).search)
+    (text,) = translate(average.model, average.vocabularies, ["s1 s2"], check_settings(first.config).search)
     assert done.stdout.decode() == f"{text}\n"
 
 
@@ -225,11 +225,11 @@ def test_the_average_is_the_mean_of_the_kept_weights(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_draws_hang_on_the_seed(small_run: RunFolder) -> None:
     text = b"s1 s2 s3 s4\n" * 20
-    one, same, other = (
+    first, same, other = (
         command(text, f"run={small_run.path}", "search=sample", f"seed={seed}").stdout for seed in (1, 1, 2)
     )
-    assert one == same != other
-    assert len(set(one.splitlines())) > 10
+    assert first == same != other
+    assert len(set(first.splitlines())) > 10
 
 
 @pytest.mark.more

@@ -186,7 +186,7 @@ def test_a_long_source_is_drawn_in_parts_that_fit() -> None:
 def test_weights_are_those_of_each_pair_alone(count: int) -> None:
     models = [tiny_model("bahdanau", spread=0.4 + 0.2 * number) for number in range(count)]
     sources, targets = [[5, 6, 7], [8], [9, 5]], [[6, 5], [7, 8, 9, 5], []]
-    for one, source, target in zip(read_weights(models, sources, targets, 8), sources, targets, strict=True):
+    for item, source, target in zip(read_weights(models, sources, targets, 8), sources, targets, strict=True):
         alone = []
         for model in models:
             memory = model.encode(torch.tensor([[*source, EOS]]), torch.tensor([len(source) + 1]))
@@ -197,7 +197,7 @@ def test_weights_are_those_of_each_pair_alone(count: int) -> None:
                 assert weights is not None
                 rows.append(weights[0].detach().numpy())
             alone.append(np.stack(rows))
-        assert one == pytest.approx(np.mean(alone, 0), abs=1e-9)
+        assert item == pytest.approx(np.mean(alone, 0), abs=1e-9)
 
 
 def test_without_weights_it_is_refused_by_name() -> None:

@@ -215,9 +215,9 @@ def test_p_is_adjusted_and_printed_adjusted(evaluation: Evaluation) -> None:
     }
     differences = {name: own.difference for name, own in evaluation.variants.items() if own.difference is not None}
     buckets = {
-        (show_bounds(evaluation.buckets[bucket].source_words), name): one
+        (show_bounds(evaluation.buckets[bucket].source_words), name): item
         for name, own in differences.items()
-        for bucket, one in own.by_length.items()
+        for bucket, item in own.by_length.items()
     }
     families: list[tuple[str, int, dict[Any, AdjustedDifference]]] = [
         ("numbers-variants", 1, {(name,): own.whole for name, own in differences.items()}),
@@ -226,15 +226,15 @@ def test_p_is_adjusted_and_printed_adjusted(evaluation: Evaluation) -> None:
     for table, keys, family in families:
         p, holm = (tables[table].head.index(name) for name in ("p", "p, Holm"))
         cells = {tuple(row[:keys]): (row[p], row[holm]) for row in tables[table].rows}
-        known = {key: one.p for key, one in family.items() if one.p is not None}
+        known = {key: item.p for key, item in family.items() if item.p is not None}
         least = 0.0
         for rank, key in enumerate(sorted(known, key=known.__getitem__)):
             least = max(least, min(1.0, (len(known) - rank) * known[key]))
             assert family[key].p_holm == pytest.approx(least)
             assert cells[key] == (show_p(known[key]), show_p(least))
-        assert any(one.p_holm != one.p for one in family.values()), "no adjusted p is another than a plain p"
+        assert any(item.p_holm != item.p for item in family.values()), "no adjusted p is another than a plain p"
     small = [bucket for bucket in evaluation.buckets if bucket.sentences < FEWEST_SENTENCES]
-    assert [one.p for key, one in buckets.items() if key[0] in {show_bounds(own.source_words) for own in small}] == [
+    assert [item.p for key, item in buckets.items() if key[0] in {show_bounds(own.source_words) for own in small}] == [
         None
     ] * (len(small) * len(differences))
 
@@ -255,7 +255,7 @@ def test_a_figure_says_what_its_bands_cover(evaluation: Evaluation) -> None:
         return axes.get_title(loc="right"), top, sum(line.get_marker() == "." for line in axes.lines)
 
     scores = [bucket.bleu for bucket in evaluation.variants["none"].buckets if bucket.bleu is not None]
-    tops = [(one.interval.high, one.own_spread.high) for one in scores if one.interval and one.own_spread]
+    tops = [(item.interval.high, item.own_spread.high) for item in scores if item.interval and item.own_spread]
     title, top, dots = drawn(evaluation)
     assert title == "bands: 95 %, over test sentences and seeds"
     assert top == pytest.approx(max(pair[1] for pair in tops))
@@ -311,17 +311,17 @@ def test_every_difference_has_the_variance_over_seeds_of_all_variants(
     }
     slopes = {name: length_slope(own, test) for name, own in bleu.items()}
     general, none, dot = "luong_general", "none", "luong_dot"
-    assert len({one.spread for one in slopes.values()}) > 1
+    assert len({item.spread for item in slopes.values()}) > 1
     assert evaluation.slopes[general] == compare_quantities(slopes[general], slopes[none], pool(list(slopes.values())))
     (pair,) = (pair for pair in evaluation.pairs if (pair.first, pair.second) == (general, dot))
     whole = {name: own.whole for name, own in bleu.items()}
     assert pair.difference == compare_quantities(whole[general], whole[dot], pool(list(whole.values())))
     difference = evaluation.variants[general].difference
     assert difference is not None
-    for bucket, found in difference.by_length.items():
-        own = {name: one.buckets[bucket] for name, one in bleu.items()}
+    for bucket, result in difference.by_length.items():
+        own = {name: item.buckets[bucket] for name, item in bleu.items()}
         expected = compare_quantities(own[general], own[none], pool(list(own.values())))
-        assert (found.architecture, found.own_spread) == (expected.architecture, expected.own_spread)
+        assert (result.architecture, result.own_spread) == (expected.architecture, expected.own_spread)
 
 
 def test_an_evaluation_follows_the_settings_of_the_ablation(ablation: Ablation) -> None:

@@ -153,8 +153,8 @@ def test_two_systems_are_trained_once_and_scored_as_by_sacrebleu(
     scores = score_published(settings)
     write_scores(tmp_path / "scores.json", scores)
     assert read_scores(tmp_path / "scores.json") == scores
-    found = scores.directions["de-en"]
-    for system, own in found.systems.items():
+    result = scores.directions["de-en"]
+    for system, own in result.systems.items():
         for search in published.SEARCHES:
             for number, seed in enumerate(settings.seeds):
                 rows = read_translations(PublishedRun(system, "de-en", seed).translations(search))
@@ -164,7 +164,7 @@ def test_two_systems_are_trained_once_and_scored_as_by_sacrebleu(
                     expected = sacrebleu.corpus_bleu([r.hypothesis for r in part], [[r.reference for r in part]])
                     bleu = own.scores[test].greedy if search == "greedy" else own.scores[test].beam
                     assert bleu.by_seed[number] == pytest.approx(expected.score, abs=1e-9)
-        check_buckets(found.buckets, own, [PublishedRun(system, "de-en", s) for s in settings.seeds])
+        check_buckets(result.buckets, own, [PublishedRun(system, "de-en", s) for s in settings.seeds])
     table = report_text(settings)
     # Two test sets, and what was trained.
     assert table.count("\n| cho2014 ") == 3

@@ -99,11 +99,11 @@ def coverage_of_means(seeds: int, ratio: float, trials: int) -> list[float]:
     draws = np.random.default_rng([1, seeds, round(10 * ratio)])
     hits, widths = np.zeros(3), []
     for _ in range(trials):
-        (one,) = simulate_variants(draws, 1, seeds, ratio)
-        parts = parts_of(one.drawn.mean(0), [one])
-        interval = own_spread(one)
+        (item,) = simulate_variants(draws, 1, seeds, ratio)
+        parts = parts_of(item.drawn.mean(0), [item])
+        interval = own_spread(item)
         assert interval is not None
-        others = [abs(one.mean) <= width(*parts) for width in (half_width_by_one_t, half_width_by_seeds)]
+        others = [abs(item.mean) <= width(*parts) for width in (half_width_by_one_t, half_width_by_seeds)]
         hits += [covers(interval), *others]
         widths.append(interval.high - interval.low)
     return [*(hits / trials), float(np.median(widths)) / (2 * 1.96 * (1 + ratio) ** 0.5)]
@@ -115,9 +115,9 @@ def coverage_of_differences(seeds: int, ratio: float, trials: int) -> list[float
     hits = np.zeros(4)
     for _ in range(trials):
         everyone = simulate_variants(draws, VARIANTS, seeds, ratio)
-        one, other = everyone[:2]
-        difference = compare_quantities(one, other, pool(everyone))
-        parts = parts_of(one.drawn.mean(0) - other.drawn.mean(0), [one, other])
+        first, other = everyone[:2]
+        difference = compare_quantities(first, other, pool(everyone))
+        parts = parts_of(first.drawn.mean(0) - other.drawn.mean(0), [first, other])
         hits += [
             covers(difference.own_spread),
             covers(difference.architecture),
@@ -183,9 +183,9 @@ def bleu_of_few_sentences(sentences: int, share: float, trials: int) -> list[flo
         rows = draws.integers(pair.shape[1], size=sentences)
         # Each sentence's two outputs change places at random, so that neither system is better.
         first = draws.integers(2, size=sentences)
-        one, other = (bleu_quantity([pair[side, rows]], counts) for side in (first, 1 - first))
-        drawn = one.drawn[0] - other.drawn[0]
-        p = p_value(drawn, one.mean - other.mean)
+        left, other = (bleu_quantity([pair[side, rows]], counts) for side in (first, 1 - first))
+        drawn = left.drawn[0] - other.drawn[0]
+        p = p_value(drawn, left.mean - other.mean)
         held += covers(percentiles(drawn))
         rejected += p is not None and p <= 0.05
     return [held / trials, rejected / trials]

@@ -14,26 +14,26 @@ NOISE = RANDOM.normal(size=800) * np.sqrt(X)
 
 
 def test_a_curve_that_flattens_has_its_plateau_inside_the_interval() -> None:
-    found = find_plateau(X, 60 * (1 - np.exp(-X / 8)) + 2 * NOISE)
-    assert found.plateau is not None
-    assert found.plateau_interval is not None
-    assert found.plateau_interval.low < 60 < found.plateau_interval.high
-    assert found.plateau_interval.high - found.plateau_interval.low < 6
+    result = find_plateau(X, 60 * (1 - np.exp(-X / 8)) + 2 * NOISE)
+    assert result.plateau is not None
+    assert result.plateau_interval is not None
+    assert result.plateau_interval.low < 60 < result.plateau_interval.high
+    assert result.plateau_interval.high - result.plateau_interval.low < 6
 
 
 @pytest.mark.parametrize("intercept", [0.0, 5.0])
 def test_a_straight_line_has_none_and_its_slope_inside_the_interval(intercept: float) -> None:
-    found = find_plateau(X, intercept + 3 * X + 2 * NOISE)
-    assert (found.plateau, found.plateau_interval, found.longest) == (None, None, np.quantile(X, 0.95))
-    assert found.slope_interval is not None
-    assert found.slope_interval.low < 3 < found.slope_interval.high
+    result = find_plateau(X, intercept + 3 * X + 2 * NOISE)
+    assert (result.plateau, result.plateau_interval, result.longest) == (None, None, np.quantile(X, 0.95))
+    assert result.slope_interval is not None
+    assert result.slope_interval.low < 3 < result.slope_interval.high
 
 
 def test_a_plateau_beyond_the_lengths_that_were_seen_is_not_reported() -> None:
     """It bends, and clearly so, but what it bends to is a guess."""
-    found = find_plateau(X, 300 * (1 - np.exp(-X / 40)) + NOISE)
-    assert found.gain > 2 * found.gain_error
-    assert found.plateau is None
+    result = find_plateau(X, 300 * (1 - np.exp(-X / 40)) + NOISE)
+    assert result.gain > 2 * result.gain_error
+    assert result.plateau is None
 
 
 def test_nothing_but_noise_is_no_plateau() -> None:
@@ -43,13 +43,13 @@ def test_nothing_but_noise_is_no_plateau() -> None:
 
 def test_what_is_full_before_the_shortest_is_flat_at_its_mean() -> None:
     x = RANDOM.integers(6, 27, size=2000).astype(float)
-    found = find_plateau(x, 12 + RANDOM.normal(size=2000) * np.sqrt(x))
-    assert found.flat
-    assert found.plateau_interval is not None
-    assert found.plateau_interval.low < 12 < found.plateau_interval.high
-    assert (found.shortest, found.longest) == (np.quantile(x, 0.05), np.quantile(x, 0.95))
-    assert found.slope_interval is not None
-    assert found.slope_interval.low < 0 < found.slope_interval.high
+    result = find_plateau(x, 12 + RANDOM.normal(size=2000) * np.sqrt(x))
+    assert result.flat
+    assert result.plateau_interval is not None
+    assert result.plateau_interval.low < 12 < result.plateau_interval.high
+    assert (result.shortest, result.longest) == (np.quantile(x, 0.05), np.quantile(x, 0.95))
+    assert result.slope_interval is not None
+    assert result.slope_interval.low < 0 < result.slope_interval.high
 
 
 @pytest.mark.parametrize("count", [3, 5, 12])
@@ -71,9 +71,9 @@ def test_one_length_says_nothing_of_flatness() -> None:
     ],
 )
 def test_what_bends_need_not_flatten(curve: Callable[[np.ndarray], np.ndarray]) -> None:
-    found = find_plateau(X, curve(X) + 2 * NOISE)
-    assert found.gain > 2 * found.gain_error  # It bends.
-    assert found.plateau is None
+    result = find_plateau(X, curve(X) + 2 * NOISE)
+    assert result.gain > 2 * result.gain_error  # It bends.
+    assert result.plateau is None
 
 
 def test_both_fits_are_those_of_weighted_least_squares() -> None:

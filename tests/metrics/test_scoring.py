@@ -170,10 +170,10 @@ def test_brevity_penalty_is_papinenis_formula() -> None:
 def test_buckets_partition_the_sentences_and_score_as_they_do_alone() -> None:
     sources, references, hypotheses = noisy_sets(ENGLISH, " ")
     words = [len(source.split()) for source in sources]
-    found = score(hypotheses, references, sources, words, edges=EDGES, target_language="en")
-    assert [bucket["source_words"] for bucket in found["buckets"]] == [[1, 3], [4, 7], [8, None]]
-    assert sum(bucket["sentences"] for bucket in found["buckets"]) == found["sentences"] == len(sources)
-    for bucket in found["buckets"]:
+    result = score(hypotheses, references, sources, words, edges=EDGES, target_language="en")
+    assert [bucket["source_words"] for bucket in result["buckets"]] == [[1, 3], [4, 7], [8, None]]
+    assert sum(bucket["sentences"] for bucket in result["buckets"]) == result["sentences"] == len(sources)
+    for bucket in result["buckets"]:
         low, high = bucket["source_words"]
         inside = [i for i, count in enumerate(words) if low <= count and (high is None or count <= high)]
         assert inside
@@ -195,11 +195,11 @@ def test_every_length_is_in_exactly_one_bucket(edges: list[int], length: int) ->
 
 
 def test_a_bucket_without_sentences_has_no_score() -> None:
-    found = score(["a b"], ["a b"], ["c d"], [2], edges=EDGES, target_language="en")
-    empty = found["buckets"][1]
+    result = score(["a b"], ["a b"], ["c d"], [2], edges=EDGES, target_language="en")
+    empty = result["buckets"][1]
     assert empty["sentences"] == 0
     assert empty["bleu"] is empty["chrf"] is empty["copy_bleu"] is empty["brevity_penalty"] is None
-    json.dumps(found, allow_nan=False)  # metrics.json needs plain values.
+    json.dumps(result, allow_nan=False)  # metrics.json needs plain values.
 
 
 @pytest.mark.parametrize("edges", [[], [0, 10], [2, 10], [1, 1], [1, 20, 10]])
@@ -259,17 +259,17 @@ def test_table_shows_each_bucket_and_marks_those_with_few_sentences() -> None:
     hypotheses = references = ["the dog sleeps here"] * many + ["a bird sings near the old river"]
     sources = ["der hund schläft hier"] * many + ["ein vogel singt am alten fluss nun"]
     words = [len(source.split()) for source in sources]
-    found = score(hypotheses, references, sources, words, edges=[1, 5, 7, 8, 100], target_language="en")
-    table = format_table(found)
+    result = score(hypotheses, references, sources, words, edges=[1, 5, 7, 8, 100], target_language="en")
+    table = format_table(result)
     rows = {line.split()[0]: line.split() for line in table.splitlines()}
     assert rows["1-4"][1:3] == [str(many), "100.00"]
     assert rows["5-6"][1:] == ["0*", "-", "-", "-", "-", "-", "-"]
     assert rows["7"][1] == "1*"
     assert rows["all"][1] == str(many + 1)
-    assert rows["all"][3] == f"{found['copy_bleu']:.2f}"
+    assert rows["all"][3] == f"{result['copy_bleu']:.2f}"
     assert f"*: fewer than {FEW} sentences" in table
-    assert found["signature"] in table
-    assert found["chrf_signature"] in table
+    assert result["signature"] in table
+    assert result["chrf_signature"] in table
     heading, *_, last = [line for line in table.splitlines() if line.startswith(("source words", "all", "1-4", "7"))]
     assert len(heading) == len(last), "columns stand under their names"
     # With enough sentences everywhere, the table has no note.

@@ -82,11 +82,11 @@ def test_one_pair_is_resampled_as_sacrebleu_does_it(tmp_path: Path, shares: tupl
     theirs = [row["BLEU"] for row in json.loads(done.stdout)]
     counts = draw_resamples(len(REFERENCES), resamples, seed=7)  # Other draws than sacreBLEU's.
     ours = [bleu_quantity([bleu_statistics(texts, REFERENCES, "en")], counts) for texts in hypotheses]
-    for one, theirs_one in zip(ours, theirs, strict=True):
-        assert one.mean == pytest.approx(theirs_one["score"], abs=0.01)
-        assert float(one.drawn.mean()) == pytest.approx(theirs_one["mean"], abs=0.1)
-        assert one.interval is not None
-        assert (one.interval.high - one.interval.low) / 2 == pytest.approx(theirs_one["ci"], abs=0.1)
+    for item, theirs_one in zip(ours, theirs, strict=True):
+        assert item.mean == pytest.approx(theirs_one["score"], abs=0.01)
+        assert float(item.drawn.mean()) == pytest.approx(theirs_one["mean"], abs=0.1)
+        assert item.interval is not None
+        assert (item.interval.high - item.interval.low) / 2 == pytest.approx(theirs_one["ci"], abs=0.1)
     difference = compare_quantities(ours[1], ours[0], pool(ours))
     drawn = ours[1].drawn[0] - ours[0].drawn[0]
     assert p_of_sacrebleu(drawn, difference.value) == pytest.approx(theirs[1]["p_value"], abs=0.01)
@@ -119,7 +119,7 @@ def test_an_interval_that_holds_0_goes_with_a_p_above_its_level() -> None:
     cases = [(draws.normal(lead, 1, 2000), lead) for lead in np.linspace(-4, 4, 400)]
     counts, shares = draw_resamples(len(REFERENCES), 2000), (0.2, 0.2, 0.2, 0.205, 0.21, 0.215, 0.22, 0.23, 0.25)
     systems = [bleu_quantity([statistics(share, seed)], counts) for seed, share in enumerate(shares)]
-    cases += [(one.drawn[0] - systems[0].drawn[0], one.mean - systems[0].mean) for one in systems[1:]]
+    cases += [(item.drawn[0] - systems[0].drawn[0], item.mean - systems[0].mean) for item in systems[1:]]
     held = []
     for drawn, value in cases:
         interval, p = percentiles(drawn), p_value(drawn, value)
@@ -198,10 +198,12 @@ def test_too_few_sentences_have_neither_interval_nor_p_and_do_not_count_in_holms
     value = np.array([5.0, 6.0])
 
     def compared(sentences: int) -> Difference:
-        one, other = (Quantity(value + lead, value[:, None] + draws.normal(lead, 1, 400), sentences) for lead in (0, 1))
-        assert (one.interval is None) == (one.estimate.own_spread is None) == (sentences < FEWEST_SENTENCES)
-        assert (pooled_spread(one, pool([one, other])) is None) == (sentences < FEWEST_SENTENCES)
-        return compare_quantities(one, other, pool([one, other]))
+        first, other = (
+            Quantity(value + lead, value[:, None] + draws.normal(lead, 1, 400), sentences) for lead in (0, 1)
+        )
+        assert (first.interval is None) == (first.estimate.own_spread is None) == (sentences < FEWEST_SENTENCES)
+        assert (pooled_spread(first, pool([first, other])) is None) == (sentences < FEWEST_SENTENCES)
+        return compare_quantities(first, other, pool([first, other]))
 
     few, enough = compared(FEWEST_SENTENCES - 1), compared(FEWEST_SENTENCES)
     assert few == Difference(-1.0, None, None, None, None)
@@ -211,11 +213,11 @@ def test_too_few_sentences_have_neither_interval_nor_p_and_do_not_count_in_holms
     assert enough.p is not None
     assert adjusted["two"].p_holm == min(1.0, 2 * enough.p)  # Not 3 times.
     sentences = REFERENCES[: FEWEST_SENTENCES - 1]
-    found = bleu_quantity(
+    result = bleu_quantity(
         [bleu_statistics(spoilt(sentences, 0.3, 1), sentences, "en")], draw_resamples(len(sentences), 50)
     )
-    assert (found.interval, found.estimate.own_spread) == (None, None)
-    assert 0 < found.mean < 100
+    assert (result.interval, result.estimate.own_spread) == (None, None)
+    assert 0 < result.mean < 100
 
 
 @pytest.mark.slow
@@ -251,13 +253,13 @@ def test_a_difference_is_a_plain_loop_over_corpus_scores() -> None:
         rows = [i for i, count in enumerate(resample) for _ in range(int(count))]
         assert len(rows) == 30
         differences.append(mean_bleu("one", rows) - mean_bleu("other", rows))
-    found = compare_quantities(ours["one"], ours["other"], pool(list(ours.values())))
+    result = compare_quantities(ours["one"], ours["other"], pool(list(ours.values())))
     everything = list(range(30))
-    assert found.value == pytest.approx(mean_bleu("one", everything) - mean_bleu("other", everything))
+    assert result.value == pytest.approx(mean_bleu("one", everything) - mean_bleu("other", everything))
     interval = percentiles(np.array(differences))
-    assert found.trained is not None
+    assert result.trained is not None
     assert interval is not None
-    assert (found.trained.low, found.trained.high) == pytest.approx((interval.low, interval.high))
+    assert (result.trained.low, result.trained.high) == pytest.approx((interval.low, interval.high))
 
 
 def test_draws_are_shared_and_whole() -> None:
@@ -270,25 +272,25 @@ def test_draws_are_shared_and_whole() -> None:
 
 
 def test_a_system_against_itself_differs_by_nothing() -> None:
-    one = bleu_quantity([statistics(0.2, 1)], draw_resamples(200, 500))
-    found = compare_quantities(one, one, pool([one]))
-    assert (found.value, found.trained, found.architecture) == (0, Interval(0, 0), None)
+    item = bleu_quantity([statistics(0.2, 1)], draw_resamples(200, 500))
+    result = compare_quantities(item, item, pool([item]))
+    assert (result.value, result.trained, result.architecture) == (0, Interval(0, 0), None)
 
 
 def test_where_references_are_too_short_for_bleu_there_is_no_interval() -> None:
     """One sentence of four tokens among 41: about a third of the resamples have none, and sacreBLEU gives them 0."""
     references = [*["a b c", "a c", "b", "c a b"] * 10, "a b c d"]
     counts = draw_resamples(41, 200)
-    one = bleu_quantity([bleu_statistics(references, references, "en")], counts)
+    first = bleu_quantity([bleu_statistics(references, references, "en")], counts)
     other = bleu_quantity([bleu_statistics(spoilt(references, 0.5, 1), references, "en")], counts)
     without = (counts[:, 40] == 0).nonzero()[0]
-    assert (np.isnan(one.drawn[0]).nonzero()[0] == without).all()
+    assert (np.isnan(first.drawn[0]).nonzero()[0] == without).all()
     rows = [i for i, count in enumerate(counts[without[0]]) for _ in range(int(count))]
     texts = [references[i] for i in rows]
     assert BLEU().corpus_score(texts, [texts]).score == 0
-    assert one.mean == pytest.approx(100)
-    found = compare_quantities(one, other, pool([one, other]))
-    assert (one.interval, found.trained, found.architecture, found.p) == (None,) * 4
+    assert first.mean == pytest.approx(100)
+    result = compare_quantities(first, other, pool([first, other]))
+    assert (first.interval, result.trained, result.architecture, result.p) == (None,) * 4
     # An output too short for a 4-gram is another thing: a score of 0, which counts.
     empty = bleu_quantity([bleu_statistics([""] * 200, REFERENCES, "en")], draw_resamples(200, 50))
     assert empty.interval == Interval(0, 0)
@@ -310,21 +312,21 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
             bleu_quantity([bleu_statistics(spoilt(references, share, 1000 + trial), references, "en")], counts)
             for share in (0.2, 0.25)
         ]
-        found = compare_quantities(pair[0], pair[1], pool(pair)).trained
-        assert found is not None
-        covered += found.low <= difference <= found.high
+        result = compare_quantities(pair[0], pair[1], pool(pair)).trained
+        assert result is not None
+        covered += result.low <= difference <= result.high
     assert stats.binom.cdf(covered, trials, 0.95) > 0.001
 
 
 def test_the_interval_by_own_spread_is_that_of_welch() -> None:
     """Where the sentences do not vary it is scipy's, of seeds alone."""
     sides = [np.array([8.0, 7.3, 4.3]), np.array([99.8, 100.0, 99.9])]
-    one, other = (Quantity(values, np.repeat(values[:, None], 50, axis=1), 50) for values in sides)
-    found = compare_quantities(one, other, pool([one, other])).own_spread
+    first, other = (Quantity(values, np.repeat(values[:, None], 50, axis=1), 50) for values in sides)
+    result = compare_quantities(first, other, pool([first, other])).own_spread
     expected = stats.ttest_ind(*sides, equal_var=False).confidence_interval(0.95)
-    assert found is not None
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
-    assert compare_quantities(one, Quantity(sides[1][:1], other.drawn[:1], 50), pool([one])).own_spread is None
+    assert result is not None
+    assert (result.low, result.high) == pytest.approx((expected.low, expected.high))
+    assert compare_quantities(first, Quantity(sides[1][:1], other.drawn[:1], 50), pool([first])).own_spread is None
 
 
 def test_the_architectures_interval_adds_the_variance_of_seeds() -> None:
@@ -339,23 +341,25 @@ def test_the_architectures_interval_adds_the_variance_of_seeds() -> None:
     pooled = (stats.tvar(values["a"]) * 2 + stats.tvar(values["b"]) * 1) / 3
     assert seeds.freedom == 3
     assert seeds.variance == pytest.approx(pooled)
-    found = compare_quantities(quantities["a"], quantities["c"], seeds)
+    result = compare_quantities(quantities["a"], quantities["c"], seeds)
     drawn = quantities["a"].drawn.mean(0) - quantities["c"].drawn.mean(0)
     of_sentences = stats.t.ppf(0.975, 59) ** 2 * np.var(drawn, ddof=1)
     half = (of_sentences + stats.t.ppf(0.975, 3) ** 2 * pooled * (1 / 3 + 1 / 1)) ** 0.5
-    assert found.architecture is not None
-    assert found.value == pytest.approx(np.mean(values["a"]) - 60)
-    assert (found.architecture.low, found.architecture.high) == pytest.approx((found.value - half, found.value + half))
+    assert result.architecture is not None
+    assert result.value == pytest.approx(np.mean(values["a"]) - 60)
+    assert (result.architecture.low, result.architecture.high) == pytest.approx(
+        (result.value - half, result.value + half)
+    )
     assert quantities["a"].spread == pytest.approx(np.std(values["a"], ddof=1))
     assert quantities["c"].spread is None
 
 
 def test_satterthwaite_is_the_freedom_of_welchs_test() -> None:
     sides = [np.array([8.0, 7.3, 4.3]), np.array([9.8, 10.0, 9.1, 7.0])]
-    found = satterthwaite([VarianceEstimate(side.var(ddof=1) / len(side), len(side) - 1) for side in sides])
+    result = satterthwaite([VarianceEstimate(side.var(ddof=1) / len(side), len(side) - 1) for side in sides])
     expected = stats.ttest_ind(*sides, equal_var=False)
-    assert found.freedom == pytest.approx(expected.df)
-    assert abs(sides[0].mean() - sides[1].mean()) / found.variance**0.5 == pytest.approx(abs(expected.statistic))
+    assert result.freedom == pytest.approx(expected.df)
+    assert abs(sides[0].mean() - sides[1].mean()) / result.variance**0.5 == pytest.approx(abs(expected.statistic))
     still = satterthwaite([VarianceEstimate(0.0, 1), VarianceEstimate(0.0, 2)])
     assert (still.variance, still.freedom) == (0, 3)
 
@@ -371,16 +375,16 @@ def test_slope_against_polyfit() -> None:
     lengths, sentences = [5.0, 15.0, 24.0, 40.0], [10, 200, 100, 7]
     draws = np.random.default_rng(0)
     buckets = [Quantity(draws.normal(size=2), draws.normal(size=(2, 9)), 50) for _ in lengths]
-    found = slope(buckets, lengths, sentences)
+    result = slope(buckets, lengths, sentences)
 
     def by_numpy(curve: list[float]) -> float:
         return 10 * float(np.polyfit(lengths, curve, 1, w=np.sqrt(sentences))[0])
 
     for seed in range(2):
-        assert found.value[seed] == pytest.approx(by_numpy([one.value[seed] for one in buckets]))
+        assert result.value[seed] == pytest.approx(by_numpy([item.value[seed] for item in buckets]))
         for resample in range(9):
-            assert found.drawn[seed, resample] == pytest.approx(
-                by_numpy([one.drawn[seed, resample] for one in buckets])
+            assert result.drawn[seed, resample] == pytest.approx(
+                by_numpy([item.drawn[seed, resample] for item in buckets])
             )
     with pytest.raises(UserError, match="needs two buckets"):
         slope(buckets[:1], [5.0], [10])

@@ -213,8 +213,8 @@ def test_reads_query_is_whether_the_query_matters(name: str) -> None:
     # A wrong flag would let the decoder read a target in one pass where it may not.
     attention = make(name)
     prepared = attention.prepare(memory_for(attention))
-    one, other = (attention(queries(attention), prepared, STEPS)[0] for _ in range(2))
-    assert attention.reads_query == (not torch.equal(one, other))
+    first, other = (attention(queries(attention), prepared, STEPS)[0] for _ in range(2))
+    assert attention.reads_query == (not torch.equal(first, other))
 
 
 @pytest.mark.parametrize("name", NAMES)

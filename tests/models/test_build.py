@@ -56,9 +56,9 @@ def run(attention: str, changes: dict[str, Any], encoder: str = "rnn") -> None:
     assert not idle
     model.eval()
     for beam in (1, 3):
-        found = search(model, SOURCE, LENGTHS, settings(beam))
-        assert len(found) == len(SOURCE)
-        assert all(len(hypothesis.tokens) <= 5 for hypothesis in found)
+        result = search(model, SOURCE, LENGTHS, settings(beam))
+        assert len(result) == len(SOURCE)
+        assert all(len(hypothesis.tokens) <= 5 for hypothesis in result)
 
 
 def combine(number: int) -> tuple[str, dict[str, Any]]:

@@ -38,8 +38,8 @@ def gradients(model: Seq2Seq, output: Tensor) -> dict[str, Tensor | None]:
     """Gradients of a fixed random projection of `output` by every weight."""
     towards = torch.randn(output.shape, dtype=output.dtype, generator=torch.Generator().manual_seed(3))
     names, weights = zip(*model.named_parameters(), strict=True)
-    found = torch.autograd.grad((output * towards).sum(), weights, allow_unused=True)
-    return dict(zip(names, found, strict=True))
+    result = torch.autograd.grad((output * towards).sum(), weights, allow_unused=True)
+    return dict(zip(names, result, strict=True))
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -61,8 +61,8 @@ def test_one_pass_is_the_step_loop(attention: str, query: str, cell: str, layers
     torch.testing.assert_close(once, loop)
     torch.testing.assert_close(weights_once, weights_loop)
 
-    one, other = (model(source, SOURCE_LENGTHS, target, step_loop) for step_loop in (False, True))
-    torch.testing.assert_close(gradients(model, one), gradients(model, other))
+    first, other = (model(source, SOURCE_LENGTHS, target, step_loop) for step_loop in (False, True))
+    torch.testing.assert_close(gradients(model, first), gradients(model, other))
 
 
 @pytest.mark.parametrize("attention", ATTENTION_NAMES)
@@ -254,9 +254,9 @@ def test_one_pass_of_deep_stacks_is_the_step_loop(attention: str, changes: dict[
     model = tiny_model(attention, DEEP | changes)
     assert model.decoder.one_pass
     source, target = batch()
-    one, other = (model(source, SOURCE_LENGTHS, target, step_loop) for step_loop in (False, True))
-    torch.testing.assert_close(one, other)
-    torch.testing.assert_close(gradients(model, one), gradients(model, other))
+    first, other = (model(source, SOURCE_LENGTHS, target, step_loop) for step_loop in (False, True))
+    torch.testing.assert_close(first, other)
+    torch.testing.assert_close(gradients(model, first), gradients(model, other))
 
 
 def test_a_carried_context_forbids_one_pass() -> None:
@@ -411,8 +411,8 @@ def test_beams_are_rows_of_their_own(attention: str, query: str, feeding: bool) 
     output, after, weights = model.decoder.step(embedding_NE, state, prepared, t)
     for n, b in enumerate(rows.tolist()):
         row = torch.tensor([n])
-        one = model.decoder.attention.prepare(model.encode(source, SOURCE_LENGTHS)).keep_sentences(torch.tensor([b]))
-        alone = model.decoder.step(embedding_NE[row], state.select(row), one, t)
+        item = model.decoder.attention.prepare(model.encode(source, SOURCE_LENGTHS)).keep_sentences(torch.tensor([b]))
+        alone = model.decoder.step(embedding_NE[row], state.select(row), item, t)
         expected_weights = None if weights is None else weights[row]
         torch.testing.assert_close(alone[0], output[row])
         torch.testing.assert_close(alone[1], after.select(row))
@@ -439,6 +439,6 @@ def test_a_step_sees_no_later_target(attention: str, query: str, feeding: bool) 
     source, target = batch()
     changed = target.clone()
     changed[:, 3] = (changed[:, 3] + 1) % V
-    one, other = model(source, SOURCE_LENGTHS, target), model(source, SOURCE_LENGTHS, changed)
-    torch.testing.assert_close(one[:, :3], other[:, :3], rtol=0, atol=0)
-    assert not torch.isclose(one[:, 3], other[:, 3]).all(-1).any()
+    first, other = model(source, SOURCE_LENGTHS, target), model(source, SOURCE_LENGTHS, changed)
+    torch.testing.assert_close(first[:, :3], other[:, :3], rtol=0, atol=0)
+    assert not torch.isclose(first[:, 3], other[:, 3]).all(-1).any()

@@ -151,12 +151,12 @@ def test_dropout_acts_in_training_only() -> None:
 
 def test_the_blind_encoder_reads_nothing() -> None:
     encoder = BlindEncoder(EncoderSettings(embedding_size=E, summary_size=D), nn.Embedding(V, E), final_states=False)
-    one, other = (encoder(padded(sentences()), LENGTHS) for _ in range(2))
-    torch.testing.assert_close(one, other, rtol=0, atol=0)
-    assert one.states.shape == (len(LENGTHS), S, 0)
-    assert one.summary.shape == (len(LENGTHS), D)
-    assert not one.summary.any()
-    assert torch.equal(one.mask, mask_of(LENGTHS, S))
+    first, other = (encoder(padded(sentences()), LENGTHS) for _ in range(2))
+    torch.testing.assert_close(first, other, rtol=0, atol=0)
+    assert first.states.shape == (len(LENGTHS), S, 0)
+    assert first.summary.shape == (len(LENGTHS), D)
+    assert not first.summary.any()
+    assert torch.equal(first.mask, mask_of(LENGTHS, S))
     assert encoder.double()(padded(sentences()), LENGTHS).summary.dtype == torch.double
     assert not encoder.state_dict()  # Not even an embedding, which would be trained for nothing.
 

@@ -69,23 +69,23 @@ def read(page: str) -> dict[str, list[str]]:
 
 
 def test_html(blocks: list[Block]) -> None:
-    found = read(to_html(blocks))
-    assert found["h1"] == ["# `x` <i>"]
-    assert found["p"] == [*SHOWN, "caption *of* it"]
-    assert found["li"] == [f"1. {name}" for name in SHOWN]
-    assert found["td"][::2] == found["dt"] == found["dd"] == SHOWN
-    assert "script" not in found
+    result = read(to_html(blocks))
+    assert result["h1"] == ["# `x` <i>"]
+    assert result["p"] == [*SHOWN, "caption *of* it"]
+    assert result["li"] == [f"1. {name}" for name in SHOWN]
+    assert result["td"][::2] == result["dt"] == result["dd"] == SHOWN
+    assert "script" not in result
 
 
 def test_markdown(blocks: list[Block]) -> None:
     page = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(to_markdown(blocks, "figures"))
-    found = read(page)
-    assert found["h1"] == ["# `x` <i>"]
-    assert found["p"] == [*SHOWN, "caption *of* it"]
-    assert found["li"] == [f"1. {name}" for name in SHOWN] + [f"{name}: {name}" for name in SHOWN]
-    assert found["th"] == ["_a_", "b|c"]
-    assert found["td"][::2] == SHOWN
-    assert "script" not in found
+    result = read(page)
+    assert result["h1"] == ["# `x` <i>"]
+    assert result["p"] == [*SHOWN, "caption *of* it"]
+    assert result["li"] == [f"1. {name}" for name in SHOWN] + [f"{name}: {name}" for name in SHOWN]
+    assert result["th"] == ["_a_", "b|c"]
+    assert result["td"][::2] == SHOWN
+    assert "script" not in result
 
 
 def test_csv_has_no_formula(table: Table) -> None:

@@ -38,13 +38,13 @@ def test_what_is_noted_is_what_the_model_does(run: RunFolder) -> None:
         trained.vocabularies.source.encode(dev["source"][:2]),
         trained.vocabularies.target.encode(dev["target"][:2]),
     )
-    found = json.loads(steps[-1][1].read_text())
-    assert len(found) == 2
-    for one, weights, source in zip(found, read_weights([trained.model], *sides), sides[0], strict=True):
-        assert one["source"] == [*trained.vocabularies.source.pieces(source), "(end)"]
-        assert np.array(one["weights"]) == pytest.approx(weights, abs=1e-4)
+    result = json.loads(steps[-1][1].read_text())
+    assert len(result) == 2
+    for item, weights, source in zip(result, read_weights([trained.model], *sides), sides[0], strict=True):
+        assert item["source"] == [*trained.vocabularies.source.pieces(source), "(end)"]
+        assert np.array(item["weights"]) == pytest.approx(weights, abs=1e-4)
     first = json.loads(steps[0][1].read_text())
-    assert np.abs(np.array(first[0]["weights"]) - np.array(found[0]["weights"])).max() > 0.005  # It has learnt.
+    assert np.abs(np.array(first[0]["weights"]) - np.array(result[0]["weights"])).max() > 0.005  # It has learnt.
 
 
 def test_all_pictures_are_drawn(run: RunFolder) -> None:

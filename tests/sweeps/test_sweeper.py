@@ -360,7 +360,7 @@ def test_the_same_command_resumes_a_stopped_sweep(
     assert len(folders) == 3
     assert len({trained_to_the_end(folder) for folder in folders}) == 1
     configs = [yaml.safe_load((folder / "config.yaml").read_text()) for folder in folders]
-    assert len({str((one["optimizer"], one["encoder"], one["attention"])) for one in configs}) > 1
+    assert len({str((item["optimizer"], item["encoder"], item["attention"])) for item in configs}) > 1
 
 
 @pytest.mark.more

@@ -129,8 +129,8 @@ def test_workers_share_a_study_without_losing_or_repeating_a_trial(sweep: Callab
 
 
 def test_a_claim_without_waiting_returns_none_at_once(sweep: Callable[..., Worker]) -> None:
-    one, other = sweep(n_trials=1), sweep(n_trials=1)
-    assert one.claim(wait=False) is not None
+    first, other = sweep(n_trials=1), sweep(n_trials=1)
+    assert first.claim(wait=False) is not None
     assert other.claim(wait=False) is None
 
 

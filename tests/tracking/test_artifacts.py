@@ -42,7 +42,7 @@ def write_project(folder: Path, runs: tuple[str, ...] = ("r1", "r2")) -> None:
 
 def addresses(folder: Path) -> dict[str, str]:
     """Return the path of each row's address; read by the standard library, not as MLflow reads it."""
-    found = {}
+    result = {}
     with closing(sqlite3.connect(folder / "mlflow.db")) as database:
         for query in (
             "SELECT experiment_id, artifact_location FROM experiments WHERE experiment_id = 1",
@@ -52,8 +52,8 @@ def addresses(folder: Path) -> dict[str, str]:
         ):
             for name, address in database.execute(query):
                 is_address = address.startswith("file://")
-                found[str(name)] = unquote(urlsplit(address).path) if is_address else address
-    return found
+                result[str(name)] = unquote(urlsplit(address).path) if is_address else address
+    return result
 
 
 def uri(folder: Path) -> str:

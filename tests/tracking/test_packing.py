@@ -58,10 +58,10 @@ def test_a_packed_model_translates_as_its_run(run: RunFolder, packed: Path) -> N
     lines = pd.DataFrame({"source": LINES})
     assert model.predict(lines)["translation"].tolist() == wanted(run, 1)
     assert model.predict(lines, params={"beam": 3})["translation"].tolist() == wanted(run, 3)
-    found = model.predict(lines, params={"alignments": True})
-    assert list(found.columns) == ["translation", "score", "alignment"]
-    assert found["alignment"].iloc[3] == ""
-    for row, line in zip(found.itertuples(), LINES, strict=True):
+    result = model.predict(lines, params={"alignments": True})
+    assert list(result.columns) == ["translation", "score", "alignment"]
+    assert result["alignment"].iloc[3] == ""
+    for row, line in zip(result.itertuples(), LINES, strict=True):
         for link in str(row.alignment).split():
             source, target = map(int, link.split("-"))
             assert source < len(line.split())
@@ -171,7 +171,7 @@ def test_mlflow_serves_a_packed_model_over_http(run: RunFolder, packed: Path, tm
         answer = post(port, {"dataframe_records": rows, "params": {"alignments": True}})["predictions"]
         assert [row["translation"] for row in answer] == wanted(run, 1)
         assert all("alignment" in row for row in answer)
-        for wrong, said in (
+        for wrong, message in (
             ({"dataframe_records": [{"text": "s1"}]}, "source"),
             ({"dataframe_records": [{"source": "s1"}], "params": {"beam": 1000}}, "beam=1000: set 1 to 50"),
             ({"dataframe_records": [{"source": None}]}, "source"),
@@ -183,7 +183,7 @@ def test_mlflow_serves_a_packed_model_over_http(run: RunFolder, packed: Path, tm
             with pytest.raises(urllib.error.HTTPError) as refused:
                 post(port, wrong)
             assert refused.value.code == 400
-            assert said in refused.value.read().decode()
+            assert message in refused.value.read().decode()
     finally:
         os.killpg(server.pid, 15)
         server.wait()
@@ -200,8 +200,8 @@ def test_a_run_may_lie_under_any_path(
     words = [path_override("run", odd), "register=odd", f"tracking_uri={store}"]
     done = run_script("src/pack.py", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    said, _, command = done.stdout.splitlines()[0].partition("; to pack it elsewhere: ")
-    assert said == f"packed: {odd / 'model'}; MLflow cannot serve it from a path with %, # or ?"
+    message, _, command = done.stdout.splitlines()[0].partition("; to pack it elsewhere: ")
+    assert message == f"packed: {odd / 'model'}; MLflow cannot serve it from a path with %, # or ?"
     assert shlex.split(command)[2:] == [str(odd), "out=/tmp/model"]
     assert digest_of(odd / "model") == digest_of(packed)
     assert str(odd) not in (odd / "model" / "MLmodel").read_text()
@@ -222,9 +222,9 @@ def test_the_command_packs_and_registers_the_best(
 
     done = command()
     assert done.returncode == 0, done.stderr[-2000:]
-    said = "registered: models:/small/1; it is the best by dev loss: models:/small@best\n"
-    assert done.stdout.endswith(said)
-    assert command().stdout.endswith(said)  # A second registration adds no version.
+    message = "registered: models:/small/1; it is the best by dev loss: models:/small@best\n"
+    assert done.stdout.endswith(message)
+    assert command().stdout.endswith(message)  # A second registration adds no version.
     # A worse model does not become the best, and a model of another corpus is refused.
     worse = make(tmp_path, "mean")
     metrics = json.loads(worse.metrics.read_text())

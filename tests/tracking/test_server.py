@@ -148,7 +148,7 @@ def test_the_documented_server_is_for_this_machine_only(server: Server) -> None:
     family = [psutil.Process(server.process.pid)]
     family += family[0].children(recursive=True)
     listening = {
-        one.laddr.ip for process in family for one in process.net_connections() if one.status == psutil.CONN_LISTEN
+        item.laddr.ip for process in family for item in process.net_connections() if item.status == psutil.CONN_LISTEN
     }
     assert listening == {"127.0.0.1"}
 
@@ -195,30 +195,30 @@ def test_down_from_the_start_and_sent_later(
     for run in (alive.run, late):
         assert_mirrored(server.uri, run)
     client = MlflowClient(server.uri)
-    one, other = (client.get_run(read_json(run.tracking)["run_id"]) for run in (alive.run, late))
-    assert {run.info.run_id for run in runs_of(server, tmp_path.name)} == {one.info.run_id, other.info.run_id}
+    left, other = (client.get_run(read_json(run.tracking)["run_id"]) for run in (alive.run, late))
+    assert {run.info.run_id for run in runs_of(server, tmp_path.name)} == {left.info.run_id, other.info.run_id}
     # The same as if it had been sent at once.
     assert read_json(late.tracking)["started"] == other.info.start_time < other.info.end_time
-    names = one.data.params.keys() - {"run_dir"}
-    assert {name: one.data.params[name] for name in names} == {name: other.data.params[name] for name in names}
+    names = left.data.params.keys() - {"run_dir"}
+    assert {name: left.data.params[name] for name in names} == {name: other.data.params[name] for name in names}
     # MLflow's source tags differ, and only one has a command, as pytest has started the other.
     assert other.data.tags["mlflow.note.content"].endswith("logger.tracking_uri=null")
     tags, late_tags = (
-        {k: v for k, v in r.data.tags.items() if not k.startswith("mlflow.source.")} for r in (one, other)
+        {k: v for k, v in r.data.tags.items() if not k.startswith("mlflow.source.")} for r in (left, other)
     )
     assert tags.keys() == late_tags.keys() - {"mlflow.note.content"}
     for name in tags.keys() - {"hourglass.key", "mlflow.runName"}:
         assert tags[name] == late_tags[name]
     # (The machine's load is read once per second: a run may be shorter.)
-    metrics, late_metrics = ({name for name in r.data.metrics if not name.startswith("system/")} for r in (one, other))
+    metrics, late_metrics = ({name for name in r.data.metrics if not name.startswith("system/")} for r in (left, other))
     assert metrics == late_metrics
     for name in ("train/loss", "dev/bleu", "dev/loss", "test/bleu", "test/bleu_by_source_words", "train/target_tokens"):
-        histories = [client.get_metric_history(run.info.run_id, name) for run in (one, other)]
+        histories = [client.get_metric_history(run.info.run_id, name) for run in (left, other)]
         points, late_points = ([(point.step, point.value) for point in history] for history in histories)
         assert points == late_points != []
-    assert one.inputs is not None
+    assert left.inputs is not None
     assert other.inputs is not None
-    assert one.inputs.to_dictionary() == other.inputs.to_dictionary()
+    assert left.inputs.to_dictionary() == other.inputs.to_dictionary()
 
     files = [file for folder in (tmp_path, server.folder) for file in folder.rglob("*") if file.is_file()]
     assert {"tracking.json", "config.yaml", "mlflow.db", "curves.csv"} <= {file.name for file in files}
@@ -352,15 +352,15 @@ def listen() -> Iterator[Callable[[type[http.server.BaseHTTPRequestHandler]], An
     started = []
 
     def serve(handler: type[http.server.BaseHTTPRequestHandler]) -> Any:
-        one = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=one.serve_forever, daemon=True).start()
-        started.append(one)
-        return one
+        item = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=item.serve_forever, daemon=True).start()
+        started.append(item)
+        return item
 
     yield serve
-    for one in started:
-        one.shutdown()
-        one.server_close()
+    for item in started:
+        item.shutdown()
+        item.server_close()
 
 
 @pytest.mark.more

@@ -70,7 +70,9 @@ class Recorder(TorchDispatchMode):
             raise RuntimeError("operation not permitted when stream is capturing")  # As CUDA has it.
         results = operation(*words, **(options or {}))
         self.recording.operations.append((operation, words, options or {}, results))
-        read = {one.untyped_storage().data_ptr() for one in tree_flatten((words, options))[0] if torch.is_tensor(one)}
+        read = {
+            item.untyped_storage().data_ptr() for item in tree_flatten((words, options))[0] if torch.is_tensor(item)
+        }
         for result in tree_flatten(results)[0]:
             if torch.is_tensor(result) and result.untyped_storage().data_ptr() not in read:
                 self.made.append(result)

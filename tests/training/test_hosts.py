@@ -76,7 +76,7 @@ class Host:
         return self.folder / f"{NAMES[self.node]}-{self._launches}.log"
 
     @property
-    def said(self) -> str:
+    def message(self) -> str:
         """Everything that the latest command has printed."""
         return self._output.read_text()
 
@@ -194,9 +194,9 @@ def resume_pair(cable: Cable, run: RunFolder) -> None:
     """Start on both hosts what each printed; where one printed nothing, what the other printed, by its node rank."""
     commands = {}
     for host in cable.hosts:
-        if found := re.search(rf"{RESUME}(torchrun .*)", host.said):
-            assert f"--node-rank={host.node} " in found[1]
-            commands[host.node] = found[1]
+        if result := re.search(rf"{RESUME}(torchrun .*)", host.said):
+            assert f"--node-rank={host.node} " in result[1]
+            commands[host.node] = result[1]
     for host in cable.hosts:
         other = 1 - host.node
         line = commands.get(host.node) or commands[other].replace(f"--node-rank={other}", f"--node-rank={host.node}")
@@ -212,9 +212,9 @@ def progressed(run: RunFolder) -> Callable[[], bool]:
 
 
 def assert_trained_as(alone: RunFolder, pair: RunFolder) -> None:
-    mine, theirs = weights(alone.last), weights(pair.last)
-    assert mine.keys() == theirs.keys()
-    for name, weight in mine.items():
+    own, theirs = weights(alone.last), weights(pair.last)
+    assert own.keys() == theirs.keys()
+    for name, weight in own.items():
         torch.testing.assert_close(theirs[name], weight, rtol=1e-4, atol=1e-5, msg=name)
     assert curves(alone, "dev/loss") == pytest.approx(curves(pair, "dev/loss"), rel=1e-3, abs=1e-2)
     assert load_progress(alone.last).target_tokens == load_progress(pair.last).target_tokens
@@ -442,7 +442,7 @@ def test_processes_that_agree_meet(store: torch.distributed.TCPStore, tmp_path: 
     hosts = processes(store, size=4, local_size=2)
     assert meet(hosts, [tmp_path] * 4, {"cache": "elsewhere"}) == [""] * 4
     digests = {"corpus": "a", "vocabulary": "b"}
-    assert at_once(*(lambda h=one: h.compare(digests) for one in hosts)) == [""] * 4
+    assert at_once(*(lambda h=item: h.compare(digests) for item in hosts)) == [""] * 4
     assert list(tmp_path.iterdir()) == []
     # The interface of the address by which they reach each other.
     assert os.environ["GLOO_SOCKET_IFNAME"] in ("lo", "lo0")
@@ -511,10 +511,10 @@ PAIR = "Application timeout caused pair closure"
     ],
 )
 def test_what_ends_a_training_is_the_process_that_says_nothing_or_why(
-    store: torch.distributed.TCPStore, told: dict[int, str], error: str, line: str | None
+    store: torch.distributed.TCPStore, printed: dict[int, str], error: str, line: str | None
 ) -> None:
     hosts = processes(store, size=4, local_size=2)
-    for rank, reason in told.items():
+    for rank, reason in printed.items():
         hosts[rank].end(reason)
     assert hosts[0].explain(RuntimeError(error)) == line
 
@@ -534,8 +534,8 @@ def test_an_error_is_in_torchruns_report_and_known_to_the_others(
     monkeypatch.setattr("hourglass.training.hosts.die_with_agent", lambda: None)
     with pytest.raises(BrokenOffError), hosts_of_torchrun():
         raise BrokenOffError("next.ckpt: cannot be written; to resume: python src/train.py resume=one")
-    told = json.loads((tmp_path / "error.json").read_text())["message"]["message"]
-    assert told == "next.ckpt: cannot be written; to resume: python src/train.py resume=one"
+    printed = json.loads((tmp_path / "error.json").read_text())["message"]["message"]
+    assert printed == "next.ckpt: cannot be written; to resume: python src/train.py resume=one"
     cause = processes(store, size=2, local_size=2)[0].explain(RuntimeError(CLOSED))
     assert cause == "process 1 of 2 on machine 0 has ended (next.ckpt: cannot be written)"
     # What all processes have is said by the first of a machine.

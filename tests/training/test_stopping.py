@@ -56,30 +56,30 @@ def unbroken(run: Run, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return folder
 
 
-def assert_same_run(one: RunFolder, other: RunFolder) -> None:
+def assert_same_run(first: RunFolder, other: RunFolder) -> None:
     """Compare bit for bit: `assert_same_training`, and the best model, the optimizer, and all counters."""
-    assert_same_training(one, other)
+    assert_same_training(first, other)
     for name in ("last", "best"):
-        mine, theirs = (torch.load(getattr(run, name), weights_only=True) for run in (one, other))
-        for content in (mine, theirs):
+        own, theirs = (torch.load(getattr(run, name), weights_only=True) for run in (first, other))
+        for content in (own, theirs):
             del content["hourglass"]["config"]["run_dir"], content["hourglass"]["config"]["logger"]
             del content["callbacks"]["Meter"]["seconds"]
-        assert_same_values(mine, theirs, name)
+        assert_same_values(own, theirs, name)
 
 
-def assert_same_values(one: Any, other: Any, name: str) -> None:
-    if isinstance(one, dict):
-        assert one.keys() == other.keys(), name
-        for key in one:
-            assert_same_values(one[key], other[key], f"{name}.{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), name
-        for number, pair in enumerate(zip(one, other, strict=True)):
+def assert_same_values(first: Any, other: Any, name: str) -> None:
+    if isinstance(first, dict):
+        assert first.keys() == other.keys(), name
+        for key in first:
+            assert_same_values(first[key], other[key], f"{name}.{key}")
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(other), name
+        for number, pair in enumerate(zip(first, other, strict=True)):
             assert_same_values(*pair, f"{name}.{number}")
-    elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), name
+    elif isinstance(first, torch.Tensor):
+        assert torch.equal(first, other), name
     else:
-        assert one == other, name
+        assert first == other, name
 
 
 def test_killed_at_random_points(run: Run, unbroken: RunFolder, tmp_path: Path) -> None:
@@ -94,8 +94,8 @@ def test_killed_at_random_points(run: Run, unbroken: RunFolder, tmp_path: Path) 
     points = [LOGGED, LOGGED, "os.fsync", LOGGED, "os.replace"]
     for at in points:
         first, last = (4, 8) if at == LOGGED else (2, 4)
-        status, said = run(*words, at=at, count=draw.randint(first, last), what=KILL)
-        assert status == -signal.SIGKILL, said
+        status, message = run(*words, at=at, count=draw.randint(first, last), what=KILL)
+        assert status == -signal.SIGKILL, message
         words = [f"resume={broken.path}"]
     assert run(*words)[0] == 0
     assert_same_run(unbroken, broken)
@@ -145,12 +145,12 @@ def test_each_end_has_its_line_and_status_and_loses_nothing(run: Run, unbroken: 
     words = [*STATEFUL, f"run_dir={broken.path}"]
     for at, count, what, status, line in ENDS:
         before = load_progress(broken.last).step if broken.last.exists() else 0
-        ended, said = run(*words, at=at, count=count, what=what.replace("FOLDER", str(broken.last.parent)))
-        assert ended == status, said
+        ended, message = run(*words, at=at, count=count, what=what.replace("FOLDER", str(broken.last.parent)))
+        assert ended == status, message
         broken.last.parent.chmod(0o755)
-        last = said.strip().splitlines()[-1]
+        last = message.strip().splitlines()[-1]
         assert line in last
-        assert "Traceback" not in said
+        assert "Traceback" not in message
         words = [f"resume={broken.path}"]
         if status != 4:
             assert last.endswith(f"src/train.py resume={broken.path}")
@@ -162,10 +162,12 @@ def test_each_end_has_its_line_and_status_and_loses_nothing(run: Run, unbroken: 
 
 
 def test_a_diverged_run_has_a_status_of_its_own(run: Run, tmp_path: Path) -> None:
-    status, said = run(*SMALL, f"run_dir={tmp_path / 'one'}", "optimizer.learning_rate=1e30", "optimizer.clip_norm=0")
+    status, message = run(
+        *SMALL, f"run_dir={tmp_path / 'one'}", "optimizer.learning_rate=1e30", "optimizer.clip_norm=0"
+    )
     assert status == 3
-    assert "diverged; set a lower optimizer.learning_rate" in said.strip().splitlines()[-1]
-    assert "Traceback" not in said
+    assert "diverged; set a lower optimizer.learning_rate" in message.strip().splitlines()[-1]
+    assert "Traceback" not in message
 
 
 # ---- Several processes -----------------------------------------------------------------------------------------------
@@ -203,36 +205,36 @@ def test_no_process_remains_when_one_of_several_dies(
     tmp_path: Path, session_cache: Path, victims: tuple[str, ...]
 ) -> None:
     """Kill one rank, or the parent, or send SIGTERM to the parent; the same run is resumed after each."""
-    one = RunFolder(tmp_path / "one")
-    words = [*SMALL, *PAIR, f"cache={session_cache}", f"run_dir={one.path}", "trainer.target_tokens=1000000"]
+    item = RunFolder(tmp_path / "one")
+    words = [*SMALL, *PAIR, f"cache={session_cache}", f"run_dir={item.path}", "trainer.target_tokens=1000000"]
     words += ["trainer.checkpoint_every=10"]
     for victim in victims:
-        reached = written(one.last)
+        reached = written(item.last)
         process = start_pair(*words)
-        wait_for(lambda: written(one.last) > reached, process, "a checkpoint")  # noqa: B023
+        wait_for(lambda: written(item.last) > reached, process, "a checkpoint")  # noqa: B023
         ranks = spawned(process)
         assert len(ranks) == 2
         if victim == "rank":
             ranks[1].kill()
         else:
             process.send_signal(signal.SIGKILL if victim == "parent" else signal.SIGTERM)
-        said = process.communicate()[1]
+        message = process.communicate()[1]
         wait_until_gone(ranks)
-        words = [f"resume={one.path}"]
-        last = said.strip().splitlines()[-1]
+        words = [f"resume={item.path}"]
+        last = message.strip().splitlines()[-1]
         if victim == "rank":
-            assert process.returncode == 1, said
+            assert process.returncode == 1, message
             assert last.startswith("error: process 1 of 2 was killed by SIGKILL")
-            assert last.endswith(f"src/train.py resume={one.path}")
+            assert last.endswith(f"src/train.py resume={item.path}")
         elif victim == "parent":
             assert process.returncode == -signal.SIGKILL
         else:
-            assert process.returncode == 143, said
+            assert process.returncode == 143, message
             assert last.startswith("stopped; to resume: python ")
-            assert last.endswith(f"src/train.py resume={one.path}")
-            assert load_progress(one.last).step == max(curves(one, "train/loss")) + 1
+            assert last.endswith(f"src/train.py resume={item.path}")
+            assert load_progress(item.last).step == max(curves(item, "train/loss")) + 1
         if victim != "parent":
-            assert "Traceback" not in said
+            assert "Traceback" not in message
 
 
 @pytest.mark.more

@@ -87,7 +87,7 @@ def test_the_loss_of_a_step_is_the_cross_entropy_with_the_label_smoothing_of_the
 
 def test_every_step_draws_a_dropout_mask_of_its_own(tmp_path: Path) -> None:
     _, losses = still_run(tmp_path, "decoder.dropout=0.5")
-    assert min(abs(one - other) for one, other in itertools.combinations(losses, 2)) > 1e-4
+    assert min(abs(first - other) for first, other in itertools.combinations(losses, 2)) > 1e-4
 
 
 def test_scheduled_sampling_grows_from_nothing_to_its_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +212,7 @@ def test_patience_watches_the_score_that_selects(
 
     monkeypatch.setattr(fit, "EarlyStopping", Recorded)
     still_run(tmp_path, "trainer.patience=2", f"trainer.select={select}")
-    assert [(one.monitor, one.mode, one.patience) for one in made] == [(f"dev/{select}", mode, 2)]
+    assert [(item.monitor, item.mode, item.patience) for item in made] == [(f"dev/{select}", mode, 2)]
 
 
 def test_mlflow_gets_the_tags_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,10 +372,10 @@ def test_no_interval_of_bits_exceeds_the_information_in_the_references() -> None
     draws = np.random.default_rng(6)
     measured = SimpleNamespace(needed=[draws.gamma(2.0, 2.0, 200), draws.gamma(2.0, 5.0, 200)])
     quantity = bits._Measurement.received(measured, np.full(200, 35.0), draw_resamples(200, 100))  # type: ignore[arg-type]
-    found = quantity.estimate
-    assert found.mean == pytest.approx(35 - np.mean(measured.needed))
-    assert found.own_spread is not None
-    assert found.own_spread.high == 35 < 2 * found.mean - found.own_spread.low
+    result = quantity.estimate
+    assert result.mean == pytest.approx(35 - np.mean(measured.needed))
+    assert result.own_spread is not None
+    assert result.own_spread.high == 35 < 2 * result.mean - result.own_spread.low
 
 
 def test_differences_of_bits_have_the_variance_over_seeds_pooled_over_all_variants() -> None:
@@ -392,14 +392,14 @@ def test_differences_of_bits_have_the_variance_over_seeds_pooled_over_all_varian
     differences = bits._compare_all(measured, "none")
     for bucket in (None, 0):
         quantities = {name: own.whole if bucket is None else own.buckets[0] for name, own in measured.items()}
-        pooled = np.mean([one.value.var(ddof=1) for one in quantities.values()])
+        pooled = np.mean([item.value.var(ddof=1) for item in quantities.values()])
         for name in ("mean", "fixed"):
-            one, base = quantities[name], quantities["none"]
-            sentences = (one.drawn.mean(0) - base.drawn.mean(0)).var(ddof=1)
+            item, base = quantities[name], quantities["none"]
+            sentences = (item.drawn.mean(0) - base.drawn.mean(0)).var(ddof=1)
             squares = np.asarray(stats.t.ppf(0.975, [59, 6])) ** 2 @ [sentences, pooled * 2 / 3]
             width = 2 * np.sqrt(squares)
-            found = differences[name]
-            difference = found.whole if bucket is None else found.by_length[0]
+            result = differences[name]
+            difference = result.whole if bucket is None else result.by_length[0]
             assert difference is not None
             interval = difference.architecture
             assert interval is not None

@@ -750,8 +750,8 @@ def failed_test(folder: Path, tests: str) -> str | None:
     text = output.read_text()
     if status == pytest.ExitCode.NO_TESTS_COLLECTED:
         raise SystemExit(f"pytest {tests}: no such test")
-    found = re.search(r"^(?:FAILED|ERROR) (\S+)", text, re.M)
-    return found[1] if found else f"pytest ended with status {status}: {text.strip()[-300:]}"
+    result = re.search(r"^(?:FAILED|ERROR) (\S+)", text, re.M)
+    return result[1] if result else f"pytest ended with status {status}: {text.strip()[-300:]}"
 
 
 def main(words: Sequence[str]) -> int:

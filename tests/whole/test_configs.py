@@ -173,19 +173,21 @@ def test_no_command_imports_for_seconds_before_it_has_read_its_settings(tmp_path
     slow = ["datasets", "mlflow", "optuna", "pytorch_lightning", "torch._dynamo"]
     code = f"import sys\nsys.path[:0] = {list(map(str, folders))}\nimport {', '.join(names)}\n"
     code += f"print([name for name in {slow} if name in sys.modules])"
-    said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    assert said == "[]\n"
+    message = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    assert message == "[]\n"
 
 
 def test_help_lists_the_choices(tmp_path: Path) -> None:
     """Each choice has a line with a description."""
-    said = run_script("src/train.py", "--help", cwd=tmp_path).stdout
-    groups = {block.partition(":")[0]: block.splitlines()[1:] for block in said.split("\n\n")}
+    message = run_script("src/train.py", "--help", cwd=tmp_path).stdout
+    groups = {block.partition(":")[0]: block.splitlines()[1:] for block in message.split("\n\n")}
     composed = yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
     for group in {name for entry in composed if isinstance(entry, dict) for name in entry if "/" not in name}:
         listed = dict(line.split(maxsplit=1) for line in groups[group])
         assert listed.keys() == {file.stem for file in (CONF / group).glob("*.yaml")}
-    assert "  luong_general    Luong et al. 2015: q . W k\n" in said
+    assert "  luong_general    Luong et al. 2015: q . W k\n" in message
 
 
 def test_version_names_what_an_issue_should_quote(tmp_path: Path) -> None:

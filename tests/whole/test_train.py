@@ -150,9 +150,9 @@ def test_curves_have_a_point_every_so_many_steps(start: Callable[..., RunFolder]
 @pytest.mark.parametrize("threads", [1, pytest.param(2, marks=(pytest.mark.slow, pytest.mark.more))])
 def test_the_same_seed_gives_the_same_run_and_another_does_not(start: Callable[..., RunFolder], threads: int) -> None:
     shared = f"trainer.threads={threads}"
-    one, again, other = start("one", shared), start("again", shared), start("other", shared, "seed=2")
-    assert_same_training(one, again)
-    assert curves(one, "train/loss") != curves(other, "train/loss")
+    first, again, other = start("one", shared), start("again", shared), start("other", shared, "seed=2")
+    assert_same_training(first, again)
+    assert curves(first, "train/loss") != curves(other, "train/loss")
 
 
 @pytest.mark.slow
@@ -162,8 +162,8 @@ def test_accumulation_changes_nothing(start: Callable[..., RunFolder]) -> None:
     # Adam, and a gradient that is clipped, would not mind a factor.
     still += ["optimizer=sgd", "optimizer.learning_rate=0.2", "optimizer.clip_norm=0"]
     whole, parts = start("whole", *still), start("parts", *still, "trainer.accumulate=3")
-    mine, theirs = weights(whole.last), weights(parts.last)
-    for name, weight in mine.items():
+    own, theirs = weights(whole.last), weights(parts.last)
+    for name, weight in own.items():
         torch.testing.assert_close(theirs[name], weight, rtol=1e-3, atol=1e-4, msg=name)
     assert load_progress(whole.last).target_tokens == load_progress(parts.last).target_tokens
     assert curves(whole, "dev/loss").keys() == curves(parts, "dev/loss").keys()
@@ -182,8 +182,8 @@ def test_fast_paths_can_be_switched_off(start: Callable[..., RunFolder], monkeyp
             "hourglass.training.module.search", lambda model, source, *_: [Hypothesis([], 0.0, 0.0, True)] * len(source)
         )
         stepped = start("stepped", *words, "trainer.step_loop=true")
-    mine, theirs = weights(once.last), weights(stepped.last)
-    for name, weight in mine.items():
+    own, theirs = weights(once.last), weights(stepped.last)
+    for name, weight in own.items():
         torch.testing.assert_close(theirs[name], weight, rtol=1e-3, atol=1e-4, msg=name)
     assert curves(once, "dev/loss") == pytest.approx(curves(stepped, "dev/loss"), rel=1e-4)
 
@@ -193,9 +193,9 @@ def test_half_precision_trains_with_clipping(start: Callable[..., RunFolder], mo
     monkeypatch.setattr("hourglass.training.trainer.TrainerSettings.__post_init__", lambda _: None)
     words = ("optimizer.clip_norm=1", "trainer.test=false", "trainer.pictures=0")
     half, full = start("half", *words, "trainer.precision=bf16-mixed"), start("full", *words)
-    one, other = (list(curves(run, "train/loss").values()) for run in (half, full))
-    assert one != other
-    assert one == pytest.approx(other, rel=0.02)
+    first, other = (list(curves(run, "train/loss").values()) for run in (half, full))
+    assert first != other
+    assert first == pytest.approx(other, rel=0.02)
 
 
 def test_a_step_is_as_long_as_the_clipped_gradient(start: Callable[..., RunFolder]) -> None:
@@ -228,8 +228,8 @@ def test_divergence_ends_in_one_line(start: Callable[..., RunFolder], monkeypatc
     loss = Seq2Seq.loss
 
     def broken(self: Seq2Seq, *args: Any, **options: Any) -> Any:
-        found = loss(self, *args, **options)
-        return found._replace(smoothed=found.smoothed * torch.nan)
+        result = loss(self, *args, **options)
+        return result._replace(smoothed=result.smoothed * torch.nan)
 
     monkeypatch.setattr(Seq2Seq, "loss", broken)
     with pytest.raises(UserError, match=r"diverged; set a lower optimizer\.learning_rate"):
@@ -312,7 +312,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
         message,
     )
     assert_same_training(unbroken, run)
-    assert all(torch.equal(one, weights(run.best)[name]) for name, one in weights(unbroken.best).items())
+    assert all(torch.equal(item, weights(run.best)[name]) for name, item in weights(unbroken.best).items())
 
     run.previous.write_bytes(b"")
     run.last.write_bytes(b"")

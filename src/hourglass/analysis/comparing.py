@@ -128,7 +128,7 @@ class TestSetComparison:
     @property
     def partial(self) -> str | None:
         """Which part of the corpus's test split it is; None: all of it."""
-        runs = [run for one in self.scores for run in one.group.runs]
+        runs = [run for item in self.scores for run in item.group.runs]
         if not any(run.config.get("trainer", {}).get("test_sentences") for run in runs):
             return None
         whole, own = runs[0].metrics.corpus["pairs"].get("test"), len(self.test.rows)
@@ -199,9 +199,9 @@ def compare_bleu(bleu: Mapping[Name, BleuByLength], baselines: Mapping[Name, Nam
     def compare(quantities: Mapping[Name, Quantity], name: Name) -> Difference:
         return compare_quantities(quantities[name], quantities[baselines[name]], pool(list(quantities.values())))
 
-    whole = {name: one.whole for name, one in bleu.items()}
+    whole = {name: item.whole for name, item in bleu.items()}
     buckets = {
-        bucket: {name: one.buckets[bucket] for name, one in bleu.items()}
+        bucket: {name: item.buckets[bucket] for name, item in bleu.items()}
         for bucket in next(iter(bleu.values())).buckets
     }
     differences = adjust_differences({name: compare(whole, name) for name in baselines})
@@ -273,7 +273,7 @@ def _compare_part(
         group.name: bleu_by_length([[row.hypothesis for row in run.translations] for run in group.runs], test, draws)
         for group in grouping.groups
     }
-    seeds = pool([one.whole for one in bleu.values()])
+    seeds = pool([item.whole for item in bleu.values()])
     base = _baseline_value(grouping, baseline)
     baselines = {group.name: _baseline_name(grouping, group, base) for group in grouping.groups}
     differences = compare_bleu(bleu, {name: other for name, other in baselines.items() if other})

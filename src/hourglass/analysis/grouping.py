@@ -119,15 +119,15 @@ def find_settings(names: Sequence[str], runs: Sequence[FinishedRun]) -> list[str
         UserError: no run has such a setting.
     """
     known = {key for run in runs for key in _facts(run)}
-    found: dict[str, None] = {}
+    result: dict[str, None] = {}
     for name in names:
         if name not in known and f"{name}.name" not in known:
             alike = sorted(key for key in known if key.startswith(f"{name}."))
             close = difflib.get_close_matches(name, sorted(known), 3, cutoff=0.8) or alike[:3]
             hint = f"did you mean {' or '.join(close)}?" if close else f"give a setting, {RUN}, {COMMIT} or {SEED}"
             raise UserError(f"by={name}: no run has such a setting: {hint}")
-        found[name if name in known else f"{name}.name"] = None
-    return list(found)
+        result[name if name in known else f"{name}.name"] = None
+    return list(result)
 
 
 def group_runs(runs: Sequence[FinishedRun], by: Sequence[str]) -> Grouping:

@@ -232,10 +232,10 @@ def _follow_imports(name: str, folder: Path, *, into_package: bool = False) -> t
         if (of_package and not into_package) or (first != top and first in sys.stdlib_module_names):
             continue
         root = PACKAGE.parent if of_package else folder
-        found = set() if installed and not of_package and first != top else set(_files_named(module, root))
-        if not found:
+        named = set() if installed and not of_package and first != top else set(_files_named(module, root))
+        if not named:
             others.add(first)
-        for file in found - files:
+        for file in named - files:
             files.add(file)
             waiting += _imports(file, root)
     return sorted(files), others

@@ -128,7 +128,7 @@ def check_script(texts: Iterable[str], language: str, option: str) -> str | None
         UserError: the texts are written without spaces, and the language is not, as far as is known.
     """
     letters = spaced = runs = sentences = 0
-    found: Counter[str] = Counter()
+    scripts: Counter[str] = Counter()
     for text in texts:
         own = 0
         for word in text.split():
@@ -136,14 +136,14 @@ def check_script(texts: Iterable[str], language: str, option: str) -> str | None
             spaced += sum(map(str.isalpha, word)) - len(unspaced)
             own += len(unspaced)
             runs += bool(unspaced)
-            found.update(unspaced)
+            scripts.update(unspaced)
         letters += own
         sentences += own > 0
     if not is_unspaced(language):
         # Phrases may be separated, and a sentence of a few letters may be one word of a language with spaces.
         whole = runs <= 1.05 * sentences and letters >= 3 * sentences
         if letters > spaced and (whole or letters >= 6 * runs):
-            script = "Jpan" if "Hira" in found else found.most_common(1)[0][0]
+            script = "Jpan" if "Hira" in scripts else scripts.most_common(1)[0][0]
             code = str(get_global("likely_subtags")[f"und_{script}"]).split("_")[0]
             raise UserError(
                 f"{option}={language}: its text is written without spaces, and {language} is not, as far as is known, "

@@ -28,17 +28,17 @@ def report_published(scores: PublishedScores, settings: PublishedSettings) -> li
         return [*blocks, Paragraph(f"No system has been trained yet: run {COMMAND}")]
     blocks += map(Paragraph, (_how_to_read(settings), _provenance_text(scores)))
     names = name_systems(settings)
-    for direction, found in scores.directions.items():
-        if not found.systems:
+    for direction, result in scores.directions.items():
+        if not result.systems:
             continue
-        blocks += [Heading(2, direction), _figure(direction, found, names)]
-        blocks += [_scores_table(direction, test, found, settings, names) for test in settings.tests]
-        blocks.append(_runs_table(direction, found, settings, names))
+        blocks += [Heading(2, direction), _figure(direction, result, names)]
+        blocks += [_scores_table(direction, test, result, settings, names) for test in settings.tests]
+        blocks.append(_runs_table(direction, result, settings, names))
         missing = [
             f"{names[system]}, seed {seed}"
             for seed in settings.seeds
             for system in settings.systems
-            if system not in found.systems or seed not in found.systems[system].seeds
+            if system not in result.systems or seed not in result.systems[system].seeds
         ]
         if missing:
             blocks.append(Paragraph(f"Not trained yet: {'; '.join(missing)}."))
@@ -82,12 +82,12 @@ def _provenance_text(scores: PublishedScores) -> str:
     )
 
 
-def _figure(direction: str, found: DirectionScores, names: Mapping[str, str]) -> Picture:
-    x = [bucket.mean for bucket in found.buckets]
-    few = [bucket.sentences < FEW for bucket in found.buckets]
-    lines = {names[name]: estimate_line(x, own.buckets, few) for name, own in found.systems.items()}
-    cover = cover_of_estimates(bleu for own in found.systems.values() for bleu in own.buckets)
-    counts = ", ".join(f"{show_bounds(bucket.tokens)}: {bucket.sentences:,}" for bucket in found.buckets)
+def _figure(direction: str, result: DirectionScores, names: Mapping[str, str]) -> Picture:
+    x = [bucket.mean for bucket in result.buckets]
+    few = [bucket.sentences < FEW for bucket in result.buckets]
+    lines = {names[name]: estimate_line(x, own.buckets, few) for name, own in result.systems.items()}
+    cover = cover_of_estimates(bleu for own in result.systems.values() for bleu in own.buckets)
+    counts = ", ".join(f"{show_bounds(bucket.tokens)}: {bucket.sentences:,}" for bucket in result.buckets)
     return Picture(
         f"published-{direction}",
         draw_lines(
@@ -105,7 +105,9 @@ def _figure(direction: str, found: DirectionScores, names: Mapping[str, str]) ->
     )
 
 
-def _runs_table(direction: str, found: DirectionScores, settings: PublishedSettings, names: Mapping[str, str]) -> Table:
+def _runs_table(
+    direction: str, result: DirectionScores, settings: PublishedSettings, names: Mapping[str, str]
+) -> Table:
     head = ["system", "command line", "minutes", "dev loss", "converged", "gain of the last fifth, %"]
     rows = [
         [
@@ -116,24 +118,24 @@ def _runs_table(direction: str, found: DirectionScores, settings: PublishedSetti
             show_verdict(all_converged(own.converged)),
             " ".join(f"{100 * gain:.1f}" for gain in own.gain_of_last_fifth),
         ]
-        for system, own in found.systems.items()
+        for system, own in result.systems.items()
     ]
     caption = (
         f"{direction}: each run (seeds {', '.join(map(str, settings.seeds))}). Converged: the last fifth of the budget "
         f"lowered the best dev loss by less than {100 * settings.converged:g} %, for all seeds."
     )
-    if any(all_converged(own.converged) is None for own in found.systems.values()):
+    if any(all_converged(own.converged) is None for own in result.systems.values()):
         caption += f" {NOT_JUDGED}"
     return Table(f"published-{direction}-runs", head, rows, caption, text_columns=2)
 
 
 def _scores_table(
-    direction: str, test: str, found: DirectionScores, settings: PublishedSettings, names: Mapping[str, str]
+    direction: str, test: str, result: DirectionScores, settings: PublishedSettings, names: Mapping[str, str]
 ) -> Table:
     baseline = names[settings.baseline]
     head = ["system", "parameters", "greedy", "beam 5", f"minus {baseline}", *DIFFERENCE_HEADINGS, *P_HEADINGS]
     rows = []
-    for system, own in found.systems.items():
+    for system, own in result.systems.items():
         scores = own.scores[test]
         by_seed = [" ".join(f"{bleu:.2f}" for bleu in search.by_seed) for search in (scores.greedy, scores.beam)]
         difference = [*difference_cells(scores.difference), *p_cells(scores.difference)]
@@ -144,6 +146,6 @@ def _scores_table(
         "sentences and seeds, with the variance of seeds pooled over all systems (pooled); the same from the two "
         "systems' own seeds, which are few (own spread). p: paired bootstrap over sentences; Holm's p is "
         "adjusted for the number of systems. "
-        f"{found.signature}"
+        f"{result.signature}"
     )
     return Table(f"published-{direction}-{test}", head, rows, caption)

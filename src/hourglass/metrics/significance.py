@@ -212,8 +212,8 @@ def bleu_quantity(statistics: Sequence[np.ndarray], counts: np.ndarray) -> Quant
         statistics: K arrays [N, 10] of `scoring.bleu_statistics`.
         counts: [R, N] of `draw_resamples`.
     """
-    value = np.array([bleu_from_statistics(one.sum(0)) for one in statistics])
-    drawn = np.stack([bleu_from_statistics(counts @ one) for one in statistics])
+    value = np.array([bleu_from_statistics(item.sum(0)) for item in statistics])
+    drawn = np.stack([bleu_from_statistics(counts @ item) for item in statistics])
     long_enough = (statistics[0][:, -1] >= ORDERS).astype(np.float64)  # [N]
     drawn[:, counts @ long_enough == 0] = np.nan
     return Quantity(value, drawn, counts.shape[1], Interval(0.0, 100.0))
@@ -221,12 +221,12 @@ def bleu_quantity(statistics: Sequence[np.ndarray], counts: np.ndarray) -> Quant
 
 def pool(quantities: Sequence[Quantity]) -> VarianceEstimate:
     """Return the variance over seeds of a quantity, pooled over the variants: weighted by their degrees of freedom."""
-    freedom = sum(len(one.value) - 1 for one in quantities)
-    squares = sum(float(((one.value - one.value.mean()) ** 2).sum()) for one in quantities)
+    freedom = sum(len(quantity.value) - 1 for quantity in quantities)
+    squares = sum(float(((quantity.value - quantity.value.mean()) ** 2).sum()) for quantity in quantities)
     return VarianceEstimate(squares / freedom if freedom else 0.0, freedom)
 
 
-def compare_quantities(one: Quantity, other: Quantity, seeds: VarianceEstimate) -> Difference:
+def compare_quantities(first: Quantity, other: Quantity, seeds: VarianceEstimate) -> Difference:
     """Return `one` less `other`, with its intervals.
 
     "This architecture" has the pooled variance over seeds, divided by each side's number of seeds. "Own spread" has
@@ -237,42 +237,44 @@ def compare_quantities(one: Quantity, other: Quantity, seeds: VarianceEstimate) 
         other: of another, on the same sentences.
         seeds: the variance over seeds, pooled over all variants (`pool`).
     """
-    value = one.mean - other.mean
-    if not (one.scorable and other.scorable):
+    value = first.mean - other.mean
+    if not (first.scorable and other.scorable):
         return Difference(value, None, None, None, None)
-    drawn = one.drawn.mean(0) - other.drawn.mean(0)  # [R]
-    bounds = one.bounds + other.bounds.times(-1)
-    sentences = _of_sentences(drawn, min(one.sentences, other.sentences))
-    pooled = seeds.times(1 / len(one.value) + 1 / len(other.value))
-    own = satterthwaite([_of_seeds(one), _of_seeds(other)])
+    drawn = first.drawn.mean(0) - other.drawn.mean(0)  # [R]
+    bounds = first.bounds + other.bounds.times(-1)
+    sentences = _of_sentences(drawn, min(first.sentences, other.sentences))
+    pooled = seeds.times(1 / len(first.value) + 1 / len(other.value))
+    own = satterthwaite([_of_seeds(first), _of_seeds(other)])
     return Difference(
         value,
         percentiles(drawn),
         _interval(value, sentences, pooled, bounds),
-        _interval(value, sentences, own, bounds) if min(len(one.value), len(other.value)) > 1 else None,
+        _interval(value, sentences, own, bounds) if min(len(first.value), len(other.value)) > 1 else None,
         p_value(drawn, value),
     )
 
 
-def own_spread(one: Quantity) -> Interval | None:
+def own_spread(quantity: Quantity) -> Interval | None:
     """Return the interval of a mean when sentences and trainings vary, from its own seeds.
 
     None of one seed, of too few sentences, and where a resample has no score.
     """
-    if not one.scorable:
+    if not quantity.scorable:
         return None
-    return _interval(one.mean, _of_sentences(one.drawn.mean(0), one.sentences), _of_seeds(one), one.bounds)
+    return _interval(
+        quantity.mean, _of_sentences(quantity.drawn.mean(0), quantity.sentences), _of_seeds(quantity), quantity.bounds
+    )
 
 
-def pooled_spread(one: Quantity, seeds: VarianceEstimate) -> Interval | None:
+def pooled_spread(quantity: Quantity, seeds: VarianceEstimate) -> Interval | None:
     """Return the interval of a mean when sentences and trainings vary, from the variance over seeds of all variants.
 
     None where no variant has two seeds, of too few sentences, and where a resample has no score.
     """
-    if not one.scorable:
+    if not quantity.scorable:
         return None
-    sentences = _of_sentences(one.drawn.mean(0), one.sentences)
-    return _interval(one.mean, sentences, seeds.times(1 / len(one.value)), one.bounds)
+    sentences = _of_sentences(quantity.drawn.mean(0), quantity.sentences)
+    return _interval(quantity.mean, sentences, seeds.times(1 / len(quantity.value)), quantity.bounds)
 
 
 def satterthwaite(parts: Sequence[VarianceEstimate]) -> VarianceEstimate:
@@ -302,10 +304,10 @@ def _of_sentences(drawn: np.ndarray, sentences: int) -> VarianceEstimate:
     return VarianceEstimate(float(drawn.var(ddof=1)), sentences - 1)
 
 
-def _of_seeds(one: Quantity) -> VarianceEstimate:
+def _of_seeds(quantity: Quantity) -> VarianceEstimate:
     """Return the variance of a mean over seeds, from its own seeds; without degrees of freedom of a single one."""
-    freedom = len(one.value) - 1
-    return VarianceEstimate(float(one.value.var(ddof=1)) / len(one.value) if freedom else 0.0, freedom)
+    freedom = len(quantity.value) - 1
+    return VarianceEstimate(float(quantity.value.var(ddof=1)) / len(quantity.value) if freedom else 0.0, freedom)
 
 
 def _interval(value: float, sentences: VarianceEstimate, seeds: VarianceEstimate, bounds: Interval) -> Interval | None:
@@ -357,10 +359,10 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 def adjust_differences(differences: Mapping[Name, Difference]) -> dict[Name, AdjustedDifference]:
     """Return differences with their p-values adjusted for the number of those that have one (`holm`)."""
-    adjusted = holm([one.p for one in differences.values()])
+    adjusted = holm([item.p for item in differences.values()])
     return {
-        name: AdjustedDifference(**vars(one), p_holm=p)
-        for (name, one), p in zip(differences.items(), adjusted, strict=True)
+        name: AdjustedDifference(**vars(item), p_holm=p)
+        for (name, item), p in zip(differences.items(), adjusted, strict=True)
     }
 
 
@@ -382,7 +384,7 @@ def slope(buckets: Sequence[Quantity], source_words: Sequence[float], sentences:
     x, weight = np.asarray(source_words, dtype=float), np.asarray(sentences, dtype=float)
     centred = x - np.average(x, weights=weight)
     factors = 10 * weight * centred / (weight * centred**2).sum()
-    first, *rest = (one.times(float(factor)) for one, factor in zip(buckets, factors, strict=True))
+    first, *rest = (item.times(float(factor)) for item, factor in zip(buckets, factors, strict=True))
     return replace(sum(rest, first), sentences=int(sum(sentences)))
 
 

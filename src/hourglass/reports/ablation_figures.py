@@ -21,7 +21,7 @@ def length_figure(evaluation: Evaluation) -> Picture:
         for variant, result in evaluation.variants.items()
     }
     lines = {variant: estimate_line(x, estimates, few) for variant, estimates in scores.items()}
-    cover = cover_of_estimates(one for estimates in scores.values() for one in estimates)
+    cover = cover_of_estimates(item for estimates in scores.values() for item in estimates)
     # The source is the same for all variants.
     copied = _bucket_line(evaluation, next(iter(evaluation.variants.values())), lambda bucket: bucket.copy_bleu)
     return Picture(

@@ -62,17 +62,17 @@ def write_comparison(
 
 def scores_table(parts: Sequence[TestSetComparison]) -> Table:
     """Return BLEU of each group, with its intervals."""
-    over_seeds = any(one.pooled or one.own_spread for part in parts for one in part.scores)
+    over_seeds = any(item.pooled or item.own_spread for part in parts for item in part.scores)
     rows = []
     for part in parts:
-        for one in part.scores:
-            whole, spread = one.bleu.whole, one.bleu.whole.spread
+        for item in part.scores:
+            whole, spread = item.bleu.whole, item.bleu.whole.spread
             cells = [f"{whole.mean:.2f}", show_range(whole.interval)]
             if over_seeds:
                 cells.insert(1, "-" if spread is None else f"{spread:.2f}")
-                cells += [show_range(one.pooled), show_range(one.own_spread)]
+                cells += [show_range(item.pooled), show_range(item.own_spread)]
             rows.append(
-                [*_labels(part, one.group, parts), show_sentences(part.test.rows), *cells, str(len(one.group.runs))]
+                [*_labels(part, item.group, parts), show_sentences(part.test.rows), *cells, str(len(item.group.runs))]
             )
     trained, pooled, own = GROUP_HEADINGS
     head = [*_label_heads(parts), "sentences", "BLEU", *(["SD over seeds"] if over_seeds else []), trained]
@@ -87,15 +87,15 @@ def differences_table(parts: Sequence[TestSetComparison]) -> Table:
     """Return the difference of each group to its baseline, with its intervals."""
     rows = [
         [
-            *_labels(part, one.group, parts),
-            str(one.baseline),
+            *_labels(part, item.group, parts),
+            str(item.baseline),
             show_sentences(part.test.rows),
-            *difference_cells(one.difference.whole),
-            *p_cells(one.difference.whole),
+            *difference_cells(item.difference.whole),
+            *p_cells(item.difference.whole),
         ]
         for part in parts
-        for one in part.scores
-        if one.difference is not None
+        for item in part.scores
+        if item.difference is not None
     ]
     head = [*_label_heads(parts), "minus", "sentences", "BLEU", *GROUP_HEADINGS, *P_HEADINGS]
     caption = f"Each group less its baseline, with 95 % intervals.{_note_on_few(parts)}"
@@ -115,21 +115,21 @@ def runs_table(parts: Sequence[TestSetComparison]) -> Table:
     """Return how each group was trained: size, data, budget, convergence, seeds, code."""
     rows, unjudged = [], False
     for part in parts:
-        for one in part.scores:
-            metrics = [run.metrics for run in one.group.runs]
-            verdict, gain = _convergence(one.group)
+        for item in part.scores:
+            metrics = [run.metrics for run in item.group.runs]
+            verdict, gain = _convergence(item.group)
             unjudged = unjudged or (verdict is None and gain is not None)
             tokens = sum(run.train_target_tokens for run in metrics) / len(metrics)
             rows.append(
                 [
-                    *_labels(part, one.group, parts),
+                    *_labels(part, item.group, parts),
                     f"{sum(run.dev.bleu for run in metrics) / len(metrics):.2f}",
                     f"{sum(run.dev.loss for run in metrics) / len(metrics):.3f}",
                     " or ".join(f"{count:,}" for count in sorted({run.parameters for run in metrics})),
                     f"{metrics[0].corpus['pairs']['train']:,}",
                     f"{tokens:,.0f}",
                     "-" if gain is None else f"{show_verdict(verdict)} ({100 * gain:.1f} %)",
-                    ", ".join(map(str, one.group.seeds)),
+                    ", ".join(map(str, item.group.seeds)),
                     ", ".join(dict.fromkeys(run.code for run in metrics)),
                 ]
             )
@@ -188,7 +188,7 @@ def _describe_groups(part: TestSetComparison) -> list[str]:
         notes.append(f"The runs are of {len(commits)} commits ({', '.join(commits)}): the code may differ.")
     if part.partial:
         notes.append(f"The test set is {part.partial}.")
-    slow = [one.group.name for one in part.scores if _convergence(one.group)[0] is False]
+    slow = [item.group.name for item in part.scores if _convergence(item.group)[0] is False]
     if slow:
         notes.append(f"Not converged: {'; '.join(slow)}. More training may raise their scores.")
     return notes
@@ -200,7 +200,7 @@ def _describe_baselines(part: TestSetComparison) -> list[str]:
         return []
     axis, *others = part.grouping.axes
     if part.baseline is None:
-        values = dict.fromkeys(one.group.values[axis] for one in part.scores)
+        values = dict.fromkeys(item.group.values[axis] for item in part.scores)
         return [f"No group is compared: none has the baseline's {axis}. There are {', '.join(values)}."]
     notes = [
         f"Groups are compared with {axis}={part.baseline}"
@@ -208,8 +208,8 @@ def _describe_baselines(part: TestSetComparison) -> list[str]:
         f"another value of {axis}; without it, the lowest number is taken, or else the value of the run named first "
         "(of two runs without by=, the second)."
     ]
-    bases = [one.group.name for one in part.scores if one.group.values[axis] == part.baseline]
-    lonely = [one.group.name for one in part.scores if one.baseline is None and one.group.name not in bases]
+    bases = [item.group.name for item in part.scores if item.group.values[axis] == part.baseline]
+    lonely = [item.group.name for item in part.scores if item.baseline is None and item.group.name not in bases]
     if lonely:
         notes.append(
             f"Not compared: {'; '.join(lonely)}. Each would need a group with {axis}={part.baseline} and its own "
@@ -220,22 +220,22 @@ def _describe_baselines(part: TestSetComparison) -> list[str]:
 
 
 def _describe_intervals(parts: Sequence[TestSetComparison], *, by_length: bool) -> list[str]:
-    everyone = [one for part in parts for one in part.scores]
+    everyone = [item for part in parts for item in part.scores]
     notes = [f"Intervals are of 95 %, from {RESAMPLES:,} resamples of the test sentences, the same for all groups."]
     if _compared(parts):
         notes.insert(0, NOTE_ON_UNITS)
-    if any(one.pooled for one in everyone):
+    if any(item.pooled for item in everyone):
         notes.append(
             "These trained models: another test set would give other scores. These settings: so would other seeds. "
             "Their pooled interval uses the variance over seeds of all groups, their own-spread interval that of the "
             "group or of the two groups alone. Few seeds make both wide. Quote own spread where some groups vary more "
             "between seeds than others."
         )
-    if single := [one.group.name for one in everyone if len(one.group.runs) == 1]:
+    if single := [item.group.name for item in everyone if len(item.group.runs) == 1]:
         names = "Every group" if len(single) == len(everyone) else f"{'; '.join(single)}: each"
         pooled = (
             ". A pooled interval assumes that they vary as much as those of the other groups do"
-            if any(one.pooled for one in everyone if len(one.group.runs) == 1)
+            if any(item.pooled for item in everyone if len(item.group.runs) == 1)
             else ""
         )
         notes.append(
@@ -249,8 +249,8 @@ def _has_undefined(part: TestSetComparison, *, by_length: bool) -> bool:
     """Return whether a score that is shown has no interval."""
     return any(
         not quantity.scorable
-        for one in part.scores
-        for quantity in [one.bleu.whole, *(one.bleu.buckets.values() if by_length else ())]
+        for item in part.scores
+        for quantity in [item.bleu.whole, *(item.bleu.buckets.values() if by_length else ())]
     )
 
 
@@ -265,25 +265,25 @@ def _axis_figures(part: TestSetComparison, parts: Sequence[TestSetComparison]) -
     if len(part.test.rows) < FEW:
         caption += f" Only {len(part.test.rows)} sentences{' (hollow marks)' if numbers else ''}."
     if not numbers:
-        rows = {one.group.name: one.bleu.whole.value.tolist() for one in part.scores}
-        widths = [_widest_of_mean(one) for one in part.scores]
+        rows = {item.group.name: item.bleu.whole.value.tolist() for item in part.scores}
+        widths = [_widest_of_mean(item) for item in part.scores]
         intervals = [None if width is None else (width.low, width.high) for width in widths]
         figure = draw_estimates(rows, intervals, x_label="BLEU", bands=_covered_in_short(part))
         return [Picture(name, figure, f"BLEU of {', '.join(rows)}", caption)]
     axis, values = next(iter(numbers.items()))
     lines: dict[str, list[GroupScores]] = {}
-    for one in sorted(part.scores, key=lambda one: float(one.group.values[axis])):
-        line = one.group.named_without(axis) if len(grouping.axes) > 1 else "mean over seeds"
-        lines.setdefault(line, []).append(one)
+    for item in sorted(part.scores, key=lambda item: float(item.group.values[axis])):
+        line = item.group.named_without(axis) if len(grouping.axes) > 1 else "mean over seeds"
+        lines.setdefault(line, []).append(item)
     few = len(part.test.rows) < FEW
     figure = draw_lines(
         {
             line: banded(
-                [float(one.group.values[axis]) for one in members],
-                [one.bleu.whole.mean for one in members],
-                [_widest_of_mean(one) for one in members],
+                [float(item.group.values[axis]) for item in members],
+                [item.bleu.whole.mean for item in members],
+                [_widest_of_mean(item) for item in members],
                 [few] * len(members),
-                [one.bleu.whole.value.tolist() for one in members],
+                [item.bleu.whole.value.tolist() for item in members],
             )
             for line, members in lines.items()
         },
@@ -312,20 +312,20 @@ def _settings_tables(part: TestSetComparison, parts: Sequence[TestSetComparison]
 
 def _lengths(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> list[Block]:
     """Return BLEU and differences by source length, as tables and figures."""
-    test, names, test_set = part.test, [one.group.name for one in part.scores], _test_set(part, parts)
+    test, names, test_set = part.test, [item.group.name for item in part.scores], _test_set(part, parts)
     inside = {bucket: test.inside(bucket) for bucket in part.scores[0].bleu.buckets}
     x = [float(test.source_words[rows].mean()) for rows in inside.values()]
     few = [len(rows) < FEW for rows in inside.values()]
     scores = {
-        one.group.name: [quantity.estimate for quantity in [*one.bleu.buckets.values(), one.bleu.whole]]
-        for one in part.scores
+        item.group.name: [quantity.estimate for quantity in [*item.bleu.buckets.values(), item.bleu.whole]]
+        for item in part.scores
     }
     counts = ", ".join(f"{show_bounds(test.bounds[bucket])}: {len(rows):,}" for bucket, rows in inside.items())
-    cover = cover_of_estimates(one for row in scores.values() for one in row[:-1])
+    cover = cover_of_estimates(item for row in scores.values() for item in row[:-1])
     marks = {bucket: "*" if len(rows) < FEW else "" for bucket, rows in inside.items()}
     head = ["group", *(f"{show_bounds(test.bounds[bucket])} words{marks[bucket]}" for bucket in inside), "all"]
     head[-1] += "*" if len(test.rows) < FEW else ""
-    rows = [[name, *(f"{one.mean:.2f} {show_range(one.interval)}" for one in row)] for name, row in scores.items()]
+    rows = [[name, *(f"{item.mean:.2f} {show_range(item.interval)}" for item in row)] for name, row in scores.items()]
     lines = {name: estimate_line(x, row[:-1], few) for name, row in scores.items()}
     table, figure = (
         _figure_name("bleu-by-length", part, parts),
@@ -347,21 +347,21 @@ def _lengths(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> lis
             f"test sentences, not over seeds). Sentences: {counts}. {NOTE_ON_FEW}",
         ),
     ]
-    compared = {one.group.name: one for one in part.scores if one.difference is not None}
+    compared = {item.group.name: item for item in part.scores if item.difference is not None}
     if not compared:
         return blocks
     rows = [
         [
             show_bounds(test.bounds[bucket]),
             name,
-            str(one.baseline),
+            str(item.baseline),
             show_sentences(inside[bucket]),
-            *difference_cells(one.difference.by_length[bucket]),
-            *p_cells(one.difference.by_length[bucket]),
+            *difference_cells(item.difference.by_length[bucket]),
+            *p_cells(item.difference.by_length[bucket]),
         ]
         for bucket in inside
-        for name, one in compared.items()
-        if one.difference is not None
+        for name, item in compared.items()
+        if item.difference is not None
     ]
     caption = (
         f"Each group less its baseline on {test_set} by source length. Each bucket is resampled within itself, so "
@@ -370,7 +370,7 @@ def _lengths(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> lis
     head = ["source words", "group", "minus", "sentences", "BLEU", *GROUP_HEADINGS, *P_HEADINGS]
     table = _figure_name("differences-by-length", part, parts)
     differences = {
-        name: list(one.difference.by_length.values()) for name, one in compared.items() if one.difference is not None
+        name: list(item.difference.by_length.values()) for name, item in compared.items() if item.difference is not None
     }
     figure = draw_lines(
         {name: difference_line(x, of_buckets, few) for name, of_buckets in differences.items()},
@@ -378,7 +378,7 @@ def _lengths(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> lis
         y_label="BLEU minus the baseline",
         zero=True,
         order=names,
-        bands=cover_of_differences(one for of_buckets in differences.values() for one in of_buckets),
+        bands=cover_of_differences(item for of_buckets in differences.values() for item in of_buckets),
     )
     return [
         *blocks,
@@ -394,7 +394,7 @@ def _lengths(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> lis
 
 
 def _compared(parts: Sequence[TestSetComparison]) -> bool:
-    return any(one.difference is not None for part in parts for one in part.scores)
+    return any(item.difference is not None for part in parts for item in part.scores)
 
 
 def _convergence(group: RunGroup) -> tuple[bool | None, float | None]:
@@ -403,13 +403,13 @@ def _convergence(group: RunGroup) -> tuple[bool | None, float | None]:
         verdicts = [judge_convergence(run, CONVERGED) for run in group.runs]
     except UserError:  # A run has a single validation, or no curves (logger=none).
         return None, None
-    return all_converged(one.converged for one in verdicts), max(one.gain_of_last_fifth for one in verdicts)
+    return all_converged(item.converged for item in verdicts), max(item.gain_of_last_fifth for item in verdicts)
 
 
-def _widest_of_mean(one: GroupScores) -> Interval | None:
+def _widest_of_mean(scores: GroupScores) -> Interval | None:
     """Return the wider of the two intervals over sentences and seeds, or else that over sentences."""
-    over_seeds = [interval for interval in (one.pooled, one.own_spread) if interval]
-    return max(over_seeds, key=lambda interval: interval.high - interval.low, default=one.bleu.whole.interval)
+    over_seeds = [interval for interval in (scores.pooled, scores.own_spread) if interval]
+    return max(over_seeds, key=lambda interval: interval.high - interval.low, default=scores.bleu.whole.interval)
 
 
 def _covered_in_short(part: TestSetComparison) -> str:
@@ -417,7 +417,7 @@ def _covered_in_short(part: TestSetComparison) -> str:
 
 
 def _over_seeds(part: TestSetComparison) -> bool:
-    return any(one.pooled for one in part.scores)
+    return any(item.pooled for item in part.scores)
 
 
 def _covered(part: TestSetComparison) -> str:

@@ -63,26 +63,26 @@ def banded(
 
 def estimate_line(x: Sequence[float], estimates: Sequence[Estimate], few: Sequence[bool]) -> Line:
     """Return the line of estimates with their widest intervals, and the values of the seeds where there are several."""
-    each = [one.by_seed if len(one.by_seed) > 1 else [] for one in estimates]
-    return banded(x, [one.mean for one in estimates], [one.widest for one in estimates], few, each)
+    each = [item.by_seed if len(item.by_seed) > 1 else [] for item in estimates]
+    return banded(x, [item.mean for item in estimates], [item.widest for item in estimates], few, each)
 
 
 def difference_line(x: Sequence[float], differences: Sequence[Difference], few: Sequence[bool]) -> Line:
     """Return the line of differences with their widest intervals."""
-    return banded(x, [one.value for one in differences], [widest(one)[0] for one in differences], few)
+    return banded(x, [item.value for item in differences], [widest(item)[0] for item in differences], few)
 
 
 def cover_of_estimates(estimates: Iterable[Estimate]) -> str:
     """Return what the bands of `estimate_line` cover."""
-    known = [one for one in estimates if one.interval]
-    if any(one.own_spread is None and len(one.by_seed) > 1 for one in known):  # An older result.
+    known = [item for item in estimates if item.interval]
+    if any(item.own_spread is None and len(item.by_seed) > 1 for item in known):  # An older result.
         return "over test sentences, not over seeds (small dots)"
-    return _cover([one.own_spread is not None for one in known])
+    return _cover([item.own_spread is not None for item in known])
 
 
 def cover_of_differences(differences: Iterable[Difference]) -> str:
     """Return what the bands of `difference_line` cover."""
-    return _cover([widest(one)[1] != OVER_SENTENCES for one in differences if one.trained])
+    return _cover([widest(item)[1] != OVER_SENTENCES for item in differences if item.trained])
 
 
 def _cover(over_seeds: Sequence[bool]) -> str:

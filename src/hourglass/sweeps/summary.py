@@ -135,8 +135,8 @@ def _read(path: str) -> RunMetrics | None:
 
 def _buckets(run: RunMetrics) -> dict[tuple[int, int | None], float]:
     """Return BLEU on test by the bounds of the buckets that have sentences."""
-    found = (run.test or {}).get("buckets", [])
-    return {tuple(bucket["source_words"]): bucket["bleu"] for bucket in found if bucket["sentences"]}
+    result = (run.test or {}).get("buckets", [])
+    return {tuple(bucket["source_words"]): bucket["bleu"] for bucket in result if bucket["sentences"]}
 
 
 def _bounds(bucket: tuple[int, int | None]) -> tuple[int, float]:

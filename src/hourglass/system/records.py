@@ -41,10 +41,10 @@ def read_record(file: Path, kind: type[T], version: int, command: str) -> T:
         content = json.loads(text)
     except (OSError, ValueError) as error:
         raise UserError(f"{file}: not a whole JSON file ({error}): run {command}") from None
-    found = content.get("schema_version") if isinstance(content, dict) else None
-    if found != version:
+    stored = content.get("schema_version") if isinstance(content, dict) else None
+    if stored != version:
         raise UserError(
-            f"{file}: schema_version is {found}, and this version of Hourglass reads {version}: run {command}"
+            f"{file}: schema_version is {stored}, and this version of Hourglass reads {version}: run {command}"
         )
     try:
         return pydantic.TypeAdapter(kind).validate_json(text, strict=True)

@@ -123,8 +123,8 @@ class Hosts:
             mark.touch()
         try:
             seen = _appears(run.path / self._exchange("mark", mark.name)[0])
-            mine = {"seen": seen, "folder": str(run.path.absolute()), "config": config, "code": code}
-            reports = self._exchange("settings", mine)
+            own = {"seen": seen, "folder": str(run.path.absolute()), "config": config, "code": code}
+            reports = self._exchange("settings", own)
         finally:
             mark.unlink(missing_ok=True)
         for rank, report in enumerate(reports):
@@ -357,6 +357,6 @@ def _own_address(host: str, port: int) -> str:
 def _interface_of(address: str) -> str | None:
     """Return the name of the network interface that has an address."""
     for name, addresses in psutil.net_if_addrs().items():
-        if any(one.address.partition("%")[0] == address for one in addresses):
+        if any(item.address.partition("%")[0] == address for item in addresses):
             return str(name)
     return None
