@@ -82,7 +82,7 @@ class Host:
 
     def error(self) -> str:
         """Return the line that ends a training, which is printed once."""
-        (line,) = [line for line in self.said.splitlines() if line.startswith("error: ")]
+        (line,) = [line for line in self.message.splitlines() if line.startswith("error: ")]
         return line
 
     def pids(self) -> list[int]:
@@ -143,7 +143,7 @@ def wait_until(condition: Callable[[], bool], limit: float, *hosts: Host) -> Non
     deadline = time.monotonic() + limit
     while not condition():
         if time.monotonic() > deadline:
-            pytest.fail(f"still waiting after {limit} s:\n" + "\n\n".join(host.said for host in hosts))
+            pytest.fail(f"still waiting after {limit} s:\n" + "\n\n".join(host.message for host in hosts))
         time.sleep(0.02)
 
 
@@ -194,7 +194,7 @@ def resume_pair(cable: Cable, run: RunFolder) -> None:
     """Start on both hosts what each printed; where one printed nothing, what the other printed, by its node rank."""
     commands = {}
     for host in cable.hosts:
-        if result := re.search(rf"{RESUME}(torchrun .*)", host.said):
+        if result := re.search(rf"{RESUME}(torchrun .*)", host.message):
             assert f"--node-rank={host.node} " in result[1]
             commands[host.node] = result[1]
     for host in cable.hosts:
@@ -241,11 +241,11 @@ def test_two_hosts_lose_each_other_twice_and_train_as_one(cable: Cable, tmp_path
     assert first.wait(ENDS_IN) == 1
     assert first.error().startswith(f"error: process 1 of 2 on host-b has ended{RESUME}")
     # torchrun's own report ends with the same line.
-    assert f"traceback : {first.error().removeprefix('error: ')}" in first.said
+    assert f"traceback : {first.error().removeprefix('error: ')}" in first.message
 
     resume_pair(cable, run)
     wait_until(progressed(run), LIMIT, first, second)
-    assert "continuing at step " in first.said
+    assert "continuing at step " in first.message
     cable.cut()
     assert [host.wait(8 + ENDS_IN) for host in cable.hosts] == [1, 1]
     lines = [host.error() for host in cable.hosts]
@@ -253,12 +253,12 @@ def test_two_hosts_lose_each_other_twice_and_train_as_one(cable: Cable, tmp_path
     assert lines[1].startswith(
         f"error: process 0 of 2 on host-a cannot be reached: ended, or the network is down{RESUME}"
     )
-    assert all(host.said.count("Traceback") == 1 for host in cable.hosts)  # torchrun's own.
+    assert all(host.message.count("Traceback") == 1 for host in cable.hosts)  # torchrun's own.
 
     cable.mend()
     resume_pair(cable, run)
     assert [host.wait(LIMIT) for host in cable.hosts] == [0, 0]
-    assert first.said.splitlines()[-1] == f"run: {run.path}"
+    assert first.message.splitlines()[-1] == f"run: {run.path}"
     assert_trained_as(train_alone(tmp_path, session_cache, *LONG), run)
 
 
@@ -336,7 +336,7 @@ def test_what_else_happens_to_two_hosts(cable: Cable, tmp_path: Path, session_ca
         second.process.terminate()
         assert [host.wait(ENDS_IN) for host in cable.hosts] == [1, 1]
         for host in cable.hosts:
-            assert host.said.count(f"\nstopped{RESUME}torchrun ") == 1
+            assert host.message.count(f"\nstopped{RESUME}torchrun ") == 1
         assert load_progress(run.last).step == max(curves(run, "train/loss")) + 1
     else:
         cable.cut()
