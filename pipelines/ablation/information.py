@@ -14,7 +14,7 @@ def main(corpus: str) -> None:
     ablation.check_corpus(corpus)
     settings = ablation.corpora[corpus]
     information = measure_bits(
-        choose_blind([FinishedRun.open(run.path, "blind") for run, _ in ablation.blind_runs(corpus)]),
+        choose_blind([FinishedRun.open(run.path, "blind") for run in ablation.blind_runs(corpus)]),
         {
             variant.attention: [FinishedRun.open(ablation.run(variant, seed).path) for seed in settings.seeds]
             for variant in ablation.variants(corpus)

@@ -183,6 +183,7 @@ def test_the_best_of_several_blind_runs_is_chosen(runs: dict[str, FinishedRun]) 
     assert choose_blind([runs["blind"], runs["worse"]]) is runs["blind"]
 
 
+@pytest.mark.more
 def test_runs_that_cannot_be_compared_are_refused_by_name(runs: dict[str, FinishedRun], folder: Path) -> None:
     with pytest.raises(UserError, match=r"none: a run of encoder=rnn sees its source"):
         choose_blind([runs["none"]])

@@ -505,11 +505,11 @@ def test_what_limits_a_comparison_is_in_the_notes(make: Make) -> None:
     assert not any("%" in cell for cell in tables_of(parts)["runs"].rows[0])
     notes = notes_of(parts)
     assert f"The runs are of 2 commits ({'c' * 12}, {'e' * 12})" in notes
-    assert "only the first 60 of 100 sentences" in notes
-    assert "only the first 60 of 100 sentences" in tables_of(parts)["scores"].caption
+    assert "only 60 of 100 sentences" in notes
+    assert "only 60 of 100 sentences" in tables_of(parts)["scores"].caption
     # A limit that the whole test split is below is none.
     whole = make("c", trainer__test_sentences=60, test_pairs=60)
-    assert "only the first" not in notes_of(compare_groups(opened(whole), [], None, 100))
+    assert "of 100 sentences" not in notes_of(compare_groups(opened(whole), [], None, 100))
 
 
 def test_the_note_on_missing_intervals_needs_one(make: Make) -> None:

@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 from helpers import ROOT
 
-from hourglass.analysis.convergence import JUDGED_TOKENS, all_converged, is_judged, judge_convergence, show_verdict
+from hourglass.analysis.convergence import (
+    JUDGED_TOKENS,
+    Convergence,
+    all_converged,
+    is_judged,
+    judge_convergence,
+    show_convergence,
+    show_verdict,
+)
 from hourglass.analysis.evaluation import read_evaluation
 from hourglass.errors import UserError
 
@@ -15,7 +23,7 @@ from hourglass.errors import UserError
 def finished_run(losses: list[float], tokens: int) -> Any:
     """A stand-in with validations at equal distances."""
     curve = [(tokens * (number + 1) / len(losses), loss) for number, loss in enumerate(losses)]
-    metrics, curves = SimpleNamespace(train_target_tokens=tokens), SimpleNamespace(loss=curve)
+    metrics, curves = SimpleNamespace(train_target_tokens=tokens), SimpleNamespace(criterion=curve)
     return SimpleNamespace(metrics=metrics, dev_curves=curves, path=Path("runs/a"))
 
 
@@ -38,6 +46,27 @@ def test_the_rule_has_two_bounds() -> None:
     assert outcome.gain_of_last_fifth == pytest.approx((5.4 - 5.0) / 5.4)
 
 
+def test_a_loss_that_has_risen_again_is_no_better_since() -> None:
+    """Noise about the lowest loss is none, nor is a loss that comes back to it."""
+    risen = judge_convergence(finished_run([6.0, 3.0, 3.2, 3.4, 3.5], 200_000), 0.01)
+    assert (risen.converged, risen.no_better_since) == (None, 0.4)
+    assert judge_convergence(finished_run([6.0, 3.0, 3.2, 3.01, 3.02], 200_000), 0.01) == Convergence(True, 0.0)
+    still = judge_convergence(finished_run([6.0, 3.0, 2.9, 2.8, 2.7], 200_000), 0.01)
+    assert still.no_better_since is None
+    assert show_convergence([still, risen]) == "no"
+    assert show_convergence([Convergence(True, 0.0), risen]) == "no better since 40 %"
+    assert show_convergence([Convergence(True, 0.0), Convergence(None, 0.0)]) == "cannot be told"
+
+
+def test_some_validation_has_to_lie_where_the_last_fifth_begins() -> None:
+    """At even distances four are enough. Where none is near, the loss there is a guess between two validations."""
+    for count in range(4, 12):
+        assert judge_convergence(finished_run([3.0] * count, 200_000), 0.01).converged is True
+    run = finished_run([3.0] * 5, 200_000)
+    run.dev_curves.criterion = [(share * 200_000, 3.0) for share in (0.2, 0.4, 0.6, 0.7, 0.9, 1.0)]
+    assert judge_convergence(run, 0.01).converged is None
+
+
 def test_a_run_of_one_validation_is_refused_by_name() -> None:
     with pytest.raises(UserError, match=r"^runs/a: .* set trainer\.validations=5$"):
         judge_convergence(finished_run([6.0], 200_000), 0.01)
@@ -48,7 +77,7 @@ def test_a_run_of_one_validation_is_refused_by_name() -> None:
     [
         ([True, True], True, "yes"),
         ([True, False, None], False, "no"),
-        ([True, None], None, "not judged"),
+        ([True, None], None, "cannot be told"),
     ],
 )
 def test_the_verdict_on_several_seeds(verdicts: list[bool | None], together: bool | None, shown: str) -> None:

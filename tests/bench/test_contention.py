@@ -49,6 +49,7 @@ def test_a_share_is_that_of_one_thread_in_the_same_round(
     assert (other["value"], other["all"], other["milliseconds"]) == (1.5, [2, 1], [2000, 1000])
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_an_activity_is_measured_beside_a_busy_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["bench.py", "contended", *SMALL])

@@ -396,6 +396,7 @@ def _encode_elsewhere(vocabularies: Vocabularies, text: str) -> list[int]:
     return vocabularies.target.encode([text])[0]
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_vocabularies_go_to_other_processes(trained: Callable[..., Vocabularies]) -> None:
     own = trained("unigram", joint=False)

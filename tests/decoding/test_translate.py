@@ -271,6 +271,7 @@ def test_a_mistake_is_one_clear_line(small_run: RunFolder, text: bytes, override
     assert not done.stdout
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_a_reader_that_leaves_early_is_no_error(small_run: RunFolder) -> None:
     script = f"yes 's1 s2 s3' | head -9000 | {sys.executable} {ROOT}/src/translate.py run={small_run.path} | head -1"

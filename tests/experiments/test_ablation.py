@@ -43,7 +43,7 @@ def test_the_settings_of_every_run_compose() -> None:
     ablation = load_ablation()
     for corpus, settings in ablation.corpora.items():
         for variant in ablation.variants(corpus):
-            for candidate in ablation.candidates(variant):
+            for candidate in ablation.candidates(variant, ablation.tune.learning_rates[0]):
                 config = ablation.compose([*ablation.overrides(variant, settings.seeds[0], 1000), *candidate])
                 check_settings(config)
                 assert config["attention"]["name"] == variant.attention
@@ -60,7 +60,7 @@ def test_a_learning_rate_is_a_number_as_dvc_writes_it(altered: Callable[..., Pat
     ablation = load_ablation(root)
     assert ablation.tune.learning_rates == [5e-05]
     (variant, *_) = ablation.variants(next(iter(ablation.corpora)))
-    config = ablation.compose([*ablation.overrides(variant, 1, 1000), *ablation.candidates(variant)[0]])
+    config = ablation.compose([*ablation.overrides(variant, 1, 1000), *ablation.candidates(variant, 5e-05)[0]])
     assert config["optimizer"]["learning_rate"] == 5e-05
 
 
@@ -81,8 +81,10 @@ def test_a_run_has_the_seed_and_the_budget_and_is_selected_by_loss() -> None:
     settings = ablation.corpora["numbers"]
     config = ablation.compose(ablation.overrides(Variant("numbers", "none"), 7, 123))
     assert (config["seed"], config["trainer"]["target_tokens"], config["trainer"]["select"]) == (7, 123, "loss")
-    for (_, words), rate in zip(ablation.blind_runs("numbers"), ablation.tune.learning_rates, strict=True):
-        blind = ablation.compose(words)
+    assert config["optimizer"]["label_smoothing"] == 0
+    for rate in ablation.tune.learning_rates:
+        (words,) = ablation.blind_candidates(rate)
+        blind = ablation.compose([*ablation.blind_overrides("numbers"), *words])
         assert (blind["encoder"]["name"], blind["optimizer"]["learning_rate"]) == ("blind", rate)
         assert blind["trainer"]["target_tokens"] == settings.target_tokens != settings.tune_tokens
         assert blind["trainer"]["select"] == "loss"
@@ -90,14 +92,13 @@ def test_a_run_has_the_seed_and_the_budget_and_is_selected_by_loss() -> None:
 
 def test_every_variant_gets_the_same_search() -> None:
     ablation = load_ablation()
-    rates = [[f"optimizer.learning_rate={rate}"] for rate in ablation.tune.learning_rates]
+    plain = ["optimizer.learning_rate=0.002"]
     for corpus in ablation.corpora:
         for variant in ablation.variants(corpus):
-            assert ablation.candidates(variant)[: len(rates)] == rates
-    assert ablation.candidates(Variant("numbers", "luong_general")) == rates
-    reversed_too = ablation.candidates(Variant("numbers", "none"))
-    assert [*rates[0], "encoder.reverse_source=true"] in reversed_too
-    assert len(reversed_too) == 2 * len(rates)
+            reverses = variant.attention in ablation.tune.reverse_source
+            expected = [plain, [*plain, "encoder.reverse_source=true"]] if reverses else [plain]
+            assert ablation.candidates(variant, 0.002) == expected
+    assert ablation.blind_candidates(0.002) == [plain]
 
 
 @pytest.mark.parametrize(

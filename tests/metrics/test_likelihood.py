@@ -10,6 +10,7 @@ from helpers import ROOT, teacher_forced_logits, teacher_forced_nats, tiny_model
 
 from hourglass.analysis.information import read_information
 from hourglass.data.pieces import BOS, EOS, FIXED_PIECES
+from hourglass.errors import UserError
 from hourglass.metrics.likelihood import (
     BITS_A_NAT,
     Pairs,
@@ -109,6 +110,11 @@ def test_the_temperature_is_the_best_of_a_grid_and_scales_with_the_logits() -> N
         model.output.weight.mul_(1.3)
         model.output.bias.mul_(1.3)
     assert fit_temperature(model, pairs) == pytest.approx(1.3 * fitted, rel=0.005)
+    with torch.no_grad():
+        model.output.weight.mul_(20)
+        model.output.bias.mul_(20)
+    with pytest.raises(UserError, match=r"at the bound of its search, (4\.9\d|5\.00): train without label smoothing"):
+        fit_temperature(model, pairs)
 
 
 def test_parts_by_hand() -> None:

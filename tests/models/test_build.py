@@ -114,11 +114,9 @@ def test_a_sample_of_the_combinations_runs_or_is_refused(number: int) -> None:
     check_combination(number)
 
 
+@pytest.mark.more
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "attention",
-    [pytest.param(name, marks=() if name == "luong_local_p" else pytest.mark.more) for name in ATTENTION_NAMES],
-)
+@pytest.mark.parametrize("attention", ATTENTION_NAMES)
 def test_every_combination_runs_or_is_refused(attention: str) -> None:
     """Forward, backward, greedy and beam."""
     numbers = [number for number, (name, _) in enumerate(ALL) if name == attention]

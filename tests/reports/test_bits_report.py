@@ -195,7 +195,7 @@ def test_missing_convergence_is_reported() -> None:
     assert in_a_sentence(summary(unfinished), "not converged", "plain")
     short = summary(with_variant(result(), "plain", converged=[True, None]))
     assert "These variants had not converged" not in short
-    assert f"Of these variants convergence is not judged: plain. {NOT_JUDGED}" in short
+    assert f"Of these variants convergence cannot be told: plain. {NOT_JUDGED}" in short
     information = result(blind=replace(result().blind, converged=False, last_fifth_bits=3.21))
     assert in_a_sentence(summary(information), "last fifth", "3.2 bits")
     assert "3.2 bits" not in summary(exactly_known(information))  # There its bits are not used.

@@ -106,6 +106,7 @@ def test_an_interrupted_study_draws_the_same_parameters(tmp_path: Path) -> None:
     assert len({str(params) for params in drawn[0]}) == 6
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_workers_share_a_study_without_losing_or_repeating_a_trial(sweep: Callable[..., Worker]) -> None:
     ran: list[int] = []
@@ -152,8 +153,9 @@ with Heartbeat(worker.storage, [trial._trial_id], 1):
 """
 
 
+@pytest.mark.more
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", [pytest.param("while working", marks=pytest.mark.more), "while claiming"])
+@pytest.mark.parametrize("moment", ["while working", "while claiming"])
 def test_the_trial_of_a_killed_worker_runs_again_in_its_folder(
     tmp_path: Path, sweep: Callable[..., Worker], moment: str
 ) -> None:

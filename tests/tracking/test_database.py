@@ -77,8 +77,9 @@ def test_the_tables_are_those_of_mlflow(tmp_path: Path) -> None:
     assert [path.name for path in store.parent.iterdir()] == ["mlflow.db"]
 
 
+@pytest.mark.more
 @pytest.mark.slow
-@pytest.mark.parametrize("killed", [pytest.param(KILLED_IN_A_MIGRATION, marks=pytest.mark.more), KILLED_IN_THE_COPY])
+@pytest.mark.parametrize("killed", [KILLED_IN_A_MIGRATION, KILLED_IN_THE_COPY])
 def test_a_killed_creation_leaves_a_store_that_opens(tmp_path: Path, killed: str) -> None:
     opening = """
         from hourglass.tracking.client import connect

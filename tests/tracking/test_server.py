@@ -143,6 +143,7 @@ def runs_of(server: Server, experiment: str) -> list[Any]:
     return list(client.search_runs([known.experiment_id]))
 
 
+@pytest.mark.more
 def test_the_documented_server_is_for_this_machine_only(server: Server) -> None:
     assert server.process is not None
     family = [psutil.Process(server.process.pid)]

@@ -500,7 +500,7 @@ PAIR = "Application timeout caused pair closure"
 
 @pytest.mark.usefixtures("_quick")
 @pytest.mark.parametrize(
-    ("told", "error", "line"),
+    ("reasons", "error", "line"),
     [
         ({}, CLOSED, "process 1 of 4 on machine 0, processes 2 and 3 of 4 on machine 1 have ended"),
         ({1: ""}, TIMED_OUT, "processes 2 and 3 of 4 on machine 1 have not answered for 1800 s (trainer.timeout)"),
@@ -511,10 +511,10 @@ PAIR = "Application timeout caused pair closure"
     ],
 )
 def test_what_ends_a_training_is_the_process_that_says_nothing_or_why(
-    store: torch.distributed.TCPStore, printed: dict[int, str], error: str, line: str | None
+    store: torch.distributed.TCPStore, reasons: dict[int, str], error: str, line: str | None
 ) -> None:
     hosts = processes(store, size=4, local_size=2)
-    for rank, reason in printed.items():
+    for rank, reason in reasons.items():
         hosts[rank].end(reason)
     assert hosts[0].explain(RuntimeError(error)) == line
 

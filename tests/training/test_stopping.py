@@ -200,7 +200,8 @@ def wait_until_gone(processes: list[psutil.Process]) -> None:
     assert not alive
 
 
-@pytest.mark.parametrize("victims", [("rank", "SIGTERM"), pytest.param(("parent",), marks=pytest.mark.more)])
+@pytest.mark.more
+@pytest.mark.parametrize("victims", [("rank", "SIGTERM"), ("parent",)])
 def test_no_process_remains_when_one_of_several_dies(
     tmp_path: Path, session_cache: Path, victims: tuple[str, ...]
 ) -> None:

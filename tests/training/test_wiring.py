@@ -1,7 +1,7 @@
 """Options and rules reach what they are for: from the settings to the steps, the scores, and the choice of a winner."""
 
-import importlib.util
 import itertools
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from helpers import (
-    ROOT,
     SMALL,
     compose_config,
     curves,
@@ -25,15 +24,19 @@ from torch import nn
 from torch.nn import functional
 
 from hourglass.analysis import bits
-from hourglass.analysis.evaluation import Tuning
+from hourglass.analysis.evaluation import SCHEMA_VERSION, Tuning
 from hourglass.data.encoded import pad
 from hourglass.data.pieces import BOS, EOS, PAD
+from hourglass.errors import DivergedError, UserError
+from hourglass.experiments import rate_search
+from hourglass.experiments.rate_search import possible_rates, run_search, search_rates
 from hourglass.metrics import scoring
 from hourglass.metrics.significance import Quantity, draw_resamples
 from hourglass.models.checkpoint import load_trained
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.runs.folder import RunFolder
 from hourglass.system.files import read_json
+from hourglass.system.records import read_record
 from hourglass.training import fit, module, outcome, preparation, run
 from hourglass.training.saving import Checkpoints
 from hourglass.training.settings import check_settings
@@ -211,8 +214,11 @@ def test_patience_watches_the_score_that_selects(
             made.append(self)
 
     monkeypatch.setattr(fit, "EarlyStopping", Recorded)
-    still_run(tmp_path, "trainer.patience=2", f"trainer.select={select}")
-    assert [(item.monitor, item.mode, item.patience) for item in made] == [(f"dev/{select}", mode, 2)]
+    still_run(tmp_path / "plain", "trainer.patience=2", f"trainer.select={select}")
+    still_run(tmp_path / "smoothed", "trainer.patience=2", f"trainer.select={select}", "optimizer.label_smoothing=0.2")
+    smoothed = "bleu" if select == "bleu" else "smoothed_loss"
+    expected = [(f"dev/{select}", mode, 2), (f"dev/{smoothed}", mode, 2)]
+    assert [(item.monitor, item.mode, item.patience) for item in made] == expected
 
 
 def test_mlflow_gets_the_tags_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,15 +231,19 @@ def test_mlflow_gets_the_tags_of_the_settings(tmp_path: Path, monkeypatch: pytes
     assert given["dataset"] == ("copy", prepared.corpus.digest)
 
 
-@pytest.mark.parametrize("select", ["bleu", "loss"])
-def test_the_best_model_is_the_best_by_the_score_that_selects(select: str, tmp_path: Path) -> None:
-    """Of two validations, each of which is the better one by one of the scores."""
+@pytest.mark.parametrize(
+    ("select", "smoothed", "best"), [("bleu", 0, [1, 2]), ("loss", 0, [1, 3]), ("loss", 1, [1, 2])]
+)
+def test_the_best_model_is_the_best_by_the_score_that_selects(
+    select: str, smoothed: int, best: list[int], tmp_path: Path
+) -> None:
+    """Of two validations, each of which is the better one by one of the scores; smoothed losses are in BLEU's order."""
     settings: Any = SimpleNamespace(select=select, keep=0)
     checkpoints = Checkpoints(RunFolder(tmp_path), settings, steps=9, validate_every=1, resume=None)
     written: list[tuple[int, str]] = []
     for step, (bleu, loss) in enumerate(((1.0, 2.0), (3.0, 4.0), (2.0, 1.0)), 1):
         trainer: Any = SimpleNamespace(
-            callback_metrics={"dev/bleu": bleu, "dev/loss": loss},
+            callback_metrics={"dev/bleu": bleu, "dev/loss": loss, **({"dev/smoothed_loss": -bleu} if smoothed else {})},
             global_step=step,
             should_stop=False,
             is_global_zero=False,
@@ -241,7 +251,7 @@ def test_the_best_model_is_the_best_by_the_score_that_selects(select: str, tmp_p
             strategy=SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision),
         )
         checkpoints.on_validation_end(trainer, None)  # type: ignore[arg-type]
-    assert [step for step, name in written if name == "best.ckpt"] == ([1, 2] if select == "bleu" else [1, 3])
+    assert [step for step, name in written if name == "best.ckpt"] == best
 
 
 # ---- Search ----------------------------------------------------------------------------------------------------------
@@ -321,47 +331,51 @@ def test_dev_and_test_are_scored_in_the_target_language(tmp_path: Path, monkeypa
 # ---- Choices ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def tune() -> Any:
-    """The script pipelines/ablation/tune.py as a module."""
-    specification = importlib.util.spec_from_file_location("tune", ROOT / "pipelines" / "ablation" / "tune.py")
-    assert specification is not None
-    assert specification.loader is not None
-    script = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(script)
-    return script
-
-
-@pytest.mark.parametrize("losses", [[3.0, 1.0, 2.0], [1.0, 2.0, 3.0], [2.0, 3.0, 1.0]])
-def test_the_search_of_the_ablation_chooses_the_lowest_dev_loss(
-    tune: Any, losses: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("losses", "tried"),
+    [
+        ({2.0: 1.0}, [1.0, 2.0, 4.0]),
+        ({4.0: 1.0, 8.0: 1.5}, [1.0, 2.0, 4.0, 8.0]),
+        ({1.0: 1.0, 0.5: 0.9, 0.25: 0.8, 0.125: 2.0}, [1.0, 2.0, 4.0, 0.5, 0.25, 0.125]),
+        ({4.0: 1.0}, [1.0, 2.0, 4.0, 8.0]),  # Higher ones diverge.
+    ],
+)
+def test_the_search_of_the_ablation_chooses_the_lowest_dev_loss_inside_its_grid(
+    losses: dict[float, float], tried: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rates = [f"optimizer.learning_rate={number}" for number in range(len(losses))]
-    made = SimpleNamespace(
-        variant=lambda *names: names,
-        corpora={"numbers": SimpleNamespace(seeds=[1], tune_tokens=10)},
-        candidates=lambda _: [[rate] for rate in rates],
-        made=lambda _: tmp_path,
-        overrides=lambda *_: [],
-        tuning_file=lambda _: tmp_path / "tuning.json",
-    )
-    trained: list[str] = []
-    written: list[Tuning] = []
+    """A candidate without a loss here has a high one, and above a rate of 4 it diverges."""
+    trained: list[float] = []
+
+    def training(words: list[str]) -> None:
+        assert words[0] == "seed=1"
+        trained.append(float(words[1].removeprefix("optimizer.learning_rate=")))
+        if trained[-1] > 4 and trained[-1] not in losses:
+            raise DivergedError("diverged")
 
     def open_run(path: Path) -> Any:
-        loss = losses[int(path.name.rpartition("-")[2])]
-        return SimpleNamespace(
-            metrics=SimpleNamespace(dev=SimpleNamespace(loss=loss), train_target_tokens=1, train_seconds=1.0)
-        )
+        assert path == tmp_path / str(len(trained) - 1)
+        dev = SimpleNamespace(criterion=losses.get(trained[-1], 3.0))
+        return SimpleNamespace(metrics=SimpleNamespace(dev=dev, train_target_tokens=1, train_seconds=1.0))
 
-    monkeypatch.setattr(tune, "load_ablation", lambda: made)
-    monkeypatch.setattr(tune, "run_training", lambda words: trained.append(words[-2]))
-    monkeypatch.setattr(tune.FinishedRun, "open", open_run)
-    monkeypatch.setattr(tune, "write_record", lambda file, record, version: written.append(record))
-    tune.main("numbers", "none")
-    assert trained == rates
-    assert written[0].chosen == [rates[int(np.argmin(losses))]]
-    assert [candidate.dev_loss for candidate in written[0].candidates] == losses
+    monkeypatch.setattr(rate_search, "run_training", training)
+    monkeypatch.setattr(rate_search.FinishedRun, "open", open_run)
+    file = tmp_path / "tuning.json"
+    candidates_of = lambda rate: [[f"optimizer.learning_rate={rate}"]]  # noqa: E731
+    run_search([1.0, 2.0, 4.0], candidates_of, ["seed=1"], lambda number: tmp_path / str(number), file)
+    written = read_record(file, Tuning, SCHEMA_VERSION, "")
+    assert trained == tried == [candidate.learning_rate for candidate in written.candidates]
+    assert written.learning_rate == min(losses, key=lambda rate: losses[rate])
+    assert written.edge is None
+    assert (written.candidates[-1].dev_loss is None) == (tried[-1] > 4 and 8.0 not in losses)
+
+
+def test_a_search_is_extended_four_times_at_most_and_a_single_rate_never() -> None:
+    assert list(search_rates([1.0, 2.0], lambda rate: 1 / rate)) == [1, 2, 4, 8, 16, 32]
+    assert list(search_rates([1.0], lambda rate: rate)) == [1]
+    for worse in (lambda rate: rate, lambda rate: 1 / rate):
+        assert set(search_rates([0.3, 0.1], worse)) <= set(possible_rates([0.3, 0.1]))
+    with pytest.raises(UserError, match=r"learning_rates=\[1\.0\]: all trainings diverged"):
+        search_rates([1.0], lambda rate: math.inf)
 
 
 # ---- Variances over seeds, bounds ------------------------------------------------------------------------------------

@@ -184,8 +184,8 @@ FAULTS = (
     Fault(
         "patience waits for a higher loss",
         f"{PACKAGE}/training/fit.py",
-        'mode = "max" if settings.select == "bleu" else "min"',
-        'mode = "max"',
+        '(f"dev/{smoothed}loss", "min")',
+        '(f"dev/{smoothed}loss", "max")',
         f"{WIRING} {TRAIN} -k patience",
     ),
     Fault(
@@ -464,10 +464,45 @@ FAULTS = (
     # ---- The ablation and its evaluation -----------------------------------------------------------------------------
     Fault(
         "the worst candidate is chosen",
-        "pipelines/ablation/tune.py",
-        "best = min(",
-        "best = max(",
+        f"{PACKAGE}/experiments/rate_search.py",
+        "Tuning(min(candidates, key=_loss)",
+        "Tuning(max(candidates, key=_loss)",
         f"{WIRING} -k ablation",
+    ),
+    Fault(
+        "a search goes on beyond the wrong end of its grid",
+        f"{PACKAGE}/experiments/rate_search.py",
+        "best * FACTOR if best == max(losses) else best / FACTOR",
+        "best * FACTOR if best == min(losses) else best / FACTOR",
+        f"{WIRING} -k ablation",
+    ),
+    Fault(
+        "the grid of a search is not extended",
+        f"{PACKAGE}/experiments/rate_search.py",
+        "for _ in range(EXTENSIONS):",
+        "for _ in range(0):",
+        f"{WIRING} -k 'ablation or extended'",
+    ),
+    Fault(
+        "an ablation trains with label smoothing",
+        f"{PACKAGE}/experiments/ablation.py",
+        '"optimizer.label_smoothing=0",',
+        '"optimizer.label_smoothing=0.1",',
+        "tests/experiments/test_ablation.py -k budget",
+    ),
+    Fault(
+        "checkpoints are chosen by the likelihood under smoothing",
+        f"{PACKAGE}/training/saving.py",
+        'dev.get("smoothed_loss", dev["loss"])',
+        'dev["loss"]',
+        f"{WIRING} -k selects",
+    ),
+    Fault(
+        "a loss that has risen again has converged",
+        f"{PACKAGE}/analysis/convergence.py",
+        "(1 + gain) * losses[best]",
+        "(100 + gain) * losses[best]",
+        "tests/analysis/test_convergence.py",
     ),
     Fault(
         "an ablation selects by BLEU",
@@ -535,8 +570,8 @@ FAULTS = (
     Fault(
         "Holm's adjustment is left out",
         f"{PACKAGE}/metrics/significance.py",
-        "adjusted = holm([one.p for one in differences.values()])",
-        "adjusted = [one.p for one in differences.values()]",
+        "adjusted = holm([item.p for item in differences.values()])",
+        "adjusted = [item.p for item in differences.values()]",
         f"{EVALUATION} {COMPARING}",
     ),
     Fault(
@@ -585,7 +620,7 @@ FAULTS = (
     Fault(
         "a comparison pools over one group",
         f"{PACKAGE}/analysis/comparing.py",
-        "seeds = pool([one.whole for one in bleu.values()])",
+        "seeds = pool([item.whole for item in bleu.values()])",
         "seeds = pool([next(iter(bleu.values())).whole])",
         COMPARING,
     ),
@@ -613,8 +648,8 @@ FAULTS = (
     Fault(
         "bands leave seeds out",
         f"{PACKAGE}/reports/phrases.py",
-        "[one.widest for one in estimates]",
-        "[one.interval for one in estimates]",
+        "[item.widest for item in estimates]",
+        "[item.interval for item in estimates]",
         f"{EVALUATION} tests/reports/test_bits_report.py",
     ),
     Fault(

@@ -452,6 +452,7 @@ def test_whatever_a_model_writes_is_one_clean_line(
     assert translations[texts.index("a\nb\r\nc")] == "a b c"
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_long_lines_are_translated_among_short_ones(vocabularies: Vocabularies, model: Seq2Seq) -> None:
     lines = ["s0", "\U0001f600" * 25_000, "s1", "w " * 50_000, "s0", ""]

@@ -205,6 +205,7 @@ def without_plugin(line: str, where: str) -> None:
     assert line.startswith(f"error: {where}: needs plugins=[own]: it was made with a module that this package")
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_commands_open_the_run_with_its_plugin_alone(
     trained: RunFolder, place: Path, monkeypatch: pytest.MonkeyPatch

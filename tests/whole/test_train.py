@@ -26,6 +26,7 @@ from helpers import (
     hear_ctrl_c,
     kill_at_step,
     run_script,
+    teacher_forced_logits,
     teacher_forced_nats,
     train_config,
     trained_names,
@@ -33,9 +34,10 @@ from helpers import (
     weights,
 )
 from sacrebleu.metrics import BLEU
+from torch.nn.functional import cross_entropy
 
 from hourglass.corpora.corpus import load_corpus
-from hourglass.data.pieces import PAD
+from hourglass.data.pieces import EOS, PAD
 from hourglass.decoding.search import Hypothesis
 from hourglass.errors import UserError
 from hourglass.models.checkpoint import load_trained
@@ -44,6 +46,7 @@ from hourglass.runs.curves import read_curves
 from hourglass.runs.folder import RunFolder, resume_run, run_lock
 from hourglass.system.files import read_json
 from hourglass.training import run as run_module
+from hourglass.training.finished import FinishedRun
 from hourglass.training.preparation import prepare
 from hourglass.training.resuming import load_progress
 from hourglass.training.settings import check_settings
@@ -120,6 +123,19 @@ def test_dev_scores_are_those_of_the_checkpoint(start: Callable[..., RunFolder],
     nats = torch.cat([teacher_forced_nats(trained.model, *pair) for pair in zip(*sides, strict=True)])
     last = max(curves(run, "dev/loss"))
     assert curves(run, "dev/loss")[last] == pytest.approx(float(nats.mean()), rel=1e-5)
+    # The cross-entropy against the smoothed target, by torch's own function of it.
+    smoothing = trained.config["optimizer"]["label_smoothing"]
+    assert smoothing > 0
+    smoothed = [
+        cross_entropy(
+            teacher_forced_logits(trained.model, *pair), torch.tensor([*pair[1], EOS]), label_smoothing=smoothing
+        )
+        * (len(pair[1]) + 1)
+        for pair in zip(*sides, strict=True)
+    ]
+    assert curves(run, "dev/smoothed_loss")[last] == pytest.approx(float(sum(smoothed)) / len(nats), rel=1e-5)
+    best = FinishedRun.open(run.path).metrics.dev
+    assert best.criterion == best.smoothed_loss == curves(run, "dev/smoothed_loss")[best.step]
 
 
 @pytest.mark.parametrize("every", [3, 1000])

@@ -29,6 +29,7 @@ from hourglass.analysis.information import (
 from hourglass.analysis.likelihoods import JOINED, RunLikelihoods, read_likelihoods
 from hourglass.config.options import Config
 from hourglass.corpora.languages import count_words
+from hourglass.corpora.sampling import evenly_spaced
 from hourglass.errors import UserError
 from hourglass.metrics.likelihood import BITS_A_NAT, end_bits, mean_quantity, numbers_bits, sentence_bits
 from hourglass.metrics.saturation import FOLDS, Saturation, find_plateau, straight_slope
@@ -184,7 +185,7 @@ def _learning_curve(blind: FinishedRun, run: FinishedRun) -> list[LearningPoint]
     The blind model does not change along the curve, so the curve shows how the run learns to use the source.
     """
     lengths = blind.prepared.splits["dev"].target_lengths
-    pieces = float(lengths[: run.config["trainer"]["dev_sentences"] or len(lengths)].mean())
+    pieces = float(lengths[evenly_spaced(len(lengths), run.config["trainer"]["dev_sentences"])].mean())
     return [
         LearningPoint(tokens, (blind.metrics.dev.loss - loss) * pieces * BITS_A_NAT)
         for tokens, loss in run.dev_curves.loss

@@ -134,7 +134,7 @@ class TestSetComparison:
         whole, own = runs[0].metrics.corpus["pairs"].get("test"), len(self.test.rows)
         if whole == own:
             return None
-        return f"only the first {own:,}{f' of {whole:,}' if whole else ''} sentences (trainer.test_sentences)"
+        return f"only {own:,}{f' of {whole:,}' if whole else ''} sentences (trainer.test_sentences)"
 
 
 def make_test_set(

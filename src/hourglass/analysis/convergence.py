@@ -1,20 +1,24 @@
 """Convergence of a training, judged from its curve of the dev loss."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hourglass.errors import UserError
 from hourglass.metrics.significance import converged
 from hourglass.training.finished import FinishedRun
 
-# A training with less is not judged: in its first steps a loss hardly falls either, and a share of 1 % of it says
-# nothing about what more training would bring.
+# A training with less is too short to tell: in its first steps a loss hardly falls either, and a share of 1 % of it
+# says nothing about what more training would bring.
 JUDGED_TOKENS, JUDGED_VALIDATIONS = 100_000, 4
 
-# For captions of tables with such a training.
+# The last fifth of a budget begins at 80 % of it, and some validation has to lie within this share of the budget.
+LAST_FIFTH, NEAR = 0.8, 0.06
+
+# For captions of tables with a training whose convergence is unknown.
 NOT_JUDGED = (
-    f"Not judged: a training of fewer than {JUDGED_TOKENS:,} target tokens or {JUDGED_VALIDATIONS} validations is too "
-    "short to judge whether it converged."
+    f"Cannot be told: a training of fewer than {JUDGED_TOKENS:,} target tokens or {JUDGED_VALIDATIONS} validations, or "
+    "with none near 80 % of its budget, does not show whether it converged. Nor does one whose dev loss has risen "
+    "again: no better since the share of its budget at which the loss was lowest."
 )
 
 
@@ -23,16 +27,19 @@ class Convergence:
     """Whether a training had converged.
 
     Attributes:
-        converged: whether the gain is smaller than a given share; None for a training that is too short to be judged.
+        converged: whether the gain is smaller than a given share; None where that cannot be told.
         gain_of_last_fifth: share of the dev loss by which the last fifth of the budget lowered it.
+        no_better_since: share of the budget at which the dev loss was lowest, where it has risen again since by more
+            than the given share; None elsewhere, and in older results.
     """
 
     converged: bool | None
     gain_of_last_fifth: float
+    no_better_since: float | None = None
 
 
 def judge_convergence(run: FinishedRun, gain: float) -> Convergence:
-    """Judge whether a run had converged.
+    """Judge whether a run had converged, by the loss that selects its checkpoints.
 
     Args:
         run: with its curves.
@@ -41,12 +48,17 @@ def judge_convergence(run: FinishedRun, gain: float) -> Convergence:
     Raises:
         UserError: the curve has too few points; the message names the run.
     """
-    total, losses = run.metrics.train_target_tokens, run.dev_curves.loss
+    total = run.metrics.train_target_tokens
+    losses = {tokens / total: loss for tokens, loss in run.dev_curves.criterion}
     try:
-        below, gained = converged({tokens / total: loss for tokens, loss in losses}, gain)
+        below, gained = converged(losses, gain)
     except UserError as error:
         raise UserError(f"{run.path}: {error}") from None
-    return Convergence(below if is_judged(total, len(losses)) else None, gained)
+    best = min(losses, key=lambda share: losses[share])
+    if losses[max(losses)] > (1 + gain) * losses[best]:
+        return Convergence(None, gained, no_better_since=best)
+    near = min(abs(share - LAST_FIFTH) for share in losses) <= NEAR
+    return Convergence(below if near and is_judged(total, len(losses)) else None, gained)
 
 
 def is_judged(target_tokens: int, validations: int) -> bool:
@@ -67,11 +79,18 @@ def all_converged(verdicts: Iterable[bool | None]) -> bool | None:
 
 def show_verdict(verdict: bool | None) -> str:
     """Return the cell of a table for `Convergence.converged`."""
-    return "not judged" if verdict is None else "yes" if verdict else "no"
+    return "cannot be told" if verdict is None else "yes" if verdict else "no"
+
+
+def show_convergence(trainings: Sequence[Convergence]) -> str:
+    """Return the cell of a table for the seeds of a variant, with the reason where convergence cannot be told."""
+    verdict = all_converged(training.converged for training in trainings)
+    since = [training.no_better_since for training in trainings if training.no_better_since is not None]
+    return f"no better since {100 * min(since):.0f} %" if verdict is None and since else show_verdict(verdict)
 
 
 def describe_verdict(verdict: bool | None) -> str:
     """Return what follows the name of a variant in a sentence: "had converged"."""
     if verdict is None:
-        return "had trained too little to judge whether it had converged"
+        return "does not show whether it had converged"
     return "had converged" if verdict else "had not converged"

@@ -79,13 +79,13 @@ class Candidate:
 
     Attributes:
         overrides: its settings, as words of the command line.
-        dev_loss: nats per target token.
+        dev_loss: nats per target token; None: its training diverged.
         target_tokens: read in training.
         seconds: of training.
     """
 
     overrides: list[str]
-    dev_loss: float
+    dev_loss: float | None
     target_tokens: int
     seconds: float
 

@@ -53,7 +53,10 @@ def read_likelihoods(run: FinishedRun, prepared: PreparedData) -> RunLikelihoods
     smoothed = trained.config["optimizer"]["label_smoothing"] > 0
     temperature = 1.0
     if smoothed:
-        temperature = fit_temperature(model, Pairs.encode(trained.vocabularies, dev["source"], dev["target"]))
+        try:
+            temperature = fit_temperature(model, Pairs.encode(trained.vocabularies, dev["source"], dev["target"]))
+        except UserError as error:
+            raise UserError(f"{run.path}: {error}") from None
     # Two items of a synthetic corpus in one input are no item of that corpus.
     synthetic = issubclass(RECIPES[trained.config["data"]["name"]], SyntheticRecipe)
     joined = {} if synthetic else _read_joined(model, pairs, temperature)

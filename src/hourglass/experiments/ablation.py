@@ -11,12 +11,21 @@ from typing import Annotated, Any
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from hourglass.analysis.evaluation import SCHEMA_VERSION, CorpusFacts, Evaluation, Tuning, read_evaluation
+from hourglass.analysis.evaluation import (
+    LEARNING_RATE,
+    REVERSED_SOURCE,
+    SCHEMA_VERSION,
+    CorpusFacts,
+    Evaluation,
+    Tuning,
+    read_evaluation,
+)
 from hourglass.analysis.information import Information, read_information
 from hourglass.config.compose import compose_settings
 from hourglass.config.options import Words, build, read_settings
 from hourglass.config.plugins import load_plugins
 from hourglass.errors import UserError
+from hourglass.experiments.rate_search import possible_rates
 from hourglass.metrics.scoring import length_buckets
 from hourglass.models.attention import ATTENTIONS
 from hourglass.runs.folder import RunFolder
@@ -36,7 +45,7 @@ class TuneSettings:
     """The small search for the settings of each variant.
 
     Attributes:
-        learning_rates: one candidate for each.
+        learning_rates: the grid, which is extended until its best rate is no end of it (`search_rates`).
         reverse_source: variants whose search also tries the source in reverse order.
     """
 
@@ -149,21 +158,43 @@ class Ablation:
             raise UserError(f"{text}: no seed of {corpus} in conf/ablation; choose from {', '.join(seeds)}")
         return seeds[text]
 
-    def blind_runs(self, corpus: str) -> list[tuple[RunFolder, list[str]]]:
-        """The runs of the blind decoder, one for each learning rate of the search, with their overrides.
+    def blind_run(self, corpus: str, number: int) -> RunFolder:
+        """The folder of a candidate of the blind decoder's search, by its number, from 0."""
+        return RunFolder(self.made(corpus) / "blind" / f"{number}")
 
-        Each has the whole budget: all variants are compared with the best of them, and an undertrained blind decoder
+    def blind_runs(self, corpus: str) -> list[RunFolder]:
+        """The folders of the candidates whose trainings did not diverge.
+
+        Raises:
+            UserError: the outcome of the search is missing, damaged, or of another version.
+        """
+        candidates = self.blind_search(corpus).candidates
+        return [self.blind_run(corpus, i) for i, candidate in enumerate(candidates) if candidate.dev_loss is not None]
+
+    def blind_overrides(self, corpus: str) -> list[str]:
+        """Return the overrides that the blind decoder's candidates share.
+
+        They have the whole budget: all variants are compared with the best of them, and an undertrained blind decoder
         would make every variant look better than it is.
         """
         settings = self.corpora[corpus]
-        common = self.overrides(Variant(corpus, "none"), settings.seeds[0], settings.target_tokens)
-        return [
-            (
-                RunFolder(self.made(corpus) / "blind" / f"{number}"),
-                [*common, "encoder=blind", f"optimizer.learning_rate={rate}"],
-            )
-            for number, rate in enumerate(self.tune.learning_rates)
-        ]
+        return [*self.overrides(Variant(corpus, "none"), settings.seeds[0], settings.target_tokens), "encoder=blind"]
+
+    def blind_candidates(self, rate: float) -> list[list[str]]:
+        """Return the overrides of each candidate of the blind decoder's search with a learning rate: one."""
+        return [[f"{LEARNING_RATE}{rate}"]]
+
+    def blind_search_file(self, corpus: str) -> Path:
+        """The file that holds the outcome of the blind decoder's search."""
+        return self.made(corpus) / "blind" / "search.json"
+
+    def blind_search(self, corpus: str) -> Tuning:
+        """Read the outcome of the blind decoder's search.
+
+        Raises:
+            UserError: the file is missing, damaged, or of another version.
+        """
+        return read_record(self.blind_search_file(corpus), Tuning, SCHEMA_VERSION, REMEDY)
 
     def information_file(self, corpus: str) -> Path:
         """The file that the stage `information` writes."""
@@ -258,6 +289,8 @@ class Ablation:
             "trainer.test=false",
             "trainer.select=loss",
             "trainer.pictures=0",
+            # Smoothing holds the likelihood above that of the data: bits and the choice of checkpoints would show it.
+            "optimizer.label_smoothing=0",
             f"seed={seed}",
             "logger=csv",
             "logger.system_metrics=10",
@@ -270,12 +303,12 @@ class Ablation:
         edges = ",".join(map(str, self.corpora[corpus].edges))
         return [f"data={corpus}", path_override("cache", self.made(corpus) / "cache"), f"edges=[{edges}]"]
 
-    def candidates(self, variant: Variant) -> list[list[str]]:
-        """Return the overrides of each candidate of a variant's search."""
-        rates = [[f"optimizer.learning_rate={rate}"] for rate in self.tune.learning_rates]
+    def candidates(self, variant: Variant, rate: float) -> list[list[str]]:
+        """Return the overrides of each candidate of a variant's search with a learning rate."""
+        plain = [f"{LEARNING_RATE}{rate}"]
         if variant.attention not in self.tune.reverse_source:
-            return rates
-        return rates + [[*rate, "encoder.reverse_source=true"] for rate in rates]
+            return [plain]
+        return [plain, [*plain, REVERSED_SOURCE]]
 
     def chosen(self, variant: Variant) -> list[str]:
         """Return the overrides that a variant's search chose; anything but one of its candidates is refused.
@@ -285,7 +318,8 @@ class Ablation:
         """
         file = self.tuning_file(variant)
         chosen = self.tuning(variant).chosen
-        if chosen not in self.candidates(variant):
+        rates = possible_rates(self.tune.learning_rates)
+        if chosen not in [words for rate in rates for words in self.candidates(variant, rate)]:
             raise UserError(f"{file}: chosen is {' '.join(chosen)}, which is no candidate of the search: run {REMEDY}")
         return chosen
 

@@ -178,7 +178,7 @@ def _refuse_slopes(ablation: Ablation, baseline: VariantResult, bleu: BleuByLeng
     name = ablation.settings.baseline
     if not baseline.converged:
         verdict = describe_verdict(baseline.converged)
-        return f"variant {name} {verdict}, so its length curve shows missing training as well"
+        return f"variant {name} {verdict}, so its length curve may show missing training as well"
     if baseline.bleu.mean < ablation.settings.floor:
         return (
             f"variant {name} scores {baseline.bleu.mean:.1f} BLEU, below the floor of {ablation.settings.floor:g}: it "

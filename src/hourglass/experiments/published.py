@@ -139,6 +139,7 @@ class PublishedRecord:
         corpus_digest: digest of the corpus's sentences.
         dev_loss: of the best checkpoint, nats per target token.
         gain_of_last_fifth: share by which the last fifth of the budget lowered the dev loss.
+        no_better_since: see `Convergence`; None in older records.
     """
 
     words: list[str]
@@ -152,6 +153,7 @@ class PublishedRecord:
     corpus_digest: str
     dev_loss: float
     gain_of_last_fifth: float
+    no_better_since: float | None = None
 
 
 def published_settings(values: Config) -> PublishedSettings:
@@ -224,7 +226,7 @@ def _record(run: PublishedRun, finished: FinishedRun, settings: PublishedSetting
     content = io.BytesIO()
     np.savez_compressed(content, **counts)
     write_whole(run.counts_file, content.getvalue())
-    metrics = finished.metrics
+    metrics, convergence = finished.metrics, judge_convergence(finished, settings.converged)
     record = PublishedRecord(
         words=command_line(run, settings),
         parameters=metrics.parameters,
@@ -236,7 +238,8 @@ def _record(run: PublishedRun, finished: FinishedRun, settings: PublishedSetting
         dirty=metrics.dirty,
         corpus_digest=metrics.corpus_digest,
         dev_loss=metrics.dev.loss,
-        gain_of_last_fifth=judge_convergence(finished, settings.converged).gain_of_last_fifth,
+        gain_of_last_fifth=convergence.gain_of_last_fifth,
+        no_better_since=convergence.no_better_since,
     )
     write_record(run.record_file, record, RECORD_VERSION)  # Last: a run with a record is complete.
 

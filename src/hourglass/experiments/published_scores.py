@@ -218,7 +218,9 @@ def _describe_system(
         gain_of_last_fifth=[record.gain_of_last_fifth for record in records],
         converged=[
             # Every run has the validations that it takes: its command line is written in the settings.
-            record.gain_of_last_fifth < settings.converged if record.train_target_tokens >= JUDGED_TOKENS else None
+            record.gain_of_last_fifth < settings.converged
+            if record.train_target_tokens >= JUDGED_TOKENS and record.no_better_since is None
+            else None
             for record in records
         ],
         train_target_tokens=[record.train_target_tokens for record in records],

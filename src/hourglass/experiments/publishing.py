@@ -243,7 +243,7 @@ def read_children(ablation: Ablation, corpus: str, evaluation: Evaluation) -> It
 
 
 def _converged_tag(verdict: bool | None) -> str:
-    return "not judged" if verdict is None else str(verdict)
+    return "cannot be told" if verdict is None else str(verdict)
 
 
 def _files(ablation: Ablation, variant: Variant, seed: int) -> list[Path]:

@@ -29,6 +29,7 @@ from hourglass.data.batches import in_order
 from hourglass.data.encoded import pad
 from hourglass.data.pieces import BOS, EOS, PAD
 from hourglass.data.tokenizer import Vocabularies
+from hourglass.errors import UserError
 from hourglass.metrics.significance import Quantity
 from hourglass.models.seq2seq import LOGIT_ROWS, Seq2Seq
 
@@ -37,6 +38,10 @@ BITS_A_NAT = 1 / math.log(2)
 
 # Bounds of the search for a temperature.
 TEMPERATURES = (0.2, 5.0)
+
+
+# A logarithm of the temperature this close to that of a bound lies at the bound.
+AT_BOUND = 0.01
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,9 @@ def fit_temperature(model: Seq2Seq, pairs: Pairs, *, batch_tokens: int = 4000) -
 
     Label smoothing makes a model less confident than the data warrant, which would count as bits that it lacks. One
     number, fitted on dev, corrects for that.
+
+    Raises:
+        UserError: the minimum lies at a bound of the search, so that no temperature corrects the model.
     """
     parts = [(readouts, labels) for _, readouts, labels, _ in _read(model, pairs, batch_tokens)]
     readouts, labels = (torch.cat(side) for side in zip(*parts, strict=True))
@@ -110,7 +118,13 @@ def fit_temperature(model: Seq2Seq, pairs: Pairs, *, batch_tokens: int = 4000) -
 
     low, high = (math.log(bound) for bound in TEMPERATURES)
     # The loss is convex in 1/temperature, so it has a single minimum on the logarithmic scale, too.
-    return math.exp(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-3}).x)
+    log_temperature = float(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-3}).x)
+    if min(log_temperature - low, high - log_temperature) < AT_BOUND:
+        raise UserError(
+            f"the temperature that is best on dev lies at the bound of its search, {math.exp(log_temperature):.2f}: "
+            "train without label smoothing (optimizer.label_smoothing=0), which needs no temperature"
+        )
+    return math.exp(log_temperature)
 
 
 @torch.inference_mode()

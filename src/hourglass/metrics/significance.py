@@ -227,13 +227,13 @@ def pool(quantities: Sequence[Quantity]) -> VarianceEstimate:
 
 
 def compare_quantities(first: Quantity, other: Quantity, seeds: VarianceEstimate) -> Difference:
-    """Return `one` less `other`, with its intervals.
+    """Return `first` less `other`, with its intervals.
 
     "This architecture" has the pooled variance over seeds, divided by each side's number of seeds. "Own spread" has
     each side's own variance over seeds, with the degrees of freedom of `satterthwaite`.
 
     Args:
-        one: of a variant.
+        first: of a variant.
         other: of another, on the same sentences.
         seeds: the variance over seeds, pooled over all variants (`pool`).
     """

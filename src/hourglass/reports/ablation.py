@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hourglass.analysis.convergence import describe_verdict
-from hourglass.analysis.evaluation import Evaluation, VariantResult
+from hourglass.analysis.evaluation import Evaluation
 from hourglass.analysis.information import Information
 from hourglass.metrics.scoring import FEW
 from hourglass.reports.ablation_figures import (
@@ -17,7 +17,7 @@ from hourglass.reports.ablation_figures import (
 from hourglass.reports.ablation_tables import lengths_table, pairs_table, search_table, show_tokens, variants_table
 from hourglass.reports.bits import BITS_DEFINED, bits_section, summarise_bits
 from hourglass.reports.document import Block, Bullets, Example, Heading, Paragraph, Table
-from hourglass.reports.phrases import NOT_CHOOSING, ONCE, REREAD, in_brackets, widest
+from hourglass.reports.phrases import NOT_CHOOSING, ONCE, REREAD, in_brackets, listing, widest
 
 TITLE = "What a fixed context vector costs, and what attention buys back"
 
@@ -134,18 +134,23 @@ def summarise_bleu(evaluation: Evaluation) -> list[str]:
             f"A decoder that reads the fixed vector again at every step (variant {REREAD}) scores "
             f"{variants[REREAD].bleu.mean:.1f} BLEU."
         )
-    return [*findings, _growth(evaluation, best), *_caveats(name, baseline)]
+    return [*findings, _growth(evaluation, best), *_caveats(evaluation)]
 
 
-def _caveats(name: str, baseline: VariantResult) -> list[str]:
+def _caveats(evaluation: Evaluation) -> list[str]:
     caveats = []
+    name, baseline = evaluation.baseline, evaluation.variants[evaluation.baseline]
     if not baseline.converged:
         verdict = describe_verdict(baseline.converged)
         caveats.append(f"Variant {name} {verdict} when its training ended. More training may raise its score.")
-    if baseline.tuning.edge:
+    edges: dict[str, list[str]] = {}
+    for variant, result in evaluation.variants.items():
+        if result.tuning.edge:
+            edges.setdefault(result.tuning.edge, []).append(variant)
+    for edge, names in edges.items():
         caveats.append(
-            f"Variant {name} was trained with the {baseline.tuning.edge} of the learning rates that the search tried. "
-            "A better one may lie outside the grid."
+            f"For {listing(names)} the search chose the {edge} learning rate that it tried. A better one may lie "
+            "beyond it."
         )
     return caveats
 

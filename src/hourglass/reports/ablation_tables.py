@@ -1,6 +1,6 @@
 """Tables of the ablation's report."""
 
-from hourglass.analysis.convergence import NOT_JUDGED, show_verdict
+from hourglass.analysis.convergence import NOT_JUDGED, show_convergence
 from hourglass.analysis.evaluation import Evaluation, VariantResult
 from hourglass.metrics.scoring import FEW, show_bounds
 from hourglass.reports.document import Table
@@ -26,7 +26,7 @@ def variants_table(evaluation: Evaluation) -> Table:
         rows.append(
             [
                 variant,
-                show_verdict(result.converged),
+                show_convergence([training.convergence for training in result.seeds]),
                 f"{result.bleu.mean:.2f}",
                 "-" if spread is None else f"{spread:.2f}",
                 f"{result.chrf:.2f}",
@@ -67,7 +67,7 @@ def lengths_table(evaluation: Evaluation) -> Table:
                 [
                     show_bounds(bucket.source_words),
                     variant,
-                    show_verdict(result.converged),
+                    show_convergence([training.convergence for training in result.seeds]),
                     f"{bucket.sentences:,}{'*' if bucket.sentences < FEW else ''}",
                     f"{score.mean:.2f}",
                     show_range(score.interval),
@@ -112,7 +112,8 @@ def search_table(evaluation: Evaluation) -> Table:
             label = " ".join(candidate.overrides)
             if candidate.overrides == result.tuning.chosen:
                 label += " (chosen, at the edge of the grid)" if result.tuning.edge else " (chosen)"
-            rows.append([variant, label, f"{candidate.dev_loss:.4f}", f"{candidate.seconds / 60:.1f}"])
+            loss = "diverged" if candidate.dev_loss is None else f"{candidate.dev_loss:.4f}"
+            rows.append([variant, label, loss, f"{candidate.seconds / 60:.1f}"])
     caption = (
         f"The search on dev that every variant on {name} gets, with a smaller budget. The candidate with the lowest "
         "dev loss wins. With the full budget another one might be best."

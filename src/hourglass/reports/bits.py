@@ -263,7 +263,7 @@ def _caveats(information: Information) -> list[str]:
         )
     short = [name for name, own in information.variants.items() if own.verdict is None]
     if short:
-        texts.append(f"Of these variants convergence is not judged: {', '.join(short)}. {NOT_JUDGED}")
+        texts.append(f"Of these variants convergence cannot be told: {', '.join(short)}. {NOT_JUDGED}")
     if not blind.converged and not exact:
         texts.append(
             f"The blind decoder {describe_verdict(blind.converged)}: the last fifth of its training still saved "

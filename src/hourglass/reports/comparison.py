@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence, Sized
 
 from hourglass.analysis.comparing import GroupScores, TestSetComparison
-from hourglass.analysis.convergence import NOT_JUDGED, all_converged, judge_convergence, show_verdict
+from hourglass.analysis.convergence import NOT_JUDGED, Convergence, judge_convergence, show_convergence
 from hourglass.analysis.grouping import RunGroup, axis_numbers
 from hourglass.errors import UserError
 from hourglass.metrics.scoring import FEW, show_bounds, signature
@@ -19,6 +19,7 @@ from hourglass.reports.phrases import (
     difference_cells,
     difference_line,
     estimate_line,
+    listing,
     p_cells,
     show_range,
 )
@@ -117,8 +118,9 @@ def runs_table(parts: Sequence[TestSetComparison]) -> Table:
     for part in parts:
         for item in part.scores:
             metrics = [run.metrics for run in item.group.runs]
-            verdict, gain = _convergence(item.group)
-            unjudged = unjudged or (verdict is None and gain is not None)
+            trainings = _convergence(item.group)
+            gain = max((training.gain_of_last_fifth for training in trainings), default=None)
+            unjudged = unjudged or any(training.converged is None for training in trainings)
             tokens = sum(run.train_target_tokens for run in metrics) / len(metrics)
             rows.append(
                 [
@@ -128,7 +130,7 @@ def runs_table(parts: Sequence[TestSetComparison]) -> Table:
                     " or ".join(f"{count:,}" for count in sorted({run.parameters for run in metrics})),
                     f"{metrics[0].corpus['pairs']['train']:,}",
                     f"{tokens:,.0f}",
-                    "-" if gain is None else f"{show_verdict(verdict)} ({100 * gain:.1f} %)",
+                    "-" if gain is None else f"{show_convergence(trainings)} ({100 * gain:.1f} %)",
                     ", ".join(map(str, item.group.seeds)),
                     ", ".join(dict.fromkeys(run.code for run in metrics)),
                 ]
@@ -166,21 +168,21 @@ def _describe_groups(part: TestSetComparison) -> list[str]:
     further = grouping.axes[grouping.asked :]
     notes = []
     if asked:
-        notes.append(f"Runs are grouped by {_listing(asked)}.")
+        notes.append(f"Runs are grouped by {listing(asked)}.")
         if further:
             notes.append(
-                f"Runs that agree in {_listing(asked)} differ in {_listing(further)} too, so they are grouped by "
+                f"Runs that agree in {listing(asked)} differ in {listing(further)} too, so they are grouped by "
                 f"{'it' if len(further) == 1 else 'these'} as well: the runs of a group differ in the seed alone."
             )
     elif further:
-        notes.append(f"Runs are grouped by the settings in which they differ apart from the seed: {_listing(further)}.")
+        notes.append(f"Runs are grouped by the settings in which they differ apart from the seed: {listing(further)}.")
     if grouping.along:
         notes.append(
-            f"Groups differ in {_listing(grouping.along)} as well, so that a difference may be due to "
+            f"Groups differ in {listing(grouping.along)} as well, so that a difference may be due to "
             f"{'it' if len(grouping.along) == 1 else 'these'}: see the table of settings."
         )
     if grouping.rounding:
-        notes.append(f"Runs of one group differ in {_listing(grouping.rounding)}, which changes no more than rounding.")
+        notes.append(f"Runs of one group differ in {listing(grouping.rounding)}, which changes no more than rounding.")
     notes += _describe_baselines(part)
     runs = [run for group in grouping.groups for run in group.runs]
     commits = list(dict.fromkeys(run.metrics.code for run in runs))
@@ -188,7 +190,7 @@ def _describe_groups(part: TestSetComparison) -> list[str]:
         notes.append(f"The runs are of {len(commits)} commits ({', '.join(commits)}): the code may differ.")
     if part.partial:
         notes.append(f"The test set is {part.partial}.")
-    slow = [item.group.name for item in part.scores if _convergence(item.group)[0] is False]
+    slow = [item.group.name for item in part.scores if _is_unfinished(item.group)]
     if slow:
         notes.append(f"Not converged: {'; '.join(slow)}. More training may raise their scores.")
     return notes
@@ -204,7 +206,7 @@ def _describe_baselines(part: TestSetComparison) -> list[str]:
         return [f"No group is compared: none has the baseline's {axis}. There are {', '.join(values)}."]
     notes = [
         f"Groups are compared with {axis}={part.baseline}"
-        f"{f', each with the one that agrees with it in {_listing(others)}' if others else ''}. baseline=VALUE chooses "
+        f"{f', each with the one that agrees with it in {listing(others)}' if others else ''}. baseline=VALUE chooses "
         f"another value of {axis}; without it, the lowest number is taken, or else the value of the run named first "
         "(of two runs without by=, the second)."
     ]
@@ -213,7 +215,7 @@ def _describe_baselines(part: TestSetComparison) -> list[str]:
     if lonely:
         notes.append(
             f"Not compared: {'; '.join(lonely)}. Each would need a group with {axis}={part.baseline} and its own "
-            f"{_listing(others)}; there {'is' if len(bases) == 1 else 'are'} only {'; '.join(bases)}. by=run compares "
+            f"{listing(others)}; there {'is' if len(bases) == 1 else 'are'} only {'; '.join(bases)}. by=run compares "
             "run with run."
         )
     return notes
@@ -397,13 +399,16 @@ def _compared(parts: Sequence[TestSetComparison]) -> bool:
     return any(item.difference is not None for part in parts for item in part.scores)
 
 
-def _convergence(group: RunGroup) -> tuple[bool | None, float | None]:
-    """Return whether all runs of a group had converged, and the largest gain of a last fifth; None: unknown."""
+def _convergence(group: RunGroup) -> list[Convergence]:
+    """Return the convergence of all runs of a group; empty: unknown."""
     try:
-        verdicts = [judge_convergence(run, CONVERGED) for run in group.runs]
+        return [judge_convergence(run, CONVERGED) for run in group.runs]
     except UserError:  # A run has a single validation, or no curves (logger=none).
-        return None, None
-    return all_converged(item.converged for item in verdicts), max(item.gain_of_last_fifth for item in verdicts)
+        return []
+
+
+def _is_unfinished(group: RunGroup) -> bool:
+    return any(training.converged is False for training in _convergence(group))
 
 
 def _widest_of_mean(scores: GroupScores) -> Interval | None:
@@ -450,8 +455,3 @@ def _figure_name(name: str, part: TestSetComparison, parts: Sequence[TestSetComp
     """Return the name of a table's or figure's file; with the test set, if there are several."""
     test_set = re.sub(r"[^\w.]+", "-", part.name)
     return f"{test_set}-{name}" if len(parts) > 1 else name
-
-
-def _listing(keys: Sequence[str]) -> str:
-    *others, last = keys
-    return f"{', '.join(others)} and {last}" if others else last

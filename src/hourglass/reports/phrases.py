@@ -124,3 +124,9 @@ def in_brackets(interval: Interval | None, covers: str) -> str:
 def show_p(value: float | None) -> str:
     """Return a p-value to four decimals, or a dash where there is none."""
     return "-" if value is None else f"{value:.4f}"
+
+
+def listing(names: Sequence[str]) -> str:
+    """Return names as part of a sentence: "a, b and c"."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last

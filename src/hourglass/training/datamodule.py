@@ -4,6 +4,7 @@ import numpy as np
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
+from hourglass.corpora.sampling import evenly_spaced
 from hourglass.data.batches import Part, StreamSampler, TrainingStream, in_order
 from hourglass.data.encoded import Batch, EncodedSplit
 from hourglass.errors import UserError
@@ -16,7 +17,7 @@ class TranslationData(pl.LightningDataModule):
         splits: the encoded train and dev splits.
         stream: the order in which train is read.
         batch_tokens: padded tokens of a dev batch.
-        dev_sentences: number of dev sentences to read at a validation, from the first; 0: all.
+        dev_sentences: number of dev sentences to read at a validation, evenly spaced; 0: all.
     """
 
     def __init__(
@@ -24,7 +25,7 @@ class TranslationData(pl.LightningDataModule):
     ):
         super().__init__()
         self.splits, self.stream, self.batch_tokens = splits, stream, batch_tokens
-        self.dev_sentences = dev_sentences or len(splits["dev"])
+        self.dev_rows = np.array(evenly_spaced(len(splits["dev"]), dev_sentences))
         self.first_step = 0
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -47,15 +48,16 @@ class TranslationData(pl.LightningDataModule):
         """
         assert self.trainer is not None
         dev, ranks = self.splits["dev"], self.trainer.world_size
-        lengths = dev.source_lengths[: self.dev_sentences], dev.target_lengths[: self.dev_sentences]
-        if (sentences := len(lengths[0])) < ranks:
-            raise UserError(f"trainer.dev_sentences: {sentences} for {ranks} processes: set {ranks} or more")
-        batches = in_order(*lengths, self.batch_tokens)
+        rows = self.dev_rows
+        if len(rows) < ranks:
+            raise UserError(f"trainer.dev_sentences: {len(rows)} for {ranks} processes: set {ranks} or more")
+        order = in_order(dev.source_lengths[rows], dev.target_lengths[rows], self.batch_tokens)
+        batches = [rows[batch] for batch in order]
         if len(batches) < ranks:
             # Lightning skips validation on a rank without a batch, and the other ranks would wait for it for ever.
             batches = np.array_split(np.concatenate(batches), ranks)
         share = batches[self.trainer.global_rank :: ranks]
-        parts = [Part(batch, int(lengths[1][batch].sum())) for batch in share]
+        parts = [Part(batch, int(dev.target_lengths[batch].sum())) for batch in share]
         return DataLoader(dev, batch_size=None, sampler=parts)
 
     def state_dict(self) -> dict[str, int]:

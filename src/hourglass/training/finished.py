@@ -25,14 +25,22 @@ class DevScores:
     """Scores on dev of the checkpoint that was kept.
 
     Attributes:
-        loss: nats per target token.
+        loss: negative log-likelihood, nats per target token.
         bleu: from 0 to 100.
         step: optimizer step of the checkpoint.
+        smoothed_loss: cross-entropy against the smoothed target, which the training minimised, nats per target token;
+            None without label smoothing, and in a run of an earlier version.
     """
 
     loss: float
     bleu: float
     step: int
+    smoothed_loss: float | None = None
+
+    @property
+    def criterion(self) -> float:
+        """The loss by which checkpoints and settings are chosen (trainer.select=loss)."""
+        return self.loss if self.smoothed_loss is None else self.smoothed_loss
 
 
 @dataclass(frozen=True)
@@ -85,12 +93,19 @@ class DevCurves:
     """Curves on dev: pairs of target tokens read and value, in the order of training.
 
     Attributes:
-        loss: nats per target token.
+        loss: negative log-likelihood, nats per target token.
         bleu: from 0 to 100.
+        smoothed_loss: see `DevScores`; empty where there is none.
     """
 
     loss: list[tuple[float, float]]
     bleu: list[tuple[float, float]]
+    smoothed_loss: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def criterion(self) -> list[tuple[float, float]]:
+        """The curve of the loss by which checkpoints are chosen (trainer.select=loss)."""
+        return self.smoothed_loss or self.loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +208,7 @@ class FinishedRun:
 
     @cached_property
     def dev_curves(self) -> DevCurves:
-        """Loss and BLEU on dev by the number of target tokens read; empty for a run without curves."""
+        """Losses and BLEU on dev by the number of target tokens read; empty for a run without curves."""
         points = read_curves(self.folder.curves)
         tokens = {step: value for step, name, value in points if name == "train/target_tokens"}
         total = self.metrics.train_target_tokens
@@ -202,7 +217,7 @@ class FinishedRun:
             values = {_tokens_at(tokens, step, total): value for step, point, value in points if point == name}
             return sorted(values.items())
 
-        return DevCurves(curve("dev/loss"), curve("dev/bleu"))
+        return DevCurves(curve("dev/loss"), curve("dev/bleu"), curve("dev/smoothed_loss"))
 
 
 def _tokens_at(tokens: dict[int, float], step: int, total: int) -> float:

@@ -57,8 +57,9 @@ def fit(
     meter = Meter()
     all_callbacks: list[pl.Callback] = [meter, ProgressBar(data.stream.steps, meter), checkpoints]
     if settings.patience:
-        mode = "max" if settings.select == "bleu" else "min"
-        all_callbacks.append(EarlyStopping(f"dev/{settings.select}", mode=mode, patience=settings.patience))
+        smoothed = "smoothed_" if module.settings.optimizer.label_smoothing else ""
+        monitor, mode = ("dev/bleu", "max") if settings.select == "bleu" else (f"dev/{smoothed}loss", "min")
+        all_callbacks.append(EarlyStopping(monitor, mode=mode, patience=settings.patience))
     all_callbacks += callbacks  # Lightning moves `checkpoints` to the end, where it sees whether the others stop.
     strategy: Any = settings.strategy
     if settings.strategy == "ddp":

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from hourglass.errors import BrokenOffError, UserError
+from hourglass.errors import BrokenOffError, DivergedError, UserError
 from hourglass.system.files import read_json, write_json
 from hourglass.system.project import TRAIN_SCRIPT
 
@@ -98,6 +98,10 @@ class JobFailedError(UserError):
     """A job failed."""
 
 
+class JobDivergedError(JobFailedError, DivergedError):
+    """A job's training diverged."""
+
+
 def run_training(overrides: list[str], output: IO[str] | None = None) -> None:
     """Run src/train.py in a child process.
 
@@ -106,12 +110,14 @@ def run_training(overrides: list[str], output: IO[str] | None = None) -> None:
         output: the file for what it prints; None: the output of this process.
 
     Raises:
-        UserError: the training failed.
+        DivergedError: the training diverged.
+        UserError: it failed for another reason.
     """
     try:
         start_job(str(TRAIN_SCRIPT), overrides, output=output)
     except JobFailedError as error:
-        raise UserError(f"{error}; the settings: {shlex.join(overrides)}") from None
+        kind = DivergedError if isinstance(error, DivergedError) else UserError
+        raise kind(f"{error}; the settings: {shlex.join(overrides)}") from None
 
 
 def start_job(
@@ -162,7 +168,8 @@ def start_job(
             os.close(write_end)
         content = read_json(answer) if answer.exists() else {}
         if "error" in content or not content:
-            raise JobFailedError(content.get("error") or _describe_exit(status))
+            kind = JobDivergedError if status == DivergedError.status else JobFailedError
+            raise kind(content.get("error") or _describe_exit(status))
         if status:  # Everything is written by then: a crash at exit loses nothing.
             log.warning("%s: %s, after the run was complete", content["run"], _describe_exit(status))
         return Outcome(**content)

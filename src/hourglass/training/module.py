@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from hourglass.config.options import Config
 from hourglass.config.plugins import load_plugins, plugin_record
+from hourglass.corpora.sampling import evenly_spaced
 from hourglass.data.encoded import Batch
 from hourglass.data.pieces import PAD
 from hourglass.decoding.search import search
@@ -62,9 +63,9 @@ class TranslationModule(pl.LightningModule):
         self.target_language = prepared.corpus.target_language
         self.steps = prepared.stream.steps
         dev = prepared.corpus.splits["dev"]
-        self.dev_references = list(dev["target"][: min(settings.trainer.dev_sentences or len(dev), len(dev))])
+        self.dev_references = list(dev.select(evenly_spaced(len(dev), settings.trainer.dev_sentences))["target"])
         self.greedy = settings.search.greedy
-        self._dev_loss = torch.zeros(2, dtype=torch.float64)  # nats, tokens
+        self._dev_loss = torch.zeros(3, dtype=torch.float64)  # nats, smoothed nats, tokens
         self._dev_output: list[tuple[int, str]] = []
         self._pending: deque[_PendingLoss] = deque()
         self.graphed: GraphedLoss | None = None
@@ -167,30 +168,37 @@ class TranslationModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Clear the sums of the previous validation."""
-        self._dev_loss = torch.zeros(2, dtype=torch.float64)
+        self._dev_loss = torch.zeros(3, dtype=torch.float64)
         self._dev_output = []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Sum the negative log-likelihood, and translate greedily."""
-        step_loop = self.settings.trainer.step_loop
-        nll = self.model.loss(batch.source, batch.source_lengths, batch.target, step_loop=step_loop).nll
-        _check_finite(float(nll), "dev", self.global_step)
-        self._dev_loss += torch.tensor([float(nll), batch.step_tokens], dtype=torch.float64)
+        """Sum the negative log-likelihood and the smoothed loss, and translate greedily."""
+        smoothing, step_loop = self.settings.optimizer.label_smoothing, self.settings.trainer.step_loop
+        inputs = batch.source, batch.source_lengths, batch.target
+        loss = self.model.loss(*inputs, smoothing, step_loop=step_loop)
+        _check_finite(float(loss.nll), "dev", self.global_step)
+        self._dev_loss += torch.tensor([float(loss.nll), float(loss.smoothed), batch.step_tokens], dtype=torch.float64)
         hypotheses = search(self.model, batch.source, batch.source_lengths, self.greedy)
         texts = self.vocabularies.target.decode([hypothesis.tokens for hypothesis in hypotheses])
         self._dev_output += zip(batch.rows.tolist(), texts, strict=True)
 
     def on_validation_epoch_end(self) -> None:
-        """Gather the parts of all ranks, and log dev/loss (nats per token) and dev/bleu."""
+        """Gather the parts of all ranks, and log dev/loss (nats per token) and dev/bleu.
+
+        With label smoothing, dev/smoothed_loss is what the training minimises, on dev. The negative log-likelihood
+        alone would favour early checkpoints: smoothing holds it above 0 however well a model has learnt.
+        """
         parts: list[Any] = [(self._dev_loss.tolist(), self._dev_output)]
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             parts = [None] * self.trainer.world_size
             torch.distributed.all_gather_object(parts, (self._dev_loss.tolist(), self._dev_output))
-        nats, tokens = (sum(column) for column in zip(*(loss for loss, _ in parts), strict=True))
+        nats, smoothed, tokens = (sum(column) for column in zip(*(loss for loss, _ in parts), strict=True))
         hypotheses = [text for _, text in sorted(pair for _, output in parts for pair in output)]
         _check_finite(nats / tokens, "dev", self.global_step)
         # Every rank has the same numbers, so Lightning has nothing to reduce.
         self.log("dev/loss", nats / tokens, prog_bar=True)
+        if self.settings.optimizer.label_smoothing:
+            self.log("dev/smoothed_loss", smoothed / tokens)
         self.log("dev/bleu", bleu(hypotheses, self.dev_references, self.target_language), prog_bar=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from hourglass.config.plugins import plugin_record, resume_command
+from hourglass.corpora.sampling import evenly_spaced
 from hourglass.decoding.translate import translate_split
 from hourglass.errors import UserError
 from hourglass.metrics.scoring import format_table, score
@@ -81,7 +82,7 @@ def score_test(job: Job, prepared: PreparedData) -> dict[str, Any]:
     """Translate the test split with best.ckpt, write the translations, and print and return the scores."""
     trained = load_trained(job.run.best)
     split = prepared.corpus.splits["test"]
-    test = split.select(range(min(job.settings.trainer.test_sentences or len(split), len(split))))
+    test = split.select(evenly_spaced(len(split), job.settings.trainer.test_sentences))
     search = job.settings.search
     torch.manual_seed(job.config["seed"])  # For search=sample: the same draws whichever process trained.
     hypotheses = translate_split(trained, test, search, job.settings.trainer.device, name="test")
@@ -96,7 +97,7 @@ def score_test(job: Job, prepared: PreparedData) -> dict[str, Any]:
         target_language=prepared.corpus.target_language,
         metrics=job.settings.metrics,
     )
-    part = "all" if len(test) == len(split) else "only the first"
+    part = "all" if len(test) == len(split) else "a sample of"
     method = "greedy" if search.beam == 1 else f"beam {search.beam}"
     print(f"\ntest: {part} {len(test):,} sentences, {method}, the model of step {trained.step:,} (best on dev)")
     print(format_table(scores), end="\n\n")

@@ -71,7 +71,7 @@ class Checkpoints(Checkpoint):
         self, run: RunFolder, settings: TrainerSettings, *, steps: int, validate_every: int, resume: Path | None
     ):
         self.run, self.settings, self.steps, self.validate_every = run, settings, steps, validate_every
-        self.best: dict[str, float] = {}  # dev bleu, dev loss, step
+        self.best: dict[str, float] = {}  # dev bleu, dev loss, with label smoothing dev smoothed_loss, step
         self.finished = False
         self._last_is_whole = resume is None or resume == run.last
         self._sigterm_received = False  # by this process
@@ -104,7 +104,11 @@ class Checkpoints(Checkpoint):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write best.ckpt if the scores are the best so far, then last.ckpt."""
-        dev = {name: float(trainer.callback_metrics[f"dev/{name}"]) for name in ("bleu", "loss")}
+        dev = {
+            name: float(trainer.callback_metrics[f"dev/{name}"])
+            for name in ("bleu", "loss", "smoothed_loss")
+            if f"dev/{name}" in trainer.callback_metrics
+        }
         better = not self.best or self._rank(dev) > self._rank(self.best)
         self.finished = trainer.should_stop or trainer.global_step >= self.steps
         if better:
@@ -141,7 +145,8 @@ class Checkpoints(Checkpoint):
 
     def _rank(self, dev: Mapping[str, float]) -> tuple[float, float]:
         """Return the key to compare scores by; the other score decides between equals (BLEU is often 0 at first)."""
-        return (dev["bleu"], -dev["loss"]) if self.settings.select == "bleu" else (-dev["loss"], dev["bleu"])
+        loss = dev.get("smoothed_loss", dev["loss"])
+        return (dev["bleu"], -loss) if self.settings.select == "bleu" else (-loss, dev["bleu"])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state to keep in the checkpoint."""

@@ -30,10 +30,11 @@ class TrainerSettings:
         batch_tokens: padded tokens of a global batch, on its longer side: one optimizer step over all devices.
         accumulate: parts into which each device splits its share of a global batch, processed one after the other.
         validations: number of validations, evenly spaced.
-        dev_sentences: number of dev sentences to read, from the first; 0: all.
+        dev_sentences: number of dev sentences to read, evenly spaced over dev; 0: all.
         test: whether the run ends with scores on the test split.
-        test_sentences: number of test sentences to translate, from the first; 0: all.
-        select: the score that decides which checkpoint is best on dev: bleu (highest) or loss (lowest).
+        test_sentences: number of test sentences to translate, evenly spaced over test; 0: all.
+        select: the score that decides which checkpoint is best on dev: bleu (highest) or loss (lowest; with label
+            smoothing the smoothed loss, which the training minimises).
         patience: validations without a new best score after which the run stops; 0: never.
         checkpoint_every: steps from one last.ckpt to the next: the most that a kill loses.
         keep: number of validations whose checkpoints are kept, for src/translate.py checkpoint=average.

@@ -1,0 +1,98 @@
+"""The search for a learning rate on dev: a grid, extended until its best rate is no end of it.
+
+A rate at the end of a grid may be far from the best, and farther for one variant than for another: the comparison of
+two variants would be one of grids. So every variant of an ablation, and its blind decoder, gets this search.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from hourglass.analysis.evaluation import SCHEMA_VERSION, Candidate, Tuning
+from hourglass.errors import DivergedError, UserError
+from hourglass.system.commands import path_override
+from hourglass.system.records import write_record
+from hourglass.training.finished import FinishedRun
+from hourglass.training.jobs import run_training
+
+# The next rate beyond an end is this many times as high or as low, and so many are tried at most.
+FACTOR, EXTENSIONS = 2.0, 4
+
+
+def run_search(
+    rates: Sequence[float],
+    candidates_of: Callable[[float], list[list[str]]],
+    common: Sequence[str],
+    folder_of: Callable[[int], Path],
+    file: Path,
+) -> None:
+    """Train the candidates of a search, and write the outcome.
+
+    Args:
+        rates: the grid.
+        candidates_of: returns the overrides of the candidates with a learning rate.
+        common: overrides that all candidates share.
+        folder_of: returns the run folder of a candidate by its number, from 0; a finished or killed run is continued.
+        file: the record of the outcome, a `Tuning`.
+
+    Raises:
+        UserError: a training failed, or all diverged.
+    """
+    candidates: list[Candidate] = []
+
+    def train(rate: float) -> float:
+        first = len(candidates)
+        for overrides in candidates_of(rate):
+            candidates.append(_train([*common, *overrides], overrides, folder_of(len(candidates))))
+        return min(map(_loss, candidates[first:]))
+
+    search_rates(rates, train)
+    write_record(file, Tuning(min(candidates, key=_loss).overrides, candidates), SCHEMA_VERSION)
+
+
+def _train(words: list[str], overrides: list[str], folder: Path) -> Candidate:
+    try:
+        run_training([*words, path_override("run_dir", folder)])
+    except DivergedError:
+        return Candidate(overrides, None, 0, 0.0)
+    metrics = FinishedRun.open(folder).metrics
+    return Candidate(overrides, metrics.dev.criterion, metrics.train_target_tokens, metrics.train_seconds)
+
+
+def _loss(candidate: Candidate) -> float:
+    return math.inf if candidate.dev_loss is None else candidate.dev_loss
+
+
+def search_rates(rates: Sequence[float], loss_of: Callable[[float], float]) -> dict[float, float]:
+    """Return the loss of every learning rate that the search tries, in this order.
+
+    Args:
+        rates: the grid. One alone is no search, and is not extended.
+        loss_of: trains with a rate and returns its dev loss, infinite where the training diverged.
+
+    Raises:
+        UserError: all trainings diverged.
+    """
+    losses = {rate: loss_of(rate) for rate in rates}
+    if not any(map(math.isfinite, losses.values())):
+        raise UserError(f"learning_rates={list(rates)}: all trainings diverged: set lower ones")
+    for _ in range(EXTENSIONS):
+        rate = rate_beyond(losses)
+        if rate is None:
+            break
+        losses[rate] = loss_of(rate)
+    return losses
+
+
+def possible_rates(rates: Sequence[float]) -> list[float]:
+    """Return all learning rates that a search with this grid may try."""
+    powers = [FACTOR**number for number in range(1, EXTENSIONS + 1)]
+    return [*rates, *(max(rates) * power for power in powers), *(min(rates) / power for power in powers)]
+
+
+def rate_beyond(losses: Mapping[float, float]) -> float | None:
+    """Return the rate beyond the end of a grid that has the lowest loss; None if the lowest loss is at no end."""
+    best = min(losses, key=lambda rate: losses[rate])
+    if len(losses) == 1 or min(losses) < best < max(losses):
+        return None
+    return best * FACTOR if best == max(losses) else best / FACTOR
