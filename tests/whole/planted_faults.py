@@ -191,7 +191,7 @@ FAULTS = (
     Fault(
         "patience looks at BLEU whatever is selected by",
         f"{PACKAGE}/training/fit.py",
-        'EarlyStopping(f"dev/{settings.select}", mode=mode,',
+        "EarlyStopping(monitor, mode=mode,",
         'EarlyStopping("dev/bleu", mode=mode,',
         f"{WIRING} {TRAIN} -k patience",
     ),
@@ -233,8 +233,8 @@ FAULTS = (
     Fault(
         "all of test is translated",
         f"{PACKAGE}/training/outcome.py",
-        "job.settings.trainer.test_sentences or len(split)",
-        "len(split)",
+        "evenly_spaced(len(split), job.settings.trainer.test_sentences)",
+        "evenly_spaced(len(split), 0)",
         f"{WIRING} -k searched",
     ),
     Fault(
