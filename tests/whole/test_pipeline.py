@@ -32,6 +32,10 @@ CHANGES = {
 RATE = "conf/ablation/default.yaml:tune.learning_rates=[0.00005]"
 
 
+# Code of an ablation's settings and searches: it is no part of a checkpoint's digest.
+SEARCH = {"src/hourglass/experiments/ablation.py", "src/hourglass/experiments/rate_search.py"}
+
+
 def shrink(project: Path) -> None:
     """Shrink the default ablation to seconds as its files say, one corpus, with its files elsewhere."""
     for name, values in CHANGES.items():
@@ -269,7 +273,7 @@ def test_the_sweep_over_the_neck_names_what_it_depends_on() -> None:
     """It depends on the code of training and of reading, and on every file that its experiments compose."""
     stages = stages_of("pipelines/capacity/dvc.yaml")
     trained = ablation_stages()["train-numbers"]["deps"]
-    code = modules_of(trained) - {"src/hourglass/experiments/ablation.py"}
+    code = modules_of(trained) - SEARCH
     own = {f"src/hourglass/{name}.py" for name in ("experiments/capacity", "analysis/channel", "metrics/likelihood")}
     for name, stage in stages.items():
         assert code | own <= modules_of(stage["deps"])
@@ -280,7 +284,7 @@ def test_the_sweep_over_the_neck_names_what_it_depends_on() -> None:
 def test_a_training_depends_on_the_code_that_its_stage_names() -> None:
     """It depends on the code in a checkpoint's digest, not on code that only passes settings on."""
     deps = ablation_stages()["train-numbers"]["deps"]
-    code = {dep for dep in deps if dep.startswith("src/")} - {"src/hourglass/experiments/ablation.py"}
+    code = {dep for dep in deps if dep.startswith("src/")} - SEARCH
     assert {f"src/{name}" for name in DECIDING} == code
 
 

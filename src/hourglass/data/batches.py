@@ -7,6 +7,10 @@ import numpy as np
 from torch.utils.data import Sampler
 
 IntArray = np.ndarray[Any, np.dtype[np.integer[Any]]]
+BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
+
+# Keeps the random numbers of nulled sources apart from those of the order, which are of [seed, epoch].
+NULLED_STREAM = 1
 
 
 class Part(NamedTuple):
@@ -15,6 +19,7 @@ class Part(NamedTuple):
     rows: IntArray  # row numbers in the split
     step_tokens: int  # target tokens of the whole global batch
     blank: bool = False  # a placeholder for a rank that got no sentence: it adds nothing to the loss
+    nulled: BoolArray | None = None  # [rows] pairs whose source is read as empty; None: none
 
 
 def cut(order: IntArray, source_lengths: IntArray, target_lengths: IntArray, batch_tokens: int) -> list[IntArray]:
@@ -52,6 +57,8 @@ class TrainingStream:
     of `validations` steps, so that the last validation falls on the last step.
     A global batch is one optimizer step. It is divided evenly into `ranks * accumulate` parts, so that the weights
     after a step do not depend on the number of processes (except for dropout, which each process draws itself).
+    Which sources are nulled is drawn for each global batch, by seed and step, so that it does not depend on it either,
+    nor on where a run has resumed. The batches are those of a stream without nulled sources.
 
     Args:
         source_lengths: [pairs], in tokens.
@@ -59,7 +66,8 @@ class TrainingStream:
         batch_tokens: padded tokens of a global batch on its longer side.
         target_tokens: the budget of the run, target tokens with end-of-sentence.
         validations: how many times the run validates.
-        seed: of the order.
+        seed: of the order, and of which sources are nulled.
+        null_source: probability that a pair is read with an empty source, anew in each epoch; from 0 to below 1.
 
     Attributes:
         steps: optimizer steps of the run.
@@ -76,9 +84,10 @@ class TrainingStream:
         target_tokens: int,
         validations: int,
         seed: int,
+        null_source: float = 0.0,
     ):
         self.source_lengths, self.target_lengths = source_lengths, target_lengths
-        self.batch_tokens, self.seed = batch_tokens, seed
+        self.batch_tokens, self.seed, self.null_source = batch_tokens, seed, null_source
         self._last: tuple[int, list[IntArray]] | None = None
         steps, positions, real = self._measure(target_tokens)
         self.steps = max(1, round(steps / validations)) * validations
@@ -129,11 +138,21 @@ class TrainingStream:
                     return
                 if step >= first_step:
                     tokens = int(self.target_lengths[batch].sum())
+                    nulled = self._draw_nulled(step, len(batch))
                     for turn in range(accumulate):
-                        share = batch[turn * ranks + rank :: ranks * accumulate]
-                        yield Part(share, tokens) if len(share) else Part(batch[:1], tokens, blank=True)
+                        own = slice(turn * ranks + rank, None, ranks * accumulate)
+                        if len(share := batch[own]):
+                            yield Part(share, tokens, nulled=None if nulled is None else nulled[own])
+                        else:
+                            yield Part(batch[:1], tokens, blank=True)
                 step += 1
             epoch += 1
+
+    def _draw_nulled(self, step: int, pairs: int) -> BoolArray | None:
+        """Return which of the pairs of a global batch have a nulled source, [pairs]; None: none may have."""
+        if not self.null_source:
+            return None
+        return np.random.default_rng([self.seed, step, NULLED_STREAM]).random(pairs) < self.null_source
 
 
 class StreamSampler(Sampler[Part]):

@@ -67,9 +67,13 @@ class EncodedSplit(Dataset[Batch]):
         target = pad(list(self.target_ids.rows(part.rows)), first=[BOS], last=[EOS])
         if part.blank:
             target[:, 1:] = PAD
+        source, lengths = list(self.source_ids.rows(part.rows)), self.source_lengths[part.rows].astype(np.int64)
+        if part.nulled is not None:
+            source = [ids[:0] if nulled else ids for ids, nulled in zip(source, part.nulled, strict=True)]
+            lengths[part.nulled] = 1  # End-of-sentence alone.
         return Batch(
-            pad(list(self.source_ids.rows(part.rows)), last=[EOS]),
-            torch.from_numpy(self.source_lengths[part.rows].astype(np.int64)),
+            pad(source, last=[EOS]),
+            torch.from_numpy(lengths),
             target,
             torch.from_numpy(part.rows),
             part.step_tokens,

@@ -57,6 +57,7 @@ def prepare(config: Config, settings: Settings) -> PreparedData:
         target_tokens=settings.trainer.target_tokens,
         validations=settings.trainer.validations,
         seed=config["seed"],
+        null_source=settings.trainer.null_source,
     )
     return PreparedData(corpus, vocabularies, splits, stream)
 

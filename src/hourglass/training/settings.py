@@ -19,7 +19,7 @@ from hourglass.errors import UserError
 from hourglass.metrics.metric import Metric, make_metrics
 from hourglass.metrics.scoring import check_language, length_buckets
 from hourglass.models.build import build_model
-from hourglass.models.encoder import RecurrentEncoder
+from hourglass.models.encoder import BlindEncoder, RecurrentEncoder
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.tracking.settings import LoggerSettings, check_logger
 from hourglass.training.optimizer import OPTIMIZERS, OptimizerSettings
@@ -90,6 +90,11 @@ def check_settings(config: Config) -> Settings:
     if isinstance(recipe, Copy) and recipe.calibrated:
         _check_calibrated(recipe, settings)
         _check_neck(model)
+    if settings.trainer.null_source and isinstance(model.encoder, BlindEncoder):
+        raise UserError(
+            f"trainer.null_source={settings.trainer.null_source:g} with encoder=blind, which reads no source: set "
+            "trainer.null_source=0"
+        )
     settings.search.check_attention(model.decoder.attention)
     settings.search.check_words(settings.tokenizer.model)
     return settings

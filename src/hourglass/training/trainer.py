@@ -41,6 +41,9 @@ class TrainerSettings:
         scheduled_sampling: probability, at the end of the run, that the decoder reads a word drawn from the model in
             place of the reference's; it rises linearly from 0 (Bengio et al. 2015). Above 0, the decoder runs step by
             step.
+        null_source: share of the training items that are read with an empty source (end-of-sentence alone), each time
+            another draw, so that the same weights are also a model of the target alone (metrics/nulled.py). Their
+            target tokens count in the budget. Dev and test are read with their sources.
         step_loop: run the decoder step by step under teacher forcing even where one pass over the target gives the
             same; slower, to compare the two.
         cuda_graphs: record the forward and backward pass of each batch shape as a CUDA graph; for one GPU.
@@ -70,6 +73,7 @@ class TrainerSettings:
     log_every: PositiveInt
     timeout: PositiveInt = 300
     pictures: Annotated[int, Field(ge=0, le=20)] = 0
+    null_source: Annotated[float, Field(ge=0, lt=1)] = 0.0  # Runs of earlier versions lack it.
     step_loop: bool = False
     cuda_graphs: bool = False
 
