@@ -11,7 +11,8 @@ from hourglass.corpora.recipes import RECIPES
 from hourglass.corpora.synthetic import SyntheticRecipe
 from hourglass.errors import UserError
 from hourglass.metrics.likelihood import Pairs, end_bits, fit_temperature, reference_nats, sentence_bits
-from hourglass.models.checkpoint import load_trained
+from hourglass.metrics.nulled import PointwiseInformation, null_share, pointwise_information, without_sources
+from hourglass.models.checkpoint import Trained, load_trained
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.training.finished import FinishedRun
 from hourglass.training.preparation import PreparedData
@@ -31,12 +32,14 @@ class RunLikelihoods:
         joined_bits: by the number of sentences joined to one input, bits of each group of max(JOINED) sentences. Ends
             of sentence are not counted: there are fewer of them in a joined input. No sentence may end where the next
             one begins, joined or not. Empty for a synthetic corpus.
+        pointwise: bits that the sources give; None for a run of trainer.null_source=0.
     """
 
     temperature: float
     nats: list[np.ndarray]
     raw_nats: list[np.ndarray]
     joined_bits: dict[int, np.ndarray]
+    pointwise: PointwiseInformation | None = None
 
 
 def read_likelihoods(run: FinishedRun, prepared: PreparedData) -> RunLikelihoods:
@@ -48,20 +51,38 @@ def read_likelihoods(run: FinishedRun, prepared: PreparedData) -> RunLikelihoods
     """
     trained = load_trained(run.folder.best)  # Not run.trained, which would keep the models of all runs in memory.
     model = trained.model
-    dev, test = (prepared.corpus.splits[name] for name in ("dev", "test"))
-    pairs = Pairs.encode(trained.vocabularies, test["source"], test["target"])
+    dev, pairs = (encode_split(trained, prepared, name) for name in ("dev", "test"))
     smoothed = trained.config["optimizer"]["label_smoothing"] > 0
-    temperature = 1.0
-    if smoothed:
-        try:
-            temperature = fit_temperature(model, Pairs.encode(trained.vocabularies, dev["source"], dev["target"]))
-        except UserError as error:
-            raise UserError(f"{run.path}: {error}") from None
+    temperature = best_temperature(run, trained, dev)
     # Two items of a synthetic corpus in one input are no item of that corpus.
     synthetic = issubclass(RECIPES[trained.config["data"]["name"]], SyntheticRecipe)
     joined = {} if synthetic else _read_joined(model, pairs, temperature)
     nats = reference_nats(model, pairs, temperature=temperature)
-    return RunLikelihoods(temperature, nats, reference_nats(model, pairs) if smoothed else nats, joined)
+    pointwise = None
+    if null_share(run.config):
+        nulled = best_temperature(run, trained, without_sources(dev))
+        pointwise = pointwise_information(nats, reference_nats(model, without_sources(pairs), temperature=nulled))
+    return RunLikelihoods(temperature, nats, reference_nats(model, pairs) if smoothed else nats, joined, pointwise)
+
+
+def encode_split(trained: Trained, prepared: PreparedData, name: str) -> Pairs:
+    """Return the pairs of a split as ids of the model's vocabularies."""
+    split = prepared.corpus.splits[name]
+    return Pairs.encode(trained.vocabularies, split["source"], split["target"])
+
+
+def best_temperature(run: FinishedRun, trained: Trained, dev: Pairs) -> float:
+    """Return the temperature that is best on pairs of dev; 1 for a run trained without label smoothing.
+
+    Raises:
+        UserError: it lies at the bound of its search; the message names the run.
+    """
+    if not trained.config["optimizer"]["label_smoothing"]:
+        return 1.0
+    try:
+        return fit_temperature(trained.model, dev)
+    except UserError as error:
+        raise UserError(f"{run.path}: {error}") from None
 
 
 def _read_joined(model: Seq2Seq, pairs: Pairs, temperature: float) -> dict[int, np.ndarray]:
