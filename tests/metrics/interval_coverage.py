@@ -1,6 +1,6 @@
 """How often intervals and p-values are right, where the truth is known: python tests/metrics/interval_coverage.py
 
-Four tables of simulations, which docs/intervals.md quotes:
+Six tables of simulations, which docs/intervals.md quotes:
 
 means        intervals of a mean over seeds: how often they hold the truth, by the number of seeds and by the ratio of
              the variance of the mean over seeds to that over sentences. Beside the project's rule, two others: a single
@@ -10,19 +10,26 @@ p            share of differences that p <= 0.05 calls different, where there is
              one (power), by ours and by sacreBLEU's p.
 sentences    BLEU of two equally good systems, by the number of test sentences: how often the interval holds 0, and the
              type I error of p.
+slopes       the slope over sentence length of the difference of two variants: how often intervals hold the truth, over
+             sentences and the own spread of the seeds. Beside them a bootstrap that draws sentences and seeds, and takes
+             percentiles.
+plateaus     the same of the plateau of a difference that flattens, where one is reported; a tenth of the test sets.
 
-Words choose tables; trials=N sets how many test sets are simulated (2,000). All four take about ten minutes.
+Words choose tables; trials=N sets how many test sets are simulated (2,000). The first five take about fifteen minutes,
+the plateaus as long again.
 """
 
 import random
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from scipy.stats import t as student_t
 
 from hourglass.metrics.likelihood import mean_quantity
+from hourglass.metrics.saturation import RESAMPLES as DRAWS_OF_A_CURVE
+from hourglass.metrics.saturation import Saturation, find_plateau, fit_saturating, straight_slope
 from hourglass.metrics.scoring import bleu_statistics
 from hourglass.metrics.significance import (
     Interval,
@@ -191,6 +198,79 @@ def bleu_of_few_sentences(sentences: int, share: float, trials: int) -> list[flo
     return [held / trials, rejected / trials]
 
 
+# Of the simulated curves: bits per source word, and the plateau and its bend in source words.
+SLOPE, PLATEAU, BEND = 3.0, 60.0, 6.0
+
+
+def simulate_pair(
+    draws: np.random.Generator, seeds: int, spread: float, curve: Callable[[np.ndarray], np.ndarray], sentences: int
+) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+    """Return lengths [N] and, for each seed of two variants, bits [N] whose true difference is the curve.
+
+    A sentence's difficulty is the same for both variants. Each seed stretches its variant's curve.
+
+    Args:
+        draws: of all random numbers.
+        seeds: of each variant.
+        spread: standard deviation over seeds, as a share of the curve.
+        curve: of the lengths.
+        sentences: N.
+    """
+    x = draws.integers(1, 41, sentences).astype(float)
+    shared = draws.normal(0, 3, sentences) * np.sqrt(x)
+
+    def variant(level: float) -> list[np.ndarray]:
+        return [
+            level * curve(x) + spread * draws.normal() * curve(x) + shared + draws.normal(0, 2, sentences) * np.sqrt(x)
+            for _ in range(seeds)
+        ]
+
+    return x, variant(2.0), variant(1.0)
+
+
+def draw_both(
+    draws: np.random.Generator,
+    x: np.ndarray,
+    sides: Sequence[Sequence[np.ndarray]],
+    statistic: Callable[[np.ndarray, np.ndarray], float],
+) -> Interval | None:
+    """Return the percentile interval of a bootstrap that draws sentences, and the seeds of each variant."""
+    drawn = []
+    for _ in range(DRAWS_OF_A_CURVE):
+        rows = draws.integers(len(x), size=len(x))
+        first, other = (np.mean([side[i] for i in draws.integers(len(side), size=len(side))], 0) for side in sides)
+        drawn.append(statistic(x[rows], (first - other)[rows]))
+    return percentiles(np.array(drawn))
+
+
+def plateau_of(x: np.ndarray, y: np.ndarray) -> float:
+    """Return the height that the saturating curve comes to."""
+    return float(fit_saturating(x, y)(np.array([1e9]))[0])
+
+
+def coverage_of_curves(seeds: int, spread: float, trials: int, flattens: bool) -> list[float]:
+    """Return shares of intervals of a slope, or of a plateau, that hold the truth.
+
+    Over sentences, with the own spread of the seeds (NaN of one seed), and by a bootstrap over both; last the share of
+    curves that have such intervals.
+    """
+    random_numbers = np.random.default_rng([5, seeds, round(100 * spread), flattens])
+    hits, reported = np.zeros(3), 0
+    curve = (lambda x: PLATEAU * (1 - np.exp(-x / BEND))) if flattens else (lambda x: SLOPE * x)
+    truth, statistic = (PLATEAU, plateau_of) if flattens else (SLOPE, straight_slope)
+    for trial in range(trials):
+        x, *sides = simulate_pair(random_numbers, seeds, spread, curve, 4 * SENTENCES if flattens else SENTENCES)
+        fitted: Saturation = find_plateau(x, *sides, seed=trial)
+        own = fitted.plateau_own_spread if flattens else fitted.slope_own_spread
+        if flattens and (fitted.plateau is None or fitted.flat):
+            continue
+        reported += 1
+        over_sentences = fitted.plateau_interval if flattens else fitted.slope_interval
+        both = draw_both(random_numbers, x, sides, statistic)
+        hits += [covers(over_sentences, truth), np.nan if own is None else covers(own, truth), covers(both, truth)]
+    return [*(hits / reported), reported / trials]
+
+
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table in Markdown."""
     print(f"| {' | '.join(head)} |\n|{' --: |' * len(head)}")
@@ -249,7 +329,27 @@ def print_sentences(trials: int) -> None:
     print_table(["sentences", "share of wrong words", "interval holds 0", "p <= 0.05"], rows)
 
 
-TABLES = {"means": print_means, "differences": print_differences, "p": print_p, "sentences": print_sentences}
+def print_curves(trials: int, flattens: bool) -> None:
+    """Print the table `slopes` or `plateaus`."""
+    rows = [
+        [str(seeds), f"{100 * spread:g}", *percent(coverage_of_curves(seeds, spread, trials, flattens))]
+        for seeds in (1, *SEEDS)
+        for spread in (0.0, 0.03, 0.1)
+    ]
+    what = "a plateau" if flattens else "a slope"
+    print(f"Intervals of {what} of the difference of two variants that hold the truth, %\n")
+    head = ["seeds", "spread of seeds, % of the curve", "over sentences", "own spread", "bootstrap of both"]
+    print_table([*head, "reported"], rows)
+
+
+TABLES = {
+    "means": print_means,
+    "differences": print_differences,
+    "p": print_p,
+    "sentences": print_sentences,
+    "slopes": partial(print_curves, flattens=False),
+    "plateaus": lambda trials: print_curves(max(trials // 10, 1), flattens=True),
+}
 
 
 def main(words: Sequence[str]) -> None:

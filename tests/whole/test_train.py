@@ -135,7 +135,7 @@ def test_dev_scores_are_those_of_the_checkpoint(start: Callable[..., RunFolder],
     ]
     assert curves(run, "dev/smoothed_loss")[last] == pytest.approx(float(sum(smoothed)) / len(nats), rel=1e-5)
     best = FinishedRun.open(run.path).metrics.dev
-    assert best.criterion == best.smoothed_loss == curves(run, "dev/smoothed_loss")[best.step]
+    assert best.criterion == best.smoothed_loss == curves(run, "dev/smoothed_loss")[best.step - 1]
 
 
 @pytest.mark.parametrize("every", [3, 1000])

@@ -21,11 +21,11 @@ def normalise(text: str) -> str:
     Only letters, their marks and numbers remain; a sentence without any remains as it is.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return folded.translate(_not_letters()) or folded
+    return folded.translate(not_letters()) or folded
 
 
 @functools.cache
-def _not_letters() -> dict[int, None]:
+def not_letters() -> dict[int, None]:
     """Return a translation table that deletes punctuation, symbols, separators and control characters."""
     categories = ((code, unicodedata.category(chr(code))) for code in range(sys.maxunicode + 1))
     return {code: None for code, category in categories if category[0] in "PSZ" or category in ("Cc", "Cf")}

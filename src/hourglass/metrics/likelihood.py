@@ -94,7 +94,7 @@ def reference_nats(
             for b, row in enumerate(rows):
                 marked[b, list(continues_at[row])] = True
             continues = marked[real]
-        nats = _nats(model, readouts, labels, temperature, among=among, continues=continues)
+        nats = label_nats(model, readouts, labels, temperature, among=among, continues=continues)
         lengths = real.sum(1).cpu().numpy()
         for row, values in zip(rows, np.split(nats.double().cpu().numpy(), np.cumsum(lengths)[:-1]), strict=True):
             all_nats[row] = values
@@ -114,7 +114,7 @@ def fit_temperature(model: Seq2Seq, pairs: Pairs, *, batch_tokens: int = 4000) -
     readouts, labels = (torch.cat(side) for side in zip(*parts, strict=True))
 
     def loss(log_temperature: float) -> float:
-        return float(_nats(model, readouts, labels, math.exp(log_temperature)).double().sum())
+        return float(label_nats(model, readouts, labels, math.exp(log_temperature)).double().sum())
 
     low, high = (math.log(bound) for bound in TEMPERATURES)
     # The loss is convex in 1/temperature, so it has a single minimum on the logarithmic scale, too.
@@ -147,7 +147,7 @@ def _read(model: Seq2Seq, pairs: Pairs, batch_tokens: int) -> Iterator[tuple[lis
 
 
 @torch.inference_mode()
-def _nats(
+def label_nats(
     model: Seq2Seq,
     readouts: Tensor,
     labels: Tensor,

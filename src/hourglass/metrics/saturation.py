@@ -9,16 +9,31 @@ of its plateau within the observed lengths; and the longest third of the sentenc
 curves that bend go on rising, or fall again. A curve that is flat over all observed lengths has no bend, so neither
 model is more likely: its plateau is its mean.
 
-Shapes: N sentences.
+The curve is a mean over the seeds of one variant, or that of one variant less that of another, sentence by sentence.
+An interval "over sentences" is the bootstrap's: it speaks of these trained models. One with the "own spread" of the
+seeds speaks of the architectures, by the rule of `significance`: the squares of the half-widths over sentences and over
+seeds add up, each with its own degrees of freedom. The variance over seeds is the jackknife's (Efron and Stein 1981),
+for each variant by itself: it is exact for a slope, which is linear in the values, and needs no second draw of two or
+three seeds, of which a bootstrap's spread would be a half or a third too small. `interval_coverage.py curves` in
+tests/metrics/ simulates how often both hold the truth.
+
+Shapes: N sentences, K seeds of a variant.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from hourglass.metrics.significance import Interval, percentiles
+from hourglass.metrics.significance import (
+    FEWEST_SENTENCES,
+    Interval,
+    VarianceEstimate,
+    half_width,
+    percentiles,
+    satterthwaite,
+)
 
 FOLDS = 10
 
@@ -51,7 +66,8 @@ class Saturation:
 
     Attributes:
         slope: of the straight line, y per unit of x.
-        slope_interval: 95 %, over sentences.
+        slope_interval: 95 %, over sentences; the trained models do not vary, whether there is one seed or several. None
+            of fewer than 30 sentences.
         gain: held-out log-likelihood of the saturating curve less that of the straight one, nats over all sentences.
         gain_error: its standard error over sentences.
         plateau: p, or the mean of a flat curve; None if no plateau can be reported.
@@ -59,6 +75,9 @@ class Saturation:
         flat: whether the curve is flat from `shortest` to `longest`, without a bend.
         shortest: the 5th percentile of x.
         longest: the 95th percentile of x; few sentences are longer.
+        slope_own_spread: 95 %, over sentences and the variants' own seeds; None where a variant has a single seed, whose
+            spread is unknown, and in older results.
+        plateau_own_spread: the same of the plateau.
     """
 
     slope: float
@@ -70,17 +89,25 @@ class Saturation:
     flat: bool
     shortest: float
     longest: float
+    slope_own_spread: Interval | None = None  # Older results lack it.
+    plateau_own_spread: Interval | None = None  # Older results lack it.
 
 
-def find_plateau(x: np.ndarray, y: np.ndarray, seed: int = 12345) -> Saturation:
-    """Fit both curves and decide between them.
+def find_plateau(
+    x: np.ndarray, values: Sequence[np.ndarray], less: Sequence[np.ndarray] = (), seed: int = 12345
+) -> Saturation:
+    """Fit both curves and decide between them, for these trained models.
 
     Args:
         x: [N] lengths, above 0.
-        y: [N] values at these lengths.
+        values: of each of K seeds of a variant, [N] at these lengths.
+        less: of each seed of another variant, on the same sentences: the curve is that of the differences, and a
+            plateau may lie below zero. Empty: the curve is that of `values`.
         seed: of folds and resamples.
     """
-    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    x = np.asarray(x, dtype=float)
+    sides = [[np.asarray(each, dtype=float) for each in side] for side in (values, less) if len(side)]
+    y = _curve(sides)
     random = np.random.default_rng(seed)
     fold = random.permutation(len(x)) % FOLDS
     gains = np.empty(len(x))
@@ -96,20 +123,25 @@ def find_plateau(x: np.ndarray, y: np.ndarray, seed: int = 12345) -> Saturation:
     p, tau = _saturating(x, y)
     plateau: float | None = None
     interval: Interval | None = None
+    statistic: Callable[[np.ndarray, np.ndarray], float] = _mean
     flat = _is_flat(x, y, drawn, (shortest, longest), float(y.mean()))
     if flat:
-        plateau, interval = float(y.mean()), percentiles(np.array([y[rows].mean() for rows in drawn]))
+        plateau = float(y.mean())
     elif (
         gain > ERRORS * error
         and longest >= -tau * np.log(1 - REACHED)
         and _is_flat(x, y, drawn, (float(np.quantile(x, 2 / 3)), longest), p)
     ):
-        plateau, interval = p, percentiles(np.array([_saturating(x[rows], y[rows])[0] for rows in drawn]))
-    if interval is None or interval.low <= 0:  # A plateau at zero shows no information, not a full vector.
+        plateau, statistic = p, _height
+    plateaus = np.array([] if plateau is None else [statistic(x[rows], y[rows]) for rows in drawn])
+    if plateau is not None:
+        interval = percentiles(plateaus)
+    # A plateau at zero shows no information, not a full vector; nor does one of bits below zero.
+    if interval is None or interval.low <= 0 <= interval.high or (interval.high < 0 and not len(less)):
         plateau, interval, flat = None, None, False
     return Saturation(
         slope=straight_slope(x, y),
-        slope_interval=percentiles(slopes),
+        slope_interval=percentiles(slopes) if len(x) >= FEWEST_SENTENCES else None,
         gain=gain,
         gain_error=error,
         plateau=plateau,
@@ -117,7 +149,57 @@ def find_plateau(x: np.ndarray, y: np.ndarray, seed: int = 12345) -> Saturation:
         flat=flat,
         shortest=shortest,
         longest=longest,
+        slope_own_spread=_own_spread(x, sides, straight_slope, slopes),
+        plateau_own_spread=None if plateau is None else _own_spread(x, sides, statistic, plateaus),
     )
+
+
+def _curve(sides: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """Return [N]: the mean over seeds of the first side, less that of the second if there is one."""
+    first, *rest = (np.mean(side, 0) for side in sides)
+    curve: np.ndarray = first - rest[0] if rest else first
+    return curve
+
+
+def _own_spread(
+    x: np.ndarray,
+    sides: Sequence[Sequence[np.ndarray]],
+    statistic: Callable[[np.ndarray, np.ndarray], float],
+    drawn: np.ndarray,
+) -> Interval | None:
+    """Return the interval of a statistic when sentences and seeds vary.
+
+    None where a side has a single seed, and of too few sentences.
+
+    Args:
+        x: [N].
+        sides: [N] of each seed, for one variant or two.
+        statistic: of x and the curve.
+        drawn: [R] the statistic on resamples of the sentences.
+    """
+    if min(map(len, sides)) < 2 or len(x) < FEWEST_SENTENCES:
+        return None
+    seeds = []
+    for number, side in enumerate(sides):
+        without = [
+            [*sides[:number], [*side[:left_out], *side[left_out + 1 :]], *sides[number + 1 :]]
+            for left_out in range(len(side))
+        ]
+        values = np.array([statistic(x, _curve(rest)) for rest in without])
+        freedom = len(side) - 1
+        seeds.append(VarianceEstimate(freedom * float(values.var()), freedom))
+    width = half_width([VarianceEstimate(float(drawn.var(ddof=1)), len(x) - 1), satterthwaite(seeds)])
+    value = statistic(x, _curve(sides))
+    return Interval(value - width, value + width)
+
+
+def _mean(x: np.ndarray, y: np.ndarray) -> float:
+    return float(y.mean())
+
+
+def _height(x: np.ndarray, y: np.ndarray) -> float:
+    """Return the plateau of the saturating curve."""
+    return _saturating(x, y)[0]
 
 
 def _is_flat(
@@ -129,7 +211,7 @@ def _is_flat(
     if first >= last or inside.sum() < FEWEST:  # A single length, or too few sentences.
         return False
     slopes = np.array([_straight(x[rows][inside[rows]], y[rows][inside[rows]])[1] for rows in drawn])
-    interval, most = percentiles(slopes), FLAT * height / (last - first)
+    interval, most = percentiles(slopes), FLAT * abs(height) / (last - first)
     return interval is not None and -most < interval.low and interval.high < most
 
 
