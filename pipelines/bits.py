@@ -1,5 +1,8 @@
 """Bits of the references that reach the decoder: python pipelines/bits.py BLIND_RUN RUN ... [out=FOLDER]
 
+First come differences of two variants, in which the blind run plays no part: in total, and how they grow with sentence
+length. Then come the bits of each variant, which are as good as the blind run.
+
 BLIND_RUN is a run of encoder=blind (python src/train.py experiment=language_model). Join the seeds of one variant by
 commas. Of several blind runs, joined likewise, the best on dev is used. With out=FOLDER, the result and a report with
 figures and tables are written there; with out=FOLDER alone, the report is written again from the result.
@@ -12,7 +15,14 @@ from typing import Any
 
 from hourglass.analysis.bits import measure_bits
 from hourglass.analysis.comparability import choose_blind
-from hourglass.analysis.information import Information, LengthBucket, VariantBits, read_information, write_information
+from hourglass.analysis.information import (
+    Contrast,
+    Information,
+    LengthBucket,
+    VariantBits,
+    read_information,
+    write_information,
+)
 from hourglass.config.command_line import one_line_errors, read_command
 from hourglass.config.options import build
 from hourglass.config.usage import usage_line
@@ -20,7 +30,7 @@ from hourglass.errors import UserError
 from hourglass.metrics.saturation import Saturation
 from hourglass.metrics.scoring import FEW, show_bounds
 from hourglass.metrics.significance import CONVERGED, RESAMPLES, Estimate
-from hourglass.reports.bits import report_bits
+from hourglass.reports.bits import ABSOLUTE, describe_search, describe_settings, report_bits
 from hourglass.reports.document import write_files
 from hourglass.reports.phrases import show_range
 from hourglass.training.finished import FinishedRun
@@ -51,7 +61,8 @@ def main(values: Mapping[str, Any]) -> None:
     if settings.blind is None or not settings.run:
         missing = "run: no runs to measure" if settings.blind else "blind: no run of encoder=blind"
         raise UserError(f"{missing}; usage: {usage_line('bits')}")
-    blind = choose_blind([FinishedRun.open(path, "blind") for path in settings.blind.split(",")])
+    blind_runs = [FinishedRun.open(path, "blind") for path in settings.blind.split(",")]
+    blind = choose_blind(blind_runs)
     variants = {word: [FinishedRun.open(path) for path in word.split(",")] for word in settings.run}
     # Named by attention, as in reports, unless two variants share one.
     names = [runs[0].config["attention"]["name"] for runs in variants.values()]
@@ -64,6 +75,7 @@ def main(values: Mapping[str, Any]) -> None:
         edges=next(iter(variants.values()))[0].config["edges"],
         resamples=RESAMPLES,
         converged=CONVERGED,
+        blind_rates=[run.config["optimizer"]["learning_rate"] for run in blind_runs],
     )
     print(show_information(information))
     if settings.out is not None:
@@ -80,12 +92,14 @@ def write_result(folder: Path, information: Information) -> None:
 def show_information(information: Information) -> str:
     """Return a result as lines of text, differences first because they need no assumption."""
     lines = []
-    differences = {name: own.difference for name, own in information.variants.items() if own.difference is not None}
-    if differences:
-        lines.append(f"bits per sentence minus those of {information.baseline} (the blind model cancels):")
-        for name, difference in differences.items():
-            lines.append(f"  {name}: {difference.whole.value:+.2f} {show_range(difference.whole.trained)}")
+    if information.all_contrasts:
+        lines.append("bits per sentence that one variant's decoder receives more than another's (no blind model):")
+        for contrast in information.all_contrasts:
+            lines += show_contrast(contrast)
         lines.append("")
+    if information.setting_differences:
+        lines += [describe_settings(information), ""]
+    lines += [ABSOLUTE, *describe_search(information.blind), ""]
     blind = information.blind
     lines.append(
         f"blind model: {blind.bits:.2f} bits per sentence ({blind.target_pieces:.1f} pieces), {blind.end_bits:.2f} of "
@@ -96,8 +110,20 @@ def show_information(information: Information) -> str:
         lines.append(f"the references hold {information.exact_bits:.2f} bits")
     for name, own in information.variants.items():
         lines += ["", *show_variant(name, own, information.lengths)]
-    lines += ["", f"*: fewer than {FEW} sentences. Intervals: 95 %, paired bootstrap over sentences."]
+    lines += [
+        "",
+        f"*: fewer than {FEW} sentences. Intervals: 95 %, paired bootstrap over sentences; after 'seeds:', over "
+        "sentences and the variants' own seeds.",
+    ]
     return "\n".join(lines)
+
+
+def show_contrast(contrast: Contrast) -> list[str]:
+    """Return the lines of a difference of two variants."""
+    whole, curve = contrast.difference.whole, contrast.difference.curve
+    own = f"; seeds: {show_range(whole.own_spread)}" if whole.own_spread else ""
+    lines = [f"  {contrast.variant} less {contrast.reference}: {whole.value:+.2f} {show_range(whole.trained)}{own}"]
+    return [*lines, f"    {show_plateau(curve, '+')}"] if curve else lines
 
 
 def show_variant(name: str, own: VariantBits, lengths: list[LengthBucket]) -> list[str]:
@@ -130,16 +156,17 @@ def show_converged(converged: bool | None) -> str:
     return "converged" if converged else "not converged"
 
 
-def show_plateau(curve: Saturation) -> str:
-    """Return whether a curve over source words levels off."""
+def show_plateau(curve: Saturation, sign: str = "") -> str:
+    """Return whether a curve over source words levels off; with the sign "+", of a difference."""
     if curve.plateau is None:
+        own = f"; seeds: {show_range(curve.slope_own_spread)}" if curve.slope_own_spread else ""
         return (
             f"no plateau up to {curve.longest:.0f} words; {curve.slope:+.2f} bits per source word "
-            f"{show_range(curve.slope_interval)}"
+            f"{show_range(curve.slope_interval)}{own}"
         )
-    if curve.flat:
-        return f"flat at {curve.plateau:.1f} bits {show_range(curve.plateau_interval)} for all observed lengths"
-    return f"plateau at {curve.plateau:.1f} bits {show_range(curve.plateau_interval)}"
+    own = f"; seeds: {show_range(curve.plateau_own_spread)}" if curve.plateau_own_spread else ""
+    height = f"{curve.plateau:{sign}.1f} bits {show_range(curve.plateau_interval)}{own}"
+    return f"flat at {height} for all observed lengths" if curve.flat else f"plateau at {height}"
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ def main(corpus: str) -> None:
         edges=settings.edges,
         resamples=ablation.settings.resamples,
         converged=ablation.settings.converged,
+        blind_rates=[candidate.learning_rate for candidate in ablation.blind_search(corpus).candidates],
     )
     write_information(ablation.information_file(corpus), information)
 

@@ -11,12 +11,12 @@ p            share of differences that p <= 0.05 calls different, where there is
 sentences    BLEU of two equally good systems, by the number of test sentences: how often the interval holds 0, and the
              type I error of p.
 slopes       the slope over sentence length of the difference of two variants: how often intervals hold the truth, over
-             sentences and the own spread of the seeds. Beside them a bootstrap that draws sentences and seeds, and takes
-             percentiles.
-plateaus     the same of the plateau of a difference that flattens, where one is reported; a tenth of the test sets.
+             sentences, and over sentences and the own spread of the seeds. Beside them a bootstrap that draws sentences
+             and seeds, and takes percentiles.
+plateaus     the same of the plateau of a difference that flattens, where one is reported.
 
-Words choose tables; trials=N sets how many test sets are simulated (2,000). The first five take about fifteen minutes,
-the plateaus as long again.
+Words choose tables; trials=N sets how many test sets are simulated (2,000; a tenth for slopes and plateaus). The first
+four take about ten minutes, each of the others as long again.
 """
 
 import random
@@ -259,16 +259,16 @@ def coverage_of_curves(seeds: int, spread: float, trials: int, flattens: bool) -
     curve = (lambda x: PLATEAU * (1 - np.exp(-x / BEND))) if flattens else (lambda x: SLOPE * x)
     truth, statistic = (PLATEAU, plateau_of) if flattens else (SLOPE, straight_slope)
     for trial in range(trials):
-        x, *sides = simulate_pair(random_numbers, seeds, spread, curve, 4 * SENTENCES if flattens else SENTENCES)
-        fitted: Saturation = find_plateau(x, *sides, seed=trial)
+        x, first, other = simulate_pair(random_numbers, seeds, spread, curve, 4 * SENTENCES if flattens else SENTENCES)
+        fitted: Saturation = find_plateau(x, first, other, seed=trial)
         own = fitted.plateau_own_spread if flattens else fitted.slope_own_spread
         if flattens and (fitted.plateau is None or fitted.flat):
             continue
         reported += 1
         over_sentences = fitted.plateau_interval if flattens else fitted.slope_interval
-        both = draw_both(random_numbers, x, sides, statistic)
+        both = draw_both(random_numbers, x, [first, other], statistic)
         hits += [covers(over_sentences, truth), np.nan if own is None else covers(own, truth), covers(both, truth)]
-    return [*(hits / reported), reported / trials]
+    return [*(hits / max(reported, 1)), reported / trials]
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -330,7 +330,8 @@ def print_sentences(trials: int) -> None:
 
 
 def print_curves(trials: int, flattens: bool) -> None:
-    """Print the table `slopes` or `plateaus`."""
+    """Print the table `slopes` or `plateaus`, of a tenth of the test sets: many curves are fitted for each."""
+    trials = max(trials // 10, 1)
     rows = [
         [str(seeds), f"{100 * spread:g}", *percent(coverage_of_curves(seeds, spread, trials, flattens))]
         for seeds in (1, *SEEDS)
@@ -342,13 +343,13 @@ def print_curves(trials: int, flattens: bool) -> None:
     print_table([*head, "reported"], rows)
 
 
-TABLES = {
+TABLES: dict[str, Callable[[int], None]] = {
     "means": print_means,
     "differences": print_differences,
     "p": print_p,
     "sentences": print_sentences,
     "slopes": partial(print_curves, flattens=False),
-    "plateaus": lambda trials: print_curves(max(trials // 10, 1), flattens=True),
+    "plateaus": partial(print_curves, flattens=True),
 }
 
 

@@ -1,7 +1,8 @@
 """Bits of the references that reach the decoders of finished runs: by sentence length, position, and training time.
 
-The bits of a variant are those that a blind decoder needs for a reference less those that the variant needs; see
-`metrics.likelihood` for what that difference estimates.
+Of two variants, the bits that the one's decoder receives more are those that it needs less: a difference of two
+likelihoods of the same sentences, in which no third model takes part. The bits of a single variant are those that a
+blind decoder needs for a reference less those that the variant needs; see `metrics.likelihood` for what that estimates.
 
 Shapes: N test sentences, R resamples, K seeds of a variant.
 """
@@ -11,12 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hourglass.analysis.comparability import check_comparable, check_seeds
+from hourglass.analysis.comparability import BUDGET_TOLERANCE, check_comparable, check_seeds, name_differences
 from hourglass.analysis.comparing import Draws, TestSet, make_draws
 from hourglass.analysis.convergence import Convergence, judge_convergence
 from hourglass.analysis.information import (
     BitsDifference,
     BlindBits,
+    Contrast,
     DigitBucket,
     Information,
     JoinedBits,
@@ -51,6 +53,7 @@ def measure_bits(
     edges: Sequence[int],
     resamples: int,
     converged: float,
+    blind_rates: Sequence[float],
 ) -> Information:
     """Measure the bits that reach the decoder of each variant.
 
@@ -61,10 +64,11 @@ def measure_bits(
         edges: first source word count of each length bucket.
         resamples: of the bootstrap.
         converged: share of the dev loss, see `significance.converged`.
+        blind_rates: the learning rates among which the blind run's was chosen.
 
     Raises:
-        UserError: runs differ in corpus, tokenizer, decoder, or selection; the runs of a variant differ in more than
-            the seed; the test set has hardly any sentences.
+        UserError: runs differ in corpus, tokenizer, decoder, selection, label smoothing or precision; the runs of a
+            variant differ in more than the seed; the test set has hardly any sentences.
     """
     test = _read_test_set(blind, edges)
     draws = make_draws(test, resamples)
@@ -80,7 +84,6 @@ def measure_bits(
         name: _Measurement(likelihoods[blind], [likelihoods[run] for run in seeds], test, draws)
         for name, seeds in variants.items()
     }
-    differences = _compare_all(measured, baseline)
     numbers = _read_digits(blind.config, test)
     blind_bits = sentence_bits(likelihoods[blind].nats)
     return Information(
@@ -105,7 +108,7 @@ def measure_bits(
         ],
         digits=None if numbers is None else _by_digits(numbers, measured, draws.whole),
         exact_bits=None if numbers is None else float(numbers.bits.mean()),
-        blind=_describe_blind(blind, likelihoods[blind], convergence[blind], test),
+        blind=_describe_blind(blind, likelihoods[blind], convergence[blind], test, blind_rates),
         variants={
             name: VariantBits(
                 attention=seeds[0].config["attention"]["name"],
@@ -124,11 +127,18 @@ def measure_bits(
                 saturation=own.saturation,
                 slopes=own.slopes,
                 learning=[_learning_curve(blind, run) for run in seeds],
-                difference=differences.get(name),
+                difference=None if name == baseline else _compare(measured, name, baseline),
             )
             for name, seeds in variants.items()
             for own in [measured[name]]
         },
+        contrasts=[
+            Contrast(name, reference, _compare(measured, name, reference))
+            for name, reference in _other_pairs(
+                {name: seeds[0].config["attention"]["name"] for name, seeds in variants.items()}, baseline
+            )
+        ],
+        setting_differences=name_differences(blind, variants),
     )
 
 
@@ -148,8 +158,26 @@ def _read_all(runs: Sequence[FinishedRun], blind: FinishedRun) -> dict[FinishedR
     return likelihoods
 
 
+def _other_pairs(attentions: Mapping[str, str], baseline: str) -> list[tuple[str, str]]:
+    """Return the pairs of variants that are compared beside those with the baseline: each name and its reference.
+
+    What looks back at the source less `fixed` is what a choice brings beyond one vector read at every step; `fixed`
+    less `none` is what reading it at every step brings.
+
+    Args:
+        attentions: by the name of the variant.
+        baseline: pairs with it are left out, whichever way round.
+    """
+    rereading = [name for name, attention in attentions.items() if attention == "fixed"]
+    others = [name for name, attention in attentions.items() if attention not in ("fixed", "none")]
+    once = [name for name, attention in attentions.items() if attention == "none"]
+    pairs = [(name, fixed) for fixed in rereading for name in others]
+    pairs += [(fixed, none) for fixed in rereading for none in once]
+    return [pair for pair in pairs if baseline not in pair]
+
+
 def _describe_blind(
-    run: FinishedRun, likelihoods: RunLikelihoods, convergence: Convergence, test: TestSet
+    run: FinishedRun, likelihoods: RunLikelihoods, convergence: Convergence, test: TestSet, rates: Sequence[float]
 ) -> BlindBits:
     bits = float(sentence_bits(likelihoods.nats).mean())
     gain = convergence.gain_of_last_fifth
@@ -167,6 +195,8 @@ def _describe_blind(
         joined={count: float(values.mean()) / max(JOINED) for count, values in likelihoods.joined_bits.items()},
         target_pieces=float(np.mean([len(nats) for nats in likelihoods.nats])),
         target_words=float(np.mean([count_words(row.reference, test.target_language) for row in test.rows])),
+        learning=[LearningPoint(tokens, loss * _dev_pieces(run) * BITS_A_NAT) for tokens, loss in run.dev_curves.loss],
+        learning_rates=sorted(set(rates)),
     )
 
 
@@ -180,16 +210,29 @@ def _provenance(runs: Sequence[FinishedRun]) -> Provenance:
 
 
 def _learning_curve(blind: FinishedRun, run: FinishedRun) -> list[LearningPoint]:
-    """Return the bits per dev sentence at each validation, all at temperature 1, against the blind model at its best.
+    """Return the bits per dev sentence at each validation, against the blind model after as many target tokens.
 
-    The blind model does not change along the curve, so the curve shows how the run learns to use the source.
+    Against the blind model at its best, a run would begin far below zero: it has not yet learnt the target language,
+    which takes no source. Both losses are likelihoods at temperature 1 (`DevCurves.loss`), with label smoothing too:
+    the smoothed loss, by which checkpoints are then chosen, counts no bits.
+
+    The blind model's loss is interpolated between its validations. Points before its first are left out; validations
+    at the same share of two budgets count as the same, as budgets are rounded to whole batches.
     """
-    lengths = blind.prepared.splits["dev"].target_lengths
-    pieces = float(lengths[evenly_spaced(len(lengths), run.config["trainer"]["dev_sentences"])].mean())
+    tokens_of_blind, losses_of_blind = zip(*blind.dev_curves.loss, strict=True)
     return [
-        LearningPoint(tokens, (blind.metrics.dev.loss - loss) * pieces * BITS_A_NAT)
+        LearningPoint(
+            tokens, (float(np.interp(tokens, tokens_of_blind, losses_of_blind)) - loss) * _dev_pieces(run) * BITS_A_NAT
+        )
         for tokens, loss in run.dev_curves.loss
+        if tokens * BUDGET_TOLERANCE >= tokens_of_blind[0]
     ]
+
+
+def _dev_pieces(run: FinishedRun) -> float:
+    """Return the mean length of the dev references that the run's validations read."""
+    lengths = run.prepared.splits["dev"].target_lengths
+    return float(lengths[evenly_spaced(len(lengths), run.config["trainer"]["dev_sentences"])].mean())
 
 
 class _Measurement:
@@ -258,7 +301,7 @@ class _Measurement:
     @property
     def saturation(self) -> Saturation:
         """The curve of bits over source words, mean over seeds."""
-        return find_plateau(self.test.source_words, np.mean(self.saved, 0))
+        return find_plateau(self.test.source_words, self.saved)
 
     @property
     def slopes(self) -> list[float]:
@@ -282,25 +325,22 @@ class _Measurement:
         return Quantity(exact.mean() - needed.value, exact.mean() - needed.drawn, needed.sentences, most)
 
 
-def _compare_all(measured: Mapping[str, _Measurement], baseline: str) -> dict[str, BitsDifference]:
-    """Compare each variant with the baseline; the variance over seeds is pooled over all variants."""
-    seeds = pool([own.whole for own in measured.values()])
-    base = measured[baseline]
+def _compare(measured: Mapping[str, _Measurement], name: str, reference: str) -> BitsDifference:
+    """Compare a variant with another; the pooled variance over seeds is that of all variants."""
+    own, base = measured[name], measured[reference]
+    seeds = pool([each.whole for each in measured.values()])
 
-    def in_bucket(own: _Measurement, bucket: int) -> Difference | None:
+    def in_bucket(bucket: int) -> Difference | None:
         if bucket not in own.buckets:
             return None
-        seeds_in_bucket = pool([other.buckets[bucket] for other in measured.values()])
+        seeds_in_bucket = pool([each.buckets[bucket] for each in measured.values()])
         return compare_quantities(own.buckets[bucket], base.buckets[bucket], seeds_in_bucket)
 
-    return {
-        name: BitsDifference(
-            compare_quantities(own.whole, base.whole, seeds),
-            [in_bucket(own, bucket) for bucket in range(len(own.test.bounds))],
-        )
-        for name, own in measured.items()
-        if name != baseline
-    }
+    return BitsDifference(
+        compare_quantities(own.whole, base.whole, seeds),
+        [in_bucket(bucket) for bucket in range(len(own.test.bounds))],
+        find_plateau(own.test.source_words, base.needed, own.needed),
+    )
 
 
 def _bits_at_positions(

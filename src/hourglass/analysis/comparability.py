@@ -1,8 +1,16 @@
-"""Checks that the likelihoods of runs may be subtracted: the same data and decoder, and fair to the blind run."""
+"""Checks that the likelihoods of runs may be subtracted: the same data and decoder, and fair to the blind run.
 
-from collections.abc import Sequence
+Where a difference between two runs makes the difference of their likelihoods mean something else, it is refused. Other
+settings that change a training may be part of a fair comparison, such as an optimizer that suits a variant: they are
+named with the result, so that nobody takes the difference for one of the attentions alone. The learning rate is
+neither: it is searched for each variant.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hourglass.analysis.information import BLIND, SettingDifference
+from hourglass.config.options import Config
 from hourglass.errors import UserError
 from hourglass.system.commands import printed_command
 from hourglass.training.finished import FinishedRun
@@ -25,8 +33,37 @@ DECODER_OPTIONS = (
 SELECTION_OPTIONS = ("select", "patience", "dev_sentences")
 
 
+# Options of which a difference is refused.
+REFUSED_OPTIONS = (
+    # A model trained with smoothing spreads probability over the vocabulary, and a temperature takes back a part of it:
+    # the rest would count as bits. Its checkpoints are chosen by another loss, too.
+    "optimizer.label_smoothing",
+    # Rounding of bfloat16 changes a likelihood itself, not only what was learnt.
+    "trainer.precision",
+)
+
+
+# Options of which a difference is named, beside all others of the optimizer but its learning rate. All change what is
+# learnt from the same data, and so the likelihoods; but each leaves them likelihoods of the same references.
+NAMED_OPTIONS = (
+    "init_range",  # Where the training starts.
+    "trainer.target_tokens",  # A variant that read less has learnt less; one that read more than blind is refused.
+    "trainer.batch_tokens",  # The number of steps, and the noise of each.
+    "trainer.scheduled_sampling",  # Training on the model's own words lowers the likelihood of references.
+    "trainer.null_source",  # Items without source teach the target language, and less of the source.
+)
+
+
+# The value of an option in runs that are older than it.
+BEFORE_THE_OPTION = {"trainer.null_source": 0.0}
+
+
+# Of decoders that see the source: how they see it is what variants differ in, and belongs to their attention.
+OF_THE_ATTENTION = ("decoder.query",)
+
+
 # Settings that the seeds of one variant share.
-VARIANT_SETTINGS = ("tokenizer", "data", "encoder", "attention", "decoder", "optimizer", "init_range")
+VARIANT_SETTINGS = ("tokenizer", "data", "encoder", "attention", "decoder", "optimizer")
 
 
 # A blind run may have read this share fewer target tokens: budgets are rounded to whole batches.
@@ -56,7 +93,9 @@ def choose_blind(runs: Sequence[FinishedRun]) -> FinishedRun:
 
 
 def check_comparable(blind: FinishedRun, runs: Sequence[FinishedRun]) -> None:
-    """Check that runs share corpus, tokenizer, decoder sizes and selection with a blind run that read as much.
+    """Check that runs share corpus, tokenizer, decoder sizes, selection and `REFUSED_OPTIONS` with a blind run.
+
+    And that it read as much as they.
 
     Raises:
         UserError: a run does not; the message names the run and the option.
@@ -83,7 +122,48 @@ def _shared_settings(run: FinishedRun) -> dict[str, Any]:
         "tokenizer": run.metrics.tokenizer_digest,
         **{f"decoder.{option}": run.config["decoder"][option] for option in DECODER_OPTIONS},
         **{f"trainer.{option}": run.config["trainer"][option] for option in SELECTION_OPTIONS},
+        **{option: _setting(run.config, option) for option in REFUSED_OPTIONS},
     }
+
+
+def _setting(config: Config, option: str) -> Any:
+    """Return the value of GROUP.KEY; None where there is none."""
+    group, _, key = option.rpartition(".")
+    return (config[group] if group else config).get(key, BEFORE_THE_OPTION.get(option))
+
+
+def name_differences(blind: FinishedRun, variants: Mapping[str, Sequence[FinishedRun]]) -> list[SettingDifference]:
+    """Return the settings in which the runs differ, beside attention, learning rate, and what is refused.
+
+    Encoders and the decoders' ways to see the source are compared between the variants alone: the blind run has none.
+
+    Args:
+        blind: the blind run.
+        variants: the runs of each variant, which differ in the seed alone.
+    """
+    sighted = {name: seeds[0].config for name, seeds in variants.items()}
+    everyone = {**sighted, BLIND: blind.config}
+    left_out = {"optimizer.learning_rate", *OF_THE_ATTENTION, *REFUSED_OPTIONS}
+    left_out |= {f"decoder.{option}" for option in DECODER_OPTIONS}
+    of_all = [*_options(everyone, "optimizer"), *NAMED_OPTIONS]
+    of_sighted = [*_options(sighted, "encoder"), *_options(sighted, "decoder")]
+    return [
+        SettingDifference(option, values)
+        for options, configs in ((of_all, everyone), (of_sighted, sighted))
+        for option in options
+        if option not in left_out
+        for values in [{name: _setting(config, option) for name, config in configs.items()}]
+        if any(value != next(iter(values.values())) for value in values.values())
+    ]
+
+
+def _options(configs: Mapping[str, Config], group: str) -> list[str]:
+    """Return the options of a group that all configs have: those of two kinds of optimizer differ with its name."""
+    return [
+        f"{group}.{key}"
+        for key in next(iter(configs.values()))[group]
+        if all(key in c[group] for c in configs.values())
+    ]
 
 
 def check_seeds(variant: str, runs: Sequence[FinishedRun]) -> None:
@@ -102,7 +182,15 @@ def check_seeds(variant: str, runs: Sequence[FinishedRun]) -> None:
                 "seeds"
             )
         seeds[seed] = run
-        if differing := [name for name in VARIANT_SETTINGS if run.config[name] != first.config[name]]:
+        differing = [name for name in VARIANT_SETTINGS if run.config[name] != first.config[name]]
+        options = [*NAMED_OPTIONS, *REFUSED_OPTIONS]
+        differing += [
+            option
+            for option in options
+            if option.split(".")[0] not in VARIANT_SETTINGS
+            and _setting(run.config, option) != _setting(first.config, option)
+        ]
+        if differing:
             raise UserError(
                 f"{run.path}: another {', '.join(differing)} than {first.path}'s: runs of one variant ({variant}) "
                 "differ in the seed alone; put a space between two variants"

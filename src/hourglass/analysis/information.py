@@ -3,17 +3,20 @@
 Unless a name says otherwise, a number of bits is a mean over test sentences, in bits per sentence.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from hourglass.analysis.convergence import all_converged
 from hourglass.metrics.saturation import Saturation
 from hourglass.metrics.significance import Difference, Estimate
 from hourglass.system.records import read_record, write_record
 
-# Of the dataclasses below: add 1 whenever a field is added, removed, renamed, or changes its meaning.
+# Of the dataclasses below: add 1 whenever a field is removed, renamed, or changes its meaning. A new field is optional.
 SCHEMA_VERSION = 1
+
+# The blind decoder among the names of `SettingDifference.values`.
+BLIND = "blind decoder"
 
 
 @dataclass(frozen=True)
@@ -104,15 +107,45 @@ class JoinedBits:
 
 @dataclass(frozen=True)
 class BitsDifference:
-    """Bits of a variant less bits of the baseline; the blind decoder cancels.
+    """Bits of a variant less bits of another, sentence by sentence; the blind decoder cancels.
 
     Attributes:
         whole: over all test sentences.
         by_length: for each length bucket; None for a bucket without sentences.
+        curve: slope and plateau of the difference over source words.
     """
 
     whole: Difference
     by_length: list[Difference | None]
+    curve: Saturation | None = None  # Older results lack it.
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Two variants that see the source, and their difference.
+
+    Attributes:
+        variant: name of the one.
+        reference: name of the other, which is subtracted.
+        difference: of their bits.
+    """
+
+    variant: str
+    reference: str
+    difference: BitsDifference
+
+
+@dataclass(frozen=True)
+class SettingDifference:
+    """A setting in which the runs differ, beside what tells the variants apart.
+
+    Attributes:
+        option: GROUP.KEY.
+        values: by variant, and under `BLIND` that of the blind decoder if it has the option.
+    """
+
+    option: str
+    values: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -132,6 +165,9 @@ class BlindBits:
         joined: bits per original sentence by the number of sentences joined to one input, ends not counted.
         target_pieces: mean length of a reference, end-of-sentence included.
         target_words: mean length of a reference.
+        learning: bits that it needs per dev sentence at each of its validations, at temperature 1. Empty in older
+            results, whose `VariantBits.learning` is against its best validation throughout.
+        learning_rates: that were tried for it; empty in older results.
     """
 
     run: str
@@ -146,6 +182,16 @@ class BlindBits:
     joined: dict[int, float]
     target_pieces: float
     target_words: float
+    learning: list[LearningPoint] = field(default_factory=list)  # Older results lack it.
+    learning_rates: list[float] = field(default_factory=list)  # Older results lack it.
+
+    @property
+    def edge(self) -> Literal["lowest", "highest"] | None:
+        """The end of the learning rates tried at which its own lies; None inside them, and of fewer than two."""
+        if self.provenance is None or len(set(self.learning_rates)) < 2:
+            return None
+        rate = self.provenance.config["optimizer"]["learning_rate"]
+        return "lowest" if rate <= min(self.learning_rates) else "highest" if rate >= max(self.learning_rates) else None
 
 
 @dataclass(frozen=True)
@@ -171,7 +217,8 @@ class VariantBits:
         joined: by the number of sentences joined to one input.
         saturation: does the curve over sentence length flatten?
         slopes: of the straight line over sentence length, bits per source word.
-        learning: bits per dev sentence during training, a curve for each seed.
+        learning: bits per dev sentence during training, a curve for each seed: against the blind decoder after the same
+            number of target tokens.
         difference: to the baseline; None for the baseline itself.
     """
 
@@ -219,6 +266,8 @@ class Information:
         exact_bits: information in a reference; None where it is not known.
         blind: the decoder that never sees the source.
         variants: by name.
+        contrasts: pairs of variants beside those with the baseline.
+        setting_differences: what beside the variants themselves may make a difference.
     """
 
     corpus: str
@@ -231,6 +280,18 @@ class Information:
     exact_bits: float | None
     blind: BlindBits
     variants: dict[str, VariantBits]
+    contrasts: list[Contrast] = field(default_factory=list)  # Older results lack it.
+    setting_differences: list[SettingDifference] = field(default_factory=list)  # Older results lack it.
+
+    @property
+    def all_contrasts(self) -> list[Contrast]:
+        """Every pair of variants that is compared, those with the baseline first."""
+        with_baseline = [
+            Contrast(name, self.baseline, own.difference)
+            for name, own in self.variants.items()
+            if own.difference is not None
+        ]
+        return [*with_baseline, *self.contrasts]
 
 
 def write_information(file: Path, information: Information) -> None:

@@ -75,8 +75,8 @@ class Saturation:
         flat: whether the curve is flat from `shortest` to `longest`, without a bend.
         shortest: the 5th percentile of x.
         longest: the 95th percentile of x; few sentences are longer.
-        slope_own_spread: 95 %, over sentences and the variants' own seeds; None where a variant has a single seed, whose
-            spread is unknown, and in older results.
+        slope_own_spread: 95 %, over sentences and the variants' own seeds; None where a variant has a single seed,
+            whose spread is unknown, and in older results.
         plateau_own_spread: the same of the plateau.
     """
 

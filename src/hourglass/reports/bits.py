@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 
 from hourglass.analysis.convergence import NOT_JUDGED, describe_verdict, show_verdict
 from hourglass.analysis.information import (
+    BlindBits,
+    Contrast,
     Information,
     JoinedBits,
     LearningPoint,
@@ -15,11 +17,12 @@ from hourglass.analysis.information import (
 )
 from hourglass.metrics.saturation import Saturation
 from hourglass.metrics.scoring import FEW, show_bounds
-from hourglass.metrics.significance import Estimate
+from hourglass.metrics.significance import Estimate, Interval
 from hourglass.reports.document import Block, Heading, Paragraph, Picture, Table
 from hourglass.reports.phrases import (
     DIFFERENCE_HEADINGS,
     NOT_CHOOSING,
+    ONCE,
     REREAD,
     cover_of_differences,
     cover_of_estimates,
@@ -61,6 +64,24 @@ BITS_DEFINED = (
 )
 
 
+# For captions of tables with plateaus.
+PLATEAU_DEFINED = (
+    "Plateau: shown only if held-out likelihood prefers a curve that levels off, this curve reaches 90 % of its "
+    "plateau within the observed lengths, and the longest third of the sentences is flat; or if all lengths are."
+)
+
+
+# What the interval of a slope or plateau covers where all variants have several seeds.
+OVER_OWN_SPREAD = "over test sentences and the own seeds of the variants"
+
+
+# Before figures of a single variant: what they assume.
+ABSOLUTE = (
+    "Bits of a single variant assume that the blind decoder is trained as near to its best as the variant: every bit "
+    "that it needs too many counts as one from the source."
+)
+
+
 def report_bits(information: Information) -> list[Block]:
     """Return the report of one corpus."""
     heading, *rest = bits_section(information)
@@ -87,42 +108,48 @@ def _made(provenance: Provenance | None) -> str:
 
 
 def bits_section(information: Information) -> list[Block]:
-    """Return heading, explanations, table and figures of one corpus, without the paragraphs of `summarise_bits`."""
+    """Return heading, tables, explanations and figures of one corpus, without the paragraphs of `summarise_bits`.
+
+    Differences of two variants stand first: no blind decoder takes part in them.
+    """
     name, variants, order = information.corpus, information.variants, list(information.variants)
-    blocks: list[Block] = [
-        Heading(3, f"{name}: bits through the neck"),
-        *map(Paragraph, explain_losses(information)),
-        _table(information),
-    ]
+    blocks: list[Block] = [Heading(3, f"{name}: bits through the neck")]
+    if information.all_contrasts:
+        blocks.append(_difference_table(information))
+    if information.setting_differences:
+        blocks.append(Paragraph(describe_settings(information)))
     buckets = [number for number, bucket in enumerate(information.lengths) if bucket.sentences]
     x = [information.lengths[number].mean_source_words or 0.0 for number in buckets]
     few = [information.lengths[number].sentences < FEW for number in buckets]
     length = "mean source words of a bucket"
-    differences = {
-        variant: [row for number in buckets if (row := own.difference.by_length[number]) is not None]
-        for variant, own in variants.items()
-        if own.difference is not None
-    }
-    if differences:
-        cover = cover_of_differences(row for rows in differences.values() for row in rows)
+    references = dict.fromkeys(contrast.reference for contrast in information.all_contrasts)
+    for number, reference in enumerate(references, start=1):
+        contrasts = [contrast for contrast in information.all_contrasts if contrast.reference == reference]
+        rows = {
+            contrast.variant: [row for at in buckets if (row := contrast.difference.by_length[at]) is not None]
+            for contrast in contrasts
+        }
+        cover = cover_of_differences(row for line in rows.values() for row in line)
         blocks.append(
             Picture(
-                f"{name}-bits-difference",
+                f"{name}-bits-difference{'' if number == 1 else f'-{number}'}",
                 draw_lines(
-                    {variant: difference_line(x, rows, few) for variant, rows in differences.items()},
+                    {variant: difference_line(x, line, few) for variant, line in rows.items()},
                     x_label=length,
-                    y_label=f"bits minus {information.baseline}",
+                    y_label=f"bits minus {reference}",
                     order=order,
                     zero=True,
                     bands=cover,
                 ),
-                f"Bits that each variant receives more than {information.baseline} on {name}, by sentence length",
-                f"Bits that a variant's decoder receives more than that of {information.baseline}, by sentence length. "
+                f"Bits that variants receive more than {reference} on {name}, by sentence length",
+                f"Bits that a variant's decoder receives more than that of {reference}, by sentence length. "
                 f"Bands: pointwise 95 %, {cover}. The blind decoder cancels, so no assumption is needed.",
             )
         )
     if information.digits:
         blocks.append(_digits_picture(information))
+    blocks += map(Paragraph, explain_losses(information))
+    blocks += [Paragraph(ABSOLUTE), _table(information)]
     by_length = {
         variant: [bits for number in buckets if (bits := own.by_length[number]) is not None]
         for variant, own in variants.items()
@@ -162,7 +189,8 @@ def bits_section(information: Information) -> list[Block]:
                 zero=True,
             ),
             f"Bits that reach the decoder on {name} during training",
-            "Bits per dev sentence during training, at temperature 1. A line that still rises at its end belongs to a "
+            f"Bits per dev sentence during training, at temperature 1, against {_blind_in_training(information)}. A "
+            "line begins at the first validation that can be compared. One that still rises at its end belongs to a "
             "variant that needs more training: its bits show what it has learnt so far, not what its vector can hold.",
         ),
     ]
@@ -179,22 +207,96 @@ def summarise_bits(information: Information) -> list[str]:
     leader = best or next((name for name in necks if name != baseline), None)
     shown = dict.fromkeys([baseline, *necks, *([best] if best else [])])
     return [
-        *([_difference_sentence(information, leader)] if leader else []),
-        " ".join([_blind_sentence(information), *(_neck_sentences(information, name, best) for name in shown)]),
+        *([" ".join(_difference_sentences(information, leader))] if leader else []),
+        " ".join(
+            [
+                *([] if information.exact_bits is not None else [ABSOLUTE]),
+                _blind_sentence(information),
+                *(_neck_sentences(information, name, best) for name in shown),
+            ]
+        ),
         " ".join(_caveats(information)),
     ]
 
 
-def _difference_sentence(information: Information, leader: str) -> str:
-    variants, baseline = information.variants, information.baseline
-    difference = variants[leader].difference
-    assert difference is not None
-    interval, of = widest(difference.whole)
-    described = "; ".join(f"{name} {_access(variants[name])}" for name in (leader, baseline))
-    return (
-        f"On {information.corpus}, variant {leader} needs {_fewer(difference.whole.value)} per sentence than variant "
-        f"{baseline}{in_brackets(interval, of)}. What their decoders see of the source: {described}."
+def _difference_sentences(information: Information, leader: str) -> list[str]:
+    """Return how the leader differs from the baseline, and both from a variant that rereads its vector."""
+    variants = information.variants
+    shown = [
+        contrast
+        for contrast in information.all_contrasts
+        if contrast.variant == leader
+        or (variants[contrast.variant].attention, variants[contrast.reference].attention) == (REREAD, ONCE)
+    ]
+    shown.sort(key=lambda contrast: contrast.variant != leader)  # Stable: the baseline first.
+    seen = dict.fromkeys(name for contrast in shown for name in (contrast.variant, contrast.reference))
+    described = "; ".join(f"{name} {_access(variants[name])}" for name in seen)
+    return [
+        f"On {information.corpus}, {_contrast_sentence(shown[0], 'variant')}",
+        *(_contrast_sentence(contrast, "Variant") for contrast in shown[1:]),
+        f"What their decoders see of the source: {described}.",
+    ]
+
+
+def _contrast_sentence(contrast: Contrast, start: str) -> str:
+    """Return how many bits fewer a variant needs than another, and whether that grows with sentence length."""
+    interval, of = widest(contrast.difference.whole)
+    text = (
+        f"{start} {contrast.variant} needs {_fewer(contrast.difference.whole.value)} per sentence than variant "
+        f"{contrast.reference}{in_brackets(interval, of)}."
     )
+    curve = contrast.difference.curve
+    return text if curve is None else f"{text} {_difference_by_length(curve)}"
+
+
+def _difference_by_length(curve: Saturation) -> str:
+    """Return how a difference depends on the length of the source."""
+    if curve.plateau is None:
+        interval, of = _widest_of(curve.slope_interval, curve.slope_own_spread)
+        return f"Each further source word changes this difference by {curve.slope:+.2f} bits{_to_two(interval, of)}."
+    interval, of = _widest_of(curve.plateau_interval, curve.plateau_own_spread)
+    if curve.flat:
+        return (
+            f"It is the same for all observed lengths, from {curve.shortest:.0f} to {curve.longest:.0f} words: "
+            f"{curve.plateau:+.1f} bits{in_brackets(interval, of)}."
+        )
+    return f"It levels off at {curve.plateau:+.1f} bits{in_brackets(interval, of)} as sentences get longer."
+
+
+def _widest_of(over_sentences: Interval | None, own_spread: Interval | None) -> tuple[Interval | None, str]:
+    return (own_spread, OVER_OWN_SPREAD) if own_spread else (over_sentences, "over test sentences")
+
+
+def _to_two(interval: Interval | None, covers: str) -> str:
+    return f" (95 % interval {interval.low:+.2f} to {interval.high:+.2f}, {covers})" if interval else ""
+
+
+def describe_search(blind: BlindBits) -> list[str]:
+    """Return a sentence where the search for the blind decoder's learning rate leaves room for a better one."""
+    rates = ", ".join(f"{rate:g}" for rate in blind.learning_rates)
+    if blind.edge:
+        return [
+            f"The blind decoder's learning rate is the {blind.edge} that was tried ({rates}): a better may lie beyond."
+        ]
+    if len(blind.learning_rates) == 1:
+        return [f"The blind decoder's learning rate was not searched: {rates} alone was tried."]
+    return []
+
+
+def describe_settings(information: Information) -> str:
+    """Return the settings in which the runs differ beside their attention."""
+    settings = "; ".join(
+        f"{item.option} ({', '.join(f'{name}: {_plain(value)}' for name, value in item.values.items())})"
+        for item in information.setting_differences
+    )
+    return (
+        "The runs also differ in settings other than the attention, and a difference in bits may be due to these as "
+        f"well: {settings}."
+    )
+
+
+def _plain(value: object) -> str:
+    return "-" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _access(variant: VariantBits) -> str:
@@ -239,12 +341,14 @@ def _neck_sentences(information: Information, name: str, best: str | None) -> st
 def _plateau_sentence(own: VariantBits) -> str:
     curve = own.saturation
     if curve.plateau is None:
+        interval, of = _widest_of(curve.slope_interval, curve.slope_own_spread)
         seeds = f"; by seed: {', '.join(f'{slope:+.2f}' for slope in own.slopes)}" if len(own.slopes) > 1 else ""
         return (
             f"Up to {curve.longest:.0f} source words, this figure has no plateau that can be shown: each further word "
-            f"changes it by {curve.slope:+.2f} bits {show_range(curve.slope_interval)} (over test sentences{seeds})."
+            f"changes it by {curve.slope:+.2f} bits {show_range(interval)} ({of}{seeds})."
         )
-    certainty = in_brackets(curve.plateau_interval, "over test sentences")
+    interval, of = _widest_of(curve.plateau_interval, curve.plateau_own_spread)
+    certainty = in_brackets(interval, of)
     if curve.flat:
         return (
             f"This figure is the same for all observed lengths, from {curve.shortest:.0f} to {curve.longest:.0f} "
@@ -277,6 +381,9 @@ def _caveats(information: Information) -> list[str]:
     )
     if not exact:
         texts.append("A better blind decoder would lower all figures against it by the same amount.")
+        texts += describe_search(blind)
+    if information.setting_differences:
+        texts.append(describe_settings(information))
     texts.append("A wider vector, more training or another language pair may change each figure.")
     return texts
 
@@ -289,12 +396,17 @@ def explain_losses(information: Information) -> list[str]:
     learnt = [
         f"{bits:.1f} {period}" for period, share in periods if (bits := _at_share(own.learning, share)) is not None
     ]
-    learning = " and ".join(filter(None, (", ".join(learnt[:-1]), learnt[-1])))
+    received = (
+        f"On dev, variant {baseline} received so many bits per sentence, against {_blind_in_training(information)}: "
+        f"{' and '.join(filter(None, (', '.join(learnt[:-1]), learnt[-1])))}."
+        if learnt
+        else f"No validation of variant {baseline} can be compared with one of the blind decoder."
+    )
     texts = [
         f"What keeps bits from the decoder of variant {baseline}? There are four possible reasons, and all of them "
         "look alike in one figure.",
-        f"Not learnt yet? On dev, variant {baseline} received so many bits per sentence: {learning}. It "
-        f"{describe_verdict(own.verdict)}. (These figures are at temperature 1, where label smoothing lowers them.)",
+        f"Not learnt yet? {received} It {describe_verdict(own.verdict)}. (These figures are at temperature 1, where "
+        "label smoothing lowers them.)",
     ]
     rereading = next((name for name, other in variants.items() if name != baseline and other.attention == REREAD), None)
     if own.attention == "none" and rereading:
@@ -361,14 +473,42 @@ def _near_zero(information: Information, name: str) -> bool:
     return bits.mean <= doubt or (bits.widest is not None and bits.widest.low <= doubt)
 
 
+def _blind_in_training(information: Information) -> str:
+    """Return the blind decoder that the curves of training are held against."""
+    return f"the blind decoder {'after as many target tokens' if information.blind.learning else 'at its best'}"
+
+
+def _difference_table(information: Information) -> Table:
+    rows = [
+        [contrast.variant, contrast.reference, *difference_cells(contrast.difference.whole), *_curve_cells(curve)]
+        for contrast in information.all_contrasts
+        for curve in [contrast.difference.curve]
+    ]
+    head = ["variant", "less", "bits", *DIFFERENCE_HEADINGS, "bits per source word", "word, these trained models"]
+    head += ["word, own spread", "plateau", "plateau, own spread"]
+    caption = (
+        f"Bits per sentence that the decoder of a variant receives more than that of another on {information.corpus}: "
+        "the reference's bits under the one less those under the other, sentence by sentence. No blind decoder takes "
+        "part. Bits per source word: the slope of the difference over the length of the source. These trained models: "
+        "95 % over test sentences. Own spread: over test sentences and the two variants' own seeds; a dash where one "
+        f"has a single seed, and nothing is known of another training. {PLATEAU_DEFINED}"
+    )
+    return Table(f"{information.corpus}-bits-differences", head, rows, caption, text_columns=2)
+
+
+def _curve_cells(curve: Saturation | None) -> list[str]:
+    """Return five table cells: slope and plateau of a difference, with their intervals."""
+    if curve is None:
+        return ["-"] * 5
+    slope = [f"{curve.slope:+.2f}", show_range(curve.slope_interval), show_range(curve.slope_own_spread)]
+    return [*slope, _plateau_cell(curve), show_range(curve.plateau_own_spread)]
+
+
 def _table(information: Information) -> Table:
-    baseline = information.baseline
     joined = sorted({count for own in information.variants.values() for count in own.joined})
     head = [
         "variant",
         "converged",
-        f"bits minus {baseline}",
-        *DIFFERENCE_HEADINGS,
         "bits per sentence",
         "these trained models, bits",
         "with the spread of seeds",
@@ -376,6 +516,7 @@ def _table(information: Information) -> Table:
         "bits at temperature 1",
         "bits of end of sentence",
         "bits per source word",
+        "word, with the spread of seeds",
         "plateau",
         *(f"dev, {100 * share:g} % of the budget" for share in SHARES),
         *("one by one, without ends" if count == 1 else f"joined by {count}, change" for count in joined),
@@ -390,7 +531,6 @@ def _row(name: str, own: VariantBits, joined: Sequence[int]) -> list[str]:
     return [
         name,
         show_verdict(own.verdict),
-        *difference_cells(own.difference.whole if own.difference else None),
         f"{own.bits.mean:.2f}",
         show_range(own.bits.interval),
         show_range(own.bits.own_spread),
@@ -398,6 +538,7 @@ def _row(name: str, own: VariantBits, joined: Sequence[int]) -> list[str]:
         f"{own.raw_bits.mean:.2f}",
         f"{own.end_bits.mean:.2f}",
         f"{curve.slope:+.2f} {show_range(curve.slope_interval)}",
+        show_range(curve.slope_own_spread),
         _plateau_cell(curve),
         *("-" if (bits := _at_share(own.learning, share)) is None else f"{bits:.1f}" for share in SHARES),
         *(_joined_cell(own.joined, count) for count in joined),
@@ -422,15 +563,12 @@ def _table_caption(information: Information) -> str:
     blind = information.blind
     caption = (
         f"Bits about the reference that reach the decoder on {information.corpus}: test set, per sentence, means over "
-        f"seeds. The columns up to own spread compare a variant with {information.baseline}; the blind decoder cancels "
-        f"in them. Bits: what the blind decoder needs ({blind.bits:.2f}; {blind.end_bits:.2f} of them for end of "
+        f"seeds. Bits: what the blind decoder needs ({blind.bits:.2f}; {blind.end_bits:.2f} of them for end of "
         f"sentence; temperature {blind.temperature:.2f}; {blind.raw_bits:.2f} at temperature 1) minus what the variant "
         "needs. A temperature, fitted on dev, corrects for label smoothing. Bits estimate usable information about the "
         "target; they are a lower bound only if the blind decoder's excess loss is no larger than the variant's. "
-        "Plateau: shown only if held-out likelihood prefers a curve that levels off, this curve reaches 90 % of its "
-        "plateau within the observed lengths, and the longest third of the sentences is flat; or if all lengths are. "
-        "Dev: at temperature 1, against the blind decoder at its best, interpolated between validations. It shows what "
-        "is not learnt yet."
+        f"{PLATEAU_DEFINED} Dev: at temperature 1, against {_blind_in_training(information)}, interpolated between "
+        "validations. It shows what is not learnt yet."
     )
     if blind.joined and any(own.joined for own in information.variants.values()):
         needed = ", ".join(
@@ -520,6 +658,8 @@ def _at_share(curves: Sequence[Sequence[LearningPoint]], share: float) -> float 
     """
     values = []
     for curve in curves:
+        if not curve:
+            return None
         tokens, bits = zip(*curve, strict=True)
         if share * tokens[-1] < tokens[0]:
             return None
@@ -532,6 +672,8 @@ def _cover(lines: Mapping[str, Sequence[Estimate]]) -> str:
 
 
 def _mean_learning(curves: Sequence[Sequence[LearningPoint]]) -> Line:
-    points = list(zip(*curves, strict=True))
+    # Validations of one number stand side by side: where one seed lacks early ones, from the last backwards.
+    shortest = min(map(len, curves))
+    points = list(zip(*(curve[len(curve) - shortest :] for curve in curves), strict=True))
     x = [sum(point.target_tokens for point in each) / len(each) / 1e6 for each in points]
     return Line(x, [sum(point.bits for point in each) / len(each) for each in points])

@@ -1,10 +1,12 @@
 """A finished run: the one place that reads what a training has left in its folder."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from hourglass.config.options import Config
@@ -211,18 +213,25 @@ class FinishedRun:
         """Losses and BLEU on dev by the number of target tokens read; empty for a run without curves."""
         points = read_curves(self.folder.curves)
         tokens = {step: value for step, name, value in points if name == "train/target_tokens"}
-        total = self.metrics.train_target_tokens
+        total, last = self.metrics.train_target_tokens, max((step for step, _, _ in points), default=0)
 
         def curve(name: str) -> list[tuple[float, float]]:
-            values = {_tokens_at(tokens, step, total): value for step, point, value in points if point == name}
+            values = {_tokens_at(tokens, step, last, total): value for step, point, value in points if point == name}
             return sorted(values.items())
 
         return DevCurves(curve("dev/loss"), curve("dev/bleu"), curve("dev/smoothed_loss"))
 
 
-def _tokens_at(tokens: dict[int, float], step: int, total: int) -> float:
-    """Return how many of `total` target tokens were read at a step, by the nearest earlier point of the curve."""
-    before = [value for at, value in tokens.items() if at <= step]
-    # The last validation falls on the last step, whether or not the curve has a point there.
-    last = max(tokens, default=0)
-    return float(total) if step >= last else max(before, default=0.0)
+def _tokens_at(tokens: Mapping[int, float], step: int, last: int, total: int) -> float:
+    """Return how many target tokens were read at a step, interpolated between the points of the curve.
+
+    No validation is at 0 tokens: before the first point of the curve, the tokens grow from 0 with the steps.
+
+    Args:
+        tokens: by step, counted from 0: those read when it ends.
+        step: of a validation.
+        last: the last step, at whose end `total` have been read whether or not the curve has a point there.
+        total: of the run.
+    """
+    known = {-1: 0.0, **tokens, last: float(total)}
+    return float(np.interp(step, sorted(known), [known[at] for at in sorted(known)]))
