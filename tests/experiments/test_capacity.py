@@ -3,6 +3,8 @@
 import dataclasses
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,10 @@ from helpers import CONF, ROOT, compose_config
 from matplotlib.collections import PolyCollection
 
 from hourglass.analysis.capacity import read_capacity, save_capacity
+from hourglass.analysis.evaluation import SCHEMA_VERSION as TUNING_VERSION
+from hourglass.analysis.evaluation import Candidate, Tuning
 from hourglass.errors import UserError
+from hourglass.experiments import capacity as capacity_module
 from hourglass.experiments.capacity import (
     CapacityRun,
     list_capacity_runs,
@@ -21,6 +26,7 @@ from hourglass.experiments.capacity import (
 from hourglass.reports.capacity import report_capacity, summarise_capacity
 from hourglass.reports.document import Picture, Table, to_html, to_markdown
 from hourglass.reports.plots import look
+from hourglass.system.records import write_record
 from hourglass.training.settings import check_settings
 
 RECORD = ROOT / "results" / "capacity" / "cpu"
@@ -156,6 +162,44 @@ def test_the_recorded_bits_keep_their_ceilings_and_are_those_of_the_docs() -> No
         assert re.search(rf"^\| {line}\b[^|]*\| {re.escape(cells)} \|$", page, re.M)
 
 
+def test_each_run_gets_a_search_of_its_own_and_the_rate_that_it_chose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = dataclasses.replace(load_capacity("cpu"), widths=[2, 4], other_widths=[], rounded=[], workers=1)
+    rates: dict[str, float] = {}
+    trained: dict[str, list[str]] = {}
+
+    def searched(grid: Any, candidates_of: Any, common: list[str], *places: Any, output: Any) -> Tuning:
+        folder_of, file = places
+        assert grid == settings.learning_rates
+        assert common[-2:] == [f"trainer.target_tokens={settings.search_tokens}", "trainer.test=false"]
+        rates[file.stem] = 0.001 * (1 + len(rates))
+        (chosen,) = candidates_of(rates[file.stem])
+        write_record(file, tuning := Tuning(chosen, [Candidate(chosen, 1.0, 1, 1.0)]), TUNING_VERSION)
+        assert folder_of(0).parent == file.parent
+        return tuning
+
+    monkeypatch.setattr(capacity_module, "run_search", searched)
+    monkeypatch.setattr(capacity_module, "run_training", lambda words, output: trained.update({words[-1]: words}))
+    train_capacity_runs(settings, tmp_path)
+    names = [run.name for run in list_capacity_runs(settings)]
+    assert list(rates) == names
+    for name, words in zip(names, trained.values(), strict=True):
+        assert words[-2:] == [f"optimizer.learning_rate={rates[name]}", f"run_dir={tmp_path / name}"]
+    recorded = read_capacity(RECORD / "capacity.json", "dvc repro")
+    points = iter(recorded.points)
+    monkeypatch.setattr(capacity_module, "_measure_run", lambda *_: next(points))
+    monkeypatch.setattr(capacity_module, "FinishedRun", SimpleNamespace(open=lambda path: path))
+    measured = measure_capacity(settings, tmp_path).points
+    assert [point.tuning and point.tuning.learning_rate for point in measured] == list(rates.values())
+    # A record in which the first points know their search has a column for it.
+    mixed = dataclasses.replace(recorded, points=[*measured, *recorded.points[len(measured) :]])
+    (table,) = (block for block in report_capacity("x", mixed) if isinstance(block, Table))
+    assert table.head[-1] == "learning rate"
+    assert [row[-1] for row in table.rows[: len(measured)]] == [f"{rate:g}" for rate in rates.values()]
+    assert {row[-1] for row in table.rows[len(measured) :]} == {"-"}
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("_jobs_in_forks")
 def test_a_small_sweep_from_runs_to_report(tmp_path: Path) -> None:
@@ -166,6 +210,7 @@ def test_a_small_sweep_from_runs_to_report(tmp_path: Path) -> None:
         rounded=[[2, 1]],
         reversed_widths=[2],
         control_widths=[2],
+        learning_rates=[0.004],
         overrides=[
             "trainer.threads=1",
             "trainer.target_tokens=20000",

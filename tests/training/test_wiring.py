@@ -346,7 +346,7 @@ def test_the_search_of_the_ablation_chooses_the_lowest_dev_loss_inside_its_grid(
     """A candidate without a loss here has a high one, and above a rate of 4 it diverges."""
     trained: list[float] = []
 
-    def training(words: list[str]) -> None:
+    def training(words: list[str], output: object) -> None:
         assert words[0] == "seed=1"
         trained.append(float(words[1].removeprefix("optimizer.learning_rate=")))
         if trained[-1] > 4 and trained[-1] not in losses:

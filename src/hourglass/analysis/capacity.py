@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hourglass.analysis.channel import ChannelSummary
+from hourglass.analysis.evaluation import Tuning
 from hourglass.system.records import read_record, write_record
 
 # Of the dataclasses below and of ChannelSummary: add 1 whenever a field changes.
@@ -30,6 +31,7 @@ class CapacityPoint:
         commit: of the training's code; None outside a checkout.
         dirty: whether files differed from that commit.
         machine: processor, GPU, threads, versions.
+        tuning: the search for its learning rate; None where all runs have one rate.
     """
 
     name: str
@@ -46,6 +48,7 @@ class CapacityPoint:
     commit: str | None
     dirty: bool | None
     machine: dict[str, Any]
+    tuning: Tuning | None = None
 
     @property
     def limited_by_training(self) -> bool:

@@ -4,7 +4,7 @@ The settings are in conf/capacity/NAME.yaml, the runs in pipeline/capacity/NAME.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,14 +13,18 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from hourglass.analysis.capacity import Capacity, CapacityPoint
 from hourglass.analysis.channel import longest_copied, summarise_channel
 from hourglass.analysis.convergence import judge_convergence
+from hourglass.analysis.evaluation import LEARNING_RATE, Tuning
+from hourglass.analysis.evaluation import SCHEMA_VERSION as TUNING_VERSION
 from hourglass.config.compose import compose_settings
 from hourglass.config.options import build, read_settings
 from hourglass.errors import UserError
+from hourglass.experiments.rate_search import run_search
 from hourglass.models.cells import CellName
 from hourglass.system.commands import path_override
 from hourglass.system.project import ROOT, code_version
+from hourglass.system.records import read_record
 from hourglass.training.finished import FinishedRun
-from hourglass.training.jobs import JobFailedError, start_job
+from hourglass.training.jobs import run_training
 from hourglass.training.settings import check_settings
 
 # Share of the source's bits from which a run counts as one that reads them all.
@@ -41,6 +45,8 @@ class CapacitySettings:
         rounded: D and summary_bits of necks with a hard ceiling, of experiment=capacity_fixed.
         reversed_widths: D of experiment=capacity with the source read last to first.
         control_widths: D of experiment=capacity_attention with decoder.start=dense, a neck beside the attention.
+        learning_rates: the grid of the search that each run gets, extended as in `search_rates`.
+        search_tokens: budget of each candidate of the search.
         overrides: of all runs.
         workers: runs that are trained at the same time.
         converged: share of the dev loss below which the last fifth of a budget counts as no gain.
@@ -52,6 +58,8 @@ class CapacitySettings:
     rounded: list[list[PositiveInt]]
     reversed_widths: list[PositiveInt]
     control_widths: list[PositiveInt]
+    learning_rates: Annotated[list[PositiveFloat], Field(min_length=1)]
+    search_tokens: PositiveInt
     overrides: list[str]
     workers: PositiveInt
     converged: PositiveFloat
@@ -164,7 +172,9 @@ def check_capacity_runs(settings: CapacitySettings) -> None:
 
 
 def train_capacity_runs(settings: CapacitySettings, folder: Path) -> None:
-    """Train the runs that are not complete; an interrupted run resumes.
+    """Search for the learning rate of each run and train it, where that is not complete; an interrupted run resumes.
+
+    A rate that suits a wide neck and not a narrow one would draw a curve of rates, not of widths.
 
     Args:
         settings: of the sweep.
@@ -179,11 +189,21 @@ def train_capacity_runs(settings: CapacitySettings, folder: Path) -> None:
 
     def start(run: CapacityRun) -> str:
         words = [*settings.overrides, *run.overrides, "logger=csv", "if_exists=continue_or_replace"]
-        words += [path_override("run_dir", folder / run.name), path_override("cache", folder / "cache")]
+        words += [path_override("cache", folder / "cache")]
         with (folder / f"{run.name}.log").open("w", encoding="utf-8") as log:
             try:
-                start_job(str(ROOT / "src" / "train.py"), words, output=log)
-            except JobFailedError as error:
+                chosen = [f"{LEARNING_RATE}{settings.learning_rates[0]}"]
+                if len(settings.learning_rates) > 1:
+                    chosen = run_search(
+                        settings.learning_rates,
+                        lambda rate: [[f"{LEARNING_RATE}{rate}"]],
+                        [*words, f"trainer.target_tokens={settings.search_tokens}", "trainer.test=false"],
+                        lambda number: folder / "search" / f"{run.name}-{number}",
+                        _search_file(folder, run),
+                        output=log,
+                    ).chosen
+                run_training([*words, *chosen, path_override("run_dir", folder / run.name)], log)
+            except UserError as error:
                 return str(error)
             return ""
 
@@ -195,6 +215,10 @@ def train_capacity_runs(settings: CapacitySettings, folder: Path) -> None:
             print(f"{number}/{len(runs)}: {run.name}", flush=True)
 
 
+def _search_file(folder: Path, run: CapacityRun) -> Path:
+    return folder / "search" / f"{run.name}.json"
+
+
 def measure_capacity(settings: CapacitySettings, folder: Path) -> Capacity:
     """Measure all runs of a sweep.
 
@@ -203,6 +227,10 @@ def measure_capacity(settings: CapacitySettings, folder: Path) -> Capacity:
     """
     runs = list_capacity_runs(settings)
     points = [_measure_run(run, FinishedRun.open(folder / run.name), settings.converged) for run in runs]
+    if len(settings.learning_rates) > 1:
+        files = [_search_file(folder, run) for run in runs]
+        tunings = [read_record(file, Tuning, TUNING_VERSION, "the sweep again") for file in files]
+        points = [replace(point, tuning=tuning) for point, tuning in zip(points, tunings, strict=True)]
     return Capacity(points, settings.converged, code_version()["commit"])
 
 

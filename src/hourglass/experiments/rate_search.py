@@ -7,6 +7,7 @@ two variants would be one of grids. So every variant of an ablation, and its bli
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from hourglass.analysis.evaluation import SCHEMA_VERSION, Candidate, Tuning
 from hourglass.errors import DivergedError, UserError
@@ -25,15 +26,18 @@ def run_search(
     common: Sequence[str],
     folder_of: Callable[[int], Path],
     file: Path,
-) -> None:
-    """Train the candidates of a search, and write the outcome.
+    *,
+    output: IO[str] | None = None,
+) -> Tuning:
+    """Train the candidates of a search, and write and return the outcome.
 
     Args:
         rates: the grid.
         candidates_of: returns the overrides of the candidates with a learning rate.
         common: overrides that all candidates share.
         folder_of: returns the run folder of a candidate by its number, from 0; a finished or killed run is continued.
-        file: the record of the outcome, a `Tuning`.
+        file: the record of the outcome.
+        output: the file for what the trainings print; None: the output of this process.
 
     Raises:
         UserError: a training failed, or all diverged.
@@ -43,16 +47,18 @@ def run_search(
     def train(rate: float) -> float:
         first = len(candidates)
         for overrides in candidates_of(rate):
-            candidates.append(_train([*common, *overrides], overrides, folder_of(len(candidates))))
+            candidates.append(_train([*common, *overrides], overrides, folder_of(len(candidates)), output))
         return min(map(_loss, candidates[first:]))
 
     search_rates(rates, train)
-    write_record(file, Tuning(min(candidates, key=_loss).overrides, candidates), SCHEMA_VERSION)
+    tuning = Tuning(min(candidates, key=_loss).overrides, candidates)
+    write_record(file, tuning, SCHEMA_VERSION)
+    return tuning
 
 
-def _train(words: list[str], overrides: list[str], folder: Path) -> Candidate:
+def _train(words: list[str], overrides: list[str], folder: Path, output: IO[str] | None) -> Candidate:
     try:
-        run_training([*words, path_override("run_dir", folder)])
+        run_training([*words, path_override("run_dir", folder)], output)
     except DivergedError:
         return Candidate(overrides, None, 0, 0.0)
     metrics = FinishedRun.open(folder).metrics

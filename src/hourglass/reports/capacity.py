@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from hourglass.analysis.capacity import Capacity, CapacityPoint
 from hourglass.analysis.convergence import NOT_JUDGED, show_verdict
+from hourglass.analysis.evaluation import Tuning
 from hourglass.reports.document import Block, Heading, Paragraph, Picture, Table
 from hourglass.reports.plots import Line, draw_lines
 
@@ -336,7 +337,18 @@ def _table(points: Sequence[CapacityPoint]) -> Table:
     )
     if any(point.converged is None for point in points):
         caption += f" {NOT_JUDGED}"
-    return Table("capacity", head, [_row(point) for point in points], caption, text_columns=2)
+    rows = [_row(point) for point in points]
+    if any(point.tuning for point in points):
+        head.append("learning rate")
+        rows = [[*row, _learning_rate(point.tuning)] for row, point in zip(rows, points, strict=True)]
+        caption += (
+            " Learning rate: the best on dev of a search that each run gets; *: the lowest or highest that it tried."
+        )
+    return Table("capacity", head, rows, caption, text_columns=2)
+
+
+def _learning_rate(tuning: Tuning | None) -> str:
+    return "-" if tuning is None else f"{tuning.learning_rate:g}{'*' if tuning.edge else ''}"
 
 
 def _row(point: CapacityPoint) -> list[str]:
