@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers import TINY, compose_config, run_script, teacher_forced_logits, train_config
 
@@ -18,7 +19,7 @@ from hourglass.data.pieces import EOS
 from hourglass.errors import UserError
 from hourglass.metrics.likelihood import Pairs
 from hourglass.models.checkpoint import load_trained
-from hourglass.reports.bits import report_bits
+from hourglass.reports.bits import ABSOLUTE, report_bits
 from hourglass.reports.document import Table
 from hourglass.runs.curves import read_curves
 from hourglass.system.files import read_json
@@ -73,7 +74,8 @@ def runs(folder: Path) -> dict[str, FinishedRun]:
         "blind": make(folder, "blind", *BLIND),
         "worse": make(folder, "worse", *BLIND, "optimizer.learning_rate=0.00001"),
         "none": make(folder, "none", "attention=none"),
-        "plain": make(folder, "plain", "attention=luong_general", PLAIN),
+        "fixed": make(folder, "fixed", "attention=fixed"),
+        "plain": make(folder, "plain", "attention=luong_general"),
     }
 
 
@@ -81,12 +83,21 @@ def measure(
     blind: FinishedRun, variants: dict[str, list[FinishedRun]], edges: Sequence[int] = (1, 4, 6)
 ) -> Information:
     """Measure the bits, with the first variant as the baseline."""
-    return measure_bits(blind, variants, baseline=next(iter(variants)), edges=edges, resamples=1000, converged=0.01)
+    return measure_bits(
+        blind,
+        variants,
+        baseline=next(iter(variants)),
+        edges=edges,
+        resamples=1000,
+        converged=0.01,
+        blind_rates=[0.00001, 0.002],
+    )
 
 
 @pytest.fixture(scope="module")
 def information(runs: dict[str, FinishedRun]) -> Information:
-    return measure(choose_blind([runs["worse"], runs["blind"]]), {"none": [runs["none"]], "plain": [runs["plain"]]})
+    variants = {name: [runs[name]] for name in ("none", "fixed", "plain")}
+    return measure(choose_blind([runs["worse"], runs["blind"]]), variants)
 
 
 def plain_bits(run: FinishedRun, temperature: float, joined: int = 0) -> list[list[float]]:
@@ -128,7 +139,7 @@ def test_bits_are_those_of_the_blind_model_minus_those_of_the_variant(
     for name in ("none", "plain"):
         own = information.variants[name]
         (temperature,) = own.temperatures
-        assert (temperature == 1) == (name == "plain")  # Fitted only for a run with label smoothing.
+        assert temperature != 1
         needed = plain_bits(runs[name], temperature)
         saved = [sum(b) - sum(n) for b, n in zip(blind, needed, strict=True)]
         assert own.bits.mean == pytest.approx(sum(saved) / 60, abs=1e-3)
@@ -146,16 +157,57 @@ def test_bits_are_those_of_the_blind_model_minus_those_of_the_variant(
 def test_a_difference_does_not_depend_on_the_blind_model(
     runs: dict[str, FinishedRun], information: Information
 ) -> None:
-    """It is that of two likelihoods, whichever blind model the bits are counted from."""
+    """It is that of two likelihoods, whichever blind model the bits are counted from, and so is its curve."""
     variants = information.variants
-    none, plain = (plain_bits(runs[name], variants[name].temperatures[0]) for name in ("none", "plain"))
-    value = (sum(map(sum, none)) - sum(map(sum, plain))) / 60
-    worse = measure(runs["worse"], {"none": [runs["none"]], "plain": [runs["plain"]]}).variants["plain"]
-    assert worse.bits.mean > variants["plain"].bits.mean + 1
-    for own in (variants["plain"], worse):
-        assert own.difference is not None
-        assert own.difference.whole.value == pytest.approx(value, abs=1e-3)
+    needed = {
+        name: np.array([sum(row) for row in plain_bits(runs[name], own.temperatures[0])])
+        for name, own in variants.items()
+    }
+    words = np.array(runs["none"].corpus.splits["test"]["source_words"][:], dtype=float)
+    worse = measure(runs["worse"], {name: [runs[name]] for name in variants})
+    assert worse.variants["plain"].bits.mean > variants["plain"].bits.mean + 1
+    pairs = [("fixed", "none"), ("plain", "none"), ("plain", "fixed")]
+    for measured in (information, worse):
+        assert [(each.variant, each.reference) for each in measured.all_contrasts] == pairs
+        for contrast in measured.all_contrasts:
+            saved = needed[contrast.reference] - needed[contrast.variant]
+            assert contrast.difference.whole.value == pytest.approx(saved.mean(), abs=1e-3)
+            assert contrast.difference.curve is not None
+            slope, _ = np.polyfit(words, saved, 1, w=1 / np.sqrt(words))
+            assert contrast.difference.curve.slope == pytest.approx(slope, abs=1e-3)
+            by_length = [saved[(words >= low) & (words <= (high or 99))] for low, high in ((1, 3), (4, 5), (6, None))]
+            for values, of_bucket in zip(by_length, contrast.difference.by_length, strict=True):
+                assert (of_bucket is None) == (len(values) == 0)
+                assert of_bucket is None or of_bucket.value == pytest.approx(values.mean(), abs=1e-3)
+    assert information.all_contrasts[0].difference.curve == worse.all_contrasts[0].difference.curve
     assert variants["none"].difference is None
+
+
+def test_seeds_count_in_curves(runs: dict[str, FinishedRun], folder: Path) -> None:
+    """With several seeds a slope has an interval over these, too, and lies at the mean of the seeds' slopes."""
+    second = make(folder, "second-none", "attention=none", "seed=2")
+    one = measure(runs["blind"], {"none": [runs["none"]], "plain": [runs["plain"]]}).variants["none"].saturation
+    two = measure(runs["blind"], {"none": [runs["none"], second], "plain": [runs["plain"]]}).variants
+    assert one.slope_own_spread is None
+    curve, difference = two["none"].saturation, two["plain"].difference
+    assert curve.slope == pytest.approx(sum(two["none"].slopes) / 2)
+    assert curve.slope_own_spread is not None
+    assert curve.slope_interval is not None
+    # A t of one degree of freedom, on half the distance of two seeds.
+    first, other = two["none"].slopes
+    assert curve.slope_own_spread.high - curve.slope > 12.7 * abs(first - other) / 2
+    assert difference is not None
+    assert difference.curve is not None
+    assert difference.curve.slope_own_spread is None  # Of plain there is one seed.
+
+
+@pytest.mark.more
+def test_without_label_smoothing_there_is_no_temperature(folder: Path) -> None:
+    runs = [make(folder, "plain-blind", *BLIND, PLAIN), make(folder, "plain-none", "attention=none", PLAIN)]
+    information = measure(runs[0], {"none": [runs[1]]})
+    assert information.blind.temperature == 1
+    assert information.blind.bits == information.blind.raw_bits
+    assert information.variants["none"].temperatures == [1]
 
 
 def test_parts_add_up_to_the_whole(information: Information) -> None:
@@ -199,11 +251,13 @@ def test_runs_that_cannot_be_compared_are_refused_by_name(runs: dict[str, Finish
     with pytest.raises(UserError, match=r"selected by BLEU, .*: train it with trainer\.select=loss"):
         choose_blind([by_bleu])
     selected = make(folder, "selected", "attention=none", "trainer.select=bleu")
+    unsmoothed = make(folder, "unsmoothed", "attention=none", PLAIN)
     for run, option in (
         (another, "corpus"),
         (recut, "tokenizer"),
         (smaller, r"decoder\.hidden_size"),
         (selected, r"trainer\.select"),
+        (unsmoothed, r"optimizer\.label_smoothing"),
     ):
         with pytest.raises(UserError, match=rf"{run.path.name}: another {option} than .*blind's"):
             measure(runs["blind"], {"one": [run]})
@@ -261,13 +315,13 @@ def test_joined_sentences_are_compared_with_the_same_ones_read_one_by_one(folder
         assert information.blind.joined[count] == pytest.approx(blind, rel=1e-4)
         assert own.joined[count].bits.mean == pytest.approx(bits[count], abs=1e-3)
         assert own.joined[count].gain.mean == pytest.approx(bits[count] - bits[1], abs=1e-3)
-    (table,) = (block for block in report_bits(information) if isinstance(block, Table))
+    (table,) = (block for block in report_bits(information) if isinstance(block, Table))  # One variant: no differences.
     assert f"{bits[2] - bits[1]:+.1f} " in " ".join(table.rows[0])
 
 
 @pytest.mark.more
 def test_runs_that_are_not_seeds_of_one_variant_are_refused(runs: dict[str, FinishedRun], folder: Path) -> None:
-    second = make(folder, "second/plain", "attention=luong_general", "seed=2", PLAIN)
+    second = make(folder, "second/plain", "attention=luong_general", "seed=2", "optimizer.warmup=0.2")
     with pytest.raises(UserError, match=r"plain: another attention, optimizer than .*none's: runs of one variant"):
         measure(runs["blind"], {"one": [runs["none"], second]})
     with pytest.raises(UserError, match=r"none: seed 1, as .*none has: runs of one variant \(one\) need different"):
@@ -282,11 +336,18 @@ def test_learning_is_the_dev_curve_in_bits(runs: dict[str, FinishedRun], informa
     trained = load_trained(runs["none"].folder.best)
     dev = load_corpus(trained.config["data"], Path(trained.config["cache"])).splits["dev"]["target"][:12]
     pieces = trained.vocabularies.target.encode(dev)
-    blind = read_json(runs["blind"].folder.metrics)["dev"]["loss"]
-    losses = [value for _, name, value in read_curves(runs["none"].folder.curves) if name == "dev/loss"]
+    blind, none = (
+        [value for _, name, value in read_curves(runs[name].folder.curves) if name == "dev/loss"]
+        for name in ("blind", "none")
+    )
     per_sentence = sum(len(ids) + 1 for ids in pieces) / 12
-    expected = [(blind - loss) * per_sentence / math.log(2) for loss in losses]
+    # Both have read the same batches, so that validations of one number are of the same tokens.
+    expected = [(b - n) * per_sentence / math.log(2) for b, n in zip(blind, none, strict=True)]
     assert [point.bits for point in curve] == pytest.approx(expected)
+    assert [point.target_tokens for point in curve] == [point.target_tokens for point in information.blind.learning]
+    assert [point.bits for point in information.blind.learning] == pytest.approx(
+        [loss * per_sentence / math.log(2) for loss in blind]
+    )
     assert len(curve) == 5
 
 
@@ -301,13 +362,19 @@ def test_known_information_needs_no_blind_decoder(runs: dict[str, FinishedRun], 
 def test_the_command_prints_and_writes_its_result(
     runs: dict[str, FinishedRun], information: Information, tmp_path: Path
 ) -> None:
-    paths = [f"{runs['worse'].path},{runs['blind'].path}", str(runs["none"].path), str(runs["plain"].path)]
+    paths = [
+        f"{runs['worse'].path},{runs['blind'].path}",
+        *(str(runs[name].path) for name in ("none", "fixed", "plain")),
+    ]
     done = run_script("pipelines/bits.py", *paths, f"out={tmp_path}")
     assert done.returncode == 0, done.stderr
     difference = information.variants["plain"].difference
     assert difference is not None
-    # Named by attention.
-    assert f"\n  luong_general: {difference.whole.value:+.2f} [" in done.stdout
+    # Named by attention; before what rests on the blind decoder.
+    against_none = done.stdout.index(f"\n  luong_general less none: {difference.whole.value:+.2f} [")
+    against_fixed = done.stdout.index("\n  luong_general less fixed: ")
+    assert against_none < against_fixed < done.stdout.index(ABSOLUTE) < done.stdout.index("blind model: ")
+    assert "learning rate is the highest that was tried (1e-05, 0.002)" in done.stdout
     assert f"none: {information.variants['none'].bits.mean:.2f} bits per sentence" in done.stdout
     assert done.stdout.endswith(f"written: {tmp_path}/report.html\n")
     written = read_information(tmp_path / "information.json", "x")

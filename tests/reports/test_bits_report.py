@@ -4,13 +4,16 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers import in_a_sentence
 
 from hourglass.analysis.convergence import NOT_JUDGED
 from hourglass.analysis.information import (
+    BLIND,
     BitsDifference,
     BlindBits,
+    Contrast,
     DigitBucket,
     Information,
     JoinedBits,
@@ -18,12 +21,13 @@ from hourglass.analysis.information import (
     LengthBucket,
     PositionBucket,
     Provenance,
+    SettingDifference,
     VariantBits,
 )
 from hourglass.metrics.saturation import Saturation
 from hourglass.metrics.significance import Difference, Estimate, Interval
-from hourglass.reports.bits import explain_losses, report_bits, summarise_bits
-from hourglass.reports.document import Paragraph, Picture, Table, to_html, to_markdown
+from hourglass.reports.bits import ABSOLUTE, explain_losses, report_bits, summarise_bits
+from hourglass.reports.document import Block, Paragraph, Picture, Table, to_html, to_markdown
 
 PROVENANCE = Provenance([1], ["0123456789ab"], [6000], {})
 
@@ -38,9 +42,30 @@ def bits(mean: float, *seeds: float) -> Estimate:
     return Estimate(mean, list(seeds or [mean]), Interval(mean - 1, mean + 1), spread)
 
 
-def difference(value: float, low: float, high: float) -> BitsDifference:
+def difference(value: float, low: float, high: float, curve: Saturation | None = None) -> BitsDifference:
     whole = Difference(value, Interval(low, high), None, None, 0.01)
-    return BitsDifference(whole, [whole, None, whole])
+    return BitsDifference(whole, [whole, None, whole], curve)
+
+
+def slope(value: float, own_spread: Interval | None = None) -> Saturation:
+    """Return a curve without a plateau, whose slope is precise to 0.1 over sentences."""
+    over_sentences = Interval(value - 0.1, value + 0.1)
+    return Saturation(value, over_sentences, 0.0, 1.0, None, None, False, 2.0, 9.0, slope_own_spread=own_spread)
+
+
+def rereading() -> Information:
+    """Return the result of none, fixed and an attention, with all three differences."""
+    variants = result().variants
+    fixed = replace(variants["plain"], attention="fixed", difference=difference(2.0, 1.0, 3.0, slope(0.25)))
+    plain = replace(variants["plain"], difference=difference(9.0, 8.0, 10.0, slope(0.75, Interval(0.5, 1.0))))
+    return result(
+        variants={"none": variants["none"], "fixed": fixed, "plain": plain},
+        contrasts=[Contrast("plain", "fixed", difference(7.0, 6.0, 8.0, slope(0.5)))],
+    )
+
+
+def tables(blocks: list[Block]) -> list[Table]:
+    return [block for block in blocks if isinstance(block, Table)]
 
 
 def variant(attention: str, **changes: Any) -> VariantBits:
@@ -265,11 +290,12 @@ def test_bits_that_a_blind_decoder_may_still_save_are_not_a_reading() -> None:
 def test_the_report_has_a_table_and_all_figures(known: bool) -> None:
     information = exactly_known(result()) if known else result()
     blocks = report_bits(information)
-    (table,) = (block for block in blocks if isinstance(block, Table))
+    differences, table = tables(blocks)
     assert [row[0] for row in table.rows] == ["none", "plain"]
-    assert all(len(row) == len(table.head) for row in table.rows)
+    assert all(len(row) == len(each.head) for each in (differences, table) for row in each.rows)
+    (row,) = differences.rows
+    assert row[:4] == ["plain", "none", "+2.00", "[1.00, 3.00]"]
     cells = dict(zip(table.head, table.rows[1], strict=True))
-    assert cells["bits minus none"] == "+2.00"
     assert cells["bits per sentence"] == "7.00"
     assert cells["joined by 2, change"] == "-2.0 [-3.00, -1.00]"
     assert cells["dev, 50 % of the budget"] == "1.0"  # Between -1 at 1,000 tokens and 5 at 4,000.
@@ -277,7 +303,100 @@ def test_the_report_has_a_table_and_all_figures(known: bool) -> None:
     names = ("difference", *(["by-digits"] if known else []), "by-length", "by-position", "learnt")
     assert pictures == [f"verses-bits-{name}" for name in names]
     assert "<svg" in to_html(blocks)
-    assert "| plain | yes | +2.00 | [1.00, 3.00] |" in to_markdown(blocks, "figures")
+    assert "| plain | none | +2.00 | [1.00, 3.00] |" in to_markdown(blocks, "figures")
+
+
+def test_differences_stand_before_what_rests_on_the_blind_decoder() -> None:
+    blocks = report_bits(rereading())
+    names = [block.name for block in blocks if isinstance(block, Table | Picture)]
+    assert names == [
+        "verses-bits-differences",
+        "verses-bits-difference",
+        "verses-bits-difference-2",
+        "verses-bits",
+        "verses-bits-by-length",
+        "verses-bits-by-position",
+        "verses-bits-learnt",
+    ]
+    at = [index for index, block in enumerate(blocks) if isinstance(block, Paragraph) and block.text == ABSOLUTE]
+    assert at == [index - 1 for index, block in enumerate(blocks) if isinstance(block, Table)][1:]
+    differences, _ = tables(blocks)
+    rows = [dict(zip(differences.head, row, strict=True)) for row in differences.rows]
+    assert [(row["variant"], row["less"], row["bits"]) for row in rows] == [
+        ("fixed", "none", "+2.00"),
+        ("plain", "none", "+9.00"),
+        ("plain", "fixed", "+7.00"),
+    ]
+    assert [row["bits per source word"] for row in rows] == ["+0.25", "+0.75", "+0.50"]
+    assert [row["word, these trained models"] for row in rows] == ["[0.15, 0.35]", "[0.65, 0.85]", "[0.40, 0.60]"]
+    assert [row["word, own spread"] for row in rows] == ["-", "[0.50, 1.00]", "-"]
+
+
+def test_the_summary_tells_what_each_difference_gains_with_length() -> None:
+    first, second, _ = summarise_bits(rereading())
+    plain, of_plain, reread, of_reread, against, of_against, *_ = re.split(r"(?<=\.) ", first)
+    assert in_a_sentence(plain, "verses", "plain", "9.0 bits fewer", "none")
+    assert in_a_sentence(of_plain, "+0.75 bits", "+0.50 to +1.00", "own seeds")
+    assert in_a_sentence(reread, "plain", "7.0 bits fewer", "fixed")
+    assert in_a_sentence(of_reread, "+0.50 bits", "+0.40 to +0.60", "over test sentences")
+    assert in_a_sentence(against, "fixed", "2.0 bits fewer", "none")
+    assert in_a_sentence(of_against, "+0.25 bits")
+    assert second.startswith(ABSOLUTE)
+
+
+@pytest.mark.parametrize(
+    ("flat", "words"), [(True, "same for all observed lengths, from 2 to 9 words: -4.0 bits"), (False, "off at -4.0")]
+)
+def test_a_difference_may_level_off_below_zero(flat: bool, words: str) -> None:
+    curve = replace(slope(-0.1), plateau=-4.0, plateau_interval=Interval(-5.0, -3.0), flat=flat)
+    text = summary(with_variant(result(), "plain", difference=difference(-4.0, -5.0, -3.0, curve)))
+    assert words in text
+    assert "-5.0 to -3.0, over test sentences)" in text
+
+
+def test_settings_that_differ_are_named() -> None:
+    assert "settings other than" not in summary(result())
+    named = [SettingDifference("optimizer.warmup", {"none": 0.05, "plain": 0.0, BLIND: 0.05})]
+    information = result(setting_differences=named)
+    assert "optimizer.warmup (none: 0.05, plain: 0.0, blind decoder: 0.05)" in summary(information)
+    assert any("optimizer.warmup" in block.text for block in report_bits(information) if isinstance(block, Paragraph))
+
+
+@pytest.mark.parametrize(
+    ("rates", "words"),
+    [
+        ([], None),
+        ([0.002, 0.004, 0.008], None),
+        ([0.002, 0.004], "is the highest that was tried (0.002, 0.004)"),
+        ([0.004, 0.008], "is the lowest that was tried"),
+        ([0.004], "was not searched: 0.004 alone"),
+    ],
+)
+def test_the_blind_decoders_search_is_judged(rates: list[float], words: str | None) -> None:
+    made = replace(PROVENANCE, config={"optimizer": {"learning_rate": 0.004}})
+    text = summary(result(blind=replace(result().blind, learning_rates=rates, provenance=made)))
+    assert ("learning rate" in text) == (words is not None)
+    assert words is None or words in text
+
+
+def test_training_is_held_against_the_blind_decoder_that_it_was_measured_with() -> None:
+    """Older results have no curve of the blind decoder: theirs are against its best."""
+    assert "against the blind decoder at its best" in explanation(result())
+    of_now = replace(result().blind, learning=[LearningPoint(1000.0, 70.0)])
+    assert "against the blind decoder after as many target tokens" in explanation(result(blind=of_now))
+
+
+def test_a_curve_without_early_points_is_drawn_from_its_first() -> None:
+    """One seed may have a validation fewer that can be compared; the mean pairs them from the last."""
+    late, early = [LearningPoint(4000.0, 8.0)], [LearningPoint(1000.0, 0.0), LearningPoint(4000.0, 6.0)]
+    information = with_variant(with_variant(result(), "none", learning=[late, early]), "plain", learning=[[]])
+    (picture,) = (
+        block for block in report_bits(information) if isinstance(block, Picture) and block.name.endswith("learnt")
+    )
+    none, plain = picture.figure.axes[0].get_lines()[:2]
+    assert np.asarray(none.get_xydata()).tolist() == [[0.004, 7.0]]
+    assert np.asarray(plain.get_xydata()).tolist() == []
+    assert "No validation of variant none" in explanation(with_variant(result(), "none", learning=[[]]))
 
 
 def test_the_provenance_of_an_old_result_is_not_made_up() -> None:
@@ -293,8 +412,8 @@ def test_bits_during_training_are_those_of_validations() -> None:
     late = [LearningPoint(2000.0, 4.0), LearningPoint(4000.0, 8.0)]
     own = variant("none", learning=[late, [LearningPoint(1000.0, 0.0), LearningPoint(4000.0, 6.0)]])
     information = result(variants={**result().variants, "none": own})
-    assert "bits per sentence: 3.0 after half of it and 7.0 at its end." in explanation(information)
-    (table,) = (block for block in report_bits(information) if isinstance(block, Table))
+    assert in_a_sentence(explanation(information), "bits per sentence", "3.0 after half of it and 7.0 at its end.")
+    _, table = tables(report_bits(information))
     columns = [table.head.index(f"dev, {share} % of the budget") for share in (25, 50, 100)]
     (row,) = (row for row in table.rows if row[0] == "none")
     assert [row[column] for column in columns] == ["-", "3.0", "7.0"]

@@ -9,6 +9,7 @@ Shapes: N test sentences, R resamples, K seeds of a variant.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -126,7 +127,9 @@ def measure_bits(
                 joined=own.joined,
                 saturation=own.saturation,
                 slopes=own.slopes,
-                learning=[_learning_curve(blind, run) for run in seeds],
+                learning=[
+                    bits_in_training(blind.dev_curves.loss, run.dev_curves.loss, _dev_pieces(run)) for run in seeds
+                ],
                 difference=None if name == baseline else _compare(measured, name, baseline),
             )
             for name, seeds in variants.items()
@@ -209,7 +212,9 @@ def _provenance(runs: Sequence[FinishedRun]) -> Provenance:
     )
 
 
-def _learning_curve(blind: FinishedRun, run: FinishedRun) -> list[LearningPoint]:
+def bits_in_training(
+    blind: Sequence[tuple[float, float]], losses: Sequence[tuple[float, float]], pieces: float
+) -> list[LearningPoint]:
     """Return the bits per dev sentence at each validation, against the blind model after as many target tokens.
 
     Against the blind model at its best, a run would begin far below zero: it has not yet learnt the target language,
@@ -218,13 +223,16 @@ def _learning_curve(blind: FinishedRun, run: FinishedRun) -> list[LearningPoint]
 
     The blind model's loss is interpolated between its validations. Points before its first are left out; validations
     at the same share of two budgets count as the same, as budgets are rounded to whole batches.
+
+    Args:
+        blind: target tokens read, and nats per target token, at each validation of the blind run.
+        losses: the same of another.
+        pieces: mean target tokens of a dev sentence.
     """
-    tokens_of_blind, losses_of_blind = zip(*blind.dev_curves.loss, strict=True)
+    tokens_of_blind, losses_of_blind = zip(*blind, strict=True)
     return [
-        LearningPoint(
-            tokens, (float(np.interp(tokens, tokens_of_blind, losses_of_blind)) - loss) * _dev_pieces(run) * BITS_A_NAT
-        )
-        for tokens, loss in run.dev_curves.loss
+        LearningPoint(tokens, (float(np.interp(tokens, tokens_of_blind, losses_of_blind)) - loss) * pieces * BITS_A_NAT)
+        for tokens, loss in losses
         if tokens * BUDGET_TOLERANCE >= tokens_of_blind[0]
     ]
 
@@ -282,10 +290,10 @@ class _Measurement:
             for bounds in length_buckets(POSITIONS)
         ]
 
-    @property
-    def joined(self) -> dict[int, JoinedBits]:
+    @cached_property
+    def joined_quantities(self) -> dict[int, Quantity]:
         """Bits of joined sentences. The resamples draw groups of max(JOINED) sentences, the same for every count."""
-        quantities = {
+        return {
             count: mean_quantity(
                 [(blind - seed.joined_bits[count]) / max(JOINED) for seed in self.seeds],
                 draw_resamples(len(blind), len(self.draws.whole)),
@@ -293,9 +301,13 @@ class _Measurement:
             for count, blind in self.blind.joined_bits.items()
             if all(count in seed.joined_bits for seed in self.seeds)
         }
+
+    @property
+    def joined(self) -> dict[int, JoinedBits]:
+        """Bits of joined sentences, and what joining them gains."""
         return {
-            count: JoinedBits(quantity.estimate, (quantity + quantities[1].times(-1)).estimate)
-            for count, quantity in quantities.items()
+            count: JoinedBits(quantity.estimate, (quantity + self.joined_quantities[1].times(-1)).estimate)
+            for count, quantity in self.joined_quantities.items()
         }
 
     @property
@@ -340,6 +352,15 @@ def _compare(measured: Mapping[str, _Measurement], name: str, reference: str) ->
         compare_quantities(own.whole, base.whole, seeds),
         [in_bucket(bucket) for bucket in range(len(own.test.bounds))],
         find_plateau(own.test.source_words, base.needed, own.needed),
+        {
+            count: compare_quantities(
+                quantity,
+                base.joined_quantities[count],
+                pool([each.joined_quantities[count] for each in measured.values() if count in each.joined_quantities]),
+            )
+            for count, quantity in own.joined_quantities.items()
+            if count in base.joined_quantities
+        },
     )
 
 

@@ -113,11 +113,13 @@ class BitsDifference:
         whole: over all test sentences.
         by_length: for each length bucket; None for a bucket without sentences.
         curve: slope and plateau of the difference over source words.
+        joined: per original sentence, by the number of sentences joined to one input, ends of sentence not counted.
     """
 
     whole: Difference
     by_length: list[Difference | None]
     curve: Saturation | None = None  # Older results lack it.
+    joined: dict[int, Difference] = field(default_factory=dict)  # Older results lack it.
 
 
 @dataclass(frozen=True)

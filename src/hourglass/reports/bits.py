@@ -17,7 +17,7 @@ from hourglass.analysis.information import (
 )
 from hourglass.metrics.saturation import Saturation
 from hourglass.metrics.scoring import FEW, show_bounds
-from hourglass.metrics.significance import Estimate, Interval
+from hourglass.metrics.significance import Difference, Estimate, Interval
 from hourglass.reports.document import Block, Heading, Paragraph, Picture, Table
 from hourglass.reports.phrases import (
     DIFFERENCE_HEADINGS,
@@ -479,13 +479,20 @@ def _blind_in_training(information: Information) -> str:
 
 
 def _difference_table(information: Information) -> Table:
+    joined = sorted({count for contrast in information.all_contrasts for count in contrast.difference.joined})
     rows = [
-        [contrast.variant, contrast.reference, *difference_cells(contrast.difference.whole), *_curve_cells(curve)]
+        [
+            contrast.variant,
+            contrast.reference,
+            *difference_cells(contrast.difference.whole),
+            *_curve_cells(contrast.difference.curve),
+            *(_joined_difference(contrast.difference.joined.get(count)) for count in joined),
+        ]
         for contrast in information.all_contrasts
-        for curve in [contrast.difference.curve]
     ]
     head = ["variant", "less", "bits", *DIFFERENCE_HEADINGS, "bits per source word", "word, these trained models"]
     head += ["word, own spread", "plateau", "plateau, own spread"]
+    head += ["one by one, without ends" if count == 1 else f"joined by {count}" for count in joined]
     caption = (
         f"Bits per sentence that the decoder of a variant receives more than that of another on {information.corpus}: "
         "the reference's bits under the one less those under the other, sentence by sentence. No blind decoder takes "
@@ -493,7 +500,16 @@ def _difference_table(information: Information) -> Table:
         "95 % over test sentences. Own spread: over test sentences and the two variants' own seeds; a dash where one "
         f"has a single seed, and nothing is known of another training. {PLATEAU_DEFINED}"
     )
+    if joined:
+        caption += (
+            " Joined: that many consecutive test sentences are one input, longer than those of training; bits of each "
+            "sentence, ends of sentence not counted."
+        )
     return Table(f"{information.corpus}-bits-differences", head, rows, caption, text_columns=2)
+
+
+def _joined_difference(difference: Difference | None) -> str:
+    return "-" if difference is None else f"{difference.value:+.1f} {show_range(widest(difference)[0])}"
 
 
 def _curve_cells(curve: Saturation | None) -> list[str]:
