@@ -53,9 +53,9 @@ def test_a_loss_that_has_risen_again_is_no_better_since() -> None:
     assert judge_convergence(finished_run([6.0, 3.0, 3.2, 3.01, 3.02], 200_000), 0.01) == Convergence(True, 0.0)
     still = judge_convergence(finished_run([6.0, 3.0, 2.9, 2.8, 2.7], 200_000), 0.01)
     assert still.no_better_since is None
-    assert show_convergence([still, risen]) == "no"
-    assert show_convergence([Convergence(True, 0.0), risen]) == "no better since 40 %"
-    assert show_convergence([Convergence(True, 0.0), Convergence(None, 0.0)]) == "cannot be told"
+    assert show_convergence(False, [still, risen]) == "no"
+    assert show_convergence(None, [Convergence(True, 0.0), risen]) == "no better since 40 %"
+    assert show_convergence(None, [Convergence(True, 0.0), Convergence(None, 0.0)]) == "cannot be told"
 
 
 def test_some_validation_has_to_lie_where_the_last_fifth_begins() -> None:

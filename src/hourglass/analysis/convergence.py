@@ -1,10 +1,14 @@
-"""Convergence of a training, judged from its curve of the dev loss."""
+"""Convergence of a training, judged from its curve of the dev loss, or from a training of half its budget.
+
+A loss falls in the last fifth of a budget because the learning rate falls there, whatever more training would bring.
+The doubling test says more: the same settings, seed and schedule within half the budget.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hourglass.errors import UserError
-from hourglass.metrics.significance import converged
+from hourglass.metrics.significance import Difference, converged
 from hourglass.training.finished import FinishedRun
 
 # A training with less is too short to tell: in its first steps a loss hardly falls either, and a share of 1 % of it
@@ -36,6 +40,47 @@ class Convergence:
     converged: bool | None
     gain_of_last_fifth: float
     no_better_since: float | None = None
+
+
+@dataclass(frozen=True)
+class Doubling:
+    """A training, beside the same one with half the budget and a whole schedule of its own.
+
+    Attributes:
+        seed: of both.
+        half_tokens: target tokens that the shorter one read.
+        half_dev_loss: of the shorter one, nats per target token.
+        gain: share by which the longer one's dev loss is lower.
+        half_bleu: on test, of the shorter one.
+        difference: BLEU on test, the longer one less the shorter one; intervals over sentences.
+        converged: whether the gain is smaller than a given share; None: the shorter one is too short to tell.
+    """
+
+    seed: int
+    half_tokens: int
+    half_dev_loss: float
+    gain: float
+    half_bleu: float
+    difference: Difference
+    converged: bool | None
+
+
+def judge_doubling(
+    half: FinishedRun, whole: FinishedRun, gain: float, half_bleu: float, difference: Difference
+) -> Doubling:
+    """Judge a training by that of half its budget.
+
+    Args:
+        half: with half the budget of the other.
+        whole: with the same settings and seed.
+        gain: a smaller share of the dev loss counts as converged.
+        half_bleu: see `Doubling`.
+        difference: see `Doubling`.
+    """
+    loss, tokens = half.metrics.dev.criterion, half.metrics.train_target_tokens
+    gained = (loss - whole.metrics.dev.criterion) / loss
+    verdict = gained < gain if tokens >= JUDGED_TOKENS else None
+    return Doubling(half.metrics.seed, tokens, loss, gained, half_bleu, difference, verdict)
 
 
 def judge_convergence(run: FinishedRun, gain: float) -> Convergence:
@@ -82,9 +127,8 @@ def show_verdict(verdict: bool | None) -> str:
     return "cannot be told" if verdict is None else "yes" if verdict else "no"
 
 
-def show_convergence(trainings: Sequence[Convergence]) -> str:
+def show_convergence(verdict: bool | None, trainings: Sequence[Convergence]) -> str:
     """Return the cell of a table for the seeds of a variant, with the reason where convergence cannot be told."""
-    verdict = all_converged(training.converged for training in trainings)
     since = [training.no_better_since for training in trainings if training.no_better_since is not None]
     return f"no better since {100 * min(since):.0f} %" if verdict is None and since else show_verdict(verdict)
 

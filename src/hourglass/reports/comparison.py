@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence, Sized
 
 from hourglass.analysis.comparing import GroupScores, TestSetComparison
-from hourglass.analysis.convergence import NOT_JUDGED, Convergence, judge_convergence, show_convergence
+from hourglass.analysis.convergence import NOT_JUDGED, Convergence, all_converged, judge_convergence, show_convergence
 from hourglass.analysis.grouping import RunGroup, axis_numbers
 from hourglass.errors import UserError
 from hourglass.metrics.scoring import FEW, show_bounds, signature
@@ -119,6 +119,7 @@ def runs_table(parts: Sequence[TestSetComparison]) -> Table:
         for item in part.scores:
             metrics = [run.metrics for run in item.group.runs]
             trainings = _convergence(item.group)
+            verdict = all_converged(training.converged for training in trainings)
             gain = max((training.gain_of_last_fifth for training in trainings), default=None)
             unjudged = unjudged or any(training.converged is None for training in trainings)
             tokens = sum(run.train_target_tokens for run in metrics) / len(metrics)
@@ -130,7 +131,7 @@ def runs_table(parts: Sequence[TestSetComparison]) -> Table:
                     " or ".join(f"{count:,}" for count in sorted({run.parameters for run in metrics})),
                     f"{metrics[0].corpus['pairs']['train']:,}",
                     f"{tokens:,.0f}",
-                    "-" if gain is None else f"{show_convergence(trainings)} ({100 * gain:.1f} %)",
+                    "-" if gain is None else f"{show_convergence(verdict, trainings)} ({100 * gain:.1f} %)",
                     ", ".join(map(str, item.group.seeds)),
                     ", ".join(dict.fromkeys(run.code for run in metrics)),
                 ]
