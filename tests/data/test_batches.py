@@ -36,7 +36,7 @@ def drawn_lengths(pairs: int = 300, longest: int = 40, seed: int = 0) -> tuple[I
     return source, np.clip(source + random.integers(-3, 4, size=pairs), 1, None)
 
 
-def stream_of(lengths: tuple[IntArray, IntArray], **options: int) -> TrainingStream:
+def stream_of(lengths: tuple[IntArray, IntArray], **options: float) -> TrainingStream:
     given: dict[str, Any] = {"batch_tokens": 200, "target_tokens": 10_000, "validations": 1, "seed": 1} | options
     return TrainingStream(*lengths, **given)
 
@@ -46,8 +46,9 @@ def read(stream: TrainingStream, first_step: int = 0, rank: int = 0, ranks: int 
 
 
 def alike(some: list[Part], others: list[Part]) -> bool:
-    def plain(parts: list[Part]) -> list[tuple[list[int], int, bool]]:
-        return [(part.rows.tolist(), part.step_tokens, part.blank) for part in parts]
+    def plain(parts: list[Part]) -> list[tuple[Any, ...]]:
+        nulled = [None if part.nulled is None else part.nulled.tolist() for part in parts]
+        return [(part.rows.tolist(), *part[1:3], own) for part, own in zip(parts, nulled, strict=True)]
 
     return plain(some) == plain(others)
 
@@ -143,7 +144,7 @@ def test_one_seed_is_one_stream_and_another_another() -> None:
 
 @pytest.mark.parametrize(("ranks", "accumulate"), [(1, 1), (2, 1), (1, 3), (2, 2)])
 def test_a_resumed_stream_is_the_tail_of_the_unbroken_one(ranks: int, accumulate: int) -> None:
-    stream = stream_of(drawn_lengths())
+    stream = stream_of(drawn_lengths(), null_source=0.3)
     of_an_epoch = len(stream.epoch(0))
     assert stream.steps > of_an_epoch + 3
     whole = read(stream, 0, ranks - 1, ranks, accumulate)
@@ -168,6 +169,57 @@ def test_ranks_and_parts_share_out_each_global_batch(ranks: int, accumulate: int
         assert sum(part.blank for part in parts) == max(0, len(parts) - len(whole.rows))
         sizes = [0 if part.blank else len(part.rows) for part in parts]
         assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_share_of_the_sources_is_nulled_anew_in_every_epoch(share: float) -> None:
+    lengths = drawn_lengths()
+    given: dict[str, float] = {"target_tokens": 2 * int(lengths[1].sum())}
+    stream = stream_of(lengths, null_source=share, **given)
+    parts, plain = read(stream), read(stream_of(lengths, **given))
+    assert [part.rows.tolist() for part in parts] == [part.rows.tolist() for part in plain]
+    draws: list[dict[int, bool]] = [{}, {}]  # Of two epochs, by row.
+    for number, part in enumerate(parts):
+        assert part.nulled is not None
+        draws[number >= len(stream.epoch(0))] |= dict(zip(part.rows.tolist(), part.nulled.tolist(), strict=True))
+    first, second = (np.array([own[row] for row in range(300)]) for own in draws)
+    error = (share * (1 - share) / 300) ** 0.5
+    assert first.mean() == pytest.approx(share, abs=4 * error)
+    assert second.mean() == pytest.approx(share, abs=4 * error)
+    # Independent draws: the share of those that were nulled before, and of those that were not, is the same.
+    assert (first & second).mean() == pytest.approx(share**2, abs=4 * (share**2 * (1 - share**2) / 300) ** 0.5)
+
+
+def test_which_sources_are_nulled_follows_the_seed_and_the_step() -> None:
+    """For the same batches: those of a stream whose sentences all have one length and are one batch."""
+    lengths = np.full(500, 4), np.full(500, 4)
+    streams = [
+        stream_of(lengths, batch_tokens=2000, target_tokens=3000, null_source=0.5, seed=seed) for seed in (1, 1, 2)
+    ]
+    [first, later], same, other = ([part.nulled for part in read(stream)] for stream in streams)
+    assert first is not None
+    assert later is not None
+    assert len(first) == 500
+    assert [mask.tolist() for mask in same if mask is not None] == [first.tolist(), later.tolist()]
+    # Of another seed, or of another step, half of them are the same by chance.
+    assert 200 < (first == other[0]).sum() < 300
+    assert 200 < (first == later).sum() < 300
+
+
+def test_no_source_is_nulled_by_default() -> None:
+    assert all(part.nulled is None for part in read(stream_of(drawn_lengths())))
+
+
+@pytest.mark.parametrize(("ranks", "accumulate"), [(3, 1), (1, 3), (2, 2), (4, 4)])
+def test_the_same_sources_are_nulled_on_any_number_of_ranks_and_parts(ranks: int, accumulate: int) -> None:
+    stream = stream_of(drawn_lengths(60), batch_tokens=60, target_tokens=2_000, null_source=0.4)
+    shares = [read(stream, 0, rank, ranks, accumulate) for rank in range(ranks)]
+    for step, whole in enumerate(read(stream)):
+        parts = [part for share in shares for part in share[step * accumulate : (step + 1) * accumulate]]
+        own = [dict(zip(part.rows.tolist(), part.nulled, strict=True)) for part in parts if part.nulled is not None]
+        assert {row: value for each in own for row, value in each.items()} == dict(
+            zip(whole.rows.tolist(), whole.nulled, strict=True)  # type: ignore[arg-type]
+        )
 
 
 def test_the_sampler_is_as_long_as_the_whole_run_and_yields_what_is_left() -> None:
@@ -215,6 +267,22 @@ def test_a_batch_holds_the_text_framed_and_padded(numbers: tuple[Corpus, Vocabul
         assert ids.tolist() == [row + [PAD] * (longest - len(row)) for row in expected]
         assert tokenizer.decode(ids.tolist()) == texts[side]
     assert batch.source_lengths.tolist() == (batch.source != PAD).sum(1).tolist()
+
+
+def test_a_nulled_source_is_end_of_sentence_alone_and_its_target_is_whole(encoded: Splits) -> None:
+    train, rows = encoded["train"], np.array([3, 0, 7, 1])
+    whole = train[Part(rows, 55)]
+    batch = train[Part(rows, 55, nulled=np.array([True, False, True, False]))]
+    assert batch.source_lengths.tolist() == [1, int(whole.source_lengths[1]), 1, int(whole.source_lengths[3])]
+    longest = int(batch.source_lengths.max())
+    expected = whole.source[:, :longest].clone()
+    expected[[0, 2]] = torch.tensor([EOS] + [PAD] * (longest - 1))
+    assert batch.source.tolist() == expected.tolist()
+    assert batch.target.tolist() == whole.target.tolist()
+    alone = train[Part(rows, 55, nulled=np.ones(4, dtype=bool))]
+    assert alone.source.tolist() == [[EOS]] * 4
+    # The split itself is as it was: a part of other rows reads all of its sources.
+    assert train[Part(rows, 55)].source_lengths.tolist() == train.source_lengths[rows].tolist()
 
 
 def test_lengths_count_the_end_of_sentence_and_match_every_batch(encoded: Splits) -> None:

@@ -109,6 +109,45 @@ def test_scheduled_sampling_grows_from_nothing_to_its_setting(tmp_path: Path, mo
     assert min(abs(later - losses[0]) for later in losses[1:]) > 3e-6
 
 
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_a_share_of_training_and_nothing_of_dev_is_read_without_source(
+    share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And dropout draws from the seeds that it has without the option."""
+    read: dict[bool, list[bool]] = {True: [], False: []}  # By whether the model trains: whether a source is empty.
+    seeds: list[int] = []
+    loss = Seq2Seq.loss
+
+    def record(self: Seq2Seq, source: Any, lengths: Any, *inputs: Any, **options: Any) -> Any:
+        read[self.training] += [row == EOS for row in source[:, 0].tolist()]
+        if self.training:
+            seeds.append(torch.default_generator.initial_seed())
+        assert ((source != PAD).sum(1) == lengths).all()
+        return loss(self, source, lengths, *inputs, **options)
+
+    monkeypatch.setattr(Seq2Seq, "loss", record)
+    words = (f"trainer.null_source={share}", "data.train_pairs=100", "trainer.target_tokens=3000")
+    still_run(tmp_path, *words)
+    assert len(read[True]) > 500
+    assert np.mean(read[True]) == pytest.approx(share, abs=4 * (share * (1 - share) / len(read[True])) ** 0.5)
+    assert len(read[False]) >= 24
+    assert not any(read[False])
+    assert seeds == list(range(seeds[0], seeds[0] + len(seeds)))
+    assert seeds[0] == 1_000_000_007 * compose_config()["seed"]
+
+
+def test_the_loss_of_a_step_whose_sources_are_all_nulled_is_that_of_empty_sources(tmp_path: Path) -> None:
+    run, losses = still_run(tmp_path, "trainer.null_source=0.999999")
+    config = compose_config(*SMALL, "attention=luong_dot", *STILL, f"cache={tmp_path / 'cache'}")
+    prepared = preparation.prepare(config, check_settings(config))
+    texts = prepared.corpus.splits["train"]["target"][:]
+    target = pad([[BOS, *ids, EOS] for ids in prepared.vocabularies.target.encode(texts)])
+    empty = torch.full((len(target), 1), EOS), torch.ones(len(target), dtype=torch.long)
+    with torch.no_grad():
+        expected = load_trained(run.last).model.loss(*empty, target).nll / (target[:, 1:] != PAD).sum()
+    assert losses == pytest.approx([float(expected)] * len(losses), rel=1e-4)
+
+
 def test_the_first_weights_are_drawn_from_the_range_of_the_settings(tmp_path: Path) -> None:
     run, _ = still_run(tmp_path, "init_range=0.03")
     for name, weight in load_trained(run.last).model.named_parameters():

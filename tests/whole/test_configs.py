@@ -218,6 +218,25 @@ def test_the_version_needs_no_slow_library() -> None:
     assert not modules & {"datasets", "hydra", "mlflow", "optuna", "pytorch_lightning"}
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["experiment=language_model"], r"trainer\.null_source=0\.25 with encoder=blind, which reads no source: set "),
+        (["trainer.null_source=1"], r"trainer\.null_source=1: .*less than 1"),
+        (["trainer.null_source=-0.1"], r"trainer\.null_source=-0\.1: .*greater than or equal to 0"),
+    ],
+)
+def test_nulled_sources_are_a_share_of_those_that_are_read(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=f"^{message}"):
+        check_settings(compose_config("trainer.null_source=0.25", *overrides))
+
+
+def test_a_run_of_an_earlier_version_has_read_all_its_sources() -> None:
+    config = compose_config()
+    del config["trainer"]["null_source"]
+    assert check_settings(config).trainer.null_source == 0
+
+
 @pytest.mark.parametrize("group", ["optimizer", "if_exists"])
 def test_settings_that_lack_a_part_are_refused(group: str) -> None:
     config = compose_config()

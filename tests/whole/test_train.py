@@ -174,7 +174,7 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(start: Callable[.
 @pytest.mark.slow
 def test_accumulation_changes_nothing(start: Callable[..., RunFolder]) -> None:
     """The gradient of a step is that of the global batch, into however many uneven parts it is split."""
-    still = ["encoder.dropout=0", "decoder.dropout=0", "trainer.batch_tokens=50"]
+    still = ["encoder.dropout=0", "decoder.dropout=0", "trainer.batch_tokens=50", "trainer.null_source=0.3"]
     # Adam, and a gradient that is clipped, would not mind a factor.
     still += ["optimizer=sgd", "optimizer.learning_rate=0.2", "optimizer.clip_norm=0"]
     whole, parts = start("whole", *still), start("parts", *still, "trainer.accumulate=3")
@@ -315,7 +315,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     start: Callable[..., RunFolder], caplog: pytest.LogCaptureFixture, kept: int
 ) -> None:
     """Kill at step 26, when last.ckpt and best.ckpt are of step 24, a validation, and previous.ckpt of step 20."""
-    options = ("trainer.select=loss", "trainer.accumulate=2")
+    options = ("trainer.select=loss", "trainer.accumulate=2", "trainer.null_source=0.3")
     unbroken = start("unbroken", *options)
     kill_at_step(26, lambda: start("broken", *options))
     run = RunFolder(unbroken.path.parent / "broken")
@@ -434,6 +434,7 @@ def test_a_stopped_run_says_how_to_resume_it(
 def test_two_processes_train_as_one(tmp_path: Path, cache: Path, start: Callable[..., RunFolder]) -> None:
     """DDP on two CPU processes, with uneven shares and accumulation, gives the weights of one process."""
     still = ("encoder.dropout=0", "decoder.dropout=0", "trainer.batch_tokens=50", "trainer.accumulate=2")
+    still += ("trainer.null_source=0.3",)
     alone = start("alone", *still)
     pair = RunFolder(tmp_path / "pair")
     ddp = ("trainer.accelerator=cpu", "trainer.strategy=ddp", "trainer.devices=2")

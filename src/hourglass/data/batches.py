@@ -72,7 +72,8 @@ class TrainingStream:
     Attributes:
         steps: optimizer steps of the run.
         validate_every: steps from one validation to the next.
-        padding_share: padding as a share of all positions, source and target together.
+        padding_share: padding as a share of all positions, source and target together; by the lengths of the sources
+            as they are, so that of a nulled one all but the end is not counted as padding.
     """
 
     def __init__(

@@ -10,12 +10,11 @@ information"), with one model for both terms, as a predictive family allows that
 "A theory of usable information under computational constraints", definitions 1 to 3). The mean over test sentences
 estimates the V-information: the information about the target that this architecture, trained in this way, can use.
 
-It equals that information, plus the excess loss without the source, minus the excess loss with it. Both losses are of
-the same weights, vocabulary, budget and checkpoint, so that most of them cancels, as it need not against a blind
-decoder that was trained apart. That they cancel is an assumption, and the reading is no bound. It is too high where the
-share of nulled items was too small to learn the target alone. It is of a model that has learnt both, which may use its
-source less than one of trainer.null_source=0. A sentence or a word may have less than 0 bits: its source misled the
-model.
+It equals that information, plus the excess loss without the source, minus the excess loss with it. Both are of one
+architecture, one set of weights, one vocabulary and one checkpoint, so that what they share cancels. That nothing is
+left is an assumption, and the reading is no bound. It is too high where the share of nulled items was too small to
+learn the target alone (docs/readings.md has figures). It is of a model that has learnt both, which may use its source
+less than one of trainer.null_source=0. A sentence or a word may have less than 0 bits: its source misled the model.
 
 Shapes: N sentences, T_i target tokens of sentence i (end-of-sentence the last), W_i target words.
 """
@@ -28,6 +27,12 @@ import numpy as np
 from hourglass.config.options import Config
 from hourglass.errors import UserError
 from hourglass.metrics.likelihood import BITS_A_NAT, Pairs
+
+# What the reading takes for granted, for reports.
+ASSUMPTION = (
+    "Source nulled: assumes that the same weights have as much excess loss without source as with it; no bound (too "
+    "high where few items were nulled)."
+)
 
 
 @dataclass(frozen=True)
