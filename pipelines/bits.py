@@ -13,12 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import NonNegativeInt
+
 from hourglass.analysis.bits import measure_bits
 from hourglass.analysis.comparability import choose_blind
 from hourglass.analysis.information import (
     Contrast,
+    ContrastiveBits,
     Information,
     LengthBucket,
+    NulledBits,
     VariantBits,
     read_information,
     write_information,
@@ -27,6 +31,7 @@ from hourglass.config.command_line import one_line_errors, read_command
 from hourglass.config.options import build
 from hourglass.config.usage import usage_line
 from hourglass.errors import UserError
+from hourglass.metrics.nulled import ASSUMPTION
 from hourglass.metrics.saturation import Saturation
 from hourglass.metrics.scoring import FEW, show_bounds
 from hourglass.metrics.significance import CONVERGED, RESAMPLES, Estimate
@@ -44,11 +49,17 @@ class BitsSettings:
         blind: run folders of the source-blind model, joined by commas; None: write the report in `out` again.
         run: run folders; those of one variant joined by commas.
         out: folder for result and report; None: only print the result.
+        contrastive: sources under which each reference is scored; 0: no contrastive bound.
     """
 
     blind: str | None
     run: list[str]
     out: str | None
+    contrastive: NonNegativeInt
+
+    def __post_init__(self) -> None:
+        if self.contrastive == 1:
+            raise UserError("contrastive=1: the own source and another one are the least; set 2 or more, or 0")
 
 
 def main(values: Mapping[str, Any]) -> None:
@@ -75,6 +86,7 @@ def main(values: Mapping[str, Any]) -> None:
         edges=next(iter(variants.values()))[0].config["edges"],
         resamples=RESAMPLES,
         converged=CONVERGED,
+        contrastive=settings.contrastive,
         blind_rates=[run.config["optimizer"]["learning_rate"] for run in blind_runs],
     )
     print(show_information(information))
@@ -133,13 +145,40 @@ def show_variant(name: str, own: VariantBits, lengths: list[LengthBucket]) -> li
         f"{name}: {own.bits.mean:.2f} bits per sentence {show_range(own.bits.interval)}",
         f"  {own.end_bits.mean:.2f} of them for end of sentence; temperature {temperatures}, {own.raw_bits.mean:.2f} "
         f"bits at temperature 1; {show_converged(own.verdict)}",
+        *([show_contrastive(own.contrastive)] if own.contrastive else []),
         *(
             show_bucket(bucket, estimate)
             for bucket, estimate in zip(lengths, own.by_length, strict=True)
             if estimate is not None
         ),
         f"  {show_plateau(own.saturation)}",
+        *([] if own.nulled is None else show_nulled(own.nulled, lengths)),
     ]
+
+
+def show_nulled(nulled: NulledBits, lengths: list[LengthBucket]) -> list[str]:
+    """Return the lines of a variant's bits by its own likelihoods without source."""
+    return [
+        f"  source nulled (trainer.null_source={nulled.share:g}): {nulled.bits.mean:.2f} bits per sentence "
+        f"{show_range(nulled.bits.interval)}, {nulled.word_bits.mean:.2f} per word "
+        f"{show_range(nulled.word_bits.interval)}",
+        *(
+            show_bucket(bucket, estimate)
+            for bucket, estimate in zip(lengths, nulled.by_length, strict=True)
+            if estimate is not None
+        ),
+        f"  {ASSUMPTION}",
+    ]
+
+
+def show_contrastive(own: ContrastiveBits) -> str:
+    """Return the line of a variant's contrastive bound."""
+    length = "beyond what the length of the source tells" if own.classes > 1 else "the length of the source included"
+    return (
+        f"  contrastive: at least {own.bits.mean:.2f} bits {show_range(own.bits.interval)}, {length}; at most "
+        f"{own.cap:.2f}, as {own.sources:,} test sources are compared; {own.sentences} sentences; assumes no blind "
+        "decoder, but that the model was not trained on test"
+    )
 
 
 def show_bucket(bucket: LengthBucket, estimate: Estimate) -> str:

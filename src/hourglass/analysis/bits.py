@@ -20,11 +20,13 @@ from hourglass.analysis.information import (
     BitsDifference,
     BlindBits,
     Contrast,
+    ContrastiveBits,
     DigitBucket,
     Information,
     JoinedBits,
     LearningPoint,
     LengthBucket,
+    NulledBits,
     PositionBucket,
     Provenance,
     VariantBits,
@@ -35,6 +37,7 @@ from hourglass.corpora.languages import count_words
 from hourglass.corpora.sampling import evenly_spaced
 from hourglass.errors import UserError
 from hourglass.metrics.likelihood import BITS_A_NAT, end_bits, mean_quantity, numbers_bits, sentence_bits
+from hourglass.metrics.nulled import null_share
 from hourglass.metrics.saturation import FOLDS, Saturation, find_plateau, straight_slope
 from hourglass.metrics.scoring import length_buckets
 from hourglass.metrics.significance import Difference, Interval, Quantity, compare_quantities, draw_resamples, pool
@@ -55,6 +58,7 @@ def measure_bits(
     resamples: int,
     converged: float,
     blind_rates: Sequence[float],
+    contrastive: int = 0,
 ) -> Information:
     """Measure the bits that reach the decoder of each variant.
 
@@ -66,6 +70,7 @@ def measure_bits(
         resamples: of the bootstrap.
         converged: share of the dev loss, see `significance.converged`.
         blind_rates: the learning rates among which the blind run's was chosen.
+        contrastive: sources of each contrast (`metrics.contrastive`); 0: it is not measured.
 
     Raises:
         UserError: runs differ in corpus, tokenizer, decoder, selection, label smoothing or precision; the runs of a
@@ -80,7 +85,7 @@ def measure_bits(
     convergence = {run: judge_convergence(run, converged) for run in runs}
     if len(test.rows) < FOLDS:
         raise UserError(f"{blind.path}: a test set of {len(test.rows)} sentences; bits need {FOLDS} or more")
-    likelihoods = _read_all(runs, blind)
+    likelihoods = _read_all(runs, blind, contrastive)
     measured = {
         name: _Measurement(likelihoods[blind], [likelihoods[run] for run in seeds], test, draws)
         for name, seeds in variants.items()
@@ -131,6 +136,8 @@ def measure_bits(
                     bits_in_training(blind.dev_curves.loss, run.dev_curves.loss, _dev_pieces(run)) for run in seeds
                 ],
                 difference=None if name == baseline else _compare(measured, name, baseline),
+                contrastive=own.contrastive,
+                nulled=own.nulled(null_share(seeds[0].config)),
             )
             for name, seeds in variants.items()
             for own in [measured[name]]
@@ -152,11 +159,11 @@ def _read_test_set(run: FinishedRun, edges: Sequence[int]) -> TestSet:
     return TestSet(rows, words, length_buckets(edges), run.prepared.corpus.target_language)
 
 
-def _read_all(runs: Sequence[FinishedRun], blind: FinishedRun) -> dict[FinishedRun, RunLikelihoods]:
+def _read_all(runs: Sequence[FinishedRun], blind: FinishedRun, contrastive: int) -> dict[FinishedRun, RunLikelihoods]:
     likelihoods = {}
     with Bar("measuring likelihoods", len(runs), "runs") as bar:
         for run in runs:
-            likelihoods[run] = read_likelihoods(run, blind.prepared)
+            likelihoods[run] = read_likelihoods(run, blind.prepared, 0 if run is blind else contrastive)
             bar.update()
     return likelihoods
 
@@ -311,6 +318,19 @@ class _Measurement:
         }
 
     @property
+    def contrastive(self) -> ContrastiveBits | None:
+        """The contrastive bound on the sentences that it reads; None where it was not measured."""
+        readings = [seed.contrastive for seed in self.seeds if seed.contrastive is not None]
+        if not readings:
+            return None
+        first = readings[0]
+        drawn = mean_quantity(
+            [reading.bits for reading in readings], draw_resamples(len(first.bits), len(self.draws.whole))
+        )
+        bounded = Quantity(drawn.value, drawn.drawn, drawn.sentences, Interval(-np.inf, first.cap))
+        return ContrastiveBits(bounded.estimate, first.sources, len(first.rows), len(first.classes))
+
+    @property
     def saturation(self) -> Saturation:
         """The curve of bits over source words, mean over seeds."""
         return find_plateau(self.test.source_words, self.saved)
@@ -319,6 +339,32 @@ class _Measurement:
     def slopes(self) -> list[float]:
         """Slope of the straight line over source words, for each seed."""
         return [straight_slope(self.test.source_words, values) for values in self.saved]
+
+    def nulled(self, share: float) -> NulledBits | None:
+        """Return the bits by the model without its source, in place of the blind one; None for a share of 0.
+
+        Args:
+            share: of the training items that were read without source.
+        """
+        information = [seed.pointwise for seed in self.seeds if seed.pointwise is not None]
+        if not information:
+            return None
+        bits = [own.sentences for own in information]
+        buckets = {
+            bucket: mean_quantity([values[self.test.inside(bucket)] for values in bits], counts).estimate
+            for bucket, counts in self.draws.buckets.items()
+        }
+        words = np.array([count_words(row.reference, self.test.target_language) for row in self.test.rows])
+        per_word = _ratio_quantity(
+            [np.array([own.sentences - own.ends, words]) for own in information], self.draws.whole
+        )
+        assert per_word is not None  # No reference is empty.
+        return NulledBits(
+            share=share,
+            bits=mean_quantity(bits, self.draws.whole).estimate,
+            word_bits=per_word.estimate,
+            by_length=[buckets.get(bucket) for bucket in range(len(self.test.bounds))],
+        )
 
     def received(self, exact: np.ndarray, counts: np.ndarray, inside: np.ndarray | None = None) -> Quantity:
         """Return the mean information in references less the bits that the variant needs; no blind model takes part.

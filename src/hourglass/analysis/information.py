@@ -3,6 +3,7 @@
 Unless a name says otherwise, a number of bits is a mean over test sentences, in bits per sentence.
 """
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -197,6 +198,45 @@ class BlindBits:
 
 
 @dataclass(frozen=True)
+class ContrastiveBits:
+    """A lower bound on the information that reached a decoder, which needs no blind one; see `metrics.contrastive`.
+
+    Attributes:
+        bits: per sentence.
+        sources: that a reference is scored under.
+        sentences: of test that were read.
+        classes: length classes of the sources; with 1, the bound includes what the length of the source tells.
+    """
+
+    bits: Estimate
+    sources: int
+    sentences: int
+    classes: int
+
+    @property
+    def cap(self) -> float:
+        """The most that a sentence can have, in bits."""
+        return math.log2(self.sources)
+
+
+@dataclass(frozen=True)
+class NulledBits:
+    """Bits that the source gives, by runs that have read a share of their items without it; see `metrics.nulled`.
+
+    Attributes:
+        share: of the training items (trainer.null_source).
+        bits: of all sentences.
+        word_bits: per target word, ends of sentence left out.
+        by_length: bits in each length bucket; None for a bucket without sentences.
+    """
+
+    share: float
+    bits: Estimate
+    word_bits: Estimate
+    by_length: list[Estimate | None]
+
+
+@dataclass(frozen=True)
 class VariantBits:
     """Bits that reach the decoder of one variant: those of the blind decoder less the variant's own.
 
@@ -222,6 +262,8 @@ class VariantBits:
         learning: bits per dev sentence during training, a curve for each seed: against the blind decoder after the same
             number of target tokens.
         difference: to the baseline; None for the baseline itself.
+        contrastive: a lower bound without the blind decoder; None where it was not measured.
+        nulled: None for runs of trainer.null_source=0.
     """
 
     attention: str
@@ -241,6 +283,8 @@ class VariantBits:
     slopes: list[float]
     learning: list[list[LearningPoint]]
     difference: BitsDifference | None
+    contrastive: ContrastiveBits | None = None  # Older results lack it.
+    nulled: NulledBits | None = None  # Older results lack it.
 
     @property
     def reading(self) -> Estimate:

@@ -10,6 +10,7 @@ import numpy as np
 from hourglass.corpora.recipes import RECIPES
 from hourglass.corpora.synthetic import SyntheticRecipe
 from hourglass.errors import UserError
+from hourglass.metrics.contrastive import ContrastiveReading, read_contrast
 from hourglass.metrics.likelihood import Pairs, end_bits, fit_temperature, reference_nats, sentence_bits
 from hourglass.metrics.nulled import PointwiseInformation, null_share, pointwise_information, without_sources
 from hourglass.models.checkpoint import Trained, load_trained
@@ -33,6 +34,7 @@ class RunLikelihoods:
             of sentence are not counted: there are fewer of them in a joined input. No sentence may end where the next
             one begins, joined or not. Empty for a synthetic corpus.
         pointwise: bits that the sources give; None for a run of trainer.null_source=0.
+        contrastive: a lower bound on the information that reached the decoder; None where it is not asked for.
     """
 
     temperature: float
@@ -40,14 +42,16 @@ class RunLikelihoods:
     raw_nats: list[np.ndarray]
     joined_bits: dict[int, np.ndarray]
     pointwise: PointwiseInformation | None = None
+    contrastive: ContrastiveReading | None = None
 
 
-def read_likelihoods(run: FinishedRun, prepared: PreparedData) -> RunLikelihoods:
+def read_likelihoods(run: FinishedRun, prepared: PreparedData, contrastive: int = 0) -> RunLikelihoods:
     """Compute the likelihoods of the references of test.
 
     Args:
         run: whose best checkpoint is read.
         prepared: the corpus.
+        contrastive: sources of each contrast (`metrics.contrastive`); 0: it is not measured.
     """
     trained = load_trained(run.folder.best)  # Not run.trained, which would keep the models of all runs in memory.
     model = trained.model
@@ -62,7 +66,9 @@ def read_likelihoods(run: FinishedRun, prepared: PreparedData) -> RunLikelihoods
     if null_share(run.config):
         nulled = best_temperature(run, trained, without_sources(dev))
         pointwise = pointwise_information(nats, reference_nats(model, without_sources(pairs), temperature=nulled))
-    return RunLikelihoods(temperature, nats, reference_nats(model, pairs) if smoothed else nats, joined, pointwise)
+    contrast = read_contrast(model, pairs, sources=contrastive, temperature=temperature) if contrastive else None
+    raw_nats = reference_nats(model, pairs) if smoothed else nats
+    return RunLikelihoods(temperature, nats, raw_nats, joined, pointwise, contrast)
 
 
 def encode_split(trained: Trained, prepared: PreparedData, name: str) -> Pairs:
