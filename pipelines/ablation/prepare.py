@@ -1,10 +1,11 @@
-"""Prepare a corpus of the ablation and count leaks: python pipelines/ablation/prepare.py CORPUS"""
+"""Prepare a corpus of the ablation, and count leaks and overlap: python pipelines/ablation/prepare.py CORPUS"""
 
 from collections import Counter
 
 from hourglass.analysis.evaluation import SCHEMA_VERSION, CorpusFacts, TokenizerFacts
 from hourglass.config.command_line import arguments, one_line_errors
 from hourglass.corpora.corpus import check_leaks
+from hourglass.corpora.overlap import OVERLAP_VERSION, corpus_overlap
 from hourglass.corpora.recipe import SPLITS
 from hourglass.experiments.ablation import load_ablation
 from hourglass.system.records import write_record
@@ -13,12 +14,12 @@ from hourglass.training.settings import check_settings
 
 
 def main(corpus: str) -> None:
-    """Fill the corpus's cache, and write the corpus in numbers."""
+    """Fill the corpus's cache, and write the corpus in numbers and what its sentences share with train."""
     ablation = load_ablation()
     ablation.check_corpus(corpus)
     config = ablation.compose([*ablation.data_overrides(corpus), "logger=csv"])
     prepared = prepare(config, check_settings(config))
-    vocabularies = prepared.vocabularies
+    vocabularies, overlap = prepared.vocabularies, corpus_overlap(prepared.corpus)
     facts = CorpusFacts(
         **prepared.corpus.facts,
         digest=prepared.corpus.digest,
@@ -26,7 +27,9 @@ def main(corpus: str) -> None:
         tokenizer=TokenizerFacts(vocabularies.digest, vocabularies.target.size, vocabularies.joint),
         target_tokens={split: int(prepared.splits[split].target_lengths.sum()) for split in SPLITS},
         source_words_of_test=dict(sorted(Counter(prepared.corpus.splits["test"]["source_words"]).items())),
+        overlap=overlap.facts,
     )
+    write_record(ablation.overlap_file(corpus), overlap, OVERLAP_VERSION)
     write_record(ablation.facts_file(corpus), facts, SCHEMA_VERSION)
 
 

@@ -28,6 +28,7 @@ from hourglass.analysis.evaluation import (
     VariantResult,
     write_evaluation,
 )
+from hourglass.corpora.overlap import OVERLAP_VERSION, CorpusOverlap, OverlapFacts, SideOverlap
 from hourglass.errors import UserError
 from hourglass.experiments.ablation import Ablation, AblationSettings, CorpusSettings, TuneSettings
 from hourglass.experiments.evaluation import evaluate
@@ -60,6 +61,16 @@ LOSSES = {
 def sentences() -> list[str]:
     choose = random.Random(0)
     return [" ".join(choose.choices(WORDS, k=1 + index % 20)) for index in range(120)]
+
+
+def overlap_with_train() -> CorpusOverlap:
+    """Of the sentences of eight words or more, every third target shares an n-gram with train, every second source."""
+    words = [len(text.split()) for text in sentences()]
+    covered = [[8 * (n >= 8 and index % every == 0) for index, n in enumerate(words)] for every in (2, 3)]
+    sides = dict(zip(("source", "target"), (SideOverlap(words, own) for own in covered), strict=True))
+    none = {"source": SideOverlap([3], [0]), "target": SideOverlap([3], [0])}
+    ids = {"dev": ["d0"], "test": [f"t{index}" for index in range(len(words))]}
+    return CorpusOverlap("d" * 64, ids, {"dev": none, "test": sides})  # type: ignore[arg-type]
 
 
 def corrupt(text: str, share: float, choose: random.Random) -> str:
@@ -108,6 +119,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Ablation:
         source_words_of_test={10: 120},
     )
     write_record(made.facts_file("numbers"), facts, SCHEMA_VERSION)
+    write_record(made.overlap_file("numbers"), overlap_with_train(), OVERLAP_VERSION)
     for variant in made.variants("numbers"):
         candidate = Candidate(["optimizer.learning_rate=0.001"], dev_loss=1.0, target_tokens=100, seconds=60.0)
         write_record(made.tuning_file(variant), Tuning(candidate.overrides, [candidate]), SCHEMA_VERSION)
@@ -388,7 +400,8 @@ def test_the_report_says_what_this_ablation_is(evaluation: Evaluation) -> None:
         variants = {names.get(name, name): own for name, own in evaluation.variants.items()}
         slopes = {names.get(name, name): slope for name, slope in evaluation.slopes.items()}
         baseline = names.get(evaluation.baseline, evaluation.baseline)
-        return replace(evaluation, baseline=baseline, variants=variants, slopes=slopes, pairs=[], examples=[])
+        others = {"pairs": [], "examples": [], "clean_part": None}
+        return replace(evaluation, baseline=baseline, variants=variants, slopes=slopes, **others)
 
     text = report(evaluation)
     assert "reverse order" not in text
@@ -407,6 +420,97 @@ def test_the_report_says_what_this_ablation_is(evaluation: Evaluation) -> None:
     text = report(renamed(none="mean"))
     assert "The baseline (variant mean) scores" in text
     assert "Variant none" not in text
+
+
+def test_the_clean_part_is_scored_like_a_test_set_of_its_own(ablation: Ablation, evaluation: Evaluation) -> None:
+    from hourglass.metrics.scoring import bleu_statistics
+
+    clean = [index for index, text in enumerate(sentences()) if index % 3 or len(text.split()) < 8]
+    references = [sentences()[index] for index in clean]
+    part = evaluation.clean_part
+    assert part is not None
+    assert part.sentences == len(clean) == 94
+    assert part.mean_source_words == pytest.approx(np.mean([len(text.split()) for text in references]))
+    assert evaluation.mean_source_words == pytest.approx(np.mean([len(text.split()) for text in sentences()]))
+    counts, quantities = draw_resamples(94, 1000), {}
+    for variant in ablation.variants("numbers"):
+        outputs = []
+        for seed in (1, 2):
+            rows = read_translations(ablation.translations(variant, seed, "test"))
+            outputs.append([rows[index].hypothesis for index in clean])
+        scores = part.variants[variant.attention]
+        assert scores.bleu.by_seed == pytest.approx(
+            [BLEU().corpus_score(output, [references]).score for output in outputs]
+        )
+        statistics = [bleu_statistics(output, references, "fr") for output in outputs]
+        quantities[variant.attention] = bleu_quantity(statistics, counts)
+    seeds, p = pool(list(quantities.values())), {}
+    for name in ("luong_general", "luong_dot"):
+        expected = compare_quantities(quantities[name], quantities["none"], seeds)
+        difference = part.variants[name].difference
+        assert difference is not None
+        assert vars(difference) == {**vars(expected), "p_holm": difference.p_holm}
+        p[name] = (expected.p, difference.p_holm)
+    assert sorted(p.values())[0][1] == pytest.approx(2 * min(plain or 0 for plain, _ in p.values()))
+    assert part.variants["none"].difference is None
+    assert part.variants["none"].bleu != evaluation.variants["none"].bleu
+
+
+def test_the_report_has_the_clean_part_beside_the_whole(ablation: Ablation, evaluation: Evaluation) -> None:
+    def report(of: Evaluation) -> str:
+        return to_markdown(write_ablation({"numbers": of}, ReportOrigin("c", "today")), "figures")
+
+    part, own = evaluation.clean_part, evaluation.variants["luong_dot"]
+    assert part is not None
+    text = report(evaluation)
+    blocks = write_ablation({"numbers": evaluation}, ReportOrigin("c", "today"))
+    (table,) = (block for block in blocks if isinstance(block, Table) and block.name == "numbers-clean")
+    assert "94 of 120 test sentences (78.3 %)" in table.caption
+    assert f"{part.mean_source_words:.1f} source words" in table.caption
+    assert [row[0] for row in table.rows] == list(evaluation.variants)
+    cells = dict(zip(table.head, table.rows[2], strict=True))
+    difference = part.variants["luong_dot"].difference
+    assert difference is not None
+    assert own.difference is not None
+    assert cells["BLEU, all"] == f"{own.bleu.mean:.2f}"
+    assert cells["BLEU, clean part"] == f"{part.variants['luong_dot'].bleu.mean:.2f}"
+    assert cells["95 % interval"] == show_range(part.variants["luong_dot"].bleu.widest)
+    assert cells["minus none, all"] == f"{own.difference.whole.value:+.2f}"
+    assert cells["minus none, clean part"] == f"{difference.value:+.2f}"
+    assert cells["these trained models"] == show_range(difference.trained)
+    assert cells["p, Holm"] == show_p(difference.p_holm)
+    assert in_a_sentence(text, "94 of 120 test sentences (78.3 %)", f"{difference.value:.1f} BLEU")
+    assert "not counted" in text  # Of facts without overlap.
+    counted = replace(evaluation.corpus, overlap=overlap_with_train().facts)
+    write_record(ablation.facts_file("numbers"), counted, SCHEMA_VERSION)
+    assert ablation.facts("numbers").overlap == counted.overlap
+    assert counted.overlap is not None
+    assert counted.overlap["test"]["target"] == OverlapFacts(120, 42, 26, 18, 1260, 208)
+    assert "21.7 %, with 16.5 % of all words" in report(replace(evaluation, corpus=counted))
+    older = report(replace(evaluation, clean_part=None))
+    assert "clean part" not in older
+    assert "94 of 120" not in older
+
+
+def test_no_clean_part_where_it_says_nothing(ablation: Ablation) -> None:
+    """Of a made corpus, and where no sentence is clean; sentences of another corpus are refused."""
+    corpus = replace(ablation.corpora["numbers"], attentions=["none", "luong_dot"], seeds=[1])
+    ablation = replace(ablation, corpora={"numbers": corpus})
+    facts, overlap = ablation.facts("numbers"), overlap_with_train()
+    write_record(ablation.facts_file("numbers"), replace(facts, leaks_removed=False), SCHEMA_VERSION)
+    assert evaluate(ablation, "numbers").clean_part is None
+    write_record(ablation.facts_file("numbers"), facts, SCHEMA_VERSION)
+    target = overlap.sides["test"]["target"]
+    overlap.sides["test"]["target"] = replace(target, covered=target.words)
+    write_record(ablation.overlap_file("numbers"), overlap, OVERLAP_VERSION)
+    assert evaluate(ablation, "numbers").clean_part is None
+    overlap.ids["test"][3] = "another"
+    write_record(ablation.overlap_file("numbers"), overlap, OVERLAP_VERSION)
+    with pytest.raises(UserError, match=r"overlap\.json: not of the sentences that were translated: run dvc repro$"):
+        evaluate(ablation, "numbers")
+    ablation.overlap_file("numbers").unlink()
+    with pytest.raises(UserError, match=r"overlap\.json: not a whole JSON file .*: run dvc repro$"):
+        evaluate(ablation, "numbers")
 
 
 def test_missing_and_truncated_files_are_named(ablation: Ablation) -> None:
@@ -643,7 +747,7 @@ def test_the_first_screen_has_the_difference_and_its_interval(evaluation: Evalua
 def test_tables_as_csv_and_latex(evaluation: Evaluation) -> None:
     blocks = write_ablation({"numbers": evaluation}, ReportOrigin("c", "today"))
     tables = [block for block in blocks if isinstance(block, Table)]
-    assert len({table.name for table in tables}) == len(tables) == 6
+    assert len({table.name for table in tables}) == len(tables) == 7
     for table in tables:
         rows = list(csv.reader(io.StringIO(to_csv(table))))
         assert rows == [list(table.head), *map(list, table.rows)]

@@ -32,7 +32,9 @@ IMPORTS: dict[str, set[str]] = {
     "analysis": {"config", "corpora", "data", "decoding", "metrics", "models", "runs", "training"},
     "reports": {"analysis", "corpora", "metrics", "runs", "training"},
     "sweeps": {"config", "metrics", "reports", "tracking", "training"},
-    "experiments": {"analysis", "config", "decoding", "metrics", "models", "reports", "runs", "tracking", "training"},
+    "experiments": {
+        *("analysis", "config", "corpora", "decoding", "metrics", "models", "reports", "runs", "tracking", "training"),
+    },
     "bench": {"config", "data", "decoding", "metrics", "models", "reports", "runs", "training"},
 }
 

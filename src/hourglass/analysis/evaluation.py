@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from hourglass.analysis.convergence import Convergence, all_converged
+from hourglass.corpora.overlap import OverlapFacts
 from hourglass.metrics.significance import AdjustedDifference, Difference, Estimate
 from hourglass.system.records import read_record, write_record
 from hourglass.training.finished import DevCurves, DevScores
@@ -55,6 +56,7 @@ class CorpusFacts:
         tokenizer: the vocabulary.
         target_tokens: number of target pieces in each split.
         source_words_of_test: number of test sentences by their number of source words.
+        overlap: n-grams of dev and of test that train has, too, by split and side.
     """
 
     name: str
@@ -71,6 +73,7 @@ class CorpusFacts:
     tokenizer: TokenizerFacts
     target_tokens: dict[str, int]
     source_words_of_test: dict[int, int]
+    overlap: dict[str, dict[str, OverlapFacts]] | None = None  # Older results lack it.
 
 
 @dataclass(frozen=True)
@@ -282,6 +285,34 @@ class VariantPair:
 
 
 @dataclass(frozen=True)
+class CleanScores:
+    """Scores of a variant on the clean part of the test set.
+
+    Attributes:
+        bleu: with its interval and the value of each seed.
+        difference: to the baseline, with p adjusted for the number of variants; None for the baseline itself.
+    """
+
+    bleu: Estimate
+    difference: AdjustedDifference | None
+
+
+@dataclass(frozen=True)
+class CleanPart:
+    """The test sentences whose target shares no n-gram of words with a training target: see `corpora.overlap`.
+
+    Attributes:
+        sentences: number of sentences.
+        mean_source_words: of them.
+        variants: scores by variant.
+    """
+
+    sentences: int
+    mean_source_words: float
+    variants: dict[str, CleanScores]
+
+
+@dataclass(frozen=True)
 class TranslatedSentence:
     """A test sentence with a translation by each variant's first seed.
 
@@ -318,6 +349,8 @@ class Evaluation:
         slopes_refused: why there are no slopes; None where there are.
         pairs: each two variants.
         examples: some test sentences, short to long.
+        clean_part: scores on the sentences that share no n-gram with train; None of a made corpus, whose sentences
+            share what chance has them share, and where no sentence is clean.
     """
 
     corpus: CorpusFacts
@@ -332,6 +365,12 @@ class Evaluation:
     slopes_refused: str | None
     pairs: list[VariantPair]
     examples: list[TranslatedSentence]
+    clean_part: CleanPart | None = None  # Older results lack it.
+
+    @property
+    def mean_source_words(self) -> float:
+        """The mean number of source words of the test sentences."""
+        return sum(bucket.sentences * (bucket.mean_source_words or 0) for bucket in self.buckets) / self.sentences
 
 
 def write_evaluation(file: Path, evaluation: Evaluation) -> None:

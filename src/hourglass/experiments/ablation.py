@@ -24,6 +24,7 @@ from hourglass.analysis.information import Information, read_information
 from hourglass.config.compose import compose_settings
 from hourglass.config.options import Words, build, read_settings
 from hourglass.config.plugins import load_plugins
+from hourglass.corpora.overlap import OVERLAP_VERSION, CorpusOverlap
 from hourglass.errors import UserError
 from hourglass.experiments.rate_search import possible_rates
 from hourglass.metrics.scoring import length_buckets
@@ -240,6 +241,18 @@ class Ablation:
             UserError: the file is missing, damaged, or of another version.
         """
         return read_record(self.facts_file(corpus), CorpusFacts, SCHEMA_VERSION, REMEDY)
+
+    def overlap_file(self, corpus: str) -> Path:
+        """The file that tells what each sentence of dev and test shares with train."""
+        return self.made(corpus) / "overlap.json"
+
+    def overlap(self, corpus: str) -> CorpusOverlap:
+        """Read what each sentence of dev and test shares with train.
+
+        Raises:
+            UserError: the file is missing, damaged, or of another version.
+        """
+        return read_record(self.overlap_file(corpus), CorpusOverlap, OVERLAP_VERSION, REMEDY)
 
     def evaluation_file(self, corpus: str) -> Path:
         """The file that the stage `evaluate` writes."""

@@ -18,6 +18,8 @@ from hourglass.analysis.comparing import (
 from hourglass.analysis.convergence import describe_verdict, judge_convergence
 from hourglass.analysis.evaluation import (
     BucketScores,
+    CleanPart,
+    CleanScores,
     Evaluation,
     SeedResult,
     SentenceBucket,
@@ -27,7 +29,9 @@ from hourglass.analysis.evaluation import (
 )
 from hourglass.config.differences import PLACES
 from hourglass.config.options import Config
-from hourglass.experiments.ablation import Ablation, Variant
+from hourglass.corpora.overlap import CorpusOverlap
+from hourglass.errors import UserError
+from hourglass.experiments.ablation import REMEDY, Ablation, Variant
 from hourglass.metrics import scoring
 from hourglass.metrics.significance import Difference, compare_quantities, pool
 from hourglass.models.build import build_model
@@ -39,9 +43,9 @@ def evaluate(ablation: Ablation, corpus: str) -> Evaluation:
     """Evaluate the variants of a corpus.
 
     Raises:
-        UserError: a run, a search or a file of translations is missing or damaged.
+        UserError: a run, a search, a file of translations or that of the overlap is missing or damaged.
     """
-    settings, facts = ablation.corpora[corpus], ablation.facts(corpus)
+    settings, facts, overlap = ablation.corpora[corpus], ablation.facts(corpus), ablation.overlap(corpus)
     outputs = {
         (variant, seed): read_translations(ablation.translations(variant, seed, "test"))
         for variant in ablation.variants(corpus)
@@ -49,6 +53,8 @@ def evaluate(ablation: Ablation, corpus: str) -> Evaluation:
     }
     names = {f"{variant.attention} seed {seed}": rows for (variant, seed), rows in outputs.items()}
     test = make_test_set(names, settings.edges, facts.source, facts.target)
+    if [row.id for row in test.rows] != overlap.ids["test"]:
+        raise UserError(f"{ablation.overlap_file(corpus)}: not of the sentences that were translated: run {REMEDY}")
     draws = make_draws(test, ablation.settings.resamples)
     hypotheses = {
         variant: [[row.hypothesis for row in outputs[variant, seed]] for seed in settings.seeds]
@@ -76,6 +82,38 @@ def evaluate(ablation: Ablation, corpus: str) -> Evaluation:
         slopes_refused=refused,
         pairs=_pair_up(variants, bleu),
         examples=_choose_examples(test, hypotheses, ablation.settings.examples),
+        clean_part=_score_clean_part(ablation, overlap, test, hypotheses, others) if facts.leaks_removed else None,
+    )
+
+
+def _score_clean_part(
+    ablation: Ablation,
+    overlap: CorpusOverlap,
+    test: TestSet,
+    hypotheses: Mapping[Variant, Sequence[Sequence[str]]],
+    baselines: Mapping[Variant, Variant],
+) -> CleanPart | None:
+    """Return scores and differences on the sentences whose target shares no n-gram with a training target."""
+    clean = [index for index, covered in enumerate(overlap.sides["test"]["target"].covered) if covered == 0]
+    if not clean:
+        return None
+    rows, source_words = [test.rows[index] for index in clean], test.source_words[clean]
+    part = replace(test, rows=rows, source_words=source_words, bounds=[])
+    draws = make_draws(part, ablation.settings.resamples)
+    bleu = {
+        variant: bleu_by_length([[output[index] for index in clean] for output in outputs], part, draws)
+        for variant, outputs in hypotheses.items()
+    }
+    differences = compare_bleu(bleu, baselines)
+    return CleanPart(
+        sentences=len(clean),
+        mean_source_words=float(source_words.mean()),
+        variants={
+            variant.attention: CleanScores(
+                own.whole.estimate, differences[variant].whole if variant in differences else None
+            )
+            for variant, own in bleu.items()
+        },
     )
 
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hourglass.analysis.convergence import describe_verdict
-from hourglass.analysis.evaluation import Evaluation
+from hourglass.analysis.evaluation import CorpusFacts, Evaluation
 from hourglass.analysis.information import Information
+from hourglass.corpora.overlap import NGRAM
 from hourglass.metrics.scoring import FEW
 from hourglass.reports.ablation_figures import (
     brevity_figure,
@@ -14,7 +15,15 @@ from hourglass.reports.ablation_figures import (
     length_figure,
     ratio_figure,
 )
-from hourglass.reports.ablation_tables import lengths_table, pairs_table, search_table, show_tokens, variants_table
+from hourglass.reports.ablation_tables import (
+    clean_table,
+    lengths_table,
+    pairs_table,
+    search_table,
+    show_clean_part,
+    show_tokens,
+    variants_table,
+)
 from hourglass.reports.bits import BITS_DEFINED, bits_section, summarise_bits
 from hourglass.reports.document import Block, Bullets, Example, Heading, Paragraph, Table
 from hourglass.reports.phrases import NOT_CHOOSING, ONCE, REREAD, in_brackets, listing, widest
@@ -129,6 +138,14 @@ def summarise_bleu(evaluation: Evaluation) -> list[str]:
         f"scores {baseline.bleu.mean:.1f}. The difference is {difference.whole.value:.1f} BLEU"
         f"{in_brackets(interval, covers)}."
     ]
+    if part := evaluation.clean_part:
+        clean = part.variants[best].difference
+        assert clean is not None
+        interval, covers = widest(clean)
+        findings.append(
+            f"On {show_clean_part(evaluation, part)}, the difference is {clean.value:.1f} BLEU"
+            f"{in_brackets(interval, covers)}."
+        )
     if REREAD in variants and name != REREAD:
         findings.append(
             f"A decoder that reads the fixed vector again at every step (variant {REREAD}) scores "
@@ -204,6 +221,7 @@ def _corpus_section(evaluation: Evaluation) -> list[Block]:
             f"{first.copy_bleu:.1f} BLEU."
         ),
         variants_table(evaluation),
+        *([clean_table(evaluation, evaluation.clean_part)] if evaluation.clean_part else []),
         length_figure(evaluation),
         difference_figure(evaluation),
         lengths_table(evaluation),
@@ -250,6 +268,7 @@ def _provenance_column(evaluation: Evaluation) -> dict[str, str]:
         "test pairs": f"{facts.pairs['test']:,}",
         "dropped from train": dropped if facts.leaks_removed else f"{dropped}; synthetic pairs are not searched",
         "training pairs with a sentence of dev or test": f"{facts.leaks:,}",
+        f"test targets that share an {NGRAM}-gram of words with a training target": _show_overlap(facts),
         "digest of the corpus": facts.digest[:12],
         "tokenizer": f"{facts.tokenizer.pieces:,} pieces, digest {facts.tokenizer.digest[:12]}",
         "seeds": ", ".join(str(result.seed) for result in first.seeds),
@@ -262,3 +281,11 @@ def _provenance_column(evaluation: Evaluation) -> dict[str, str]:
         "BLEU": first.signature,
         "chrF": first.chrf_signature,
     }
+
+
+def _show_overlap(facts: CorpusFacts) -> str:
+    """Return the share of test targets that have an n-gram of train, and the share of their words in such n-grams."""
+    if facts.overlap is None:
+        return "not counted"
+    own = facts.overlap["test"]["target"]
+    return f"{100 * own.sharing / own.sentences:.1f} %, with {100 * own.covered / max(own.words, 1):.1f} % of all words"

@@ -1,7 +1,8 @@
 """Tables of the ablation's report."""
 
 from hourglass.analysis.convergence import NOT_JUDGED, show_convergence
-from hourglass.analysis.evaluation import Evaluation, VariantResult
+from hourglass.analysis.evaluation import CleanPart, Evaluation, VariantResult
+from hourglass.corpora.overlap import NGRAM
 from hourglass.metrics.scoring import FEW, show_bounds
 from hourglass.reports.document import Table
 from hourglass.reports.phrases import (
@@ -51,6 +52,43 @@ def variants_table(evaluation: Evaluation) -> Table:
         f"brevity penalty. {next(iter(evaluation.variants.values())).signature}{_explain_verdicts(evaluation)}"
     )
     return Table(f"{name}-variants", head, rows, caption, text_columns=2)
+
+
+def clean_table(evaluation: Evaluation, part: CleanPart) -> Table:
+    """Return BLEU and its differences on the test sentences that share no n-gram with train, beside those on all."""
+    name, baseline = evaluation.corpus.name, evaluation.baseline
+    rows = []
+    for variant, scores in part.variants.items():
+        result = evaluation.variants[variant]
+        rows.append(
+            [
+                variant,
+                f"{result.bleu.mean:.2f}",
+                f"{scores.bleu.mean:.2f}",
+                show_range(scores.bleu.widest),
+                f"{result.difference.whole.value:+.2f}" if result.difference else "-",
+                *difference_cells(scores.difference),
+                *p_cells(scores.difference),
+            ]
+        )
+    head = ["variant", "BLEU, all", "BLEU, clean part", "95 % interval", f"minus {baseline}, all"]
+    head += [f"minus {baseline}, clean part", *DIFFERENCE_HEADINGS, *P_HEADINGS]
+    caption = (
+        f"The clean part of {name}: {show_clean_part(evaluation, part)}. Case, punctuation, symbols and variants of "
+        f"Unicode make no difference; sentences of fewer than {NGRAM} words share none. The clean part has a mean of "
+        f"{part.mean_source_words:.1f} source words, the whole test set of {evaluation.mean_source_words:.1f}. "
+        "Intervals and p are of the clean part; Holm's p is adjusted for the number of variants."
+    )
+    return Table(f"{name}-clean", head, rows, caption, text_columns=1)
+
+
+def show_clean_part(evaluation: Evaluation, part: CleanPart) -> str:
+    """Return how many test sentences the clean part has, and which, as part of a sentence."""
+    return (
+        f"the {part.sentences:,} of {evaluation.sentences:,} test sentences "
+        f"({100 * part.sentences / evaluation.sentences:.1f} %) whose target shares no {NGRAM}-gram of words with a "
+        "training target"
+    )
 
 
 def lengths_table(evaluation: Evaluation) -> Table:
