@@ -17,6 +17,7 @@ from hourglass.analysis.information import Information, read_information
 from hourglass.corpora.corpus import load_corpus
 from hourglass.data.pieces import EOS
 from hourglass.errors import UserError
+from hourglass.metrics.contrastive import read_contrast
 from hourglass.metrics.likelihood import Pairs
 from hourglass.models.checkpoint import load_trained
 from hourglass.reports.bits import ABSOLUTE, report_bits
@@ -334,7 +335,8 @@ def test_runs_that_are_not_seeds_of_one_variant_are_refused(runs: dict[str, Fini
 def test_learning_is_the_dev_curve_in_bits(runs: dict[str, FinishedRun], information: Information) -> None:
     (curve,) = information.variants["none"].learning
     trained = load_trained(runs["none"].folder.best)
-    dev = load_corpus(trained.config["data"], Path(trained.config["cache"])).splits["dev"]["target"][:12]
+    dev = load_corpus(trained.config["data"], Path(trained.config["cache"])).splits["dev"]["target"][:]
+    dev = [dev[row] for row in (0, 2, 5, 7, 10, 12, 15, 17, 20, 22, 25, 27)]  # 12 of 30, evenly spaced.
     pieces = trained.vocabularies.target.encode(dev)
     blind, none = (
         [value for _, name, value in read_curves(runs[name].folder.curves) if name == "dev/loss"]
@@ -395,6 +397,30 @@ def test_the_command_prints_and_writes_its_result(
     single = run_script("pipelines/bits.py", paths[1])
     assert single.returncode == 1
     assert single.stderr.startswith("error: run: no runs to measure; usage: python pipelines/bits.py BLIND RUN")
+
+
+def test_the_contrastive_bound_is_measured_where_it_is_asked_for(runs: dict[str, FinishedRun], tmp_path: Path) -> None:
+    """None in `information`, which does not ask; for a blind decoder nothing, whatever the sources."""
+    paths = [str(runs[name].path) for name in ("blind", "plain", "blind")]
+    done = run_script("pipelines/bits.py", *paths, "contrastive=16", f"out={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    variants = read_information(tmp_path / "information.json", "x").variants
+    own, nothing = (variants[attention].contrastive for attention in ("luong_general", "none"))
+    trained = load_trained(runs["plain"].folder.best)
+    test = load_corpus(trained.config["data"], Path(trained.config["cache"])).splits["test"]
+    pairs = Pairs.encode(trained.vocabularies, test["source"], test["target"])
+    reading = read_contrast(trained.model, pairs, sources=16)
+    assert own is not None
+    assert own.bits.mean == pytest.approx(reading.bits.mean())
+    assert (own.cap, own.sentences, own.classes) == (4, 60, len(reading.classes))
+    assert f"  contrastive: at least {reading.mean:.2f} bits [" in done.stdout
+    assert "; at most 4.00, as 16 test sources are compared; 60 sentences; " in done.stdout
+    assert nothing is not None
+    assert nothing.bits.by_seed == [0]
+    assert "  contrastive: at least 0.00 bits [0.00, 0.00], " in done.stdout
+    alone = run_script("pipelines/bits.py", *paths, "contrastive=1")
+    assert (alone.returncode, alone.stdout) == (1, "")
+    assert alone.stderr.startswith("error: contrastive=1: ")
 
 
 def test_a_result_of_another_version_is_refused_with_the_command(tmp_path: Path) -> None:

@@ -200,6 +200,7 @@ def bleu_of_few_sentences(sentences: int, share: float, trials: int) -> list[flo
 
 # Of the simulated curves: bits per source word, and the plateau and its bend in source words.
 SLOPE, PLATEAU, BEND = 3.0, 60.0, 6.0
+SENTENCES_OF_A_PLATEAU = 800
 
 
 def simulate_pair(
@@ -259,7 +260,9 @@ def coverage_of_curves(seeds: int, spread: float, trials: int, flattens: bool) -
     curve = (lambda x: PLATEAU * (1 - np.exp(-x / BEND))) if flattens else (lambda x: SLOPE * x)
     truth, statistic = (PLATEAU, plateau_of) if flattens else (SLOPE, straight_slope)
     for trial in range(trials):
-        x, first, other = simulate_pair(random_numbers, seeds, spread, curve, 4 * SENTENCES if flattens else SENTENCES)
+        x, first, other = simulate_pair(
+            random_numbers, seeds, spread, curve, SENTENCES_OF_A_PLATEAU if flattens else SENTENCES
+        )
         fitted: Saturation = find_plateau(x, first, other, seed=trial)
         own = fitted.plateau_own_spread if flattens else fitted.slope_own_spread
         if flattens and (fitted.plateau is None or fitted.flat):
@@ -338,7 +341,8 @@ def print_curves(trials: int, flattens: bool) -> None:
         for spread in (0.0, 0.03, 0.1)
     ]
     what = "a plateau" if flattens else "a slope"
-    print(f"Intervals of {what} of the difference of two variants that hold the truth, %\n")
+    of = f" ({trials} test sets{f' of {SENTENCES_OF_A_PLATEAU} sentences' if flattens else ''})"
+    print(f"Intervals of {what} of the difference of two variants that hold the truth, %{of}\n")
     head = ["seeds", "spread of seeds, % of the curve", "over sentences", "own spread", "bootstrap of both"]
     print_table([*head, "reported"], rows)
 

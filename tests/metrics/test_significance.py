@@ -225,7 +225,7 @@ def test_the_tables_of_coverage() -> None:
     done = run_script("tests/metrics/interval_coverage.py", "trials=10")
     assert (done.returncode, done.stderr) == (0, "")
     rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")]
-    assert len(rows) == 21 + 21 + 5 + 14 + 2 * 4  # A heading and a rule for each.
+    assert len(rows) == 21 + 21 + 5 + 14 + 12 + 12 + 2 * 6  # A heading and a rule for each.
     unknown = run_script("tests/metrics/interval_coverage.py", "tables")
     assert unknown.stderr.startswith("error: tables: no such table; choose from means, ")
 

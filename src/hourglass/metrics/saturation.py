@@ -268,7 +268,9 @@ def _saturating(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
     low, high = np.log(x.min() / 5), np.log(x.max() * 100)
     grid = np.linspace(low, high, 40)
-    start = int(np.argmin([best(value)[0] for value in grid]))
+    shapes = -np.expm1(-x / np.exp(grid)[:, None])  # [40, N]
+    heights = (y * shapes / x).sum(1) / (shapes**2 / x).sum(1)
+    start = int(np.argmin(((y - heights[:, None] * shapes) ** 2 / x).sum(1)))
     bounds = grid[max(start - 1, 0)], grid[min(start + 1, len(grid) - 1)]
     log_tau = float(minimize_scalar(lambda value: best(value)[0], bounds=bounds, method="bounded").x)
     return best(log_tau)[1], float(np.exp(log_tau))
