@@ -8,11 +8,19 @@ import pytest
 import torch
 from helpers import ATTENTION_NAMES, SMALL, compose_config, run_script, teacher_forced_nats, tiny_model, train_config
 
+from hourglass.analysis.information import read_information
+from hourglass.analysis.likelihoods import read_likelihoods
 from hourglass.analysis.nulled import NulledReading, read_nulled
 from hourglass.data.pieces import EOS, FIXED_PIECES
 from hourglass.errors import UserError
 from hourglass.metrics.likelihood import Pairs, reference_nats
-from hourglass.metrics.nulled import PointwiseInformation, check_nulled, pointwise_information, without_sources
+from hourglass.metrics.nulled import (
+    ASSUMPTION,
+    PointwiseInformation,
+    check_nulled,
+    pointwise_information,
+    without_sources,
+)
 from hourglass.models.checkpoint import load_trained
 from hourglass.models.encoder import Memory
 from hourglass.models.seq2seq import Seq2Seq
@@ -160,3 +168,37 @@ def test_the_command_prints_and_writes_the_bits(run: FinishedRun, reading: Nulle
     assert lines[0].split("\t")[:3] == [reading.sentences[0].id, "1", reading.sentences[0].words[0]]
     written = sum(float(line.split("\t")[3]) for line in lines) / len(reading.sentences)
     assert written == pytest.approx(total, abs=1e-2)
+
+
+@pytest.mark.slow
+def test_bits_of_a_comparison_are_those_of_the_reading(
+    run: FinishedRun, reading: NulledReading, tmp_path: Path
+) -> None:
+    words = [word for word in NUMBERS if not word.startswith(("encoder.hidden", "trainer.null"))]
+    words += ["encoder=blind", "attention=none", "optimizer.label_smoothing=0", f"run_dir={tmp_path / 'blind'}"]
+    made = train_config(compose_config(*words, f"cache={run.config['cache']}"))
+    done = run_script("pipelines/bits.py", str(made.path), str(run.path), f"out={tmp_path / 'bits'}")
+    assert done.returncode == 0, done.stderr
+    own = read_information(tmp_path / "bits" / "information.json", "x").variants["luong_general"].nulled
+    assert own is not None
+    rows = reading.sentences
+    assert own.share == 0.3
+    assert own.bits.mean == pytest.approx(np.mean([row.total for row in rows]), abs=1e-4)
+    words_of_all = sum(len(row.words) for row in rows)
+    assert own.word_bits.mean == pytest.approx(sum(row.bits.sum() for row in rows) / words_of_all, abs=1e-4)
+    for bucket, (low, high) in zip(own.by_length, ((1, 4), (5, 8), (9, 99)), strict=True):
+        inside = [row.total for row in rows if low <= row.source_words <= high]
+        assert (bucket is None) == (not inside)
+        assert bucket is None or bucket.mean == pytest.approx(np.mean(inside), abs=1e-4)
+    assert f"  source nulled (trainer.null_source=0.3): {own.bits.mean:.2f} bits per sentence [" in done.stdout
+    assert ASSUMPTION in done.stdout
+
+
+@pytest.mark.slow
+def test_a_run_without_nulled_sources_has_no_such_bits(run: FinishedRun, tmp_path: Path) -> None:
+    words = [word for word in NUMBERS if not word.startswith("trainer.null")]
+    words += ["attention=none", f"cache={run.config['cache']}", f"run_dir={tmp_path / 'plain'}"]
+    plain = FinishedRun.open(train_config(compose_config(*words)).path)
+    assert read_likelihoods(plain, plain.prepared).pointwise is None
+    with pytest.raises(UserError, match=r"/plain: trained with trainer\.null_source=0"):
+        read_nulled(plain)
