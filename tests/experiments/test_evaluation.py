@@ -16,7 +16,7 @@ from helpers import ROOT, finished_metrics, in_a_sentence, make_run, run_script
 from sacrebleu.metrics import BLEU
 
 from hourglass.analysis.comparing import bleu_by_length, length_slope, make_draws, make_test_set
-from hourglass.analysis.convergence import JUDGED_TOKENS, NOT_JUDGED
+from hourglass.analysis.convergence import JUDGED_TOKENS, NOT_JUDGED, Convergence
 from hourglass.analysis.evaluation import (
     REVERSED_SOURCE,
     SCHEMA_VERSION,
@@ -148,6 +148,13 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Ablation:
                     machine={"gpu": None, "processor": "a processor", "threads": 2, "torch": "2"},
                 ),
             )
+        half, choose = made.half_run(variant), random.Random(3)
+        write_config(half, made.compose(made.half_overrides(variant)))
+        more = 1.25 if variant.attention == "luong_dot" else 1.005  # All but luong_dot had converged.
+        tokens = {"train_target_tokens": 100_000, "dev": {"loss": more * losses[-1], "bleu": 3.0, "step": 50}}
+        write_json(half.metrics, finished_metrics(corpus={"digest": facts.digest, "pairs": facts.pairs}, **tokens))
+        rows = [(f"t{index}", text, text, corrupt(text, 0.3, choose)) for index, text in enumerate(sentences())]
+        write_translations(half.translations, rows)
     return made
 
 
@@ -354,9 +361,8 @@ def test_an_evaluation_follows_the_settings_of_the_ablation(ablation: Ablation) 
 
 
 def test_slopes_are_refused_if_the_baseline_has_not_converged(ablation: Ablation) -> None:
-    for seed in (1, 2):
-        file = ablation.run(ablation.variant("numbers", "none"), seed).curves
-        file.write_text(file.read_text().replace("99,dev/loss,1.195", "99,dev/loss,0.9"))
+    half = ablation.half_run(ablation.variant("numbers", "none"))
+    write_json(half.metrics, read_json(half.metrics) | {"dev": {"loss": 1.3, "bleu": 3.0, "step": 50}})
     evaluation = evaluate(ablation, "numbers")
     assert evaluation.slopes == {}
     reason = "variant none had not converged, so its length curve may show missing training as well"
@@ -365,18 +371,58 @@ def test_slopes_are_refused_if_the_baseline_has_not_converged(ablation: Ablation
     assert f"cannot be told here: {reason}" in report
 
 
+def test_a_variant_has_converged_if_doubling_its_budget_brings_little(
+    ablation: Ablation, evaluation: Evaluation
+) -> None:
+    """By the run of half the budget; BLEU by sacreBLEU, and the interval of the difference of the first seed's."""
+    from hourglass.metrics.scoring import bleu_statistics
+
+    references, counts = sentences(), draw_resamples(120, 1000)
+    for name, result in evaluation.variants.items():
+        variant, doubling = ablation.variant("numbers", name), result.doubling
+        assert doubling is not None
+        outputs = [
+            [row.hypothesis for row in read_translations(file)]
+            for file in (ablation.half_run(variant).translations, ablation.translations(variant, 1, "test"))
+        ]
+        half, whole = (BLEU().corpus_score(output, [references]).score for output in outputs)
+        assert (doubling.seed, doubling.half_tokens) == (1, 100_000)
+        assert doubling.half_bleu == pytest.approx(half)
+        assert doubling.difference.value == pytest.approx(whole - half)
+        of_half, of_whole = (bleu_quantity([bleu_statistics(output, references, "fr")], counts) for output in outputs)
+        assert doubling.difference == compare_quantities(of_whole, of_half, pool([]))
+        assert doubling.difference.architecture is None
+        more = 1.25 if name == "luong_dot" else 1.005
+        assert doubling.gain == pytest.approx(1 - 1 / more)
+        assert result.converged == doubling.converged == (name != "luong_dot")
+    (table,) = (
+        block
+        for block in write_ablation({"numbers": evaluation}, ReportOrigin("c", "today"))
+        if isinstance(block, Table) and block.name == "numbers-doubling"
+    )
+    assert [row[:2] for row in table.rows] == [["none", "yes"], ["luong_general", "yes"], ["luong_dot", "no"]]
+    assert "doubling the budget lowered the dev loss by less than 1 %" in table.caption
+    # A dev loss that has risen again is no convergence, and an older result is judged by the last fifth.
+    risen = replace(evaluation.variants["none"].seeds[1], convergence=Convergence(None, 0.0, no_better_since=0.4))
+    seeds = [evaluation.variants["none"].seeds[0], risen]
+    assert replace(evaluation.variants["none"], seeds=seeds).converged is None
+    older = {name: replace(result, doubling=None) for name, result in evaluation.variants.items()}
+    text = to_markdown(
+        write_ablation({"numbers": replace(evaluation, variants=older)}, ReportOrigin("c", "t")), "figures"
+    )
+    assert "in every seed, the last fifth of the budget lowered the best dev loss by less than 1 %" in text
+    assert "doubling" not in text
+
+
 def test_a_short_training_is_not_judged(ablation: Ablation, evaluation: Evaluation) -> None:
-    """One validation less than it takes: no verdict, no slopes, and the tables state the rule."""
+    """A half of less than it takes: no verdict, no slopes, and the tables state the rule."""
 
     def report(of: Evaluation) -> str:
         return to_markdown(write_ablation({"numbers": of}, ReportOrigin("c", "today")), "figures")
 
     assert NOT_JUDGED not in report(evaluation)
-    for seed in (1, 2):
-        run = ablation.run(ablation.variant("numbers", "none"), seed)
-        metrics = read_json(run.metrics)
-        write_json(run.metrics, metrics | {"train_target_tokens": JUDGED_TOKENS - 1})
-        run.curves.write_text(run.curves.read_text().replace("target_tokens,2000", "target_tokens,1000"))
+    half = ablation.half_run(ablation.variant("numbers", "none"))
+    write_json(half.metrics, read_json(half.metrics) | {"train_target_tokens": JUDGED_TOKENS - 1})
     short = evaluate(ablation, "numbers")
     assert short.variants["none"].converged is None
     assert short.variants["luong_general"].converged
@@ -747,7 +793,7 @@ def test_the_first_screen_has_the_difference_and_its_interval(evaluation: Evalua
 def test_tables_as_csv_and_latex(evaluation: Evaluation) -> None:
     blocks = write_ablation({"numbers": evaluation}, ReportOrigin("c", "today"))
     tables = [block for block in blocks if isinstance(block, Table)]
-    assert len({table.name for table in tables}) == len(tables) == 7
+    assert len({table.name for table in tables}) == len(tables) == 8
     for table in tables:
         rows = list(csv.reader(io.StringIO(to_csv(table))))
         assert rows == [list(table.head), *map(list, table.rows)]

@@ -1,6 +1,7 @@
 """DVC on a tiny ablation: all stages, then none, then only those that a change affects; and what its stages name."""
 
 import importlib
+import json
 import os
 import shutil
 import subprocess
@@ -110,15 +111,20 @@ def test_the_whole_pipeline_and_what_a_change_touches(project: Path, tmp_path: P
     variants = ["none", "luong_general"]
     assert sorted(name.rpartition(":")[2] for name in first) == sorted(
         [f"{stage}@numbers" for stage in ("prepare", "evaluate", "blind", "information", "explore")]
-        + [f"tune-numbers@{name}" for name in variants]
+        + [f"{stage}-numbers@{name}" for stage in ("tune", "half") for name in variants]
         + [f"{stage}-numbers@{name}-1" for stage in ("train", "translate") for name in variants]
         + ["report"]
     )
     assert "5e-05" in (project / "conf" / "ablation" / "default.yaml").read_text()
     made, kept = project / "pipeline" / "small" / "numbers", project / "kept" / "results"
-    for run in ("tune/none-0", "runs/luong_general-1", "blind/0"):
+    for run in ("tune/none-0", "runs/luong_general-1", "half/none", "blind/0"):
         assert read_yaml((made / run / "config.yaml").read_text())["optimizer"]["learning_rate"] == 0.00005
     assert "Watch it translate: numbers" in (kept / "numbers" / "explorer.html").read_text()
+    facts, overlap = ((at / name).read_text() for at, name in ((kept, "numbers/corpus.json"), (made, "overlap.json")))
+    sides = [json.loads(overlap)["sides"][split][side] for split in ("dev", "test") for side in ("source", "target")]
+    counted = [json.loads(facts)["overlap"][split][side] for split in ("dev", "test") for side in ("source", "target")]
+    assert [own["sentences"] for own in counted] == [len(own["words"]) for own in sides] == [24, 24, 60, 60]
+    assert [own["sharing"] for own in counted] == [sum(map(bool, own["covered"])) for own in sides]
     for name in ("report.md", "numbers/metrics.json", "numbers/bleu_by_length.csv", "figures", "tables"):
         assert (kept / name).exists(), name
     assert not (project / "results").exists()
@@ -148,7 +154,9 @@ def test_the_whole_pipeline_and_what_a_change_touches(project: Path, tmp_path: P
     before = file.read_text()
     file.write_text(f"{before}# changed\n")
     concerned = stages_changed(dvc(project, "status", "--with-deps", "dvc.yaml"))
-    assert concerned == {"tune-numbers@luong_general", "train-numbers@luong_general-1"}
+    assert concerned == {
+        f"{stage}-numbers@luong_general{seed}" for stage, seed in (("tune", ""), ("half", ""), ("train", "-1"))
+    }
     file.write_text(before)
 
     # A checkpoint of another variant is refused before anything is translated.
@@ -190,12 +198,14 @@ def test_a_change_runs_what_follows_it_and_nothing_else(project: Path) -> None:
     file.write_text(before.replace("query: current", "query: previous"))
     assert file.read_text() != before
     again = [name.rpartition(":")[2] for name in stages_run(dvc(project, "repro"))]
-    assert again[:2] == ["tune-numbers@luong_general", "train-numbers@luong_general-1"]
-    assert sorted(again[2:]) == [
+    assert again[0] == "tune-numbers@luong_general"
+    assert sorted(again[1:]) == [
         "evaluate@numbers",
         "explore@numbers",
+        "half-numbers@luong_general",
         "information@numbers",
         "report",
+        "train-numbers@luong_general-1",
         "translate-numbers@luong_general-1",
     ]
 
@@ -294,11 +304,13 @@ def test_every_corpus_of_the_ablation_has_its_stages_and_plots() -> None:
     ablation = yaml.safe_load((ROOT / "conf" / "ablation" / "default.yaml").read_text())
     blocks = [name for name, value in ablation.items() if isinstance(value, dict) and name != "tune"]
     assert set(ablation["corpora"]) <= set(blocks)
-    assert content["stages"].keys() == {f"{kind}-{name}" for kind in ("tune", "train", "translate") for name in blocks}
+    assert content["stages"].keys() == {
+        f"{kind}-{name}" for kind in ("tune", "train", "half", "translate") for name in blocks
+    }
     whole = str(stages_of("dvc.yaml"))
     for name in blocks:
         assert name not in whole
-        for kind in ("tune", "train", "translate"):
+        for kind in ("tune", "train", "half", "translate"):
             stage = content["stages"][f"{kind}-{name}"]
             assert stage["vars"] == [{"corpus": name}]
             assert stage["matrix"]["attention"] == f"${{{name}.attentions}}"
@@ -356,7 +368,8 @@ def test_a_training_names_the_files_that_its_settings_come_from(resolved: dict[s
         for variant in ablation.variants(corpus):
             words = ablation.overrides(variant, settings.seeds[0], settings.target_tokens)
             commands[f"tune-{corpus}@{variant.attention}"] = words
-    assert commands.keys() == {name for name in resolved if name.startswith(("tune-", "blind@"))}
+            commands[f"half-{corpus}@{variant.attention}"] = words
+    assert commands.keys() == {name for name in resolved if name.startswith(("tune-", "half-", "blind@"))}
 
     def settings_of(name: str) -> set[str]:
         return {dep.def_path for dep in resolved[name].deps if dep.def_path.startswith("conf/") and not params(dep)}

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-from hourglass.analysis.convergence import Convergence, all_converged
+from hourglass.analysis.convergence import Convergence, Doubling, all_converged
 from hourglass.corpora.overlap import OverlapFacts
 from hourglass.metrics.significance import AdjustedDifference, Difference, Estimate
 from hourglass.system.records import read_record, write_record
@@ -129,7 +129,7 @@ class Tuning:
     def edge(self) -> Literal["lowest", "highest"] | None:
         """The end of the grid at which the chosen learning rate lies; None inside it, or of a single rate."""
         rates = {candidate.learning_rate for candidate in self.candidates}
-        if len(rates) == 1 or min(rates) < self.learning_rate < max(rates):
+        if len(rates) < 2 or min(rates) < self.learning_rate < max(rates):
             return None
         return "lowest" if self.learning_rate == min(rates) else "highest"
 
@@ -235,6 +235,7 @@ class VariantResult:
         chrf_signature: sacreBLEU's, of chrF.
         buckets: scores by length, in the order of `Evaluation.buckets`.
         difference: to the baseline; None for the baseline itself.
+        doubling: what its first seed gains over half the budget.
     """
 
     config: dict[str, Any]
@@ -255,11 +256,18 @@ class VariantResult:
     chrf_signature: str
     buckets: list[BucketScores]
     difference: BleuDifference | None
+    doubling: Doubling | None = None  # Older results lack it.
 
     @property
     def converged(self) -> bool | None:
-        """Whether all seeds had converged; None if they are too short to be judged."""
-        return all_converged(training.convergence.converged for training in self.seeds)
+        """Whether it had converged, by what doubling the budget gained; None where that cannot be told.
+
+        An older result, without a training of half the budget, is judged by the last fifth of each seed's.
+        """
+        if self.doubling is None:
+            return all_converged(training.convergence.converged for training in self.seeds)
+        risen = any(training.convergence.no_better_since is not None for training in self.seeds)
+        return None if risen and self.doubling.converged else self.doubling.converged
 
     @property
     def dev_loss(self) -> float:

@@ -159,6 +159,16 @@ class Ablation:
             raise UserError(f"{text}: no seed of {corpus} in conf/ablation; choose from {', '.join(seeds)}")
         return seeds[text]
 
+    def half_run(self, variant: Variant) -> RunFolder:
+        """The folder of a variant's run with half the budget."""
+        return RunFolder(self.made(variant.corpus) / "half" / variant.attention)
+
+    def half_overrides(self, variant: Variant) -> list[str]:
+        """Return the overrides of that run: those of the first seed, half its budget, and a test to be scored."""
+        settings = self.corpora[variant.corpus]
+        common = self.overrides(variant, settings.seeds[0], settings.target_tokens // 2)
+        return [*common, *self.chosen(variant), "trainer.test=true"]
+
     def blind_run(self, corpus: str, number: int) -> RunFolder:
         """The folder of a candidate of the blind decoder's search, by its number, from 0."""
         return RunFolder(self.made(corpus) / "blind" / f"{number}")

@@ -15,7 +15,7 @@ from hourglass.analysis.comparing import (
     make_draws,
     make_test_set,
 )
-from hourglass.analysis.convergence import describe_verdict, judge_convergence
+from hourglass.analysis.convergence import Doubling, describe_verdict, judge_convergence, judge_doubling
 from hourglass.analysis.evaluation import (
     BucketScores,
     CleanPart,
@@ -33,7 +33,7 @@ from hourglass.corpora.overlap import CorpusOverlap
 from hourglass.errors import UserError
 from hourglass.experiments.ablation import REMEDY, Ablation, Variant
 from hourglass.metrics import scoring
-from hourglass.metrics.significance import Difference, compare_quantities, pool
+from hourglass.metrics.significance import Difference, Quantity, compare_quantities, pool
 from hourglass.models.build import build_model
 from hourglass.runs.translations import read_translations
 from hourglass.training.finished import FinishedRun
@@ -51,7 +51,9 @@ def evaluate(ablation: Ablation, corpus: str) -> Evaluation:
         for variant in ablation.variants(corpus)
         for seed in settings.seeds
     }
+    halves = {variant: FinishedRun.open(ablation.half_run(variant).path) for variant in ablation.variants(corpus)}
     names = {f"{variant.attention} seed {seed}": rows for (variant, seed), rows in outputs.items()}
+    names |= {f"{variant.attention} with half the budget": half.translations for variant, half in halves.items()}
     test = make_test_set(names, settings.edges, facts.source, facts.target)
     if [row.id for row in test.rows] != overlap.ids["test"]:
         raise UserError(f"{ablation.overlap_file(corpus)}: not of the sentences that were translated: run {REMEDY}")
@@ -68,6 +70,12 @@ def evaluate(ablation: Ablation, corpus: str) -> Evaluation:
     others = {variant: baseline for variant in bleu if variant != baseline}
     for variant, difference in compare_bleu(bleu, others).items():
         variants[variant] = replace(variants[variant], difference=difference)
+    for variant, half in halves.items():
+        output = [row.hypothesis for row in half.translations]
+        of_half = bleu_by_length([output], test, draws).whole
+        variants[variant] = replace(
+            variants[variant], doubling=_judge_doubling(ablation, variant, half, of_half, bleu[variant].whole)
+        )
     refused = _refuse_slopes(ablation, variants[baseline], bleu[baseline])
     return Evaluation(
         corpus=facts,
@@ -84,6 +92,16 @@ def evaluate(ablation: Ablation, corpus: str) -> Evaluation:
         examples=_choose_examples(test, hypotheses, ablation.settings.examples),
         clean_part=_score_clean_part(ablation, overlap, test, hypotheses, others) if facts.leaks_removed else None,
     )
+
+
+def _judge_doubling(
+    ablation: Ablation, variant: Variant, half: FinishedRun, of_half: Quantity, of_whole: Quantity
+) -> Doubling:
+    """Compare the run with half the budget with that of the first seed, which is its own."""
+    first = replace(of_whole, value=of_whole.value[:1], drawn=of_whole.drawn[:1])
+    whole = FinishedRun.open(ablation.run(variant, ablation.corpora[variant.corpus].seeds[0]).path)
+    difference = compare_quantities(first, of_half, pool([]))
+    return judge_doubling(half, whole, ablation.settings.converged, of_half.mean, difference)
 
 
 def _score_clean_part(

@@ -17,6 +17,7 @@ from hourglass.reports.ablation_figures import (
 )
 from hourglass.reports.ablation_tables import (
     clean_table,
+    doubling_table,
     lengths_table,
     pairs_table,
     search_table,
@@ -228,6 +229,7 @@ def _corpus_section(evaluation: Evaluation) -> list[Block]:
         learning_figure(evaluation),
         ratio_figure(evaluation),
         brevity_figure(evaluation),
+        *([doubling] if (doubling := doubling_table(evaluation)) else []),
         pairs_table(evaluation),
         search_table(evaluation),
     ]

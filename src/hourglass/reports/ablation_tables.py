@@ -27,7 +27,7 @@ def variants_table(evaluation: Evaluation) -> Table:
         rows.append(
             [
                 variant,
-                show_convergence([training.convergence for training in result.seeds]),
+                show_convergence(result.converged, [training.convergence for training in result.seeds]),
                 f"{result.bleu.mean:.2f}",
                 "-" if spread is None else f"{spread:.2f}",
                 f"{result.chrf:.2f}",
@@ -45,11 +45,11 @@ def variants_table(evaluation: Evaluation) -> Table:
     head += [*P_HEADINGS, "learning rate", "parameters", "M tokens", "last fifth, %", "seeds"]
     caption = (
         f"Variants on {name}, test set, means over seeds. The difference to {baseline} has 95 % intervals and the p of "
-        "a paired bootstrap over sentences; Holm's p is adjusted for the number of variants. Converged: in every seed, "
-        "the last fifth of the budget lowered the best "
-        f"dev loss by less than {100 * evaluation.converged:g} % (last fifth, %: the largest such gain). A slope over "
-        f"length is reported only if {baseline} has converged and scores {evaluation.floor:g} BLEU or more. BP: "
-        f"brevity penalty. {next(iter(evaluation.variants.values())).signature}{_explain_verdicts(evaluation)}"
+        "a paired bootstrap over sentences; Holm's p is adjusted for the number of variants. "
+        f"{_define_convergence(evaluation)} Last fifth, %: the largest share over seeds by which the last fifth of the "
+        "budget lowered the best dev loss. A slope over length is reported only if "
+        f"{baseline} has converged and scores {evaluation.floor:g} BLEU or more. BP: brevity penalty. "
+        f"{next(iter(evaluation.variants.values())).signature}{_explain_verdicts(evaluation)}"
     )
     return Table(f"{name}-variants", head, rows, caption, text_columns=2)
 
@@ -105,7 +105,7 @@ def lengths_table(evaluation: Evaluation) -> Table:
                 [
                     show_bounds(bucket.source_words),
                     variant,
-                    show_convergence([training.convergence for training in result.seeds]),
+                    show_convergence(result.converged, [training.convergence for training in result.seeds]),
                     f"{bucket.sentences:,}{'*' if bucket.sentences < FEW else ''}",
                     f"{score.mean:.2f}",
                     show_range(score.interval),
@@ -121,6 +121,43 @@ def lengths_table(evaluation: Evaluation) -> Table:
         f"{_explain_verdicts(evaluation)}"
     )
     return Table(f"{name}-lengths", head, rows, caption, text_columns=3)
+
+
+def doubling_table(evaluation: Evaluation) -> Table | None:
+    """Return what doubling the budget brings each variant; None for an older result, which does not know."""
+    name, rows = evaluation.corpus.name, []
+    for variant, result in evaluation.variants.items():
+        if (doubling := result.doubling) is None:
+            return None
+        rows.append(
+            [
+                variant,
+                show_convergence(result.converged, [training.convergence for training in result.seeds]),
+                f"{doubling.half_bleu:.2f}",
+                f"{doubling.half_bleu + doubling.difference.value:.2f}",
+                f"{doubling.difference.value:+.2f}",
+                show_range(doubling.difference.trained),
+                f"{doubling.half_dev_loss:.4f}",
+                f"{100 * doubling.gain:.1f}",
+                show_tokens(doubling.half_tokens),
+            ]
+        )
+    head = ["variant", "converged", "BLEU, half", "BLEU, whole", "gain", "95 % interval", "dev loss, half"]
+    head += ["lower by, %", "tokens, half"]
+    seed = next(iter(evaluation.variants.values())).seeds[0].seed
+    caption = (
+        f"What doubling the budget brings on {name}: seed {seed} with half the budget and with the whole, each with a "
+        f"whole schedule of the learning rate. {_define_convergence(evaluation)} Intervals are over sentences."
+        f"{_explain_verdicts(evaluation)}"
+    )
+    return Table(f"{name}-doubling", head, rows, caption)
+
+
+def _define_convergence(evaluation: Evaluation) -> str:
+    share = f"{100 * evaluation.converged:g} %"
+    if all(result.doubling for result in evaluation.variants.values()):
+        return f"Converged: doubling the budget lowered the dev loss by less than {share}."
+    return f"Converged: in every seed, the last fifth of the budget lowered the best dev loss by less than {share}."
 
 
 def pairs_table(evaluation: Evaluation) -> Table:
