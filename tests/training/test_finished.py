@@ -8,6 +8,7 @@ import pytest
 from helpers import curves
 
 from hourglass.errors import UserError
+from hourglass.runs.curves import Point, start_curves
 from hourglass.runs.folder import RunFolder
 from hourglass.system.files import read_json
 from hourglass.training.finished import DevScores, FinishedRun
@@ -26,6 +27,18 @@ def test_a_run_is_what_its_files_hold(small_run: RunFolder) -> None:
     for name, points in (("loss", run.dev_curves.loss), ("bleu", run.dev_curves.bleu)):
         assert [value for _, value in points] == list(curves(small_run, f"dev/{name}").values())
         assert points[-1][0] == metrics["train_target_tokens"]
+
+
+def test_a_validation_lies_at_the_tokens_that_were_read(small_run: RunFolder, tmp_path: Path) -> None:
+    """Between two points of the curves, and before the first, where it once lay at 0 tokens."""
+    folder = RunFolder(tmp_path)
+    for file in (small_run.config, small_run.metrics):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    total = read_json(small_run.metrics)["train_target_tokens"]
+    rows = [(9, "train/target_tokens", 1000.0), (19, "train/target_tokens", 2000.0)]
+    rows += [(step, "dev/loss", float(step)) for step in (4, 9, 14, 24)]
+    start_curves(folder.curves, [Point(*row) for row in rows])
+    assert FinishedRun.open(tmp_path).dev_curves.loss == [(500.0, 4.0), (1000.0, 9.0), (1500.0, 14.0), (total, 24.0)]
 
 
 def test_files_are_read_once(small_run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

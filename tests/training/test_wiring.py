@@ -420,6 +420,21 @@ def test_a_search_is_extended_four_times_at_most_and_a_single_rate_never() -> No
 # ---- Variances over seeds, bounds ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("baseline", "pairs"),
+    [
+        ("none", [("look", "fixed"), ("mean", "fixed")]),
+        ("look", [("mean", "fixed"), ("fixed", "none")]),
+        ("fixed", []),
+    ],
+)
+def test_attention_is_compared_with_fixed_and_fixed_with_none(baseline: str, pairs: list[tuple[str, str]]) -> None:
+    """Names are of variants; what they are follows from their attention."""
+    attentions = {"none": "none", "look": "luong_dot", "mean": "mean", "fixed": "fixed"}
+    assert bits._other_pairs(attentions, baseline) == pairs
+    assert bits._other_pairs({"none": "none", "look": "luong_dot"}, "none") == []
+
+
 def test_no_interval_of_bits_exceeds_the_information_in_the_references() -> None:
     """The bits of two seeds lie far apart: Student's t alone would reach beyond the 35 bits that there are."""
     draws = np.random.default_rng(6)
@@ -441,8 +456,15 @@ def test_differences_of_bits_have_the_variance_over_seeds_pooled_over_all_varian
             Quantity(10.0 * number + spread * scale * draws.normal(size=3), draws.normal(size=(3, 50)), 60)
             for scale in (1.0, 2.0)
         )
-        measured[name] = SimpleNamespace(whole=whole, buckets={0: part}, test=SimpleNamespace(bounds=[(1, None)]))
-    differences = bits._compare_all(measured, "none")
+        test = SimpleNamespace(bounds=[(1, None)], source_words=np.arange(1.0, 61.0))
+        needed = [draws.normal(size=60) for _ in range(3)]
+        measured[name] = SimpleNamespace(
+            whole=whole, buckets={0: part}, test=test, needed=needed, joined_quantities={2: part} if number else {}
+        )
+    differences = {name: bits._compare(measured, name, "none") for name in ("mean", "fixed")}
+    assert differences["mean"].joined == {}  # What one of the two lacks is not compared.
+    joined = bits._compare(measured, "mean", "fixed").joined
+    assert joined[2].value == measured["mean"].buckets[0].mean - measured["fixed"].buckets[0].mean
     for bucket in (None, 0):
         quantities = {name: own.whole if bucket is None else own.buckets[0] for name, own in measured.items()}
         pooled = np.mean([item.value.var(ddof=1) for item in quantities.values()])

@@ -64,7 +64,9 @@ class Fault(NamedTuple):
 PACKAGE = "src/hourglass"
 WIRING, TRAIN = "tests/training/test_wiring.py", "tests/whole/test_train.py"
 EVALUATION, COMPARING = "tests/experiments/test_evaluation.py", "tests/analysis/test_comparing.py"
-SIGNIFICANCE = "tests/metrics/test_significance.py"
+SIGNIFICANCE, SATURATION = "tests/metrics/test_significance.py", "tests/metrics/test_saturation.py"
+COMPARABILITY = "tests/analysis/test_comparability.py"
+BATCHES, NULLED = "tests/data/test_batches.py", "tests/metrics/test_nulled.py"
 TRIALS, BITS = "tests/sweeps/test_trials.py", "tests/analysis/test_bits.py"
 
 FAULTS = (
@@ -96,6 +98,76 @@ FAULTS = (
         "trainer_settings.scheduled_sampling * self.global_step / self.steps",
         "0.0",
         f"{WIRING} -k sampling",
+    ),
+    Fault(
+        "no source is nulled",
+        f"{PACKAGE}/training/preparation.py",
+        "null_source=settings.trainer.null_source,",
+        "null_source=0.0,",
+        f"{WIRING} -k without_source",
+    ),
+    Fault(
+        "every step nulls the same places of a batch",
+        f"{PACKAGE}/data/batches.py",
+        "[self.seed, step, NULLED_STREAM]",
+        "[self.seed, NULLED_STREAM]",
+        f"{BATCHES} -k nulled",
+    ),
+    Fault(
+        "nulled sources do not follow the seed",
+        f"{PACKAGE}/data/batches.py",
+        "[self.seed, step, NULLED_STREAM]",
+        "[0, step, NULLED_STREAM]",
+        f"{BATCHES} -k nulled",
+    ),
+    Fault(
+        "each part nulls the places of the first",
+        f"{PACKAGE}/data/batches.py",
+        "nulled[own])",
+        "nulled[: len(share)])",
+        f"{BATCHES} -k nulled",
+    ),
+    Fault(
+        "a nulled source keeps its length",
+        f"{PACKAGE}/data/encoded.py",
+        "lengths[part.nulled] = 1 ",
+        "lengths[part.nulled] += 0 ",
+        f"{BATCHES} -k nulled",
+    ),
+    Fault(
+        "a blind model may have its source nulled",
+        f"{PACKAGE}/training/settings.py",
+        "if settings.trainer.null_source and isinstance(model.encoder, BlindEncoder):",
+        "if settings.trainer.null_source > 1 and isinstance(model.encoder, BlindEncoder):",
+        "tests/whole/test_configs.py -k nulled",
+    ),
+    Fault(
+        "a run that has read all its sources is read with nulled ones",
+        f"{PACKAGE}/analysis/nulled.py",
+        "    check_nulled(str(run.path), run.config)\n",
+        "",
+        f"{NULLED} -m slow -k no_such_bits",
+    ),
+    Fault(
+        "the temperature without source is that with source",
+        f"{PACKAGE}/analysis/nulled.py",
+        "nulled_temperature = best_temperature(run, trained, without_sources(dev))",
+        "nulled_temperature = temperature",
+        f"{NULLED} -m slow -k temperature",
+    ),
+    Fault(
+        "bits with nulled sources are of sources",
+        f"{PACKAGE}/analysis/likelihoods.py",
+        "reference_nats(model, without_sources(pairs), temperature=nulled)",
+        "reference_nats(model, pairs, temperature=nulled)",
+        f"{NULLED} -m slow -k comparison",
+    ),
+    Fault(
+        "bits by word count the end of the sentence",
+        f"{PACKAGE}/analysis/bits.py",
+        "own.sentences - own.ends, words",
+        "own.sentences, words",
+        f"{NULLED} -m slow -k comparison",
     ),
     Fault(
         "parts of a step are not averaged",
@@ -670,8 +742,8 @@ FAULTS = (
     Fault(
         "the temperature is fitted on test",
         f"{PACKAGE}/analysis/likelihoods.py",
-        'Pairs.encode(trained.vocabularies, dev["source"], dev["target"])',
-        'Pairs.encode(trained.vocabularies, test["source"], test["target"])',
+        "    temperature = best_temperature(run, trained, dev)",
+        "    temperature = best_temperature(run, trained, pairs)",
         f"{BITS} -m slow -k temperature",
     ),
     Fault(
@@ -705,16 +777,136 @@ FAULTS = (
     Fault(
         "bits have the variance of the baseline's seeds",
         f"{PACKAGE}/analysis/bits.py",
-        "seeds = pool([own.whole for own in measured.values()])",
-        "seeds = pool([measured[baseline].whole])",
+        "seeds = pool([each.whole for each in measured.values()])",
+        "seeds = pool([base.whole])",
         f"{WIRING} -k pooled",
     ),
     Fault(
         "bits of a bucket have the variance of the baseline's seeds",
         f"{PACKAGE}/analysis/bits.py",
-        "pool([other.buckets[bucket] for other in measured.values()])",
+        "pool([each.buckets[bucket] for each in measured.values()])",
         "pool([base.buckets[bucket]])",
         f"{WIRING} -k pooled",
+    ),
+    Fault(
+        "the curve of a difference has the other sign",
+        f"{PACKAGE}/analysis/bits.py",
+        "find_plateau(own.test.source_words, base.needed, own.needed)",
+        "find_plateau(own.test.source_words, own.needed, base.needed)",
+        f"{BITS} -m slow -k difference",
+    ),
+    Fault(
+        "the curve of a variant is that of its first seed",
+        f"{PACKAGE}/analysis/bits.py",
+        "return find_plateau(self.test.source_words, self.saved)",
+        "return find_plateau(self.test.source_words, self.saved[:1])",
+        f"{BITS} -m slow -k seeds_count",
+    ),
+    Fault(
+        "attention is not compared with fixed",
+        f"{PACKAGE}/analysis/bits.py",
+        "pairs = [(name, fixed) for fixed in rereading for name in others]",
+        "pairs: list[tuple[str, str]] = []",
+        f"{WIRING} -k attention_is_compared",
+    ),
+    Fault(
+        "bits in training are against the blind decoder at its best",
+        f"{PACKAGE}/analysis/bits.py",
+        "float(np.interp(tokens, tokens_of_blind, losses_of_blind))",
+        "min(losses_of_blind)",
+        f"{COMPARABILITY} -k training",
+    ),
+    Fault(
+        "bits in training begin before the blind decoder's first validation",
+        f"{PACKAGE}/analysis/bits.py",
+        "if tokens * BUDGET_TOLERANCE >= tokens_of_blind[0]",
+        "if tokens >= 0",
+        f"{COMPARABILITY} -k training",
+    ),
+    Fault(
+        "label smoothing is not compared",
+        f"{PACKAGE}/analysis/comparability.py",
+        '    "optimizer.label_smoothing",\n',
+        "",
+        f"{COMPARABILITY} -k refused",
+    ),
+    Fault(
+        "a difference of an optimizer's options is not named",
+        f"{PACKAGE}/analysis/comparability.py",
+        'of_all = [*_options(everyone, "optimizer"), *NAMED_OPTIONS]',
+        "of_all = [*NAMED_OPTIONS]",
+        f"{COMPARABILITY} -k named",
+    ),
+    Fault(
+        "the blind decoder's options are not compared",
+        f"{PACKAGE}/analysis/comparability.py",
+        "everyone = {**sighted, BLIND: blind.config}",
+        "everyone = sighted",
+        f"{COMPARABILITY} -k another_optimizer",
+    ),
+    Fault(
+        "the spread of seeds is too small by their number",
+        f"{PACKAGE}/metrics/saturation.py",
+        "seeds.append(VarianceEstimate(freedom * float(values.var()), freedom))",
+        "seeds.append(VarianceEstimate(float(values.var()), freedom))",
+        f"{SATURATION} -k adds_sentences",
+    ),
+    Fault(
+        "a plateau below zero is one of bits",
+        f"{PACKAGE}/metrics/saturation.py",
+        "or (interval.high < 0 and not len(less))",
+        "",
+        f"{SATURATION} -k below_zero",
+    ),
+    Fault(
+        "a validation before the first point of the curves is at 0 tokens",
+        f"{PACKAGE}/training/finished.py",
+        "known = {-1: 0.0, **tokens, last: float(total)}",
+        "known = {min(tokens) - 1: 0.0, **tokens, last: float(total)}",
+        "tests/training/test_finished.py -k tokens",
+    ),
+    Fault(
+        "the learning rates tried for the blind decoder are lost",
+        "pipelines/bits.py",
+        'blind_rates=[run.config["optimizer"]["learning_rate"] for run in blind_runs],',
+        'blind_rates=[blind.config["optimizer"]["learning_rate"]],',
+        f"{BITS} -m slow -k command",
+    ),
+    # ---- Overlap with train ------------------------------------------------------------------------------------------
+    Fault(
+        "words in two shared n-grams count twice",
+        f"{PACKAGE}/corpora/overlap.py",
+        "covered += start + NGRAM - max(start, end)",
+        "covered += NGRAM",
+        "tests/corpora/test_overlap.py -k plain_search",
+    ),
+    Fault(
+        "targets are compared with training sources",
+        f"{PACKAGE}/corpora/overlap.py",
+        '_texts(corpus, "train", side), language',
+        '_texts(corpus, "train", "source"), language',
+        "tests/corpora/test_overlap.py -k batches",
+    ),
+    Fault(
+        "overlap heeds case",
+        f"{PACKAGE}/corpora/overlap.py",
+        ".casefold()",
+        "",
+        "tests/corpora/test_overlap.py -k what_counts",
+    ),
+    Fault(
+        "the clean part is that of the sources",
+        f"{PACKAGE}/experiments/evaluation.py",
+        'overlap.sides["test"]["target"].covered',
+        'overlap.sides["test"]["source"].covered',
+        "tests/experiments/test_evaluation.py -k clean_part",
+    ),
+    Fault(
+        "a made corpus has a clean part",
+        f"{PACKAGE}/experiments/evaluation.py",
+        " if facts.leaks_removed else None",
+        "",
+        "tests/experiments/test_evaluation.py -k clean_part",
     ),
     # ---- Tracking ----------------------------------------------------------------------------------------------------
     Fault(
