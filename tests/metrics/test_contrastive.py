@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 from itertools import combinations, pairwise
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
-from helpers import ATTENTION_NAMES, teacher_forced_logits, tiny_model
+from helpers import ATTENTION_NAMES, run_script, teacher_forced_logits, tiny_model
 from torch import Tensor, nn
 
 from hourglass.corpora.sampling import evenly_spaced
@@ -213,3 +214,20 @@ def test_a_blind_decoder_has_exactly_nothing(attention: str, changes: dict[str, 
 def test_a_contrast_needs_two_sources(count: int, sources: int) -> None:
     with pytest.raises(UserError, match=f"contrastive={sources}.* {count} sentences"):
         read_contrast(tiny_model(), Pairs(PAIRS.sources[:count], PAIRS.targets[:count]), sources=sources)
+
+
+@pytest.mark.slow
+@pytest.mark.more
+def test_the_table_of_the_calibration(tmp_path: Path) -> None:
+    """Hardly trained, so that readings are low: none exceeds what it should be by more than chance."""
+    done = run_script("tests/metrics/contrastive_calibration.py", f"out={tmp_path}", "tokens=5000")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) == 2 * 6
+    for corpus, variant, _, truth, reading, error, cap, *_ in rows:
+        assert corpus.strip() in ("copy", "numbers")
+        assert float(reading) <= min(float(truth), float(cap)) + 3 * float(error) + 0.005
+        if variant.strip() == "blind":
+            assert (float(truth), float(reading), float(error)) == (0, 0, 0)
+    unknown = run_script("tests/metrics/contrastive_calibration.py", "rows")
+    assert unknown.stderr == "error: rows: no such option; choose from out=FOLDER, tokens=N\n"
