@@ -225,6 +225,7 @@ def test_the_version_needs_no_slow_library() -> None:
         (["trainer.null_source=1"], r"trainer\.null_source=1: .*less than 1"),
         (["trainer.null_source=-0.1"], r"trainer\.null_source=-0\.1: .*greater than or equal to 0"),
     ],
+    ids=["blind", "all", "negative"],
 )
 def test_nulled_sources_are_a_share_of_those_that_are_read(overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=f"^{message}"):

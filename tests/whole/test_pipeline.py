@@ -235,6 +235,7 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
         "analysis": {
             "alignment": "reads trained models",
             "grouping": "of pipelines/compare.py",
+            "nulled": "of pipelines/nulled.py",
             **dict.fromkeys(("capacity", "channel"), "of pipelines/capacity/dvc.yaml"),
         },
         "bench": "of pipelines/bench.py",
