@@ -13,7 +13,7 @@ fixed          The summary is rounded to a few bits, and a function of the sourc
                and does not use all of it.
 
 The models are small. Runs are kept in the folder of out=FOLDER, and those that are there are not trained again; without
-it, a folder of the system's is used and removed. tokens=N sets the target tokens of each training.
+it, a folder of the system's is used and removed. tokens=N sets the target tokens of each training, sentences=N how many are read.
 """
 
 import sys
@@ -29,7 +29,7 @@ import torch
 from hourglass.data.batches import in_order
 from hourglass.data.encoded import pad
 from hourglass.data.pieces import EOS
-from hourglass.metrics.contrastive import ContrastiveReading, read_contrast
+from hourglass.metrics.contrastive import SENTENCES, ContrastiveReading, read_contrast
 from hourglass.metrics.likelihood import Pairs, numbers_bits
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.system.commands import path_override
@@ -110,7 +110,7 @@ def summary_entropy(model: Seq2Seq, sources: Sequence[Sequence[int]]) -> float:
         summaries.append(model.encode(ids, torch.from_numpy(lengths[batch])).summary)
     levels = (torch.cat(summaries) * 1000).round()  # Equal levels may differ in the last digits.
     shares = torch.unique(levels, dim=0, return_counts=True)[1] / len(levels)
-    return float(-(shares * shares.log2()).sum())
+    return max(0.0, float(-(shares * shares.log2()).sum()))
 
 
 def draw_again(pairs: Pairs, sources: int) -> Pairs:
@@ -121,7 +121,7 @@ def draw_again(pairs: Pairs, sources: int) -> Pairs:
     return Pairs(*([side[row] for row in rows] for side in (pairs.sources, pairs.targets)))
 
 
-def read_row(run: FinishedRun, variant: str, sources: int | None) -> CalibrationRow:
+def read_row(run: FinishedRun, variant: str, sources: int | None, sentences: int) -> CalibrationRow:
     """Return the reading of a run, by all test sources or draws of so many of them."""
     model, pairs = run.trained.model, encode(run, "test")
     if variant == "blind":
@@ -131,11 +131,11 @@ def read_row(run: FinishedRun, variant: str, sources: int | None) -> Calibration
     else:
         truth = source_entropy(run) if sources is None else float(np.log2(sources))
     began = time.monotonic()
-    reading = read_contrast(model, pairs if sources is None else draw_again(pairs, sources))
+    reading = read_contrast(model, pairs if sources is None else draw_again(pairs, sources), sentences=sentences)
     return CalibrationRow(truth, reading, time.monotonic() - began)
 
 
-def print_table(folder: Path, tokens: int) -> None:
+def print_table(folder: Path, tokens: int, sentences: int) -> None:
     """Print the table, a row as soon as it is known."""
     heads = ("corpus", "variant", "different sources", "information", "reading", "standard error", "cap")
     print("| " + " | ".join([*heads, "reading / lower of information and cap, %", "minutes"]) + " |")
@@ -144,7 +144,7 @@ def print_table(folder: Path, tokens: int) -> None:
         for variant, choices in SOURCES.items():
             run = train_model(folder, corpus, variant, tokens)
             for sources in choices:
-                row = read_row(run, variant, sources)
+                row = read_row(run, variant, sources, sentences)
                 most = min(row.truth, row.reading.cap)
                 bits = [row.truth, row.reading.mean, row.reading.error, row.reading.cap]
                 share = f"{100 * row.reading.mean / most:.1f}" if most else ""
@@ -153,14 +153,16 @@ def print_table(folder: Path, tokens: int) -> None:
 
 
 def main(words: Sequence[str]) -> None:
-    """Print the table; out=FOLDER keeps the runs, tokens=N sets their budget."""
+    """Print the table; out=FOLDER keeps the runs, tokens=N sets their budget, sentences=N is how many are read."""
     given = dict(word.split("=", 1) for word in words if "=" in word)
-    if unknown := [word for word in words if word.split("=", 1)[0] not in ("out", "tokens") or "=" not in word]:
-        raise SystemExit(f"error: {unknown[0]}: no such option; choose from out=FOLDER, tokens=N")
+    if unknown := [
+        word for word in words if word.split("=", 1)[0] not in ("out", "tokens", "sentences") or "=" not in word
+    ]:
+        raise SystemExit(f"error: {unknown[0]}: no such option; choose from out=FOLDER, tokens=N, sentences=N")
     with tempfile.TemporaryDirectory() as own:
         folder = Path(given.get("out", own)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        print_table(folder, int(given.get("tokens", TOKENS)))
+        print_table(folder, int(given.get("tokens", TOKENS)), int(given.get("sentences", SENTENCES)))
 
 
 if __name__ == "__main__":

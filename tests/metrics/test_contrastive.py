@@ -220,7 +220,7 @@ def test_a_contrast_needs_two_sources(count: int, sources: int) -> None:
 @pytest.mark.more
 def test_the_table_of_the_calibration(tmp_path: Path) -> None:
     """Hardly trained, so that readings are low: none exceeds what it should be by more than chance."""
-    done = run_script("tests/metrics/contrastive_calibration.py", f"out={tmp_path}", "tokens=5000")
+    done = run_script("tests/metrics/contrastive_calibration.py", f"out={tmp_path}", "tokens=5000", "sentences=20")
     assert done.returncode == 0, done.stderr
     rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")][2:]
     assert len(rows) == 2 * 6
@@ -230,4 +230,4 @@ def test_the_table_of_the_calibration(tmp_path: Path) -> None:
         if variant.strip() == "blind":
             assert (float(truth), float(reading), float(error)) == (0, 0, 0)
     unknown = run_script("tests/metrics/contrastive_calibration.py", "rows")
-    assert unknown.stderr == "error: rows: no such option; choose from out=FOLDER, tokens=N\n"
+    assert unknown.stderr == "error: rows: no such option; choose from out=FOLDER, tokens=N, sentences=N\n"
