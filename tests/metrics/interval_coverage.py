@@ -271,7 +271,7 @@ def coverage_of_curves(seeds: int, spread: float, trials: int, flattens: bool) -
         over_sentences = fitted.plateau_interval if flattens else fitted.slope_interval
         both = draw_both(random_numbers, x, [first, other], statistic)
         hits += [covers(over_sentences, truth), np.nan if own is None else covers(own, truth), covers(both, truth)]
-    return [*(hits / max(reported, 1)), reported / trials]
+    return [*(hits / reported if reported else np.full(3, np.nan)), reported / trials]
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -283,8 +283,8 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def percent(shares: Sequence[float]) -> list[str]:
-    """Return shares in percent, to one decimal."""
-    return [f"{100 * share:.1f}" for share in shares]
+    """Return shares in percent, to one decimal; a dash for NaN."""
+    return ["-" if np.isnan(share) else f"{100 * share:.1f}" for share in shares]
 
 
 def print_means(trials: int) -> None:
