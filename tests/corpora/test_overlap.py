@@ -73,6 +73,7 @@ def test_overlap_is_that_of_a_plain_search(language: str) -> None:
         ("one two three four five six seven eightnine ten", 0),
         ("\uff4f\uff4e\uff45 two three four five six seven eight", 8),  # Full-width letters, by NFKC.
     ],
+    ids=["same", "case", "hyphen", "word", "short", "order", "longer", "twice", "space", "width"],
 )
 def test_what_counts_as_shared(text: str, covered: int) -> None:
     assert measure_overlap({"test": [text]}, ["nothing", LINE], "en")["test"].covered == [covered]
