@@ -446,7 +446,7 @@ def test_the_report_says_what_this_ablation_is(evaluation: Evaluation) -> None:
         variants = {names.get(name, name): own for name, own in evaluation.variants.items()}
         slopes = {names.get(name, name): slope for name, slope in evaluation.slopes.items()}
         baseline = names.get(evaluation.baseline, evaluation.baseline)
-        others = {"pairs": [], "examples": [], "clean_part": None}
+        others: dict[str, Any] = {"pairs": [], "examples": [], "clean_part": None}
         return replace(evaluation, baseline=baseline, variants=variants, slopes=slopes, **others)
 
     text = report(evaluation)
