@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from helpers import CONF, ROOT, compose_config, run_script
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from hourglass.config.command_line import _one_line, check_command_line, read_command, read_words, train_words
@@ -115,12 +116,26 @@ def test_words_that_training_refuses(word: str, message: str) -> None:
         train_words([word])
 
 
+@pytest.mark.parametrize("value", ["runs/a/b%20c#d", "x y/%20#y", "a'b %", "$x é] (2)"])
+def test_a_value_that_cannot_be_read_is_answered_by_the_word_that_can(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["train.py", f"run_dir={value}"])
+    with pytest.raises(SystemExit, match=r"^error: run_dir=.*: cannot be read as a setting: to set it") as caught:
+        check_command_line("config")
+    message = str(caught.value)
+    assert "\n" not in message
+    (word,) = shlex.split(message.partition(", write ")[2].partition("; a list is")[0])
+    (override,) = OverridesParser.create().parse_overrides([word])
+    assert override.value() == value
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (
             ["trainer.max_epochs=5"],
-            r"trainer\.max_epochs: no such setting: write trainer\.target_tokens=VALUE \(the budg",
+            r"trainer\.max_epochs: no such setting: write trainer\.target_tokens=VALUE \(the budg[^=]*$",
         ),
         (["beam=3"], r"beam: no such setting: write search\.beam=VALUE \(beam size"),
         (["lr=3"], r"lr: no such setting: write optimizer\.learning_rate=VALUE"),

@@ -143,10 +143,11 @@ def test_an_empty_train_split_is_refused_with_the_reasons(make: Make, tmp_path: 
     assert list(tmp_path.glob("cache/corpus/*")) == []
 
 
+@pytest.mark.parametrize("value", [None, "", " "])
 @pytest.mark.parametrize("option", ["source", "target"])
-def test_a_language_that_is_not_set_is_refused(option: str, make: Make) -> None:
+def test_a_language_that_is_not_set_is_refused(option: str, value: str | None, make: Make) -> None:
     with pytest.raises(UserError, match=rf"^data.{option}: not set; set data.{option}=CODE[^\n]*$"):
-        make([("a", "b")], [("c", "d")], [("e", "f")], **{option: None})
+        make([("a", "b")], [("c", "d")], [("e", "f")], **{option: value})
 
 
 def test_unspaced_scripts_are_counted_in_characters(make: Make) -> None:

@@ -8,6 +8,7 @@ from hourglass.reports.phrases import (
     OVER_OWN_SEEDS,
     OVER_SEEDS_POOLED,
     OVER_SENTENCES,
+    cover_of_differences,
     difference_cells,
     widest,
 )
@@ -28,6 +29,15 @@ def test_the_wider_interval_over_seeds_is_shown_and_what_it_covers(
     pooled: Interval | None, own: Interval | None, expected: tuple[Interval, str]
 ) -> None:
     assert widest(Difference(1.0, SENTENCES, pooled, own, p=0.03)) == expected
+
+
+def test_bands_say_what_they_cover_and_that_there_are_none() -> None:
+    one_seed, seeds = Difference(1.0, SENTENCES, None, None, p=0.03), Difference(1.0, SENTENCES, WIDE, None, p=0.03)
+    few = Difference(1.0, None, None, None, p=None)
+    assert cover_of_differences([seeds, few]) == "over test sentences and seeds"
+    assert cover_of_differences([one_seed, seeds]) == "over test sentences, and over seeds where there are several"
+    assert cover_of_differences([one_seed, few]) == "over test sentences; one seed each, so not over seeds"
+    assert cover_of_differences([few]) == "but too few test sentences for any"
 
 
 def test_each_interval_stands_under_its_heading() -> None:

@@ -4,6 +4,7 @@ import difflib
 import logging
 import os
 import re
+import shlex
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from hydra import compose, initialize_config_dir
+from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 from pydantic import Field
 
@@ -185,6 +187,8 @@ def one_line_errors() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
     except Exception as error:
+        if isinstance(error, OverrideParseException):
+            raise SystemExit(f"error: {without_secrets(_describe_unreadable(error.override))}") from None
         if type(error).__module__.split(".")[0] in ("hydra", "omegaconf"):
             message = "\n".join(str(part) for part in (error, error.__cause__) if part is not None)
             raise SystemExit(f"error: {without_secrets(_one_line(message))}") from None
@@ -199,6 +203,15 @@ def one_line_errors() -> Iterator[None]:
             print(f"error: {shortage}: {remedy}", file=sys.stderr, flush=True)
             raise SystemExit(OutOfMemoryError.status) from None
         raise
+
+
+def _describe_unreadable(word: str) -> str:
+    """Return the message for a setting that Hydra's grammar cannot read, with how to write its value as text."""
+    key, equals, value = word.partition("=")
+    as_text = equals and value[:1] not in ("[", "{")
+    setting = shlex.quote(f"{key}={quoted(value)}")
+    remedy = f"to set it to this text, write {setting}; " if as_text else ""
+    return f"{word}: cannot be read as a setting: {remedy}a list is [A,B], and text with spaces or signs is in quotes"
 
 
 def _without_home(words: Sequence[str]) -> str | None:

@@ -63,7 +63,7 @@ def similar_setting(name: str) -> str | None:
     alike = difflib.get_close_matches(last, lasts.values(), 3, cutoff=0.7)
     close = [key for key in comments if lasts[key] == last]
     other = "out" if last.startswith("out") else OTHER_NAMES.get(last)
-    close = close or [key for key in (other, OTHER_NAMES.get(last)) if key in comments]
+    close = close or [key for key in dict.fromkeys((other, OTHER_NAMES.get(last))) if key in comments]
     close = close or [key for key in comments if lasts[key] in alike and key.rpartition(".")[0] == parent]
     close = close or [key for key in comments if lasts[key] in alike]
     return " or ".join(f"{_with_group(key)}=VALUE ({comments[key]})" for key in close[:2]) or None

@@ -138,7 +138,7 @@ def check_recipe(options: Mapping[str, Any]) -> tuple[str, Recipe]:
     if options.get("name") is None:
         raise UserError(f"data.name: not set; choose from {', '.join(sorted(RECIPES))}")
     for side in ("source", "target"):
-        if side in own and own[side] is None:
+        if side in own and not str(own[side] or "").strip() and own[side] is not False:
             raise UserError(f"data.{side}: not set; set data.{side}=CODE, the language code of that side (de, en, ...)")
         if own.get(side) is False:
             raise UserError(f"data.{side}=False: YAML reads no as false: write the code of Norwegian in quotes, 'no'")

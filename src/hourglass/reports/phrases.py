@@ -86,6 +86,8 @@ def cover_of_differences(differences: Iterable[Difference]) -> str:
 
 
 def _cover(over_seeds: Sequence[bool]) -> str:
+    if not over_seeds:
+        return "but too few test sentences for any"
     if all(over_seeds):
         return "over test sentences and seeds"
     if any(over_seeds):
