@@ -110,5 +110,5 @@ def check_nulled(name: str, config: Config) -> None:
     if not null_share(config):
         raise UserError(
             f"{name}: trained with trainer.null_source=0, so that its model has never read an empty source: train it "
-            "with trainer.null_source=0.1, or another share"
+            "with trainer.null_source=0.3, or another share"
         )
