@@ -13,7 +13,8 @@ fixed          The summary is rounded to a few bits, and a function of the sourc
                and does not use all of it.
 
 The models are small. Runs are kept in the folder of out=FOLDER, and those that are there are not trained again; without
-it, a folder of the system's is used and removed. tokens=N sets the target tokens of each training, sentences=N how many are read.
+it, a folder of the system's is used and removed. tokens=N sets the target tokens of each training, sentences=N how many
+sentences are read.
 """
 
 import sys
