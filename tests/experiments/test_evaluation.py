@@ -66,11 +66,15 @@ def sentences() -> list[str]:
 def overlap_with_train() -> CorpusOverlap:
     """Of the sentences of eight words or more, every third target shares an n-gram with train, every second source."""
     words = [len(text.split()) for text in sentences()]
-    covered = [[8 * (n >= 8 and index % every == 0) for index, n in enumerate(words)] for every in (2, 3)]
-    sides = dict(zip(("source", "target"), (SideOverlap(words, own) for own in covered), strict=True))
-    none = {"source": SideOverlap([3], [0]), "target": SideOverlap([3], [0])}
-    ids = {"dev": ["d0"], "test": [f"t{index}" for index in range(len(words))]}
-    return CorpusOverlap("d" * 64, ids, {"dev": none, "test": sides})  # type: ignore[arg-type]
+    source, target = (
+        SideOverlap(words, [8 * (n >= 8 and index % every == 0) for index, n in enumerate(words)]) for every in (2, 3)
+    )
+    none = SideOverlap([3], [0])
+    return CorpusOverlap(
+        digest="d" * 64,
+        ids={"dev": ["d0"], "test": [f"t{index}" for index in range(len(words))]},
+        sides={"dev": {"source": none, "target": none}, "test": {"source": source, "target": target}},
+    )
 
 
 def corrupt(text: str, share: float, choose: random.Random) -> str:
@@ -151,8 +155,8 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Ablation:
         half, choose = made.half_run(variant), random.Random(3)
         write_config(half, made.compose(made.half_overrides(variant)))
         more = 1.25 if variant.attention == "luong_dot" else 1.005  # All but luong_dot had converged.
-        tokens = {"train_target_tokens": 100_000, "dev": {"loss": more * losses[-1], "bleu": 3.0, "step": 50}}
-        write_json(half.metrics, finished_metrics(corpus={"digest": facts.digest, "pairs": facts.pairs}, **tokens))
+        of_half = {"train_target_tokens": 100_000, "dev": {"loss": more * losses[-1], "bleu": 3.0, "step": 50}}
+        write_json(half.metrics, finished_metrics(corpus={"digest": facts.digest, "pairs": facts.pairs}, **of_half))
         rows = [(f"t{index}", text, text, corrupt(text, 0.3, choose)) for index, text in enumerate(sentences())]
         write_translations(half.translations, rows)
     return made
