@@ -339,6 +339,7 @@ def test_the_value_of_a_trial_with_several_seeds(
     assert trial.value == pytest.approx(value)
     assert tickets == [(0, 0, 12, how), (1, 4, 12, how), (2, 8, 12, how)]
     assert swept_trial(trial, worker.settings).runs == ["run-0", "run-1", "run-2"]
+    assert ",run-0 run-1 run-2," in trials_to_csv([trial], worker.settings)
 
 
 def test_a_trial_that_runs_again_keeps_the_seeds_that_have_ended(sweep: Callable[..., Worker]) -> None:

@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 from plotly.colors import sample_colorscale, unlabel_rgb
 
 from hourglass.sweeps.settings import SweepSettings
+from hourglass.sweeps.trials import runs_of
 from hourglass.system.files import write_whole
 from hourglass.system.markup import csv_cell, escape_markdown, escape_plotly
 from hourglass.tracking.client import DESCRIPTION, asking, connect, find_experiment
@@ -291,7 +292,9 @@ def trials_to_csv(trials: Sequence[FrozenTrial], settings: SweepSettings) -> str
     table.writerow(["trial", "state", *settings.objectives, *names, "run", "error"])
     for trial in trials:
         values = trial.values or [""] * len(settings.objectives)
-        attributes = [trial.user_attrs.get(name, "") for name in ("run", "error")]
+        # A trial of several seeds has as many runs; one that failed has the folder that it began.
+        runs = " ".join(runs_of(trial)) or trial.user_attrs.get("run", "")
+        attributes = [runs, trial.user_attrs.get("error", "")]
         parameters = [trial.params.get(name, "") for name in names]
         row = [trial.number, trial.state.name, *values, *parameters, *attributes]
         table.writerow([csv_cell(cell) if isinstance(cell, str) else cell for cell in row])

@@ -408,6 +408,12 @@ def objective_values(outcome: Outcome, objectives: list[Objective]) -> list[floa
     return values
 
 
+def runs_of(trial: FrozenTrial) -> list[str]:
+    """Return the run folders of a trial, one for each seed that was trained."""
+    outcomes = {name: value for name, value in trial.user_attrs.items() if name.startswith("outcome/")}
+    return [outcomes[name]["run"] for name in sorted(outcomes, key=lambda name: int(name.partition("/")[2]))]
+
+
 def swept_trial(trial: FrozenTrial, settings: SweepSettings) -> SweptJob:
     """Return a trial as a job of the summary; objectives that its runs do not show are columns of their own."""
     state = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
@@ -417,7 +423,7 @@ def swept_trial(trial: FrozenTrial, settings: SweepSettings) -> SweptJob:
         trial.number,
         state.get(trial.state, trial.state.name.lower()),
         choices,
-        runs=[value["run"] for name, value in sorted(trial.user_attrs.items()) if name.startswith("outcome/")],
+        runs=runs_of(trial),
         error=trial.user_attrs.get("error"),
         values={name: value for name, value in values.items() if name not in ("bleu", "loss")},
     )
