@@ -315,7 +315,7 @@ def test_every_corpus_of_the_ablation_has_its_stages_and_plots() -> None:
             stage = content["stages"][f"{kind}-{name}"]
             assert stage["vars"] == [{"corpus": name}]
             assert stage["matrix"]["attention"] == f"${{{name}.attentions}}"
-            assert stage["matrix"].get("seed") == (None if kind == "tune" else f"${{{name}.seeds}}")
+            assert stage["matrix"].get("seed") == (None if kind in ("tune", "half") else f"${{{name}.seeds}}")
         shown = [plot for plots in content["plots"] for title, plot in plots.items() if title.startswith(f"{name},")]
         lines = [line for plot in shown for line in plot["y"].items()]
         folder = f"../../${{results}}/{name}"
