@@ -127,6 +127,7 @@ def test_words_of_a_run_are_those_of_its_references_and_add_up(run: FinishedRun,
         assert row.bits == pytest.approx(np.bincount(starts, bits[:-1]), abs=1e-4)
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_each_side_has_the_temperature_that_is_best_on_dev(tmp_path: Path) -> None:
     words = (*NUMBERS, "attention=none", "optimizer.label_smoothing=0.3", "optimizer.learning_rate=0.02")
@@ -170,6 +171,7 @@ def test_the_command_prints_and_writes_the_bits(run: FinishedRun, reading: Nulle
     assert written == pytest.approx(total, abs=1e-2)
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_bits_of_a_comparison_are_those_of_the_reading(
     run: FinishedRun, reading: NulledReading, tmp_path: Path

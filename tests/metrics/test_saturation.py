@@ -156,6 +156,7 @@ def test_fewer_than_30_sentences_have_no_interval() -> None:
     assert (few.slope_interval, few.slope_own_spread) == (None, None)
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_intervals_of_a_slope_hold_the_truth() -> None:
     """Over sentences and seeds; those over sentences alone do not hold that of the architectures."""

@@ -220,6 +220,7 @@ def test_too_few_sentences_have_neither_interval_nor_p_and_do_not_count_in_holms
     assert 0 < result.mean < 100
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_the_tables_of_coverage() -> None:
     done = run_script("tests/metrics/interval_coverage.py", "trials=10")

@@ -433,8 +433,8 @@ def test_a_stopped_run_says_how_to_resume_it(
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path, cache: Path, start: Callable[..., RunFolder]) -> None:
     """DDP on two CPU processes, with uneven shares and accumulation, gives the weights of one process."""
-    still = ("encoder.dropout=0", "decoder.dropout=0", "trainer.batch_tokens=50", "trainer.accumulate=2")
-    still += ("trainer.null_source=0.3",)
+    words = ("trainer.batch_tokens=50", "trainer.accumulate=2", "trainer.null_source=0.3")
+    still = ("encoder.dropout=0", "decoder.dropout=0", *words)
     alone = start("alone", *still)
     pair = RunFolder(tmp_path / "pair")
     ddp = ("trainer.accelerator=cpu", "trainer.strategy=ddp", "trainer.devices=2")
