@@ -399,6 +399,7 @@ def test_the_command_prints_and_writes_its_result(
     assert single.stderr.startswith("error: run: no runs to measure; usage: python pipelines/bits.py BLIND RUN")
 
 
+@pytest.mark.more
 def test_the_contrastive_bound_is_measured_where_it_is_asked_for(runs: dict[str, FinishedRun], tmp_path: Path) -> None:
     """None in `information`, which does not ask; for a blind decoder nothing, whatever the sources."""
     paths = [str(runs[name].path) for name in ("blind", "plain", "blind")]

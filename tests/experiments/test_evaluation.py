@@ -806,6 +806,7 @@ def test_tables_as_csv_and_latex(evaluation: Evaluation) -> None:
         assert not re.search(r"(?<!\\)_", "".join(latex.splitlines()[1:]))
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_runs_of_an_ablation_are_compared_by_the_command(ablation: Ablation, tmp_path: Path) -> None:
     """Their translations are those of another stage. The differences are the evaluation's own."""

@@ -45,7 +45,9 @@ def test_no_script_loads_torch_before_the_package(script: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs GNU's OpenMP")
-@pytest.mark.parametrize("module", ["train", "translate", "sync"])
+@pytest.mark.parametrize(
+    "module", [*(pytest.param(name, marks=pytest.mark.more) for name in ("train", "translate")), "sync"]
+)
 def test_openmp_reads_it(module: str) -> None:
     """Read what OpenMP says of itself when it is loaded."""
     environment = {name: value for name, value in os.environ.items() if name not in WAITING}

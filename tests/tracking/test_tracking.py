@@ -242,6 +242,7 @@ def test_artifacts_that_cannot_be_written_are_refused_before_the_training(job: J
     assert not client.search_runs([experiment.experiment_id])
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_a_run_is_described_by_its_command_and_says_where_it_continues(tmp_path: Path) -> None:
     """The description in MLflow starts with what the command changes; a trial of a sweep is named after its study."""
