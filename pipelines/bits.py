@@ -8,7 +8,7 @@ commas. Of several blind runs, joined likewise, the best on dev is used. With ou
 figures and tables are written there; with out=FOLDER alone, the report is written again from the result.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,11 +146,7 @@ def show_variant(name: str, own: VariantBits, lengths: list[LengthBucket]) -> li
         f"  {own.end_bits.mean:.2f} of them for end of sentence; temperature {temperatures}, {own.raw_bits.mean:.2f} "
         f"bits at temperature 1; {show_converged(own.verdict)}",
         *([show_contrastive(own.contrastive)] if own.contrastive else []),
-        *(
-            show_bucket(bucket, estimate)
-            for bucket, estimate in zip(lengths, own.by_length, strict=True)
-            if estimate is not None
-        ),
+        *show_buckets(lengths, own.by_length),
         f"  {show_plateau(own.saturation)}",
         *([] if own.nulled is None else show_nulled(own.nulled, lengths)),
     ]
@@ -162,11 +158,7 @@ def show_nulled(nulled: NulledBits, lengths: list[LengthBucket]) -> list[str]:
         f"  source nulled (trainer.null_source={nulled.share:g}): {nulled.bits.mean:.2f} bits per sentence "
         f"{show_range(nulled.bits.interval)}, {nulled.word_bits.mean:.2f} per word "
         f"{show_range(nulled.word_bits.interval)}",
-        *(
-            show_bucket(bucket, estimate)
-            for bucket, estimate in zip(lengths, nulled.by_length, strict=True)
-            if estimate is not None
-        ),
+        *show_buckets(lengths, nulled.by_length),
         f"  {ASSUMPTION}",
     ]
 
@@ -181,11 +173,15 @@ def show_contrastive(own: ContrastiveBits) -> str:
     )
 
 
-def show_bucket(bucket: LengthBucket, estimate: Estimate) -> str:
-    """Return the line of a variant's bits in one length bucket."""
-    words, mark = show_bounds(bucket.source_words), "*" if bucket.sentences < FEW else ""
-    exact = "" if bucket.exact_bits is None else f"  of {bucket.exact_bits:.2f}"
-    return f"  {words:>7} words{mark:<1}  {estimate.mean:8.2f} {show_range(estimate.interval)}{exact}"
+def show_buckets(lengths: Sequence[LengthBucket], estimates: Sequence[Estimate | None]) -> list[str]:
+    """Return the lines of a variant's bits by length, of the buckets that have sentences."""
+    lines = []
+    for bucket, estimate in zip(lengths, estimates, strict=True):
+        if estimate is not None:
+            words, mark = show_bounds(bucket.source_words), "*" if bucket.sentences < FEW else ""
+            exact = "" if bucket.exact_bits is None else f"  of {bucket.exact_bits:.2f}"
+            lines.append(f"  {words:>7} words{mark:<1}  {estimate.mean:8.2f} {show_range(estimate.interval)}{exact}")
+    return lines
 
 
 def show_converged(converged: bool | None) -> str:

@@ -150,16 +150,16 @@ FAULTS = (
     ),
     Fault(
         "the temperature without source is that with source",
-        f"{PACKAGE}/analysis/nulled.py",
-        "nulled_temperature = best_temperature(run, trained, without_sources(dev))",
-        "nulled_temperature = temperature",
+        f"{PACKAGE}/analysis/likelihoods.py",
+        "temperature = best_temperature(run, trained, without_sources(dev))",
+        "temperature = best_temperature(run, trained, dev)",
         f"{NULLED} -m slow -k temperature",
     ),
     Fault(
         "bits with nulled sources are of sources",
         f"{PACKAGE}/analysis/likelihoods.py",
-        "reference_nats(model, without_sources(pairs), temperature=nulled)",
-        "reference_nats(model, pairs, temperature=nulled)",
+        "reference_nats(trained.model, without_sources(test), temperature=temperature)",
+        "reference_nats(trained.model, test, temperature=temperature)",
         f"{NULLED} -m slow -k comparison",
     ),
     Fault(

@@ -3,6 +3,7 @@
 Shapes: N test sentences.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,11 +65,27 @@ def read_likelihoods(run: FinishedRun, prepared: PreparedData, contrastive: int 
     nats = reference_nats(model, pairs, temperature=temperature)
     pointwise = None
     if null_share(run.config):
-        nulled = best_temperature(run, trained, without_sources(dev))
-        pointwise = pointwise_information(nats, reference_nats(model, without_sources(pairs), temperature=nulled))
+        pointwise, _ = read_pointwise(run, trained, dev, pairs, nats)
     contrast = read_contrast(model, pairs, sources=contrastive, temperature=temperature) if contrastive else None
     raw_nats = reference_nats(model, pairs) if smoothed else nats
     return RunLikelihoods(temperature, nats, raw_nats, joined, pointwise, contrast)
+
+
+def read_pointwise(
+    run: FinishedRun, trained: Trained, dev: Pairs, test: Pairs, nats: Sequence[np.ndarray]
+) -> tuple[PointwiseInformation, float]:
+    """Compute the bits that the sources of test give, and the temperature of the model without source.
+
+    Args:
+        run: with trainer.null_source above 0.
+        trained: its model.
+        dev: pairs that the temperature is fitted on.
+        test: pairs that are read.
+        nats: N arrays, of the references of test with their sources.
+    """
+    temperature = best_temperature(run, trained, without_sources(dev))
+    nulled_nats = reference_nats(trained.model, without_sources(test), temperature=temperature)
+    return pointwise_information(nats, nulled_nats), temperature
 
 
 def encode_split(trained: Trained, prepared: PreparedData, name: str) -> Pairs:

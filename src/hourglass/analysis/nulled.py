@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hourglass.analysis.likelihoods import best_temperature, encode_split
+from hourglass.analysis.likelihoods import best_temperature, encode_split, read_pointwise
 from hourglass.corpora.languages import words_of
 from hourglass.decoding.word_alignment import words_of_pieces
 from hourglass.metrics.likelihood import reference_nats
-from hourglass.metrics.nulled import check_nulled, null_share, pointwise_information, without_sources
+from hourglass.metrics.nulled import check_nulled, null_share
 from hourglass.training.finished import FinishedRun
 
 
@@ -64,11 +64,8 @@ def read_nulled(run: FinishedRun) -> NulledReading:
     trained, prepared = run.trained, run.prepared
     dev, test = (encode_split(trained, prepared, name) for name in ("dev", "test"))
     temperature = best_temperature(run, trained, dev)
-    nulled_temperature = best_temperature(run, trained, without_sources(dev))
-    information = pointwise_information(
-        reference_nats(trained.model, test, temperature=temperature),
-        reference_nats(trained.model, without_sources(test), temperature=nulled_temperature),
-    )
+    nats = reference_nats(trained.model, test, temperature=temperature)
+    information, nulled_temperature = read_pointwise(run, trained, dev, test, nats)
     split, language = prepared.corpus.splits["test"], prepared.corpus.target_language
     references: list[str] = split["target"][:]
     offsets = map(trained.vocabularies.target.offsets, references)
