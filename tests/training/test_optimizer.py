@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from hourglass.errors import UserError
 from hourglass.training.optimizer import AdadeltaSettings, AdamSettings, Decay, SGDSettings
 
 
@@ -21,6 +22,23 @@ def test_the_rate_rises_linearly_and_then_decays() -> None:
             left = (100 - step) / 90
             expected = {"none": 1, "linear": left, "sqrt": math.sqrt(left), "inverse_sqrt": math.sqrt(10 / (step + 1))}
             assert rates[step] == pytest.approx(expected[decay])
+
+
+def test_wsd_is_constant_and_then_falls_to_zero_over_the_last_fifth() -> None:
+    rates = [settings("wsd", 4.0).rate(step, 100) for step in range(100)]
+    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert rates[4:81] == [1.0] * 77
+    for step in (85, 95, 99):
+        assert rates[step] == pytest.approx(1 - math.sqrt((step - 80) / 20))
+    assert settings("wsd", 4.0).stable_steps(100) == 80
+    assert settings("sqrt", 4.0).stable_steps(100) is None
+
+
+def test_a_warm_up_is_a_share_of_the_run_or_a_number_of_steps() -> None:
+    assert settings("none", 0.1).rate(4, 100) == settings("none", 10.0).rate(4, 1000) == 0.5
+    assert settings("none", 1.0).rate(0, 1000) == 1.0
+    with pytest.raises(UserError, match=r"optimizer\.warmup=1\.5"):
+        settings("none", 1.5)
 
 
 @pytest.mark.parametrize(("decay", "first", "times"), [("luong5", 50, 5), ("luong10", 50, 10), ("luong234", 66, 4)])

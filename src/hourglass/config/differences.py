@@ -5,8 +5,8 @@ from typing import Any
 
 from hourglass.config.options import Config
 
-# Settings that determine where a run is stored and tracked, not its result.
-PLACES = ("run_dir", "resume", "if_exists", "cache", "logger")
+# Settings that determine where a run is stored, tracked and taken from, not its result.
+PLACES = ("run_dir", "resume", "start_from", "if_exists", "cache", "logger")
 
 
 def changes(before: Config, after: Config) -> list[str]:

@@ -1,10 +1,13 @@
-"""Checkpoints: their content, and how a model is loaded from one. (training/saving.py writes them.)
+"""Checkpoints: their content, how one is written, and how a model is loaded from one. (training/saving.py says when.)
 
 A checkpoint is complete in itself: settings, vocabularies, weights, and what training needs to resume. Loading one
 never unpickles objects, only tensors and plain values (`weights_only`), so a checkpoint cannot run code.
 """
 
+import io
 import logging
+import os
+import secrets
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +23,7 @@ from hourglass.data.tokenizer import Vocabularies
 from hourglass.errors import UserError
 from hourglass.models.build import build_model
 from hourglass.models.seq2seq import Seq2Seq
+from hourglass.system.files import writing
 from hourglass.system.memory import keep_heap
 
 log = logging.getLogger(__name__)
@@ -80,6 +84,29 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             ) from None
     assert isinstance(content, dict)
     return content
+
+
+def write_checkpoint(content: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint under another name and rename it, so that a kill leaves the one before.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    stream = io.BytesIO()
+    torch.save(content, stream)  # In memory, because torch hides the system's error when the disk is full.
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for old in path.parent.glob(f".{path.name}.*"):  # Left by a process that was killed.
+            old.unlink(missing_ok=True)
+        try:
+            with scratch.open("wb") as file:
+                file.write(stream.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(scratch, path)
+        finally:
+            scratch.unlink(missing_ok=True)
 
 
 def load_trained(path: Path) -> Trained:

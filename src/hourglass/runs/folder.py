@@ -4,6 +4,7 @@ PATH/config.yaml                the resolved settings
 PATH/checkpoints/best.ckpt      the best on dev
 PATH/checkpoints/last.ckpt      the checkpoint to resume from
 PATH/checkpoints/previous.ckpt  the last.ckpt before it, to resume from if that is damaged
+PATH/checkpoints/stable.ckpt    with optimizer.decay=wsd, of the step after which the rate falls, for start_from
 PATH/checkpoints/next.ckpt      becomes last.ckpt once the curves have its step; nothing reads it
 PATH/curves.csv                 training curves: step, name, value, time (not with logger=none)
 PATH/system.csv                 the same for the machine: CPU, memory, GPU (logger.system_metrics)
@@ -71,6 +72,11 @@ class RunFolder:
     def previous(self) -> Path:
         """The checkpoint to resume from if the last one is damaged."""
         return self.path / "checkpoints" / "previous.ckpt"
+
+    @property
+    def stable(self) -> Path:
+        """The checkpoint from which a run with a larger budget can start (optimizer.decay=wsd)."""
+        return self.path / "checkpoints" / "stable.ckpt"
 
     def validated(self, step: int) -> Path:
         """Return the checkpoint of a validation, which is kept for averaging (trainer.keep)."""
@@ -258,7 +264,7 @@ def _remove_if_empty(run: RunFolder) -> Iterator[None]:
 
 def clear(run: RunFolder) -> None:
     """Remove everything that an earlier run left in the folder, except the lock."""
-    checkpoints = (run.best, run.last, run.previous, run.next, *run.all_validated)
+    checkpoints = (run.best, run.last, run.previous, run.stable, run.next, *run.all_validated)
     files = (run.config, run.curves, run.system, run.metrics, run.translations, run.tracking)
     for path in (*checkpoints, *files):
         path.unlink(missing_ok=True)

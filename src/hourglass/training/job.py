@@ -20,6 +20,7 @@ from hourglass.models.pretrained import check_files
 from hourglass.runs.folder import RunFolder, create_run, open_run, resume_run, run_lock
 from hourglass.system.devices import is_main_process, under_torchrun
 from hourglass.tracking.settings import MlflowSettings
+from hourglass.training.branching import check_start_from
 from hourglass.training.hosts import Hosts
 from hourglass.training.jobs import Ticket, TrialTicket
 from hourglass.training.settings import Settings, check_settings
@@ -87,6 +88,7 @@ def open_job(composed: DictConfig, ticket: Ticket | None, hosts: Hosts | None = 
         require_plugins(config.get("plugins", []), f"resume={run.path}")
         return Job(run, config, check_settings(config), hosts=hosts)
     settings = check_settings(config)
+    check_start_from(config, settings)
     choices = HydraConfig.get().runtime.choices
     if choices.get("sweep") is not None and ticket is None:  # A job has the settings of its sweep.
         raise UserError(f"sweep={choices['sweep']}: needs -m: python src/train.py -m sweep={choices['sweep']} ...")

@@ -7,11 +7,14 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Decay = Literal["none", "linear", "sqrt", "inverse_sqrt", "luong5", "luong10", "luong234"]
+from hourglass.errors import UserError
+
+Decay = Literal["none", "linear", "sqrt", "inverse_sqrt", "luong5", "luong10", "luong234", "wsd"]
 
 # Of TensorFlow NMT: the share of the run after which the rate is first halved, and the number of halvings.
 HALVINGS = {"luong5": (1 / 2, 5), "luong10": (1 / 2, 10), "luong234": (2 / 3, 4)}
+# Of decay=wsd: the share of the run, at its end, over which the rate falls to zero.
+COOLDOWN = 1 / 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,26 +23,44 @@ class Schedule:
 
     Attributes:
         learning_rate: the peak rate.
-        warmup: share of the run in which the rate rises linearly from 0 to the peak.
+        warmup: the steps in which the rate rises linearly from 0 to the peak: below 1, their share of the run; from 1
+            on, their number.
         decay: after warm-up: none; linear or sqrt, both to zero at the end of the run, sqrt with the square root of the
             remaining share; inverse_sqrt, proportional to 1 / sqrt(step) (Vaswani et al. 2017, section 5.3); luong5 and
             luong10, which halve the rate 5 or 10 times over the second half of the run, and luong234, 4 times over its
-            last third (TensorFlow NMT; Luong et al. 2015, section 4.1, halve it every epoch from the middle on).
+            last third (TensorFlow NMT; Luong et al. 2015, section 4.1, halve it every epoch from the middle on); wsd
+            (warm-up, stable, decay: Hu et al. 2024, section 4), constant and then over the last fifth of the run to
+            zero, by 1 - sqrt(share of that fifth) (Haegele et al. 2024, section 3).
         clip_norm: maximum norm of a step's gradient (Pascanu et al. 2013); 0: no clipping.
         label_smoothing: probability mass of the training target that is spread over the vocabulary.
     """
 
     learning_rate: PositiveFloat
-    warmup: Share
+    warmup: NonNegativeFloat
     decay: Decay
     clip_norm: NonNegativeFloat
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
 
+    def __post_init__(self) -> None:
+        if self.warmup > 1 and self.warmup != int(self.warmup):
+            raise UserError(
+                f"optimizer.warmup={self.warmup:g}: set it to a share below 1, or to a whole number of steps"
+            )
+
+    def stable_steps(self, steps: int) -> int | None:
+        """Return the step of `steps` after which the rate falls, with decay=wsd; None: the decay has no such step.
+
+        Up to it, runs of any length that share the other settings are the same run.
+        """
+        return steps - round(COOLDOWN * steps) if self.decay == "wsd" else None
+
     def rate(self, step: int, steps: int) -> float:
         """Return the rate at `step` (from 0) of `steps`, as a factor of the peak."""
-        rise = max(1, round(self.warmup * steps))
+        rise = max(1, round(self.warmup if self.warmup >= 1 else self.warmup * steps))
         if step < rise:
             return (step + 1) / rise
+        if (stable := self.stable_steps(steps)) is not None:
+            return 1 - math.sqrt(max(0, step - stable) / max(1, steps - stable))
         if self.decay in HALVINGS:
             start, times = HALVINGS[self.decay]
             first = int(start * steps)

@@ -20,6 +20,7 @@ DECIDING = (
     "hourglass/decoding/search.py",
     "hourglass/metrics/scoring.py",
     "hourglass/models",
+    "hourglass/training/branching.py",
     "hourglass/training/datamodule.py",
     "hourglass/training/fit.py",
     "hourglass/training/graphs.py",
@@ -134,7 +135,7 @@ def find_start(
         try:
             content = read_checkpoint(path)
             own, progress = content["hourglass"], _progress(path, content)
-            digest = read_vocabularies(path, own).digest
+            read_vocabularies(path, own)
             break
         except DamagedCheckpointError as error:
             damaged.append(str(error))
@@ -145,14 +146,10 @@ def find_start(
         return None
     remedy = f"restore those that it was trained with, or {otherwise}"
     remedy_of_code = f"train on with the present code by {resume_command(path.parent.parent)}, or {otherwise}"
-    if digest != vocabularies.digest:
-        raise UserError(f"{path}: the checkpoint is of another tokenizer: {remedy}")
-    if own["corpus_digest"] != corpus_digest:
-        raise UserError(f"{path}: the checkpoint is of another corpus: {remedy}")
+    check_data(path, own, vocabularies, corpus_digest, remedy)
     if code is not None and own.get("code") != code:
         raise UserError(f"{path}: the checkpoint is of other code: {remedy_of_code}")
-    before, now = own.get("plugins", {}), plugin_record(config)
-    altered = ", ".join(name for name in now if before.get(name) != now[name])
+    altered = altered_plugins(own, config)
     if code is not None and altered:
         raise UserError(f"{path}: the checkpoint is of other code of plugins=[{altered}]: {remedy_of_code}")
     if changed := changes(own["config"], config):
@@ -161,3 +158,28 @@ def find_start(
     if altered:
         warnings.append(f"{path}: plugins=[{altered}] has changed since: the training goes on with other code")
     return Start(path, progress, warnings)
+
+
+def check_data(path: Path, own: Mapping[str, Any], vocabularies: Vocabularies, corpus_digest: str, remedy: str) -> None:
+    """Check that a checkpoint is of these vocabularies and this corpus.
+
+    Args:
+        path: the checkpoint.
+        own: our part of its content.
+        vocabularies: of the run that reads it.
+        corpus_digest: digest of that run's corpus.
+        remedy: for the message.
+
+    Raises:
+        UserError: it is not.
+    """
+    if read_vocabularies(path, own).digest != vocabularies.digest:
+        raise UserError(f"{path}: the checkpoint is of another tokenizer: {remedy}")
+    if own["corpus_digest"] != corpus_digest:
+        raise UserError(f"{path}: the checkpoint is of another corpus: {remedy}")
+
+
+def altered_plugins(own: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """Return the names of the plugins that have changed since a checkpoint; empty if none has."""
+    before, now = own.get("plugins", {}), plugin_record(config)
+    return ", ".join(name for name in now if before.get(name) != now[name])

@@ -25,6 +25,7 @@ from hourglass.tracking.client import DESCRIPTION
 from hourglass.tracking.settings import NoSettings
 from hourglass.tracking.tracking import Tracking
 from hourglass.training.alignments import Alignments
+from hourglass.training.branching import branch_off
 from hourglass.training.datamodule import TranslationData
 from hourglass.training.fit import fit
 from hourglass.training.job import OTHERWISE, THREADS, Job
@@ -95,13 +96,19 @@ def make_model(job: Job, prepared: PreparedData) -> Seq2Seq:
 def choose_start(job: Job, prepared: PreparedData, model: Seq2Seq) -> Start | None:
     """Return the checkpoint to resume from, or None for a new training.
 
-    For a new training, copy pretrained embeddings into the model.
+    A new training that starts from another run has a checkpoint of that run. For any other new training, copy
+    pretrained embeddings into the model.
 
     Raises:
         UserError: the checkpoint is of other settings, data or vocabularies; not with
             if_exists=continue_or_replace.
     """
     start = _find_start(job, prepared)
+    if start is None and job.config.get("start_from") is not None:
+        vocabularies, digest = prepared.vocabularies, prepared.corpus.digest
+        for warning in branch_off(job.run, job.config, vocabularies, digest, CODE):
+            log.warning("%s", warning)
+        start = _find_start(job, prepared)
     if start is None:
         fill_embeddings(model, job.config, prepared.vocabularies)
     return start
@@ -212,6 +219,7 @@ def train_model(
         settings.trainer,
         steps=prepared.stream.steps,
         validate_every=prepared.stream.validate_every,
+        stable=settings.optimizer.stable_steps(prepared.stream.steps),
         resume=resume,
     )
     loggers = tracking.loggers(first_step)

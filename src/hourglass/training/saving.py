@@ -4,9 +4,7 @@ A new last.ckpt is first written as next.ckpt. It replaces last.ckpt once the cu
 cannot separate the two. The former last.ckpt stays as previous.ckpt.
 """
 
-import io
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from hourglass.errors import UserError
+from hourglass.models.checkpoint import write_checkpoint
 from hourglass.runs.folder import RunFolder
 from hourglass.system.files import writing
 from hourglass.training.resuming import load_progress
@@ -29,22 +28,7 @@ class WholeFiles(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """See `TorchCheckpointIO`."""
-        place = Path(path)
-        content = io.BytesIO()
-        torch.save(checkpoint, content)  # In memory, because torch hides the system's error when the disk is full.
-        scratch = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
-        with writing(place):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            for old in place.parent.glob(f".{place.name}.*"):  # Left by a process that was killed.
-                old.unlink(missing_ok=True)
-            try:
-                with scratch.open("wb") as stream:
-                    stream.write(content.getbuffer())
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                os.replace(scratch, place)
-            finally:
-                scratch.unlink(missing_ok=True)
+        write_checkpoint(checkpoint, Path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
         """See `TorchCheckpointIO`; Lightning also reads the weights that spawned processes return through this."""
@@ -64,13 +48,22 @@ class Checkpoints(Checkpoint):
         settings: trainer.checkpoint_every, select and keep.
         steps: of the whole run.
         validate_every: steps from one validation to the next, after which last.ckpt is written too.
+        stable: the step after which stable.ckpt is written; None: none.
         resume: the checkpoint that the training resumes from; None: a new training.
     """
 
     def __init__(
-        self, run: RunFolder, settings: TrainerSettings, *, steps: int, validate_every: int, resume: Path | None
+        self,
+        run: RunFolder,
+        settings: TrainerSettings,
+        *,
+        steps: int,
+        validate_every: int,
+        stable: int | None = None,
+        resume: Path | None,
     ):
         self.run, self.settings, self.steps, self.validate_every = run, settings, steps, validate_every
+        self.stable = stable
         self.best: dict[str, float] = {}  # dev bleu, dev loss, with label smoothing dev smoothed_loss, step
         self.finished = False
         self._last_is_whole = resume is None or resume == run.last
@@ -90,6 +83,8 @@ class Checkpoints(Checkpoint):
         """Write last.ckpt where it is due. The curves already have this step: Lightning calls this callback last."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return  # Within a step.
+        if trainer.global_step == self.stable:
+            trainer.save_checkpoint(self.run.stable)
         self._agree_to_stop(trainer)
         due = self._stopping or trainer.global_step % self.settings.checkpoint_every == 0
         if due and trainer.global_step % self.validate_every:

@@ -39,7 +39,10 @@ OPTIONS: dict[str, Any] = {
     "resume": str | None,
     "cache": Annotated[str, Field(min_length=1)],
     "edges": list[int],
+    "start_from": str | None,
 }
+# Runs of earlier versions lack them.
+NEWER_OPTIONS = ("start_from",)
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,8 @@ def _check_whole(config: Config) -> None:
         if not isinstance(config.get(group), Mapping):
             raise UserError(f"{group}: the settings lack this group: set {group}=NAME, a file of conf/{group}")
     for option, kind in OPTIONS.items():
+        if option in NEWER_OPTIONS and option not in config:
+            continue
         if option not in config:
             raise UserError(f"{option}: the settings lack this option: set {option}=...")
         check(kind, config[option], option)
