@@ -3,6 +3,11 @@
 import sys
 from typing import TYPE_CHECKING, Any
 
+from hourglass.system.interrupts import end_at_once
+
+if __name__ == "__main__":  # Before the imports below, which take seconds.
+    end_at_once()
+
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode

@@ -22,6 +22,7 @@ from hourglass.config.unknown_keys import similar_setting, unknown_key
 from hourglass.config.usage import GROUPS, command_usage, default_groups, known_keys, list_keys, usage_line
 from hourglass.errors import OutOfMemoryError, UserError
 from hourglass.system.commands import printed_command, quoted
+from hourglass.system.interrupts import CTRL_C_STATUS, STOPPED, SigtermExit, raise_when_stopped
 from hourglass.system.out_of_memory import memory_shortage
 from hourglass.system.project import CONF
 from hourglass.system.secrets import without_secrets
@@ -174,14 +175,18 @@ def one_line_errors() -> Iterator[None]:
         log.addHandler(logging.StreamHandler(sys.stderr))
         log.setLevel(logging.INFO)
         log.propagate = False
+    raise_when_stopped()
     try:
         yield
     except UserError as error:
         print(f"error: {without_secrets(str(error))}", file=sys.stderr, flush=True)
         raise SystemExit(error.status) from None
     except KeyboardInterrupt:  # Not of a training, which prints how to resume it: see training/stopping.py.
-        print("stopped", file=sys.stderr, flush=True)
-        raise SystemExit(130) from None
+        print(STOPPED, file=sys.stderr, flush=True)
+        raise SystemExit(CTRL_C_STATUS) from None
+    except SigtermExit:
+        print(STOPPED, file=sys.stderr, flush=True)
+        raise
     except BrokenPipeError:
         # The reader of the output has gone. Redirect what Python would write at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -19,11 +19,12 @@ from torch.distributed.constants import default_pg_timeout
 
 from hourglass.errors import BrokenOffError, DivergedError, UserError
 from hourglass.system.devices import under_torchrun
+from hourglass.system.interrupts import SIGTERM_STATUS
 from hourglass.training.datamodule import TranslationData
 from hourglass.training.module import TranslationModule
 from hourglass.training.progress import Meter, ProgressBar
 from hourglass.training.saving import Checkpoints, WholeFiles
-from hourglass.training.stopping import SIGTERM_STATUS, check_memory
+from hourglass.training.stopping import check_memory
 
 
 def fit(

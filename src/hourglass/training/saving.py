@@ -18,8 +18,9 @@ from hourglass.errors import UserError
 from hourglass.models.checkpoint import write_checkpoint
 from hourglass.runs.folder import RunFolder
 from hourglass.system.files import writing
+from hourglass.system.interrupts import SIGTERM_STATUS
 from hourglass.training.resuming import load_progress
-from hourglass.training.stopping import SIGTERM_STATUS, on_sigterm
+from hourglass.training.stopping import on_sigterm
 from hourglass.training.trainer import TrainerSettings
 
 

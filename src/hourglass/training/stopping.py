@@ -11,12 +11,9 @@ from typing import Any
 from hourglass.config.plugins import resume_command
 from hourglass.errors import BrokenOffError, MachineLostError, OutOfMemoryError
 from hourglass.runs.folder import RunFolder
+from hourglass.system.interrupts import CTRL_C_STATUS, SIGTERM_STATUS, STOPPED
 from hourglass.system.out_of_memory import memory_shortage
 from hourglass.training.hosts import RESUME, Hosts
-
-# As shells expect it: 128 + the signal's number.
-CTRL_C_STATUS = 130
-SIGTERM_STATUS = 143
 
 
 def on_sigterm(handler: Callable[..., Any] | int | None) -> Callable[..., Any] | int | None:
@@ -63,7 +60,7 @@ def resumable(run: RunFolder, hosts: Hosts | None = None) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit) as stop:
         by_ctrl_c = isinstance(stop, KeyboardInterrupt) or isinstance(stop.__context__, KeyboardInterrupt)
         if hosts is None or hosts.place.local_rank == 0:
-            print(f"\nstopped{hint if run.config.exists() else ''}", file=sys.stderr, flush=True)
+            print(f"\n{STOPPED}{hint if run.config.exists() else ''}", file=sys.stderr, flush=True)
         raise SystemExit(CTRL_C_STATUS if by_ctrl_c else SIGTERM_STATUS) from None
     except BrokenOffError as error:
         raise type(error)(f"{error}{hint}" if run.config.exists() else str(error)) from None
