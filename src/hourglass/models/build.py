@@ -16,7 +16,8 @@ def build_model(config: Config, source_size: int, target_size: int, *, joint: bo
     """Build a model.
 
     Args:
-        config: the settings, with the groups encoder, attention and decoder.
+        config: the settings, with the groups encoder, attention and decoder. With `frozen_encoder`, the source
+            embedding is not tied to others.
         source_size: pieces of the source vocabulary.
         target_size: pieces of the target vocabulary.
         joint: whether both sides share one vocabulary.
@@ -29,7 +30,8 @@ def build_model(config: Config, source_size: int, target_size: int, *, joint: bo
     settings = without_unread_summary(settings)
     decoder = settings.decoder
     embedding = source_embedding = _embedding(target_size, decoder.embedding_size)
-    if decoder.tie != "all":
+    # The source embedding of a frozen encoder does not move, and that of the target does.
+    if decoder.tie != "all" or config.get("frozen_encoder") is not None:
         source_embedding = _embedding(source_size, settings.encoder.embedding_size)
     encoder = settings.encoder_class(settings.encoder, source_embedding, final_states=decoder.start == "pass")
     sizes = Sizes(decoder.hidden_size, encoder.memory_size, encoder.summary_size)

@@ -21,6 +21,7 @@ from hourglass.runs.folder import RunFolder, create_run, open_run, resume_run, r
 from hourglass.system.devices import is_main_process, under_torchrun
 from hourglass.tracking.settings import MlflowSettings
 from hourglass.training.branching import check_start_from
+from hourglass.training.freezing import check_frozen_encoder, has_frozen_encoder
 from hourglass.training.hosts import Hosts
 from hourglass.training.jobs import Ticket, TrialTicket
 from hourglass.training.settings import Settings, check_settings
@@ -89,6 +90,7 @@ def open_job(composed: DictConfig, ticket: Ticket | None, hosts: Hosts | None = 
         return Job(run, config, check_settings(config), hosts=hosts)
     settings = check_settings(config)
     check_start_from(config, settings)
+    check_frozen_encoder(config)
     choices = HydraConfig.get().runtime.choices
     if choices.get("sweep") is not None and ticket is None:  # A job has the settings of its sweep.
         raise UserError(f"sweep={choices['sweep']}: needs -m: python src/train.py -m sweep={choices['sweep']} ...")
@@ -129,6 +131,10 @@ def working_on(job: Job) -> Iterator[None]:
 
 
 def name_run(choices: Mapping[str, Any], config: Config) -> list[str]:
-    """Return the parts of a run's name: corpus, experiment and encoder if not the defaults, attention and seed."""
+    """Return the parts of a run's name: corpus, experiment and encoder if not the defaults, attention and seed.
+
+    A frozen encoder is named, too.
+    """
     special = [choices[group] for group in ("experiment", "encoder") if choices.get(group) not in (None, "null", "rnn")]
+    special += ["frozen"] if has_frozen_encoder(config) else []
     return [choices["data"], *special, choices["attention"], f"s{config['seed']}"]

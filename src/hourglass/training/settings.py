@@ -40,9 +40,10 @@ OPTIONS: dict[str, Any] = {
     "cache": Annotated[str, Field(min_length=1)],
     "edges": list[int],
     "start_from": str | None,
+    "frozen_encoder": str | None,
 }
 # Runs of earlier versions lack them.
-NEWER_OPTIONS = ("start_from",)
+NEWER_OPTIONS = ("start_from", "frozen_encoder")
 
 
 @dataclass(frozen=True)
