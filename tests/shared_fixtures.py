@@ -51,6 +51,12 @@ def kjv_web(session_cache: Path) -> Corpus:
 
 
 @pytest.fixture(scope="session")
+def kjv_verses(session_cache: Path) -> Corpus:
+    """Return the default corpus with a whole verse in each sentence, built once."""
+    return load_corpus(compose_config("data.clauses=0")["data"], session_cache)
+
+
+@pytest.fixture(scope="session")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """Return a finished run of SMALL (tests/helpers.py), trained once, which no test may change."""
     return make_run(tmp_path_factory.mktemp("small-run"))

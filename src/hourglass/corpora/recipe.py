@@ -20,12 +20,15 @@ class Pair(NamedTuple):
         source: text of the source side.
         target: text of the target side.
         places: where each side was read, for messages: FILE:LINE.
+        parts: the source and target of each part that the pair is joined from; none where it is a whole. The leak
+            search looks at them, too.
     """
 
     id: str
     source: str
     target: str
     places: tuple[str, str]
+    parts: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
