@@ -31,11 +31,10 @@ from hourglass.config.command_line import one_line_errors, read_command
 from hourglass.config.options import build
 from hourglass.config.usage import usage_line
 from hourglass.errors import UserError
-from hourglass.metrics.nulled import ASSUMPTION
 from hourglass.metrics.saturation import Saturation
 from hourglass.metrics.scoring import FEW, show_bounds
 from hourglass.metrics.significance import CONVERGED, RESAMPLES, Estimate
-from hourglass.reports.bits import ABSOLUTE, describe_search, describe_settings, report_bits
+from hourglass.reports.bits import describe_search, describe_settings, readings_side_by_side, report_bits
 from hourglass.reports.document import write_files
 from hourglass.reports.phrases import show_range
 from hourglass.training.finished import FinishedRun
@@ -111,7 +110,7 @@ def show_information(information: Information) -> str:
         lines.append("")
     if information.setting_differences:
         lines += [describe_settings(information), ""]
-    lines += [ABSOLUTE, *describe_search(information.blind), ""]
+    lines += [*show_side_by_side(information), *describe_search(information.blind), ""]
     blind = information.blind
     lines.append(
         f"blind model: {blind.bits:.2f} bits per sentence ({blind.target_pieces:.1f} pieces), {blind.end_bits:.2f} of "
@@ -128,6 +127,23 @@ def show_information(information: Information) -> str:
         "sentences and the variants' own seeds.",
     ]
     return "\n".join(lines)
+
+
+def show_side_by_side(information: Information) -> list[str]:
+    """Return the lines of a table of all readings, and what each assumes."""
+    columns = readings_side_by_side(information)
+    table = [["", *(column.heading for column in columns)]]
+    for number, name in enumerate(information.variants):
+        table.append([name, *(column.cells[number] for column in columns)])
+    widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
+    return [
+        "all readings side by side, bits per sentence:",
+        *(
+            "  ".join(["", *(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))]).rstrip()
+            for row in table
+        ),
+        *(column.assumption for column in columns),
+    ]
 
 
 def show_contrast(contrast: Contrast) -> list[str]:
@@ -159,7 +175,6 @@ def show_nulled(nulled: NulledBits, lengths: list[LengthBucket]) -> list[str]:
         f"{show_range(nulled.bits.interval)}, {nulled.word_bits.mean:.2f} per word "
         f"{show_range(nulled.word_bits.interval)}",
         *show_buckets(lengths, nulled.by_length),
-        f"  {ASSUMPTION}",
     ]
 
 
@@ -168,8 +183,7 @@ def show_contrastive(own: ContrastiveBits) -> str:
     length = "beyond what the length of the source tells" if own.classes > 1 else "the length of the source included"
     return (
         f"  contrastive: at least {own.bits.mean:.2f} bits {show_range(own.bits.interval)}, {length}; at most "
-        f"{own.cap:.2f}, as {own.sources:,} test sources are compared; {own.sentences} sentences; assumes no blind "
-        "decoder, but that the model was not trained on test"
+        f"{own.cap:.2f}, as {own.sources:,} test sources are compared; {own.sentences} sentences"
     )
 
 
@@ -187,7 +201,7 @@ def show_buckets(lengths: Sequence[LengthBucket], estimates: Sequence[Estimate |
 def show_converged(converged: bool | None) -> str:
     """Return the convergence of runs in words."""
     if converged is None:
-        return "too short to judge whether converged"
+        return "whether converged cannot be told"
     return "converged" if converged else "not converged"
 
 

@@ -19,7 +19,7 @@ from hourglass.corpora.sampling import evenly_spaced
 from hourglass.errors import UserError
 from hourglass.metrics.likelihood import mean_quantity
 from hourglass.metrics.nulled import ASSUMPTION, check_nulled
-from hourglass.metrics.scoring import FEW, length_buckets, show_bounds
+from hourglass.metrics.scoring import FEW, inside_bounds, length_buckets, show_bounds
 from hourglass.metrics.significance import draw_resamples
 from hourglass.reports.phrases import show_range
 from hourglass.system.files import write_whole
@@ -77,11 +77,11 @@ def show_reading(run: FinishedRun, reading: NulledReading, sentences: int) -> st
         f"{reading.temperatures[0]:.2f} with source, {reading.temperatures[1]:.2f} without"
     ]
     lengths = np.maximum([row.source_words for row in rows], run.config["edges"][0])
-    for low, high in length_buckets(run.config["edges"]):
-        inside = [row for row, words in zip(rows, lengths, strict=True) if low <= words <= (high or words)]
+    for bounds in length_buckets(run.config["edges"]):
+        inside = [rows[row] for row in inside_bounds(lengths, bounds)]
         if inside:
             mark = "*" if len(inside) < FEW else ""
-            lines.append(f"  {show_bounds((low, high)):>7} words{mark:<1}  {show_mean(inside)}")
+            lines.append(f"  {show_bounds(bounds):>7} words{mark:<1}  {show_mean(inside)}")
     lines += [f"  {show_words(rows[row])}" for row in (evenly_spaced(len(rows), sentences) if sentences else [])]
     return "\n".join(lines)
 

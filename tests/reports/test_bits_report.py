@@ -14,11 +14,13 @@ from hourglass.analysis.information import (
     BitsDifference,
     BlindBits,
     Contrast,
+    ContrastiveBits,
     DigitBucket,
     Information,
     JoinedBits,
     LearningPoint,
     LengthBucket,
+    NulledBits,
     PositionBucket,
     Provenance,
     SettingDifference,
@@ -290,9 +292,9 @@ def test_bits_that_a_blind_decoder_may_still_save_are_not_a_reading() -> None:
 def test_the_report_has_a_table_and_all_figures(known: bool) -> None:
     information = exactly_known(result()) if known else result()
     blocks = report_bits(information)
-    differences, table = tables(blocks)
+    differences, readings, table = tables(blocks)
     assert [row[0] for row in table.rows] == ["none", "plain"]
-    assert all(len(row) == len(each.head) for each in (differences, table) for row in each.rows)
+    assert all(len(row) == len(each.head) for each in (differences, readings, table) for row in each.rows)
     (row,) = differences.rows
     assert row[:4] == ["plain", "none", "+2.00", "[1.00, 3.00]"]
     cells = dict(zip(table.head, table.rows[1], strict=True))
@@ -313,14 +315,15 @@ def test_differences_stand_before_what_rests_on_the_blind_decoder() -> None:
         "verses-bits-differences",
         "verses-bits-difference",
         "verses-bits-difference-2",
+        "verses-bits-readings",
         "verses-bits",
         "verses-bits-by-length",
         "verses-bits-by-position",
         "verses-bits-learnt",
     ]
     at = [index for index, block in enumerate(blocks) if isinstance(block, Paragraph) and block.text == ABSOLUTE]
-    assert at == [index - 1 for index, block in enumerate(blocks) if isinstance(block, Table)][1:]
-    differences, _ = tables(blocks)
+    assert at == [index - 1 for index, block in enumerate(blocks) if isinstance(block, Table)][2:]
+    differences, _, _ = tables(blocks)
     rows = [dict(zip(differences.head, row, strict=True)) for row in differences.rows]
     assert [(row["variant"], row["less"], row["bits"]) for row in rows] == [
         ("fixed", "none", "+2.00"),
@@ -352,6 +355,72 @@ def test_a_difference_may_level_off_below_zero(flat: bool, words: str) -> None:
     text = summary(with_variant(result(), "plain", difference=difference(-4.0, -5.0, -3.0, curve)))
     assert words in text
     assert "-5.0 to -3.0, over test sentences)" in text
+
+
+def frozen() -> Information:
+    """Return the result of none, fixed and a fresh decoder on the encoder of none, with all readings."""
+    made = rereading()
+    fresh = replace(made.variants["fixed"], frozen_encoder="none", difference=difference(0.5, 0.25, 0.75))
+    none = replace(
+        made.variants["none"],
+        contrastive=ContrastiveBits(estimate(3.0), 1024, 300, 1),
+        nulled=NulledBits(0.3, estimate(4.0), estimate(1.0), []),
+    )
+    return replace(
+        made,
+        variants={"none": none, "fresh": fresh, "fixed": made.variants["fixed"]},
+        contrasts=[Contrast("fixed", "fresh", difference(1.5, 1.25, 1.75))],
+    )
+
+
+def test_all_readings_stand_side_by_side_with_what_they_assume() -> None:
+    table = tables(report_bits(frozen()))[1]
+    assert table.head == [
+        *("variant", "less none", "less the blind decoder", "contrastive", "source nulled", "in the vector, unused"),
+        "lost by the encoder",
+    ]
+    none = dict(zip(table.head, table.rows[0], strict=True))
+    assert none == {
+        "variant": "none",
+        "less none": "-",
+        "less the blind decoder": "5.00 [4.00, 6.00]",
+        "contrastive": "at least 3.00 [2.00, 4.00], cap 10.00",
+        "source nulled": "4.00 [3.00, 5.00]",
+        "in the vector, unused": "+0.50 [0.25, 0.75]",
+        "lost by the encoder": "+1.50 [1.25, 1.75]",
+    }
+    assert [row[-2:] for row in table.rows[1:]] == [["-", "-"], ["-", "-"]]
+    for assumption in ("nothing beside the two models", "not trained on test", "same weights", "fresh decoder"):
+        assert assumption in table.caption
+    columns = tables(report_bits(rereading()))[1].head
+    assert columns == ["variant", "less none", "less the blind decoder"]  # What was not measured has no column.
+
+
+def test_a_comparison_the_other_way_round_is_reversed() -> None:
+    information = frozen()
+    own, other = information.less("fixed", "fresh"), information.less("fresh", "fixed")
+    assert own is not None
+    assert other is not None
+    assert (own.value, own.trained) == (1.5, Interval(1.25, 1.75))
+    assert (other.value, other.trained, other.p) == (-1.5, Interval(-1.75, -1.25), own.p)
+    assert information.less("fixed", "nobody") is None
+
+
+def test_a_fresh_decoder_tells_what_the_encoder_has_lost() -> None:
+    text = explain_losses(frozen())[-1]
+    assert text.startswith("Lost by the encoder? Variant fresh is a fresh decoder on the encoder of variant none")
+    assert "0.5 bits fewer than the encoder's own decoder" in text
+    assert "so many were in the vector and unused" in text
+    assert "Variant fixed, whose encoder was trained together with such a decoder, needs 1.5 bits fewer" in text
+    assert "so many the encoder has lost" in text
+    without = replace(frozen(), contrasts=[], variants={k: v for k, v in frozen().variants.items() if k != "fixed"})
+    assert "a run of attention=fixed would tell, and it is missing" in explain_losses(without)[-1]
+    nothing = replace(frozen().variants["fresh"], difference=difference(0.1, -0.25, 0.45))
+    shown = explain_losses(replace(frozen(), variants={**frozen().variants, "fresh": nothing}))[-1]
+    assert "nothing was shown to be in the vector and unused" in shown
+    assert "they cannot answer that" in explain_losses(rereading())[-1]
+    # The variant that rereads is the one that was trained together with its encoder.
+    assert "Lost by the decoder? Variant fixed reads" in explain_losses(frozen())[2]
 
 
 def test_settings_that_differ_are_named() -> None:
@@ -413,7 +482,7 @@ def test_bits_during_training_are_those_of_validations() -> None:
     own = variant("none", learning=[late, [LearningPoint(1000.0, 0.0), LearningPoint(4000.0, 6.0)]])
     information = result(variants={**result().variants, "none": own})
     assert in_a_sentence(explanation(information), "bits per sentence", "3.0 after half of it and 7.0 at its end.")
-    _, table = tables(report_bits(information))
+    *_, table = tables(report_bits(information))
     columns = [table.head.index(f"dev, {share} % of the budget") for share in (25, 50, 100)]
     (row,) = (row for row in table.rows if row[0] == "none")
     assert [row[column] for column in columns] == ["-", "3.0", "7.0"]

@@ -431,8 +431,18 @@ def test_a_search_is_extended_four_times_at_most_and_a_single_rate_never() -> No
 def test_attention_is_compared_with_fixed_and_fixed_with_none(baseline: str, pairs: list[tuple[str, str]]) -> None:
     """Names are of variants; what they are follows from their attention."""
     attentions = {"none": "none", "look": "luong_dot", "mean": "mean", "fixed": "fixed"}
-    assert bits._other_pairs(attentions, baseline) == pairs
-    assert bits._other_pairs({"none": "none", "look": "luong_dot"}, "none") == []
+    assert bits._other_pairs(attentions, {}, baseline) == pairs
+    assert bits._other_pairs({"none": "none", "look": "luong_dot"}, {}, "none") == []
+
+
+def test_a_fresh_decoder_is_compared_with_that_of_its_encoder_and_with_a_joint_one() -> None:
+    attentions = {"look": "luong_dot", "none": "none", "fixed": "fixed", "fresh": "fixed"}
+    pairs = bits._other_pairs(attentions, {"fresh": "none"}, "look")
+    assert pairs == [("fixed", "none"), ("fresh", "none"), ("fixed", "fresh")]
+    assert bits._other_pairs(attentions, {"fresh": "none"}, "none") == [("look", "fixed"), ("fixed", "fresh")]
+    # Of the encoder of fixed, the joint decoder is the encoder's own.
+    assert bits._other_pairs(attentions, {"fresh": "fixed"}, "look") == [("fixed", "none"), ("fresh", "fixed")]
+    assert ("fresh", "elsewhere") not in bits._other_pairs(attentions, {"fresh": "elsewhere"}, "look")
 
 
 def test_no_interval_of_bits_exceeds_the_information_in_the_references() -> None:

@@ -10,6 +10,7 @@ Shapes: N test sentences, R resamples, K seeds of a variant.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -44,6 +45,7 @@ from hourglass.metrics.significance import Difference, Interval, Quantity, compa
 from hourglass.runs.translations import Translation
 from hourglass.system.bars import Bar
 from hourglass.training.finished import FinishedRun
+from hourglass.training.freezing import FROZEN_ENCODER, has_frozen_encoder
 
 # First target position of each position bucket; the last bucket has no upper end.
 POSITIONS = (1, 2, 3, 5, 9, 17, 33, 65)
@@ -82,6 +84,7 @@ def measure_bits(
     check_comparable(blind, runs)
     for name, seeds in variants.items():
         check_seeds(name, seeds)
+    frozen = find_frozen(variants)
     convergence = {run: judge_convergence(run, converged) for run in runs}
     if len(test.rows) < FOLDS:
         raise UserError(f"{blind.path}: a test set of {len(test.rows)} sentences; bits need {FOLDS} or more")
@@ -138,6 +141,7 @@ def measure_bits(
                 difference=None if name == baseline else _compare(measured, name, baseline),
                 contrastive=own.contrastive,
                 nulled=own.nulled(null_share(seeds[0].config)),
+                frozen_encoder=frozen.get(name),
             )
             for name, seeds in variants.items()
             for own in [measured[name]]
@@ -145,7 +149,7 @@ def measure_bits(
         contrasts=[
             Contrast(name, reference, _compare(measured, name, reference))
             for name, reference in _other_pairs(
-                {name: seeds[0].config["attention"]["name"] for name, seeds in variants.items()}, baseline
+                {name: seeds[0].config["attention"]["name"] for name, seeds in variants.items()}, frozen, baseline
             )
         ],
         setting_differences=name_differences(blind, variants),
@@ -168,21 +172,53 @@ def _read_all(runs: Sequence[FinishedRun], blind: FinishedRun, contrastive: int)
     return likelihoods
 
 
-def _other_pairs(attentions: Mapping[str, str], baseline: str) -> list[tuple[str, str]]:
+def find_frozen(variants: Mapping[str, Sequence[FinishedRun]]) -> dict[str, str]:
+    """Return the variants with frozen encoders, and for each the variant whose encoders they are.
+
+    Where that is no variant, it is the name of the run.
+
+    Args:
+        variants: runs of each variant, one for each seed.
+
+    Raises:
+        UserError: the seeds of a variant have encoders of several variants.
+    """
+    owners = {run.path.resolve(): name for name, seeds in variants.items() for run in seeds}
+    frozen = {}
+    for name, seeds in variants.items():
+        if not has_frozen_encoder(seeds[0].config):
+            continue
+        paths = [Path(str(run.config[FROZEN_ENCODER])).expanduser().resolve() for run in seeds]
+        of = {owners.get(path, path.name) for path in paths}
+        if len(of) > 1 and of & set(owners.values()):
+            raise UserError(
+                f"{name}: its seeds have the frozen encoders of {' and '.join(sorted(of))}: name runs of one variant"
+            )
+        frozen[name] = owners.get(paths[0], paths[0].name)
+    return frozen
+
+
+def _other_pairs(attentions: Mapping[str, str], frozen: Mapping[str, str], baseline: str) -> list[tuple[str, str]]:
     """Return the pairs of variants that are compared beside those with the baseline: each name and its reference.
 
     What looks back at the source less `fixed` is what a choice brings beyond one vector read at every step; `fixed`
-    less `none` is what reading it at every step brings.
+    less `none` is what reading it at every step brings. A fresh decoder on a frozen encoder less the encoder's own is
+    what was in the vector and unused; `fixed` less the fresh decoder is what the encoder has not put in.
 
     Args:
         attentions: by the name of the variant.
+        frozen: of each variant with a frozen encoder, the variant whose encoder it is.
         baseline: pairs with it are left out, whichever way round.
     """
-    rereading = [name for name, attention in attentions.items() if attention == "fixed"]
-    others = [name for name, attention in attentions.items() if attention not in ("fixed", "none")]
-    once = [name for name, attention in attentions.items() if attention == "none"]
+    joint = {name: attention for name, attention in attentions.items() if name not in frozen}
+    rereading = [name for name, attention in joint.items() if attention == "fixed"]
+    others = [name for name, attention in joint.items() if attention not in ("fixed", "none")]
+    once = [name for name, attention in joint.items() if attention == "none"]
     pairs = [(name, fixed) for fixed in rereading for name in others]
     pairs += [(fixed, none) for fixed in rereading for none in once]
+    for fresh, owner in frozen.items():
+        pairs += [(fresh, owner)] if owner in attentions else []
+        pairs += [(fixed, fresh) for fixed in rereading if fixed != owner]
     return [pair for pair in pairs if baseline not in pair]
 
 

@@ -14,6 +14,7 @@ from hourglass.config.options import Config
 from hourglass.errors import UserError
 from hourglass.system.commands import printed_command
 from hourglass.training.finished import FinishedRun
+from hourglass.training.freezing import FROZEN_ENCODER, has_frozen_encoder
 
 # Options of the decoder that a blind run shares with the runs it is compared with. How the source is seen is not one.
 DECODER_OPTIONS = (
@@ -100,7 +101,7 @@ def check_comparable(blind: FinishedRun, runs: Sequence[FinishedRun]) -> None:
     Raises:
         UserError: a run does not; the message names the run and the option.
     """
-    expected, budget = _shared_settings(blind), blind.metrics.train_target_tokens
+    budget = blind.metrics.train_target_tokens
     for run in runs:
         tokens = run.metrics.train_target_tokens
         if tokens > BUDGET_TOLERANCE * budget:
@@ -108,12 +109,22 @@ def check_comparable(blind: FinishedRun, runs: Sequence[FinishedRun]) -> None:
                 f"{blind.path}: read {budget:,} target tokens and {run.path} {tokens:,}: a blind run that was trained "
                 f"less would flatter the other: train one with trainer.target_tokens={tokens} or more"
             )
-        for option, value in _shared_settings(run).items():
-            if value != expected[option]:
-                raise UserError(
-                    f"{run.path}: another {option} than {blind.path}'s ({value}, {expected[option]}), so that the "
-                    "difference of their likelihoods is not due to the source alone: train both with the same"
-                )
+        check_shared(blind, run)
+
+
+def check_shared(first: FinishedRun, run: FinishedRun) -> None:
+    """Check that two runs share corpus, tokenizer, decoder sizes, selection and `REFUSED_OPTIONS`.
+
+    Raises:
+        UserError: they do not; the message names the second run and the option.
+    """
+    expected = _shared_settings(first)
+    for option, value in _shared_settings(run).items():
+        if value != expected[option]:
+            raise UserError(
+                f"{run.path}: another {option} than {first.path}'s ({value}, {expected[option]}), so that the "
+                "difference of their likelihoods is not due to the source alone: train both with the same"
+            )
 
 
 def _shared_settings(run: FinishedRun) -> dict[str, Any]:
@@ -190,6 +201,9 @@ def check_seeds(variant: str, runs: Sequence[FinishedRun]) -> None:
             if option.split(".")[0] not in VARIANT_SETTINGS
             and _setting(run.config, option) != _setting(first.config, option)
         ]
+        # Each seed has an encoder of its own, frozen or not.
+        if has_frozen_encoder(run.config) != has_frozen_encoder(first.config):
+            differing.append(FROZEN_ENCODER)
         if differing:
             raise UserError(
                 f"{run.path}: another {', '.join(differing)} than {first.path}'s: runs of one variant ({variant}) "

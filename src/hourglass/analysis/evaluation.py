@@ -3,6 +3,7 @@
 BLEU, chrF and the brevity penalty are those of sacreBLEU: the first two from 0 to 100, the last from 0 to 1.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -19,6 +20,8 @@ SCHEMA_VERSION = 1
 
 
 LEARNING_RATE = "optimizer.learning_rate="
+
+GridEnd = Literal["lowest", "highest"]
 REVERSED_SOURCE = "encoder.reverse_source=true"
 
 
@@ -126,12 +129,9 @@ class Tuning:
         return any(REVERSED_SOURCE in candidate.overrides for candidate in self.candidates)
 
     @property
-    def edge(self) -> Literal["lowest", "highest"] | None:
+    def edge(self) -> GridEnd | None:
         """The end of the grid at which the chosen learning rate lies; None inside it, or of a single rate."""
-        rates = {candidate.learning_rate for candidate in self.candidates}
-        if len(rates) < 2 or min(rates) < self.learning_rate < max(rates):
-            return None
-        return "lowest" if self.learning_rate == min(rates) else "highest"
+        return grid_end(self.learning_rate, [candidate.learning_rate for candidate in self.candidates])
 
     @property
     def seconds(self) -> float:
@@ -397,6 +397,19 @@ def read_evaluation(file: Path, command: str) -> Evaluation:
         UserError: the file is missing, damaged, or of another version; the message names `command`.
     """
     return read_record(file, Evaluation, SCHEMA_VERSION, command)
+
+
+def grid_end(rate: float, tried: Iterable[float]) -> GridEnd | None:
+    """Return the end of the learning rates tried at which a rate lies; None inside them, and of fewer than two."""
+    rates = set(tried)
+    if len(rates) < 2 or min(rates) < rate < max(rates):
+        return None
+    return "lowest" if rate <= min(rates) else "highest"
+
+
+def rate_word(rate: float) -> str:
+    """Return the override that sets a learning rate."""
+    return f"{LEARNING_RATE}{rate}"
 
 
 def _learning_rate(overrides: list[str]) -> float:

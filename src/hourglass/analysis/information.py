@@ -6,9 +6,10 @@ Unless a name says otherwise, a number of bits is a mean over test sentences, in
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from hourglass.analysis.convergence import all_converged
+from hourglass.analysis.evaluation import GridEnd, grid_end
 from hourglass.metrics.saturation import Saturation
 from hourglass.metrics.significance import Difference, Estimate
 from hourglass.system.records import read_record, write_record
@@ -159,7 +160,7 @@ class BlindBits:
         run: name of the run folder.
         provenance: how it was made; None in an old result, which was recorded without it.
         dev_loss: nats per target token.
-        converged: whether the last fifth of its budget gained next to nothing; None: too short to be judged.
+        converged: whether the last fifth of its budget gained next to nothing; None where that cannot be told.
         last_fifth_bits: bits per test sentence that the last fifth of its budget saved.
         temperature: that divides the logits, fitted on dev; 1 without label smoothing.
         bits: that it needs, at this temperature.
@@ -189,12 +190,11 @@ class BlindBits:
     learning_rates: list[float] = field(default_factory=list)  # Older results lack it.
 
     @property
-    def edge(self) -> Literal["lowest", "highest"] | None:
+    def edge(self) -> GridEnd | None:
         """The end of the learning rates tried at which its own lies; None inside them, and of fewer than two."""
-        if self.provenance is None or len(set(self.learning_rates)) < 2:
+        if self.provenance is None or not self.learning_rates:
             return None
-        rate = self.provenance.config["optimizer"]["learning_rate"]
-        return "lowest" if rate <= min(self.learning_rates) else "highest" if rate >= max(self.learning_rates) else None
+        return grid_end(self.provenance.config["optimizer"]["learning_rate"], self.learning_rates)
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ class VariantBits:
         attention: `attention.name` of its runs.
         provenance: how they were made; None in an old result, which was recorded without it.
         dev_loss: nats per target token.
-        converged: whether the last fifth of the budget gained next to nothing; None: too short to be judged.
+        converged: whether the last fifth of the budget gained next to nothing; None where that cannot be told.
         temperatures: see `BlindBits.temperature`.
         parameters: of the model.
         bits: of all sentences.
@@ -264,6 +264,8 @@ class VariantBits:
         difference: to the baseline; None for the baseline itself.
         contrastive: a lower bound without the blind decoder; None where it was not measured.
         nulled: None for runs of trainer.null_source=0.
+        frozen_encoder: the variant whose encoders its own are, frozen, or the name of a run that is no variant's; None
+            where its encoders were trained with it.
     """
 
     attention: str
@@ -285,6 +287,7 @@ class VariantBits:
     difference: BitsDifference | None
     contrastive: ContrastiveBits | None = None  # Older results lack it.
     nulled: NulledBits | None = None  # Older results lack it.
+    frozen_encoder: str | None = None  # Older results lack it.
 
     @property
     def reading(self) -> Estimate:
@@ -293,7 +296,7 @@ class VariantBits:
 
     @property
     def verdict(self) -> bool | None:
-        """Whether all seeds had converged; None if they are too short to be judged."""
+        """Whether all seeds had converged; None where that cannot be told."""
         return all_converged(self.converged)
 
 
@@ -338,6 +341,19 @@ class Information:
             if own.difference is not None
         ]
         return [*with_baseline, *self.contrasts]
+
+    def less(self, variant: str, reference: str) -> Difference | None:
+        """Return the bits that a variant receives more than another; None where the two are not compared."""
+        for contrast in self.all_contrasts:
+            if (contrast.variant, contrast.reference) == (variant, reference):
+                return contrast.difference.whole
+            if (contrast.variant, contrast.reference) == (reference, variant):
+                return contrast.difference.whole.reversed
+        return None
+
+    def frozen_from(self, variant: str) -> str | None:
+        """Return the variant that has a fresh decoder on the frozen encoders of another; None if there is none."""
+        return next((name for name, own in self.variants.items() if own.frozen_encoder == variant), None)
 
 
 def write_information(file: Path, information: Information) -> None:

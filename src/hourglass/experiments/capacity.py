@@ -13,8 +13,8 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from hourglass.analysis.capacity import Capacity, CapacityPoint
 from hourglass.analysis.channel import longest_copied, summarise_channel
 from hourglass.analysis.convergence import judge_convergence
-from hourglass.analysis.evaluation import LEARNING_RATE, Tuning
 from hourglass.analysis.evaluation import SCHEMA_VERSION as TUNING_VERSION
+from hourglass.analysis.evaluation import Tuning, rate_word
 from hourglass.config.compose import compose_settings
 from hourglass.config.options import build, read_settings
 from hourglass.errors import UserError
@@ -192,11 +192,11 @@ def train_capacity_runs(settings: CapacitySettings, folder: Path) -> None:
         words += [path_override("cache", folder / "cache")]
         with (folder / f"{run.name}.log").open("w", encoding="utf-8") as log:
             try:
-                chosen = [f"{LEARNING_RATE}{settings.learning_rates[0]}"]
+                chosen = [rate_word(settings.learning_rates[0])]
                 if len(settings.learning_rates) > 1:
                     chosen = run_search(
                         settings.learning_rates,
-                        lambda rate: [[f"{LEARNING_RATE}{rate}"]],
+                        lambda rate: [[rate_word(rate)]],
                         [*words, f"trainer.target_tokens={settings.search_tokens}", "trainer.test=false"],
                         lambda number: folder / "search" / f"{run.name}-{number}",
                         _search_file(folder, run),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from hourglass.analysis.evaluation import SCHEMA_VERSION, Candidate, Tuning
+from hourglass.analysis.evaluation import SCHEMA_VERSION, Candidate, Tuning, grid_end
 from hourglass.errors import DivergedError, UserError
 from hourglass.system.commands import path_override
 from hourglass.system.records import write_record
@@ -99,6 +99,5 @@ def possible_rates(rates: Sequence[float]) -> list[float]:
 def rate_beyond(losses: Mapping[float, float]) -> float | None:
     """Return the rate beyond the end of a grid that has the lowest loss; None if the lowest loss is at no end."""
     best = min(losses, key=lambda rate: losses[rate])
-    if len(losses) == 1 or min(losses) < best < max(losses):
-        return None
-    return best * FACTOR if best == max(losses) else best / FACTOR
+    end = grid_end(best, losses)
+    return None if end is None else best * FACTOR if end == "highest" else best / FACTOR

@@ -55,6 +55,11 @@ from hourglass.metrics.likelihood import BITS_A_NAT, Pairs, label_nats
 from hourglass.models.encoder import Memory
 from hourglass.models.seq2seq import Seq2Seq
 
+# What the reading takes for granted, for reports.
+ASSUMPTION = (
+    "Contrastive: a lower bound, at most its cap; assumes that the model was not trained on test, and no blind decoder."
+)
+
 # K by default: a cap of 10 bits.
 SOURCES = 1024
 

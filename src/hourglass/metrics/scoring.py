@@ -57,6 +57,12 @@ def length_buckets(edges: Sequence[int]) -> list[tuple[int, int | None]]:
     return [*((low, high - 1) for low, high in itertools.pairwise(edges)), (edges[-1], None)]
 
 
+def inside_bounds(source_words: np.ndarray, bounds: tuple[int, int | None]) -> np.ndarray:
+    """Return the indices of the sentences [N] whose number of source words lies in a bucket of `length_buckets`."""
+    low, high = bounds
+    return np.flatnonzero((source_words >= low) & (source_words <= (np.inf if high is None else high)))
+
+
 def bleu_statistics(hypotheses: Sequence[str], references: Sequence[str], target_language: str) -> np.ndarray:
     """Return the counts that BLEU is computed from, for each sentence, with sacreBLEU's tokenization and clipping.
 

@@ -166,6 +166,14 @@ class Difference:
     own_spread: Interval | None
     p: float | None
 
+    @property
+    def reversed(self) -> "Difference":
+        """The other variant less the one."""
+        trained, architecture, spread = (
+            each and each.times(-1) for each in (self.trained, self.architecture, self.own_spread)
+        )
+        return Difference(-self.value, trained, architecture, spread, self.p)
+
 
 @dataclass(frozen=True)
 class AdjustedDifference(Difference):

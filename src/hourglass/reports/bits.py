@@ -1,6 +1,7 @@
 """The report of bits: how much of a reference reached the decoder, by sentence length, position, and training time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,12 +10,16 @@ from hourglass.analysis.convergence import NOT_JUDGED, describe_verdict, show_ve
 from hourglass.analysis.information import (
     BlindBits,
     Contrast,
+    ContrastiveBits,
     Information,
     JoinedBits,
     LearningPoint,
+    NulledBits,
     Provenance,
     VariantBits,
 )
+from hourglass.metrics.contrastive import ASSUMPTION as CONTRASTIVE_ASSUMPTION
+from hourglass.metrics.nulled import ASSUMPTION as NULLED_ASSUMPTION
 from hourglass.metrics.saturation import Saturation
 from hourglass.metrics.scoring import FEW, show_bounds
 from hourglass.metrics.significance import Difference, Estimate, Interval
@@ -80,6 +85,120 @@ ABSOLUTE = (
     "Bits of a single variant assume that the blind decoder is trained as near to its best as the variant: every bit "
     "that it needs too many counts as one from the source."
 )
+
+
+# What a fresh decoder on a frozen encoder takes for granted.
+FROZEN_ASSUMPTION = (
+    "Frozen encoder: assumes that the fresh decoder is trained as near to its best as the one that it is compared "
+    "with; what it cannot read, another might."
+)
+
+
+class ReadingColumn(NamedTuple):
+    """A way to measure bits of a variant.
+
+    Attributes:
+        heading: of its column.
+        assumption: what it takes for granted.
+        cells: of each variant; a dash where it was not measured.
+    """
+
+    heading: str
+    assumption: str
+    cells: list[str]
+
+
+def readings_side_by_side(information: Information) -> list[ReadingColumn]:
+    """Return the readings of all variants, those that were measured for one of them at least."""
+    variants, baseline = information.variants, information.baseline
+
+    def of_each(cell: Callable[[str, VariantBits], str]) -> list[str]:
+        return [cell(name, own) for name, own in variants.items()]
+
+    columns = [
+        ReadingColumn(
+            f"less {baseline}",
+            "Difference of two variants: assumes nothing beside the two models.",
+            of_each(lambda name, _: _signed(information.less(name, baseline))),
+        ),
+        ReadingColumn(
+            "less the blind decoder",
+            ABSOLUTE,
+            of_each(lambda _, own: f"{own.bits.mean:.2f} {show_range(own.bits.interval)}"),
+        ),
+        ReadingColumn(
+            "contrastive",
+            CONTRASTIVE_ASSUMPTION,
+            of_each(lambda _, own: _contrastive_cell(own.contrastive)),
+        ),
+        ReadingColumn(
+            "source nulled",
+            NULLED_ASSUMPTION,
+            of_each(lambda _, own: _nulled_cell(own.nulled)),
+        ),
+        ReadingColumn(
+            "in the vector, unused",
+            f"{FROZEN_ASSUMPTION} In the vector, unused: what it receives more than the encoder's own decoder.",
+            of_each(lambda name, _: _signed(unused_bits(information, name))),
+        ),
+        ReadingColumn(
+            "lost by the encoder",
+            "Lost by the encoder: what attention=fixed, trained together with its encoder, receives more than the "
+            "fresh decoder; assumes the same of the two.",
+            of_each(lambda name, _: _signed(lost_by_encoder(information, name))),
+        ),
+    ]
+    return [column for column in columns if any(cell != "-" for cell in column.cells)]
+
+
+def unused_bits(information: Information, variant: str) -> Difference | None:
+    """Return what a fresh decoder reads from a variant's vector beyond its own; None where there is no fresh one."""
+    fresh = information.frozen_from(variant)
+    return None if fresh is None else information.less(fresh, variant)
+
+
+def lost_by_encoder(information: Information, variant: str) -> Difference | None:
+    """Return what a variant's encoder has not put into its vector; None where that was not measured."""
+    fresh, joint = information.frozen_from(variant), _rereading(information, variant)
+    return None if fresh is None or joint is None else information.less(joint, fresh)
+
+
+def _rereading(information: Information, variant: str) -> str | None:
+    """Return a variant other than this that reads its vector at every step, trained together with its encoder."""
+    return next(
+        (
+            name
+            for name, own in information.variants.items()
+            if name != variant and own.attention == REREAD and own.frozen_encoder is None
+        ),
+        None,
+    )
+
+
+def _signed(difference: Difference | None) -> str:
+    return "-" if difference is None else f"{difference.value:+.2f} {show_range(widest(difference)[0])}"
+
+
+def _contrastive_cell(own: ContrastiveBits | None) -> str:
+    if own is None:
+        return "-"
+    return f"at least {own.bits.mean:.2f} {show_range(own.bits.interval)}, cap {own.cap:.2f}"
+
+
+def _nulled_cell(own: NulledBits | None) -> str:
+    return "-" if own is None else f"{own.bits.mean:.2f} {show_range(own.bits.interval)}"
+
+
+def _readings_table(information: Information) -> Table:
+    columns = readings_side_by_side(information)
+    rows = [[name, *(column.cells[number] for column in columns)] for number, name in enumerate(information.variants)]
+    caption = " ".join(
+        [
+            f"All readings of {information.corpus} side by side, bits per sentence; 95 % intervals.",
+            *(column.assumption for column in columns),
+        ]
+    )
+    return Table(f"{information.corpus}-bits-readings", ["variant", *(c.heading for c in columns)], rows, caption)
 
 
 def report_bits(information: Information) -> list[Block]:
@@ -149,7 +268,7 @@ def bits_section(information: Information) -> list[Block]:
     if information.digits:
         blocks.append(_digits_picture(information))
     blocks += map(Paragraph, explain_losses(information))
-    blocks += [Paragraph(ABSOLUTE), _table(information)]
+    blocks += [_readings_table(information), Paragraph(ABSOLUTE), _table(information)]
     by_length = {
         variant: [bits for number in buckets if (bits := own.by_length[number]) is not None]
         for variant, own in variants.items()
@@ -203,7 +322,7 @@ def summarise_bits(information: Information) -> list[str]:
     choosing = [name for name, own in variants.items() if name != baseline and own.attention not in NO_CHOICE]
     # The best on dev: a choice on test would favour it.
     best = min(choosing, key=lambda name: float(np.mean(variants[name].dev_loss))) if choosing else None
-    necks = [name for name, own in variants.items() if own.attention in VECTOR]
+    necks = [name for name, own in variants.items() if own.attention in VECTOR and own.frozen_encoder is None]
     leader = best or next((name for name in necks if name != baseline), None)
     shown = dict.fromkeys([baseline, *necks, *([best] if best else [])])
     return [
@@ -226,7 +345,10 @@ def _difference_sentences(information: Information, leader: str) -> list[str]:
         contrast
         for contrast in information.all_contrasts
         if contrast.variant == leader
-        or (variants[contrast.variant].attention, variants[contrast.reference].attention) == (REREAD, ONCE)
+        or (
+            (variants[contrast.variant].attention, variants[contrast.reference].attention) == (REREAD, ONCE)
+            and variants[contrast.variant].frozen_encoder is None
+        )
     ]
     shown.sort(key=lambda contrast: contrast.variant != leader)  # Stable: the baseline first.
     seen = dict.fromkeys(name for contrast in shown for name in (contrast.variant, contrast.reference))
@@ -408,7 +530,7 @@ def explain_losses(information: Information) -> list[str]:
         f"Not learnt yet? {received} It {describe_verdict(own.verdict)}. (These figures are at temperature 1, where "
         "label smoothing lowers them.)",
     ]
-    rereading = next((name for name, other in variants.items() if name != baseline and other.attention == REREAD), None)
+    rereading = _rereading(information, baseline)
     if own.attention == "none" and rereading:
         difference = variants[rereading].difference
         assert difference is not None
@@ -422,11 +544,41 @@ def explain_losses(information: Information) -> list[str]:
         texts.append(
             "Lost by the decoder? To answer that, fixed has to be compared with none, and one is missing here."
         )
-    texts.append(
-        "Vector too small, or lost by the encoder? These runs vary neither the width of the vector alone nor the "
-        "reading order alone, so they cannot answer that. The capacity sweep (pipelines/capacity) varies both."
-    )
-    return texts
+    return [*texts, _explain_encoder(information)]
+
+
+def _explain_encoder(information: Information) -> str:
+    """Return what a fresh decoder on the baseline's frozen encoder says about what the encoder has lost."""
+    baseline = information.baseline
+    fresh, unused = information.frozen_from(baseline), unused_bits(information, baseline)
+    if fresh is None or unused is None:
+        return (
+            "Vector too small, or lost by the encoder? These runs vary neither the width of the vector alone nor the "
+            "reading order alone, so they cannot answer that. The capacity sweep (pipelines/capacity) varies both; a "
+            "fresh decoder on the frozen encoder (pipelines/probes.py, fresh=true) tells what the encoder has lost."
+        )
+    texts = [
+        f"Lost by the encoder? Variant {fresh} is a fresh decoder on the encoder of variant {baseline}, which does not "
+        f"move, and reads the vector at every step. It needs {_fewer(unused.value)} than the encoder's own decoder"
+        f"{in_brackets(*widest(unused))}: {'so many were' if _is_above_zero(unused) else 'nothing was shown to be'} in "
+        "the vector and unused.",
+    ]
+    joint, lost = _rereading(information, baseline), lost_by_encoder(information, baseline)
+    if joint is None or lost is None:
+        texts.append("What was not put in, a run of attention=fixed would tell, and it is missing here.")
+    else:
+        texts.append(
+            f"Variant {joint}, whose encoder was trained together with such a decoder, needs {_fewer(lost.value)} than "
+            f"{fresh}{in_brackets(*widest(lost))}: "
+            f"{'so many the encoder has lost' if _is_above_zero(lost) else 'no loss by the encoder is shown'}, in a "
+            "vector of the same width."
+        )
+    return " ".join([*texts, FROZEN_ASSUMPTION])
+
+
+def _is_above_zero(difference: Difference) -> bool:
+    interval, _ = widest(difference)
+    return interval is not None and interval.low > 0
 
 
 def _verdict(information: Information, rereading: str) -> str:
