@@ -339,9 +339,7 @@ def test_differences_are_along_the_first_axis(make: Make) -> None:
     last = baselines("mean")
     assert last["none-gru"] == last["fixed-gru"] == "mean, encoder.cell=gru"
     assert last["none-lstm"] is last["fixed-lstm"] is last["mean-gru"] is None  # There is no mean with an LSTM.
-    with pytest.raises(
-        UserError, match=r"baseline=dot: no group has attention.name=dot; choose from none, fixed, mean"
-    ):
+    with pytest.raises(UserError, match=r"baseline=dot: no group has attention=dot; choose from none, fixed, mean"):
         baselines("dot")
     # A run is named by its folder or its path.
     for baseline in ("none-gru", "runs/none-gru"):
@@ -439,7 +437,7 @@ def test_a_report_by_names_of_single_seeds(make: Make) -> None:
     (picture,) = (block for block in blocks if isinstance(block, Picture))
     assert [tick.get_text() for tick in picture.figure.axes[0].get_yticklabels()] == ["none", "_x", "$y$"]
     tables = tables_of(parts)
-    assert tables["scores"].head == ["attention.name", "sentences", "BLEU", "these trained models", "number of seeds"]
+    assert tables["scores"].head == ["attention", "sentences", "BLEU", "these trained models", "number of seeds"]
     assert tables["settings"].rows == [["trainer.x", "none", "_x", "$y$"]]
     notes = notes_of(parts)
     assert "commits" not in notes
@@ -481,10 +479,10 @@ def test_the_notes_explain_baselines_units_and_pooling(make: Make) -> None:
     )
     by = ["attention.name", "encoder.cell"]
     notes = notes_of(compare_groups(runs, by, None, 100))
-    assert "compared with attention.name=none, each with the one that agrees with it in encoder.cell" in notes
+    assert "compared with attention=none, each with the one that agrees with it in encoder.cell" in notes
     assert "the value of the run named first" in notes
     assert (
-        "Not compared: fixed, encoder.cell=gru. Each would need a group with attention.name=none and its own "
+        "Not compared: fixed, encoder.cell=gru. Each would need a group with attention=none and its own "
         "encoder.cell; there is only none, encoder.cell=lstm." in notes
     )
     assert "differences are in points of it. p: two-sided" in notes

@@ -14,6 +14,7 @@ from typing import Any
 import datasets
 import pytest
 import torch
+from helpers import compose_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,9 +23,10 @@ from hourglass.corpora.corpus import Corpus
 from hourglass.corpora.languages import count_words
 from hourglass.data import tokenizer as tokenizer_module
 from hourglass.data.pieces import BOS, EOS, FIXED_PIECES, PAD, UNK
-from hourglass.data.tokenizer import Tokenizer, TokenizerSettings, Vocabularies, train_vocabularies
+from hourglass.data.tokenizer import Tokenizer, TokenizerSettings, Vocabularies, pieces_option, train_vocabularies
 from hourglass.decoding.word_alignment import source_words, target_words
 from hourglass.errors import UserError
+from hourglass.training.settings import check_settings
 
 Config = Callable[..., dict[str, Any]]
 
@@ -337,6 +339,27 @@ def test_a_vocabulary_too_small_for_the_letters_is_refused_with_one_that_is_not(
     )
     assert result, caught.value
     assert train_vocabularies(settings_of(model, config, vocabulary_size=int(result[1])), rows, "made", tmp_path)
+
+
+def test_a_message_names_the_setting_that_the_number_of_pieces_comes_from(
+    rows: datasets.Dataset, tmp_path: Path
+) -> None:
+    """It is that of the corpus, whose value the tokenizer's own takes, unless that is set by itself."""
+    for own, other in (
+        ("data.vocabulary_size", "tokenizer.vocabulary_size"),
+        ("tokenizer.vocabulary_size", "data.vocabulary_size"),
+    ):
+        composed = compose_config("data=copy", "tokenizer=bpe", f"{own}=10")
+        with pytest.raises(UserError) as caught:
+            train_vocabularies(
+                build(TokenizerSettings, composed["tokenizer"], "tokenizer"),
+                *(rows, "made", tmp_path, pieces_option(composed)),
+            )
+        assert str(caught.value).startswith(f"{own}=10: ")
+        assert f"; set {own}=" in str(caught.value)
+        assert other not in str(caught.value)
+        with pytest.raises(UserError, match=f"^{own}=4: input should be greater than 4$"):
+            check_settings(compose_config("data=copy", "tokenizer=bpe", f"{own}=4"))
 
 
 def test_char_takes_its_size_as_an_upper_limit(trained: Callable[..., Vocabularies], rows: datasets.Dataset) -> None:

@@ -20,11 +20,17 @@ import pytest
 import sqlalchemy
 import yaml
 from helpers import ROOT, SMALL, empty_store, hear_ctrl_c, quick_python, run_script, wait_for, wait_until
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from optuna.trial import TrialState
 
+from hourglass.config.compose import plain_values
 from hourglass.runs.curves import read_curves
+from hourglass.sweeps.combinations import CombinationSweeper
 from hourglass.system.files import read_json
+from hourglass.tracking.settings import check_logger
 from hourglass.training.jobs import JobFailedError, Outcome, start_job
 
 SWEEP = (
@@ -104,6 +110,71 @@ def test_a_job_that_fails_leaves_the_others_alone(tmp_path: Path, start: Callabl
     assert "Traceback" not in errors
     table = list(csv.reader((tmp_path / "multirun" / "jobs.csv").open()))
     assert [row[:3] for row in table] == [["job", "attention", "state"], failed.split(), complete.split()[:3]]
+
+
+def tracked(folder: Path) -> tuple[MlflowClient, Run, dict[str, Run]]:
+    """Return the parent run of a sweep's jobs in MLflow, and its children by the numbers of their jobs."""
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("hourglass")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs if run is not parent} == {parent.info.run_id}
+    return client, parent, {run.data.tags["job"]: run for run in runs if run is not parent}
+
+
+@pytest.mark.slow
+def test_the_jobs_of_one_command_are_the_children_of_one_run(
+    tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    empty_store(tmp_path)
+    words = ("-m", *SMALL, "attention=none,luong_dot", "trainer.test=false", "logger=mlflow", "logger.system_metrics=0")
+    end(start(*words, "decoder.hidden_size=16,20", small=False), 1)  # luong_dot needs equal sizes: one job fails.
+    client, parent, children = tracked(tmp_path)
+    assert parent.info.run_name == "sweep over decoder.hidden_size, attention"
+    assert parent.info.status == "FAILED"
+    assert parent.data.metrics == {"jobs/complete": 3, "jobs/failed": 1}
+    assert "decoder.hidden_size=16,20" in parent.data.tags["mlflow.note.content"]
+    assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["jobs.csv"]
+    trained = {(run.data.params["attention.name"], run.data.params["decoder.hidden_size"]) for run in children.values()}
+    assert trained == {("none", "16"), ("none", "20"), ("luong_dot", "16")}
+    assert children.keys() < {"0", "1", "2", "3"}
+    assert {run.info.status for run in children.values()} == {"FINISHED"}
+
+
+@pytest.mark.more
+@pytest.mark.slow
+def test_sigterm_ends_a_plain_sweep_with_the_jobs_that_have_ended(
+    tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    empty_store(tmp_path)
+    words = ["-m", *SMALL, "attention=none,mean,luong_dot", "trainer.test=false", "trainer.target_tokens=8000"]
+    sweep = start(*words, "logger=mlflow", "logger.system_metrics=0", "trainer.checkpoint_every=1", small=False)
+
+    def second_trains() -> bool:
+        ended, begun = (list(tmp_path.glob(f"runs/*/{name}")) for name in ("metrics.json", "checkpoints/last.ckpt"))
+        return (len(ended), len(begun)) == (1, 2)
+
+    wait_for(second_trains, sweep, "a checkpoint of the second job")
+    sweep.send_signal(signal.SIGTERM)
+    output, errors = end(sweep, 143)
+    assert output.splitlines()[-1].split()[:3] == ["0", "none", "complete"]
+    assert errors.splitlines()[-1] == "stopped"
+    assert "Traceback" not in errors
+    _, parent, children = tracked(tmp_path)
+    assert parent.info.status == "KILLED"
+    assert {number: run.info.status for number, run in children.items()} == {"0": "FINISHED", "1": "KILLED"}
+
+
+def test_jobs_that_are_not_in_one_place_in_mlflow_have_no_parent_there() -> None:
+    sweeper = CombinationSweeper(max_batch_size=None, params=None)
+    parser = OverridesParser.create()
+    with initialize_config_dir(str(ROOT / "conf")):
+        for words in (["seed=1,2"], ["seed=1,2", "logger=csv"], ["seed=1,2", "logger.experiment=a,b"]):
+            plain = [word for word in words if "," not in word]
+            sweeper.config = compose("config", overrides=plain)
+            logger = sweeper._shared_logger(parser.parse_overrides(words))
+            assert logger == (check_logger(plain_values(sweeper.config.logger)) if len(words) == 1 else None)
 
 
 def test_sweep_without_m_is_refused_with_the_right_command(tmp_path: Path) -> None:
@@ -384,6 +455,7 @@ def test_a_trial_of_two_seeds_is_resumed_in_its_second(
     assert trained_to_the_end(first) == trained_to_the_end(second)
     scores = [read_json(run / "metrics.json") for run in (first, second)]
     assert [score["seed"] for score in scores] == [7, 8]
+    assert [path.name for path in first.parent.glob("trial-*/") if not any(path.iterdir())] == []
     (*_, trial) = study(tmp_path).trials
     assert trial.value == pytest.approx(sum(score["dev"]["bleu"] for score in scores) / 2)
     assert sorted(trial.intermediate_values) == [1, 2, 3, 4, 5, 6]

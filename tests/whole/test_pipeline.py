@@ -255,8 +255,8 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
         "sweeps": "of sweeps alone",
         "system": dict.fromkeys(
             (
-                *("bars", "commands", "devices", "files", "interrupts", "machine", "memory", "out_of_memory", "project"),
-                *("records", "secrets", "waiting", "yaml_files"),
+                *("bars", "commands", "devices", "files", "interrupts", "machine", "memory", "out_of_memory"),
+                *("project", "records", "secrets", "waiting", "yaml_files"),
             ),
             "reads and writes files, finds devices, prints",
         ),

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from hourglass.analysis.evaluation import BleuDifference
-from hourglass.analysis.grouping import RUN, Grouping, RunGroup, find_settings, group_runs
+from hourglass.analysis.grouping import RUN, Grouping, RunGroup, find_settings, group_runs, shown_setting
 from hourglass.corpora.languages import count_words
 from hourglass.errors import UserError
 from hourglass.metrics import scoring
@@ -249,8 +249,10 @@ def compare_groups(
     if baseline is not None and all(_baseline_value(grouping, baseline) is None for grouping in groupings):
         axis = next((grouping.axes[0] for grouping in groupings if grouping.axes), None)
         values = dict.fromkeys(group.values[axis] for grouping in groupings for group in grouping.groups if axis)
-        known = f": no group has {axis}={baseline}; choose from {', '.join(values)}" if axis else ": there is one group"
-        raise UserError(f"baseline={baseline}{known}")
+        if axis is None:
+            raise UserError(f"baseline={baseline}: there is one group")
+        wanted = f"{shown_setting(axis)}={baseline}"
+        raise UserError(f"baseline={baseline}: no group has {wanted}; choose from {', '.join(values)}")
     names = _name_test_sets(list(parts.values()))
     return [
         _compare_part(name, members, grouping, baseline, resamples)

@@ -9,9 +9,12 @@ import torch
 
 from hourglass.system.machine import describe_machine
 from hourglass.system.project import code_version
+from hourglass.system.waiting import WAITING
 
 # Their versions are read from metadata, as some of them take seconds to import.
 LIBRARIES = ("pytorch-lightning", "hydra-core", "omegaconf", "mlflow", "optuna", "datasets", "sentencepiece", "numpy")
+# What decides the number of threads of OpenMP, and how they wait for each other.
+_OMP_VARIABLES = ("OMP_NUM_THREADS", *WAITING)
 # Of the many flags in /proc/cpuinfo, those that decide which kernels torch and oneDNN choose.
 CPU_FLAGS = (
     *("avx2", "fma", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
@@ -24,7 +27,7 @@ def version_report() -> str:
     machine, code = describe_machine(), code_version()
     commit = f"{code['commit']}{' (files differ from it)' if code['dirty'] else ''}" if code["commit"] else "unknown"
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    variables = [f"{name} {os.environ.get(name, 'unset')}" for name in ("OMP_NUM_THREADS", "GOMP_SPINCOUNT")]
+    variables = [f"{name} {os.environ.get(name, 'unset')}" for name in _OMP_VARIABLES]
     lines = {
         "hourglass": _installed_version("hourglass"),
         "commit": commit,

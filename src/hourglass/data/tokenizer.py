@@ -101,7 +101,7 @@ class TokenizerSettings:
         least = FIXED_PIECES + _BYTE_PIECES + 1
         if self.byte_fallback and self.vocabulary_size < least:
             raise UserError(
-                f"tokenizer.vocabulary_size={self.vocabulary_size}: tokenizer.byte_fallback=true needs {least} or more"
+                f"{PIECES_OPTION}={self.vocabulary_size}: tokenizer.byte_fallback=true needs {least} or more"
             )
 
 
@@ -258,8 +258,26 @@ class Vocabularies:
         return cls(first, first if source == target else Tokenizer(target))
 
 
+# The setting of the number of pieces. By default it takes the value of the corpus's, which is what users write.
+PIECES_OPTION, CORPUS_OPTION = "tokenizer.vocabulary_size", "data.vocabulary_size"
+
+
+def pieces_option(config: Mapping[str, Any]) -> str:
+    """Return the setting that the number of pieces comes from, for messages: the corpus's, or the tokenizer's own.
+
+    Args:
+        config: all settings, as plain values.
+    """
+    own, corpus = config["tokenizer"].get("vocabulary_size"), config["data"].get("vocabulary_size")
+    return CORPUS_OPTION if own == corpus else PIECES_OPTION
+
+
 def train_vocabularies(
-    settings: TokenizerSettings, train_split: "datasets.Dataset", corpus_digest: str, cache: Path
+    settings: TokenizerSettings,
+    train_split: "datasets.Dataset",
+    corpus_digest: str,
+    cache: Path,
+    option: str = PIECES_OPTION,
 ) -> Vocabularies:
     """Train the vocabularies on the training split, or take them from the cache.
 
@@ -268,6 +286,7 @@ def train_vocabularies(
         train_split: rows with the columns source and target.
         corpus_digest: names the content of the split.
         cache: the cache folder; the models are SentencePiece files in its folder tokenizer/KEY.
+        option: the setting that the number of pieces comes from: see `pieces_option`.
 
     Raises:
         UserError: the text has too many characters for the vocabulary, or the cache cannot be written or is damaged.
@@ -278,7 +297,7 @@ def train_vocabularies(
         sample = train_split.select(evenly_spaced(len(train_split), settings.lines))
         log.info("training the tokenizer on %d pairs", len(sample))
         for side, columns in sides.items():
-            (folder / f"{side}.model").write_bytes(_train(settings, sample, columns))
+            (folder / f"{side}.model").write_bytes(_train(settings, sample, columns, option))
 
     folder = fill_cache(cache, "tokenizer", _cache_key(settings, corpus_digest), write)
     with reading(folder):
@@ -287,7 +306,8 @@ def train_vocabularies(
     for tokenizer, columns in zip((vocabularies.source, vocabularies.target), sides.values(), strict=False):
         if tokenizer.size < settings.vocabulary_size and settings.model != "char":
             log.info(
-                "tokenizer.vocabulary_size=%d: the training split's %s text yields only %d pieces, and has these",
+                "%s=%d: the training split's %s text yields only %d pieces, and has these",
+                option,
                 settings.vocabulary_size,
                 " and ".join(columns),
                 tokenizer.size,
@@ -316,14 +336,14 @@ def _lines(rows: Any, columns: Sequence[str]) -> Iterator[str]:
         yield from map(_protect, rows[column])
 
 
-def _train(settings: TokenizerSettings, rows: Any, columns: Sequence[str]) -> bytes:
+def _train(settings: TokenizerSettings, rows: Any, columns: Sequence[str], option: str) -> bytes:
     """Train a model on these columns, with fewer pieces if they yield no more; return it serialised."""
     try:
         return _train_exactly(settings, rows, columns)
     except RuntimeError as error:
         message = str(error)
         if not (most := re.search(r"set it to a value <= (\d+)", message)):
-            raise _explain(message, settings, columns) from None
+            raise _explain(message, settings, columns, option) from None
     return _train_exactly(replace(settings, vocabulary_size=int(most[1])), rows, columns)
 
 
@@ -360,13 +380,12 @@ def _train_exactly(settings: TokenizerSettings, rows: Any, columns: Sequence[str
     return model.getvalue()
 
 
-def _explain(message: str, settings: TokenizerSettings, columns: Sequence[str]) -> UserError:
+def _explain(message: str, settings: TokenizerSettings, columns: Sequence[str], option: str) -> UserError:
     """Turn an error of SentencePiece's trainer into one that names the option and a value that works."""
-    option = f"tokenizer.vocabulary_size={settings.vocabulary_size}"
     text = f"the training split's {' and '.join(columns)} text"
     if match := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
         return UserError(
-            f"{option}: {text} has too many different characters for it; set tokenizer.vocabulary_size={match[1]} or "
-            "more, or a lower tokenizer.character_coverage"
+            f"{option}={settings.vocabulary_size}: {text} has too many different characters for it; set "
+            f"{option}={match[1]} or more, or a lower tokenizer.character_coverage"
         )
     return UserError(f"tokenizer.model={settings.model} cannot be trained: {text} is empty or unusable ({message})")

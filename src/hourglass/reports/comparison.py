@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence, Sized
 
 from hourglass.analysis.comparing import GroupScores, TestSetComparison
 from hourglass.analysis.convergence import NOT_JUDGED, Convergence, all_converged, judge_convergence, show_convergence
-from hourglass.analysis.grouping import RunGroup, axis_numbers
+from hourglass.analysis.grouping import RunGroup, axis_numbers, shown_setting
+from hourglass.corpora.overlap import NGRAM
 from hourglass.errors import UserError
 from hourglass.metrics.scoring import FEW, show_bounds, signature
 from hourglass.metrics.significance import CONVERGED, RESAMPLES, Interval
@@ -52,7 +53,7 @@ def write_comparison(
         left_out: of each path that was given, and is not in the comparison, the reason.
         by_length: whether scores and differences are shown by source length, too.
     """
-    axes = _axes(parts)
+    axes = list(map(shown_setting, _axes(parts)))
     blocks: list[Block] = [Heading(1, f"BLEU by {', '.join(axes)}" if axes else "BLEU over seeds")]
     blocks += [scores_table(parts), *([differences_table(parts)] if _compared(parts) else []), runs_table(parts)]
     for part in parts:
@@ -169,21 +170,21 @@ def _describe_groups(part: TestSetComparison) -> list[str]:
     further = grouping.axes[grouping.asked :]
     notes = []
     if asked:
-        notes.append(f"Runs are grouped by {listing(asked)}.")
+        notes.append(f"Runs are grouped by {_listed(asked)}.")
         if further:
             notes.append(
-                f"Runs that agree in {listing(asked)} differ in {listing(further)} too, so they are grouped by "
+                f"Runs that agree in {_listed(asked)} differ in {_listed(further)} too, so they are grouped by "
                 f"{'it' if len(further) == 1 else 'these'} as well: the runs of a group differ in the seed alone."
             )
     elif further:
-        notes.append(f"Runs are grouped by the settings in which they differ apart from the seed: {listing(further)}.")
+        notes.append(f"Runs are grouped by the settings in which they differ apart from the seed: {_listed(further)}.")
     if grouping.along:
         notes.append(
-            f"Groups differ in {listing(grouping.along)} as well, so that a difference may be due to "
+            f"Groups differ in {_listed(grouping.along)} as well, so that a difference may be due to "
             f"{'it' if len(grouping.along) == 1 else 'these'}: see the table of settings."
         )
     if grouping.rounding:
-        notes.append(f"Runs of one group differ in {listing(grouping.rounding)}, which changes no more than rounding.")
+        notes.append(f"Runs of one group differ in {_listed(grouping.rounding)}, which changes no more than rounding.")
     notes += _describe_baselines(part)
     runs = [run for group in grouping.groups for run in group.runs]
     commits = list(dict.fromkeys(run.metrics.code for run in runs))
@@ -201,13 +202,14 @@ def _describe_baselines(part: TestSetComparison) -> list[str]:
     """Return what groups are compared with, how that is chosen, and why some are compared with none."""
     if len(part.scores) < 2:
         return []
-    axis, *others = part.grouping.axes
+    first, *others = part.grouping.axes
+    axis = shown_setting(first)
     if part.baseline is None:
         values = dict.fromkeys(item.group.values[axis] for item in part.scores)
         return [f"No group is compared: none has the baseline's {axis}. There are {', '.join(values)}."]
     notes = [
         f"Groups are compared with {axis}={part.baseline}"
-        f"{f', each with the one that agrees with it in {listing(others)}' if others else ''}. baseline=VALUE chooses "
+        f"{f', each with the one that agrees with it in {_listed(others)}' if others else ''}. baseline=VALUE chooses "
         f"another value of {axis}; without it, the lowest number is taken, or else the value of the run named first "
         "(of two runs without by=, the second)."
     ]
@@ -216,7 +218,7 @@ def _describe_baselines(part: TestSetComparison) -> list[str]:
     if lonely:
         notes.append(
             f"Not compared: {'; '.join(lonely)}. Each would need a group with {axis}={part.baseline} and its own "
-            f"{listing(others)}; there {'is' if len(bases) == 1 else 'are'} only {'; '.join(bases)}. by=run compares "
+            f"{_listed(others)}; there {'is' if len(bases) == 1 else 'are'} only {'; '.join(bases)}. by=run compares "
             "run with run."
         )
     return notes
@@ -290,13 +292,13 @@ def _axis_figures(part: TestSetComparison, parts: Sequence[TestSetComparison]) -
             )
             for line, members in lines.items()
         },
-        x_label=axis,
+        x_label=shown_setting(axis),
         y_label="BLEU",
         x_values=values,
         log_x=values[0] > 0 and values[-1] > DECADE * values[0],
         bands=_covered_in_short(part),
     )
-    return [Picture(name, figure, f"BLEU against {axis}", caption)]
+    return [Picture(name, figure, f"BLEU against {shown_setting(axis)}", caption)]
 
 
 def _settings_tables(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> list[Table]:
@@ -304,7 +306,7 @@ def _settings_tables(part: TestSetComparison, parts: Sequence[TestSetComparison]
     if not part.grouping.along:
         return []
     groups = part.grouping.groups
-    rows = [[key, *(group.setting(key) for group in groups)] for key in part.grouping.along]
+    rows = [[shown_setting(key), *(group.setting(key) for group in groups)] for key in part.grouping.along]
     caption = (
         f"Settings in which groups differ on {_test_set(part, parts)}, beside those that they are named by. null: not "
         "set, or there is none."
@@ -438,7 +440,7 @@ def _axes(parts: Sequence[TestSetComparison]) -> list[str]:
 
 def _label_heads(parts: Sequence[TestSetComparison]) -> list[str]:
     """Return the headings of the columns that name a group: its test set, if there are several, and its axes."""
-    return [*(["test set"] if len(parts) > 1 else []), *_axes(parts)] or ["group"]
+    return [*(["test set"] if len(parts) > 1 else []), *map(shown_setting, _axes(parts))] or ["group"]
 
 
 def _labels(part: TestSetComparison, group: RunGroup, parts: Sequence[TestSetComparison]) -> list[str]:
@@ -456,3 +458,7 @@ def _figure_name(name: str, part: TestSetComparison, parts: Sequence[TestSetComp
     """Return the name of a table's or figure's file; with the test set, if there are several."""
     test_set = re.sub(r"[^\w.]+", "-", part.name)
     return f"{test_set}-{name}" if len(parts) > 1 else name
+def _listed(settings: Sequence[str]) -> str:
+    return listing([shown_setting(setting) for setting in settings])
+
+

@@ -28,8 +28,8 @@ from hourglass.sweeps.settings import SweepSettings
 from hourglass.sweeps.trials import runs_of
 from hourglass.system.files import write_whole
 from hourglass.system.markup import csv_cell, escape_markdown, escape_plotly
-from hourglass.tracking.client import DESCRIPTION, asking, connect, find_experiment
-from hourglass.tracking.server import error_line, mlflow_server
+from hourglass.tracking.parent import close_parent_run, open_parent_run
+from hourglass.tracking.server import error_line
 from hourglass.tracking.settings import MlflowSettings
 
 log = logging.getLogger(__name__)
@@ -47,25 +47,15 @@ def open_parent(study: optuna.Study, settings: SweepSettings, logger: MlflowSett
     """Create the parent run in MLflow, unless the study has one; if the server fails, the sweep runs without it."""
     if PARENT in study.user_attrs:
         return
-    try:
-        with mlflow_server(logger.uri) as uri:
-            _make_parent(study, settings, connect(uri), logger.experiment)
-    except Exception as error:  # Of the network or a database.
-        log.warning("MLflow has no parent run for the sweep (%s): its trials have none", error_line(error))
-
-
-def _make_parent(study: optuna.Study, settings: SweepSettings, client: Any, experiment: str) -> None:
-    study_name = escape_markdown(settings.study_name)
-    tags = {
-        "sweep": settings.study_name,
-        DESCRIPTION: f"Trials of the study {study_name}, for {', '.join(settings.objectives)}.",
-    }
-    experiment_id = find_experiment(asking(client), experiment, client.tracking_uri)
-    # Neither the experiment's name nor that of a run.
-    run = client.create_run(experiment_id, run_name=f"sweep {settings.study_name}", tags=tags)
-    for name, value in study.user_attrs["hourglass"].items():
-        client.log_param(run.info.run_id, name, value)
-    study.set_user_attr(PARENT, run.info.run_id)
+    run_id = open_parent_run(
+        logger,
+        f"sweep {settings.study_name}",
+        f"Trials of the study {escape_markdown(settings.study_name)}, for {', '.join(settings.objectives)}.",
+        {"sweep": settings.study_name},
+        study.user_attrs["hourglass"],
+    )
+    if run_id is not None:
+        study.set_user_attr(PARENT, run_id)
 
 
 def write_sweep_report(
@@ -84,18 +74,14 @@ def write_sweep_report(
     write_plots(study, settings, folder / "plots")
     if not isinstance(logger, MlflowSettings) or PARENT not in study.user_attrs:
         return
-    run_id = study.user_attrs[PARENT]
-    try:
-        with mlflow_server(logger.uri) as uri:
-            client = connect(uri)
-            client.log_artifact(run_id, str(folder / "trials.csv"))
-            if (folder / "plots").is_dir():
-                client.log_artifacts(run_id, str(folder / "plots"), "plots")
-            for name, value in sweep_metrics(study, settings, trials).items():
-                client.log_metric(run_id, name, value)
-            client.set_terminated(run_id)
-    except Exception as error:  # Of the network or a database. The folder is complete.
-        log.warning("MLflow did not take the sweep's plots (%s), which are in %s", error_line(error), folder)
+    close_parent_run(
+        logger,
+        study.user_attrs[PARENT],
+        status="FINISHED",
+        metrics=sweep_metrics(study, settings, trials),
+        files=[folder / "trials.csv"],
+        folders=[folder / "plots"],
+    )
 
 
 def sweep_metrics(study: optuna.Study, settings: SweepSettings, trials: Sequence[FrozenTrial]) -> dict[str, float]:

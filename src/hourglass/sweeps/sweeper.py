@@ -10,6 +10,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from hourglass.config.command_line import config_words
 from hourglass.config.compose import load_composed_plugins, plain_values
 from hourglass.config.options import build
 from hourglass.errors import UserError
-from hourglass.sweeps.combinations import CombinationSweeper
+from hourglass.sweeps.combinations import PARENT_RUN, CombinationSweeper
 from hourglass.sweeps.report import open_parent, write_sweep_report
 from hourglass.sweeps.settings import SweepSettings
 from hourglass.sweeps.space import drawn_overrides, each_choice, search_space
@@ -36,6 +37,7 @@ from hourglass.sweeps.trials import Heartbeat, Worker, root_cause, run_trial, su
 from hourglass.system.commands import path_override
 from hourglass.system.project import TRAIN_SCRIPT
 from hourglass.system.secrets import first_line
+from hourglass.tracking.parent import PARENT_TAG
 from hourglass.tracking.settings import MlflowSettings, check_logger
 from hourglass.training.jobs import JobFailedError, Outcome, TrialTicket, start_job
 
@@ -233,8 +235,10 @@ def run_job(composed: DictConfig) -> Any:
     overrides = [*config_words(hydra), *hydra.overrides.task]
     number = os.environ.get(TRIAL)
     if number is None:
+        parent = os.environ.get(PARENT_RUN)
+        tags = {PARENT_TAG: parent, "job": str(hydra.job.num)} if parent else {}
         try:
-            outcome = start_job(str(TRAIN_SCRIPT), overrides)
+            outcome = start_job(str(TRAIN_SCRIPT), overrides, tags=tags)
         except JobFailedError as error:
             if _is_plain(hydra):
                 return error
@@ -242,10 +246,13 @@ def run_job(composed: DictConfig) -> Any:
         return outcome if _is_plain(hydra) else outcome.dev[composed.trainer.select]
     settings = sweep_settings(hydra.sweeper)
     folder = Path(hydra.sweep.dir, hydra.sweep.subdir).resolve()
+    if settings.seeds > 1:  # Hydra has made it for the job. The run folders of the seeds are beside it.
+        with suppress(OSError):
+            folder.rmdir()
 
     def start(ticket: TrialTicket, parent: str | None) -> Outcome:
         speed = "sentences_per_second" in settings.objectives
-        tags = {"sweep": settings.study_name, "trial": number} | ({"mlflow.parentRunId": parent} if parent else {})
+        tags = {"sweep": settings.study_name, "trial": number} | ({PARENT_TAG: parent} if parent else {})
         words, place = list(overrides), folder
         if settings.seeds > 1:
             seed = composed.seed + ticket.seed_index

@@ -10,7 +10,7 @@ from hourglass.corpora.corpus import Corpus, check_recipe, load_corpus
 from hourglass.data.batches import TrainingStream
 from hourglass.data.encoded import EncodedSplit, encode_corpus
 from hourglass.data.pieces import FIXED_PIECES
-from hourglass.data.tokenizer import Vocabularies, train_vocabularies
+from hourglass.data.tokenizer import Vocabularies, pieces_option, train_vocabularies
 from hourglass.errors import UserError
 from hourglass.system.commands import path_override
 from hourglass.training.settings import Settings
@@ -42,7 +42,9 @@ def prepare(config: Config, settings: Settings) -> PreparedData:
     """
     cache = Path(config["cache"]).expanduser()
     corpus = load_corpus(config["data"], cache)
-    vocabularies = train_vocabularies(settings.tokenizer, corpus.splits["train"], corpus.digest, cache)
+    vocabularies = train_vocabularies(
+        settings.tokenizer, corpus.splits["train"], corpus.digest, cache, pieces_option(config)
+    )
     size = min(vocabularies.source.size, vocabularies.target.size)
     if config["data"].get("calibrated") and size < settings.tokenizer.vocabulary_size:
         raise UserError(

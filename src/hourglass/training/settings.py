@@ -13,7 +13,8 @@ from hourglass.config.plugins import require_plugins
 from hourglass.corpora.corpus import check_recipe
 from hourglass.corpora.synthetic import Copy
 from hourglass.data.pieces import FIXED_PIECES
-from hourglass.data.tokenizer import TokenizerSettings
+from hourglass.data.tokenizer import PIECES_OPTION, TokenizerSettings, pieces_option
+from hourglass.decoding.precision import check_machine, check_model
 from hourglass.decoding.search import SearchSettings
 from hourglass.errors import UserError
 from hourglass.metrics.metric import Metric, make_metrics
@@ -78,7 +79,7 @@ def check_settings(config: Config) -> Settings:
     optimizer = dict(config["optimizer"])
     kind: Callable[..., OptimizerSettings] = choose(OPTIMIZERS, optimizer.pop("name", None), "optimizer.name")
     settings = Settings(
-        build(TokenizerSettings, config["tokenizer"], "tokenizer"),
+        _build_tokenizer(config),
         build(kind, optimizer, "optimizer"),
         build(TrainerSettings, config["trainer"], "trainer"),
         build(SearchSettings, config["search"], "search"),
@@ -112,7 +113,15 @@ def check_to_read(config: Config) -> Settings:
     """
     one_cpu = {"accelerator": "cpu", "devices": 1, "nodes": 1, "strategy": "auto", "precision": "32-true"}
     here = {"trainer": {**config["trainer"], **one_cpu}, "logger": {"name": "none"}, "metrics": []}
-    return check_settings({**config, **here})
+    return _check_groups({**config, **here})
+
+
+def _build_tokenizer(config: Config) -> TokenizerSettings:
+    """Return the checked config group `tokenizer`; errors name the setting that the number of pieces comes from."""
+    try:
+        return build(TokenizerSettings, config["tokenizer"], "tokenizer")
+    except UserError as error:
+        raise UserError(str(error).replace(PIECES_OPTION, pieces_option(config), 1)) from None
 
 
 def _check_calibrated(recipe: Copy, settings: Settings) -> None:
