@@ -16,14 +16,14 @@ def main(corpus: str) -> None:
     information = measure_bits(
         choose_blind([FinishedRun.open(run.path, "blind") for run in ablation.blind_runs(corpus)]),
         {
-            variant.attention: [FinishedRun.open(ablation.run(variant, seed).path) for seed in settings.seeds]
+            variant.name: [FinishedRun.open(ablation.run(variant, seed).path) for seed in ablation.seeds(variant)]
             for variant in ablation.variants(corpus)
         },
         baseline=ablation.settings.baseline,
         edges=settings.edges,
         resamples=ablation.settings.resamples,
         converged=ablation.settings.converged,
-        blind_rates=[candidate.learning_rate for candidate in ablation.blind_search(corpus).candidates],
+        blind_rates=[candidate.learning_rate for candidate in ablation.tuning(ablation.blind(corpus)).candidates],
     )
     write_information(ablation.information_file(corpus), information)
 

@@ -1,4 +1,4 @@
-"""Translate dev and test with a variant: python pipelines/ablation/translate_variant.py CORPUS ATTENTION SEED"""
+"""Translate dev and test with a variant: python pipelines/ablation/translate_variant.py CORPUS VARIANT SEED"""
 
 from hourglass.config.command_line import arguments, one_line_errors
 from hourglass.decoding.translate import translate_split
@@ -10,30 +10,30 @@ from hourglass.training.preparation import prepare
 from hourglass.training.settings import check_settings
 
 
-def main(corpus: str, attention: str, seed: str) -> None:
+def main(corpus: str, name: str, seed: str) -> None:
     """Write the translations of the checkpoint that was best on dev."""
     ablation = load_ablation()
-    variant = ablation.variant(corpus, attention)
-    number = ablation.seed(corpus, seed)
+    variant = ablation.variant(corpus, name)
+    number = ablation.seed(variant, seed)
     run = FinishedRun.open(ablation.run(variant, number).path)
     trained, settings = run.trained, check_settings(run.config)  # Not those to read by: translate on its own device.
     prepared = prepare(run.config, settings)
     for part, value, wanted in (
         ("tokenizer", trained.vocabularies.digest, prepared.vocabularies.digest),
         ("corpus", trained.corpus_digest, prepared.corpus.digest),
-        ("attention", trained.config["attention"], ablation.compose([f"attention={attention}"])["attention"]),
+        ("attention", trained.config["attention"], ablation.compose(ablation.variant_overrides[name])["attention"]),
     ):
         if value != wanted:
             raise UserError(
                 f"{run.folder.best}: its {part} is not that of the ablation: remove {run.path}, then run dvc repro"
             )
-    for name in ("dev", "test"):
-        split = prepared.corpus.splits[name]
-        hypotheses = translate_split(trained, split, settings.search, settings.trainer.device, name)
+    for part in ("dev", "test"):
+        split = prepared.corpus.splits[part]
+        hypotheses = translate_split(trained, split, settings.search, settings.trainer.device, part)
         rows = zip(split["id"], split["source"], split["target"], hypotheses, strict=True)
-        write_translations(ablation.translations(variant, number, name), rows)
+        write_translations(ablation.translations(variant, number, part), rows)
 
 
 if __name__ == "__main__":
     with one_line_errors():
-        main(*arguments("CORPUS", "ATTENTION", "SEED"))
+        main(*arguments("CORPUS", "VARIANT", "SEED"))

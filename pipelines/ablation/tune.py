@@ -1,4 +1,4 @@
-"""Search for a variant's settings on dev: python pipelines/ablation/tune.py CORPUS ATTENTION
+"""Search for a variant's learning rate on dev: python pipelines/ablation/tune.py CORPUS VARIANT
 
 Every candidate is a short run with the first seed; the candidate with the lowest dev loss is chosen. The grid of
 learning rates is extended until the best is no end of it. A search that was killed resumes with the unfinished
@@ -7,24 +7,15 @@ candidate.
 
 from hourglass.config.command_line import arguments, one_line_errors
 from hourglass.experiments.ablation import load_ablation
-from hourglass.experiments.rate_search import run_search
+from hourglass.experiments.tuning import tune_variant
 
 
-def main(corpus: str, attention: str) -> None:
+def main(corpus: str, name: str) -> None:
     """Train all candidates, and write their dev losses and costs and the choice."""
     ablation = load_ablation()
-    variant = ablation.variant(corpus, attention)
-    settings = ablation.corpora[corpus]
-    common = ablation.overrides(variant, settings.seeds[0], settings.tune_tokens)
-    run_search(
-        ablation.tune.learning_rates,
-        lambda rate: ablation.candidates(variant, rate),
-        common,
-        lambda number: ablation.made(corpus) / "tune" / f"{attention}-{number}",
-        ablation.tuning_file(variant),
-    )
+    tune_variant(ablation, ablation.variant(corpus, name))
 
 
 if __name__ == "__main__":
     with one_line_errors():
-        main(*arguments("CORPUS", "ATTENTION"))
+        main(*arguments("CORPUS", "VARIANT"))

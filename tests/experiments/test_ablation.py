@@ -9,9 +9,14 @@ import pytest
 import yaml
 from helpers import ROOT
 
-from hourglass.analysis.evaluation import SCHEMA_VERSION
+from hourglass.analysis.evaluation import SCHEMA_VERSION, Candidate, Tuning
+from hourglass.config.differences import changes
 from hourglass.errors import UserError
 from hourglass.experiments.ablation import Ablation, Variant, load_ablation
+from hourglass.runs.folder import RunFolder, write_config
+from hourglass.system.records import write_record
+from hourglass.training.branching import check_start_from
+from hourglass.training.fingerprint import FINGERPRINT_VERSION, Fingerprint
 from hourglass.training.settings import check_settings
 
 
@@ -42,11 +47,12 @@ def altered(tmp_path: Path) -> Callable[..., Path]:
 def test_the_settings_of_every_run_compose() -> None:
     ablation = load_ablation()
     for corpus, settings in ablation.corpora.items():
-        for variant in ablation.variants(corpus):
-            for candidate in ablation.candidates(variant, ablation.tune.learning_rates[0]):
+        for variant in [*ablation.variants(corpus), ablation.blind(corpus)]:
+            for candidate in ablation.candidates(ablation.tune.learning_rates[0]):
                 config = ablation.compose([*ablation.overrides(variant, settings.seeds[0], 1000), *candidate])
                 check_settings(config)
-                assert config["attention"]["name"] == variant.attention
+                assert f"attention={config['attention']['name']}" in ablation.variant_overrides[variant.name]
+                assert config["encoder"]["name"] == ("blind" if variant.name == "blind" else "rnn")
                 assert config["trainer"]["target_tokens"] == 1000
                 assert config["edges"] == settings.edges
                 assert not config["trainer"]["test"]
@@ -60,70 +66,94 @@ def test_a_learning_rate_is_a_number_as_dvc_writes_it(altered: Callable[..., Pat
     ablation = load_ablation(root)
     assert ablation.tune.learning_rates == [5e-05]
     (variant, *_) = ablation.variants(next(iter(ablation.corpora)))
-    config = ablation.compose([*ablation.overrides(variant, 1, 1000), *ablation.candidates(variant, 5e-05)[0]])
+    config = ablation.compose([*ablation.overrides(variant, 1, 1000), *ablation.candidates(5e-05)[0]])
     assert config["optimizer"]["learning_rate"] == 5e-05
 
 
-def test_variants_of_a_corpus_differ_in_attention_only() -> None:
-    """All other settings, including budget and batches, are the same."""
+def test_variants_of_a_corpus_differ_in_what_their_overrides_name() -> None:
+    """All other settings, including budget, batches, schedule and the decoder's query, are the same."""
     ablation = load_ablation()
-    for corpus in ablation.corpora:
-        configs = [ablation.compose(ablation.overrides(variant, 1, 1000)) for variant in ablation.variants(corpus)]
-        for config in configs:
-            config.pop("attention")
-            # It belongs to the published order of the attention; the report names it for every pair.
-            config["decoder"].pop("query")
+    for corpus, settings in ablation.corpora.items():
+        configs = [ablation.compose(ablation.overrides(Variant(corpus, name), 1, 1000)) for name in settings.variants]
+        assert len({config.pop("attention")["name"] for config in configs}) == len(configs) > 2
         assert all(config == configs[0] for config in configs)
+    forward, backward = (
+        ablation.compose(ablation.overrides(Variant("kjv_web", name), 1, 1000)) for name in ("forward", "reversed")
+    )
+    assert changes(forward, backward) == ["encoder.reverse_source"]
 
 
-def test_a_run_has_the_seed_and_the_budget_and_is_selected_by_loss() -> None:
+def fingerprinted(ablation: Ablation, variant: Variant, rate: float = 0.002) -> Fingerprint:
+    """Write an outcome of the search and a fingerprint."""
+    (words,) = ablation.candidates(rate)
+    write_record(ablation.tuning_file(variant), Tuning(words, [Candidate(words, 1.0, 10, 1.0)]), SCHEMA_VERSION)
+    fingerprint = Fingerprint({"seed": 1}, "c", "v", [1.0], [8.0, 7.0], {"w": 0.1}, 6.5)
+    write_record(ablation.fingerprint_file(variant), fingerprint, FINGERPRINT_VERSION)
+    return fingerprint
+
+
+@pytest.mark.parametrize("name", ["none", "mean", "blind"])
+def test_the_runs_of_a_ladder_differ_in_budget_and_start_where_the_one_before_fell(
+    altered: Callable[..., Path], name: str
+) -> None:
+    ablation = load_ablation(altered({"kjv_web.budgets": [100, 200, 400]}))
+    variant = ablation.variant("kjv_web", name)
+    fingerprint = fingerprinted(ablation, variant)
+    rungs = ablation.ladder(variant, 1)
+    configs = [ablation.compose(words) for words in rungs]
+    assert [config["trainer"]["target_tokens"] for config in configs] == [100, 200, 400]
+    assert [config["trainer"]["test"] for config in configs] == [True, True, False]
+    assert [config["start_from"] for config in configs] == [None, *(config["run_dir"] for config in configs[:-1])]
+    assert configs[-1]["run_dir"] == str(ablation.run(variant, 1).path)
+    for config in configs:
+        assert (config["seed"], config["trainer"]["select"], config["fingerprint"]) == (1, "loss", fingerprint.digest)
+        assert (config["optimizer"]["label_smoothing"], config["optimizer"]["learning_rate"]) == (0, 0.002)
+        assert set(changes(configs[0], config)) <= {"trainer.target_tokens", "trainer.test"}
+    folder = Path(configs[0]["run_dir"])
+    write_config(RunFolder(folder), configs[0])
+    RunFolder(folder).stable.parent.mkdir()
+    RunFolder(folder).stable.touch()
+    check_start_from(configs[1], check_settings(configs[1]))
+
+
+def test_controls_have_the_first_seed_alone() -> None:
     ablation = load_ablation()
-    settings = ablation.corpora["numbers"]
-    config = ablation.compose(ablation.overrides(Variant("numbers", "none"), 7, 123))
-    assert (config["seed"], config["trainer"]["target_tokens"], config["trainer"]["select"]) == (7, 123, "loss")
-    assert config["optimizer"]["label_smoothing"] == 0
-    for rate in ablation.tune.learning_rates:
-        (words,) = ablation.blind_candidates(rate)
-        blind = ablation.compose([*ablation.blind_overrides("numbers"), *words])
-        assert (blind["encoder"]["name"], blind["optimizer"]["learning_rate"]) == ("blind", rate)
-        assert blind["trainer"]["target_tokens"] == settings.target_tokens != settings.tune_tokens
-        assert blind["trainer"]["select"] == "loss"
-
-
-def test_every_variant_gets_the_same_search() -> None:
-    ablation = load_ablation()
-    plain = ["optimizer.learning_rate=0.002"]
-    for corpus in ablation.corpora:
-        for variant in ablation.variants(corpus):
-            reverses = variant.attention in ablation.tune.reverse_source
-            expected = [plain, [*plain, "encoder.reverse_source=true"]] if reverses else [plain]
-            assert ablation.candidates(variant, 0.002) == expected
-    assert ablation.blind_candidates(0.002) == [plain]
+    assert ablation.seeds(Variant("kjv_web", "none")) == ablation.seeds(ablation.blind("kjv_web")) == [1, 2, 3]
+    assert ablation.seeds(Variant("kjv_web", "mean")) == [1]
+    assert ablation.variants("kjv_web")[-1] == Variant("kjv_web", "luong_dot")
+    with pytest.raises(UserError, match=r"2: no seed of kjv_web mean in conf/ablation; choose from 1$"):
+        ablation.seed(Variant("kjv_web", "mean"), "2")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         (
-            {"numbers.attentions": ["none", "luong_genral"]},
-            r"attention luong_genral: no file conf/attention/.*luong_general",
+            {"numbers.variants": ["none", "luong_genral"]},
+            r"numbers\.variants: luong_genral has no overrides: choose .*mean",
         ),
-        ({"numbers.attentions": ["none", "none"]}, r"numbers\.attentions: none occurs twice"),
+        ({"numbers.variants": ["none", "none"]}, r"numbers\.variants and controls: none occurs twice"),
+        ({"numbers.controls": ["none"]}, r"numbers\.variants and controls: none occurs twice"),
+        ({"numbers.controls": ["blind"]}, r"numbers\.variants: blind is trained for every corpus: leave it out"),
+        ({"variants.blind": None}, r"variants: add blind: \[encoder=blind, attention=none\]"),
+        ({"variants.a-b": ["attention=mean"]}, r"variants: 'a-b': a variant's name has letters, digits and _ alone"),
+        ({"numbers.budgets": [200, 100]}, r"numbers\.budgets=\[200, 100\]: set them in ascending order"),
+        ({"numbers.budgets": []}, r"numbers\.budgets=\[\]"),
         ({"numbers.seeds": [1, 1]}, r"numbers\.seeds: 1 occurs twice"),
         ({"numbers.edges": [2, 5]}, r"the first of them 1"),
-        ({"baseline": "fixed"}, r"baseline=fixed: not among kjv_web\.attentions"),
+        ({"baseline": "mean"}, r"baseline=mean: not among kjv_web\.variants"),
         ({"trainer": "tpu"}, r"trainer tpu: no file conf/trainer/tpu\.yaml; choose from capacity, cpu"),
         ({"corpora": ["numbers", "kjv"]}, r"corpora=kjv: add a block kjv"),
         ({"resamples": 10}, r"ablation\.resamples=10: .*1000"),
-        ({"kjv_web.target_tokens": None}, r"kjv_web\.target_tokens: missing"),
+        ({"kjv_web.budgets": None}, r"kjv_web\.budgets: missing"),
         ({"kjv_web.budget": 3}, r"kjv_web\.budget: no such option"),
         ({"tune": None}, "tune: set it to a block of settings"),
         ({"tune": 3}, "tune: set it to a block of settings"),
         ({"corpora": [{"a": "b"}]}, "corpora: set it to a list of names"),
-        ({"tune.reverse_source": ["nothing"]}, r"tune\.reverse_source=nothing: no such attention"),
+        ({"variants": ["none"]}, "variants: set it to a block of settings"),
         ({"corpora": ["numbers"], "kjv_web.seeds": [1, 1]}, r"kjv_web\.seeds: 1 occurs twice"),
         ({"corpora": ["numbers"], "number": {"seeds": [1]}}, r"data number: no file conf/data/number\.yaml"),
-        ({"numbers.attentions": ["none"]}, r"numbers\.attentions: none alone; name a variant to compare it with"),
+        ({"numbers.variants": ["none"]}, r"numbers\.variants: none alone; name a variant to compare it with"),
         ({"corpus": "numbers"}, r"ablation\.corpus: no such option"),
         ({"results": "/tmp/x"}, r"results=/tmp/x: set it to a folder below the project's"),
         ({"results": "."}, r"results=\.: set it to a folder below"),
@@ -151,7 +181,9 @@ def test_a_missing_or_malformed_file_is_refused(tmp_path: Path) -> None:
 
 def test_corpora_alone_takes_a_corpus_out(altered: Callable[..., Path]) -> None:
     """Its block waits, even one that could not be run: of the baseline, for one."""
-    ablation = load_ablation(altered({"corpora": ["numbers"], "kjv_web.attentions": ["bahdanau"]}))
+    ablation = load_ablation(
+        altered({"corpora": ["numbers"], "kjv_web.variants": ["bahdanau"], "kjv_web.controls": []})
+    )
     assert list(ablation.corpora) == ["numbers"]
     with pytest.raises(UserError, match=r"kjv_web: not in the ablation; it has numbers$"):
         ablation.check_corpus("kjv_web")
@@ -177,8 +209,8 @@ def test_a_small_ablation_keeps_its_files_elsewhere(altered: Callable[..., Path]
 
 
 def test_the_searches_of_variants_that_are_gone_are_found(altered: Callable[..., Path]) -> None:
-    ablation = load_ablation(altered({"numbers.attentions": ["none", "mean"]}))
-    for name in ("none", "mean", "fixed"):
+    ablation = load_ablation(altered({"numbers.variants": ["none", "mean"]}))
+    for name in ("none", "mean", "fixed", "blind"):
         file = ablation.tuning_file(Variant("numbers", name))
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("{}")
@@ -192,9 +224,10 @@ def test_an_unknown_variant_is_refused() -> None:
 
 @pytest.mark.parametrize("seed", ["9", "x", "1.0", ""])
 def test_an_unknown_seed_is_refused(seed: str) -> None:
-    assert load_ablation().seed("numbers", "3") == 3
-    with pytest.raises(UserError, match=rf"{seed}: no seed of numbers in conf/ablation; choose from 1, 2, 3"):
-        load_ablation().seed("numbers", seed)
+    none = Variant("numbers", "none")
+    assert load_ablation().seed(none, "3") == 3
+    with pytest.raises(UserError, match=rf"{seed}: no seed of numbers none in conf/ablation; choose from 1, 2, 3"):
+        load_ablation().seed(none, seed)
 
 
 def test_a_truncated_search_is_refused(altered: Callable[..., Path]) -> None:

@@ -94,18 +94,20 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Ablation:
         converged=0.01,
         examples=3,
         corpora=["numbers"],
+        overrides=["optimizer.decay=wsd", "optimizer.warmup=2"],
         results="results",
         intermediate="pipeline",
     )
     corpus = CorpusSettings(
-        attentions=["none", "luong_general", "luong_dot"],
+        variants=["none", "luong_general", "luong_dot"],
         seeds=[1, 2],
-        target_tokens=200_000,
+        budgets=[100_000, 200_000],
         tune_tokens=100,
         edges=[1, 6, 11],
     )
     (folder / "conf").symlink_to(ROOT / "conf")
-    made = Ablation(settings, TuneSettings([0.001], []), {"numbers": corpus}, folder)
+    overrides = {name: [f"attention={name}"] for name in corpus.variants}
+    made = Ablation(settings, TuneSettings([0.001]), overrides, {"numbers": corpus}, folder)
     facts = CorpusFacts(
         name="numbers",
         source="en",
@@ -131,12 +133,12 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Ablation:
             choose = random.Random(seed)
             rows = []
             for index, text in enumerate(sentences()):
-                share = 0.04 * len(text.split()) if variant.attention == "none" else 0.1
+                share = 0.04 * len(text.split()) if variant.name == "none" else 0.1
                 rows.append((f"t{index}", text, text, corrupt(text, share, choose)))
             write_translations(made.translations(variant, seed, "test"), rows)
             run = made.run(variant, seed)
             write_config(run, made.compose(made.overrides(variant, seed, 200_000)))
-            losses = LOSSES[variant.attention]
+            losses = LOSSES[variant.name]
             curves = [f"{20 * i + 19},dev/loss,{loss}\n{20 * i + 19},dev/bleu,{i}" for i, loss in enumerate(losses)]
             tokens = [f"{step},train/target_tokens,{2000 * (step + 1)}" for step in range(100)]
             run.curves.write_text("\n".join(["step,name,value", *tokens, *curves, ""]))
@@ -152,9 +154,9 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Ablation:
                     machine={"gpu": None, "processor": "a processor", "threads": 2, "torch": "2"},
                 ),
             )
-        half, choose = made.half_run(variant), random.Random(3)
-        write_config(half, made.compose(made.half_overrides(variant)))
-        more = 1.25 if variant.attention == "luong_dot" else 1.005  # All but luong_dot had converged.
+        half, choose = made.rung(variant, 1, 100_000), random.Random(3)
+        write_config(half, made.compose([*made.overrides(variant, 1, 100_000), *candidate.overrides]))
+        more = 1.25 if variant.name == "luong_dot" else 1.005  # All but luong_dot had converged.
         of_half = {"train_target_tokens": 100_000, "dev": {"loss": more * losses[-1], "bleu": 3.0, "step": 50}}
         write_json(half.metrics, finished_metrics(corpus={"digest": facts.digest, "pairs": facts.pairs}, **of_half))
         rows = [(f"t{index}", text, text, corrupt(text, 0.3, choose)) for index, text in enumerate(sentences())]
@@ -184,7 +186,7 @@ def evaluation(ablation: Ablation, evaluated_once: Evaluation) -> Evaluation:
 def test_scores_are_sacrebleus(ablation: Ablation, evaluation: Evaluation) -> None:
     references = sentences()
     for variant in ablation.variants("numbers"):
-        own = evaluation.variants[variant.attention]
+        own = evaluation.variants[variant.name]
         by_seed = []
         for seed in (1, 2):
             with ablation.translations(variant, seed, "test").open() as file:
@@ -216,7 +218,7 @@ def test_the_difference_is_that_of_the_paired_bootstrap(ablation: Ablation, eval
         for seed in (1, 2):
             lines = ablation.translations(variant, seed, "test").read_text().splitlines()[1:]
             statistics.append(bleu_statistics([line.split("\t")[3] for line in lines], sentences(), "fr"))
-        quantities[variant.attention] = bleu_quantity(statistics, counts)
+        quantities[variant.name] = bleu_quantity(statistics, counts)
     expected = compare_quantities(quantities["luong_general"], quantities["none"], pool(list(quantities.values())))
     difference = evaluation.variants["luong_general"].difference
     assert difference is not None
@@ -322,7 +324,7 @@ def test_every_difference_has_the_variance_over_seeds_of_all_variants(
 ) -> None:
     """Those by length, slopes and pairs, as the difference on the whole test set above."""
     rows = {
-        (variant.attention, seed): read_translations(ablation.translations(variant, seed, "test"))
+        (variant.name, seed): read_translations(ablation.translations(variant, seed, "test"))
         for variant in ablation.variants("numbers")
         for seed in (1, 2)
     }
@@ -361,11 +363,11 @@ def test_an_evaluation_follows_the_settings_of_the_ablation(ablation: Ablation) 
     for variant in ablation.variants("numbers"):
         rows = {row.id: row for row in read_translations(ablation.translations(variant, 1, "test"))}
         for example in evaluation.examples:
-            assert example.translations[variant.attention] == rows[example.id].hypothesis
+            assert example.translations[variant.name] == rows[example.id].hypothesis
 
 
 def test_slopes_are_refused_if_the_baseline_has_not_converged(ablation: Ablation) -> None:
-    half = ablation.half_run(ablation.variant("numbers", "none"))
+    half = ablation.rung(ablation.variant("numbers", "none"), 1, 100_000)
     write_json(half.metrics, read_json(half.metrics) | {"dev": {"loss": 1.3, "bleu": 3.0, "step": 50}})
     evaluation = evaluate(ablation, "numbers")
     assert evaluation.slopes == {}
@@ -387,7 +389,7 @@ def test_a_variant_has_converged_if_doubling_its_budget_brings_little(
         assert doubling is not None
         outputs = [
             [row.hypothesis for row in read_translations(file)]
-            for file in (ablation.half_run(variant).translations, ablation.translations(variant, 1, "test"))
+            for file in (ablation.rung(variant, 1, 100_000).translations, ablation.translations(variant, 1, "test"))
         ]
         half, whole = (BLEU().corpus_score(output, [references]).score for output in outputs)
         assert (doubling.seed, doubling.half_tokens) == (1, 100_000)
@@ -425,7 +427,7 @@ def test_a_short_training_is_not_judged(ablation: Ablation, evaluation: Evaluati
         return to_markdown(write_ablation({"numbers": of}, ReportOrigin("c", "today")), "figures")
 
     assert NOT_JUDGED not in report(evaluation)
-    half = ablation.half_run(ablation.variant("numbers", "none"))
+    half = ablation.rung(ablation.variant("numbers", "none"), 1, 100_000)
     write_json(half.metrics, read_json(half.metrics) | {"train_target_tokens": JUDGED_TOKENS - 1})
     short = evaluate(ablation, "numbers")
     assert short.variants["none"].converged is None
@@ -488,12 +490,12 @@ def test_the_clean_part_is_scored_like_a_test_set_of_its_own(ablation: Ablation,
         for seed in (1, 2):
             rows = read_translations(ablation.translations(variant, seed, "test"))
             outputs.append([rows[index].hypothesis for index in clean])
-        scores = part.variants[variant.attention]
+        scores = part.variants[variant.name]
         assert scores.bleu.by_seed == pytest.approx(
             [BLEU().corpus_score(output, [references]).score for output in outputs]
         )
         statistics = [bleu_statistics(output, references, "fr") for output in outputs]
-        quantities[variant.attention] = bleu_quantity(statistics, counts)
+        quantities[variant.name] = bleu_quantity(statistics, counts)
     seeds, p = pool(list(quantities.values())), {}
     for name in ("luong_general", "luong_dot"):
         expected = compare_quantities(quantities[name], quantities["none"], seeds)
@@ -544,7 +546,7 @@ def test_the_report_has_the_clean_part_beside_the_whole(ablation: Ablation, eval
 
 def test_no_clean_part_where_it_says_nothing(ablation: Ablation) -> None:
     """Of a made corpus, and where no sentence is clean; sentences of another corpus are refused."""
-    corpus = replace(ablation.corpora["numbers"], attentions=["none", "luong_dot"], seeds=[1])
+    corpus = replace(ablation.corpora["numbers"], variants=["none", "luong_dot"], seeds=[1])
     ablation = replace(ablation, corpora={"numbers": corpus})
     facts, overlap = ablation.facts("numbers"), overlap_with_train()
     write_record(ablation.facts_file("numbers"), replace(facts, leaks_removed=False), SCHEMA_VERSION)
@@ -811,7 +813,7 @@ def test_tables_as_csv_and_latex(evaluation: Evaluation) -> None:
 def test_runs_of_an_ablation_are_compared_by_the_command(ablation: Ablation, tmp_path: Path) -> None:
     """Their translations are those of another stage. The differences are the evaluation's own."""
     runs = {
-        variant.attention: [str(ablation.run(variant, seed).path) for seed in (1, 2)]
+        variant.name: [str(ablation.run(variant, seed).path) for seed in (1, 2)]
         for variant in ablation.variants("numbers")
     }
     pair = run_script("pipelines/compare.py", runs["luong_general"][0], runs["none"][0])
@@ -847,4 +849,4 @@ def test_runs_of_an_ablation_are_compared_by_the_command(ablation: Ablation, tmp
             mean = np.mean(
                 [BLEU().corpus_score([r.hypothesis for r in i], [[r.reference for r in i]]).score for i in inside]
             )
-            assert float(by_length[variant.attention][column].split()[0]) == pytest.approx(mean, abs=0.0051)
+            assert float(by_length[variant.name][column].split()[0]) == pytest.approx(mean, abs=0.0051)

@@ -33,8 +33,11 @@ CHANGES = {
 RATE = "conf/ablation/default.yaml:tune.learning_rates=[0.00005]"
 
 
-# Code of an ablation's settings and searches: it is no part of a checkpoint's digest.
-SEARCH = {"src/hourglass/experiments/ablation.py", "src/hourglass/experiments/rate_search.py"}
+# Code of an ablation's settings, searches and fingerprints: it is no part of a checkpoint's digest.
+SEARCH = {
+    *(f"src/hourglass/experiments/{name}.py" for name in ("ablation", "rate_search")),
+    *(f"src/hourglass/training/{name}.py" for name in ("fingerprint", "first_steps")),
+}
 
 
 def shrink(project: Path) -> None:
@@ -48,9 +51,9 @@ def shrink(project: Path) -> None:
     file = project / "conf" / "ablation" / "default.yaml"
     content = yaml.safe_load(file.read_text())
     content |= {"corpora": ["numbers"], "results": "kept/results", "intermediate": "pipeline/small", "examples": 2}
-    content["tune"]["reverse_source"] = []
-    content["numbers"] |= {"attentions": ["none", "luong_general"], "seeds": [1]}
-    content["numbers"] |= {"target_tokens": 5000, "tune_tokens": 2000}
+    content["overrides"] = [word.replace("warmup=200", "warmup=2") for word in content["overrides"]]
+    content["numbers"] |= {"variants": ["none", "luong_general"], "controls": ["mean"], "seeds": [1]}
+    content["numbers"] |= {"budgets": [2500, 5000], "tune_tokens": 2000}
     file.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
@@ -110,14 +113,15 @@ def test_the_whole_pipeline_and_what_a_change_touches(project: Path, tmp_path: P
     first = stages_run(dvc(project, "exp", "run", "-S", RATE))
     variants = ["none", "luong_general"]
     assert sorted(name.rpartition(":")[2] for name in first) == sorted(
-        [f"{stage}@numbers" for stage in ("prepare", "evaluate", "blind", "information", "explore")]
-        + [f"{stage}-numbers@{name}" for stage in ("tune", "half") for name in variants]
+        [f"{stage}@numbers" for stage in ("prepare", "fingerprint", "evaluate", "blind", "information", "explore")]
+        + [f"tune-numbers@{name}" for name in variants]
+        + ["control-numbers@mean-1"]
         + [f"{stage}-numbers@{name}-1" for stage in ("train", "translate") for name in variants]
         + ["report"]
     )
     assert "5e-05" in (project / "conf" / "ablation" / "default.yaml").read_text()
     made, kept = project / "pipeline" / "small" / "numbers", project / "kept" / "results"
-    for run in ("tune/none-0", "runs/luong_general-1", "half/none", "blind/0"):
+    for run in ("tune/none-0", "runs/luong_general-1/5000", "runs/mean-1/2500", "blind/blind-1/5000"):
         assert read_yaml((made / run / "config.yaml").read_text())["optimizer"]["learning_rate"] == 0.00005
     assert "Watch it translate: numbers" in (kept / "numbers" / "explorer.html").read_text()
     facts, overlap = ((at / name).read_text() for at, name in ((kept, "numbers/corpus.json"), (made, "overlap.json")))
@@ -149,21 +153,16 @@ def test_the_whole_pipeline_and_what_a_change_touches(project: Path, tmp_path: P
     assert absent
     assert all(path.startswith("pipeline/small/numbers/") for path in absent)
 
-    # A change of a variant's own file affects that variant and the stages after it.
-    file = project / "conf" / "attention" / "luong_general.yaml"
-    before = file.read_text()
-    file.write_text(f"{before}# changed\n")
-    concerned = stages_changed(dvc(project, "status", "--with-deps", "dvc.yaml"))
-    assert concerned == {
-        f"{stage}-numbers@luong_general{seed}" for stage, seed in (("tune", ""), ("half", ""), ("train", "-1"))
-    }
-    file.write_text(before)
+    # A change of code or of a file of settings that alters nothing trains nothing anew.
+    for file in ("conf/attention/luong_general.yaml", "src/hourglass/models/attention.py"):
+        (project / file).write_text(f"{(project / file).read_text()}# changed\n")
+    assert stages_run(dvc(project, "repro")) == ["fingerprint@numbers"]
 
     # A checkpoint of another variant is refused before anything is translated.
     runs = made / "runs"
-    whole = runs / "luong_general-1" / "checkpoints" / "best.ckpt"
+    whole = runs / "luong_general-1" / "5000" / "checkpoints" / "best.ckpt"
     content = whole.read_bytes()
-    shutil.copy(runs / "none-1" / "checkpoints" / "best.ckpt", whole)
+    shutil.copy(runs / "none-1" / "5000" / "checkpoints" / "best.ckpt", whole)
     refused = subprocess.run(
         [sys.executable, "pipelines/ablation/translate_variant.py", "numbers", "luong_general", "1"],
         cwd=project,
@@ -189,25 +188,27 @@ def test_dvc_shows_metrics_stages_and_plots(project: Path) -> None:
     assert '"luong_general"' in page
 
 
-@pytest.mark.more
 @pytest.mark.slow
-def test_a_change_runs_what_follows_it_and_nothing_else(project: Path) -> None:
+def test_a_change_of_a_score_trains_its_variant_anew_and_no_other(project: Path) -> None:
     dvc(project, "repro")
-    file = project / "conf" / "attention" / "luong_general.yaml"
-    before = file.read_text()
-    file.write_text(before.replace("query: current", "query: previous"))
-    assert file.read_text() != before
+    file = project / "src" / "hourglass" / "models" / "attention.py"
+    before, tuned = file.read_text(), project / "kept" / "results" / "numbers" / "tune"
+    at = before.index("return query @", before.index("class GeneralAttention"))
+    file.write_text(f"{before[:at]}return 1.01 * query @{before[at + len('return query @') :]}")
+    others = {name: (tuned / f"{name}.json").read_bytes() for name in ("none", "mean", "blind")}
     again = [name.rpartition(":")[2] for name in stages_run(dvc(project, "repro"))]
-    assert again[0] == "tune-numbers@luong_general"
-    assert sorted(again[1:]) == [
-        "evaluate@numbers",
-        "explore@numbers",
-        "half-numbers@luong_general",
-        "information@numbers",
-        "report",
+    assert again[:2] == ["fingerprint@numbers", "tune-numbers@luong_general"]
+    assert {name for name in again if name.startswith(("tune", "train", "control", "blind", "translate"))} <= {
+        "tune-numbers@luong_general",
         "train-numbers@luong_general-1",
         "translate-numbers@luong_general-1",
-    ]
+        # The translations of all hang on the code of the models; they take seconds.
+        "translate-numbers@none-1",
+        "control-numbers@mean-1",
+    }
+    assert "train-numbers@luong_general-1" in again
+    assert others == {name: (tuned / f"{name}.json").read_bytes() for name in others}
+    file.write_text(before)
 
 
 def stages_of(file: str) -> dict[str, Any]:
@@ -234,6 +235,7 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
     harmless = {
         "analysis": {
             "alignment": "reads trained models",
+            "apart": "of pipelines/apart.py",
             "grouping": "of pipelines/compare.py",
             "nulled": "of pipelines/nulled.py",
             **dict.fromkeys(("capacity", "channel"), "of pipelines/capacity/dvc.yaml"),
@@ -247,6 +249,7 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
             "publishing": "sends results to MLflow",
         },
         "reports": {
+            "apart": "of pipelines/apart.py",
             "capacity": "of pipelines/capacity/dvc.yaml",
             "comparison": "of pipelines/compare.py",
             "pictures": "draws a run",

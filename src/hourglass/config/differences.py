@@ -1,6 +1,6 @@
 """The differences between two configurations."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hourglass.config.options import Config
@@ -10,8 +10,28 @@ PLACES = ("run_dir", "resume", "start_from", "if_exists", "cache", "logger")
 
 
 def changes(before: Config, after: Config) -> list[str]:
-    """Return the names of the settings that differ, except `PLACES`."""
-    return [name for name in differences(before, after) if name.split(".")[0] not in PLACES]
+    """Return the names of the settings that differ, except `PLACES`.
+
+    Where both have the same fingerprint, a setting that a later version added is as its behaviour was before.
+    """
+    names = [name for name in differences(before, after) if name.split(".")[0] not in PLACES]
+    if before.get("fingerprint") is not None and before["fingerprint"] == after.get("fingerprint"):
+        return known_to(before, names)
+    return names
+
+
+def known_to(config: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Return those of the names, GROUP.KEY, that a configuration has."""
+
+    def is_known(name: str) -> bool:
+        block: Any = config
+        for key in name.split("."):
+            if not isinstance(block, Mapping) or key not in block:
+                return False
+            block = block[key]
+        return True
+
+    return [name for name in names if is_known(name)]
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any], prefix: str = "") -> list[str]:

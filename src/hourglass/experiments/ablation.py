@@ -4,6 +4,7 @@ The settings are in conf/ablation/default.yaml. dvc.yaml reads them for its matr
 pipelines/ablation/ read them through this module.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,46 +13,46 @@ from typing import Annotated, Any
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from hourglass.analysis.evaluation import (
-    LEARNING_RATE,
-    REVERSED_SOURCE,
     SCHEMA_VERSION,
     CorpusFacts,
     Evaluation,
     Tuning,
+    rate_word,
     read_evaluation,
 )
 from hourglass.analysis.information import Information, read_information
 from hourglass.config.compose import compose_settings
-from hourglass.config.options import Words, build, read_settings
+from hourglass.config.options import Words, build, check, read_settings
 from hourglass.config.plugins import load_plugins
 from hourglass.corpora.overlap import OVERLAP_VERSION, CorpusOverlap
 from hourglass.errors import UserError
 from hourglass.experiments.rate_search import possible_rates
 from hourglass.metrics.scoring import length_buckets
-from hourglass.models.attention import ATTENTIONS
 from hourglass.runs.folder import RunFolder
 from hourglass.system.commands import path_override
 from hourglass.system.project import ROOT
 from hourglass.system.records import read_record
+from hourglass.training.fingerprint import FINGERPRINT_VERSION, Fingerprint
 
+# The variant that every corpus has beside its own: the decoder that bits are measured against.
+BLIND = "blind"
 # The command that makes the files of an ablation again.
 REMEDY = "dvc repro"
-
+# Of a variant: part of the names of files and stages.
+NAME = re.compile(r"[A-Za-z0-9_]+")
 
 Names = Annotated[list[str], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
 class TuneSettings:
-    """The small search for the settings of each variant.
+    """The small search for the learning rate of each variant.
 
     Attributes:
         learning_rates: the grid, which is extended until its best rate is no end of it (`search_rates`).
-        reverse_source: variants whose search also tries the source in reverse order.
     """
 
     learning_rates: Annotated[list[PositiveFloat], Field(min_length=1)]
-    reverse_source: list[str]
 
 
 @dataclass(frozen=True)
@@ -59,18 +60,20 @@ class CorpusSettings:
     """The variants and budgets of one corpus.
 
     Attributes:
-        attentions: the variants, files of conf/attention.
-        seeds: of each variant.
-        target_tokens: budget of a run.
+        variants: their names.
+        controls: further variants, trained with the first seed alone.
+        seeds: of each of `variants`.
+        budgets: target tokens of a run, in ascending order: the rungs of a ladder.
         tune_tokens: budget of a candidate of the search.
         edges: first number of source words of each length bucket.
     """
 
-    attentions: Names
+    variants: Names
     seeds: Annotated[list[int], Field(min_length=1)]
-    target_tokens: PositiveInt
+    budgets: Annotated[list[PositiveInt], Field(min_length=1)]
     tune_tokens: PositiveInt
     edges: list[int]
+    controls: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         length_buckets(self.edges)
@@ -89,6 +92,7 @@ class AblationSettings:
         converged: share of the dev loss; a run whose last fifth of the budget gained less counts as converged.
         examples: number of test sentences in the report.
         corpora: files of conf/data.
+        overrides: of every run.
         results: the folder of what is kept, below the project's.
         intermediate: the folder of prepared data, runs and translations, below the project's.
         plugins: modules with variants or corpora of one's own.
@@ -102,6 +106,7 @@ class AblationSettings:
     converged: PositiveFloat
     examples: Annotated[int, Field(ge=0, le=50)]
     corpora: Names
+    overrides: list[str]
     results: Annotated[str, Field(min_length=1)]
     intermediate: Annotated[str, Field(min_length=1)]
     plugins: Words = field(default_factory=list)
@@ -109,10 +114,10 @@ class AblationSettings:
 
 @dataclass(frozen=True)
 class Variant:
-    """One attention on one corpus."""
+    """One variant on one corpus."""
 
     corpus: str
-    attention: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -122,12 +127,14 @@ class Ablation:
     Attributes:
         settings: shared by all corpora.
         tune: of the search.
+        variant_overrides: the overrides of each variant, by its name.
         corpora: by name.
         root: the project's folder, with conf/ and the folders that `settings` names.
     """
 
     settings: AblationSettings
     tune: TuneSettings
+    variant_overrides: dict[str, list[str]]
     corpora: dict[str, CorpusSettings]
     root: Path
 
@@ -145,67 +152,77 @@ class Ablation:
         return self.results_folder / corpus
 
     def run(self, variant: Variant, seed: int) -> RunFolder:
-        """The folder of a run."""
-        return RunFolder(self.made(variant.corpus) / "runs" / f"{variant.attention}-{seed}")
+        """The folder of a run with the largest budget."""
+        return self.rung(variant, seed, self.corpora[variant.corpus].budgets[-1])
 
-    def seed(self, corpus: str, text: str) -> int:
+    def rung(self, variant: Variant, seed: int, budget: int) -> RunFolder:
+        """The folder of a run with a budget."""
+        folder = "blind" if variant.name == BLIND else "runs"  # Each is the output of a stage.
+        return RunFolder(self.made(variant.corpus) / folder / f"{variant.name}-{seed}" / f"{budget}")
+
+    def seeds(self, variant: Variant) -> list[int]:
+        """The seeds that a variant is trained with."""
+        settings = self.corpora[variant.corpus]
+        return settings.seeds[:1] if variant.name in settings.controls else settings.seeds
+
+    def seed(self, variant: Variant, text: str) -> int:
         """Return the seed that a word of the command line names.
 
         Raises:
-            UserError: the ablation does not train the corpus's variants with it.
+            UserError: the ablation does not train the variant with it.
         """
-        seeds = {str(seed): seed for seed in self.corpora[corpus].seeds}
+        seeds = {str(seed): seed for seed in self.seeds(variant)}
         if text not in seeds:
-            raise UserError(f"{text}: no seed of {corpus} in conf/ablation; choose from {', '.join(seeds)}")
+            raise UserError(
+                f"{text}: no seed of {variant.corpus} {variant.name} in conf/ablation; choose from {', '.join(seeds)}"
+            )
         return seeds[text]
 
-    def half_run(self, variant: Variant) -> RunFolder:
-        """The folder of a variant's run with half the budget."""
-        return RunFolder(self.made(variant.corpus) / "half" / variant.attention)
+    def ladder(self, variant: Variant, seed: int) -> list[list[str]]:
+        """Return the overrides of a variant's run with each budget, the smallest first.
 
-    def half_overrides(self, variant: Variant) -> list[str]:
-        """Return the overrides of that run: those of the first seed, half its budget, and a test to be scored."""
-        settings = self.corpora[variant.corpus]
-        common = self.overrides(variant, settings.seeds[0], settings.target_tokens // 2)
-        return [*common, *self.chosen(variant), "trainer.test=true"]
-
-    def blind_run(self, corpus: str, number: int) -> RunFolder:
-        """The folder of a candidate of the blind decoder's search, by its number, from 0."""
-        return RunFolder(self.made(corpus) / "blind" / f"{number}")
-
-    def blind_runs(self, corpus: str) -> list[RunFolder]:
-        """The folders of the candidates whose trainings did not diverge.
+        A run starts where the rate of the one before began to fall. All but the last score test themselves; the last is
+        translated by a stage of its own.
 
         Raises:
-            UserError: the outcome of the search is missing, damaged, or of another version.
+            UserError: the outcome of the search or the fingerprint is missing, damaged, or not of these settings.
         """
-        candidates = self.blind_search(corpus).candidates
-        return [self.blind_run(corpus, i) for i, candidate in enumerate(candidates) if candidate.dev_loss is not None]
+        rungs: list[list[str]] = []
+        before: RunFolder | None = None
+        budgets = self.corpora[variant.corpus].budgets
+        for budget in budgets:
+            folder = self.rung(variant, seed, budget)
+            words = [*self.overrides(variant, seed, budget), *self.chosen(variant), self.fingerprint_override(variant)]
+            words.append(path_override("run_dir", folder.path))
+            if budget != budgets[-1]:
+                words.append("trainer.test=true")
+            if before is not None:
+                words.append(path_override("start_from", before.path))
+            rungs.append(words)
+            before = folder
+        return rungs
 
-    def blind_overrides(self, corpus: str) -> list[str]:
-        """Return the overrides that the blind decoder's candidates share.
+    def blind(self, corpus: str) -> Variant:
+        """The decoder without a source, which bits are measured against."""
+        return Variant(corpus, BLIND)
 
-        They have the whole budget: all variants are compared with the best of them, and an undertrained blind decoder
-        would make every variant look better than it is.
-        """
-        settings = self.corpora[corpus]
-        return [*self.overrides(Variant(corpus, "none"), settings.seeds[0], settings.target_tokens), "encoder=blind"]
+    def blind_runs(self, corpus: str) -> list[RunFolder]:
+        """The folders of its runs with the largest budget."""
+        blind = self.blind(corpus)
+        return [self.run(blind, seed) for seed in self.seeds(blind)]
 
-    def blind_candidates(self, rate: float) -> list[list[str]]:
-        """Return the overrides of each candidate of the blind decoder's search with a learning rate: one."""
-        return [[f"{LEARNING_RATE}{rate}"]]
+    def fingerprint_file(self, variant: Variant) -> Path:
+        """The file that tells how a variant behaves in its first steps."""
+        return self.results(variant.corpus) / "fingerprints" / f"{variant.name}.json"
 
-    def blind_search_file(self, corpus: str) -> Path:
-        """The file that holds the outcome of the blind decoder's search."""
-        return self.made(corpus) / "blind" / "search.json"
-
-    def blind_search(self, corpus: str) -> Tuning:
-        """Read the outcome of the blind decoder's search.
+    def fingerprint_override(self, variant: Variant) -> str:
+        """Return the override that sets the fingerprint of a variant's trainings.
 
         Raises:
             UserError: the file is missing, damaged, or of another version.
         """
-        return read_record(self.blind_search_file(corpus), Tuning, SCHEMA_VERSION, REMEDY)
+        file = self.fingerprint_file(variant)
+        return f"fingerprint={read_record(file, Fingerprint, FINGERPRINT_VERSION, REMEDY).digest}"
 
     def information_file(self, corpus: str) -> Path:
         """The file that the stage `information` writes."""
@@ -221,15 +238,15 @@ class Ablation:
 
     def translations(self, variant: Variant, seed: int, split: str) -> Path:
         """The file of a run's translations of dev or test."""
-        return self.made(variant.corpus) / "translations" / f"{variant.attention}-{seed}" / f"{split}.tsv"
+        return self.made(variant.corpus) / "translations" / f"{variant.name}-{seed}" / f"{split}.tsv"
 
     def tuning_file(self, variant: Variant) -> Path:
         """The file that holds the outcome of a variant's search."""
-        return self.results(variant.corpus) / "tune" / f"{variant.attention}.json"
+        return self.results(variant.corpus) / "tune" / f"{variant.name}.json"
 
     def stray_tuning_files(self, corpus: str) -> list[Path]:
         """The outcomes of searches for variants that the corpus no longer has; no stage makes or removes them."""
-        own = [self.tuning_file(variant) for variant in self.variants(corpus)]
+        own = [self.tuning_file(variant) for variant in [*self.variants(corpus), self.blind(corpus)]]
         return sorted(file for file in (self.results(corpus) / "tune").glob("*.json") if file not in own)
 
     def tuning(self, variant: Variant) -> Tuning:
@@ -277,8 +294,9 @@ class Ablation:
         return read_evaluation(self.evaluation_file(corpus), REMEDY)
 
     def variants(self, corpus: str) -> list[Variant]:
-        """The variants of a corpus, in the order of the file."""
-        return [Variant(corpus, attention) for attention in self.corpora[corpus].attentions]
+        """The variants of a corpus that read a source, in the order of the file, the controls last."""
+        settings = self.corpora[corpus]
+        return [Variant(corpus, name) for name in (*settings.variants, *settings.controls)]
 
     def check_corpus(self, corpus: str) -> None:
         """Check that the ablation has a corpus.
@@ -289,23 +307,22 @@ class Ablation:
         if corpus not in self.corpora:
             raise UserError(f"{corpus}: not in the ablation; it has {', '.join(self.corpora)}")
 
-    def variant(self, corpus: str, attention: str) -> Variant:
-        """Return a variant by corpus and attention.
+    def variant(self, corpus: str, name: str) -> Variant:
+        """Return a variant by corpus and name.
 
         Raises:
             UserError: the ablation has none of these names.
         """
-        wanted = Variant(corpus, attention)
-        if corpus not in self.corpora or wanted not in self.variants(corpus):
-            known = [f"{name} {variant.attention}" for name in self.corpora for variant in self.variants(name)]
-            raise UserError(f"{corpus} {attention}: not in the ablation; it has {', '.join(known)}")
+        wanted = Variant(corpus, name)
+        if corpus not in self.corpora or wanted not in [*self.variants(corpus), self.blind(corpus)]:
+            known = [f"{each} {variant.name}" for each in self.corpora for variant in self.variants(each)]
+            raise UserError(f"{corpus} {name}: not in the ablation; it has {', '.join(known)}")
         return wanted
 
     def overrides(self, variant: Variant, seed: int, target_tokens: int) -> list[str]:
         """Return the overrides of a run, without those that its search chooses and without the run folder."""
         return [
             *self.data_overrides(variant.corpus),
-            f"attention={variant.attention}",
             f"trainer={self.settings.trainer}",
             f"trainer.target_tokens={target_tokens}",
             f"trainer.validations={self.settings.validations}",
@@ -319,6 +336,8 @@ class Ablation:
             "logger.system_metrics=10",
             "if_exists=continue_or_replace",
             *([f"plugins=[{','.join(self.settings.plugins)}]"] if self.settings.plugins else []),
+            *self.settings.overrides,
+            *self.variant_overrides[variant.name],
         ]
 
     def data_overrides(self, corpus: str) -> list[str]:
@@ -326,12 +345,9 @@ class Ablation:
         edges = ",".join(map(str, self.corpora[corpus].edges))
         return [f"data={corpus}", path_override("cache", self.made(corpus) / "cache"), f"edges=[{edges}]"]
 
-    def candidates(self, variant: Variant, rate: float) -> list[list[str]]:
-        """Return the overrides of each candidate of a variant's search with a learning rate."""
-        plain = [f"{LEARNING_RATE}{rate}"]
-        if variant.attention not in self.tune.reverse_source:
-            return [plain]
-        return [plain, [*plain, REVERSED_SOURCE]]
+    def candidates(self, rate: float) -> list[list[str]]:
+        """Return the overrides of each candidate of a search with a learning rate: one."""
+        return [[rate_word(rate)]]
 
     def chosen(self, variant: Variant) -> list[str]:
         """Return the overrides that a variant's search chose; anything but one of its candidates is refused.
@@ -342,7 +358,7 @@ class Ablation:
         file = self.tuning_file(variant)
         chosen = self.tuning(variant).chosen
         rates = possible_rates(self.tune.learning_rates)
-        if chosen not in [words for rate in rates for words in self.candidates(variant, rate)]:
+        if chosen not in [words for rate in rates for words in self.candidates(rate)]:
             raise UserError(f"{file}: chosen is {' '.join(chosen)}, which is no candidate of the search: run {REMEDY}")
         return chosen
 
@@ -363,42 +379,55 @@ def load_ablation(root: Path = ROOT) -> Ablation:
 
 def _check(content: Mapping[str, Any], root: Path) -> Ablation:
     shared = dict(content)
-    for name, kind in (("tune", dict), ("corpora", list)):
+    for name, kind in (("tune", dict), ("variants", dict), ("corpora", list)):
         if not isinstance(shared.get(name), kind):
             raise UserError(f"{name}: set it to a {'block of settings' if kind is dict else 'list of names'}")
     if not all(isinstance(name, str) for name in shared["corpora"]):
         raise UserError("corpora: set it to a list of names")
     tune = build(TuneSettings, shared.pop("tune"), "tune")
+    variants = check(dict[str, Words], shared.pop("variants"), "variants")
     for name in shared["corpora"]:
         if not isinstance(content.get(name), dict):
-            raise UserError(f"corpora={name}: add a block {name} with its attentions, seeds and budgets")
+            raise UserError(f"corpora={name}: add a block {name} with its variants, seeds and budgets")
     # Every other mapping is the block of a corpus, whether `corpora` names it or not.
-    blocks = {name: shared.pop(name) for name, value in content.items() if name != "tune" and isinstance(value, dict)}
+    blocks = {name: shared.pop(name) for name in list(shared) if isinstance(shared[name], dict)}
     settings = build(AblationSettings, shared, "ablation")
     load_plugins(settings.plugins)
     _refuse_twice(settings.corpora, "corpora")
     _check_folders(settings)
-    every = {name: _check_block(root, name, block) for name, block in blocks.items()}
+    _check_variants(variants)
+    every = {name: _check_block(root, name, block, variants) for name, block in blocks.items()}
     corpora = {name: every[name] for name in settings.corpora}
     for name, corpus in corpora.items():
-        if settings.baseline not in corpus.attentions:
-            raise UserError(f"baseline={settings.baseline}: not among {name}.attentions")
-        if len(corpus.attentions) == 1:
-            raise UserError(f"{name}.attentions: {settings.baseline} alone; name a variant to compare it with")
+        if settings.baseline not in corpus.variants:
+            raise UserError(f"baseline={settings.baseline}: not among {name}.variants")
+        if len(corpus.variants) + len(corpus.controls) == 1:
+            raise UserError(f"{name}.variants: {settings.baseline} alone; name a variant to compare it with")
     _refuse_unknown(root, "trainer", settings.trainer)
-    for attention in tune.reverse_source:
-        if attention not in ATTENTIONS:
-            raise UserError(f"tune.reverse_source={attention}: no such attention")
-    return Ablation(settings, tune, corpora, root)
+    return Ablation(settings, tune, variants, corpora, root)
 
 
-def _check_block(root: Path, name: str, block: Mapping[str, Any]) -> CorpusSettings:
+def _check_variants(variants: Mapping[str, Words]) -> None:
+    if BLIND not in variants:
+        raise UserError(f"variants: add {BLIND}: [encoder=blind, attention=none], which bits are measured against")
+    for name in variants:
+        if not NAME.fullmatch(name):
+            raise UserError(f"variants: {name!r}: a variant's name has letters, digits and _ alone")
+
+
+def _check_block(root: Path, name: str, block: Mapping[str, Any], variants: Mapping[str, Words]) -> CorpusSettings:
     _refuse_unknown(root, "data", name)
     settings = build(CorpusSettings, block, name)
-    _refuse_twice(settings.attentions, f"{name}.attentions")
+    if sorted(set(settings.budgets)) != settings.budgets:
+        raise UserError(f"{name}.budgets={settings.budgets}: set them in ascending order, each once")
+    names = [*settings.variants, *settings.controls]
+    _refuse_twice(names, f"{name}.variants and controls")
     _refuse_twice(settings.seeds, f"{name}.seeds")
-    for attention in settings.attentions:
-        _refuse_unknown(root, "attention", attention)
+    for variant in names:
+        if variant == BLIND:
+            raise UserError(f"{name}.variants: {BLIND} is trained for every corpus: leave it out")
+        if variant not in variants:
+            raise UserError(f"{name}.variants: {variant} has no overrides: choose from {', '.join(variants)}")
     return settings
 
 

@@ -49,17 +49,17 @@ def evaluate(ablation: Ablation, corpus: str) -> Evaluation:
     outputs = {
         (variant, seed): read_translations(ablation.translations(variant, seed, "test"))
         for variant in ablation.variants(corpus)
-        for seed in settings.seeds
+        for seed in ablation.seeds(variant)
     }
-    halves = {variant: FinishedRun.open(ablation.half_run(variant).path) for variant in ablation.variants(corpus)}
-    names = {f"{variant.attention} seed {seed}": rows for (variant, seed), rows in outputs.items()}
-    names |= {f"{variant.attention} with half the budget": half.translations for variant, half in halves.items()}
+    halves = _open_halves(ablation, corpus)
+    names = {f"{variant.name} seed {seed}": rows for (variant, seed), rows in outputs.items()}
+    names |= {f"{variant.name} with half the budget": half.translations for variant, half in halves.items()}
     test = make_test_set(names, settings.edges, facts.source, facts.target)
     if [row.id for row in test.rows] != overlap.ids["test"]:
         raise UserError(f"{ablation.overlap_file(corpus)}: not of the sentences that were translated: run {REMEDY}")
     draws = make_draws(test, ablation.settings.resamples)
     hypotheses = {
-        variant: [[row.hypothesis for row in outputs[variant, seed]] for seed in settings.seeds]
+        variant: [[row.hypothesis for row in outputs[variant, seed]] for seed in ablation.seeds(variant)]
         for variant in ablation.variants(corpus)
     }
     bleu = {variant: bleu_by_length(output, test, draws) for variant, output in hypotheses.items()}
@@ -79,19 +79,30 @@ def evaluate(ablation: Ablation, corpus: str) -> Evaluation:
     refused = _refuse_slopes(ablation, variants[baseline], bleu[baseline])
     return Evaluation(
         corpus=facts,
-        baseline=baseline.attention,
+        baseline=baseline.name,
         resamples=ablation.settings.resamples,
         converged=ablation.settings.converged,
         floor=ablation.settings.floor,
         sentences=len(test.rows),
         buckets=_count_buckets(test),
-        variants={variant.attention: result for variant, result in variants.items()},
+        variants={variant.name: result for variant, result in variants.items()},
         slopes={} if refused else _compare_slopes(baseline, bleu, test),
         slopes_refused=refused,
         pairs=_pair_up(variants, bleu),
         examples=_choose_examples(test, hypotheses, ablation.settings.examples),
         clean_part=_score_clean_part(ablation, overlap, test, hypotheses, others) if facts.leaks_removed else None,
     )
+
+
+def _open_halves(ablation: Ablation, corpus: str) -> dict[Variant, FinishedRun]:
+    """Return the run of each variant's first seed with half the largest budget; none if the ladder has no such rung."""
+    *smaller, last = ablation.corpora[corpus].budgets
+    if not smaller or smaller[-1] != last // 2:
+        return {}
+    return {
+        variant: FinishedRun.open(ablation.rung(variant, ablation.seeds(variant)[0], smaller[-1]).path)
+        for variant in ablation.variants(corpus)
+    }
 
 
 def _judge_doubling(
@@ -127,7 +138,7 @@ def _score_clean_part(
         sentences=len(clean),
         mean_source_words=float(source_words.mean()),
         variants={
-            variant.attention: CleanScores(
+            variant.name: CleanScores(
                 own.whole.estimate, differences[variant].whole if variant in differences else None
             )
             for variant, own in bleu.items()
@@ -152,7 +163,8 @@ def _evaluate_variant(
 ) -> VariantResult:
     """Return what a variant is, what it cost, how its trainings went, and its scores, without a difference."""
     settings = ablation.corpora[variant.corpus]
-    runs = [FinishedRun.open(ablation.run(variant, seed).path) for seed in settings.seeds]
+    seeds = ablation.seeds(variant)
+    runs = [FinishedRun.open(ablation.run(variant, seed).path) for seed in seeds]
     scores = [
         scoring.score(
             output,
@@ -188,7 +200,7 @@ def _evaluate_variant(
                 curves=run.dev_curves,
                 chrf=score["chrf"],
             )
-            for seed, run, score in zip(settings.seeds, runs, scores, strict=True)
+            for seed, run, score in zip(seeds, runs, scores, strict=True)
         ],
         bleu=bleu.whole.estimate,
         chrf=chrf,
@@ -218,6 +230,7 @@ def _traits(config: Config) -> dict[str, str | bool | int]:
     return {
         "score": config["attention"]["name"],
         "query": config["decoder"]["query"],
+        "encoder directions": config["encoder"].get("bidirectional", True),
         "source order": "reversed" if config["encoder"]["reverse_source"] else "as it is",
         "context into the RNN": config["decoder"]["query"] == "previous" and attention.context_size > 0,
         "context width": attention.context_size,
@@ -251,7 +264,7 @@ def _compare_slopes(baseline: Variant, bleu: Mapping[Variant, BleuByLength], tes
     slopes = {variant: length_slope(own, test) for variant, own in bleu.items()}
     seeds = pool(list(slopes.values()))
     return {
-        variant.attention: compare_quantities(own, slopes[baseline], seeds)
+        variant.name: compare_quantities(own, slopes[baseline], seeds)
         for variant, own in slopes.items()
         if variant != baseline
     }
@@ -266,7 +279,7 @@ def _pair_up(variants: Mapping[Variant, VariantResult], bleu: Mapping[Variant, B
             of_first, of_second = variants[first].traits, variants[second].traits
             traits = [trait for trait in of_first if of_first[trait] != of_second[trait]]
             difference = compare_quantities(bleu[first].whole, bleu[second].whole, seeds) if len(traits) == 1 else None
-            pairs.append(VariantPair(first.attention, second.attention, traits, difference))
+            pairs.append(VariantPair(first.name, second.name, traits, difference))
     return pairs
 
 
@@ -282,7 +295,7 @@ def _choose_examples(
             source=test.rows[index].source,
             reference=test.rows[index].reference,
             source_words=int(test.source_words[index]),
-            translations={variant.attention: outputs[0][index] for variant, outputs in hypotheses.items()},
+            translations={variant.name: outputs[0][index] for variant, outputs in hypotheses.items()},
         )
         for index in order[ranks].tolist()
     ]

@@ -191,28 +191,31 @@ def _is_new(child: Child, known: Run | None) -> bool:
 
 def read_children(ablation: Ablation, corpus: str, evaluation: Evaluation) -> Iterator[Child]:
     """Yield the MLflow runs of a corpus."""
-    for attention, result in evaluation.variants.items():
+    controls = ablation.corpora[corpus].controls
+    for name, result in evaluation.variants.items():
         buckets = list(zip(evaluation.buckets, result.buckets, strict=True))
         for index, training in enumerate(result.seeds):
-            variant = Variant(corpus, attention)
+            variant = Variant(corpus, name)
+            stage = "control" if name in controls else "train"
             curves = {
-                f"dev/{name}": [(round(tokens), value) for tokens, value in curve]
-                for name, curve in (("loss", training.curves.loss), ("bleu", training.curves.bleu))
+                f"dev/{score}": [(round(tokens), value) for tokens, value in curve]
+                for score, curve in (("loss", training.curves.loss), ("bleu", training.curves.bleu))
             }
             curves[BY_LENGTH] = [
                 (bucket.source_words[0], scores.bleu.by_seed[index]) for bucket, scores in buckets if scores.bleu
             ]
             yield Child(
-                part=f"{corpus} {attention} {training.seed}",
+                part=f"{corpus} {name} {training.seed}",
                 tags={
                     "corpus": corpus,
-                    "attention": attention,
+                    "variant": name,
+                    "attention": result.config["attention"]["name"],
                     "seed": str(training.seed),
                     "encoder": result.config["encoder"]["name"],
                     "decoder": result.config["decoder"]["cell"],
                     "commit": ", ".join(result.commits),
                     "dirty": str(result.dirty),
-                    "dvc_stage": f"pipelines/ablation/dvc.yaml:train-{corpus}@{attention}-{training.seed}",
+                    "dvc_stage": f"pipelines/ablation/dvc.yaml:{stage}-{corpus}@{name}-{training.seed}",
                     "corpus_digest": evaluation.corpus.digest,
                     "bleu_signature": result.signature,
                     "converged": _converged_tag(training.convergence.converged),

@@ -20,6 +20,7 @@ from hourglass.models.pretrained import fill_embeddings
 from hourglass.models.seq2seq import Seq2Seq, draw_evenly
 from hourglass.runs.folder import clear, write_config
 from hourglass.system.devices import is_main_process
+from hourglass.system.machine import bfloat16_instructions
 from hourglass.system.project import code_version
 from hourglass.tracking.client import DESCRIPTION
 from hourglass.tracking.settings import NoSettings
@@ -28,6 +29,7 @@ from hourglass.training.alignments import Alignments
 from hourglass.training.branching import branch_off
 from hourglass.training.datamodule import TranslationData
 from hourglass.training.fit import fit
+from hourglass.training.freezing import copy_encoder, has_frozen_encoder
 from hourglass.training.job import OTHERWISE, THREADS, Job
 from hourglass.training.module import TranslationModule
 from hourglass.training.preparation import PreparedData
@@ -90,6 +92,9 @@ def make_model(job: Job, prepared: PreparedData) -> Seq2Seq:
         100 * prepared.stream.padding_share,
         job.run.path,
     )
+    trainer, instructions = job.settings.trainer, bfloat16_instructions()
+    if trainer.precision == "32-true" and trainer.device.type == "cpu" and instructions and not job.config["resume"]:
+        log.info("this CPU has %s: trainer.precision=bf16-mixed trains faster", " and ".join(instructions))
     return model
 
 
@@ -97,7 +102,7 @@ def choose_start(job: Job, prepared: PreparedData, model: Seq2Seq) -> Start | No
     """Return the checkpoint to resume from, or None for a new training.
 
     A new training that starts from another run has a checkpoint of that run. For any other new training, copy
-    pretrained embeddings into the model.
+    pretrained embeddings and a frozen encoder into the model.
 
     Raises:
         UserError: the checkpoint is of other settings, data or vocabularies; not with
@@ -111,14 +116,16 @@ def choose_start(job: Job, prepared: PreparedData, model: Seq2Seq) -> Start | No
         start = _find_start(job, prepared)
     if start is None:
         fill_embeddings(model, job.config, prepared.vocabularies)
+        if has_frozen_encoder(job.config):
+            copy_encoder(model, job.config, prepared.vocabularies, prepared.corpus.digest)
     return start
 
 
 def _find_start(job: Job, prepared: PreparedData) -> Start | None:
     run, if_exists = job.run, job.config["if_exists"]
     # resume=PATH may continue with other code: the user asked for it. A command that runs again, such as a DVC stage or
-    # a trial, must give what its code gives.
-    code = None if if_exists == "refuse" else CODE
+    # a trial, must give what its code gives: the text of the code must be the same, or its fingerprint, a setting.
+    code = None if if_exists == "refuse" or job.config.get("fingerprint") else CODE
     otherwise = OTHERWISE if if_exists == "continue" else NEW_RUN
     vocabularies, corpus = prepared.vocabularies, prepared.corpus.digest
     try:
