@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence, Sized
 from hourglass.analysis.comparing import GroupScores, TestSetComparison
 from hourglass.analysis.convergence import NOT_JUDGED, Convergence, all_converged, judge_convergence, show_convergence
 from hourglass.analysis.grouping import RunGroup, axis_numbers, shown_setting
-from hourglass.corpora.overlap import NGRAM
 from hourglass.errors import UserError
 from hourglass.metrics.scoring import FEW, show_bounds, signature
 from hourglass.metrics.significance import CONVERGED, RESAMPLES, Interval

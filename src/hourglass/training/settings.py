@@ -14,7 +14,6 @@ from hourglass.corpora.corpus import check_recipe
 from hourglass.corpora.synthetic import Copy
 from hourglass.data.pieces import FIXED_PIECES
 from hourglass.data.tokenizer import PIECES_OPTION, TokenizerSettings, pieces_option
-from hourglass.decoding.precision import check_machine, check_model
 from hourglass.decoding.search import SearchSettings
 from hourglass.errors import UserError
 from hourglass.metrics.metric import Metric, make_metrics
@@ -113,7 +112,7 @@ def check_to_read(config: Config) -> Settings:
     """
     one_cpu = {"accelerator": "cpu", "devices": 1, "nodes": 1, "strategy": "auto", "precision": "32-true"}
     here = {"trainer": {**config["trainer"], **one_cpu}, "logger": {"name": "none"}, "metrics": []}
-    return _check_groups({**config, **here})
+    return check_settings({**config, **here})
 
 
 def _build_tokenizer(config: Config) -> TokenizerSettings:
