@@ -1,0 +1,122 @@
+"""The report on clauses translated apart and joined: tables, a figure, and how to read them."""
+
+from collections.abc import Mapping
+
+from hourglass.analysis.apart import ApartComparison, ApartScores, SentenceKind
+from hourglass.metrics.scoring import FEW, signature
+from hourglass.metrics.significance import RESAMPLES
+from hourglass.reports.comparison import GROUP_HEADINGS, NOTE_ON_FEW, NOTE_ON_UNITS, show_sentences
+from hourglass.reports.document import Block, Bullets, Heading, Picture, Table
+from hourglass.reports.phrases import (
+    P_HEADINGS,
+    UNDEFINED,
+    cover_of_estimates,
+    difference_cells,
+    estimate_line,
+    p_cells,
+)
+from hourglass.reports.plots import Line, draw_lines
+
+
+def write_apart(comparison: ApartComparison, left_out: Mapping[str, str]) -> list[Block]:
+    """Return the report.
+
+    Args:
+        comparison: the variants.
+        left_out: of each path that was given, and is not in the comparison, the reason.
+    """
+    blocks: list[Block] = [Heading(1, "The same clauses apart and joined"), apart_table(comparison)]
+    if len(comparison.scores) > 1:
+        blocks.append(contrasts_table(comparison))
+    blocks.append(_figure(comparison))
+    return [*blocks, Heading(2, "How to read this"), Bullets(describe_apart(comparison, left_out))]
+
+
+def apart_table(comparison: ApartComparison) -> Table:
+    """Return BLEU apart and joined of each variant, and their difference, by number of parts and by length."""
+    rows = [
+        [
+            name,
+            *_kind_cells(kind),
+            f"{scores.apart.mean:.2f}",
+            f"{scores.joined.mean:.2f}",
+            *difference_cells(scores.difference),
+            *p_cells(scores.difference),
+        ]
+        for name, kind, scores in _rows(comparison)
+    ]
+    head = ["variant", "sentences of", "sentences", "mean source words", "BLEU apart", "BLEU joined"]
+    head += ["joined less apart", *GROUP_HEADINGS, *P_HEADINGS]
+    caption = (
+        "Test sentences that are joined from two or more clauses: translated as they are, and their clauses one by "
+        "one, with the outputs in a row; means over seeds, 95 % intervals of the difference. "
+        f"{NOTE_ON_FEW} {signature(comparison.target_language)}"
+    )
+    return Table("apart", head, rows, caption, text_columns=2)
+
+
+def contrasts_table(comparison: ApartComparison) -> Table:
+    """Return the difference of each variant less that of the baseline."""
+    rows = [
+        [name, *_kind_cells(kind), *difference_cells(scores.contrast), *p_cells(scores.contrast)]
+        for name, kind, scores in _rows(comparison)
+        if scores.contrast is not None
+    ]
+    head = ["variant", "sentences of", "sentences", "mean source words", "BLEU", *GROUP_HEADINGS, *P_HEADINGS]
+    caption = (
+        f"Joined less apart of each variant, less joined less apart of {comparison.baseline}, with 95 % intervals. "
+        f"{NOTE_ON_FEW}"
+    )
+    return Table("contrasts", head, rows, caption, text_columns=2)
+
+
+def _rows(comparison: ApartComparison) -> list[tuple[str, SentenceKind, ApartScores]]:
+    pairs = [(name, zip(comparison.kinds, own, strict=True)) for name, own in comparison.scores.items()]
+    return [(name, kind, scores) for name, own in pairs for kind, scores in own]
+
+
+def _kind_cells(kind: SentenceKind) -> list[str]:
+    return [kind.name, show_sentences(kind.chosen), f"{kind.source_words:.1f}"]
+
+
+def _figure(comparison: ApartComparison) -> Picture:
+    kinds = [comparison.kinds[number] for number in comparison.buckets]
+    x, few = [kind.source_words for kind in kinds], [len(kind.chosen) < FEW for kind in kinds]
+    lines: dict[str, Line] = {}
+    estimates = []
+    for name, scores in comparison.scores.items():
+        own = [scores[number] for number in comparison.buckets]
+        for way, quantities in (("joined", [s.joined for s in own]), ("apart", [s.apart for s in own])):
+            of_way = [quantity.estimate for quantity in quantities]
+            lines[f"{name}, {way}"] = estimate_line(x, of_way, few)
+            estimates += of_way
+    cover = cover_of_estimates(estimates)
+    figure = draw_lines(lines, x_label="mean source words of the joined sentences", y_label="BLEU", bands=cover)
+    return Picture(
+        "apart-by-length",
+        figure,
+        f"BLEU of {', '.join(comparison.scores)} by length of the joined sentence, joined and apart",
+        "BLEU by the length of the joined sentence: of the sentence, and of its clauses translated one by one. Where "
+        f"the first falls and the second does not, length is what costs. Bands: pointwise 95 %, {cover}. Hollow: fewer "
+        f"than {FEW} sentences.",
+    )
+
+
+def describe_apart(comparison: ApartComparison, left_out: Mapping[str, str]) -> list[str]:
+    """Return what is compared, what the intervals cover, and what is left out."""
+    notes = [
+        "The clauses, the reference and the number of words are the same both ways, and training has sentences of "
+        "either kind: joined less apart is what translating them at once costs (below 0) or gains (above 0).",
+        "Joined clauses also see each other. What a variant with attention gains or loses is an estimate of that; the "
+        "table of contrasts subtracts it.",
+        NOTE_ON_UNITS,
+        f"Intervals are of 95 %, from {RESAMPLES:,} resamples of the sentences, the same for both ways and all "
+        "variants. These trained models: another test set would give other scores. These settings: so would other "
+        "seeds; a difference is that of one model to itself, so seeds that are good both ways do not widen it.",
+        UNDEFINED,
+    ]
+    for group in comparison.grouping.groups:
+        if len(group.runs) == 1:
+            notes.append(f"{group.name}: one seed, so its intervals leave out how trainings vary.")
+    repeated = comparison.grouping.repeated
+    return [*notes, *(f"Left out: {reason}" for reason in {**left_out, **repeated}.values())]
