@@ -171,15 +171,15 @@ def group_runs(runs: Sequence[FinishedRun], by: Sequence[str]) -> Grouping:
     )
 
 
-def setting_text(value: Any) -> str:
-    """Return a setting as text, equal for equal values: 1 for 1.0, true, null, a list as JSON."""
-    if isinstance(value, bool) or value is None:
-        return json.dumps(value)
 def shown_setting(key: str) -> str:
     """Return the name of a setting for a reader, as a command line has it: of a group's choice, that of the group."""
     return key.removesuffix(".name")
 
 
+def setting_text(value: Any) -> str:
+    """Return a setting as text, equal for equal values: 1 for 1.0, true, null, a list as JSON."""
+    if isinstance(value, bool) or value is None:
+        return json.dumps(value)
     if isinstance(value, float | int):
         return str(int(value)) if isinstance(value, int) or value.is_integer() else repr(value)
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
