@@ -204,7 +204,7 @@ def _describe_baselines(part: TestSetComparison) -> list[str]:
     first, *others = part.grouping.axes
     axis = shown_setting(first)
     if part.baseline is None:
-        values = dict.fromkeys(item.group.values[axis] for item in part.scores)
+        values = dict.fromkeys(item.group.values[first] for item in part.scores)
         return [f"No group is compared: none has the baseline's {axis}. There are {', '.join(values)}."]
     notes = [
         f"Groups are compared with {axis}={part.baseline}"
@@ -212,7 +212,7 @@ def _describe_baselines(part: TestSetComparison) -> list[str]:
         f"another value of {axis}; without it, the lowest number is taken, or else the value of the run named first "
         "(of two runs without by=, the second)."
     ]
-    bases = [item.group.name for item in part.scores if item.group.values[axis] == part.baseline]
+    bases = [item.group.name for item in part.scores if item.group.values[first] == part.baseline]
     lonely = [item.group.name for item in part.scores if item.baseline is None and item.group.name not in bases]
     if lonely:
         notes.append(
@@ -433,6 +433,10 @@ def _covered(part: TestSetComparison) -> str:
     return "over test sentences; one seed for each group, so the spread between seeds is left out"
 
 
+def _listed(settings: Sequence[str]) -> str:
+    return listing([shown_setting(setting) for setting in settings])
+
+
 def _axes(parts: Sequence[TestSetComparison]) -> list[str]:
     return list(dict.fromkeys(axis for part in parts for axis in part.grouping.axes))
 
@@ -457,7 +461,3 @@ def _figure_name(name: str, part: TestSetComparison, parts: Sequence[TestSetComp
     """Return the name of a table's or figure's file; with the test set, if there are several."""
     test_set = re.sub(r"[^\w.]+", "-", part.name)
     return f"{test_set}-{name}" if len(parts) > 1 else name
-def _listed(settings: Sequence[str]) -> str:
-    return listing([shown_setting(setting) for setting in settings])
-
-
