@@ -7,7 +7,12 @@ the settings.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from hourglass.bench import contention, decoding, devices, growth, report, training
+from hourglass.system.interrupts import end_at_once
+
+if __name__ == "__main__":  # Before the imports below, which take seconds.
+    end_at_once()
+
+from hourglass.bench import contention, decoding, devices, growth, precisions, report, training
 from hourglass.bench.settings import BenchSettings
 from hourglass.config.command_line import one_line_errors, read_command
 from hourglass.config.options import build, check, choose
@@ -30,6 +35,7 @@ COMMANDS = {
     "train": Command(training.measure_training, "FOLDER", "target tokens a second of trainings, without their start"),
     "model": Command(decoding.train_decoding_model, "FOLDER RUN", "trains the model for decode and exact"),
     "decode": Command(decoding.measure_decoding, "FOLDER RUN", "sentences a second, greedily and with beam 5"),
+    "searches": Command(decoding.measure_searches, "RUN", "a run's test set by precision: sentences a second, and BLEU"),
     "exact": Command(decoding.measure_agreement, "FOLDER RUN", "share of translations equal to the plain search's"),
     "growth": Command(growth.measure_growth, "", "the next four, for all variants and sizes"),
     "lengths": Command(growth.measure_lengths, "VARIANT", "time and memory of a training step by sentence length"),
@@ -38,6 +44,8 @@ COMMANDS = {
     "compared": Command(growth.measure_comparisons, "", "time and memory of comparing variants by their number"),
     "contended": Command(contention.measure_contention, "", "training and search beside processes that want cores"),
     "activity": Command(contention.measure_activity, "ACTIVITY", "a training step, or a search, for contended"),
+    "precisions": Command(precisions.measure_precisions, "", "training steps on a CPU, in float32 and in bf16-mixed"),
+    "profile": Command(precisions.measure_parts, "", "the shares of products, casts, Python, ... in a training step"),
     "device": Command(devices.measure_device, "DEVICE", "a training step, its bare library calls and a plain loop"),
     "compiled": Command(devices.measure_compilation, "", "on a GPU, CUDA graphs and torch.compile"),
     "gpu": Command(training.measure_gpu_training, "FOLDER", "speed and dev scores of whole trainings on a GPU"),

@@ -19,3 +19,4 @@ def test_peers_and_targets_are_about_what_is_measured() -> None:
     assert {peer.what for peer in targets.gpu_peers} <= names
     assert set(targets.square_shares) == set(settings.variants)
     assert {*targets.no_slower, *targets.no_slower.values()} <= set(settings.variants)
+    assert set(targets.precision_ratios) == set(settings.default_variants)

@@ -1,6 +1,6 @@
 """The rows of the tables, for measurements and targets that are easy to compute by hand."""
 
-from hourglass.bench.measurements import CONTENDED, LIMIT
+from hourglass.bench.measurements import CONTENDED, LIMIT, PRECISION, PROFILE
 from hourglass.bench.peers import GpuPeer, Peer, Targets
 from hourglass.bench.tables import (
     by_size,
@@ -10,6 +10,8 @@ from hourglass.bench.tables import (
     growth_rows,
     other_rows,
     peer_rows,
+    precision_rows,
+    profile_rows,
     target_rows,
 )
 
@@ -52,7 +54,7 @@ def test_a_peer_has_the_lower_of_two_targets() -> None:
 
 
 def test_other_targets_are_reached_or_not() -> None:
-    targets = Targets([], 100, 0.6, {"x": 0.5, "x y": 0.4}, {"z": "x"}, 0.05, {}, [])
+    targets = Targets([], 100, 0.6, {"x": 0.5, "x y": 0.4}, {"z": "x"}, 0.05, {}, {}, [])
     limits = [{"what": f"{LIMIT}{name}, decoder 4", "value": 0.45, "all": [0.3, 0.45, 0.6]} for name in ("x", "x y")]
     speeds = [
         {"what": f"training, {name}, decoder {size}", "value": value, "padding": padding}
@@ -149,3 +151,32 @@ def test_speeds_beside_others_have_a_column_an_activity() -> None:
         ["c", "50 % (25 to 50)", ""],
     ]
     assert len(other_rows(lines)) == 1
+
+
+def test_precisions_are_compared_in_one_run() -> None:
+    speeds = [
+        {"what": f"{PRECISION}a: {precision}", "unit": "target tokens/s", "value": value}
+        for precision, value in (("32-true", 1000), ("bf16-mixed", 1800))
+    ]
+    ratio = {"what": f"{PRECISION}a: bf16-mixed over 32-true", "unit": "ratio", "processor": "P"}
+    lines = [*speeds, {**ratio, "value": 1.75, "all": [1.8, 1.7]}]
+    row = ["a", "1,000", "1,800", "1.75 (1.70 to 1.80)"]
+    assert precision_rows(lines, {"a": 1.7, "b": 3})[1:] == [[*row, "at least 1.7", "yes", "P"]]
+    assert precision_rows(lines, {"a": 1.8})[1][4:6] == ["at least 1.8", "no"]
+    assert precision_rows(lines, {})[1][4:6] == ["", ""]
+    assert len(precision_rows([{"what": "training, a", "unit": "ratio"}], {})) == 1
+    assert len(other_rows(lines)) == 1
+
+
+def test_parts_of_steps_stand_side_by_side() -> None:
+    values = {"a, 32-true: products": 0.5, "a, 32-true: fills": 0.1, "b, 32-true: products": 0.25}
+    lines = [
+        {"what": f"{PROFILE}{name}", "unit": "share", "value": value, "all": [value], "milliseconds": 12.3}
+        for name, value in values.items()
+    ]
+    assert profile_rows(lines) == [
+        ["part of a training step", "a, 32-true, 12 ms", "b, 32-true, 12 ms"],
+        ["products", "50 % (50 to 50)", "25 % (25 to 25)"],
+        ["fills", "10 % (10 to 10)", ""],
+    ]
+    assert len(profile_rows([])) == len(other_rows(lines)) == 1

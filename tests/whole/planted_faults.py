@@ -276,9 +276,9 @@ FAULTS = (
     ),
     Fault(
         "trainings have full precision",
-        f"{PACKAGE}/training/fit.py",
-        "precision=settings.precision,",
-        'precision="32-true",',
+        f"{PACKAGE}/training/module.py",
+        "in_bfloat16(self.model) if trainer_settings.casts_weights else nullcontext()",
+        "nullcontext()",
         f"{WIRING} {TRAIN} -k precision",
     ),
     Fault(

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,12 @@ def start(tmp_path: Path, cache: Path) -> Callable[..., RunFolder]:
     return run
 
 
+def with_bfloat16(patch: pytest.MonkeyPatch, instructions: Sequence[str] = ("avx512_bf16",)) -> None:
+    """Stand for a CPU with these instructions for bfloat16. Without them torch computes the same, more slowly."""
+    for module in ("trainer", "run"):
+        patch.setattr(f"hourglass.training.{module}.bfloat16_instructions", lambda: list(instructions))
+
+
 def test_the_files_of_a_run(start: Callable[..., RunFolder], capsys: pytest.CaptureFixture[str]) -> None:
     run = start("one")
     metrics, config = read_json(run.metrics), yaml.safe_load(run.config.read_text())
@@ -114,9 +120,13 @@ def test_best_is_the_best_on_dev(start: Callable[..., RunFolder]) -> None:
         assert read_json(run.metrics)["dev"][select] == pytest.approx(best)
 
 
-def test_dev_scores_are_those_of_the_checkpoint(start: Callable[..., RunFolder], cache: Path) -> None:
-    """Compare the loss of the last validation with the model's likelihood, sentence by sentence."""
-    run = start("one")
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_dev_scores_are_those_of_the_checkpoint(
+    start: Callable[..., RunFolder], cache: Path, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compare the loss of the last validation with the model's likelihood in float32, sentence by sentence."""
+    with_bfloat16(monkeypatch)
+    run = start("one", f"trainer.precision={precision}")
     trained = load_trained(run.last)
     dev = load_corpus(trained.config["data"], cache).splits["dev"]
     sides = trained.vocabularies.source.encode(dev["source"][:]), trained.vocabularies.target.encode(dev["target"][:])
@@ -204,14 +214,36 @@ def test_fast_paths_can_be_switched_off(start: Callable[..., RunFolder], monkeyp
     assert curves(once, "dev/loss") == pytest.approx(curves(stepped, "dev/loss"), rel=1e-4)
 
 
-def test_half_precision_trains_with_clipping(start: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
-    """bf16-mixed is for GPUs; here on a CPU, against float32."""
-    monkeypatch.setattr("hourglass.training.trainer.TrainerSettings.__post_init__", lambda _: None)
+def test_half_precision_trains_with_clipping(
+    start: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Against float32, which names the other precision where the CPU has it; weights stay float32 in both."""
     words = ("optimizer.clip_norm=1", "trainer.test=false", "trainer.pictures=0")
-    half, full = start("half", *words, "trainer.precision=bf16-mixed"), start("full", *words)
+    with caplog.at_level("INFO", logger="hourglass"):
+        with_bfloat16(monkeypatch)
+        half = start("half", *words, "trainer.precision=bf16-mixed")
+        assert "trainer.precision" not in caplog.text
+        full = start("full", *words)
+        assert "this CPU has avx512_bf16: trainer.precision=bf16-mixed trains faster" in caplog.messages
+        caplog.clear()
+        with_bfloat16(monkeypatch, ())
+        start("without", *words, "trainer.target_tokens=1", "trainer.validations=1")
+        assert "trainer.precision" not in caplog.text
     first, other = (list(curves(run, "train/loss").values()) for run in (half, full))
     assert first != other
     assert first == pytest.approx(other, rel=0.02)
+    trained = weights(half.last)
+    assert {weight.dtype for weight in trained.values()} == {torch.float32}
+    assert any(torch.any(weight != weight.bfloat16()) for weight in trained.values())
+    assert [read_json(run.metrics)["precision"] for run in (half, full)] == ["bf16-mixed", "32-true"]
+
+
+def test_half_precision_resumes_bit_for_bit(start: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
+    with_bfloat16(monkeypatch)
+    words = ("trainer.precision=bf16-mixed", "decoder.input_feeding=true", "trainer.accumulate=2")
+    unbroken = start("unbroken", *words)
+    kill_at_step(14, lambda: start("broken", *words))
+    assert_same_training(unbroken, start("broken", *words, "if_exists=continue"))
 
 
 def test_a_step_is_as_long_as_the_clipped_gradient(start: Callable[..., RunFolder]) -> None:

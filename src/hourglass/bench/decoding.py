@@ -1,31 +1,39 @@
 """Measure decoding: sentences a second, and agreement with the plain search."""
 
 import functools
+import logging
 import math
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from hourglass.bench.clock import count_operations, step_rate
-from hourglass.bench.measurements import print_measurement
+from hourglass.bench.measurements import SEARCH, print_measurement
 from hourglass.bench.plain_search import plain_beam_search
 from hourglass.bench.settings import SOURCE_LENGTH, BenchSettings
 from hourglass.bench.training import train_quietly
 from hourglass.config.compose import compose_settings
 from hourglass.config.options import build
+from hourglass.corpora.sampling import evenly_spaced
 from hourglass.data.encoded import pad
 from hourglass.data.pieces import EOS
+from hourglass.decoding.precision import PRECISIONS, SearchPrecision, in_precision
 from hourglass.decoding.search import SearchSettings, search
 from hourglass.decoding.translate import translate
 from hourglass.errors import UserError
+from hourglass.metrics.scoring import bleu
 from hourglass.models.checkpoint import Trained, load_trained
+from hourglass.models.seq2seq import Seq2Seq
 from hourglass.runs.folder import open_run
 from hourglass.system.commands import path_override
 from hourglass.training.preparation import folder_override, prepare
 from hourglass.training.settings import check_to_read
+
+log = logging.getLogger(__name__)
 
 TEST_SET = "test_2016_flickr"
 
@@ -80,11 +88,13 @@ def open_decoding_run(settings: BenchSettings, folder: str, path: str) -> Decodi
     config["data"] |= {"folder": folder, "test": TEST_SET}
     checked, trained = check_to_read(config), load_trained(run.best)
     sources = list(prepare(config, checked).corpus.splits["test"]["source"])
-    searches = {
-        "greedy": checked.search.greedy,
-        "beam 5": build(type(checked.search), vars(checked.search) | {"beam": 5}, "search"),
-    }
-    return DecodingTask(trained, sources, searches)
+    return DecodingTask(trained, sources, _searches(checked.search))
+
+
+def _searches(settings: SearchSettings) -> dict[str, SearchSettings]:
+    """Return a greedy search and one with beam 5 in float32, by name."""
+    plain = replace(settings, precision=32)
+    return {"greedy": plain.greedy, "beam 5": build(SearchSettings, vars(plain) | {"beam": 5}, "search")}
 
 
 def measure_decoding(settings: BenchSettings, folder: str, path: str) -> None:
@@ -125,6 +135,55 @@ def measure_decoding(settings: BenchSettings, folder: str, path: str) -> None:
 
 def _translate_all(task: DecodingTask, options: SearchSettings) -> list[str]:
     return list(translate(task.trained.model, task.trained.vocabularies, task.sources, options))
+
+
+def measure_searches(settings: BenchSettings, path: str) -> None:
+    """Measure sentences a second and BLEU of a run's test set, for each precision that this machine has.
+
+    The precisions take turns, and each round compares their seconds with those of float32 just before.
+
+    Args:
+        settings: conf/bench.yaml.
+        path: the run folder, of any corpus.
+    """
+    run, config = open_run(path, "run")
+    checked, trained = check_to_read(config), load_trained(run.best)
+    corpus = prepare(config, checked).corpus
+    test = corpus.splits["test"]
+    test = test.select(evenly_spaced(len(test), settings.search_sentences))
+    sources, references = list(test["source"]), list(test["target"])
+    models: dict[SearchPrecision, Seq2Seq] = {}
+    for precision in PRECISIONS:
+        try:
+            models[precision] = in_precision(trained.model, precision)
+        except UserError as error:
+            log.warning("not measured: %s", error)
+    for name, options in _searches(checked.search).items():
+        translations: dict[SearchPrecision, list[str]] = {}
+        seconds: dict[SearchPrecision, list[float]] = {precision: [] for precision in models}
+        for turn in range(settings.rounds + 1):
+            for precision, model in models.items():
+                started = time.perf_counter()
+                lines = translate(model, trained.vocabularies, sources, replace(options, precision=precision))
+                translations[precision] = list(lines)
+                if turn:  # The first is a warm-up.
+                    seconds[precision].append(time.perf_counter() - started)
+        for precision, own in seconds.items():
+            ratios = [plain / reduced for plain, reduced in zip(seconds[32], own, strict=True)]
+            pairs = zip(translations[32], translations[precision], strict=True)
+            print_measurement(
+                f"{SEARCH}{config['data']['name']}, {name}: {precision}",
+                len(sources) / statistics.median(own),
+                "sentences/s",
+                all=[len(sources) / each for each in own],
+                ratio=statistics.median(ratios),
+                ratios=ratios,
+                bleu=bleu(translations[precision], references, corpus.target_language),
+                equal=sum(one == other for one, other in pairs) / len(sources),
+                sentences=len(sources),
+                decoder=trained.model.decoder.hidden_size,
+                run=path,
+            )
 
 
 def measure_agreement(settings: BenchSettings, folder: str, path: str) -> None:

@@ -14,12 +14,17 @@ from hourglass.system.machine import describe_machine
 from hourglass.system.project import code_version
 
 # How the names of measurements begin: speed of a training, the same on a GPU, speed of a step on a device, the share of
-# the machine's rate of products that a training step reaches, and the speed beside other processes.
+# the machine's rate of products that a training step reaches, the speed beside other processes, and the speed and the
+# parts of a training step by precision.
 TRAINING = "training, "
 ON_GPU_TRAINING = "training on a GPU, "
 DEVICE = "device, "
 LIMIT = "share of the rate of 1024 x 1024 in training, "
 CONTENDED = "speed beside others, "
+PRECISION = "precision, "
+PROFILE = "profile, "
+# And the speed of a search by its precision.
+SEARCH = "search, "
 
 
 def print_measurement(name: str, value: float, unit: str, **details: Any) -> None:

@@ -51,6 +51,8 @@ class Targets:
         no_slower: by variant, the variant whose training speed it is to reach.
         padding_share: upper bound of the share of padding positions.
         device_ratios: by way to run a training step, our speed on a device is to be this many times the way's.
+        precision_ratios: by training step of `bench.py precisions`, its speed in bf16-mixed is to be this many times
+            that in float32, on a CPU with instructions for bfloat16.
         gpu_peers: speeds of other toolkits in whole trainings on a GPU.
     """
 
@@ -61,6 +63,7 @@ class Targets:
     no_slower: dict[str, str]
     padding_share: _Share
     device_ratios: dict[str, PositiveFloat]
+    precision_ratios: dict[str, PositiveFloat]
     gpu_peers: list[GpuPeer]
 
 

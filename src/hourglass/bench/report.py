@@ -15,6 +15,9 @@ from hourglass.bench.tables import (
     growth_rows,
     other_rows,
     peer_rows,
+    precision_rows,
+    profile_rows,
+    search_rows,
     target_rows,
 )
 from hourglass.reports.document import Table, to_markdown
@@ -79,6 +82,23 @@ def print_tables(_: BenchSettings, path: str) -> None:
             contention_rows(lines),
             "Speed beside processes that want the cores, too: the share of the speed of one thread alone, with the "
             "range of the rounds in brackets. Of two at once, each one's.",
+        ),
+        _table(
+            "precision",
+            precision_rows(lines, targets.precision_ratios),
+            "Training steps on a CPU by precision, all taking turns in one run. In brackets: the range of the rounds.",
+        ),
+        _table(
+            "searches",
+            search_rows(lines),
+            "Translation of a test set by the precision of the search, all taking turns in one run. Ratios are those "
+            "of a round; in brackets: their range.",
+        ),
+        _table(
+            "profile",
+            profile_rows(lines),
+            "Shares of the parts in the time of a training step, by torch's profiler. In brackets: the range of the "
+            "rounds. The milliseconds are those of a step that is not profiled.",
         ),
         _table("others", other_rows(lines), "All other measurements."),
         _table("growth", growth_rows(groups), "Growth: the slope of the logarithm over the logarithm of the size."),

@@ -26,6 +26,7 @@ class BenchSettings:
         variants: name and further overrides of each variant; `{size}` stands for H.
         target_tokens: length of a timed training.
         decoding_target_tokens: length of the training of the model that decodes: first variant, largest size.
+        search_sentences: test sentences that are translated in each precision of the search, evenly spaced.
         exact_sentences: test sentences whose translations are compared with those of the plain search.
         rounds: repetitions of each measurement.
         seconds: duration of the measurement of a step or of a rate of products.
@@ -37,6 +38,9 @@ class BenchSettings:
         device_precisions: precisions of these two and of `bench.py gpu`.
         device_seconds: duration of the measurement of a step in these two.
         gpu_target_tokens: length of a whole training on a GPU: first variant, one seed for each round.
+        default_variants: name and overrides of variants of the default settings of src/train.py, whose training steps
+            `bench.py precisions` and `bench.py profile` measure beside that of the first of `variants`.
+        default_length: source and target pieces of the sentences of their batches.
         threads: threads of every measurement.
     """
 
@@ -45,6 +49,7 @@ class BenchSettings:
     variants: dict[str, str]
     target_tokens: PositiveInt
     decoding_target_tokens: PositiveInt
+    search_sentences: PositiveInt
     exact_sentences: PositiveInt
     rounds: PositiveInt
     seconds: PositiveFloat
@@ -56,6 +61,8 @@ class BenchSettings:
     device_precisions: Annotated[list[Precision], Field(min_length=1)]
     device_seconds: PositiveFloat
     gpu_target_tokens: PositiveInt
+    default_variants: dict[str, str]
+    default_length: PositiveInt
     threads: PositiveInt
 
     @property

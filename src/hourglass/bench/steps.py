@@ -4,10 +4,12 @@ Shapes: B batch, S source length, T target length.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hourglass.bench.bare import BareCalls, PlainLoop
 from hourglass.bench.clock import count_operations
@@ -17,10 +19,21 @@ from hourglass.config.options import build
 from hourglass.data.pieces import BOS, EOS, FIXED_PIECES
 from hourglass.decoding.search import SearchSettings, search
 from hourglass.models.build import build_model
+from hourglass.models.precision import in_bfloat16
 from hourglass.models.seq2seq import Seq2Seq, TokenLoss
 
 # Source ids [B, S], their lengths [B], and target ids [B, T+1].
 RandomBatch = tuple[Tensor, Tensor, Tensor]
+
+
+class StepKind(NamedTuple):
+    """A training step to be measured."""
+
+    name: str
+    model: Seq2Seq
+    batch: RandomBatch
+
+
 # The signature of `Seq2Seq.loss`.
 LossFunction = Callable[[Tensor, Tensor, Tensor], TokenLoss]
 
@@ -31,6 +44,20 @@ def build_variant(settings: BenchSettings, variant: str, size: int) -> Seq2Seq:
     torch.manual_seed(1)
     pieces = config["tokenizer"]["vocabulary_size"]
     return build_model(config, pieces, pieces, joint=False)
+
+
+def default_and_peers_steps(settings: BenchSettings) -> Iterator[StepKind]:
+    """Yield steps of the default settings of src/train.py, and the first variant's of the peers' task, largest size."""
+    for name, overrides in settings.default_variants.items():
+        config = compose_settings(overrides.split())
+        torch.manual_seed(1)
+        pieces, length = config["tokenizer"]["vocabulary_size"], settings.default_length
+        model = build_model(config, pieces, pieces, joint=config["tokenizer"]["joint"])
+        sentences = max(1, config["trainer"]["batch_tokens"] // length)
+        yield StepKind(name, model, random_batch(model, sentences, length, length))
+    variant, size = settings.first_variant, max(settings.decoder_sizes)
+    model = build_variant(settings, variant, size)
+    yield StepKind(f"{variant}, decoder {size}", model, random_batch(model))
 
 
 def random_batch(
@@ -72,7 +99,7 @@ def make_training_step(
     def step(batch: RandomBatch) -> None:
         source, lengths, target = batch
         optimizer.zero_grad()
-        with _autocast(precision, source):
+        with _computing(precision, model, source):
             mean = compute_loss(source, lengths, target).smoothed / (target.numel() - len(target))
         mean.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -106,15 +133,17 @@ def make_bare_step(bare: BareCalls, precision: Precision) -> Callable[[RandomBat
     def step(batch: RandomBatch) -> None:
         source, _, target = batch
         bare.zero_grad()
-        with _autocast(precision, source):
+        with _computing(precision, bare, source):
             logits = bare(source, target[:, :-1])
         logits.sum().backward()
 
     return step
 
 
-def _autocast(precision: Precision, batch: Tensor) -> torch.autocast:
-    """Return the context of a forward pass, as Lightning creates it."""
+def _computing(precision: Precision, model: nn.Module, batch: Tensor) -> AbstractContextManager[object]:
+    """Return the context of a forward pass, as a training has it; autocast is as Lightning creates it."""
+    if precision == "bf16-mixed" and batch.device.type == "cpu" and isinstance(model, Seq2Seq):
+        return in_bfloat16(model)
     return torch.autocast(batch.device.type, torch.bfloat16, enabled=precision == "bf16-mixed", cache_enabled=False)
 
 

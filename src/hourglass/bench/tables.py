@@ -9,7 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hourglass.bench.clock import growth_exponent
-from hourglass.bench.measurements import CONTENDED, DEVICE, LIMIT, ON_GPU_TRAINING, TRAINING
+from hourglass.bench.measurements import (
+    CONTENDED,
+    DEVICE,
+    LIMIT,
+    ON_GPU_TRAINING,
+    PRECISION,
+    PROFILE,
+    SEARCH,
+    TRAINING,
+)
 from hourglass.bench.peers import GpuPeer, Peer, Targets
 
 
@@ -138,6 +147,53 @@ def contention_rows(lines: Iterable[Mapping[str, Any]]) -> list[list[str]]:
     return rows
 
 
+def precision_rows(lines: Iterable[Mapping[str, Any]], target_ratios: Mapping[str, float]) -> list[list[str]]:
+    """Compare training steps by precision, as `bench.py precisions` has measured them.
+
+    Args:
+        lines: of these, those of `bench.py precisions` are compared; without any, the head is the only row.
+        target_ratios: by training step, the ratio to float32 that is the target.
+    """
+    last = {line["what"]: line for line in lines if line["what"].startswith(PRECISION)}
+    head = ["training step", "float32, target tokens/s", "bf16-mixed, target tokens/s", "ratio", "target", "reached"]
+    rows = [[*head, "processor"]]
+    for name, line in last.items():
+        kind, _, ratio = name.removeprefix(PRECISION).partition(": ")
+        if line["unit"] == "ratio":
+            speeds = [f"{last[f'{PRECISION}{kind}: {precision}']['value']:,.0f}" for precision in ratio.split(" over ")]
+            target = target_ratios.get(kind)
+            cells = ["", ""] if target is None else [f"at least {target:g}", _yes_or_no(line["value"] >= target)]
+            spread = f"{line['value']:.2f} ({min(line['all']):.2f} to {max(line['all']):.2f})"
+            rows.append([kind, *reversed(speeds), spread, *cells, line["processor"]])
+    return rows
+
+
+def search_rows(lines: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+    """Compare searches by precision, as `bench.py searches` has measured them; without any, only the head."""
+    head = ["search", "decoder", "precision", "sentences/s", "ratio to float32", "BLEU", "equal to float32's"]
+    rows = [[*head, "processor"]]
+    for line in {line["what"]: line for line in lines if line["what"].startswith(SEARCH)}.values():
+        kind, _, precision = line["what"].removeprefix(SEARCH).partition(": ")
+        ratio = f"{line['ratio']:.2f} ({min(line['ratios']):.2f} to {max(line['ratios']):.2f})"
+        cells = [f"{line['value']:,.0f}", ratio, f"{line['bleu']:.2f}", f"{100 * line['equal']:.0f} %"]
+        rows.append([kind, str(line["decoder"]), precision, *cells, line["processor"]])
+    return rows
+
+
+def profile_rows(lines: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+    """Return the parts of training steps, as `bench.py profile` has measured them: a column a step."""
+    shares: dict[str, dict[str, str]] = {}
+    steps: dict[str, str] = {}
+    for line in lines:
+        if line["what"].startswith(PROFILE):
+            step, _, part = line["what"].removeprefix(PROFILE).partition(": ")
+            shares.setdefault(part, {})[step] = _percent(line["value"], line["all"])
+            steps[step] = f"{step}, {line['milliseconds']:.0f} ms"
+    rows = [["part of a training step", *steps.values()]]
+    rows += [[part, *(by_step.get(step, "") for step in steps)] for part, by_step in shares.items()]
+    return rows
+
+
 def gpu_rows(lines: Iterable[Mapping[str, Any]], peers: Sequence[GpuPeer]) -> list[list[str]]:
     """Compare whole trainings on a GPU with the peers' on the same GPU, as `bench.py gpu` has measured them.
 
@@ -174,7 +230,7 @@ def gpu_rows(lines: Iterable[Mapping[str, Any]], peers: Sequence[GpuPeer]) -> li
 def other_rows(lines: Iterable[Mapping[str, Any]]) -> list[list[str]]:
     """List the measurements that no other table compares; each size of a measurement has its row."""
     rows = [["measurement", "size", "value", "unit", "memory, MB"]]
-    own_table = (DEVICE, CONTENDED)
+    own_table = (DEVICE, CONTENDED, PRECISION, PROFILE, SEARCH)
     others = [
         line for line in lines if not {"work", "dev_loss"} & line.keys() and not line["what"].startswith(own_table)
     ]

@@ -262,10 +262,14 @@ def reversed_order(lengths: Tensor, longest: int) -> Tensor:
 
 
 def round_to_bits(values: Tensor, bits: int) -> Tensor:
-    """Round values from -1 to 1 to 2^bits evenly spaced levels, -1 and 1 included; the gradient is that of `values`."""
+    """Round values from -1 to 1 to 2^bits evenly spaced levels, -1 and 1 included; the gradient is that of `values`.
+
+    Levels are computed in float32 or wider: in bfloat16, more than 8 bits have no levels of their own.
+    """
     steps = 2**bits - 1
-    level = ((values + 1) / 2 * steps).round() / steps * 2 - 1
-    return level.detach() + (values - values.detach())  # In this order the sum is exactly the level.
+    wide = values.detach().to(torch.promote_types(values.dtype, torch.float32))
+    level = (((wide + 1) / 2 * steps).round() / steps * 2 - 1).to(values.dtype)
+    return level + (values - values.detach())  # In this order the sum is exactly the level.
 
 
 def check_residual(group: str, residual_from: int, layers: int) -> None:

@@ -123,6 +123,8 @@ class Seq2Seq(nn.Module):
         else:
             readouts = self.readouts(prefix, memory, step_loop)
         labels = target[:, 1:]
+        # Read here: a backward pass computes parts of the logits again, when other weights may be in their place.
+        weight, bias = self.output.weight, self.output.bias
         if _leaves_padding_out(readouts):
             real = labels != PAD
             rows, labels = readouts[real], labels[real]
@@ -130,7 +132,7 @@ class Seq2Seq(nn.Module):
             rows, labels = readouts.flatten(0, 1), labels.flatten()
 
         def losses(part: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-            logits = self.output(part)
+            logits = F.linear(part, weight, bias)
             log_probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
             nll = F.nll_loss(log_probabilities, label, ignore_index=PAD, reduction="sum")
             uniform = -(log_probabilities.mean(-1) * (label != PAD)).sum() if smoothing else nll

@@ -77,7 +77,8 @@ def fit(
             devices=settings.devices,
             num_nodes=settings.nodes,
             strategy=strategy,
-            precision=settings.precision,
+            # Without autocast where the module casts the weights.
+            precision="32-true" if settings.casts_weights else settings.precision,
             max_epochs=1,  # The stream is the whole run.
             max_steps=data.stream.steps,
             accumulate_grad_batches=settings.accumulate,

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from hourglass.data.pieces import BOS, EOS, PAD
 from hourglass.errors import UserError
+from hourglass.models.precision import replaced_tensors
 from hourglass.models.seq2seq import Seq2Seq, TokenLoss
 
 # Sentences, source positions and target positions of a batch are padded to multiples of these. A target position costs
@@ -159,23 +160,12 @@ def other_leaves(model: nn.Module) -> Iterator[dict[nn.Parameter, Tensor]]:
 
     Autograd binds a leaf to the stream that used it, for as long as an autograd graph with this leaf is alive (that of
     a loss which the caller keeps). A recording has a stream of its own, so it needs other leaves.
-    (`torch.func.functional_call` does not restore the parameters of a module that is registered in two places, as joint
-    embeddings are.)
-
     Yields:
         the leaf of each parameter.
     """
     leaves = {weight: weight.detach().requires_grad_(weight.requires_grad) for weight in model.parameters()}
-    registries = [module._parameters for module in model.modules()]
-    originals = [dict(registry) for registry in registries]
-    try:
-        for registry in registries:
-            replaced = {name: leaves[weight] for name, weight in registry.items() if weight is not None}
-            registry.update(replaced)  # type: ignore[arg-type]
+    with replaced_tensors(model.modules(), leaves):  # type: ignore[arg-type]
         yield leaves
-    finally:
-        for registry, original in zip(registries, originals, strict=True):
-            registry.update(original)
 
 
 class _Replay(torch.autograd.Function):

@@ -4,7 +4,8 @@ import logging
 import math
 import threading
 from collections import deque
-from typing import Any, NamedTuple
+from contextlib import nullcontext
+from typing import Any, NamedTuple, Self
 
 import pytorch_lightning as pl
 import torch.distributed
@@ -20,6 +21,7 @@ from hourglass.decoding.search import search
 from hourglass.errors import DivergedError
 from hourglass.metrics.scoring import bleu
 from hourglass.models.seq2seq import Seq2Seq
+from hourglass.models.precision import in_bfloat16
 from hourglass.system.devices import die_with_parent, end_without_python, under_torchrun
 from hourglass.system.memory import keep_heap
 from hourglass.training.graphs import GraphedLoss
@@ -124,7 +126,8 @@ class TranslationModule(pl.LightningModule):
             loss = self.graphed(*inputs)
         else:
             sampling = trainer_settings.scheduled_sampling * self.global_step / self.steps
-            loss = self.model.loss(*inputs, smoothing, sampling=sampling, step_loop=trainer_settings.step_loop)
+            with in_bfloat16(self.model) if trainer_settings.casts_weights else nullcontext():
+                loss = self.model.loss(*inputs, smoothing, sampling=sampling, step_loop=trainer_settings.step_loop)
         # DDP averages over ranks and Lightning over accumulated parts: undo both.
         parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
         share = loss.smoothed * parts / batch.step_tokens

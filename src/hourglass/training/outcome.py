@@ -117,6 +117,7 @@ def describe_run(job: Job, prepared: PreparedData, model: Seq2Seq, progress: Pro
         "train_seconds": progress.seconds,
         "padding_share": prepared.stream.padding_share,
         "corpus": {**prepared.corpus.facts, "digest": prepared.corpus.digest},
+        "precision": job.settings.trainer.precision,
         "tokenizer_digest": prepared.vocabularies.digest,
         "pieces": {"source": prepared.vocabularies.source.size, "target": prepared.vocabularies.target.size},
         "machine": {**describe_machine(), "threads": torch.get_num_threads()},

@@ -12,6 +12,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from hourglass.errors import UserError
 from hourglass.system.devices import Accelerator, find_device, under_torchrun
+from hourglass.system.machine import BFLOAT16_INSTRUCTIONS, bfloat16_instructions, describe_processor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,9 @@ class TrainerSettings:
         nodes: number of machines.
         timeout: seconds after which a process of several machines takes another, for which it waits, for lost.
         strategy: auto for one device, ddp for several.
-        precision: Lightning's name of it.
+        precision: of a training step. "32-true": float32; "bf16-mixed": layers, products and attention in bfloat16;
+            softmax, loss, weights and optimizer in float32. On a GPU by autocast, and the loss on dev is computed so,
+            too; on a CPU by `models.precision`, and the loss on dev is that of the float32 weights, in float32.
         threads: CPU threads of each process; 0: torch's default.
         target_tokens: the budget: target tokens that the run reads.
         batch_tokens: padded tokens of a global batch, on its longer side: one optimizer step over all devices.
@@ -100,9 +103,11 @@ class TrainerSettings:
                 f"trainer.accelerator=gpu, trainer.devices={self.devices}: this machine has {gpus} GPUs: "
                 "use trainer=cpu, or fewer devices"
             )
-        if self.precision == "bf16-mixed" and (self.accelerator == "cpu" or not gpus):
+        if self.casts_weights and not bfloat16_instructions():
             raise UserError(
-                f"trainer.precision={self.precision} is for GPUs: set trainer.precision=32-true, or use trainer=gpu"
+                f"trainer.precision={self.precision}: this CPU, {describe_processor()}, has neither "
+                f"{' nor '.join(BFLOAT16_INSTRUCTIONS)}, and would train more slowly than in float32: set "
+                "trainer.precision=32-true, or use trainer=gpu"
             )
         if self.cuda_graphs and (self.accelerator == "cpu" or not torch.cuda.is_available()):
             raise UserError("trainer.cuda_graphs=true is for NVIDIA's GPUs: set trainer.cuda_graphs=false")
@@ -112,6 +117,11 @@ class TrainerSettings:
         ):
             if self.cuda_graphs and contradicts:
                 raise UserError(f"trainer.cuda_graphs=true contradicts trainer.{option}: set trainer.cuda_graphs=false")
+
+    @property
+    def casts_weights(self) -> bool:
+        """Whether each training step casts the weights to bfloat16 (`models.precision.in_bfloat16`): on CPUs."""
+        return self.precision == "bf16-mixed" and (self.accelerator == "cpu" or not torch.accelerator.is_available())
 
     @property
     def device(self) -> torch.device:
