@@ -13,10 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hourglass.system.interrupts import end_at_once
+
+if __name__ == "__main__":  # Before the imports below, which take seconds.
+    end_at_once()
+
 from pydantic import NonNegativeInt
 
 from hourglass.analysis.bits import measure_bits
 from hourglass.analysis.comparability import choose_blind
+from hourglass.analysis.frozen import SUFFIX
 from hourglass.analysis.information import (
     Contrast,
     ContrastiveBits,
@@ -38,6 +44,7 @@ from hourglass.reports.bits import describe_search, describe_settings, readings_
 from hourglass.reports.document import write_files
 from hourglass.reports.phrases import show_range
 from hourglass.training.finished import FinishedRun
+from hourglass.training.freezing import has_frozen_encoder
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,10 @@ def main(values: Mapping[str, Any]) -> None:
     blind = choose_blind(blind_runs)
     variants = {word: [FinishedRun.open(path) for path in word.split(",")] for word in settings.run}
     # Named by attention, as in reports, unless two variants share one.
-    names = [runs[0].config["attention"]["name"] for runs in variants.values()]
+    names = [
+        f"{runs[0].config['attention']['name']}{SUFFIX if has_frozen_encoder(runs[0].config) else ''}"
+        for runs in variants.values()
+    ]
     if len(set(names)) < len(names):
         names = list(variants)
     information = measure_bits(

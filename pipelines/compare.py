@@ -10,6 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from hourglass.system.interrupts import end_at_once
+
+if __name__ == "__main__":  # Before the imports below, which take seconds.
+    end_at_once()
+
 from pydantic import Field
 
 from hourglass.analysis.comparing import TestSetComparison, compare_groups
@@ -20,7 +25,7 @@ from hourglass.config.usage import usage_line
 from hourglass.errors import UserError
 from hourglass.metrics.scoring import FEW, show_bounds
 from hourglass.metrics.significance import RESAMPLES, Difference
-from hourglass.reports.comparison import NOTE_ON_FEW, NOTE_ON_UNITS, write_comparison
+from hourglass.reports.comparison import NOTE_ON_FEW, NOTE_ON_UNITS, clean_scores_table, write_comparison
 from hourglass.reports.document import Paragraph, Picture, to_markdown, write_files
 from hourglass.reports.phrases import UNDEFINED, show_p, show_range
 from hourglass.system.commands import printed_command
@@ -35,6 +40,7 @@ class CompareSettings:
         by: settings that the runs are grouped by; None: those in which they differ.
         baseline: value of the first of them; empty: the first.
         by_length: whether to show source lengths, too.
+        clean: whether to score the sentences apart that share no n-gram with train.
         out: folder of the report.
     """
 
@@ -42,6 +48,7 @@ class CompareSettings:
     by: Annotated[Words, Field(min_length=1)] | None
     baseline: str | int | float | bool | None
     by_length: bool
+    clean: bool
     out: Annotated[str, Field(min_length=1)] | None
 
 
@@ -60,7 +67,7 @@ def main(values: Mapping[str, Any]) -> None:
     baseline = None if settings.baseline == "" else setting_text(settings.baseline)
     if pair:
         baseline = baseline or str(runs[1].path)
-    parts = compare_groups(runs, [RUN] if pair else settings.by or [], baseline, RESAMPLES)
+    parts = compare_groups(runs, [RUN] if pair else settings.by or [], baseline, RESAMPLES, clean=settings.clean)
     if pair and len(parts) > 1:
         raise UserError(
             f"{' and '.join(settings.run)} do not translate the same sentences: give two runs of one test set"
@@ -98,6 +105,8 @@ def print_pair(part: TestSetComparison) -> None:
     )
     if part.partial:
         print(f"The test set is {part.partial}.")
+    if part.clean is not None:
+        print(f"\n{to_markdown([clean_scores_table([part])], figures='')}")
     if any(row.trained is None for row in [item.difference.whole, *item.difference.by_length.values()]):
         print(UNDEFINED)
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ from helpers import finished_metrics, run_script
 from sacrebleu.metrics import BLEU
 from scipy import stats
 
+from hourglass.analysis import comparing
 from hourglass.analysis.comparing import GroupScores, TestSetComparison, compare_groups
-from hourglass.analysis.grouping import axis_numbers, find_settings, group_runs, open_finished, setting_text
+from hourglass.analysis.grouping import RUN, axis_numbers, find_settings, group_runs, open_finished, setting_text
+from hourglass.corpora.overlap import CorpusOverlap, SideOverlap
 from hourglass.errors import UserError
 from hourglass.metrics.significance import draw_resamples
 from hourglass.reports.comparison import write_comparison
@@ -323,6 +326,39 @@ def test_holm_over_all_lengths_and_groups(make: Make) -> None:
         assert row.p is not None
         least = max(least, min(1.0, (4 - rank) * row.p))
         assert row.p_holm == pytest.approx(least)
+
+
+def test_the_clean_part_is_scored_as_a_test_set_of_its_own(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two corpora: a sentence counts as clean if neither has one of its n-grams in train."""
+    runs = opened(make("a", 0.3, digest="a" * 64), make("b", 0.6, digest="b" * 64, attention__name="mean"))
+    shared = {"a" * 64: {3, 5}, "b" * 64: set(range(40, 60))}
+
+    def overlap(corpus: Any) -> CorpusOverlap:
+        sides: Any = {
+            "source": SideOverlap([9] * 60, [9] * 60),
+            "target": SideOverlap([9] * 60, [8 * (row in shared[corpus.digest]) for row in range(60)]),
+        }
+        return CorpusOverlap(corpus.digest, {"test": [f"t{row}" for row in range(60)]}, {"test": sides})
+
+    def corpus_of(run: FinishedRun) -> SimpleNamespace:
+        return SimpleNamespace(facts={"leaks_removed": True}, digest=run.metrics.corpus_digest)
+
+    monkeypatch.setattr(comparing, "corpus_overlap", overlap)
+    monkeypatch.setattr(FinishedRun, "corpus", property(corpus_of))
+    (part,) = compare_groups(runs, [RUN], None, 40, clean=True)
+    clean = [row for row in range(40) if row not in (3, 5)]
+    assert part.clean is not None
+    assert [row.id for row in part.clean.test.rows] == [f"t{row}" for row in clean]
+    assert [item.bleu.whole.mean for item in part.clean.scores] == pytest.approx([score(run, clean) for run in runs])
+    assert [item.bleu.whole.mean for item in part.scores] == pytest.approx([score(run, range(60)) for run in runs])
+    table = tables_of([part])["clean"]
+    assert table.rows[0][1:4] == ["38*", f"{score(runs[0], range(60)):.2f}", f"{score(runs[0], clean):.2f}"]
+    (other,) = compare_groups(runs, [RUN], None, 40)
+    assert other.clean is None
+    assert "clean" not in tables_of([other])
+    monkeypatch.setattr(FinishedRun, "corpus", SimpleNamespace(facts={"leaks_removed": False}))
+    (made,) = compare_groups(runs, [RUN], None, 40, clean=True)
+    assert made.clean is None
 
 
 def test_differences_are_along_the_first_axis(make: Make) -> None:

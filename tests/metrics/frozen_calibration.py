@@ -64,7 +64,6 @@ class Vector(NamedTuple):
 ROWS = (
     ("copy", Vector(64, 0)),
     ("copy", Vector(2, 2)),
-    ("copy", Vector(4, 4)),
     ("numbers", Vector(64, 0)),
 )
 

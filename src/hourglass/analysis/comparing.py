@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,6 +11,7 @@ import numpy as np
 from hourglass.analysis.evaluation import BleuDifference
 from hourglass.analysis.grouping import RUN, Grouping, RunGroup, find_settings, group_runs, shown_setting
 from hourglass.corpora.languages import count_words
+from hourglass.corpora.overlap import corpus_overlap
 from hourglass.errors import UserError
 from hourglass.metrics import scoring
 from hourglass.metrics.significance import (
@@ -52,9 +53,7 @@ class TestSet:
 
     def inside(self, bucket: int) -> np.ndarray:
         """Return the indices of the sentences in a bucket."""
-        low, high = self.bounds[bucket]
-        upper = np.inf if high is None else high
-        return np.flatnonzero((self.source_words >= low) & (self.source_words <= upper))
+        return scoring.inside_bounds(self.source_words, self.bounds[bucket])
 
 
 @dataclass(frozen=True)
@@ -115,6 +114,9 @@ class TestSetComparison:
         grouping: the groups, and in what they differ.
         scores: of each group, in their order.
         baseline: value of the first axis that others are compared with; None where no group has it.
+        clean: the same on the sentences whose target shares no n-gram of words with a training target of any of the
+            runs (`corpora.overlap`); None where it is not asked for, where there are none, and on a made corpus, whose
+            pairs are drawn independently of each other.
     """
 
     __test__ = False  # Not a test case for pytest.
@@ -124,6 +126,7 @@ class TestSetComparison:
     grouping: Grouping
     scores: list[GroupScores]
     baseline: str | None
+    clean: "TestSetComparison | None" = None
 
     @property
     def partial(self) -> str | None:
@@ -222,7 +225,7 @@ def length_slope(bleu: BleuByLength, test: TestSet) -> Quantity:
 
 
 def compare_groups(
-    runs: Sequence[FinishedRun], by: Sequence[str], baseline: str | None, resamples: int
+    runs: Sequence[FinishedRun], by: Sequence[str], baseline: str | None, resamples: int, *, clean: bool = False
 ) -> list[TestSetComparison]:
     """Compare finished runs in groups: the scores of each, and its difference to the group that is its baseline.
 
@@ -235,10 +238,11 @@ def compare_groups(
             `commit`; empty: the settings in which they differ.
         baseline: the value of the first axis that others are compared with; None: the first.
         resamples: of the bootstrap.
+        clean: whether the sentences are scored apart that share no n-gram with train.
 
     Raises:
-        UserError: no run has a setting of `by`, no group has the value of `baseline`, or two runs of a group have the
-            same seed and other translations.
+        UserError: a corpus cannot be read, no run has a setting of `by`, no group has the value of `baseline`, or two
+            runs of a group have the same seed and other translations.
     """
     settings = find_settings(by, runs)
     parts: dict[object, list[FinishedRun]] = defaultdict(list)
@@ -255,13 +259,13 @@ def compare_groups(
         raise UserError(f"baseline={baseline}: no group has {wanted}; choose from {', '.join(values)}")
     names = _name_test_sets(list(parts.values()))
     return [
-        _compare_part(name, members, grouping, baseline, resamples)
+        _compare_part(name, members, grouping, baseline, resamples, clean=clean)
         for name, members, grouping in zip(names, parts.values(), groupings, strict=True)
     ]
 
 
 def _compare_part(
-    name: str, runs: Sequence[FinishedRun], grouping: Grouping, baseline: str | None, resamples: int
+    name: str, runs: Sequence[FinishedRun], grouping: Grouping, baseline: str | None, resamples: int, *, clean: bool
 ) -> TestSetComparison:
     config = runs[0].config
     test = make_test_set(
@@ -270,9 +274,46 @@ def _compare_part(
         config["data"]["source"],
         config["data"]["target"],
     )
+    whole = _score_part(name, test, grouping, baseline, rows=range(len(test.rows)), resamples=resamples)
+    rows = clean_rows(runs, [row.id for row in test.rows]) if clean else None
+    if not rows:
+        return whole
+    part = replace(test, rows=[test.rows[row] for row in rows], source_words=test.source_words[rows], bounds=[])
+    return replace(whole, clean=_score_part(name, part, grouping, baseline, rows=rows, resamples=resamples))
+
+
+def clean_rows(runs: Sequence[FinishedRun], ids: Sequence[str]) -> list[int] | None:
+    """Return the numbers of the test sentences whose target shares no n-gram with a training target of any run.
+
+    Args:
+        runs: that have translated them.
+        ids: of the sentences, N.
+
+    Returns:
+        None on a made corpus.
+
+    Raises:
+        UserError: a corpus cannot be read.
+    """
+    shared: set[str] = set()
+    for run in {run.metrics.corpus_digest: run for run in runs}.values():
+        if not run.corpus.facts["leaks_removed"]:
+            return None
+        overlap = corpus_overlap(run.corpus)
+        covered = overlap.sides["test"]["target"].covered
+        shared.update(name for name, words in zip(overlap.ids["test"], covered, strict=True) if words)
+    return [row for row, name in enumerate(ids) if name not in shared]
+
+
+def _score_part(
+    name: str, test: TestSet, grouping: Grouping, baseline: str | None, *, rows: Sequence[int], resamples: int
+) -> TestSetComparison:
+    """Compare groups on some sentences of a test set, whose numbers are `rows`."""
     draws = make_draws(test, resamples)
     bleu = {
-        group.name: bleu_by_length([[row.hypothesis for row in run.translations] for run in group.runs], test, draws)
+        group.name: bleu_by_length(
+            [[run.translations[row].hypothesis for row in rows] for run in group.runs], test, draws
+        )
         for group in grouping.groups
     }
     seeds = pool([item.whole for item in bleu.values()])

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence, Sized
 from hourglass.analysis.comparing import GroupScores, TestSetComparison
 from hourglass.analysis.convergence import NOT_JUDGED, Convergence, all_converged, judge_convergence, show_convergence
 from hourglass.analysis.grouping import RunGroup, axis_numbers, shown_setting
+from hourglass.corpora.overlap import NGRAM
 from hourglass.errors import UserError
 from hourglass.metrics.scoring import FEW, show_bounds, signature
 from hourglass.metrics.significance import CONVERGED, RESAMPLES, Interval
@@ -54,7 +55,8 @@ def write_comparison(
     """
     axes = list(map(shown_setting, _axes(parts)))
     blocks: list[Block] = [Heading(1, f"BLEU by {', '.join(axes)}" if axes else "BLEU over seeds")]
-    blocks += [scores_table(parts), *([differences_table(parts)] if _compared(parts) else []), runs_table(parts)]
+    blocks += [scores_table(parts), *([differences_table(parts)] if _compared(parts) else [])]
+    blocks += [*([clean_scores_table(parts)] if any(part.clean for part in parts) else []), runs_table(parts)]
     for part in parts:
         blocks += [*_axis_figures(part, parts), *_settings_tables(part, parts)]
         blocks += _lengths(part, parts) if by_length else []
@@ -101,6 +103,48 @@ def differences_table(parts: Sequence[TestSetComparison]) -> Table:
     head = [*_label_heads(parts), "minus", "sentences", "BLEU", *GROUP_HEADINGS, *P_HEADINGS]
     caption = f"Each group less its baseline, with 95 % intervals.{_note_on_few(parts)}"
     return Table("differences", head, rows, caption, text_columns=len(_label_heads(parts)) + 1)
+
+
+def clean_scores_table(parts: Sequence[TestSetComparison]) -> Table:
+    """Return BLEU and its differences on the sentences that share no n-gram with train, beside those on all."""
+    rows = []
+    for part in parts:
+        if part.clean is None:
+            continue
+        for item, own in zip(part.scores, part.clean.scores, strict=True):
+            whole = item.difference.whole if item.difference else None
+            difference = own.difference.whole if own.difference else None
+            rows.append(
+                [
+                    *_labels(part, item.group, parts),
+                    show_sentences(part.clean.test.rows),
+                    f"{item.bleu.whole.mean:.2f}",
+                    f"{own.bleu.whole.mean:.2f}",
+                    show_range(own.bleu.whole.interval),
+                    str(item.baseline or "-"),
+                    f"{whole.value:+.2f}" if whole else "-",
+                    *difference_cells(difference),
+                    *p_cells(difference),
+                ]
+            )
+    head = [*_label_heads(parts), "sentences", "BLEU, all", "BLEU, clean part", GROUP_HEADINGS[0], "minus"]
+    head += ["difference, all", "difference, clean part", *GROUP_HEADINGS, *P_HEADINGS]
+    caption = (
+        f"The clean part: test sentences whose target shares no {NGRAM}-gram of words with a training target of any "
+        "of the runs. Case, punctuation, symbols and variants of Unicode make no difference; sentences of fewer than "
+        f"{NGRAM} words share none, so the clean part has shorter sentences: {_clean_lengths(parts)}. Intervals (95 %) "
+        "and p are of the clean part."
+    )
+    return Table("clean", head, rows, caption, text_columns=len(_label_heads(parts)))
+
+
+def _clean_lengths(parts: Sequence[TestSetComparison]) -> str:
+    lengths = [
+        f"a mean of {part.clean.test.source_words.mean():.1f} source words, all {part.test.source_words.mean():.1f}"
+        for part in parts
+        if part.clean is not None
+    ]
+    return "; ".join(lengths)
 
 
 def show_sentences(rows: Sized) -> str:
