@@ -246,6 +246,21 @@ class KernelCell(GatedCell):
         return super().project_ahead(inputs) if inputs.device.type == "cpu" else None
 
 
+def lstm_state(gates: Tensor, c: Tensor) -> CellState:
+    """Return h' and c' of an LSTM, given the sums [N, 4H] of its four gates before their nonlinearities, and c."""
+    i, f, g, o = gates.chunk(4, -1)
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
+def gru_state(from_inputs: Tensor, from_state: Tensor, h: Tensor) -> CellState:
+    """Return h' of a `GRU`, given W x + b and U h + b', each [N, 3H], and h."""
+    r_x, z_x, n_x = from_inputs.chunk(3, -1)
+    r_h, z_h, n_h = from_state.chunk(3, -1)
+    z, n = (z_x + z_h).sigmoid(), (n_x + (r_x + r_h).sigmoid() * n_h).tanh()
+    return ((1 - z) * n + z * h,)
+
+
 class LSTM(KernelCell):
     """LSTM with forget gates (Hochreiter and Schmidhuber 1997; Gers et al. 2000), as in torch.
 
@@ -276,9 +291,7 @@ class LSTM(KernelCell):
     def advance(self, projected: Tensor, state: CellState) -> CellState:
         """See `Cell.advance`."""
         _, weight, _, bias = self.matrices
-        i, f, g, o = torch.addmm(projected + bias, state[0], weight.mT).chunk(4, -1)
-        c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
-        return o.sigmoid() * c.tanh(), c
+        return lstm_state(torch.addmm(projected + bias, state[0], weight.mT), state[1])
 
     def step(
         self, inputs: Tensor, state: CellState, ahead: PartialProjection | None = None
@@ -313,10 +326,7 @@ class GRU(KernelCell):
     def advance(self, projected: Tensor, state: CellState) -> CellState:
         """See `Cell.advance`."""
         _, weight, _, bias = self.matrices
-        r_x, z_x, n_x = projected.chunk(3, -1)
-        r_h, z_h, n_h = F.linear(state[0], weight, bias).chunk(3, -1)
-        z, n = (z_x + z_h).sigmoid(), (n_x + (r_x + r_h).sigmoid() * n_h).tanh()
-        return ((1 - z) * n + z * state[0],)
+        return gru_state(projected, F.linear(state[0], weight, bias), state[0])
 
     def step(
         self, inputs: Tensor, state: CellState, ahead: PartialProjection | None = None

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from hourglass.errors import UserError
 from hourglass.models.attention import Attention, PreparedMemory
-from hourglass.models.cells import CELLS, CellName, CellState, PartialProjection
+from hourglass.models.cells import CELLS, Cell, CellName, CellState, PartialProjection
 from hourglass.models.encoder import Dropout, Memory, check_residual
 from hourglass.models.recurrent import RecurrentLayer
 
@@ -316,6 +316,11 @@ class Decoder(nn.Module):
         if self.settings.readout == "deep":
             return self.dropout(mixed.tanh())
         return self.dropout(mixed.unflatten(-1, (-1, 2)).amax(-1))
+
+    @property
+    def cell(self) -> Cell:
+        """The cell of the bottom layer; all layers have the same kind."""
+        return self._layer(0).cell
 
     def _layer(self, depth: int) -> RecurrentLayer:
         layer = self.layers[depth]
