@@ -2,8 +2,9 @@
 
 import time
 
+from hourglass.analysis.ladder import read_ladder
 from hourglass.config.command_line import arguments, one_line_errors
-from hourglass.experiments.ablation import load_ablation
+from hourglass.experiments.ablation import REMEDY, load_ablation
 from hourglass.reports.ablation import ReportOrigin, write_ablation
 from hourglass.reports.document import write_files
 from hourglass.system.project import code_version
@@ -18,6 +19,7 @@ def main() -> None:
         {corpus: ablation.evaluation(corpus) for corpus in ablation.corpora},
         ReportOrigin(commit, time.strftime("%Y-%m-%d")),
         {corpus: ablation.information(corpus) for corpus in ablation.corpora},
+        {corpus: read_ladder(ablation.ladder_file(corpus), REMEDY) for corpus in ablation.corpora},
     )
     write_files(ablation.results_folder, blocks)
 

@@ -33,6 +33,10 @@ CHANGES = {
 RATE = "conf/ablation/default.yaml:tune.learning_rates=[0.00005]"
 
 
+# Of each corpus, in dvc.yaml.
+STAGES = ("prepare", "fingerprint", "evaluate", "blind", "information", "ladder", "explore")
+
+
 # Code of an ablation's settings, searches and fingerprints: it is no part of a checkpoint's digest.
 SEARCH = {
     *(f"src/hourglass/experiments/{name}.py" for name in ("ablation", "rate_search")),
@@ -51,6 +55,7 @@ def shrink(project: Path) -> None:
     file = project / "conf" / "ablation" / "default.yaml"
     content = yaml.safe_load(file.read_text())
     content |= {"corpora": ["numbers"], "results": "kept/results", "intermediate": "pipeline/small", "examples": 2}
+    content["estimands"] = [["luong_general", "none"], ["luong_general", "fixed"]]
     content["overrides"] = [word.replace("warmup=200", "warmup=2") for word in content["overrides"]]
     content["numbers"] |= {"variants": ["none", "luong_general"], "controls": ["mean"], "seeds": [1]}
     content["numbers"] |= {"budgets": [2500, 5000], "tune_tokens": 2000}
@@ -113,7 +118,7 @@ def test_the_whole_pipeline_and_what_a_change_touches(project: Path, tmp_path: P
     first = stages_run(dvc(project, "exp", "run", "-S", RATE))
     variants = ["none", "luong_general"]
     assert sorted(name.rpartition(":")[2] for name in first) == sorted(
-        [f"{stage}@numbers" for stage in ("prepare", "fingerprint", "evaluate", "blind", "information", "explore")]
+        [f"{stage}@numbers" for stage in STAGES]
         + [f"tune-numbers@{name}" for name in variants]
         + ["control-numbers@mean-1"]
         + [f"{stage}-numbers@{name}-1" for stage in ("train", "translate") for name in variants]
@@ -135,6 +140,7 @@ def test_the_whole_pipeline_and_what_a_change_touches(project: Path, tmp_path: P
     report = (kept / "report.html").read_text()
     assert "luong_general" in report
     assert "bits through the neck" in report
+    assert "With 0.005 million target tokens, luong_general receives" in report
     assert "cannot be told" in report
     assert "kjv_web" not in report
 

@@ -90,6 +90,8 @@ class AblationSettings:
         resamples: of the bootstrap.
         floor: BLEU that the baseline must reach before slopes over length are reported.
         converged: share of the dev loss; a run whose last fifth of the budget gained less counts as converged.
+        estimands: pairs of variants whose gap in bits is the ablation's first result.
+        flattened: share of such a gap; a smaller change by a doubling of the budget counts as none.
         examples: number of test sentences in the report.
         corpora: files of conf/data.
         overrides: of every run.
@@ -104,6 +106,8 @@ class AblationSettings:
     resamples: Annotated[int, Field(ge=1000)]
     floor: Annotated[float, Field(ge=0)]
     converged: PositiveFloat
+    estimands: list[tuple[str, str]]
+    flattened: Annotated[float, Field(ge=0, lt=1)]
     examples: Annotated[int, Field(ge=0, le=50)]
     corpora: Names
     overrides: list[str]
@@ -293,6 +297,15 @@ class Ablation:
         """
         return read_evaluation(self.evaluation_file(corpus), REMEDY)
 
+    def estimands(self, corpus: str) -> list[tuple[str, str]]:
+        """The estimands whose variants a corpus has."""
+        names = {variant.name for variant in self.variants(corpus)}
+        return [pair for pair in self.settings.estimands if names.issuperset(pair)]
+
+    def ladder_file(self, corpus: str) -> Path:
+        """The file that the stage `ladder` writes."""
+        return self.results_folder / "ladders" / f"{corpus}.json"
+
     def variants(self, corpus: str) -> list[Variant]:
         """The variants of a corpus that read a source, in the order of the file, the controls last."""
         settings = self.corpora[corpus]
@@ -403,6 +416,9 @@ def _check(content: Mapping[str, Any], root: Path) -> Ablation:
             raise UserError(f"baseline={settings.baseline}: not among {name}.variants")
         if len(corpus.variants) + len(corpus.controls) == 1:
             raise UserError(f"{name}.variants: {settings.baseline} alone; name a variant to compare it with")
+    for pair in settings.estimands:
+        if unknown := sorted({*pair} - variants.keys()):
+            raise UserError(f"estimands: {unknown[0]} is not among variants: choose from {', '.join(variants)}")
     _refuse_unknown(root, "trainer", settings.trainer)
     return Ablation(settings, tune, variants, corpora, root)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hourglass.analysis.convergence import describe_verdict
 from hourglass.analysis.evaluation import CorpusFacts, Evaluation
 from hourglass.analysis.information import Information
+from hourglass.analysis.ladder import Ladder
 from hourglass.corpora.overlap import NGRAM
 from hourglass.metrics.scoring import FEW
 from hourglass.reports.ablation_figures import (
@@ -27,6 +28,7 @@ from hourglass.reports.ablation_tables import (
 )
 from hourglass.reports.bits import BITS_DEFINED, bits_section, summarise_bits
 from hourglass.reports.document import Block, Bullets, Example, Heading, Paragraph, Table
+from hourglass.reports.ladder import ladder_section, summarise_ladder
 from hourglass.reports.phrases import NOT_CHOOSING, ONCE, REREAD, in_brackets, listing, widest
 
 TITLE = "What a fixed context vector costs, and what attention buys back"
@@ -53,7 +55,10 @@ class ReportOrigin:
 
 
 def write_ablation(
-    evaluations: Mapping[str, Evaluation], origin: ReportOrigin, information: Mapping[str, Information] | None = None
+    evaluations: Mapping[str, Evaluation],
+    origin: ReportOrigin,
+    information: Mapping[str, Information] | None = None,
+    ladders: Mapping[str, Ladder] | None = None,
 ) -> list[Block]:
     """Return the report of an ablation.
 
@@ -61,8 +66,9 @@ def write_ablation(
         evaluations: by corpus.
         origin: of the report.
         information: bits that reach the decoders, by corpus; a corpus without them has no section on bits.
+        ladders: the gaps against the budget, by corpus; a corpus without them has no section on budgets.
     """
-    information = information or {}
+    information, ladders = information or {}, ladders or {}
     blocks: list[Block] = [Heading(1, TITLE), Paragraph(QUESTION), _headline_table(evaluations)]
     for name, evaluation in evaluations.items():
         languages = f"{evaluation.corpus.source} to {evaluation.corpus.target}"
@@ -71,11 +77,15 @@ def write_ablation(
         blocks += [Heading(2, "Bits that reach the decoder"), Paragraph(BITS_DEFINED)]
     for name, bits in information.items():
         blocks += [Heading(3, f"Bits on {name}"), *map(Paragraph, summarise_bits(bits))]
+        if name in ladders:
+            blocks += map(Paragraph, summarise_ladder(ladders[name]))
     blocks += [Heading(2, "How to read the tables and figures"), Bullets(_explain_reading(evaluations))]
     for name, evaluation in evaluations.items():
         blocks += _corpus_section(evaluation)
         if name in information:
             blocks += bits_section(information[name])
+        if name in ladders:
+            blocks += ladder_section(ladders[name])
     return [*blocks, *_provenance(evaluations, origin)]
 
 
