@@ -242,8 +242,10 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
         "analysis": {
             "alignment": "reads trained models",
             "apart": "of pipelines/apart.py",
+            "frozen": "of pipelines/probes.py",
             "grouping": "of pipelines/compare.py",
             "nulled": "of pipelines/nulled.py",
+            "probes": "of pipelines/probes.py",
             **dict.fromkeys(("capacity", "channel"), "of pipelines/capacity/dvc.yaml"),
         },
         "bench": "of pipelines/bench.py",
@@ -259,6 +261,7 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
             "capacity": "of pipelines/capacity/dvc.yaml",
             "comparison": "of pipelines/compare.py",
             "pictures": "draws a run",
+            "probes": "of pipelines/probes.py",
         },
         "runs": "writes and reads files",
         "sweeps": "of sweeps alone",

@@ -23,6 +23,7 @@ DECIDING = (
     "hourglass/training/branching.py",
     "hourglass/training/datamodule.py",
     "hourglass/training/fit.py",
+    "hourglass/training/freezing.py",
     "hourglass/training/graphs.py",
     "hourglass/training/module.py",
     "hourglass/training/optimizer.py",
