@@ -143,4 +143,5 @@ _EXPECTED_WARNINGS = (
     ".*It is recommended to use `self.log.*sync_dist=True.*",  # The value is the same on all ranks.
     ".*Trying to infer the `batch_size`.*",
     ".*LeafSpec.*",
+    ".*in eval mode at the start of training.*",  # Of a frozen encoder (`freezing`).
 )

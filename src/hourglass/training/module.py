@@ -24,6 +24,7 @@ from hourglass.models.seq2seq import Seq2Seq
 from hourglass.models.precision import in_bfloat16
 from hourglass.system.devices import die_with_parent, end_without_python, under_torchrun
 from hourglass.system.memory import keep_heap
+from hourglass.training.freezing import freeze, has_frozen_encoder
 from hourglass.training.graphs import GraphedLoss
 from hourglass.training.preparation import PreparedData
 from hourglass.training.progress import is_curve_point
@@ -55,6 +56,9 @@ class TranslationModule(pl.LightningModule):
     def __init__(self, model: Seq2Seq, prepared: PreparedData, config: Config, settings: Settings, *, code: str):
         super().__init__()
         self.model = model
+        self.has_frozen_encoder = has_frozen_encoder(config)
+        if self.has_frozen_encoder:
+            freeze(model.encoder)
         self.config = config
         self.settings = settings
         self.code = code
@@ -83,6 +87,13 @@ class TranslationModule(pl.LightningModule):
             end_without_python()
         # tqdm's default lock is shared between processes. A killed process leaves it locked, and no bar is shared.
         tqdm.set_lock(threading.RLock())
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all modules, but that a frozen encoder stays in evaluation mode."""
+        super().train(mode)
+        if self.has_frozen_encoder:
+            freeze(self.model.encoder)
+        return self
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer, and its learning-rate schedule, which advances after each step."""
