@@ -9,6 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from hourglass.system.interrupts import end_at_once
+
+if __name__ == "__main__":  # Before the imports below, which take seconds.
+    end_at_once()
+
 from pydantic import NonNegativeInt, PositiveInt
 
 from hourglass.config.command_line import RunPaths, one_line_errors, read_command
@@ -16,6 +21,7 @@ from hourglass.config.options import build
 from hourglass.corpora.languages import words_of
 from hourglass.corpora.lines import decode_line
 from hourglass.data.tokenizer import Tokenizer
+from hourglass.decoding.precision import all_in_precision, check_machine, check_model
 from hourglass.decoding.search import SearchSettings
 from hourglass.decoding.translate import ScoredTranslation, clean, translate_n_best
 from hourglass.decoding.word_alignment import (
@@ -77,7 +83,9 @@ def main(values: Mapping[str, Any]) -> None:
     trained = [load_run(run, settings.checkpoint) for run, _ in runs]
     check_models(trained, [run.path for run, _ in runs], search)
     prepare_torch(settings.threads, settings.seed)
-    models = [each.model.to(find_device(settings.accelerator)) for each in trained]
+    device = find_device(settings.accelerator)
+    check_machine(search.precision, device)
+    models = [each.model.to(device) for each in trained]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # In every locale.
     if settings.output != "text":
@@ -122,7 +130,7 @@ def format_translations(
     """Yield the lines of output, in the order of the input.
 
     Args:
-        models: with attention weights, unless settings.output is text.
+        models: in float32; with attention weights, unless settings.output is text.
         trained: one of them, whose vocabularies and languages are those of all.
         lines: the input.
         translations: of each line, best first.
@@ -176,6 +184,7 @@ def batch_for_weights(
 
 def prompt_for_lines(models: Sequence[Seq2Seq], trained: Trained, search: SearchSettings) -> None:
     """Read lines until the input ends; print the translation and the weights of each, or why it has none."""
+    converted = all_in_precision(models, search.precision)
     on_terminal = sys.stdin.isatty()
     if on_terminal:
         print("A line to translate; Ctrl-D ends.")
@@ -188,15 +197,25 @@ def prompt_for_lines(models: Sequence[Seq2Seq], trained: Trained, search: Search
             break
         try:
             line = decode_line(raw, "standard input", number)
-            print(translate_and_draw(models, trained, search, line), flush=True)
+            print(translate_and_draw(models, converted, trained, search, line), flush=True)
         except UserError as error:
             print(f"error: {error}", flush=True)
 
 
-def translate_and_draw(models: Sequence[Seq2Seq], trained: Trained, search: SearchSettings, text: str) -> str:
-    """Return the translation of a text, and below it a drawing of the attention weights."""
+def translate_and_draw(
+    models: Sequence[Seq2Seq], converted: Sequence[Seq2Seq], trained: Trained, search: SearchSettings, text: str
+) -> str:
+    """Return the translation of a text, and below it a drawing of the attention weights.
+
+    Args:
+        models: in float32, which the weights are of.
+        converted: the same in the precision of the search.
+        trained: one of them.
+        search: how to translate.
+        text: one sentence.
+    """
     line, vocabularies, languages = clean(text), trained.vocabularies, trained.languages
-    ((best,),) = translate_n_best(models, vocabularies, [line], search, 1)
+    ((best,),) = translate_n_best(converted, vocabularies, [line], search, 1)
     shown = visible(best.text)
     if not all(model.decoder.attention.has_weights for model in models):
         return f"{shown}\n(attention={models[0].decoder.attention.name} has no weights to draw)"
@@ -232,6 +251,7 @@ def check_models(trained: Sequence[Trained], paths: Sequence[Path], search: Sear
                 "name runs of one corpus and tokenizer"
             )
         search.check_attention(each.model.decoder.attention)
+        check_model(search.precision, each.model.encoder, type(each.model.decoder.cell))
         search.check_words(each.config["tokenizer"]["model"])
 
 

@@ -177,7 +177,7 @@ def test_mlflow_serves_a_packed_model_over_http(run: RunFolder, packed: Path, tm
             ({"dataframe_records": [{"source": None}]}, "source"),
             (
                 {"dataframe_records": [{"source": "s1"}], "params": {"beem": 3, "alignments": True}},
-                "unknown parameter beem: a request may have alignments, beam",
+                "unknown parameter beem: a request may have alignments, beam, precision",
             ),
         ):
             with pytest.raises(urllib.error.HTTPError) as refused:

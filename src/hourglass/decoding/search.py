@@ -13,6 +13,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from hourglass.data.pieces import BOS, EOS, PAD
+from hourglass.decoding.precision import SearchPrecision, precision_of
 from hourglass.errors import UserError
 from hourglass.models.attention import Attention, PreparedMemory
 from hourglass.models.decoder import DecoderState
@@ -37,6 +38,7 @@ class SearchSettings:
         output_extra: output pieces allowed beside those.
         output_most: an absolute limit, so that one very long line cannot hold up all others.
         batch_tokens: source tokens of a batch (padded), times K.
+        precision: 32: float32; bf16: bfloat16; int8: the decoder in 8-bit integers.
 
     Raises:
         UserError: options contradict each other.
@@ -51,6 +53,7 @@ class SearchSettings:
     output_extra: PositiveInt
     output_most: PositiveInt
     batch_tokens: PositiveInt
+    precision: SearchPrecision = 32  # Older runs lack it.
 
     def __post_init__(self) -> None:
         if self.temperature and self.beam > 1:
@@ -149,7 +152,8 @@ def n_best(
     equally unlikely, an early end among them, and K early ends fill the list before the good translation is complete.
 
     Args:
-        models: in evaluation mode, of one vocabulary; the probability of a piece is the mean over models.
+        models: in evaluation mode, of one vocabulary, and in `settings.precision` (`in_precision`); the probability of
+            a piece is the mean over models.
         source: ids [B, S].
         lengths: [B].
         settings: of the search.
@@ -158,6 +162,9 @@ def n_best(
     Returns:
         B lists of `count` hypotheses, best first; fewer where the vocabulary allows fewer.
     """
+    for model in models:
+        if precision_of(model) != settings.precision:
+            raise ValueError(f"a model in {precision_of(model)}, and search.precision={settings.precision}")
     beam, alpha = settings.beam, settings.length_penalty
     results: list[list[Hypothesis]] = [[] for _ in range(len(source))]
     memories = [model.encode(source, lengths) for model in models]
@@ -175,21 +182,26 @@ def n_best(
             now = now._replace(attended=torch.cat([now.attended, weights.argmax(-1, keepdim=True)], -1))
             if settings.coverage_penalty:
                 now = now._replace(coverage=now.coverage + weights)
-        penalty = torch.zeros_like(now.live, dtype=torch.float64)  # [B, K]
+        penalty = None  # [B, K]
         if settings.coverage_penalty:
-            penalty += coverage_penalty(now.coverage, now.mask, settings.coverage_penalty)
+            penalty = coverage_penalty(now.coverage, now.mask, settings.coverage_penalty).double()
         score, origin, token = _continue(now.live, predictions, settings)  # each [B, 2K]
-        scored = score.double() / length_penalty(t, alpha) + penalty.gather(1, origin)
         ends = token == EOS
 
-        # Finished: those of the best K that end.
-        for b, k in (ends[:, :beam] & score[:, :beam].isfinite()).nonzero().tolist():
-            tokens, attended = _row(now, b, int(origin[b, k]))
-            finished = Hypothesis(tokens, float(score[b, k]), float(scored[b, k]), True, attended)
-            best = _keep(results[int(now.sentence[b])], finished, count)
-            now.finished[b] += 1
-            if len(best) == count:
-                now.worst[b] = best[-1].score
+        # Finished: those of the best K that end. A hypothesis is read from lists: indexing a tensor takes longer.
+        ending = ends[:, :beam] & score[:, :beam].isfinite()
+        if places := ending.nonzero().tolist():
+            numbers, scores, origins = now.sentence.tolist(), score.tolist(), origin.tolist()
+            scored = _penalised(score, penalty, origin, t, alpha).tolist()
+            worst: dict[int, float] = {}
+            for b, k in places:
+                tokens, attended = _row(now, b, origins[b][k])
+                best = _keep(results[numbers[b]], Hypothesis(tokens, scores[b][k], scored[b][k], True, attended), count)
+                if len(best) == count:
+                    worst[b] = best[-1].score
+            now.finished.add_(ending.sum(1))
+            if worst:
+                now.worst[list(worst)] = now.worst.new_tensor(list(worst.values()))
 
         # Live: the best K that do not.
         live, kept = score.masked_fill(ends, -math.inf).topk(min(beam, score.shape[1]), -1)
@@ -200,15 +212,16 @@ def n_best(
             attended=_of_rows(now.attended, origin),
             coverage=_of_rows(now.coverage, origin),
         )
-        standing = live.double() / length_penalty(t, alpha) + penalty.gather(1, origin)  # [B, K]
-
         at_limit = t >= now.limit
-        for b in (at_limit & now.worst.isinf()).nonzero().flatten().tolist():
-            best = results[int(now.sentence[b])]
-            for k in standing[b].argsort(descending=True).tolist():
-                if len(best) < count and live[b, k].isfinite():
-                    tokens, attended = _row(now, b, k)
-                    _keep(best, Hypothesis(tokens, float(live[b, k]), float(standing[b, k]), False, attended), count)
+        if cut := (at_limit & now.worst.isinf()).nonzero().flatten().tolist():
+            standing = _penalised(live, penalty, origin, t, alpha)  # [B, K]
+            for b in cut:
+                best = results[int(now.sentence[b])]
+                for k in standing[b].argsort(descending=True).tolist():
+                    if len(best) < count and live[b, k].isfinite():
+                        tokens, attended = _row(now, b, k)
+                        cut_off = Hypothesis(tokens, float(live[b, k]), float(standing[b, k]), False, attended)
+                        _keep(best, cut_off, count)
 
         # The bound on a live hypothesis: its log-probability only falls, its length penalty rises to that of the limit,
         # and its coverage penalty to 0.
@@ -216,8 +229,9 @@ def n_best(
         full = (now.finished >= beam) & (now.worst >= live[:, 0].double() / length_penalty(t, alpha))
         leave = at_limit | full | (now.worst >= reachable) | live[:, 0].isinf()
         stay = _close_up(leave)
-        rows = (stay.unsqueeze(1) * width + origin[stay]).flatten()
-        states = [state.select(rows) for state in states]
+        if width > 1 or live.shape[1] > 1 or len(stay) < len(now.sentence):  # Otherwise all rows stay where they are.
+            rows = (stay.unsqueeze(1) * width + origin[stay]).flatten()
+            states = [state.select(rows) for state in states]
         if len(stay) < len(now.sentence):
             prepared = [memory.keep_sentences(stay) for memory in prepared]
             now = _Beams(*(part[stay] for part in now))
@@ -237,6 +251,12 @@ class _Beams(NamedTuple):
     coverage: Tensor  # [B, K, S] sums of weights; [B, K, 0] without coverage penalty
     finished: Tensor  # [B] number of finished hypotheses
     worst: Tensor  # [B] the last score of a full list; -inf before
+
+
+def _penalised(score: Tensor, penalty: Tensor | None, origin: Tensor, t: int, alpha: float) -> Tensor:
+    """Return scores in float64 with length penalty, and with the coverage penalty [B, K] of their rows of origin."""
+    scored = score.double() / length_penalty(t, alpha)
+    return scored if penalty is None else scored + penalty.gather(1, origin)
 
 
 def _start(mask: Tensor, limits: list[int], settings: SearchSettings) -> _Beams:
@@ -260,7 +280,8 @@ def _continue(live: Tensor, predictions: Tensor, settings: SearchSettings) -> tu
     """Return the score, the row of origin and the piece of the best 2K continuations, each [B, 2K]; greedy: [B, 1]."""
     predictions = predictions.view(*live.shape, -1)  # [B, K, V]
     vocabulary = predictions.shape[-1]
-    predictions[..., [PAD, BOS]] = -math.inf  # Never part of a translation.
+    for piece in (PAD, BOS):  # Never part of a translation. (A list of them would be made a tensor at every step.)
+        predictions[..., piece] = -math.inf
     if settings.temperature:
         piece = torch.multinomial((predictions[:, 0] / settings.temperature).softmax(-1), 1)
         return live + predictions[:, 0].gather(1, piece), torch.zeros_like(piece), piece

@@ -11,6 +11,7 @@ from hourglass.data.batches import in_order
 from hourglass.data.encoded import pad
 from hourglass.data.pieces import EOS, UNK
 from hourglass.data.tokenizer import Vocabularies
+from hourglass.decoding.precision import all_in_precision
 from hourglass.decoding.search import Hypothesis, SearchSettings, n_best
 from hourglass.models.checkpoint import Trained
 from hourglass.models.seq2seq import Seq2Seq
@@ -62,7 +63,8 @@ def translate_n_best(
     at the limit, with a warning.
 
     Args:
-        models: in evaluation mode, on one device; the probability of a piece is the mean over models.
+        models: in evaluation mode, on one device, in float32 or in `settings.precision`, which they are converted to;
+            the probability of a piece is the mean over models.
         vocabularies: of the models.
         texts: one sentence each.
         settings: of the search.
@@ -71,8 +73,10 @@ def translate_n_best(
         name: what warnings and errors call a text, before its number.
 
     Raises:
-        UserError: a text is longer than a model can read (attention=luong_location).
+        UserError: a text is longer than a model can read (attention=luong_location), or the precision is not one of
+            this machine or of a model.
     """
+    models = all_in_precision(models, settings.precision)
     first = 1
     for window in _windows(texts):
         cleaned = list(map(clean, window))

@@ -22,8 +22,9 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
-from hourglass.config.options import build
+from hourglass.config.options import build, check
 from hourglass.config.plugins import Plugin, load_plugins, loaded_plugins
+from hourglass.decoding.precision import SearchPrecision, in_precision
 from hourglass.decoding.search import SearchSettings
 from hourglass.decoding.translate import clean, translate_n_best
 from hourglass.decoding.word_alignment import (
@@ -34,6 +35,7 @@ from hourglass.decoding.word_alignment import (
 )
 from hourglass.errors import UserError
 from hourglass.models.checkpoint import load_trained, read_checkpoint
+from hourglass.models.seq2seq import Seq2Seq
 from hourglass.runs.folder import RunFolder
 from hourglass.runs.translations import read_translations
 from hourglass.system.files import writing
@@ -54,7 +56,13 @@ SIGNATURE = ModelSignature(
             ColSpec(DataType.string, "alignment", required=False),
         ]
     ),
-    params=ParamSchema([ParamSpec("alignments", DataType.boolean, False), ParamSpec("beam", DataType.long, 0)]),
+    params=ParamSchema(
+        [
+            ParamSpec("alignments", DataType.boolean, False),
+            ParamSpec("beam", DataType.long, 0),
+            ParamSpec("precision", DataType.string, ""),
+        ]
+    ),
 )
 
 
@@ -63,7 +71,8 @@ with warnings.catch_warnings(record=True):  # MLflow recommends type hints to ch
     class ServedModel(PythonModel):
         """A packed model: translates sentences. Loading it has MLflow refuse unknown parameters of requests to it.
 
-        Parameters of a request: `alignments`, whether to return word alignments; `beam`, 0 for that of the run.
+        Parameters of a request: `alignments`, whether to return word alignments; `beam`, 0 for that of the run;
+        `precision` of the search, 32, bf16 or int8, empty for that of the run.
         """
 
         def load_context(self, context: Any) -> None:
@@ -73,6 +82,14 @@ with warnings.catch_warnings(record=True):  # MLflow recommends type hints to ch
             load_plugins((context.model_config or {}).get("plugins", []))
             self.trained = load_trained(Path(context.artifacts[CHECKPOINT]))
             self.search = build(SearchSettings, self.trained.config["search"], "search")
+            self.models: dict[SearchPrecision, Seq2Seq] = {}
+            self._in_precision(self.search.precision)  # Refused now, not at the first request.
+
+        def _in_precision(self, precision: SearchPrecision) -> Seq2Seq:
+            """Return the model in a precision, converted at the first request for it."""
+            if precision not in self.models:
+                self.models[precision] = in_precision(self.trained.model, precision)
+            return self.models[precision]
 
         def predict(
             self,
@@ -88,8 +105,9 @@ with warnings.catch_warnings(record=True):  # MLflow recommends type hints to ch
                 params: see the class.
 
             Raises:
-                MlflowException: the model has no attention weights for alignments, the beam is too wide, or a source
-                    is not text; a server answers with status 400 and this message.
+                MlflowException: the model has no attention weights for alignments, the beam is too wide, the machine
+                    or the model cannot do the precision, or a source is not text; a server answers with status 400 and
+                    this message.
             """
             try:
                 return self._translate(list(model_input["source"]), dict(params or {}))
@@ -105,11 +123,15 @@ with warnings.catch_warnings(record=True):  # MLflow recommends type hints to ch
                 raise UserError(f"beam={beam}: set 1 to {WIDEST}, or 0 for the model's own")
             if beam:
                 search = build(SearchSettings, vars(search) | {"beam": beam}, "search")
+            if word := str(params.get("precision") or ""):
+                precision = check(SearchPrecision, 32 if word == "32" else word, "precision")
+                search = build(SearchSettings, vars(search) | {"precision": precision}, "search")
             model, vocabularies = self.trained.model, self.trained.vocabularies
             if params.get("alignments"):
                 check_weights([model], "alignments=true", "leave it out")
             texts = list(map(clean, sources))
-            translations = [best for best, *_ in translate_n_best([model], vocabularies, texts, search, 1)]
+            converted = self._in_precision(search.precision)
+            translations = [best for best, *_ in translate_n_best([converted], vocabularies, texts, search, 1)]
             table = pd.DataFrame(
                 {"translation": [t.text for t in translations], "score": [t.score for t in translations]}
             )

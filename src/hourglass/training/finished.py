@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from hourglass.config.options import Config
 from hourglass.config.plugins import require_plugins
 from hourglass.corpora.corpus import Corpus, load_corpus
+from hourglass.decoding.precision import SearchPrecision
 from hourglass.errors import UserError
 from hourglass.models.checkpoint import Trained, load_trained
 from hourglass.runs.curves import read_curves
@@ -63,6 +64,7 @@ class RunMetrics:
         dirty: whether files differed from that commit.
         test: scores on test, as `metrics.scoring.score` returns them; None for a run with trainer.test=false.
         plugins: by the name of each its `digest`, and what it `registers`; runs of earlier versions lack it.
+        search_precision: of the search that translated dev and test; runs of earlier versions lack it.
     """
 
     seed: int
@@ -78,6 +80,7 @@ class RunMetrics:
     dirty: bool | None
     test: dict[str, Any] | None = None
     plugins: dict[str, Any] = field(default_factory=dict)
+    search_precision: SearchPrecision = 32
 
     @property
     def corpus_digest(self) -> str:

@@ -17,11 +17,12 @@ from hourglass.config.plugins import load_plugins, plugin_record
 from hourglass.corpora.sampling import evenly_spaced
 from hourglass.data.encoded import Batch
 from hourglass.data.pieces import PAD
+from hourglass.decoding.precision import in_precision
 from hourglass.decoding.search import search
 from hourglass.errors import DivergedError
 from hourglass.metrics.scoring import bleu
-from hourglass.models.seq2seq import Seq2Seq
 from hourglass.models.precision import in_bfloat16
+from hourglass.models.seq2seq import Seq2Seq
 from hourglass.system.devices import die_with_parent, end_without_python, under_torchrun
 from hourglass.system.memory import keep_heap
 from hourglass.training.freezing import freeze, has_frozen_encoder
@@ -73,6 +74,7 @@ class TranslationModule(pl.LightningModule):
         self.greedy = settings.search.greedy
         self._dev_loss = torch.zeros(3, dtype=torch.float64)  # nats, smoothed nats, tokens
         self._dev_output: list[tuple[int, str]] = []
+        self._dev_models: list[Seq2Seq] = []  # One, during a validation: in a list, it is no part of this module.
         self._pending: deque[_PendingLoss] = deque()
         self.graphed: GraphedLoss | None = None
 
@@ -181,7 +183,8 @@ class TranslationModule(pl.LightningModule):
             _check_finite(float(pending.loss), "training", pending.step)
 
     def on_validation_epoch_start(self) -> None:
-        """Clear the sums of the previous validation."""
+        """Clear the sums of the previous validation, and convert the model if dev is translated in less precision."""
+        self._dev_models = [in_precision(self.model, self.greedy.precision)]
         self._dev_loss = torch.zeros(3, dtype=torch.float64)
         self._dev_output = []
 
@@ -192,7 +195,9 @@ class TranslationModule(pl.LightningModule):
         loss = self.model.loss(*inputs, smoothing, step_loop=step_loop)
         _check_finite(float(loss.nll), "dev", self.global_step)
         self._dev_loss += torch.tensor([float(loss.nll), float(loss.smoothed), batch.step_tokens], dtype=torch.float64)
-        hypotheses = search(self.model, batch.source, batch.source_lengths, self.greedy)
+        # In the precision of the search, as test is translated, not in that of the training.
+        with torch.autocast(self.device.type, enabled=False):
+            hypotheses = search(self._dev_models[0], batch.source, batch.source_lengths, self.greedy)
         texts = self.vocabularies.target.decode([hypothesis.tokens for hypothesis in hypotheses])
         self._dev_output += zip(batch.rows.tolist(), texts, strict=True)
 
@@ -208,6 +213,7 @@ class TranslationModule(pl.LightningModule):
             torch.distributed.all_gather_object(parts, (self._dev_loss.tolist(), self._dev_output))
         nats, smoothed, tokens = (sum(column) for column in zip(*(loss for loss, _ in parts), strict=True))
         hypotheses = [text for _, text in sorted(pair for _, output in parts for pair in output)]
+        self._dev_models = []
         _check_finite(nats / tokens, "dev", self.global_step)
         # Every rank has the same numbers, so Lightning has nothing to reduce.
         self.log("dev/loss", nats / tokens, prog_bar=True)

@@ -99,6 +99,7 @@ def score_test(job: Job, prepared: PreparedData) -> dict[str, Any]:
     )
     part = "all" if len(test) == len(split) else "a sample of"
     method = "greedy" if search.beam == 1 else f"beam {search.beam}"
+    method += "" if search.precision == 32 else f" in {search.precision}"
     print(f"\ntest: {part} {len(test):,} sentences, {method}, the model of step {trained.step:,} (best on dev)")
     print(format_table(scores), end="\n\n")
     return scores
@@ -110,14 +111,15 @@ def describe_run(job: Job, prepared: PreparedData, model: Seq2Seq, progress: Pro
         "dev": progress.best,
         "pruned": progress.pruned,
         "seed": job.config["seed"],
+        "search_precision": job.settings.search.precision,
         "parameters": model.parameter_count,
         "target_tokens_budget": job.settings.trainer.target_tokens,
         "train_target_tokens": progress.target_tokens,
         "train_target_tokens_per_second": progress.target_tokens / progress.seconds,
         "train_seconds": progress.seconds,
+        "precision": job.settings.trainer.precision,
         "padding_share": prepared.stream.padding_share,
         "corpus": {**prepared.corpus.facts, "digest": prepared.corpus.digest},
-        "precision": job.settings.trainer.precision,
         "tokenizer_digest": prepared.vocabularies.digest,
         "pieces": {"source": prepared.vocabularies.source.size, "target": prepared.vocabularies.target.size},
         "machine": {**describe_machine(), "threads": torch.get_num_threads()},

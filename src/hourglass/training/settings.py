@@ -14,6 +14,7 @@ from hourglass.corpora.corpus import check_recipe
 from hourglass.corpora.synthetic import Copy
 from hourglass.data.pieces import FIXED_PIECES
 from hourglass.data.tokenizer import PIECES_OPTION, TokenizerSettings, pieces_option
+from hourglass.decoding.precision import check_machine, check_model
 from hourglass.decoding.search import SearchSettings
 from hourglass.errors import UserError
 from hourglass.metrics.metric import Metric, make_metrics
@@ -68,11 +69,17 @@ class Settings:
 
 
 def check_settings(config: Config) -> Settings:
-    """Check every group of a configuration.
+    """Check every group of a configuration, and that this machine can train and translate with it.
 
     Raises:
         UserError: an option is unknown, outside its choices, or contradicts another, or a plugin is not loaded.
     """
+    settings = _check_groups(config)
+    check_machine(settings.search.precision, settings.trainer.device)
+    return settings
+
+
+def _check_groups(config: Config) -> Settings:
     _check_whole(config)
     require_plugins(config.get("plugins", []), "the settings")
     optimizer = dict(config["optimizer"])
@@ -101,6 +108,7 @@ def check_settings(config: Config) -> Settings:
         )
     settings.search.check_attention(model.decoder.attention)
     settings.search.check_words(settings.tokenizer.model)
+    check_model(settings.search.precision, model.encoder, type(model.decoder.cell))
     return settings
 
 
@@ -112,7 +120,7 @@ def check_to_read(config: Config) -> Settings:
     """
     one_cpu = {"accelerator": "cpu", "devices": 1, "nodes": 1, "strategy": "auto", "precision": "32-true"}
     here = {"trainer": {**config["trainer"], **one_cpu}, "logger": {"name": "none"}, "metrics": []}
-    return check_settings({**config, **here})
+    return _check_groups({**config, **here})
 
 
 def _build_tokenizer(config: Config) -> TokenizerSettings:
