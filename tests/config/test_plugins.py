@@ -411,8 +411,8 @@ def test_an_ablation_loads_its_plugins_and_names_them_to_its_runs(folder: Path) 
     write(root / "conf" / "attention" / "mine.yaml", "name: mine\nquery: current\n")
     file = root / "conf" / "ablation" / "default.yaml"
     content = yaml.safe_load(file.read_text()) | {"corpora": ["numbers"], "plugins": ["own"]}
-    content["numbers"]["attentions"] = ["none", "mine"]
-    content["tune"]["reverse_source"] = ["mine"]
+    content["variants"]["mine"] = ["attention=mine"]
+    content["numbers"]["variants"] = ["none", "mine"]
     file.write_text(yaml.safe_dump(content))
     ablation = load_ablation(root)
     config = ablation.compose(ablation.overrides(Variant("numbers", "mine"), 1, 1000))

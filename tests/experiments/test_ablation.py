@@ -150,7 +150,7 @@ def test_controls_have_the_first_seed_alone() -> None:
         ({"tune": None}, "tune: set it to a block of settings"),
         ({"tune": 3}, "tune: set it to a block of settings"),
         ({"corpora": [{"a": "b"}]}, "corpora: set it to a list of names"),
-        ({"estimands": [["none", "lung"]]}, "estimands: lung is not among variants: choose from blind, none"),
+        ({"estimands": [["none", "lung"]]}, "estimands: lung is not among variants: choose from bahdanau, blind"),
         ({"variants": ["none"]}, "variants: set it to a block of settings"),
         ({"corpora": ["numbers"], "kjv_web.seeds": [1, 1]}, r"kjv_web\.seeds: 1 occurs twice"),
         ({"corpora": ["numbers"], "number": {"seeds": [1]}}, r"data number: no file conf/data/number\.yaml"),

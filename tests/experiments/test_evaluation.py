@@ -95,7 +95,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Ablation:
         examples=3,
         corpora=["numbers"],
         overrides=["optimizer.decay=wsd", "optimizer.warmup=2"],
-        estimands=[("luong_general", "none")],
+        estimands=[["luong_general", "none"]],
         flattened=0.05,
         results="results",
         intermediate="pipeline",

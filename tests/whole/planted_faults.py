@@ -242,7 +242,7 @@ FAULTS = (
     Fault(
         "a run of other code is continued",
         f"{PACKAGE}/training/run.py",
-        'code = None if if_exists == "refuse" else CODE',
+        'code = None if if_exists == "refuse" or job.config.get("fingerprint") else CODE',
         "code = None",
         f"{TRAIN} -k continued -m 'not more'",
     ),
@@ -719,8 +719,8 @@ FAULTS = (
     Fault(
         "examples are of the last seed",
         f"{PACKAGE}/experiments/evaluation.py",
-        "translations={variant.attention: outputs[0][index]",
-        "translations={variant.attention: outputs[-1][index]",
+        "translations={variant.name: outputs[0][index]",
+        "translations={variant.name: outputs[-1][index]",
         EVALUATION,
     ),
     Fault(

@@ -37,9 +37,9 @@ RATE = "conf/ablation/default.yaml:tune.learning_rates=[0.00005]"
 STAGES = ("prepare", "fingerprint", "evaluate", "blind", "information", "ladder", "explore")
 
 
-# Code of an ablation's settings, searches and fingerprints: it is no part of a checkpoint's digest.
-SEARCH = {
-    *(f"src/hourglass/experiments/{name}.py" for name in ("ablation", "rate_search")),
+# Code of an ablation's settings and fingerprints: it is no part of a checkpoint's digest.
+MEASURING = {
+    "src/hourglass/experiments/ablation.py",
     *(f"src/hourglass/training/{name}.py" for name in ("fingerprint", "first_steps")),
 }
 
@@ -255,6 +255,7 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
             "capacity": "of pipelines/capacity/dvc.yaml",
             **dict.fromkeys(("published", "published_report", "published_scores"), "of pipelines/published.py"),
             "publishing": "sends results to MLflow",
+            **dict.fromkeys(("rate_search", "tuning"), "starts trainings, which hang on their fingerprint"),
         },
         "reports": {
             "apart": "of pipelines/apart.py",
@@ -295,8 +296,8 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
 def test_the_sweep_over_the_neck_names_what_it_depends_on() -> None:
     """It depends on the code of training and of reading, and on every file that its experiments compose."""
     stages = stages_of("pipelines/capacity/dvc.yaml")
-    trained = ablation_stages()["train-numbers"]["deps"]
-    code = modules_of(trained) - SEARCH
+    trained = ablation_stages()["fingerprint"]["deps"]
+    code = modules_of(trained) - MEASURING
     own = {f"src/hourglass/{name}.py" for name in ("experiments/capacity", "analysis/channel", "metrics/likelihood")}
     for name, stage in stages.items():
         assert code | own <= modules_of(stage["deps"])
@@ -304,35 +305,41 @@ def test_the_sweep_over_the_neck_names_what_it_depends_on() -> None:
         assert all((ROOT / dep).exists() for dep in [*stage["deps"], f"conf/capacity/{name}.yaml"])
 
 
-def test_a_training_depends_on_the_code_that_its_stage_names() -> None:
-    """It depends on the code in a checkpoint's digest, not on code that only passes settings on."""
-    deps = ablation_stages()["train-numbers"]["deps"]
-    code = {dep for dep in deps if dep.startswith("src/")} - SEARCH
-    assert {f"src/{name}" for name in DECIDING} == code
+def test_a_training_depends_on_its_fingerprint_and_that_on_the_code_that_decides() -> None:
+    """On the code in a checkpoint's digest, not on code that only passes settings on."""
+    stages = ablation_stages()
+    deps = stages["fingerprint"]["deps"]
+    assert {f"src/{name}" for name in DECIDING} == {dep for dep in deps if dep.startswith("src/")} - MEASURING
+    for name in ("tune-numbers", "train-numbers", "tune-kjv_web", "train-kjv_web"):
+        assert stages[name]["deps"] == ["${results}/${corpus}/fingerprints/${item.variant}.json"]
+    assert stages["blind"]["deps"] == ["${results}/${item.corpus}/fingerprints/blind.json"]
+    assert stages["control-kjv_web"]["deps"][0] == stages["train-kjv_web"]["deps"][0]
 
 
 def test_every_corpus_of_the_ablation_has_its_stages_and_plots() -> None:
     """dvc.yaml names none, so that `corpora` alone decides; the file beside the scripts has those of each block."""
     content = yaml.safe_load((ROOT / "pipelines" / "ablation" / "dvc.yaml").read_text())
     ablation = yaml.safe_load((ROOT / "conf" / "ablation" / "default.yaml").read_text())
-    blocks = [name for name, value in ablation.items() if isinstance(value, dict) and name != "tune"]
+    blocks = [name for name, value in ablation.items() if isinstance(value, dict) and name not in ("tune", "variants")]
     assert set(ablation["corpora"]) <= set(blocks)
     assert content["stages"].keys() == {
-        f"{kind}-{name}" for kind in ("tune", "train", "half", "translate") for name in blocks
+        f"{kind}-{name}" for kind in ("tune", "train", "translate", "control") for name in blocks
     }
     whole = str(stages_of("dvc.yaml"))
     for name in blocks:
         assert name not in whole
-        for kind in ("tune", "train", "half", "translate"):
+        for kind in ("tune", "train", "translate", "control"):
             stage = content["stages"][f"{kind}-{name}"]
             assert stage["vars"] == [{"corpus": name}]
-            assert stage["matrix"]["attention"] == f"${{{name}.attentions}}"
-            assert stage["matrix"].get("seed") == (None if kind in ("tune", "half") else f"${{{name}.seeds}}")
+            key = "controls" if kind == "control" else "variants"
+            assert stage["matrix"]["variant"] == f"${{{name}.{key}}}"
+            seeds = {"tune": None, "control": [f"${{{name}.seeds[0]}}"]}
+            assert stage["matrix"].get("seed") == seeds.get(kind, f"${{{name}.seeds}}")
         shown = [plot for plots in content["plots"] for title, plot in plots.items() if title.startswith(f"{name},")]
         lines = [line for plot in shown for line in plot["y"].items()]
         folder = f"../../${{results}}/{name}"
         assert [path for path, _ in lines] == [f"{folder}/bleu_by_length.csv", f"{folder}/learning.csv"]
-        assert all(columns == f"${{{name}.attentions}}" for _, columns in lines)
+        assert all(columns == f"${{{name}.variants}}" for _, columns in lines)
 
 
 @pytest.fixture(scope="module")
@@ -372,31 +379,18 @@ def test_what_a_stage_names_is_there_or_made_by_another(resolved: dict[str, Any]
 
 
 @pytest.mark.slow
-def test_a_training_names_the_files_that_its_settings_come_from(resolved: dict[str, Any]) -> None:
+def test_a_fingerprint_names_the_files_that_its_settings_come_from(resolved: dict[str, Any]) -> None:
     """Hydra says of which file it took each group; where it reports and how it sweeps changes no result."""
     ablation = load_ablation()
-    commands = {}
-    for corpus, settings in ablation.corpora.items():
-        commands[f"blind@{corpus}"] = ablation.blind_overrides(corpus)
-        for variant in ablation.variants(corpus):
-            words = ablation.overrides(variant, settings.seeds[0], settings.target_tokens)
-            commands[f"tune-{corpus}@{variant.attention}"] = words
-            commands[f"half-{corpus}@{variant.attention}"] = words
-    assert commands.keys() == {name for name in resolved if name.startswith(("tune-", "half-", "blind@"))}
-
-    def settings_of(name: str) -> set[str]:
-        return {dep.def_path for dep in resolved[name].deps if dep.def_path.startswith("conf/") and not params(dep)}
-
-    with initialize_config_dir(str(ROOT / "conf")):
-        for name, words in commands.items():
-            choices = compose("config", overrides=words, return_hydra_config=True).hydra.runtime.choices
-            # The other trainers are written as differences from cpu.
-            used = {"conf/config.yaml", "conf/trainer/cpu.yaml"} | {
-                f"conf/{group}/{choice}.yaml"
+    for corpus in ablation.corpora:
+        named = [Path(dep.fs_path) for dep in resolved[f"fingerprint@{corpus}"].deps if not params(dep)]
+        for variant in [*ablation.variants(corpus), ablation.blind(corpus)]:
+            with initialize_config_dir(str(ROOT / "conf")):
+                words = ablation.overrides(variant, 1, 1000)
+                choices = compose("config", overrides=words, return_hydra_config=True).hydra.runtime.choices
+            used = {ROOT / "conf" / "config.yaml", ROOT / "conf" / "trainer" / "cpu.yaml"} | {
+                ROOT / "conf" / group / f"{choice}.yaml"
                 for group, choice in choices.items()
                 if choice and not group.startswith("hydra") and group != "logger"
             }
-            assert settings_of(name) == used, name
-    for name in resolved:
-        if name.startswith("train-"):
-            assert settings_of(name) == settings_of(name.replace("train-", "tune-").rpartition("-")[0]), name
+            assert all({file, *file.parents} & {*named} for file in used), variant

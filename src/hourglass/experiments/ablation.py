@@ -106,7 +106,7 @@ class AblationSettings:
     resamples: Annotated[int, Field(ge=1000)]
     floor: Annotated[float, Field(ge=0)]
     converged: PositiveFloat
-    estimands: list[tuple[str, str]]
+    estimands: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
     flattened: Annotated[float, Field(ge=0, lt=1)]
     examples: Annotated[int, Field(ge=0, le=50)]
     corpora: Names
@@ -300,7 +300,7 @@ class Ablation:
     def estimands(self, corpus: str) -> list[tuple[str, str]]:
         """The estimands whose variants a corpus has."""
         names = {variant.name for variant in self.variants(corpus)}
-        return [pair for pair in self.settings.estimands if names.issuperset(pair)]
+        return [(first, second) for first, second in self.settings.estimands if names >= {first, second}]
 
     def ladder_file(self, corpus: str) -> Path:
         """The file that the stage `ladder` writes."""
