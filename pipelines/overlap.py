@@ -4,6 +4,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+from hourglass.system.interrupts import end_at_once
+
+if __name__ == "__main__":  # Before the imports below, which take seconds.
+    end_at_once()
+
 from pydantic import Field
 
 from hourglass.config.command_line import one_line_errors, read_command

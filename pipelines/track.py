@@ -10,6 +10,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from hourglass.system.interrupts import end_at_once
+
+if __name__ == "__main__":  # Before the imports below, which take seconds.
+    end_at_once()
+
 from hourglass.analysis.evaluation import Evaluation
 from hourglass.config.command_line import one_line_errors, read_command
 from hourglass.config.options import check

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hourglass.system.interrupts import end_at_once
+
+if __name__ == "__main__":  # Before the imports below, which take seconds.
+    end_at_once()
+
 from hourglass.config.command_line import one_line_errors, read_command
 from hourglass.config.options import build
 from hourglass.errors import UserError

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from helpers import ROOT, run_script, wait_for
 
+FOLDERS = (ROOT / "src", ROOT / "pipelines")
+COMMANDS = sorted(f"{folder.name}/{file.name}" for folder in FOLDERS for file in folder.glob("*.py"))
+
 
 def handles(pid: int, number: int) -> bool:
     """Return whether a process has a handler for a signal."""
@@ -19,10 +22,15 @@ def handles(pid: int, number: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads signal handlers from /proc")
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_training_that_is_stopped_while_it_imports_says_so(tmp_path: Path, number: int, status: int) -> None:
+@pytest.mark.parametrize(
+    ("script", "number", "status"),
+    [("src/train.py", signal.SIGTERM, 143), *((script, signal.SIGINT, 130) for script in COMMANDS)],
+)
+def test_a_command_that_is_stopped_while_it_imports_says_so(
+    tmp_path: Path, script: str, number: int, status: int
+) -> None:
     """Not in a fork, which has its libraries already. SIGTERM gets its handler last: both are there by then."""
-    process = subprocess.Popen([sys.executable, str(ROOT / "src" / "train.py")], cwd=tmp_path, stderr=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, str(ROOT / script)], cwd=tmp_path, stderr=subprocess.PIPE)
     wait_for(lambda: handles(process.pid, signal.SIGTERM), process, "handlers of signals")
     process.send_signal(number)
     assert (process.communicate()[1], process.returncode) == (b"stopped\n", status)
