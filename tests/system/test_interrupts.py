@@ -1,27 +1,37 @@
 """Ctrl-C and SIGTERM outside of a training: one line, whatever the command is doing."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, run_script, wait_for
+from helpers import ROOT, hear_ctrl_c, run_script
 
 FOLDERS = (ROOT / "src", ROOT / "pipelines")
 COMMANDS = sorted(f"{folder.name}/{file.name}" for folder in FOLDERS for file in folder.glob("*.py"))
 
 
-def handles(pid: int, number: int) -> bool:
-    """Return whether a process has a handler for a signal."""
-    caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
-    assert caught is not None
-    return bool(int(caught[1], 16) >> (number - 1) & 1)
+# Runs a script, and sends it a signal as soon as it has called `end_at_once`.
+WRAPPER = """
+import os, runpy, sys
+from hourglass.system import interrupts
+
+script, number = sys.argv[1:]
+real = interrupts.end_at_once
+
+def stopped_at_once():
+    real()
+    assert not {"hydra", "pydantic", "torch"} & set(sys.modules), "called after the imports that take long"
+    os.kill(os.getpid(), int(number))
+
+interrupts.end_at_once = stopped_at_once
+sys.argv = [script]
+runpy.run_path(script, run_name="__main__")
+"""
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads signal handlers from /proc")
 @pytest.mark.parametrize(
     ("script", "number", "status"),
     [("src/train.py", signal.SIGTERM, 143), *((script, signal.SIGINT, 130) for script in COMMANDS)],
@@ -29,11 +39,13 @@ def handles(pid: int, number: int) -> bool:
 def test_a_command_that_is_stopped_while_it_imports_says_so(
     tmp_path: Path, script: str, number: int, status: int
 ) -> None:
-    """Not in a fork, which has its libraries already. SIGTERM gets its handler last: both are there by then."""
-    process = subprocess.Popen([sys.executable, str(ROOT / script)], cwd=tmp_path, stderr=subprocess.PIPE)
-    wait_for(lambda: handles(process.pid, signal.SIGTERM), process, "handlers of signals")
-    process.send_signal(number)
-    assert (process.communicate()[1], process.returncode) == (b"stopped\n", status)
+    """Not in a fork, which has its libraries already."""
+    command = [sys.executable, "-c", WRAPPER, str(ROOT / script), str(int(number))]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, check=False, preexec_fn=hear_ctrl_c
+    )
+    assert (done.stdout, done.stderr, done.returncode) == (b"", b"stopped\n", status)
     assert not list(tmp_path.iterdir())
 
 
