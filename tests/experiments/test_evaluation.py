@@ -690,6 +690,7 @@ def test_an_ablation_with_another_results_folder_has_runs_of_its_own(
     assert sum(run.data.tags.get("mlflow.parentRunId") == parent.info.run_id for run in runs) == 4
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_mlflow_gets_models_and_system_metrics_of_local_runs(ablation: Ablation, client: Any, tmp_path: Path) -> None:
     """A run that was logged without them is logged again with them, once, and its model is registered once."""

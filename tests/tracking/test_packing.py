@@ -211,6 +211,7 @@ def test_a_run_may_lie_under_any_path(
     assert logged.predict(pd.DataFrame({"source": LINES}))["translation"].tolist() == wanted(run, 1)
 
 
+@pytest.mark.more
 def test_the_command_packs_and_registers_the_best(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -229,6 +229,7 @@ def test_down_from_the_start_and_sent_later(
         assert b"somebody" not in text
 
 
+@pytest.mark.more
 def test_killed_in_the_middle_and_back_later(
     server: Server,
     make: Callable[..., Job],

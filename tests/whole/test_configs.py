@@ -207,6 +207,7 @@ def test_version_names_what_an_issue_should_quote(tmp_path: Path) -> None:
     assert ("CUDA" in report["GPU"]) == torch.cuda.is_available()
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_the_version_needs_no_slow_library() -> None:
     code = "import sys; from hourglass.config.version import version_report; version_report(); print(*sys.modules)"

@@ -194,6 +194,7 @@ def test_dvc_shows_metrics_stages_and_plots(project: Path) -> None:
     assert '"luong_general"' in page
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_a_change_of_a_score_trains_its_variant_anew_and_no_other(project: Path) -> None:
     dvc(project, "repro")
