@@ -377,6 +377,12 @@ def test_the_command_prints_and_writes_its_result(
     against_fixed = done.stdout.index("\n  luong_general less fixed: ")
     assert against_none < against_fixed < done.stdout.index(ABSOLUTE) < done.stdout.index("blind model: ")
     assert "learning rate is the highest that was tried (1e-05, 0.002)" in done.stdout
+    assert "whether converged cannot be told" in done.stdout  # Of trainings of seconds.
+    # All readings of a variant in one line, and what each assumes in a line of its own.
+    head, none = re.search(r"all readings side by side, bits per sentence:\n(.*)\n  none (.*)\n", done.stdout).groups()  # type: ignore[union-attr]
+    assert head.split("  ")[-1].strip() == "less the blind decoder"
+    assert f"{information.variants['none'].bits.mean:.2f} [" in none
+    assert f"\n{ABSOLUTE}\n" in done.stdout
     assert f"none: {information.variants['none'].bits.mean:.2f} bits per sentence" in done.stdout
     assert done.stdout.endswith(f"written: {tmp_path}/report.html\n")
     written = read_information(tmp_path / "information.json", "x")

@@ -6,11 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import make_run, run_script, teacher_forced_nats, tiny_model, weights
+from helpers import compose_config, make_run, run_script, teacher_forced_nats, tiny_model, weights
+from num2words import num2words
 
 from hourglass.analysis.bits import find_frozen
 from hourglass.analysis.frozen import check_joint, fresh_config, read_frozen, train_fresh
-from hourglass.analysis.probes import AT_POSITION, ask, check_probed, random_model, read_probes, read_vectors
+from hourglass.analysis.probes import (
+    AT_POSITION,
+    ask,
+    check_probed,
+    drawn_numbers,
+    random_model,
+    read_probes,
+    read_vectors,
+)
+from hourglass.corpora.corpus import check_recipe
 from hourglass.data.pieces import EOS
 from hourglass.errors import UserError
 from hourglass.runs.folder import RunFolder
@@ -103,6 +113,8 @@ def test_random_weights_are_those_before_training(run: FinishedRun) -> None:
     assert [code.question for code in result.codes][-2:] == ["word 1", "word 2"]
     assert all(code.sentences == 500 for code in result.codes if code.question == "word 1")
     assert result.width == 8
+    assert result.codes[0].question == "number of words"
+    assert result.codes[0].classes == 4  # Of 3 to 6, which follow each other in the corpus.
     assert result.codes[0].saved == pytest.approx(result.codes[0].shuffled - result.codes[0].trained)
 
 
@@ -165,3 +177,14 @@ def test_a_run_without_a_vector_is_refused(run: FinishedRun) -> None:
     for check in (check_probed, fresh_config):
         with pytest.raises(UserError, match="has no vector to probe"):
             check(blind)
+
+
+def test_the_digits_of_a_number_are_those_that_its_words_write() -> None:
+    words = ("data=numbers", "data.train_pairs=50", "data.dev_pairs=4", "data.test_pairs=4", "data.longest=6")
+    config = compose_config(*words)
+    numbers = drawn_numbers(config)
+    _, recipe = check_recipe(config["data"])
+    pairs = list(recipe.pairs("train"))
+    assert len(numbers) == len(pairs) == 50
+    for pair in pairs:
+        assert num2words(int(numbers[pair.id]), lang=config["data"]["source"]) == pair.source

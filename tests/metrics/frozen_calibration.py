@@ -8,8 +8,9 @@ known, so the bits are that less what a decoder needs. A rounded vector holds at
 Where the encoder is that of attention=fixed, the own decoder is the jointly trained one, and the fresh one shows how
 much of what is in a vector a fresh decoder finds.
 
-Probes: the bits that the vectors save about the length and the symbols at all positions. These are drawn independently,
-so their sum has the same ceiling, and the information in a source is another. Beside it the same of random weights.
+Probes: the bits that the vectors save about the length of the source and about its first, third and sixth symbol or
+digit. These are drawn independently, so their sum has the same ceiling, D * b, and another, the information in these
+four. Beside it the same of random weights.
 
 The models are small. Runs are kept in the folder of out=FOLDER, and those that are there are not trained again; without
 it, a folder of the system's is used and removed. All rows take about half an hour on a shared core.
@@ -31,7 +32,9 @@ from hourglass.system.commands import path_override
 from hourglass.training.finished import FinishedRun
 from hourglass.training.jobs import run_training
 
-SENTENCES, RESAMPLES = 5000, 1000
+SENTENCES, RESAMPLES = 2000, 1000
+# Positions that are asked for.
+PLACES = (1, 3, 6)
 SMALL = (
     *("decoder.embedding_size=32", "decoder.readout_size=32", "decoder.hidden_size=64", "decoder.dropout=0"),
     *("encoder.embedding_size=32", "encoder.hidden_size=64", "encoder.dropout=0", "trainer.batch_tokens=500"),
@@ -116,8 +119,19 @@ def print_readings(folder: Path) -> list[FinishedRun]:
     return runs
 
 
+def known_bits(run: FinishedRun) -> float:
+    """Return the mean information in the length of a source and in what stands at `PLACES`, where there is such."""
+    data = run.config["data"]
+    lengths = range(data["shortest"], data["longest"] + 1)
+    reached = [sum(length >= place for length in lengths) / len(lengths) for place in PLACES]
+    symbols = [10.0 if data["name"] == "numbers" and place > 1 else 9.0 for place in PLACES]
+    if data["name"] != "numbers":
+        symbols = [float(data["symbols"])] * len(PLACES)
+    return float(np.log2(len(lengths)) + np.dot(reached, np.log2(symbols)))
+
+
 def saved_in_all(result: ProbeResult, sentences: int, random: bool) -> float:
-    """Return the bits that vectors save about length and positions: a position has a share of the sentences."""
+    """Return the bits that vectors save about length and places, each for the share of sentences that has it."""
     independent = [code for code in result.codes if not code.question.startswith("which")]
     saved = [code.shuffled - (code.random if random else code.trained) for code in independent]
     return sum(bits * code.sentences / sentences for bits, code in zip(saved, independent, strict=True))
@@ -126,19 +140,19 @@ def saved_in_all(result: ProbeResult, sentences: int, random: bool) -> float:
 def print_probes(runs: Sequence[FinishedRun]) -> None:
     """Print the table of probes, a row as soon as it is known."""
     heads = ("corpus", "encoder of", "D", "b", "information", "D * b", "saved: length", "first", "third", "sixth")
-    print("\n| " + " | ".join([*heads, "length and all positions", "of random weights", "minutes"]) + " |")
+    print("\n| " + " | ".join([*heads, "in all", "random weights, in all", "minutes"]) + " |")
     print("| --- | --- |" + " --: |" * 11, flush=True)
     for run in runs:
         data, encoder = run.config["data"], run.config["encoder"]
         began = time.monotonic()
-        result = read_probes(run, SENTENCES, range(1, data["longest"] + 1))
+        result = read_probes(run, SENTENCES, PLACES)
         seconds = time.monotonic() - began
         by_question = {code.question.removeprefix("word ").removeprefix("digit "): code for code in result.codes}
         shown = [next(code for name, code in by_question.items() if name.startswith("number"))]
-        shown += [by_question[place] for place in ("1", "3", "6")]
+        shown += [by_question[str(place)] for place in PLACES]
         rounded = encoder["summary_bits"]
         cells = [data["name"], run.config["attention"]["name"], str(encoder["summary_size"]), str(rounded or "-")]
-        cells.append(f"{information(run):.2f}")
+        cells.append(f"{known_bits(run):.2f}")
         cells.append(f"{encoder['summary_size'] * rounded}" if rounded else "-")
         cells += [f"{code.saved:.2f}" for code in shown]
         cells += [f"{saved_in_all(result, SENTENCES, random):.2f}" for random in (False, True)]

@@ -418,6 +418,10 @@ def test_a_fresh_decoder_tells_what_the_encoder_has_lost() -> None:
     nothing = replace(frozen().variants["fresh"], difference=difference(0.1, -0.25, 0.45))
     shown = explain_losses(replace(frozen(), variants={**frozen().variants, "fresh": nothing}))[-1]
     assert "nothing was shown to be in the vector and unused" in shown
+    worse = replace(frozen().variants["fresh"], difference=difference(-9.0, -10.0, -8.0))
+    unread = explain_losses(replace(frozen(), variants={**frozen().variants, "fresh": worse}))[-1]
+    assert "has not learnt to read the vector" in unread
+    assert "the encoder has lost" not in unread
     assert "they cannot answer that" in explain_losses(rereading())[-1]
     # The variant that rereads is the one that was trained together with its encoder.
     assert "Lost by the decoder? Variant fixed reads" in explain_losses(frozen())[2]

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hourglass.config.options import Config
+from hourglass.corpora.corpus import check_recipe
 from hourglass.corpora.languages import words_of
-from hourglass.corpora.sampling import evenly_spaced
 from hourglass.data.batches import in_order
 from hourglass.data.encoded import pad
 from hourglass.data.pieces import EOS
@@ -130,7 +131,7 @@ def read_probes(run: FinishedRun, sentences: int, positions: Sequence[int]) -> P
 
     Args:
         run: whose best checkpoint is read.
-        sentences: of train that are read, evenly spaced; fewer if train has fewer.
+        sentences: of train that are read, drawn at random, the same for all runs; 0: all; fewer if train has fewer.
         positions: in the source, from 1, that are asked for.
 
     Raises:
@@ -138,7 +139,9 @@ def read_probes(run: FinishedRun, sentences: int, positions: Sequence[int]) -> P
     """
     check_probed(run)
     split = run.prepared.corpus.splits["train"]
-    chosen = split.select(evenly_spaced(len(split), sentences))
+    # At random: the lengths of a made corpus follow each other in a cycle, which even spaces could pick one of.
+    drawn = np.random.default_rng(1).permutation(len(split))[: sentences or None]
+    chosen = split.select(np.sort(drawn))
     if len(chosen) < FEWEST:
         raise UserError(f"{run.path}: train has {len(chosen)} sentences; probes need {FEWEST} or more")
     items = _items(run, chosen["id"][:], chosen["source"][:])
@@ -157,8 +160,19 @@ def read_probes(run: FinishedRun, sentences: int, positions: Sequence[int]) -> P
 def _items(run: FinishedRun, ids: Sequence[str], sources: Sequence[str]) -> list[list[str]]:
     """Return the words of each source; of the corpus `numbers` the digits, which its words tell."""
     if run.config["data"]["name"] == "numbers":
-        return [list(name.split("-")[2]) for name in ids]  # SPLIT-kDIGITS-NUMBER
+        numbers = drawn_numbers(run.config)
+        return [list(numbers[name]) for name in ids]
     return [words_of(text, run.prepared.corpus.source_language) for text in sources]
+
+
+def drawn_numbers(config: Config) -> dict[str, str]:
+    """Return the numbers of train, in digits, by their ids; the corpus has them in words alone, and is drawn again.
+
+    Args:
+        config: the settings of a run on `numbers`.
+    """
+    _, recipe = check_recipe(config["data"])
+    return {pair.id: pair.places[0] for pair in recipe.pairs("train")}
 
 
 def ask(items: Sequence[Sequence[str]], unit: str, positions: Sequence[int]) -> list[Question]:

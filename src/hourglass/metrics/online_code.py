@@ -109,7 +109,7 @@ def _train(vectors: Tensor, labels: Tensor, classes: int) -> nn.Module:
     if not held_out:  # A handful of items: what they teach cannot be told from chance.
         return probe
     own, test = slice(0, len(vectors) - held_out), slice(len(vectors) - held_out, None)
-    optimizer = torch.optim.Adam(probe.parameters(), lr=RATE)
+    optimizer = torch.optim.Adam(probe.parameters(), lr=RATE, fused=True)
     lowest, best, since = float("inf"), {}, 0
     for _ in range(EPOCHS):
         with torch.no_grad():

@@ -94,6 +94,14 @@ FROZEN_ASSUMPTION = (
 )
 
 
+# Where a fresh decoder is worse than the encoder's own.
+NOT_READ = (
+    "A fresh decoder that reads less than the encoder's own has not learnt to read the vector, as it may where the "
+    "numbers in the vector are large: this says nothing about the encoder. Another learning rate, more training or an "
+    "encoder of summary_tanh=true may help."
+)
+
+
 class ReadingColumn(NamedTuple):
     """A way to measure bits of a variant.
 
@@ -563,6 +571,8 @@ def _explain_encoder(information: Information) -> str:
         f"{in_brackets(*widest(unused))}: {'so many were' if _is_above_zero(unused) else 'nothing was shown to be'} in "
         "the vector and unused.",
     ]
+    if reads_less(unused):
+        return f"{texts[0]} {NOT_READ} {FROZEN_ASSUMPTION}"
     joint, lost = _rereading(information, baseline), lost_by_encoder(information, baseline)
     if joint is None or lost is None:
         texts.append("What was not put in, a run of attention=fixed would tell, and it is missing here.")
@@ -574,6 +584,12 @@ def _explain_encoder(information: Information) -> str:
             "vector of the same width."
         )
     return " ".join([*texts, FROZEN_ASSUMPTION])
+
+
+def reads_less(unused: Difference) -> bool:
+    """Whether a fresh decoder is shown to read less than the encoder's own: it is not trained to its best then."""
+    interval, _ = widest(unused)
+    return interval is not None and interval.high < 0
 
 
 def _is_above_zero(difference: Difference) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hourglass.analysis.frozen import EncoderFindings, FrozenReading
 from hourglass.analysis.probes import ProbeResult
 from hourglass.metrics.significance import Difference, Estimate
-from hourglass.reports.bits import FROZEN_ASSUMPTION
+from hourglass.reports.bits import FROZEN_ASSUMPTION, NOT_READ, reads_less
 from hourglass.reports.document import Block, Heading, Paragraph, Table
 from hourglass.reports.phrases import in_brackets, show_range, widest
 
@@ -34,6 +34,8 @@ def describe_frozen(reading: FrozenReading) -> str:
         f"reads the same vector at every step needs {reading.fresh_bits.mean:.2f}: "
         f"{_bits(reading.unused)} were in the vector and unused."
     )
+    if reads_less(reading.unused):
+        return f"{text} {NOT_READ}"
     if reading.lacking is None or reading.joint_bits is None:
         return text
     return (
