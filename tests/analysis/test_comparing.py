@@ -416,6 +416,21 @@ def notes_of(parts: Sequence[TestSetComparison], *, by_length: bool = False) -> 
     return "\n".join(text for block in blocks if isinstance(block, Bullets) for text in block.texts)
 
 
+def test_precisions_of_training_are_named(make: Make) -> None:
+    """Seeds of two precisions are two groups; groups that differ in it beside what was asked for are told so."""
+    paths = [
+        make(f"{size}-{precision}", 0.9 / size, encoder__summary_size=size, trainer__precision=precision)
+        for size, precision in ((4, "32-true"), (16, "bf16-mixed"))
+    ]
+    parts = compare_groups(opened(*paths), ["encoder.summary_size"], None, 100)
+    assert "Groups differ in trainer.precision as well" in notes_of(parts)
+    assert [row[-3] for row in tables_of(parts)["runs"].rows] == ["32-true", "bf16-mixed"]
+    more = make("more", seed=2, encoder__summary_size=4, trainer__precision="bf16-mixed")
+    (part,) = compare_groups(opened(*paths, more), ["encoder.summary_size"], None, 100)
+    assert [len(item.group.runs) for item in part.scores] == [1, 1, 1]
+    assert "differ in trainer.precision too" in notes_of([part])
+
+
 def test_a_report_by_numbers(make: Make) -> None:
     sizes = (4, 16, 64)
     paths = [
@@ -437,6 +452,7 @@ def test_a_report_by_numbers(make: Make) -> None:
     runs = dict(zip(tables["runs"].head, tables["runs"].rows[0], strict=True))
     assert runs["converged (gain of the last fifth)"] == "yes (0.1 %)"
     assert (runs["seeds"], runs["commit"], runs["parameters"]) == ("1, 2", "c" * 12, "1,000")
+    assert [row[-3] for row in tables["runs"].rows] == ["null"] * 3  # Not in these settings.
     assert len(tables["differences-by-length"].rows) == 4
     notes = notes_of(parts)
     assert "grouped by encoder.summary_size" in notes

@@ -1,6 +1,7 @@
 """bench.py precisions and bench.py profile: both precisions in one run, and where the time of a step goes."""
 
 import dataclasses
+import functools
 import json
 from types import SimpleNamespace
 
@@ -38,6 +39,7 @@ SIZES = (
     "decoder.embedding_size=4",
     "decoder.readout_size=4",
     "decoder.hidden_size=8",
+    "trainer.batch_tokens=12",
 )
 
 
@@ -67,10 +69,12 @@ def test_both_precisions_are_measured_in_turns(capsys: pytest.CaptureFixture[str
         assert ratio["all"] == pytest.approx([half[0] / whole[0], half[1] / whole[1]])
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_step_are_all_of_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """In both precisions, of which float32 has no casts of weights."""
     monkeypatch.setattr(precisions, "bfloat16_instructions", lambda: ["avx512_bf16"])
     monkeypatch.setattr(precisions, "median_seconds", lambda *_: 0.1)
+    monkeypatch.setattr(precisions, "profile_step", functools.partial(profile_step, repetitions=1))
     settings = dataclasses.replace(small_settings(), rounds=1)
     settings = dataclasses.replace(settings, default_variants=dict([next(iter(settings.default_variants.items()))]))
     measure_parts(settings)

@@ -14,6 +14,7 @@ from hourglass.data.pieces import BOS, PAD
 from hourglass.models.cells import Cell
 from hourglass.models.decoder import Decoder
 from hourglass.models.encoder import Encoder, Memory
+from hourglass.models.loss import token_losses
 
 # Rows of logits that exist at once: [LOGIT_ROWS, V].
 LOGIT_ROWS = 8192
@@ -132,11 +133,7 @@ class Seq2Seq(nn.Module):
             rows, labels = readouts.flatten(0, 1), labels.flatten()
 
         def losses(part: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-            logits = F.linear(part, weight, bias)
-            log_probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
-            nll = F.nll_loss(log_probabilities, label, ignore_index=PAD, reduction="sum")
-            uniform = -(log_probabilities.mean(-1) * (label != PAD)).sum() if smoothing else nll
-            return (1 - smoothing) * nll + smoothing * uniform, nll
+            return token_losses(F.linear(part, weight, bias), label, smoothing)
 
         if len(rows) <= LOGIT_ROWS:
             return TokenLoss(*losses(rows, labels))

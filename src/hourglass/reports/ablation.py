@@ -285,6 +285,7 @@ def _provenance_column(evaluation: Evaluation) -> dict[str, str]:
         "tokenizer": f"{facts.tokenizer.pieces:,} pieces, digest {facts.tokenizer.digest[:12]}",
         "seeds": ", ".join(str(result.seed) for result in first.seeds),
         "commit of the trainings": ", ".join(commits) + dirty,
+        "precision of the trainings": _show_precisions(evaluation),
         "training": f"{training / 60:.0f} minutes",
         "search": f"{sum(variant.tuning.seconds for variant in variants) / 60:.0f} minutes",
         "machine": f"{machine['gpu'] or machine['processor']}; CPU threads: {' or '.join(map(str, threads))}",
@@ -293,6 +294,16 @@ def _provenance_column(evaluation: Evaluation) -> dict[str, str]:
         "BLEU": first.signature,
         "chrF": first.chrf_signature,
     }
+
+
+def _show_precisions(evaluation: Evaluation) -> str:
+    """Return trainer.precision of the variants; of several precisions, each with its variants."""
+    names: dict[str, list[str]] = {}
+    for name, variant in evaluation.variants.items():
+        names.setdefault(variant.config["trainer"]["precision"], []).append(name)
+    if len(names) == 1:
+        return next(iter(names))
+    return "; ".join(f"{precision}: {', '.join(variants)}" for precision, variants in names.items())
 
 
 def _show_overlap(facts: CorpusFacts) -> str:

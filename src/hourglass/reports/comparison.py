@@ -176,12 +176,13 @@ def runs_table(parts: Sequence[TestSetComparison]) -> Table:
                     f"{metrics[0].corpus['pairs']['train']:,}",
                     f"{tokens:,.0f}",
                     "-" if gain is None else f"{show_convergence(verdict, trainings)} ({100 * gain:.1f} %)",
+                    item.group.setting("trainer.precision"),
                     ", ".join(map(str, item.group.seeds)),
                     ", ".join(dict.fromkeys(run.code for run in metrics)),
                 ]
             )
     head = [*_label_heads(parts), "dev BLEU", "dev loss", "parameters", "training pairs", "target tokens"]
-    head += ["converged (gain of the last fifth)", "seeds", "commit"]
+    head += ["converged (gain of the last fifth)", "precision", "seeds", "commit"]
     caption = (
         "The trainings, means over seeds. Converged: in every seed, the last fifth of the budget lowered the best dev "
         f"loss by less than {100 * CONVERGED:g} % (in parentheses: the largest such gain)."
