@@ -12,6 +12,10 @@ fixed          The summary is rounded to a few bits, and a function of the sourc
                of the summary, from its frequencies over the sources of train. The decoder is trained for a few minutes
                and does not use all of it.
 
+The word narrow prints two rows instead, for the vector of a few bits on copies, after more training: of a decoder that
+was trained together with its encoder (4 million target tokens), and of a fresh one on that encoder, which does not move
+(1.5 million more).
+
 The models are small. Runs are kept in the folder of out=FOLDER, and those that are there are not trained again; without
 it, a folder of the system's is used and removed. tokens=N sets the target tokens of each training, sentences=N how many
 sentences are read.
@@ -66,6 +70,11 @@ SOURCES: dict[str, tuple[int | None, ...]] = {
 }
 
 
+# Of the word narrow: more training, at a lower rate; the decoder beside its encoder, and then alone.
+NARROW = ("data.train_pairs=470000", "optimizer.learning_rate=0.003")
+JOINT, FRESH = 4_000_000, 1_500_000
+
+
 class CalibrationRow(NamedTuple):
     """A reading and what it should be."""
 
@@ -74,13 +83,23 @@ class CalibrationRow(NamedTuple):
     seconds: float  # of the reading
 
 
-def train_model(folder: Path, corpus: str, variant: str, tokens: int) -> FinishedRun:
-    """Return the run of a variant, which is trained if it is not there; its log is beside its folder."""
-    path = folder / f"{corpus}-{variant}"
+def train_model(folder: Path, corpus: str, variant: str, tokens: int, name: str = "", *more: str) -> FinishedRun:
+    """Return the run of a variant, which is trained if it is not there; its log is beside its folder.
+
+    Args:
+        folder: of the runs.
+        corpus: key of `CORPORA`.
+        variant: key of `VARIANTS`.
+        tokens: target tokens.
+        name: of the variant, in the name of the run's folder; empty: its key.
+        more: further overrides.
+    """
+    variant_name = name or variant
+    path = folder / f"{corpus}-{variant_name}"
     if not (path / "metrics.json").exists():
-        words = [*CORPORA[corpus], *VARIANTS[variant], *SMALL, f"trainer.target_tokens={tokens}"]
+        words = [*CORPORA[corpus], *VARIANTS[variant], *SMALL, *more, f"trainer.target_tokens={tokens}"]
         places = [path_override("run_dir", path), path_override("cache", folder / "cache")]
-        with open(folder / f"{corpus}-{variant}.log", "w") as log:
+        with open(folder / f"{corpus}-{variant_name}.log", "w") as log:
             run_training([*words, *places, "if_exists=continue_or_replace"], log)
     return FinishedRun.open(path)
 
@@ -153,16 +172,35 @@ def print_table(folder: Path, tokens: int, sentences: int) -> None:
                 print(f"| {' | '.join(cells)} | {row.seconds / 60:.1f} |", flush=True)
 
 
+def print_narrow(folder: Path, sentences: int) -> None:
+    """Print the rows of a narrow vector after more training."""
+    joint = train_model(folder, "copy", "fixed", JOINT, "narrow", *NARROW, "trainer.validations=8")
+    frozen = path_override("frozen_encoder", joint.path)
+    fresh = train_model(folder, "copy", "fixed", FRESH, "narrow-frozen", *NARROW, frozen)
+    for run in (joint, fresh):
+        row = read_row(run, "fixed", None, sentences)
+        share = 100 * row.reading.mean / row.truth
+        print(
+            f"{run.path.name}: {row.reading.mean:.2f} of {row.truth:.2f} bits, {share:.1f} %, standard error "
+            f"{row.reading.error:.2f}; {run.metrics.train_seconds / 60:.1f} minutes of training",
+            flush=True,
+        )
+
+
 def main(words: Sequence[str]) -> None:
     """Print the table; out=FOLDER keeps the runs, tokens=N sets their budget, sentences=N is how many are read."""
+    narrow, words = "narrow" in words, [word for word in words if word != "narrow"]
     given = dict(word.split("=", 1) for word in words if "=" in word)
     if unknown := [
         word for word in words if word.split("=", 1)[0] not in ("out", "tokens", "sentences") or "=" not in word
     ]:
-        raise SystemExit(f"error: {unknown[0]}: no such option; choose from out=FOLDER, tokens=N, sentences=N")
+        raise SystemExit(f"error: {unknown[0]}: no such option; choose from out=FOLDER, tokens=N, sentences=N, narrow")
     with tempfile.TemporaryDirectory() as own:
         folder = Path(given.get("out", own)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
+        if narrow:
+            print_narrow(folder, int(given.get("sentences", SENTENCES)))
+            return
         print_table(folder, int(given.get("tokens", TOKENS)), int(given.get("sentences", SENTENCES)))
 
 

@@ -230,4 +230,4 @@ def test_the_table_of_the_calibration(tmp_path: Path) -> None:
         if variant.strip() == "blind":
             assert (float(truth), float(reading), float(error)) == (0, 0, 0)
     unknown = run_script("tests/metrics/contrastive_calibration.py", "rows")
-    assert unknown.stderr == "error: rows: no such option; choose from out=FOLDER, tokens=N, sentences=N\n"
+    assert unknown.stderr == "error: rows: no such option; choose from out=FOLDER, tokens=N, sentences=N, narrow\n"
