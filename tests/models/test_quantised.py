@@ -126,8 +126,7 @@ class ExactLinear(nn.Linear):
 
     def __init__(self, weight: Tensor, bias: Tensor | None):
         super().__init__(weight.shape[1], weight.shape[0], bias is not None)
-        self.weight = nn.Parameter(weight.detach().clone())
-        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+        self.load_state_dict({"weight": weight} | ({} if bias is None else {"bias": bias}))
 
 
 @pytest.mark.parametrize("ahead", [3, 5])

@@ -70,6 +70,17 @@ def precision_of(model: Seq2Seq) -> SearchPrecision:
     return "bf16" if model.embedding.weight.dtype == torch.bfloat16 else 32
 
 
+def check_precision(models: Sequence[Seq2Seq], precision: SearchPrecision) -> None:
+    """Check that models were converted to the precision of a search.
+
+    Raises:
+        ValueError: a caller has not done that, and would report one precision as another.
+    """
+    for model in models:
+        if precision_of(model) != precision:
+            raise ValueError(f"a model in {precision_of(model)}, and search.precision={precision}")
+
+
 def in_precision(model: Seq2Seq, precision: SearchPrecision) -> Seq2Seq:
     """Return a model in a precision, for search alone: the model itself if it is in it, or a copy in evaluation mode.
 

@@ -13,7 +13,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from hourglass.data.pieces import BOS, EOS, PAD
-from hourglass.decoding.precision import SearchPrecision, precision_of
+from hourglass.decoding.precision import SearchPrecision, check_precision
 from hourglass.errors import UserError
 from hourglass.models.attention import Attention, PreparedMemory
 from hourglass.models.decoder import DecoderState
@@ -162,9 +162,7 @@ def n_best(
     Returns:
         B lists of `count` hypotheses, best first; fewer where the vocabulary allows fewer.
     """
-    for model in models:
-        if precision_of(model) != settings.precision:
-            raise ValueError(f"a model in {precision_of(model)}, and search.precision={settings.precision}")
+    check_precision(models, settings.precision)
     beam, alpha = settings.beam, settings.length_penalty
     results: list[list[Hypothesis]] = [[] for _ in range(len(source))]
     memories = [model.encode(source, lengths) for model in models]
@@ -182,26 +180,13 @@ def n_best(
             now = now._replace(attended=torch.cat([now.attended, weights.argmax(-1, keepdim=True)], -1))
             if settings.coverage_penalty:
                 now = now._replace(coverage=now.coverage + weights)
-        penalty = None  # [B, K]
+        penalty = None
         if settings.coverage_penalty:
             penalty = coverage_penalty(now.coverage, now.mask, settings.coverage_penalty).double()
         score, origin, token = _continue(now.live, predictions, settings)  # each [B, 2K]
         ends = token == EOS
 
-        # Finished: those of the best K that end. A hypothesis is read from lists: indexing a tensor takes longer.
-        ending = ends[:, :beam] & score[:, :beam].isfinite()
-        if places := ending.nonzero().tolist():
-            numbers, scores, origins = now.sentence.tolist(), score.tolist(), origin.tolist()
-            scored = _penalised(score, penalty, origin, t, alpha).tolist()
-            worst: dict[int, float] = {}
-            for b, k in places:
-                tokens, attended = _row(now, b, origins[b][k])
-                best = _keep(results[numbers[b]], Hypothesis(tokens, scores[b][k], scored[b][k], True, attended), count)
-                if len(best) == count:
-                    worst[b] = best[-1].score
-            now.finished.add_(ending.sum(1))
-            if worst:
-                now.worst[list(worst)] = now.worst.new_tensor(list(worst.values()))
+        _add_finished(results, now, _Ranked(t, score, origin, ends, penalty), settings, count)
 
         # Live: the best K that do not.
         live, kept = score.masked_fill(ends, -math.inf).topk(min(beam, score.shape[1]), -1)
@@ -213,15 +198,7 @@ def n_best(
             coverage=_of_rows(now.coverage, origin),
         )
         at_limit = t >= now.limit
-        if cut := (at_limit & now.worst.isinf()).nonzero().flatten().tolist():
-            standing = _penalised(live, penalty, origin, t, alpha)  # [B, K]
-            for b in cut:
-                best = results[int(now.sentence[b])]
-                for k in standing[b].argsort(descending=True).tolist():
-                    if len(best) < count and live[b, k].isfinite():
-                        tokens, attended = _row(now, b, k)
-                        cut_off = Hypothesis(tokens, float(live[b, k]), float(standing[b, k]), False, attended)
-                        _keep(best, cut_off, count)
+        _add_cut_off(results, now, at_limit, _penalised(live, penalty, origin, t, alpha), count)
 
         # The bound on a live hypothesis: its log-probability only falls, its length penalty rises to that of the limit,
         # and its coverage penalty to 0.
@@ -253,10 +230,66 @@ class _Beams(NamedTuple):
     worst: Tensor  # [B] the last score of a full list; -inf before
 
 
+class _Ranked(NamedTuple):
+    """The best 2K continuations of each sentence, best first."""
+
+    t: int  # pieces of each
+    score: Tensor  # [B, 2K] log-probabilities
+    origin: Tensor  # [B, 2K] the row of each
+    ends: Tensor  # [B, 2K] bool, those that end the sentence
+    penalty: Tensor | None  # [B, K] the coverage penalty of each row
+
+
 def _penalised(score: Tensor, penalty: Tensor | None, origin: Tensor, t: int, alpha: float) -> Tensor:
     """Return scores in float64 with length penalty, and with the coverage penalty [B, K] of their rows of origin."""
     scored = score.double() / length_penalty(t, alpha)
     return scored if penalty is None else scored + penalty.gather(1, origin)
+
+
+def _add_finished(
+    results: list[list[Hypothesis]], now: "_Beams", best: _Ranked, settings: SearchSettings, count: int
+) -> None:
+    """Add the finished hypotheses: those of the best K that end.
+
+    They are read from lists: to index a tensor for each of them would take longer.
+    """
+    ending = best.ends[:, : settings.beam] & best.score[:, : settings.beam].isfinite()
+    places = ending.nonzero().tolist()
+    if not places:
+        return
+    numbers, scores, origins = now.sentence.tolist(), best.score.tolist(), best.origin.tolist()
+    scored = _penalised(best.score, best.penalty, best.origin, best.t, settings.length_penalty).tolist()
+    worst: dict[int, float] = {}
+    for b, k in places:
+        tokens, attended = _row(now, b, origins[b][k])
+        finished = Hypothesis(tokens, scores[b][k], scored[b][k], True, attended)
+        kept = _keep(results[numbers[b]], finished, count)
+        if len(kept) == count:
+            worst[b] = kept[-1].score
+    now.finished.add_(ending.sum(1))
+    if worst:
+        now.worst[list(worst)] = now.worst.new_tensor(list(worst.values()))
+
+
+def _add_cut_off(
+    results: list[list[Hypothesis]], now: "_Beams", at_limit: Tensor, standing: Tensor, count: int
+) -> None:
+    """Fill the lists of sentences that are at their limit and have too few finished hypotheses.
+
+    Args:
+        results: the lists of all sentences.
+        now: the search after this step.
+        at_limit: [B] bool.
+        standing: [B, K] the penalised scores of the live hypotheses.
+        count: of hypotheses in a list.
+    """
+    for b in (at_limit & now.worst.isinf()).nonzero().flatten().tolist():
+        best = results[int(now.sentence[b])]
+        for k in standing[b].argsort(descending=True).tolist():
+            if len(best) < count and now.live[b, k].isfinite():
+                tokens, attended = _row(now, b, k)
+                cut_off = Hypothesis(tokens, float(now.live[b, k]), float(standing[b, k]), False, attended)
+                _keep(best, cut_off, count)
 
 
 def _start(mask: Tensor, limits: list[int], settings: SearchSettings) -> _Beams:
@@ -280,8 +313,8 @@ def _continue(live: Tensor, predictions: Tensor, settings: SearchSettings) -> tu
     """Return the score, the row of origin and the piece of the best 2K continuations, each [B, 2K]; greedy: [B, 1]."""
     predictions = predictions.view(*live.shape, -1)  # [B, K, V]
     vocabulary = predictions.shape[-1]
-    for piece in (PAD, BOS):  # Never part of a translation. (A list of them would be made a tensor at every step.)
-        predictions[..., piece] = -math.inf
+    for never in (PAD, BOS):  # Never part of a translation. (A list of them would be made a tensor at every step.)
+        predictions[..., never] = -math.inf
     if settings.temperature:
         piece = torch.multinomial((predictions[:, 0] / settings.temperature).softmax(-1), 1)
         return live + predictions[:, 0].gather(1, piece), torch.zeros_like(piece), piece

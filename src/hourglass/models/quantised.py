@@ -160,7 +160,8 @@ class QuantisedChoGRU(QuantisedCell):
     def advance(self, projected: Tensor, state: CellState) -> CellState:
         """See `Cell.advance`."""
         h, gates = state[0], 2 * self.hidden_size
-        of_gates, of_candidate = self.recurrence  # type: ignore[misc]
+        assert isinstance(self.recurrence, nn.ModuleList)
+        of_gates, of_candidate = self.recurrence
         r, z = (projected[:, :gates] + of_gates(h)).sigmoid().chunk(2, -1)
         n = (projected[:, gates:] + of_candidate(r * h)).tanh()
         return ((1 - z) * n + z * h,)
