@@ -98,7 +98,7 @@ def measure_fingerprint(config: Config) -> Fingerprint:
         settings=_deciding(config),
         corpus=prepared.corpus.digest,
         vocabularies=prepared.vocabularies.digest,
-        rates=[settings.optimizer.rate(step, steps) for step in evenly_spaced(steps, RATES)],
+        rates=[settings.optimizer.rate(step, steps) for step in np.linspace(0, steps - 1, RATES).astype(int).tolist()],
         train_losses=[round_to(loss, 6) for loss in first_steps.losses],
         gradients=first_steps.gradients,
         dev_loss=round_to(float(nats) / batch.step_tokens, 6),
