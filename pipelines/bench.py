@@ -35,7 +35,7 @@ COMMANDS = {
     "train": Command(training.measure_training, "FOLDER", "target tokens a second of trainings, without their start"),
     "model": Command(decoding.train_decoding_model, "FOLDER RUN", "trains the model for decode and exact"),
     "decode": Command(decoding.measure_decoding, "FOLDER RUN", "sentences a second, greedily and with beam 5"),
-    "searches": Command(decoding.measure_searches, "RUN", "a run's test set by precision: sentences a second, and BLEU"),
+    "searches": Command(decoding.measure_searches, "RUN", "a run's test set by precision: sentences a second, BLEU"),
     "exact": Command(decoding.measure_agreement, "FOLDER RUN", "share of translations equal to the plain search's"),
     "growth": Command(growth.measure_growth, "", "the next four, for all variants and sizes"),
     "lengths": Command(growth.measure_lengths, "VARIANT", "time and memory of a training step by sentence length"),

@@ -554,14 +554,14 @@ def test_a_search_chooses_among_its_candidates_only(tmp_path: Path) -> None:
     file = ablation.tuning_file(variant)
     file.parent.mkdir(parents=True)
     rates = ablation.tune.learning_rates
-    for chosen in [*ablation.candidates(variant, rates[0]), *ablation.candidates(variant, 4 * max(rates))]:
+    for chosen in [*ablation.candidates(rates[0]), *ablation.candidates(variant, 4 * max(rates))]:
         file.write_text(json.dumps({"schema_version": SCHEMA_VERSION, "chosen": chosen, "candidates": []}))
         assert ablation.chosen(variant) == chosen
     for planted, message in (
         (["hydra.searchpath=[file:///tmp]"], "chosen is .*, which is no candidate of the search"),
         (["--config-dir=/tmp"], "chosen is .*, which is no candidate of the search"),
         ([3], r"chosen\.0: input should be a valid string"),
-        (ablation.candidates(variant, 0.00123)[0], "chosen is .*, which is no candidate of the search"),
+        (ablation.candidates(0.00123)[0], "chosen is .*, which is no candidate of the search"),
         (["cache=/tmp"], "chosen is .*, which is no candidate of the search"),
     ):
         file.write_text(json.dumps({"schema_version": SCHEMA_VERSION, "chosen": planted, "candidates": []}))
