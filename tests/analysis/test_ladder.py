@@ -44,8 +44,12 @@ def test_the_rule(values: list[float], half: float | None, course: str) -> None:
 
 
 def test_a_change_counts_by_doublings() -> None:
-    judged = judge_gap([1, 16], [gap(18), gap(10)], 0.05)
-    assert judged == GapCourse("falls", -2.0, pytest.approx(16 * 2**5))  # type: ignore[arg-type]
+    judged = judge_gap([1_000_000, 16_000_000], [gap(18), gap(10)], 0.05)
+    assert judged == GapCourse("falls", -2.0, pytest.approx(16e6 * 2**5))  # type: ignore[arg-type]
+
+
+def test_trainings_of_a_few_steps_say_nothing() -> None:
+    assert judge_gap([5_000, 10_000], [gap(10), gap(10)], 0.05).course == "cannot be told"
 
 
 def test_the_line_through_all_budgets_says_when_a_gap_is_gone() -> None:

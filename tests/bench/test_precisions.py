@@ -57,6 +57,7 @@ def small_settings() -> BenchSettings:
     )
 
 
+@pytest.mark.slow
 def test_both_precisions_are_measured_in_turns(capsys: pytest.CaptureFixture[str]) -> None:
     settings = small_settings()
     measure_precisions(settings)

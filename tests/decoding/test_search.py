@@ -30,6 +30,9 @@ from hourglass.models.attention import PreparedMemory
 from hourglass.models.decoder import Decoder
 from hourglass.models.seq2seq import Seq2Seq
 
+# Marks of the siblings of a test that .ci/run leaves out.
+MORE = [pytest.mark.slow, pytest.mark.more]
+
 V = 9  # four fixed pieces and five more
 LENGTHS = torch.tensor([5, 2, 7, 4, 1, 6])
 B, S = 6, 7
@@ -127,7 +130,7 @@ def all_finished(model: Seq2Seq, source_S: Tensor, usable: list[int], limit: int
     return every
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
+@pytest.mark.parametrize("alpha", [0.6, *(pytest.param(alpha, marks=MORE) for alpha in (0.0, 2.0))])
 def test_an_exhaustive_beam_finds_the_best_of_all_sequences(alpha: float) -> None:
     """Brute force over a vocabulary of three tokens and end-of-sentence, with a beam that holds every prefix."""
     usable, limit = [UNK, FIXED_PIECES, FIXED_PIECES + 1], 4
@@ -377,7 +380,7 @@ def test_several_models_vote_with_the_mean_of_their_probabilities() -> None:
             assert_same(a, b_)
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("temperature", [0.5, *(pytest.param(value, marks=MORE) for value in (1.0, 2.0))])
 def test_draws_have_the_models_probabilities(temperature: float) -> None:
     model, draws = model_for(ends=0.0), 20_000
     row = sources()[:1]

@@ -102,6 +102,8 @@ def test_a_wrong_file_is_refused_by_name(change: str, message: str, tmp_path: Pa
         load_capacity("other", tmp_path)
 
 
+@pytest.mark.more
+@pytest.mark.slow
 def test_a_sweep_that_cannot_be_measured_is_refused_before_its_first_run(tmp_path: Path) -> None:
     settings = load_capacity("cpu")
     for override, message in (
@@ -162,6 +164,7 @@ def test_the_recorded_bits_keep_their_ceilings_and_are_those_of_the_docs() -> No
         assert re.search(rf"^\| {line}\b[^|]*\| {re.escape(cells)} \|$", page, re.M)
 
 
+@pytest.mark.slow
 def test_each_run_gets_a_search_of_its_own_and_the_rate_that_it_chose(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

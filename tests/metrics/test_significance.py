@@ -61,7 +61,7 @@ def statistics(share: float, seed: int) -> np.ndarray:
     return bleu_statistics(spoilt(REFERENCES, share, seed), REFERENCES, "en")
 
 
-@pytest.mark.parametrize("shares", [(0.2, 0.22), (0.2, 0.35)])
+@pytest.mark.parametrize("shares", [(0.2, 0.22), pytest.param((0.2, 0.35), marks=[pytest.mark.slow, pytest.mark.more])])
 def test_one_pair_is_resampled_as_sacrebleu_does_it(tmp_path: Path, shares: tuple[float, float]) -> None:
     """Each system's mean and interval to 0.1 BLEU, by sacreBLEU's command, both with many resamples.
 

@@ -27,6 +27,7 @@ def rung(folder: Path, name: str, tokens: int, *words: str) -> RunFolder:
     return make_run(folder / name, *LADDER, f"trainer.target_tokens={tokens}", f"cache={folder / 'cache'}", *words)
 
 
+@pytest.mark.slow
 def test_a_ladder_gives_the_weights_of_whole_runs(tmp_path: Path) -> None:
     """Of three rungs, the last with other validations, each from the one before."""
     first = rung(tmp_path, "first", 2000, "trainer.validations=2")
@@ -49,6 +50,8 @@ def test_a_ladder_gives_the_weights_of_whole_runs(tmp_path: Path) -> None:
     assert progress.best["loss"] == min(dev.values())
 
 
+@pytest.mark.more
+@pytest.mark.slow
 def test_a_rung_that_is_killed_goes_on_from_its_own_checkpoint(tmp_path: Path) -> None:
     first = rung(tmp_path, "first", 2000)
     words = (f"start_from={first.path}", "trainer.checkpoint_every=2", "if_exists=continue")
@@ -96,6 +99,8 @@ def test_a_run_that_has_not_reached_its_decay_is_refused(tmp_path: Path) -> None
         check_start_from(config, check_settings(config))
 
 
+@pytest.mark.more
+@pytest.mark.slow
 def test_a_run_on_another_corpus_is_refused(tmp_path: Path) -> None:
     first = rung(tmp_path, "first", 2000)
     content = read_checkpoint(first.stable)

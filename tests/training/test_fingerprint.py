@@ -26,6 +26,8 @@ def test_the_losses_are_those_of_the_training(tmp_path: Path) -> None:
     assert measure(tmp_path).train_losses == pytest.approx(losses, rel=1e-5)
 
 
+@pytest.mark.more
+@pytest.mark.slow
 def test_it_is_the_same_again_and_whatever_is_only_drawn_or_scored(tmp_path: Path) -> None:
     first = measure(tmp_path)
     again = measure(
@@ -35,6 +37,8 @@ def test_it_is_the_same_again_and_whatever_is_only_drawn_or_scored(tmp_path: Pat
     assert first.digest == again.digest
 
 
+@pytest.mark.more
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["decoder.dropout=0.3", "optimizer.decay=none", "trainer.select=loss", "seed=2"])
 def test_it_differs_with_what_decides_the_training(tmp_path: Path, word: str) -> None:
     first, other = measure(tmp_path), measure(tmp_path, word)
@@ -42,6 +46,7 @@ def test_it_differs_with_what_decides_the_training(tmp_path: Path, word: str) ->
     assert first.digest != other.digest
 
 
+@pytest.mark.slow
 def test_a_change_of_one_score_shows_in_its_variant_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     general, dot = measure(tmp_path), measure(tmp_path, "attention=luong_dot")
     plain = GeneralAttention.scores

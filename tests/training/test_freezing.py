@@ -60,6 +60,8 @@ def test_all_other_weights_move(tmp_path: Path) -> None:
     assert still == {name for name in after if name.startswith("encoder.")}
 
 
+@pytest.mark.more
+@pytest.mark.slow
 def test_the_encoder_is_in_evaluation_mode_in_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = other_run(tmp_path, "encoder.dropout=0.5")
     modes: list[tuple[bool, bool]] = []

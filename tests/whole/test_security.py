@@ -554,7 +554,7 @@ def test_a_search_chooses_among_its_candidates_only(tmp_path: Path) -> None:
     file = ablation.tuning_file(variant)
     file.parent.mkdir(parents=True)
     rates = ablation.tune.learning_rates
-    for chosen in [*ablation.candidates(rates[0]), *ablation.candidates(variant, 4 * max(rates))]:
+    for chosen in [*ablation.candidates(rates[0]), *ablation.candidates(4 * max(rates))]:
         file.write_text(json.dumps({"schema_version": SCHEMA_VERSION, "chosen": chosen, "candidates": []}))
         assert ablation.chosen(variant) == chosen
     for planted, message in (

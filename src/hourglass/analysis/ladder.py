@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from hourglass.analysis.convergence import JUDGED_TOKENS
 from hourglass.analysis.information import BitsDifference, Information
 from hourglass.metrics.significance import Difference, Estimate
 from hourglass.system.records import read_record, write_record
@@ -98,7 +99,7 @@ def judge_gap(budgets: Sequence[int], gaps: Sequence[Difference], flattened: flo
     - no gap: its interval holds 0;
     - flattened: the last doubling changed it by less than half its interval's width, or by less than a share of it;
     - falls, grows: it did change, towards 0 or away from it;
-    - cannot be told: one budget alone, or no interval.
+    - cannot be told: one budget alone, one too short to tell (`JUDGED_TOKENS`), or no interval.
 
     The widest interval of the gap counts: over sentences and seeds where there are seeds.
 
@@ -110,7 +111,7 @@ def judge_gap(budgets: Sequence[int], gaps: Sequence[Difference], flattened: flo
     last = gaps[-1]
     over_seeds = [own for own in (last.architecture, last.own_spread) if own is not None]
     interval = max(over_seeds, key=lambda own: own.high - own.low) if over_seeds else last.trained
-    if len(gaps) < 2 or interval is None:
+    if len(gaps) < 2 or interval is None or budgets[-2] < JUDGED_TOKENS:
         return GapCourse("cannot be told", None, None)
     change = (last.value - gaps[-2].value) / math.log2(budgets[-1] / budgets[-2])
     if interval.low <= 0 <= interval.high:

@@ -56,7 +56,7 @@ def _tell(course: GapCourse) -> str:
         "no gap": f"that is no gap; {by}",
         "flattened": f"{by}: the gap has flattened",
         "grows": f"{by}: the gap still grows",
-        "cannot be told": f"{by}; with so few sentences its course cannot be told",
+        "cannot be told": f"{by}; with so few sentences or tokens its course cannot be told",
     }[course.course]
 
 
