@@ -19,7 +19,8 @@ def main() -> None:
         {corpus: ablation.evaluation(corpus) for corpus in ablation.corpora},
         ReportOrigin(commit, time.strftime("%Y-%m-%d")),
         {corpus: ablation.information(corpus) for corpus in ablation.corpora},
-        {corpus: read_ladder(ablation.ladder_file(corpus), REMEDY) for corpus in ablation.corpora},
+        # Results recorded before the ladder lack it.
+        {name: read_ladder(file, REMEDY) for name in ablation.corpora if (file := ablation.ladder_file(name)).exists()},
     )
     write_files(ablation.results_folder, blocks)
 
