@@ -55,7 +55,8 @@ def test_trainings_of_a_few_steps_say_nothing() -> None:
 def test_the_line_through_all_budgets_says_when_a_gap_is_gone() -> None:
     """20, 15, 10 bits at 2, 4, 8 million: 5 and 0 at 16 and 32 million."""
     assert judge_gap(BUDGETS, [gap(20), gap(15), gap(10)], 0.05).closes_at == pytest.approx(32e6)
-    assert judge_gap(BUDGETS, [gap(100.6), gap(100.3), gap(100)], 0.0).closes_at is None  # In 2^333 times as many.
+    assert judge_gap(BUDGETS, [gap(22, 0.1), gap(20, 0.1), gap(18, 0.1)], 0.0).closes_at == pytest.approx(8e6 * 2**9)
+    assert judge_gap(BUDGETS, [gap(100.6, 0.1), gap(100.3, 0.1), gap(100, 0.1)], 0.0).closes_at is None
 
 
 def ladder(*values: tuple[float, float | None]) -> Ladder:
@@ -82,6 +83,7 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
     ("values", "words"),
     [
         (((20, 1), (15, 1), (10, 1)), ["it still falls", "gone at 32 million target tokens"]),
+        (((24, 1), (21.5, 1), (19, 1)), ["gone at 1.55 billion target tokens"]),
         (((10, 1), (15, 1), (20, 1)), ["changed it by +5.0: the gap still grows"]),
         (((10, 1), (10, 1), (10.5, 1)), ["the gap has flattened"]),
         (((10, 1), (5, 1), (0.5, 1)), ["that is no gap"]),

@@ -18,6 +18,8 @@ from hourglass.metrics.significance import Difference, Estimate
 from hourglass.system.records import read_record, write_record
 
 LADDER_VERSION = 1
+# A straight line through a few budgets says nothing further away than so many doublings of the largest.
+DOUBLINGS = 10
 # Of a gap, see `judge_gap`.
 Course = Literal["no gap", "flattened", "falls", "grows", "cannot be told"]
 
@@ -60,7 +62,7 @@ class GapCourse:
         course: see `judge_gap`.
         change: of the gap by the last doubling, in bits per sentence; None with one budget.
         closes_at: target tokens at which a falling gap would be gone, by a straight line over the logarithm of the
-            budget; None of any other, and beyond 10^12.
+            budget; None of any other, and beyond `DOUBLINGS` of the largest one.
     """
 
     course: Course
@@ -122,7 +124,7 @@ def judge_gap(budgets: Sequence[int], gaps: Sequence[Difference], flattened: flo
         return GapCourse("grows", change, None)
     slope, _ = np.polyfit(np.log2(budgets), [gap.value for gap in gaps], 1)
     doublings = -last.value / float(slope) if slope * last.value < 0 else math.inf
-    return GapCourse("falls", change, budgets[-1] * 2**doublings if doublings < 20 else None)
+    return GapCourse("falls", change, budgets[-1] * 2**doublings if doublings <= DOUBLINGS else None)
 
 
 def gap_of(information: Information, pair: tuple[str, str]) -> BitsDifference:

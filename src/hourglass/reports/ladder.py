@@ -61,7 +61,7 @@ def _tell(course: GapCourse) -> str:
 
 
 def _tokens(tokens: float) -> str:
-    return f"{tokens / 1e6:.3g} million"
+    return f"{tokens / 1e9:.3g} billion" if tokens >= 1e9 else f"{tokens / 1e6:.3g} million"
 
 
 def _figure(ladder: Ladder, number: int) -> Picture:
