@@ -15,6 +15,7 @@ from hourglass.analysis.bits import measure_bits
 from hourglass.analysis.comparability import choose_blind
 from hourglass.analysis.information import Information, read_information
 from hourglass.corpora.corpus import load_corpus
+from hourglass.corpora.sampling import evenly_spaced
 from hourglass.data.pieces import EOS
 from hourglass.errors import UserError
 from hourglass.metrics.contrastive import read_contrast
@@ -336,7 +337,7 @@ def test_learning_is_the_dev_curve_in_bits(runs: dict[str, FinishedRun], informa
     (curve,) = information.variants["none"].learning
     trained = load_trained(runs["none"].folder.best)
     dev = load_corpus(trained.config["data"], Path(trained.config["cache"])).splits["dev"]["target"][:]
-    dev = [dev[row] for row in (0, 2, 5, 7, 10, 12, 15, 17, 20, 22, 25, 27)]  # 12 of 30, evenly spaced.
+    dev = [dev[row] for row in evenly_spaced(30, 12)]
     pieces = trained.vocabularies.target.encode(dev)
     blind, none = (
         [value for _, name, value in read_curves(runs[name].folder.curves) if name == "dev/loss"]
