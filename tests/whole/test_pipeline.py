@@ -364,9 +364,15 @@ def test_what_a_stage_names_is_there_or_made_by_another(resolved: dict[str, Any]
         script = next(word for word in words if word.endswith(".py"))
         files = [dep for dep in stage.deps if params(dep)]
         paths = [str(dep.fs_path) for dep in stage.deps if not params(dep)]
-        assert str(ROOT / script) in paths, name
+        hangs_on_fingerprint = any("fingerprints" in path for path in paths)
+        assert (str(ROOT / script) in paths) != hangs_on_fingerprint, name
+        assert (ROOT / script).is_file()
         for path in paths:
-            inside = [out for out in made if out == path or out.startswith(f"{path}{os.sep}")]
+            inside = [
+                out
+                for out in made
+                if out == path or out.startswith(f"{path}{os.sep}") or path.startswith(f"{out}{os.sep}")
+            ]
             assert inside or Path(path).exists(), f"{name}: {path}"
         for file in files:
             if str(file.fs_path) in made:
