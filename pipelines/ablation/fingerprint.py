@@ -11,13 +11,15 @@ from hourglass.errors import UserError
 from hourglass.experiments.ablation import REMEDY, load_ablation
 from hourglass.system.records import read_record, write_record
 from hourglass.training.fingerprint import FINGERPRINT_VERSION, Fingerprint
-from hourglass.training.first_steps import measure_fingerprint
 
 
 def main(corpus: str) -> None:
     """Write results/CORPUS/fingerprints/VARIANT.json for every variant and the blind decoder."""
     ablation = load_ablation()
     ablation.check_corpus(corpus)
+    # Lightning takes seconds to import.
+    from hourglass.training.first_steps import measure_fingerprint  # noqa: PLC0415
+
     settings = ablation.corpora[corpus]
     files = []
     for variant in [*ablation.variants(corpus), ablation.blind(corpus)]:
