@@ -116,6 +116,21 @@ def test_the_runs_of_a_ladder_differ_in_budget_and_start_where_the_one_before_fe
     check_start_from(configs[1], check_settings(configs[1]))
 
 
+@pytest.mark.parametrize("digest", ["0123456789ab", "123456789012", "5e1234567890", "012345678901"])
+def test_a_fingerprint_is_text_whatever_its_digits(
+    altered: Callable[..., Path], digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Fingerprint, "digest", digest)
+    ablation = load_ablation(altered({}))
+    variant = ablation.variant("kjv_web", "none")
+    fingerprinted(ablation, variant)
+    config = ablation.compose([ablation.fingerprint_override(variant)])
+    assert config["fingerprint"] == digest
+    check_settings(config)
+    with pytest.raises(UserError, match=r"^fingerprint=5\b.*string"):
+        check_settings({**config, "fingerprint": 5})
+
+
 def test_controls_have_the_first_seed_alone() -> None:
     ablation = load_ablation()
     assert ablation.seeds(Variant("kjv_web", "none")) == ablation.seeds(ablation.blind("kjv_web")) == [1, 2, 3]

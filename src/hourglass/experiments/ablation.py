@@ -29,10 +29,11 @@ from hourglass.errors import UserError
 from hourglass.experiments.rate_search import possible_rates
 from hourglass.metrics.scoring import length_buckets
 from hourglass.runs.folder import RunFolder
-from hourglass.system.commands import path_override
+from hourglass.system.commands import path_override, quoted
 from hourglass.system.project import ROOT
 from hourglass.system.records import read_record
 from hourglass.training.fingerprint import FINGERPRINT_VERSION, Fingerprint
+from hourglass.training.finished import FinishedRun
 
 # The variant that every corpus has beside its own: the decoder that bits are measured against.
 BLIND = "blind"
@@ -210,10 +211,13 @@ class Ablation:
         """The decoder without a source, which bits are measured against."""
         return Variant(corpus, BLIND)
 
-    def blind_runs(self, corpus: str) -> list[RunFolder]:
-        """The folders of its runs with the largest budget."""
-        blind = self.blind(corpus)
-        return [self.run(blind, seed) for seed in self.seeds(blind)]
+    def open_runs(self, variant: Variant, budget: int) -> list[FinishedRun]:
+        """Return the runs of a variant with a budget, one for each seed.
+
+        Raises:
+            UserError: a run is missing or not finished.
+        """
+        return [FinishedRun.open(self.rung(variant, seed, budget).path) for seed in self.seeds(variant)]
 
     def fingerprint_file(self, variant: Variant) -> Path:
         """The file that tells how a variant behaves in its first steps."""
@@ -226,7 +230,8 @@ class Ablation:
             UserError: the file is missing, damaged, or of another version.
         """
         file = self.fingerprint_file(variant)
-        return f"fingerprint={read_record(file, Fingerprint, FINGERPRINT_VERSION, REMEDY).digest}"
+        digest = read_record(file, Fingerprint, FINGERPRINT_VERSION, REMEDY).digest
+        return f"fingerprint={quoted(digest)}"  # Some digests are numbers.
 
     def information_file(self, corpus: str) -> Path:
         """The file that the stage `information` writes."""

@@ -164,7 +164,7 @@ def _evaluate_variant(
     """Return what a variant is, what it cost, how its trainings went, and its scores, without a difference."""
     settings = ablation.corpora[variant.corpus]
     seeds = ablation.seeds(variant)
-    runs = [FinishedRun.open(ablation.run(variant, seed).path) for seed in seeds]
+    runs = ablation.open_runs(variant, settings.budgets[-1])
     scores = [
         scoring.score(
             output,

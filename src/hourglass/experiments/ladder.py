@@ -1,10 +1,9 @@
 """Measure the gaps of an ablation with every budget: bits between the variants of each estimand, and BLEU."""
 
-from hourglass.analysis.bits import measure_bits
-from hourglass.analysis.comparability import choose_blind
 from hourglass.analysis.comparing import bleu_by_length, make_draws, make_test_set
 from hourglass.analysis.ladder import Ladder, Rung, RungScores, climb, gap_of
 from hourglass.experiments.ablation import Ablation, Variant
+from hourglass.experiments.information import measure_information
 from hourglass.runs.translations import Translation, read_translations
 from hourglass.training.finished import FinishedRun
 
@@ -17,10 +16,9 @@ def measure_ladder(ablation: Ablation, corpus: str) -> Ladder:
     """
     settings, facts = ablation.corpora[corpus], ablation.facts(corpus)
     estimands = ablation.estimands(corpus)
-    rates = [candidate.learning_rate for candidate in ablation.tuning(ablation.blind(corpus)).candidates]
     rungs, information, test = [], None, None
     for budget in settings.budgets:
-        runs = {variant: _open(ablation, variant, budget) for variant in ablation.variants(corpus)}
+        runs = {variant: ablation.open_runs(variant, budget) for variant in ablation.variants(corpus)}
         outputs = {
             f"{variant.name} seed {seed} of {budget}": _translations(ablation, variant, seed, run, budget)
             for variant, opened in runs.items()
@@ -28,15 +26,9 @@ def measure_ladder(ablation: Ablation, corpus: str) -> Ladder:
         }
         test = make_test_set(outputs, settings.edges, facts.source, facts.target)
         draws = make_draws(test, ablation.settings.resamples)
-        information = measure_bits(
-            choose_blind(_open(ablation, ablation.blind(corpus), budget)),
-            {variant.name: opened for variant, opened in runs.items()},
-            baseline=ablation.settings.baseline,
-            edges=settings.edges,
-            resamples=ablation.settings.resamples,
-            converged=ablation.settings.converged,
-            blind_rates=rates,
-        )
+        # The stage `information` has measured the bits of the largest.
+        last = budget == settings.budgets[-1]
+        information = ablation.information(corpus) if last else measure_information(ablation, corpus, budget)
         scores = {}
         for variant, opened in runs.items():
             names = [f"{variant.name} seed {seed} of {budget}" for seed in ablation.seeds(variant)]
@@ -53,10 +45,6 @@ def measure_ladder(ablation: Ablation, corpus: str) -> Ladder:
     assert information is not None
     buckets = {bucket.source_words: bucket.sentences for bucket in information.lengths}
     return climb(corpus, estimands, rungs, buckets, ablation.settings.flattened)
-
-
-def _open(ablation: Ablation, variant: Variant, budget: int) -> list[FinishedRun]:
-    return [FinishedRun.open(ablation.rung(variant, seed, budget).path) for seed in ablation.seeds(variant)]
 
 
 def _translations(ablation: Ablation, variant: Variant, seed: int, run: FinishedRun, budget: int) -> list[Translation]:

@@ -42,9 +42,10 @@ OPTIONS: dict[str, Any] = {
     "edges": list[int],
     "start_from": str | None,
     "frozen_encoder": str | None,
+    "fingerprint": str | None,
 }
 # Runs of earlier versions lack them.
-NEWER_OPTIONS = ("start_from", "frozen_encoder")
+NEWER_OPTIONS = ("start_from", "frozen_encoder", "fingerprint")
 
 
 @dataclass(frozen=True)

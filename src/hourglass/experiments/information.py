@@ -1,0 +1,24 @@
+"""Measure the bits that reach the decoders of an ablation's variants with one budget."""
+
+from hourglass.analysis.bits import measure_bits
+from hourglass.analysis.comparability import choose_blind
+from hourglass.analysis.information import Information
+from hourglass.experiments.ablation import Ablation
+
+
+def measure_information(ablation: Ablation, corpus: str, budget: int) -> Information:
+    """Measure the bits of all variants, against the blind decoder with the same budget.
+
+    Raises:
+        UserError: a run or the blind decoder's search is missing or damaged.
+    """
+    blind = ablation.blind(corpus)
+    return measure_bits(
+        choose_blind(ablation.open_runs(blind, budget)),
+        {variant.name: ablation.open_runs(variant, budget) for variant in ablation.variants(corpus)},
+        baseline=ablation.settings.baseline,
+        edges=ablation.corpora[corpus].edges,
+        resamples=ablation.settings.resamples,
+        converged=ablation.settings.converged,
+        blind_rates=[candidate.learning_rate for candidate in ablation.tuning(blind).candidates],
+    )
