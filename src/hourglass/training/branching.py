@@ -12,27 +12,12 @@ from hourglass.errors import UserError
 from hourglass.models.checkpoint import read_checkpoint, write_checkpoint
 from hourglass.runs.folder import RunFolder, open_run
 from hourglass.system.devices import under_torchrun
+from hourglass.training.fingerprint import IDLE
 from hourglass.training.resuming import altered_plugins, check_data
 from hourglass.training.settings import Settings
 
 # Settings that do not touch the weights before the rate falls, though the runs differ in them.
-FREE = (
-    "edges",
-    "metrics",
-    "search",
-    "trainer.checkpoint_every",
-    "trainer.dev_sentences",
-    "trainer.keep",
-    "trainer.log_every",
-    "trainer.pictures",
-    "trainer.select",
-    "trainer.target_tokens",
-    "trainer.test",
-    "trainer.test_sentences",
-    "trainer.threads",
-    "trainer.timeout",
-    "trainer.validations",
-)
+FREE = (*IDLE, *(f"trainer.{name}" for name in ("dev_sentences", "select", "target_tokens", "validations")))
 
 
 def check_start_from(config: Config, settings: Settings) -> None:

@@ -13,6 +13,15 @@ import numpy as np
 from hourglass.config.differences import differences, known_to
 
 FINGERPRINT_VERSION = 1
+# Settings that neither the weights of a run nor the choice of its best checkpoint hang on. (Dev is decoded greedily,
+# and with trainer.select=loss its translations choose nothing.)
+IDLE = (
+    "edges",
+    "metrics",
+    "search",
+    *(f"trainer.{name}" for name in ("checkpoint_every", "keep", "log_every", "pictures", "test", "test_sentences")),
+    *(f"trainer.{name}" for name in ("threads", "timeout")),
+)
 # Shares by which the values of one behaviour may differ between processors, which sum in other orders.
 TOLERANCES = {"rates": 1e-9, "train_losses": 2e-5, "dev_loss": 2e-5, "gradients": 1e-3}
 

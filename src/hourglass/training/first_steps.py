@@ -16,7 +16,7 @@ from hourglass.corpora.sampling import evenly_spaced
 from hourglass.data.batches import Part
 from hourglass.runs.folder import RunFolder
 from hourglass.training.datamodule import TranslationData
-from hourglass.training.fingerprint import Fingerprint
+from hourglass.training.fingerprint import IDLE, Fingerprint
 from hourglass.training.fit import fit
 from hourglass.training.job import Job
 from hourglass.training.module import TranslationModule
@@ -27,16 +27,6 @@ from hourglass.training.settings import check_settings
 
 # Enough that clipping, the moments of Adam and dropout show in a loss; seconds for any variant.
 STEPS, DEV_SENTENCES, RATES = 8, 32, 21
-
-# Settings that neither the weights of a run nor the choice of its best checkpoint hang on. (Dev is decoded greedily,
-# and with trainer.select=loss its translations choose nothing.)
-IDLE = (
-    "edges",
-    "metrics",
-    "search",
-    *(f"trainer.{name}" for name in ("checkpoint_every", "keep", "log_every", "pictures", "test", "test_sentences")),
-    *(f"trainer.{name}" for name in ("threads", "timeout")),
-)
 
 
 class _FirstSteps(pl.Callback):
