@@ -775,7 +775,7 @@ FAULTS = (
     ),
     Fault(
         "the narrower interval is printed",
-        f"{PACKAGE}/reports/phrases.py",
+        f"{PACKAGE}/metrics/significance.py",
         "return max(over_seeds, ",
         "return min(over_seeds, ",
         "tests/reports/test_phrases.py",

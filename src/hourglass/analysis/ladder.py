@@ -111,8 +111,7 @@ def judge_gap(budgets: Sequence[int], gaps: Sequence[Difference], flattened: flo
         flattened: that share.
     """
     last = gaps[-1]
-    over_seeds = [own for own in (last.architecture, last.own_spread) if own is not None]
-    interval = max(over_seeds, key=lambda own: own.high - own.low) if over_seeds else last.trained
+    interval = last.widest
     if len(gaps) < 2 or interval is None or budgets[-2] < JUDGED_TOKENS:
         return GapCourse("cannot be told", None, None)
     change = (last.value - gaps[-2].value) / math.log2(budgets[-1] / budgets[-2])

@@ -167,6 +167,12 @@ class Difference:
     p: float | None
 
     @property
+    def widest(self) -> Interval | None:
+        """The wider of the two intervals over sentences and seeds; without any, that over sentences."""
+        over_seeds = [own for own in (self.architecture, self.own_spread) if own is not None]
+        return max(over_seeds, key=lambda own: own.high - own.low) if over_seeds else self.trained
+
+    @property
     def reversed(self) -> "Difference":
         """The other variant less the one."""
         trained, architecture, spread = (

@@ -100,17 +100,10 @@ def widest(difference: Difference) -> tuple[Interval | None, str]:
 
     Where one seed per variant leaves neither, return the interval over test sentences.
     """
-    over_seeds = [
-        (interval, covers)
-        for interval, covers in (
-            (difference.architecture, OVER_SEEDS_POOLED),
-            (difference.own_spread, OVER_OWN_SEEDS),
-        )
-        if interval
-    ]
-    if over_seeds:
-        return max(over_seeds, key=lambda pair: pair[0].high - pair[0].low)
-    return difference.trained, OVER_SENTENCES
+    interval = difference.widest
+    if interval is difference.trained:
+        return interval, OVER_SENTENCES
+    return interval, OVER_SEEDS_POOLED if interval is difference.architecture else OVER_OWN_SEEDS
 
 
 def show_range(interval: Interval | None) -> str:
