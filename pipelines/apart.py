@@ -4,7 +4,6 @@ This separates what length costs from what other words cost. The runs are of a c
 clauses (data=kjv_web). Runs that differ in the seed alone are one variant.
 """
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +23,7 @@ from hourglass.config.options import build
 from hourglass.errors import UserError
 from hourglass.metrics.significance import RESAMPLES
 from hourglass.reports.apart import write_apart
-from hourglass.reports.document import Paragraph, Picture, to_markdown, write_files
-from hourglass.system.commands import printed_command
+from hourglass.reports.document import Picture, to_markdown, write_made_by
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,7 @@ def main(values: Mapping[str, Any]) -> None:
     blocks = write_apart(compare_apart(runs, RESAMPLES, settings.sentences), left_out)
     print(to_markdown([block for block in blocks if not isinstance(block, Picture)], figures=""))
     if settings.out is not None:
-        made_by = Paragraph(f"Made by: {printed_command('pipelines/apart.py', *sys.argv[1:])}")
-        write_files(Path(settings.out).expanduser(), [*blocks, made_by])
+        write_made_by(Path(settings.out).expanduser(), blocks, "pipelines/apart.py")
         print(f"written: {settings.out}/report.html")
 
 

@@ -4,7 +4,6 @@ Two runs are compared by source length. More are grouped by the settings in whic
 each group has its mean over seeds, intervals, and the difference to a baseline.
 """
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +25,8 @@ from hourglass.errors import UserError
 from hourglass.metrics.scoring import FEW, show_bounds
 from hourglass.metrics.significance import RESAMPLES, Difference
 from hourglass.reports.comparison import NOTE_ON_FEW, NOTE_ON_UNITS, clean_scores_table, write_comparison
-from hourglass.reports.document import Paragraph, Picture, to_markdown, write_files
+from hourglass.reports.document import Picture, to_markdown, write_made_by
 from hourglass.reports.phrases import UNDEFINED, show_p, show_range
-from hourglass.system.commands import printed_command
 
 
 @dataclass(frozen=True)
@@ -78,8 +76,7 @@ def main(values: Mapping[str, Any]) -> None:
     else:
         print(to_markdown([block for block in blocks if not isinstance(block, Picture)], figures=""))
     if settings.out is not None:
-        made_by = Paragraph(f"Made by: {printed_command('pipelines/compare.py', *sys.argv[1:])}")
-        write_files(Path(settings.out).expanduser(), [*blocks, made_by])
+        write_made_by(Path(settings.out).expanduser(), blocks, "pipelines/compare.py")
         print(f"written: {settings.out}/report.html")
 
 

@@ -5,7 +5,6 @@ fresh decoder is trained on the encoder of each run, which does not move: what i
 with joint=RUN, what it lacks against a decoder that was trained together with its encoder was lost by the encoder.
 """
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,9 +32,8 @@ from hourglass.config.command_line import RunPaths, one_line_errors, read_comman
 from hourglass.config.options import build
 from hourglass.errors import UserError
 from hourglass.metrics.significance import RESAMPLES
-from hourglass.reports.document import Paragraph, to_markdown, write_files
+from hourglass.reports.document import to_markdown, write_made_by
 from hourglass.reports.probes import report_findings
-from hourglass.system.commands import printed_command
 from hourglass.training.finished import FinishedRun
 
 
@@ -86,8 +84,7 @@ def main(values: Mapping[str, Any]) -> None:
     if settings.out is not None:
         folder = Path(settings.out).expanduser()
         write_findings(folder / "probes.json", findings)
-        made_by = Paragraph(f"Made by: {printed_command('pipelines/probes.py', *sys.argv[1:])}")
-        write_files(folder, [*blocks, made_by])
+        write_made_by(folder, blocks, "pipelines/probes.py")
         print(f"written: {folder}/report.html")
 
 

@@ -4,6 +4,7 @@ import csv
 import html
 import io
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from hourglass.reports.plots import to_pdf, to_svg
+from hourglass.system.commands import printed_command
 from hourglass.system.files import write_whole
 from hourglass.system.markup import csv_cell, escape_latex, escape_markdown, escape_markdown_block, visible
 
@@ -88,6 +90,17 @@ def write_files(folder: Path, blocks: Sequence[Block]) -> None:
         if isinstance(block, Picture):
             write_whole(folder / "figures" / f"{block.name}.svg", to_svg(block.figure, block.name))
             (folder / "figures" / f"{block.name}.pdf").write_bytes(to_pdf(block.figure))
+
+
+def write_made_by(folder: Path, blocks: Sequence[Block], script: str) -> None:
+    """Write the files of a report whose last line is the command of this process, by which it is made again.
+
+    Args:
+        folder: see `write_files`.
+        blocks: of the report.
+        script: of the command, from the project's folder.
+    """
+    write_files(folder, [*blocks, Paragraph(f"Made by: {printed_command(script, *sys.argv[1:])}")])
 
 
 def to_html(blocks: Sequence[Block]) -> str:
