@@ -6,6 +6,7 @@ With each budget, the seed that is best on dev is the one that bits are measured
 
 from hourglass.config.command_line import arguments, one_line_errors
 from hourglass.experiments.ablation import load_ablation
+from hourglass.experiments.keeping import keep_runs
 from hourglass.experiments.tuning import tune_variant
 from hourglass.training.jobs import run_training
 
@@ -19,6 +20,7 @@ def main(corpus: str) -> None:
     for seed in ablation.seeds(blind):
         for overrides in ablation.ladder(blind, seed):
             run_training(overrides)
+        keep_runs(ablation, blind, seed)
 
 
 if __name__ == "__main__":

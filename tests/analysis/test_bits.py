@@ -2,6 +2,7 @@
 
 import math
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from hourglass.models.checkpoint import load_trained
 from hourglass.reports.bits import ABSOLUTE, report_bits
 from hourglass.reports.document import Table
 from hourglass.runs.curves import read_curves
+from hourglass.runs.folder import RunFolder
 from hourglass.system.files import read_json
 from hourglass.training.finished import FinishedRun
 
@@ -210,6 +212,32 @@ def test_without_label_smoothing_there_is_no_temperature(folder: Path) -> None:
     assert information.blind.temperature == 1
     assert information.blind.bits == information.blind.raw_bits
     assert information.variants["none"].temperatures == [1]
+
+
+def test_bits_are_measured_from_what_is_kept_of_runs(
+    runs: dict[str, FinishedRun], information: Information, tmp_path: Path
+) -> None:
+    """Without a checkpoint, as in a fresh clone."""
+    kept = {}
+    for name, run in runs.items():
+        folder = RunFolder(tmp_path / name)
+        folder.path.mkdir()
+        for file in (run.folder.config, run.folder.curves, run.folder.metrics):
+            shutil.copy(file, folder.path)
+        likelihoods.keep_likelihoods(folder.likelihoods, likelihoods.read_likelihoods(run, run.prepared))
+        kept[name] = FinishedRun.open(folder.path)
+    again = measure(
+        choose_blind([kept["worse"], kept["blind"]]), {name: [kept[name]] for name in ("none", "fixed", "plain")}
+    )
+    assert again.blind.bits == pytest.approx(information.blind.bits)
+    for name, own in information.variants.items():
+        same = again.variants[name]
+        assert same.bits.interval == pytest.approx(own.bits.interval)
+        for first, second in ((same.bits, own.bits), (same.raw_bits, own.raw_bits), (same.end_bits, own.end_bits)):
+            assert first.mean == pytest.approx(second.mean, abs=1e-5)
+        assert same.learning == own.learning
+    contrast, same_contrast = information.all_contrasts[0].difference, again.all_contrasts[0].difference
+    assert same_contrast.whole.value == pytest.approx(contrast.whole.value, abs=1e-5)
 
 
 def test_parts_add_up_to_the_whole(information: Information) -> None:

@@ -170,6 +170,7 @@ def test_controls_have_the_first_seed_alone() -> None:
         ({"corpora": ["numbers"], "kjv_web.seeds": [1, 1]}, r"kjv_web\.seeds: 1 occurs twice"),
         ({"corpora": ["numbers"], "number": {"seeds": [1]}}, r"data number: no file conf/data/number\.yaml"),
         ({"numbers.variants": ["none"]}, r"numbers\.variants: none alone; name a variant to compare it with"),
+        ({"kjv_web.models": ["mean"]}, r"kjv_web\.models: mean is not among kjv_web\.variants: none, fixed, luong_gen"),
         ({"corpus": "numbers"}, r"ablation\.corpus: no such option"),
         ({"results": "/tmp/x"}, r"results=/tmp/x: set it to a folder below the project's"),
         ({"results": "."}, r"results=\.: set it to a folder below"),

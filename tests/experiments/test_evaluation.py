@@ -28,10 +28,12 @@ from hourglass.analysis.evaluation import (
     VariantResult,
     write_evaluation,
 )
+from hourglass.analysis.sentence_scores import read_sentence_scores
 from hourglass.corpora.overlap import OVERLAP_VERSION, CorpusOverlap, OverlapFacts, SideOverlap
 from hourglass.errors import UserError
 from hourglass.experiments.ablation import Ablation, AblationSettings, CorpusSettings, TuneSettings
 from hourglass.experiments.evaluation import evaluate
+from hourglass.experiments.keeping import keep_sentence_scores
 from hourglass.metrics.scoring import show_bounds
 from hourglass.metrics.significance import (
     FEWEST_SENTENCES,
@@ -47,6 +49,7 @@ from hourglass.reports.phrases import difference_cells, show_p, show_range, wide
 from hourglass.runs.curves import Point, append_points
 from hourglass.runs.folder import write_config
 from hourglass.runs.translations import read_translations, write_translations
+from hourglass.system.arrays import write_arrays
 from hourglass.system.files import read_json, write_json
 from hourglass.system.records import write_record
 
@@ -163,7 +166,22 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Ablation:
         write_json(half.metrics, finished_metrics(corpus={"digest": facts.digest, "pairs": facts.pairs}, **of_half))
         rows = [(f"t{index}", text, text, corrupt(text, 0.3, choose)) for index, text in enumerate(sentences())]
         write_translations(half.translations, rows)
+    keep(made)
     return made
+
+
+def keep(ablation: Ablation) -> None:
+    """Keep what the stage `keep` does of every run, but for the likelihoods, which take a model."""
+    last = ablation.corpora["numbers"].budgets[-1]
+    for variant in ablation.variants("numbers"):
+        files = {(seed, last): ablation.translations(variant, seed, "test") for seed in ablation.seeds(variant)}
+        files[1, 100_000] = ablation.rung(variant, 1, 100_000).translations
+        for (seed, budget), file in files.items():
+            keep_sentence_scores(ablation, variant, seed, budget, read_translations(file))
+            run, kept = ablation.rung(variant, seed, budget), ablation.kept(variant, seed, budget)
+            for source in (run.config, run.curves, run.metrics):
+                if source.exists():
+                    shutil.copy(source, kept.path)
 
 
 @pytest.fixture
@@ -353,7 +371,9 @@ def test_every_difference_has_the_variance_over_seeds_of_all_variants(
 
 def test_an_evaluation_follows_the_settings_of_the_ablation(ablation: Ablation) -> None:
     settings = replace(ablation.settings, floor=99.0, converged=0.99, resamples=60, examples=2)
-    evaluation = evaluate(replace(ablation, settings=settings), "numbers")
+    changed = replace(ablation, settings=settings)
+    keep(changed)
+    evaluation = evaluate(changed, "numbers")
     assert evaluation.slopes_refused is not None
     assert "below the floor of 99" in evaluation.slopes_refused
     assert all(variant.converged for variant in evaluation.variants.values())
@@ -369,7 +389,7 @@ def test_an_evaluation_follows_the_settings_of_the_ablation(ablation: Ablation) 
 
 
 def test_slopes_are_refused_if_the_baseline_has_not_converged(ablation: Ablation) -> None:
-    half = ablation.rung(ablation.variant("numbers", "none"), 1, 100_000)
+    half = ablation.kept(ablation.variant("numbers", "none"), 1, 100_000)
     write_json(half.metrics, read_json(half.metrics) | {"dev": {"loss": 1.3, "bleu": 3.0, "step": 50}})
     evaluation = evaluate(ablation, "numbers")
     assert evaluation.slopes == {}
@@ -429,7 +449,7 @@ def test_a_short_training_is_not_judged(ablation: Ablation, evaluation: Evaluati
         return to_markdown(write_ablation({"numbers": of}, ReportOrigin("c", "today")), "figures")
 
     assert NOT_JUDGED not in report(evaluation)
-    half = ablation.rung(ablation.variant("numbers", "none"), 1, 100_000)
+    half = ablation.kept(ablation.variant("numbers", "none"), 1, 100_000)
     write_json(half.metrics, read_json(half.metrics) | {"train_target_tokens": JUDGED_TOKENS - 1})
     short = evaluate(ablation, "numbers")
     assert short.variants["none"].converged is None
@@ -574,19 +594,52 @@ def test_missing_and_truncated_files_are_named(ablation: Ablation) -> None:
     for text, message in (
         (whole[: len(whole) // 2], r"luong_dot-2/test\.tsv: not a whole file of translations"),
         (whole.replace("t5\t", "t5 "), r"test\.tsv:7: 3 fields instead of 4"),
-        (whole.replace("t5\t", "t500\t"), r"do not translate the same sentences"),
     ):
         translations.write_text(text)
         with pytest.raises(UserError, match=message):
-            evaluate(ablation, "numbers")
+            keep(ablation)
+    translations.write_text(whole.replace("t5\t", "t500\t"))
+    keep(ablation)
+    with pytest.raises(UserError, match=r"numbers/runs: its runs do not translate the same sentences: run dvc repro$"):
+        evaluate(ablation, "numbers")
     translations.write_text(whole)
-    metrics = ablation.run(variant, 1).metrics
-    metrics.write_text(metrics.read_text()[:40])
-    with pytest.raises(UserError, match=r"metrics\.json: not a whole JSON file"):
+    keep(ablation)
+    kept, other = ablation.kept(variant, 1, 200_000), ablation.kept(variant, 2, 200_000)
+    edges = replace(ablation, corpora={"numbers": replace(ablation.corpora["numbers"], edges=[1, 4])})
+    with pytest.raises(UserError, match=r"scores\.json: of the edges \[1, 6, 11\]: run dvc repro$"):
+        evaluate(edges, "numbers")
+    for file, content, message in (
+        (kept.metrics, kept.metrics.read_bytes()[:40], r"metrics\.json: not a whole JSON file"),
+        (kept.scores, b"{}", r"scores\.json: schema_version is None.*: run dvc repro$"),
+        (other.sentence_scores, other.sentence_scores.read_bytes()[:100], r"scores\.npz: not a whole archive"),
+        (other.sentence_scores, kept.likelihoods.name.encode(), r"scores\.npz: not a whole archive"),
+    ):
+        before = file.read_bytes()
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=message):
+            evaluate(ablation, "numbers")
+        file.write_bytes(before)
+    write_arrays(other.sentence_scores, {"source_words": np.arange(3), "bleu": np.zeros((3, 10), dtype=int)})
+    with pytest.raises(UserError, match=r"scores\.npz: not of the 120 sentences of .*scores\.json: run dvc repro$"):
         evaluate(ablation, "numbers")
-    translations.unlink()
-    with pytest.raises(UserError, match=r"test\.tsv: cannot be read \(No such file"):
+    shutil.rmtree(kept.path)
+    with pytest.raises(UserError, match=r"luong_dot-1/200000/scores\.json: .*No such file"):
         evaluate(ablation, "numbers")
+
+
+def test_what_is_kept_of_a_run_holds_no_more_text_than_its_examples(ablation: Ablation) -> None:
+    """And is the same to the byte when it is kept again."""
+    variant = ablation.variant("numbers", "none")
+    folder = ablation.kept(variant, 1, 200_000).path
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    keep(ablation)
+    assert before == {file.name: file.read_bytes() for file in folder.iterdir()}
+    rows = read_translations(ablation.translations(variant, 1, "test"))
+    text = "".join(content.decode(errors="replace") for content in before.values())
+    found = [row for row in rows if f'"{row.source}"' in text or f'"{row.hypothesis}"' in text]
+    examples = read_sentence_scores(ablation.kept(variant, 1, 200_000), "").whole.examples
+    assert {row.id for row in found} == {example.id for example in examples}
+    assert len(examples) == ablation.settings.examples
 
 
 # ---- MLflow ----------------------------------------------------------------------------------------------------------
@@ -618,6 +671,7 @@ def test_mlflow_holds_each_run_once_and_new_results_supersede_old_ones(
         return {run.info.run_id: run for run in client.search_runs([experiment.experiment_id])}
 
     def log_evaluation() -> list[str]:
+        keep(ablation)
         return publish(ablation, {"numbers": evaluate(ablation, "numbers")}, client, "e")
 
     assert len(log_evaluation()) == 6

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers import ROOT, quick_python
+from helpers import ROOT, quick_python, run_script
 from hydra import compose, initialize_config_dir
 
 from hourglass.experiments.ablation import load_ablation
@@ -34,7 +34,7 @@ RATE = "conf/ablation/default.yaml:tune.learning_rates=[0.00005]"
 
 
 # Of each corpus, in dvc.yaml.
-STAGES = ("prepare", "fingerprint", "evaluate", "blind", "information", "ladder", "explore")
+STAGES = ("prepare", "fingerprint", "evaluate", "blind", "information", "ladder", "models", "explore")
 
 
 # Code of an ablation's settings and fingerprints: it is no part of a checkpoint's digest.
@@ -112,6 +112,38 @@ def stages_changed(printed: str) -> set[str]:
     return {name.rpartition(":")[2] for name in names}
 
 
+def add_a_variant(clone: Path, recorded: Path) -> None:
+    """Add a variant in a fresh clone: it is trained alone, and compared with what is kept of the others.
+
+    Args:
+        clone: without weights.
+        recorded: the evaluation without it.
+    """
+    assert not stages_run(dvc(clone, "repro", "--allow-missing"))
+    file = clone / "conf" / "ablation" / "default.yaml"
+    content = yaml.safe_load(file.read_text())
+    content["numbers"]["controls"].append("fixed")
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    assert stages_run(dvc(clone, "repro", "prepare@numbers")) == ["prepare@numbers"]
+    printed = dvc(clone, "repro", "--allow-missing")
+    again = [name.rpartition(":")[2] for name in stages_run(printed)]
+    assert sorted(again) == sorted(
+        ["fingerprint@numbers", "control-numbers@fixed-1"]
+        + [f"{stage}@numbers" for stage in ("evaluate", "information", "ladder", "models", "explore")]
+        + ["report"]
+    )
+    assert printed.count("left as it is: ") == 2  # The page and the model.
+    report = (clone / "kept" / "results" / "report.md").read_text()
+    for name in ("none", "luong_general", "mean", "fixed"):
+        assert f"| {name} |" in report
+    before, after = (
+        json.loads(file.read_text())["variants"]
+        for file in (recorded, clone / "kept" / "results" / "evaluations" / "numbers.json")
+    )
+    assert after.keys() - before.keys() == {"fixed"}
+    assert all(after[name]["bleu"]["by_seed"] == own["bleu"]["by_seed"] for name, own in before.items())
+
+
 @pytest.mark.slow
 def test_the_whole_pipeline_and_what_a_change_touches(project: Path, tmp_path: Path) -> None:
     # The setting by DVC's own option: DVC writes 5e-05, which every reader of ours takes for a number.
@@ -121,7 +153,7 @@ def test_the_whole_pipeline_and_what_a_change_touches(project: Path, tmp_path: P
         [f"{stage}@numbers" for stage in STAGES]
         + [f"tune-numbers@{name}" for name in variants]
         + ["control-numbers@mean-1"]
-        + [f"{stage}-numbers@{name}-1" for stage in ("train", "translate") for name in variants]
+        + [f"{stage}-numbers@{name}-1" for stage in ("train", "translate", "keep") for name in variants]
         + ["report"]
     )
     assert "5e-05" in (project / "conf" / "ablation" / "default.yaml").read_text()
@@ -134,6 +166,14 @@ def test_the_whole_pipeline_and_what_a_change_touches(project: Path, tmp_path: P
     counted = [json.loads(facts)["overlap"][split][side] for split in ("dev", "test") for side in ("source", "target")]
     assert [own["sentences"] for own in counted] == [len(own["words"]) for own in sides] == [24, 24, 60, 60]
     assert [own["sharing"] for own in counted] == [sum(map(bool, own["covered"])) for own in sides]
+    small = kept / "numbers" / "models" / "none"
+    assert (small / "checkpoints" / "best.ckpt").stat().st_size < (
+        made / "runs" / "none-1" / "5000" / "checkpoints" / "best.ckpt"
+    ).stat().st_size / 3
+    translated = run_script("src/translate.py", f"run={small}", "search=greedy", stdin=b"one two\n")
+    assert translated.stdout.count("\n") == 1
+    losses = json.loads((small / "metrics.json").read_text())["rounding"]
+    assert losses["dev_loss_in_bfloat16"] == pytest.approx(losses["dev_loss_in_float32"], abs=0.01)
     for name in ("report.md", "numbers/metrics.json", "numbers/bleu_by_length.csv", "figures", "tables"):
         assert (kept / name).exists(), name
     assert not (project / "results").exists()
@@ -158,6 +198,8 @@ def test_the_whole_pipeline_and_what_a_change_touches(project: Path, tmp_path: P
     assert not others
     assert absent
     assert all(path.startswith("pipeline/small/numbers/") for path in absent)
+
+    add_a_variant(tmp_path / "clone", kept / "evaluations" / "numbers.json")
 
     # A change of code or of a file of settings that alters nothing trains nothing anew.
     for file in ("conf/attention/luong_general.yaml", "src/hourglass/models/attention.py"):
@@ -211,9 +253,6 @@ def test_a_change_of_a_score_trains_its_variant_anew_and_no_other(project: Path)
         "tune-numbers@luong_general",
         "train-numbers@luong_general-1",
         "translate-numbers@luong_general-1",
-        # The translations of all hang on the code of the models; they take seconds.
-        "translate-numbers@none-1",
-        "control-numbers@mean-1",
     }
     assert "train-numbers@luong_general-1" in again
     assert others == {name: (tuned / f"{name}.json").read_bytes() for name in others}
@@ -253,10 +292,15 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
         },
         "bench": "of pipelines/bench.py",
         "config": "checks settings",
+        "decoding": {
+            **dict.fromkeys(("precision", "translate"), "of the stage translate, which hangs on the runs"),
+            "word_alignment": "of translate.py",
+        },
         "errors.py": "exceptions",
         "experiments": {
             "capacity": "of pipelines/capacity/dvc.yaml",
             **dict.fromkeys(("published", "published_report", "published_scores"), "of pipelines/published.py"),
+            "keeping": "of the stage keep, which hangs on the runs",
             "publishing": "sends results to MLflow",
             **dict.fromkeys(("rate_search", "tuning"), "starts trainings, which hang on their fingerprint"),
         },
@@ -271,7 +315,7 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
         "sweeps": "of sweeps alone",
         "system": dict.fromkeys(
             (
-                *("bars", "commands", "devices", "files", "interrupts", "machine", "memory", "out_of_memory"),
+                *("arrays", "bars", "commands", "devices", "files", "interrupts", "machine", "memory", "out_of_memory"),
                 *("project", "records", "secrets", "waiting", "yaml_files"),
             ),
             "reads and writes files, finds devices, prints",
@@ -326,12 +370,12 @@ def test_every_corpus_of_the_ablation_has_its_stages_and_plots() -> None:
     blocks = [name for name, value in ablation.items() if isinstance(value, dict) and name not in ("tune", "variants")]
     assert set(ablation["corpora"]) <= set(blocks)
     assert content["stages"].keys() == {
-        f"{kind}-{name}" for kind in ("tune", "train", "translate", "control") for name in blocks
+        f"{kind}-{name}" for kind in ("tune", "train", "translate", "keep", "control") for name in blocks
     }
     whole = str(stages_of("dvc.yaml"))
     for name in blocks:
         assert name not in whole
-        for kind in ("tune", "train", "translate", "control"):
+        for kind in ("tune", "train", "translate", "keep", "control"):
             stage = content["stages"][f"{kind}-{name}"]
             assert stage["vars"] == [{"corpus": name}]
             key = "controls" if kind == "control" else "variants"
@@ -367,10 +411,10 @@ def test_what_a_stage_names_is_there_or_made_by_another(resolved: dict[str, Any]
         files = [dep for dep in stage.deps if params(dep)]
         paths = [str(dep.fs_path) for dep in stage.deps if not params(dep)]
         assert all((ROOT / script).is_file() for script in scripts), name
-        # What trains hangs on its fingerprint, not on the text of a script.
+        # What trains hangs on its fingerprint, and what reads a run on the run, not on the text of a script.
         named = {script for script in scripts if str(ROOT / script) in paths}
-        trains = {f"pipelines/ablation/{script}.py" for script in ("tune", "train_variant", "train_blind")}
-        assert named == set(scripts) - trains, name
+        names = ("tune", "train_variant", "train_blind", "translate_variant", "keep_runs", "keep_models")
+        assert named == set(scripts) - {f"pipelines/ablation/{script}.py" for script in names}, name
         for path in paths:
             inside = [
                 out

@@ -160,7 +160,7 @@ def _read_test_set(run: FinishedRun, edges: Sequence[int]) -> TestSet:
     split = run.prepared.corpus.splits["test"]
     rows = [Translation(*row, "") for row in zip(split["id"], split["source"], split["target"], strict=True)]
     words = np.maximum(np.array(split["source_words"][:]), edges[0])
-    return TestSet(rows, words, length_buckets(edges), run.prepared.corpus.target_language)
+    return TestSet(words, length_buckets(edges), rows, run.prepared.corpus.target_language)
 
 
 def _read_all(runs: Sequence[FinishedRun], blind: FinishedRun, contrastive: int) -> dict[FinishedRun, RunLikelihoods]:

@@ -34,26 +34,35 @@ Name = TypeVar("Name")
 
 
 @dataclass(frozen=True)
-class TestSet:
+class SentenceLengths:
+    """The lengths of test sentences, in buckets.
+
+    Attributes:
+        source_words: [N].
+        bounds: first and last number of source words of each bucket; the last bucket has no upper end.
+    """
+
+    source_words: np.ndarray
+    bounds: list[tuple[int, int | None]]
+
+    def inside(self, bucket: int) -> np.ndarray:
+        """Return the indices of the sentences in a bucket."""
+        return scoring.inside_bounds(self.source_words, self.bounds[bucket])
+
+
+@dataclass(frozen=True)
+class TestSet(SentenceLengths):
     """The sentences that all outputs translate, in length buckets.
 
     Attributes:
         rows: id, source and reference of each sentence; the hypothesis is that of any one output.
-        source_words: [N].
-        bounds: first and last number of source words of each bucket; the last bucket has no upper end.
         target_language: selects BLEU's tokenizer.
     """
 
     __test__ = False  # Not a test case for pytest.
 
     rows: list[Translation]
-    source_words: np.ndarray
-    bounds: list[tuple[int, int | None]]
     target_language: str
-
-    def inside(self, bucket: int) -> np.ndarray:
-        """Return the indices of the sentences in a bucket."""
-        return scoring.inside_bounds(self.source_words, self.bounds[bucket])
 
 
 @dataclass(frozen=True)
@@ -159,14 +168,14 @@ def make_test_set(
         if [row[:3] for row in rows] != [row[:3] for row in other]:
             raise UserError(f"{first} and {name} do not translate the same sentences: give two runs of one test set")
     words = np.array([max(edges[0], count_words(row.source, source_language)) for row in rows])
-    return TestSet(rows, words, scoring.length_buckets(edges), target_language)
+    return TestSet(words, scoring.length_buckets(edges), rows, target_language)
 
 
-def make_draws(test: TestSet, resamples: int) -> Draws:
+def make_draws(lengths: SentenceLengths, resamples: int) -> Draws:
     """Draw the resamples of a test set and of its buckets."""
-    inside = {bucket: test.inside(bucket) for bucket in range(len(test.bounds))}
+    inside = {bucket: lengths.inside(bucket) for bucket in range(len(lengths.bounds))}
     return Draws(
-        draw_resamples(len(test.rows), resamples),
+        draw_resamples(len(lengths.source_words), resamples),
         {bucket: draw_resamples(len(rows), resamples) for bucket, rows in inside.items() if len(rows)},
     )
 
@@ -181,8 +190,19 @@ def bleu_by_length(outputs: Sequence[Sequence[str]], test: TestSet, draws: Draws
     """
     references = [row.reference for row in test.rows]
     statistics = [scoring.bleu_statistics(output, references, test.target_language) for output in outputs]
+    return bleu_from_sentences(statistics, test, draws)
+
+
+def bleu_from_sentences(statistics: Sequence[np.ndarray], lengths: SentenceLengths, draws: Draws) -> BleuByLength:
+    """Return BLEU of a variant from its counts.
+
+    Args:
+        statistics: [N, 10] of `scoring.bleu_statistics`, one array for each seed.
+        lengths: of the N sentences.
+        draws: their resamples.
+    """
     buckets = {
-        bucket: bleu_quantity([counts[test.inside(bucket)] for counts in statistics], drawn)
+        bucket: bleu_quantity([counts[lengths.inside(bucket)] for counts in statistics], drawn)
         for bucket, drawn in draws.buckets.items()
     }
     return BleuByLength(bleu_quantity(statistics, draws.whole), buckets)
@@ -217,11 +237,11 @@ def compare_bleu(bleu: Mapping[Name, BleuByLength], baselines: Mapping[Name, Nam
     }
 
 
-def length_slope(bleu: BleuByLength, test: TestSet) -> Quantity:
+def length_slope(bleu: BleuByLength, lengths: SentenceLengths) -> Quantity:
     """Return the slope of BLEU over length, in BLEU per 10 source words, over the buckets that have intervals."""
     buckets = {bucket: quantity for bucket, quantity in bleu.buckets.items() if quantity.scorable}
-    means = [float(test.source_words[test.inside(bucket)].mean()) for bucket in buckets]
-    return slope(list(buckets.values()), means, [len(test.inside(bucket)) for bucket in buckets])
+    means = [float(lengths.source_words[lengths.inside(bucket)].mean()) for bucket in buckets]
+    return slope(list(buckets.values()), means, [len(lengths.inside(bucket)) for bucket in buckets])
 
 
 def compare_groups(

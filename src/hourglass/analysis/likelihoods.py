@@ -5,6 +5,7 @@ Shapes: N test sentences.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from hourglass.metrics.likelihood import Pairs, end_bits, fit_temperature, refer
 from hourglass.metrics.nulled import PointwiseInformation, null_share, pointwise_information, without_sources
 from hourglass.models.checkpoint import Trained, load_trained
 from hourglass.models.seq2seq import Seq2Seq
+from hourglass.system.arrays import read_arrays, write_arrays
 from hourglass.training.finished import FinishedRun
 from hourglass.training.preparation import PreparedData
 
@@ -47,13 +49,15 @@ class RunLikelihoods:
 
 
 def read_likelihoods(run: FinishedRun, prepared: PreparedData, contrastive: int = 0) -> RunLikelihoods:
-    """Compute the likelihoods of the references of test.
+    """Return the likelihoods of the references of test: those that are kept with the run, or by its best checkpoint.
 
     Args:
-        run: whose best checkpoint is read.
+        run: of which they are.
         prepared: the corpus.
-        contrastive: sources of each contrast (`metrics.contrastive`); 0: it is not measured.
+        contrastive: sources of each contrast (`metrics.contrastive`), which take the checkpoint; 0: not measured.
     """
+    if not contrastive and run.folder.likelihoods.exists():
+        return kept_likelihoods(run.folder.likelihoods)
     trained = load_trained(run.folder.best)  # Not run.trained, which would keep the models of all runs in memory.
     model = trained.model
     dev, pairs = (encode_split(trained, prepared, name) for name in ("dev", "test"))
@@ -69,6 +73,46 @@ def read_likelihoods(run: FinishedRun, prepared: PreparedData, contrastive: int 
     contrast = read_contrast(model, pairs, sources=contrastive, temperature=temperature) if contrastive else None
     raw_nats = reference_nats(model, pairs) if smoothed else nats
     return RunLikelihoods(temperature, nats, raw_nats, joined, pointwise, contrast)
+
+
+def keep_likelihoods(file: Path, likelihoods: RunLikelihoods) -> None:
+    """Write likelihoods, but for the contrastive bound, in float32 as an archive of arrays."""
+    arrays = {"temperature": np.array(likelihoods.temperature), **_flat("nats", likelihoods.nats)}
+    if likelihoods.temperature != 1:
+        arrays |= _flat("raw_nats", likelihoods.raw_nats)
+    if likelihoods.pointwise is not None:
+        arrays |= _flat("pointwise", likelihoods.pointwise.tokens)
+    arrays |= {f"joined_{count}": bits.astype(np.float32) for count, bits in likelihoods.joined_bits.items()}
+    write_arrays(file, arrays)
+
+
+def kept_likelihoods(file: Path) -> RunLikelihoods:
+    """Read what `keep_likelihoods` has written.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    arrays = read_arrays(file)
+    try:
+        lists = {
+            name: np.split(arrays[name].astype(np.float64), np.cumsum(arrays[f"{name}_lengths"])[:-1])
+            for name in ("nats", "raw_nats", "pointwise")
+            if name in arrays
+        }
+        pointwise = PointwiseInformation(lists["pointwise"]) if "pointwise" in lists else None
+        joined = {
+            count: arrays[f"joined_{count}"].astype(np.float64) for count in JOINED if f"joined_{count}" in arrays
+        }
+        raw_nats = lists.get("raw_nats", lists["nats"])
+        return RunLikelihoods(float(arrays["temperature"]), lists["nats"], raw_nats, joined, pointwise)
+    except KeyError as error:
+        raise UserError(f"{file}: not the likelihoods of a run ({error} is missing)") from None
+
+
+def _flat(name: str, rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Return N arrays as one, with their lengths."""
+    lengths = np.array([len(row) for row in rows], dtype=np.int32)
+    return {name: np.concatenate(rows).astype(np.float32), f"{name}_lengths": lengths}
 
 
 def read_pointwise(

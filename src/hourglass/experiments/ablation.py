@@ -21,6 +21,7 @@ from hourglass.analysis.evaluation import (
     read_evaluation,
 )
 from hourglass.analysis.information import Information, read_information
+from hourglass.analysis.sentence_scores import SentenceScores, read_sentence_scores
 from hourglass.config.compose import compose_settings
 from hourglass.config.options import Words, build, check, read_settings
 from hourglass.config.plugins import load_plugins
@@ -63,6 +64,7 @@ class CorpusSettings:
     Attributes:
         variants: their names.
         controls: further variants, trained with the first seed alone.
+        models: variants of whose first seed a small model is kept, beside `variants`.
         seeds: of each of `variants`.
         budgets: target tokens of a run, in ascending order: the rungs of a ladder.
         tune_tokens: budget of a candidate of the search.
@@ -75,6 +77,7 @@ class CorpusSettings:
     tune_tokens: PositiveInt
     edges: list[int]
     controls: list[str] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         length_buckets(self.edges)
@@ -165,6 +168,27 @@ class Ablation:
         folder = "blind" if variant.name == BLIND else "runs"  # Each is the output of a stage.
         return RunFolder(self.made(variant.corpus) / folder / f"{variant.name}-{seed}" / f"{budget}")
 
+    def kept(self, variant: Variant, seed: int, budget: int) -> RunFolder:
+        """The folder of what git keeps of a run: settings, curves, and the scores of each test sentence."""
+        folder = "blind" if variant.name == BLIND else "runs"
+        return RunFolder(self.results(variant.corpus) / folder / f"{variant.name}-{seed}" / f"{budget}")
+
+    def model(self, variant: Variant) -> RunFolder:
+        """The run folder of a variant's small model."""
+        return RunFolder(self.results(variant.corpus) / "models" / variant.name)
+
+    def sentence_scores(self, variant: Variant, seed: int, budget: int) -> SentenceScores:
+        """Read the scores that are kept of a run.
+
+        Raises:
+            UserError: they are missing, damaged, or of another version or of other length buckets.
+        """
+        folder = self.kept(variant, seed, budget)
+        scores = read_sentence_scores(folder, REMEDY)
+        if scores.whole.edges != self.corpora[variant.corpus].edges:
+            raise UserError(f"{folder.scores}: of the edges {scores.whole.edges}: run {REMEDY}")
+        return scores
+
     def seeds(self, variant: Variant) -> list[int]:
         """The seeds that a variant is trained with."""
         settings = self.corpora[variant.corpus]
@@ -212,12 +236,12 @@ class Ablation:
         return Variant(corpus, BLIND)
 
     def open_runs(self, variant: Variant, budget: int) -> list[FinishedRun]:
-        """Return the runs of a variant with a budget, one for each seed.
+        """Return what is kept of the runs of a variant with a budget, one for each seed.
 
         Raises:
             UserError: a run is missing or not finished.
         """
-        return [FinishedRun.open(self.rung(variant, seed, budget).path) for seed in self.seeds(variant)]
+        return [FinishedRun.open(self.kept(variant, seed, budget).path) for seed in self.seeds(variant)]
 
     def fingerprint_file(self, variant: Variant) -> Path:
         """The file that tells how a variant behaves in its first steps."""
@@ -421,6 +445,8 @@ def _check(content: Mapping[str, Any], root: Path) -> Ablation:
             raise UserError(f"baseline={settings.baseline}: not among {name}.variants")
         if len(corpus.variants) + len(corpus.controls) == 1:
             raise UserError(f"{name}.variants: {settings.baseline} alone; name a variant to compare it with")
+        if unknown := sorted({*corpus.models} - {*corpus.variants}):
+            raise UserError(f"{name}.models: {unknown[0]} is not among {name}.variants: {', '.join(corpus.variants)}")
     for pair in settings.estimands:
         if unknown := sorted({*pair} - variants.keys()):
             raise UserError(f"estimands: {unknown[0]} is not among variants: choose from {', '.join(variants)}")

@@ -1,6 +1,6 @@
 """Evaluate the variants of an ablation on one corpus: scores, differences, intervals, convergence, slopes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,12 +8,11 @@ import torch
 
 from hourglass.analysis.comparing import (
     BleuByLength,
-    TestSet,
-    bleu_by_length,
+    SentenceLengths,
+    bleu_from_sentences,
     compare_bleu,
     length_slope,
     make_draws,
-    make_test_set,
 )
 from hourglass.analysis.convergence import Doubling, describe_verdict, judge_convergence, judge_doubling
 from hourglass.analysis.evaluation import (
@@ -27,55 +26,52 @@ from hourglass.analysis.evaluation import (
     VariantPair,
     VariantResult,
 )
+from hourglass.analysis.sentence_scores import SentenceScores, TestScores, lines_digest
 from hourglass.config.differences import PLACES
 from hourglass.config.options import Config
 from hourglass.corpora.overlap import CorpusOverlap
 from hourglass.errors import UserError
 from hourglass.experiments.ablation import REMEDY, Ablation, Variant
-from hourglass.metrics import scoring
 from hourglass.metrics.significance import Difference, Quantity, compare_quantities, pool
 from hourglass.models.build import build_model
-from hourglass.runs.translations import read_translations
 from hourglass.training.finished import FinishedRun
 
 
 def evaluate(ablation: Ablation, corpus: str) -> Evaluation:
-    """Evaluate the variants of a corpus.
+    """Evaluate the variants of a corpus, from what is kept of their runs.
 
     Raises:
-        UserError: a run, a search, a file of translations or that of the overlap is missing or damaged.
+        UserError: what is kept of a run, a search, or the overlap with train is missing or damaged.
     """
     settings, facts, overlap = ablation.corpora[corpus], ablation.facts(corpus), ablation.overlap(corpus)
-    outputs = {
-        (variant, seed): read_translations(ablation.translations(variant, seed, "test"))
+    kept = {
+        variant: [ablation.sentence_scores(variant, seed, settings.budgets[-1]) for seed in ablation.seeds(variant)]
         for variant in ablation.variants(corpus)
-        for seed in ablation.seeds(variant)
     }
-    halves = _open_halves(ablation, corpus)
-    names = {f"{variant.name} seed {seed}": rows for (variant, seed), rows in outputs.items()}
-    names |= {f"{variant.name} with half the budget": half.translations for variant, half in halves.items()}
-    test = make_test_set(names, settings.edges, facts.source, facts.target)
-    if [row.id for row in test.rows] != overlap.ids["test"]:
+    half_budget = _half_budget(settings.budgets)
+    halves = {
+        variant: ablation.sentence_scores(variant, ablation.seeds(variant)[0], half_budget)
+        for variant in (kept if half_budget else [])
+    }
+    lengths = shared_lengths(ablation, corpus, [*kept.values(), *([half] for half in halves.values())])
+    if kept[ablation.variants(corpus)[0]][0].whole.ids_digest != lines_digest(overlap.ids["test"]):
         raise UserError(f"{ablation.overlap_file(corpus)}: not of the sentences that were translated: run {REMEDY}")
-    draws = make_draws(test, ablation.settings.resamples)
-    hypotheses = {
-        variant: [[row.hypothesis for row in outputs[variant, seed]] for seed in ablation.seeds(variant)]
-        for variant in ablation.variants(corpus)
+    draws = make_draws(lengths, ablation.settings.resamples)
+    bleu = {
+        variant: bleu_from_sentences([own.bleu for own in seeds], lengths, draws) for variant, seeds in kept.items()
     }
-    bleu = {variant: bleu_by_length(output, test, draws) for variant, output in hypotheses.items()}
     baseline = ablation.variant(corpus, ablation.settings.baseline)
     variants = {
-        variant: _evaluate_variant(ablation, variant, hypotheses[variant], own, test) for variant, own in bleu.items()
+        variant: _evaluate_variant(ablation, variant, [scores.whole for scores in kept[variant]], own)
+        for variant, own in bleu.items()
     }
     others = {variant: baseline for variant in bleu if variant != baseline}
     for variant, difference in compare_bleu(bleu, others).items():
         variants[variant] = replace(variants[variant], difference=difference)
     for variant, half in halves.items():
-        output = [row.hypothesis for row in half.translations]
-        of_half = bleu_by_length([output], test, draws).whole
-        variants[variant] = replace(
-            variants[variant], doubling=_judge_doubling(ablation, variant, half, of_half, bleu[variant].whole)
-        )
+        of_half = bleu_from_sentences([half.bleu], lengths, draws).whole
+        doubling = _judge_doubling(ablation, variant, half_budget, of_half, bleu[variant].whole)
+        variants[variant] = replace(variants[variant], doubling=doubling)
     refused = _refuse_slopes(ablation, variants[baseline], bleu[baseline])
     return Evaluation(
         corpus=facts,
@@ -83,34 +79,49 @@ def evaluate(ablation: Ablation, corpus: str) -> Evaluation:
         resamples=ablation.settings.resamples,
         converged=ablation.settings.converged,
         floor=ablation.settings.floor,
-        sentences=len(test.rows),
-        buckets=_count_buckets(test),
+        sentences=len(lengths.source_words),
+        buckets=_count_buckets(lengths),
         variants={variant.name: result for variant, result in variants.items()},
-        slopes={} if refused else _compare_slopes(baseline, bleu, test),
+        slopes={} if refused else _compare_slopes(baseline, bleu, lengths),
         slopes_refused=refused,
         pairs=_pair_up(variants, bleu),
-        examples=_choose_examples(test, hypotheses, ablation.settings.examples),
-        clean_part=_score_clean_part(ablation, overlap, test, hypotheses, others) if facts.leaks_removed else None,
+        examples=_gather_examples([seeds[0].whole for seeds in kept.values()]),
+        clean_part=_score_clean_part(ablation, overlap, kept, others) if facts.leaks_removed else None,
     )
 
 
-def _open_halves(ablation: Ablation, corpus: str) -> dict[Variant, FinishedRun]:
-    """Return the run of each variant's first seed with half the largest budget; none if the ladder has no such rung."""
-    *smaller, last = ablation.corpora[corpus].budgets
-    if not smaller or smaller[-1] != last // 2:
-        return {}
-    return {
-        variant: FinishedRun.open(ablation.rung(variant, ablation.seeds(variant)[0], smaller[-1]).path)
-        for variant in ablation.variants(corpus)
-    }
+def shared_lengths(ablation: Ablation, corpus: str, kept: Iterable[Sequence[SentenceScores]]) -> SentenceLengths:
+    """Return the lengths of the sentences that all runs have translated.
+
+    Args:
+        ablation: whose runs they are.
+        corpus: of which.
+        kept: what is kept of runs.
+
+    Raises:
+        UserError: two runs have translated different sentences.
+    """
+    first, *others = [scores for seeds in kept for scores in seeds]
+    if any(scores.whole.test_digest != first.whole.test_digest for scores in others):
+        raise UserError(
+            f"{ablation.results(corpus) / 'runs'}: its runs do not translate the same sentences: run {REMEDY}"
+        )
+    return first.lengths
+
+
+def _half_budget(budgets: Sequence[int]) -> int:
+    """Return half the largest budget; 0 if the ladder has no such rung."""
+    *smaller, last = budgets
+    return smaller[-1] if smaller and smaller[-1] == last // 2 else 0
 
 
 def _judge_doubling(
-    ablation: Ablation, variant: Variant, half: FinishedRun, of_half: Quantity, of_whole: Quantity
+    ablation: Ablation, variant: Variant, half_budget: int, of_half: Quantity, of_whole: Quantity
 ) -> Doubling:
     """Compare the run with half the budget with that of the first seed, which is its own."""
     first = replace(of_whole, value=of_whole.value[:1], drawn=of_whole.drawn[:1])
-    whole = FinishedRun.open(ablation.run(variant, ablation.corpora[variant.corpus].seeds[0]).path)
+    seed, budget = ablation.seeds(variant)[0], ablation.corpora[variant.corpus].budgets[-1]
+    half, whole = (FinishedRun.open(ablation.kept(variant, seed, each).path) for each in (half_budget, budget))
     difference = compare_quantities(first, of_half, pool([]))
     return judge_doubling(half, whole, ablation.settings.converged, of_half.mean, difference)
 
@@ -118,20 +129,19 @@ def _judge_doubling(
 def _score_clean_part(
     ablation: Ablation,
     overlap: CorpusOverlap,
-    test: TestSet,
-    hypotheses: Mapping[Variant, Sequence[Sequence[str]]],
+    kept: Mapping[Variant, Sequence[SentenceScores]],
     baselines: Mapping[Variant, Variant],
 ) -> CleanPart | None:
     """Return scores and differences on the sentences whose target shares no n-gram with a training target."""
     clean = [index for index, covered in enumerate(overlap.sides["test"]["target"].covered) if covered == 0]
     if not clean:
         return None
-    rows, source_words = [test.rows[index] for index in clean], test.source_words[clean]
-    part = replace(test, rows=rows, source_words=source_words, bounds=[])
+    source_words = next(iter(kept.values()))[0].source_words[clean]
+    part = SentenceLengths(source_words, bounds=[])
     draws = make_draws(part, ablation.settings.resamples)
     bleu = {
-        variant: bleu_by_length([[output[index] for index in clean] for output in outputs], part, draws)
-        for variant, outputs in hypotheses.items()
+        variant: bleu_from_sentences([scores.bleu[clean] for scores in seeds], part, draws)
+        for variant, seeds in kept.items()
     }
     differences = compare_bleu(bleu, baselines)
     return CleanPart(
@@ -146,36 +156,22 @@ def _score_clean_part(
     )
 
 
-def _count_buckets(test: TestSet) -> list[SentenceBucket]:
-    inside = [test.inside(bucket) for bucket in range(len(test.bounds))]
+def _count_buckets(lengths: SentenceLengths) -> list[SentenceBucket]:
+    inside = [lengths.inside(bucket) for bucket in range(len(lengths.bounds))]
     return [
-        SentenceBucket(bounds, len(rows), float(test.source_words[rows].mean()) if len(rows) else None)
-        for bounds, rows in zip(test.bounds, inside, strict=True)
+        SentenceBucket(bounds, len(rows), float(lengths.source_words[rows].mean()) if len(rows) else None)
+        for bounds, rows in zip(lengths.bounds, inside, strict=True)
     ]
 
 
 def _evaluate_variant(
-    ablation: Ablation,
-    variant: Variant,
-    hypotheses: Sequence[Sequence[str]],
-    bleu: BleuByLength,
-    test: TestSet,
+    ablation: Ablation, variant: Variant, kept: Sequence[TestScores], bleu: BleuByLength
 ) -> VariantResult:
     """Return what a variant is, what it cost, how its trainings went, and its scores, without a difference."""
     settings = ablation.corpora[variant.corpus]
     seeds = ablation.seeds(variant)
     runs = ablation.open_runs(variant, settings.budgets[-1])
-    scores = [
-        scoring.score(
-            output,
-            [row.reference for row in test.rows],
-            [row.source for row in test.rows],
-            test.source_words.tolist(),
-            edges=settings.edges,
-            target_language=test.target_language,
-        )
-        for output in hypotheses
-    ]
+    scores = [own.scores for own in kept]
     first = runs[0]
     chrf, brevity_penalty, length_ratio = (
         float(np.mean([score[name] for score in scores])) for name in ("chrf", "brevity_penalty", "length_ratio")
@@ -217,7 +213,7 @@ def _evaluate_variant(
                 brevity_penalty=_mean([score["buckets"][bucket]["brevity_penalty"] for score in scores]),
                 length_ratio=_mean([score["buckets"][bucket]["length_ratio"] for score in scores]),
             )
-            for bucket in range(len(test.bounds))
+            for bucket in range(len(settings.edges))
         ],
         difference=None,
     )
@@ -259,9 +255,11 @@ def _refuse_slopes(ablation: Ablation, baseline: VariantResult, bleu: BleuByLeng
     return None
 
 
-def _compare_slopes(baseline: Variant, bleu: Mapping[Variant, BleuByLength], test: TestSet) -> dict[str, Difference]:
+def _compare_slopes(
+    baseline: Variant, bleu: Mapping[Variant, BleuByLength], lengths: SentenceLengths
+) -> dict[str, Difference]:
     """Return, for each variant, how many BLEU its lead over the baseline grows per 10 more source words."""
-    slopes = {variant: length_slope(own, test) for variant, own in bleu.items()}
+    slopes = {variant: length_slope(own, lengths) for variant, own in bleu.items()}
     seeds = pool(list(slopes.values()))
     return {
         variant.name: compare_quantities(own, slopes[baseline], seeds)
@@ -283,19 +281,9 @@ def _pair_up(variants: Mapping[Variant, VariantResult], bleu: Mapping[Variant, B
     return pairs
 
 
-def _choose_examples(
-    test: TestSet, hypotheses: Mapping[Variant, Sequence[Sequence[str]]], number: int
-) -> list[TranslatedSentence]:
-    """Return sentences at even ranks of length, short to long, with the translations of each variant's first seed."""
-    order = np.argsort(test.source_words, kind="stable")
-    ranks = np.linspace(0, len(order) - 1, num=number + 2).round().astype(int)[1:-1]
+def _gather_examples(kept: Sequence[TestScores]) -> list[TranslatedSentence]:
+    """Return the sentences whose text is kept, with the translations of all variants."""
     return [
-        TranslatedSentence(
-            id=test.rows[index].id,
-            source=test.rows[index].source,
-            reference=test.rows[index].reference,
-            source_words=int(test.source_words[index]),
-            translations={variant.name: outputs[0][index] for variant, outputs in hypotheses.items()},
-        )
-        for index in order[ranks].tolist()
+        replace(same[0], translations={name: text for each in same for name, text in each.translations.items()})
+        for same in zip(*(scores.examples for scores in kept), strict=True)
     ]

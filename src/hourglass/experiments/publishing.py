@@ -250,8 +250,8 @@ def _converged_tag(verdict: bool | None) -> str:
 
 
 def _files(ablation: Ablation, variant: Variant, seed: int) -> list[Path]:
-    run = ablation.run(variant, seed)
-    files = (run.config, run.curves, run.metrics, ablation.translations(variant, seed, "test"))
+    kept = ablation.kept(variant, seed, ablation.corpora[variant.corpus].budgets[-1])
+    files = (kept.config, kept.curves, kept.metrics, kept.scores, ablation.translations(variant, seed, "test"))
     return [file for file in files if file.is_file()]
 
 

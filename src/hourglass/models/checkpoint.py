@@ -109,6 +109,24 @@ def write_checkpoint(content: dict[str, Any], path: Path) -> None:
             scratch.unlink(missing_ok=True)
 
 
+def write_rounded(source: Path, target: Path) -> None:
+    """Write a checkpoint to translate with, of about a sixth of the size: weights in bfloat16, and nothing to resume.
+
+    `load_trained` reads it as any other: it computes in float32, with rounded weights.
+
+    Raises:
+        UserError: the source is missing or damaged, or the target cannot be written.
+    """
+    content = read_checkpoint(source)
+    weights = {
+        name: weight.bfloat16() if weight.is_floating_point() else weight
+        for name, weight in content["state_dict"].items()
+    }
+    kept = ("config", "vocabularies", "corpus_digest", "plugins")
+    own = {name: content["hourglass"][name] for name in kept if name in content["hourglass"]}
+    write_checkpoint({"global_step": content["global_step"], "hourglass": own, "state_dict": weights}, target)
+
+
 def load_trained(path: Path) -> Trained:
     """Build the model of a checkpoint with its weights, in evaluation mode, on the CPU.
 

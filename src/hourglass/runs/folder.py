@@ -10,6 +10,9 @@ PATH/curves.csv                 training curves: step, name, value, time (not wi
 PATH/system.csv                 the same for the machine: CPU, memory, GPU (logger.system_metrics)
 PATH/metrics.json               scores, counts, seed, commit, machine
 PATH/translations.test.tsv      id, source, reference, hypothesis
+PATH/sentence_scores.npz        of each test sentence its counts for BLEU and its length (kept runs of an ablation)
+PATH/scores.json                scores over all test sentences and by length, and some examples (kept runs)
+PATH/likelihoods.npz            of each target token of test its negative log-likelihood (kept runs)
 PATH/alignments/STEP.json       attention weights over a few dev pairs at each validation
 PATH/pictures/NAME.svg          plots of the above
 PATH/model/                     the best model, packed for MLflow (logger.model, or src/pack.py)
@@ -111,6 +114,21 @@ class RunFolder:
     def translations(self) -> Path:
         """The translations of the test split."""
         return self.path / "translations.test.tsv"
+
+    @property
+    def sentence_scores(self) -> Path:
+        """The counts for BLEU of each test sentence, without the sentences."""
+        return self.path / "sentence_scores.npz"
+
+    @property
+    def scores(self) -> Path:
+        """The scores over all test sentences and by length."""
+        return self.path / "scores.json"
+
+    @property
+    def likelihoods(self) -> Path:
+        """The likelihoods of the references of test."""
+        return self.path / "likelihoods.npz"
 
     @property
     def model(self) -> Path:
