@@ -7,6 +7,7 @@ With each budget, the seed that is best on dev is the one that bits are measured
 from hourglass.config.command_line import arguments, one_line_errors
 from hourglass.experiments.ablation import load_ablation
 from hourglass.experiments.keeping import keep_runs
+from hourglass.experiments.remaining import remaining_training
 from hourglass.experiments.tuning import tune_variant
 from hourglass.training.jobs import run_training
 
@@ -16,6 +17,7 @@ def main(corpus: str) -> None:
     ablation = load_ablation()
     ablation.check_corpus(corpus)
     blind = ablation.blind(corpus)
+    print(remaining_training(ablation), flush=True)
     tune_variant(ablation, blind)
     for seed in ablation.seeds(blind):
         for overrides in ablation.ladder(blind, seed):

@@ -7,6 +7,7 @@ checkpoint.
 
 from hourglass.config.command_line import arguments, one_line_errors
 from hourglass.experiments.ablation import load_ablation
+from hourglass.experiments.remaining import remaining_training
 from hourglass.training.jobs import run_training
 
 
@@ -14,6 +15,7 @@ def main(corpus: str, name: str, seed: str) -> None:
     """Train with every budget and the settings that the variant's search chose."""
     ablation = load_ablation()
     variant = ablation.variant(corpus, name)
+    print(remaining_training(ablation), flush=True)
     for overrides in ablation.ladder(variant, ablation.seed(variant, seed)):
         run_training(overrides)
 

@@ -7,12 +7,14 @@ candidate.
 
 from hourglass.config.command_line import arguments, one_line_errors
 from hourglass.experiments.ablation import load_ablation
+from hourglass.experiments.remaining import remaining_training
 from hourglass.experiments.tuning import tune_variant
 
 
 def main(corpus: str, name: str) -> None:
     """Train all candidates, and write their dev losses and costs and the choice."""
     ablation = load_ablation()
+    print(remaining_training(ablation), flush=True)
     tune_variant(ablation, ablation.variant(corpus, name))
 
 

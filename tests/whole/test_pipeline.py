@@ -302,6 +302,7 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
             **dict.fromkeys(("published", "published_report", "published_scores"), "of pipelines/published.py"),
             "keeping": "of the stage keep, which hangs on the runs",
             "publishing": "sends results to MLflow",
+            "remaining": "prints what is left to train",
             **dict.fromkeys(("rate_search", "tuning"), "starts trainings, which hang on their fingerprint"),
         },
         "reports": {

@@ -227,7 +227,8 @@ def test_half_precision_trains_with_clipping(
         half = start("half", *words, "trainer.precision=bf16-mixed")
         assert "trainer.precision" not in caplog.text
         full = start("full", *words)
-        assert "this CPU has avx512_bf16: trainer.precision=bf16-mixed trains faster" in caplog.messages
+        hint = "this CPU has avx512_bf16: trainer.precision=bf16-mixed may train faster"
+        assert any(message.startswith(hint) for message in caplog.messages)
         caplog.clear()
         with_bfloat16(monkeypatch, ())
         start("without", *words, "trainer.target_tokens=1", "trainer.validations=1")

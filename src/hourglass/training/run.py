@@ -94,7 +94,10 @@ def make_model(job: Job, prepared: PreparedData) -> Seq2Seq:
     )
     trainer, instructions = job.settings.trainer, bfloat16_instructions()
     if trainer.precision == "32-true" and trainer.device.type == "cpu" and instructions and not job.config["resume"]:
-        log.info("this CPU has %s: trainer.precision=bf16-mixed trains faster", " and ".join(instructions))
+        log.info(
+            "this CPU has %s: trainer.precision=bf16-mixed may train faster: see pipelines/bench.py precisions",
+            " and ".join(instructions),
+        )
     return model
 
 
