@@ -9,7 +9,7 @@ import pytest
 import yaml
 from helpers import ROOT
 
-from hourglass.analysis.evaluation import SCHEMA_VERSION, Candidate, Tuning
+from hourglass.analysis.evaluation import SCHEMA_VERSION, Candidate, Tuning, rate_word
 from hourglass.config.differences import changes
 from hourglass.errors import UserError
 from hourglass.experiments.ablation import Ablation, Variant, load_ablation
@@ -48,14 +48,14 @@ def test_the_settings_of_every_run_compose() -> None:
     ablation = load_ablation()
     for corpus, settings in ablation.corpora.items():
         for variant in [*ablation.variants(corpus), ablation.blind(corpus)]:
-            for candidate in ablation.candidates(ablation.tune.learning_rates[0]):
-                config = ablation.compose([*ablation.overrides(variant, settings.seeds[0], 1000), *candidate])
-                check_settings(config)
-                assert f"attention={config['attention']['name']}" in ablation.variant_overrides[variant.name]
-                assert config["encoder"]["name"] == ("blind" if variant.name == "blind" else "rnn")
-                assert config["trainer"]["target_tokens"] == 1000
-                assert config["edges"] == settings.edges
-                assert not config["trainer"]["test"]
+            rate = rate_word(ablation.tune.learning_rates[0])
+            config = ablation.compose([*ablation.overrides(variant, settings.seeds[0], 1000), rate])
+            check_settings(config)
+            assert f"attention={config['attention']['name']}" in ablation.variant_overrides[variant.name]
+            assert config["encoder"]["name"] == ("blind" if variant.name == "blind" else "rnn")
+            assert config["trainer"]["target_tokens"] == 1000
+            assert config["edges"] == settings.edges
+            assert not config["trainer"]["test"]
 
 
 def test_a_learning_rate_is_a_number_as_dvc_writes_it(altered: Callable[..., Path]) -> None:
@@ -66,7 +66,7 @@ def test_a_learning_rate_is_a_number_as_dvc_writes_it(altered: Callable[..., Pat
     ablation = load_ablation(root)
     assert ablation.tune.learning_rates == [5e-05]
     (variant, *_) = ablation.variants(next(iter(ablation.corpora)))
-    config = ablation.compose([*ablation.overrides(variant, 1, 1000), *ablation.candidates(5e-05)[0]])
+    config = ablation.compose([*ablation.overrides(variant, 1, 1000), rate_word(5e-05)])
     assert config["optimizer"]["learning_rate"] == 5e-05
 
 
@@ -85,7 +85,7 @@ def test_variants_of_a_corpus_differ_in_what_their_overrides_name() -> None:
 
 def fingerprinted(ablation: Ablation, variant: Variant, rate: float = 0.002) -> Fingerprint:
     """Write an outcome of the search and a fingerprint."""
-    (words,) = ablation.candidates(rate)
+    words = [rate_word(rate)]
     write_record(ablation.tuning_file(variant), Tuning(words, [Candidate(words, 1.0, 10, 1.0)]), SCHEMA_VERSION)
     fingerprint = Fingerprint({"seed": 1}, "c", "v", [1.0], [8.0, 7.0], {"w": 0.1}, 6.5)
     write_record(ablation.fingerprint_file(variant), fingerprint, FINGERPRINT_VERSION)

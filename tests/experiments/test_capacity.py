@@ -13,7 +13,7 @@ from matplotlib.collections import PolyCollection
 
 from hourglass.analysis.capacity import read_capacity, save_capacity
 from hourglass.analysis.evaluation import SCHEMA_VERSION as TUNING_VERSION
-from hourglass.analysis.evaluation import Candidate, Tuning
+from hourglass.analysis.evaluation import Candidate, Tuning, rate_word
 from hourglass.errors import UserError
 from hourglass.experiments import capacity as capacity_module
 from hourglass.experiments.capacity import (
@@ -172,12 +172,12 @@ def test_each_run_gets_a_search_of_its_own_and_the_rate_that_it_chose(
     rates: dict[str, float] = {}
     trained: dict[str, list[str]] = {}
 
-    def searched(grid: Any, candidates_of: Any, common: list[str], *places: Any, output: Any) -> Tuning:
+    def searched(grid: Any, common: list[str], *places: Any, output: Any) -> Tuning:
         folder_of, file = places
         assert grid == settings.learning_rates
         assert common[-2:] == [f"trainer.target_tokens={settings.search_tokens}", "trainer.test=false"]
         rates[file.stem] = 0.001 * (1 + len(rates))
-        (chosen,) = candidates_of(rates[file.stem])
+        chosen = [rate_word(rates[file.stem])]
         write_record(file, tuning := Tuning(chosen, [Candidate(chosen, 1.0, 1, 1.0)]), TUNING_VERSION)
         assert folder_of(0).parent == file.parent
         return tuning

@@ -399,8 +399,7 @@ def test_the_search_of_the_ablation_chooses_the_lowest_dev_loss_inside_its_grid(
     monkeypatch.setattr(rate_search, "run_training", training)
     monkeypatch.setattr(rate_search.FinishedRun, "open", open_run)
     file = tmp_path / "tuning.json"
-    candidates_of = lambda rate: [[f"optimizer.learning_rate={rate}"]]  # noqa: E731
-    run_search([1.0, 2.0, 4.0], candidates_of, ["seed=1"], lambda number: tmp_path / str(number), file)
+    run_search([1.0, 2.0, 4.0], ["seed=1"], lambda number: tmp_path / str(number), file)
     written = read_record(file, Tuning, SCHEMA_VERSION, "")
     assert trained == tried == [candidate.learning_rate for candidate in written.candidates]
     assert written.learning_rate == min(losses, key=lambda rate: losses[rate])

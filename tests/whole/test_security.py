@@ -26,7 +26,7 @@ from helpers import ROOT, SMALL, compose_config, run_script
 from omegaconf import OmegaConf
 from omegaconf.resolvers import oc
 
-from hourglass.analysis.evaluation import SCHEMA_VERSION
+from hourglass.analysis.evaluation import SCHEMA_VERSION, rate_word
 from hourglass.analysis.grouping import open_finished
 from hourglass.config.command_line import check_command_line, read_command
 from hourglass.config.compose import plain_values
@@ -554,14 +554,14 @@ def test_a_search_chooses_among_its_candidates_only(tmp_path: Path) -> None:
     file = ablation.tuning_file(variant)
     file.parent.mkdir(parents=True)
     rates = ablation.tune.learning_rates
-    for chosen in [*ablation.candidates(rates[0]), *ablation.candidates(4 * max(rates))]:
+    for chosen in ([rate_word(rates[0])], [rate_word(4 * max(rates))]):
         file.write_text(json.dumps({"schema_version": SCHEMA_VERSION, "chosen": chosen, "candidates": []}))
         assert ablation.chosen(variant) == chosen
     for planted, message in (
         (["hydra.searchpath=[file:///tmp]"], "chosen is .*, which is no candidate of the search"),
         (["--config-dir=/tmp"], "chosen is .*, which is no candidate of the search"),
         ([3], r"chosen\.0: input should be a valid string"),
-        (ablation.candidates(0.00123)[0], "chosen is .*, which is no candidate of the search"),
+        ([rate_word(0.00123)], "chosen is .*, which is no candidate of the search"),
         (["cache=/tmp"], "chosen is .*, which is no candidate of the search"),
     ):
         file.write_text(json.dumps({"schema_version": SCHEMA_VERSION, "chosen": planted, "candidates": []}))

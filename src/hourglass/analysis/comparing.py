@@ -16,6 +16,7 @@ from hourglass.errors import UserError
 from hourglass.metrics import scoring
 from hourglass.metrics.significance import (
     Difference,
+    Estimate,
     Interval,
     Quantity,
     adjust_differences,
@@ -76,6 +77,10 @@ class BleuByLength:
 
     whole: Quantity
     buckets: dict[int, Quantity]
+
+    def estimates(self, buckets: int) -> list[Estimate | None]:
+        """Return the estimate of each of so many buckets; None for one without sentences."""
+        return [self.buckets[bucket].estimate if bucket in self.buckets else None for bucket in range(buckets)]
 
 
 @dataclass(frozen=True)

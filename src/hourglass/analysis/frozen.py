@@ -95,6 +95,7 @@ def fresh_config(run: FinishedRun) -> Config:
         FROZEN_ENCODER: str(run.path.resolve()),
         "run_dir": str(fresh_folder(run)),
         "start_from": None,
+        "fingerprint": None,  # That of the ablation's variant, which this is not.
     }
     config["attention"] = compose_settings(["attention=fixed"])["attention"]
     if config["decoder"]["query"] == run.config["attention"]["query"]:  # It followed the attention.

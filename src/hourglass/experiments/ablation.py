@@ -387,10 +387,6 @@ class Ablation:
         edges = ",".join(map(str, self.corpora[corpus].edges))
         return [f"data={corpus}", path_override("cache", self.made(corpus) / "cache"), f"edges=[{edges}]"]
 
-    def candidates(self, rate: float) -> list[list[str]]:
-        """Return the overrides of each candidate of a search with a learning rate: one."""
-        return [[rate_word(rate)]]
-
     def chosen(self, variant: Variant) -> list[str]:
         """Return the overrides that a variant's search chose; anything but one of its candidates is refused.
 
@@ -399,8 +395,7 @@ class Ablation:
         """
         file = self.tuning_file(variant)
         chosen = self.tuning(variant).chosen
-        rates = possible_rates(self.tune.learning_rates)
-        if chosen not in [words for rate in rates for words in self.candidates(rate)]:
+        if chosen not in [[rate_word(rate)] for rate in possible_rates(self.tune.learning_rates)]:
             raise UserError(f"{file}: chosen is {' '.join(chosen)}, which is no candidate of the search: run {REMEDY}")
         return chosen
 

@@ -196,7 +196,6 @@ def train_capacity_runs(settings: CapacitySettings, folder: Path) -> None:
                 if len(settings.learning_rates) > 1:
                     chosen = run_search(
                         settings.learning_rates,
-                        lambda rate: [[rate_word(rate)]],
                         [*words, f"trainer.target_tokens={settings.search_tokens}", "trainer.test=false"],
                         lambda number: folder / "search" / f"{run.name}-{number}",
                         _search_file(folder, run),

@@ -207,13 +207,13 @@ def _evaluate_variant(
         chrf_signature=scores[0]["chrf_signature"],
         buckets=[
             BucketScores(
-                bleu=bleu.buckets[bucket].estimate if bucket in bleu.buckets else None,
+                bleu=estimate,
                 copy_bleu=scores[0]["buckets"][bucket]["copy_bleu"],
                 chrf=_mean([score["buckets"][bucket]["chrf"] for score in scores]),
                 brevity_penalty=_mean([score["buckets"][bucket]["brevity_penalty"] for score in scores]),
                 length_ratio=_mean([score["buckets"][bucket]["length_ratio"] for score in scores]),
             )
-            for bucket in range(len(settings.edges))
+            for bucket, estimate in enumerate(bleu.estimates(len(settings.edges)))
         ],
         difference=None,
     )

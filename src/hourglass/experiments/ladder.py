@@ -31,10 +31,7 @@ def measure_ladder(ablation: Ablation, corpus: str) -> Ladder:
             scores[variant.name] = RungScores(
                 dev_loss=[run.metrics.dev.loss for run in ablation.open_runs(variant, budget)],
                 bleu=bleu.whole.estimate,
-                bleu_by_length=[
-                    bleu.buckets[bucket].estimate if bucket in bleu.buckets else None
-                    for bucket in range(len(lengths.bounds))
-                ],
+                bleu_by_length=bleu.estimates(len(lengths.bounds)),
             )
         rungs.append(Rung(budget, scores, [gap_of(information, pair) for pair in estimands]))
     assert information is not None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from hourglass.analysis.evaluation import SCHEMA_VERSION, Candidate, Tuning, grid_end
+from hourglass.analysis.evaluation import SCHEMA_VERSION, Candidate, Tuning, grid_end, rate_word
 from hourglass.errors import DivergedError, UserError
 from hourglass.system.commands import path_override
 from hourglass.system.records import write_record
@@ -22,7 +22,6 @@ FACTOR, EXTENSIONS = 2.0, 4
 
 def run_search(
     rates: Sequence[float],
-    candidates_of: Callable[[float], list[list[str]]],
     common: Sequence[str],
     folder_of: Callable[[int], Path],
     file: Path,
@@ -33,7 +32,6 @@ def run_search(
 
     Args:
         rates: the grid.
-        candidates_of: returns the overrides of the candidates with a learning rate.
         common: overrides that all candidates share.
         folder_of: returns the run folder of a candidate by its number, from 0; a finished or killed run is continued.
         file: the record of the outcome.
@@ -45,10 +43,8 @@ def run_search(
     candidates: list[Candidate] = []
 
     def train(rate: float) -> float:
-        first = len(candidates)
-        for overrides in candidates_of(rate):
-            candidates.append(_train([*common, *overrides], overrides, folder_of(len(candidates)), output))
-        return min(map(_loss, candidates[first:]))
+        candidates.append(_train(common, [rate_word(rate)], folder_of(len(candidates)), output))
+        return _loss(candidates[-1])
 
     search_rates(rates, train)
     tuning = Tuning(min(candidates, key=_loss).overrides, candidates)
@@ -56,9 +52,9 @@ def run_search(
     return tuning
 
 
-def _train(words: list[str], overrides: list[str], folder: Path, output: IO[str] | None) -> Candidate:
+def _train(common: Sequence[str], overrides: list[str], folder: Path, output: IO[str] | None) -> Candidate:
     try:
-        run_training([*words, path_override("run_dir", folder)], output)
+        run_training([*common, *overrides, path_override("run_dir", folder)], output)
     except DivergedError:
         return Candidate(overrides, None, 0, 0.0)
     metrics = FinishedRun.open(folder).metrics

@@ -15,7 +15,6 @@ def tune_variant(ablation: Ablation, variant: Variant) -> Tuning:
     common = ablation.overrides(variant, settings.seeds[0], settings.tune_tokens)
     return run_search(
         ablation.tune.learning_rates,
-        ablation.candidates,
         [*common, ablation.fingerprint_override(variant)],
         lambda number: ablation.made(variant.corpus) / "tune" / f"{variant.name}-{number}",
         ablation.tuning_file(variant),
