@@ -5,7 +5,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from helpers import ROOT
 
 from hourglass.analysis.convergence import (
     JUDGED_TOKENS,
@@ -16,8 +15,8 @@ from hourglass.analysis.convergence import (
     show_convergence,
     show_verdict,
 )
-from hourglass.analysis.evaluation import read_evaluation
 from hourglass.errors import UserError
+from hourglass.experiments.ablation import load_ablation
 
 
 def finished_run(losses: list[float], tokens: int) -> Any:
@@ -85,9 +84,9 @@ def test_the_verdict_on_several_seeds(verdicts: list[bool | None], together: boo
     assert show_verdict(together) == shown
 
 
-@pytest.mark.parametrize("corpus", ["numbers", "kjv_web"])
+@pytest.mark.parametrize("corpus", load_ablation().corpora)
 def test_the_recorded_runs_are_judged(corpus: str) -> None:
-    evaluation = read_evaluation(ROOT / "results" / "evaluations" / f"{corpus}.json", "dvc repro")
+    evaluation = load_ablation().evaluation(corpus)
     for result in evaluation.variants.values():
         for training in result.seeds:
             assert is_judged(training.target_tokens, len(training.curves.loss))

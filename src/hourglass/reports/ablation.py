@@ -29,6 +29,7 @@ from hourglass.reports.ablation_tables import (
 from hourglass.reports.bits import BITS_DEFINED, bits_section, summarise_bits
 from hourglass.reports.document import Block, Bullets, Example, Heading, Paragraph, Table
 from hourglass.reports.ladder import ladder_section, summarise_ladder
+from hourglass.reports.objections import list_objections
 from hourglass.reports.phrases import NOT_CHOOSING, ONCE, REREAD, in_brackets, listing, widest
 
 TITLE = "What a fixed context vector costs, and what attention buys back"
@@ -80,6 +81,9 @@ def write_ablation(
         if name in ladders:
             blocks += map(Paragraph, summarise_ladder(ladders[name]))
     blocks += [Heading(2, "How to read the tables and figures"), Bullets(_explain_reading(evaluations))]
+    for name, evaluation in evaluations.items():
+        if objections := list_objections(evaluation):
+            blocks += [Heading(2, f"What can be objected to the results on {name}"), Bullets(objections)]
     for name, evaluation in evaluations.items():
         blocks += _corpus_section(evaluation)
         if name in information:

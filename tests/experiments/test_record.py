@@ -1,0 +1,72 @@
+"""The recorded results follow from what is kept of the runs: computed again from the counts of single sentences."""
+
+import math
+
+import numpy as np
+import pytest
+from helpers import ROOT
+from sacrebleu.metrics import BLEU
+
+from hourglass.analysis.ladder import read_ladder
+from hourglass.analysis.likelihoods import kept_likelihoods
+from hourglass.experiments.ablation import Ablation, Variant, load_ablation
+
+CORPORA = load_ablation().corpora
+
+
+@pytest.fixture(scope="module")
+def ablation() -> Ablation:
+    return load_ablation()
+
+
+def corpus_bleu(counts: np.ndarray) -> float:
+    """Return sacreBLEU's score of summed counts."""
+    summed = counts.sum(0).tolist()
+    score = BLEU.compute_bleu(summed[:4], summed[4:8], sys_len=summed[8], ref_len=summed[9], smooth_method="exp")
+    return float(score.score)
+
+
+def bits_needed(ablation: Ablation, variant: Variant, budget: int) -> np.ndarray:
+    """Return the bits of each test sentence, mean over seeds."""
+    files = [ablation.kept(variant, seed, budget).likelihoods for seed in ablation.seeds(variant)]
+    return np.mean([[row.sum() / math.log(2) for row in kept_likelihoods(file).nats] for file in files], axis=0)
+
+
+@pytest.mark.parametrize("corpus", CORPORA)
+def test_recorded_scores_are_those_of_the_kept_sentences(ablation: Ablation, corpus: str) -> None:
+    evaluation, last = ablation.evaluation(corpus), ablation.corpora[corpus].budgets[-1]
+    assert list(evaluation.variants) == [variant.name for variant in ablation.variants(corpus)]
+    for variant in ablation.variants(corpus):
+        kept = [ablation.sentence_scores(variant, seed, last) for seed in ablation.seeds(variant)]
+        recorded = evaluation.variants[variant.name]
+        assert recorded.bleu.by_seed == pytest.approx([corpus_bleu(own.bleu) for own in kept])
+        for bucket, scores in zip(evaluation.buckets, recorded.buckets, strict=True):
+            low, high = bucket.source_words
+            inside = [own.bleu[(own.source_words >= low) & (own.source_words <= (high or math.inf))] for own in kept]
+            assert [len(part) for part in inside] == [bucket.sentences] * len(kept)
+            assert scores.bleu is not None
+            assert scores.bleu.by_seed == pytest.approx([corpus_bleu(part) for part in inside])
+
+
+@pytest.mark.parametrize("corpus", CORPORA)
+def test_recorded_gaps_are_those_of_the_kept_likelihoods(ablation: Ablation, corpus: str) -> None:
+    ladder = read_ladder(ablation.ladder_file(corpus), "dvc repro")
+    assert [rung.budget for rung in ladder.rungs] == ablation.corpora[corpus].budgets
+    for rung in ladder.rungs:
+        for (first, second), gap in zip(ladder.estimands, rung.gaps, strict=True):
+            needed = [bits_needed(ablation, Variant(corpus, name), rung.budget) for name in (first, second)]
+            assert gap.whole.value == pytest.approx(float((needed[1] - needed[0]).mean()), abs=1e-4)
+
+
+@pytest.mark.parametrize("corpus", CORPORA)
+def test_kept_runs_are_of_the_fingerprints_and_hold_no_weights(ablation: Ablation, corpus: str) -> None:
+    for variant in [*ablation.variants(corpus), ablation.blind(corpus)]:
+        for budget in ablation.corpora[corpus].budgets:
+            for run in ablation.open_runs(variant, budget):
+                assert f"fingerprint={run.config['fingerprint']}" == ablation.fingerprint_override(variant)
+                assert run.metrics.commit
+                assert not run.metrics.dirty
+                assert {file.suffix for file in run.path.iterdir()} <= {".csv", ".json", ".npz", ".yaml"}
+    kept = [path for path in (ROOT / "results").rglob("*") if path.suffix == ".ckpt"]
+    assert kept
+    assert all(path.stat().st_size < 6_000_000 for path in kept)
