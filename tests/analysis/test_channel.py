@@ -155,6 +155,7 @@ def test_a_trained_decoder_receives_k_bits_of_a_channel_of_k() -> None:
     assert at_most(reading, k)
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_a_trained_blind_decoder_receives_no_bits() -> None:
     reading = read_channel(train(make(encoder="blind"), 4, 6, steps=200), draw(1500, 4, 6, seed=6), SYMBOLS)

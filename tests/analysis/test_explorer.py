@@ -154,7 +154,12 @@ def browser() -> Iterator[Any]:
         yield play.chromium.launch(executable_path=result, args=["--no-sandbox"])
 
 
-@pytest.fixture(params=[(1400, "light"), (390, "dark")], ids=["wide", "narrow and dark"])
+@pytest.fixture(
+    params=[
+        pytest.param((1400, "light"), id="wide"),
+        pytest.param((390, "dark"), id="narrow and dark", marks=pytest.mark.more),
+    ]
+)
 def page(request: pytest.FixtureRequest, browser: Any, content: dict[str, Any], tmp_path: Path) -> Iterator[Any]:
     """The open page. In the end, check that it wrote nothing to the console and requested nothing."""
     width, scheme = request.param

@@ -100,6 +100,7 @@ def joint(run: FinishedRun) -> FinishedRun:
     return FinishedRun.open(make_run(folder, *WORDS, "attention=fixed").path)
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_random_weights_are_those_before_training(run: FinishedRun) -> None:
     own, again, trained = random_model(run), random_model(run), run.trained.model

@@ -198,6 +198,7 @@ def test_no_clause_of_dev_or_test_is_in_train_on_either_side(kjv_web: Corpus) ->
     assert kjv_web.facts["dev_pairs_in_test"] > 0
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_the_sizes_of_the_default_corpus(kjv_web: Corpus) -> None:
     """As docs/corpora.md has them; within a few per cent of the trial that the default was chosen by.

@@ -327,6 +327,7 @@ def test_kjv_web_has_its_documented_lengths(kjv_verses: Corpus) -> None:
     assert words.max() == 90
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_copying_the_source_of_kjv_web_scores_about_52_bleu(kjv_web: Corpus) -> None:
     test = kjv_web.splits["test"]

@@ -156,6 +156,7 @@ def test_a_prompt_draws_what_it_looks_at(small_run: RunFolder) -> None:
     assert len(done.stdout.decode().splitlines()) > 2
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_a_prompt_draws_no_long_line_and_sends_no_control_character(small_run: RunFolder) -> None:
     done = command(b"s1 " * 101 + b"\n" + b"s1 \x1b[1ms2\n", f"run={small_run.path}", "interactive=true")

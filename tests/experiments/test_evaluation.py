@@ -725,6 +725,7 @@ def test_mlflow_holds_each_run_once_and_new_results_supersede_old_ones(
     assert sum(SUPERSEDED not in run.data.tags for run in logged_runs().values()) == 1 + 4
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_an_ablation_with_another_results_folder_has_runs_of_its_own(
     ablation: Ablation, evaluation: Evaluation, client: Any

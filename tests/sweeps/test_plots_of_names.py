@@ -94,6 +94,7 @@ def test_interactive_plots_show_markup_as_text(tmp_path: Path) -> None:
     assert '"run": "runs/<b>"' in hovered
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_a_plot_that_fails_is_one_line(
     study: optuna.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -202,7 +202,11 @@ def test_sweep_without_m_is_refused_with_the_right_command(tmp_path: Path) -> No
             marks=pytest.mark.more,
         ),
         pytest.param(["hydra.sweeper.objective=loss"], "set trainer.select=loss (it is bleu)", marks=pytest.mark.more),
-        (["run_dir=here"], "error: run_dir=here: in a sweep every job gets a folder of its own"),
+        pytest.param(
+            ["run_dir=here"],
+            "error: run_dir=here: in a sweep every job gets a folder of its own",
+            marks=pytest.mark.more,
+        ),
     ],
 )
 def test_a_mistake_ends_a_sweep_before_its_first_trial(

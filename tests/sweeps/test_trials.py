@@ -427,7 +427,9 @@ def test_plots_and_importances_need_enough_trials(tmp_path: Path, sweep: Callabl
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", [["bleu"], ["loss"], ["bleu", "parameters"]])
+@pytest.mark.parametrize(
+    "objective", [["bleu"], pytest.param(["loss"], marks=pytest.mark.more), ["bleu", "parameters"]]
+)
 def test_the_best_trials_have_the_darkest_colour(objective: list[Any]) -> None:
     chosen = settings(Path(), objective=objective, pruner="auto")
     study = optuna.create_study(directions=chosen.directions)

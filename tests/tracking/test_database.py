@@ -117,6 +117,7 @@ def test_two_processes_create_a_store_at_once(tmp_path: Path) -> None:
     assert len(mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(["0"])) == 2
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_a_store_that_was_left_half_created_is_named(tmp_path: Path) -> None:
     file = tmp_path / "mlflow.db"

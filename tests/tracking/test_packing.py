@@ -68,6 +68,7 @@ def test_a_packed_model_translates_as_its_run(run: RunFolder, packed: Path) -> N
             assert target < len(str(row.translation).split())
 
 
+@pytest.mark.more
 def test_alignments_of_a_model_without_attention_are_refused(tmp_path: Path) -> None:
     run = make(tmp_path, "none")
     pack(run, tmp_path / "packed")
@@ -76,6 +77,7 @@ def test_alignments_of_a_model_without_attention_are_refused(tmp_path: Path) -> 
         model.predict(pd.DataFrame({"source": ["s1"]}), params={"alignments": True})
 
 
+@pytest.mark.more
 def test_an_existing_folder_is_not_overwritten(run: RunFolder, packed: Path, tmp_path: Path) -> None:
     before = {file: file.stat().st_mtime_ns for file in packed.rglob("*")}
     assert not pack(run, packed)

@@ -399,7 +399,7 @@ class Locked(NoMlflow):
     status = 401
 
 
-@pytest.mark.parametrize("handler", [NoMlflow, Locked])
+@pytest.mark.parametrize("handler", [NoMlflow, pytest.param(Locked, marks=pytest.mark.more)])
 def test_a_mistake_is_refused_at_the_start(
     make: Callable[..., Job], listen: Callable[..., Any], handler: type[NoMlflow]
 ) -> None:

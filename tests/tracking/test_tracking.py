@@ -346,6 +346,7 @@ def test_the_best_model_is_logged_once_and_translates(job: Job, store: str, tmp_
     assert dataclasses.replace(of_sweep, settings=with_logger(job, model=True).settings).keeps_model
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_of_runs_that_start_together_one_creates_the_dataset(
     job: Job, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

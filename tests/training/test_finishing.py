@@ -85,6 +85,7 @@ def test_an_upload_that_fails_ends_no_run(finished: RunFolder) -> None:
     assert read_json(finished.tracking)["status"] == "FINISHED"
 
 
+@pytest.mark.more
 def test_a_training_survives_a_failure_to_record_alignments_and_to_draw(tmp_path: Path) -> None:
     words = [*SMALL, "trainer.pictures=1", f"cache={tmp_path / 'cache'}", f"run_dir={tmp_path / 'run'}"]
     event: dict[str, Any] = {"at": "hourglass.training.alignments.read_weights", "count": 2, "what": FAILURE}

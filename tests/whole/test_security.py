@@ -499,7 +499,7 @@ def test_a_value_that_cannot_be_resolved_is_one_line(value: str) -> None:
             marks=pytest.mark.more,
         ),
         ("job_logging", "version: 1\nhandlers: {x: {(): os.mkdir, path: it_ran}}\nroot: {handlers: [x]}"),
-        ("sweeper", "_target_: os.mkdir\npath: it_ran"),
+        pytest.param("sweeper", "_target_: os.mkdir\npath: it_ran", marks=pytest.mark.more),
     ],
 )
 @pytest.mark.slow

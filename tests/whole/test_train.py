@@ -107,6 +107,7 @@ def test_the_files_of_a_run(start: Callable[..., RunFolder], capsys: pytest.Capt
     assert metrics["commit"] == (commit.stdout.strip() or None)
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_best_is_the_best_on_dev(start: Callable[..., RunFolder]) -> None:
     for select, pick in (("bleu", max), ("loss", min)):
@@ -195,6 +196,7 @@ def test_accumulation_changes_nothing(start: Callable[..., RunFolder]) -> None:
     assert curves(whole, "dev/loss").keys() == curves(parts, "dev/loss").keys()
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_fast_paths_can_be_switched_off(start: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("attention=luong_general", "trainer.test=false", "trainer.pictures=0")
