@@ -112,6 +112,25 @@ def stages_changed(printed: str) -> set[str]:
     return {name.rpartition(":")[2] for name in names}
 
 
+def check_what_is_kept(project: Path, kept: Path, whole: Path) -> None:
+    """Translate with the small model; nothing that is kept names a folder of this machine.
+
+    Args:
+        project: where it was trained.
+        kept: results of the corpus.
+        whole: the checkpoint that the small model was made of.
+    """
+    small = kept / "models" / "none"
+    assert (small / "checkpoints" / "best.ckpt").stat().st_size < whole.stat().st_size / 3
+    translated = run_script("src/translate.py", f"run={small}", "search=greedy", stdin=b"one two\n")
+    assert translated.stdout.count("\n") == 1
+    for config in kept.rglob("config.yaml"):  # Of what git keeps: for other machines.
+        assert str(project) not in config.read_text()
+    assert str(project).encode() not in (small / "checkpoints" / "best.ckpt").read_bytes()
+    losses = json.loads((small / "metrics.json").read_text())["rounding"]
+    assert losses["dev_loss_in_bfloat16"] == pytest.approx(losses["dev_loss_in_float32"], abs=0.01)
+
+
 def add_a_variant(clone: Path, recorded: Path) -> None:
     """Add a variant in a fresh clone: it is trained alone, and compared with what is kept of the others.
 
@@ -166,14 +185,7 @@ def test_the_whole_pipeline_and_what_a_change_touches(project: Path, tmp_path: P
     counted = [json.loads(facts)["overlap"][split][side] for split in ("dev", "test") for side in ("source", "target")]
     assert [own["sentences"] for own in counted] == [len(own["words"]) for own in sides] == [24, 24, 60, 60]
     assert [own["sharing"] for own in counted] == [sum(map(bool, own["covered"])) for own in sides]
-    small = kept / "numbers" / "models" / "none"
-    assert (small / "checkpoints" / "best.ckpt").stat().st_size < (
-        made / "runs" / "none-1" / "5000" / "checkpoints" / "best.ckpt"
-    ).stat().st_size / 3
-    translated = run_script("src/translate.py", f"run={small}", "search=greedy", stdin=b"one two\n")
-    assert translated.stdout.count("\n") == 1
-    losses = json.loads((small / "metrics.json").read_text())["rounding"]
-    assert losses["dev_loss_in_bfloat16"] == pytest.approx(losses["dev_loss_in_float32"], abs=0.01)
+    check_what_is_kept(project, kept / "numbers", made / "runs" / "none-1" / "5000" / "checkpoints" / "best.ckpt")
     for name in ("report.md", "numbers/metrics.json", "numbers/bleu_by_length.csv", "figures", "tables"):
         assert (kept / name).exists(), name
     assert not (project / "results").exists()

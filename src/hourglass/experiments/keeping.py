@@ -1,5 +1,7 @@
 """Keep in git what an ablation needs of a run: settings, curves, and the scores of each test sentence; some models."""
 
+from pathlib import Path
+
 import numpy as np
 
 from hourglass.analysis.likelihoods import encode_split, keep_likelihoods, read_likelihoods
@@ -7,6 +9,7 @@ from hourglass.analysis.sentence_scores import score_sentences, write_sentence_s
 from hourglass.experiments.ablation import BLIND, Ablation, Variant
 from hourglass.metrics.likelihood import reference_nats
 from hourglass.models.checkpoint import load_trained, write_rounded
+from hourglass.runs.folder import write_config
 from hourglass.runs.translations import Translation, read_translations
 from hourglass.system.files import read_json, write_json, write_whole
 from hourglass.training.finished import FinishedRun
@@ -20,8 +23,14 @@ def keep_runs(ablation: Ablation, variant: Variant, seed: int) -> None:
     """
     for budget in ablation.corpora[variant.corpus].budgets:
         run, kept = FinishedRun.open(ablation.rung(variant, seed, budget).path), ablation.kept(variant, seed, budget)
-        for source, target in ((run.folder.config, kept.config), (run.folder.curves, kept.curves)):
-            write_whole(target, source.read_bytes())
+        before = run.config["start_from"]
+        places = {
+            "run_dir": _from_root(ablation, run.path),
+            "start_from": None if before is None else _from_root(ablation, Path(before)),
+            "cache": _from_root(ablation, Path(run.config["cache"])),
+        }
+        write_whole(kept.curves, run.folder.curves.read_bytes())
+        write_config(kept, {**run.config, **places})
         keep_likelihoods(kept.likelihoods, read_likelihoods(run, run.prepared))
         if variant.name != BLIND:  # Which cannot translate.
             keep_sentence_scores(ablation, variant, seed, budget, _translations(ablation, variant, seed, budget, run))
@@ -40,6 +49,12 @@ def keep_sentence_scores(ablation: Ablation, variant: Variant, seed: int, budget
         target_language=facts.target,
     )
     write_sentence_scores(ablation.kept(variant, seed, budget), scores)
+
+
+def _from_root(ablation: Ablation, path: Path) -> str:
+    """Return a path as seen from the project's folder, for other machines; as it is where it lies elsewhere."""
+    whole = path.expanduser().resolve()
+    return str(whole.relative_to(ablation.root.resolve()) if whole.is_relative_to(ablation.root.resolve()) else path)
 
 
 def _translations(ablation: Ablation, variant: Variant, seed: int, budget: int, run: FinishedRun) -> list[Translation]:
@@ -64,9 +79,11 @@ def keep_model(ablation: Ablation, variant: Variant) -> str:
     if kept.best.exists() and not folder.best.exists():
         return f"left as it is: {kept.path} (no weights of {folder.path} on this machine)"
     run = FinishedRun.open(folder.path)
-    for source, target in ((run.folder.config, kept.config), (run.folder.curves, kept.curves)):
-        write_whole(target, source.read_bytes())
-    write_rounded(run.folder.best, kept.best)
+    usual = ablation.compose([])["cache"]
+    places = {"run_dir": _from_root(ablation, kept.path), "start_from": None, "cache": usual}
+    write_whole(kept.curves, run.folder.curves.read_bytes())
+    write_config(kept, {**run.config, **places})
+    write_rounded(run.folder.best, kept.best, places)
     losses = []
     for checkpoint in (run.folder.best, kept.best):
         trained = load_trained(checkpoint)

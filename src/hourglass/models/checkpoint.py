@@ -109,10 +109,15 @@ def write_checkpoint(content: dict[str, Any], path: Path) -> None:
             scratch.unlink(missing_ok=True)
 
 
-def write_rounded(source: Path, target: Path) -> None:
+def write_rounded(source: Path, target: Path, places: Mapping[str, Any]) -> None:
     """Write a checkpoint to translate with, of about a sixth of the size: weights in bfloat16, and nothing to resume.
 
     `load_trained` reads it as any other: it computes in float32, with rounded weights.
+
+    Args:
+        source: the checkpoint.
+        target: the one to write.
+        places: settings that say where files are, in place of those of the training.
 
     Raises:
         UserError: the source is missing or damaged, or the target cannot be written.
@@ -124,6 +129,7 @@ def write_rounded(source: Path, target: Path) -> None:
     }
     kept = ("config", "vocabularies", "corpus_digest", "plugins")
     own = {name: content["hourglass"][name] for name in kept if name in content["hourglass"]}
+    own["config"] = {**own["config"], **places}
     write_checkpoint({"global_step": content["global_step"], "hourglass": own, "state_dict": weights}, target)
 
 
