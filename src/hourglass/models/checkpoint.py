@@ -123,10 +123,13 @@ def write_rounded(source: Path, target: Path, places: Mapping[str, Any]) -> None
         UserError: the source is missing or damaged, or the target cannot be written.
     """
     content = read_checkpoint(source)
-    weights = {
-        name: weight.bfloat16() if weight.is_floating_point() else weight
-        for name, weight in content["state_dict"].items()
-    }
+    weights: dict[str, torch.Tensor] = {}
+    rounded: dict[tuple[int, torch.Size], torch.Tensor] = {}
+    for name, weight in content["state_dict"].items():
+        # Tied weights are one tensor under several names, and stay one.
+        key = (weight.data_ptr(), weight.shape)
+        rounded.setdefault(key, weight.bfloat16() if weight.is_floating_point() else weight)
+        weights[name] = rounded[key]
     kept = ("config", "vocabularies", "corpus_digest", "plugins")
     own = {name: content["hourglass"][name] for name in kept if name in content["hourglass"]}
     own["config"] = {**own["config"], **places}
