@@ -86,7 +86,8 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
         (((24, 1), (21.5, 1), (19, 1)), ["gone at 1.55 billion target tokens"]),
         (((10, 1), (15, 1), (20, 1)), ["changed it by +5.0: the gap still grows"]),
         (((10, 1), (10, 1), (10.5, 1)), ["the gap has flattened"]),
-        (((10, 1), (5, 1), (0.5, 1)), ["that is no gap"]),
+        (((12, 1), (10.7, 1), (10, 1)), ["which the rule counts as flattened, as it is less than half the width"]),
+        (((10, 1), (5, 1), (0.5, 1)), ["no gap is shown"]),
     ],
 )
 def test_the_report_tells_the_course(values: list[tuple[float, float]], words: list[str]) -> None:

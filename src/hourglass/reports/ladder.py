@@ -38,12 +38,18 @@ def summarise_ladder(ladder: Ladder) -> list[str]:
         of = f" ({show_range(interval)}, {covers})" if interval else ""
         sentences.append(
             f"With {_tokens(ladder.rungs[-1].budget)} target tokens, {first} receives {last.value:.1f} bits a sentence "
-            f"more than {second}{of}; {_tell(course)}."
+            f"more than {second}{of}; {_tell(course, ladder.flattened * abs(last.value))}."
         )
     return sentences
 
 
-def _tell(course: GapCourse) -> str:
+def _tell(course: GapCourse, small: float) -> str:
+    """Return the course of a gap as part of a sentence.
+
+    Args:
+        course: of the gap.
+        small: a smaller change counts as none, whatever the interval.
+    """
     if course.change is None:
         return "how this hangs on the budget cannot be told"
     by = f"the last doubling of the budget changed it by {course.change:+.1f}"
@@ -52,8 +58,13 @@ def _tell(course: GapCourse) -> str:
             return f"{by}: it still falls, too slowly to tell when it would be gone"
         gone = f"it would be gone at {_tokens(course.closes_at)} target tokens"
         return f"{by}: it still falls, and by a straight line {gone}"
+    if course.course == "flattened" and abs(course.change) >= small:
+        return (
+            f"{by}, which the rule counts as flattened, as it is less than half the width of the interval: more "
+            "seeds may show that it still changes"
+        )
     return {
-        "no gap": f"that is no gap; {by}",
+        "no gap": f"its interval holds 0, so no gap is shown; {by}",
         "flattened": f"{by}: the gap has flattened",
         "grows": f"{by}: the gap still grows",
         "cannot be told": f"{by}; with so few sentences or tokens its course cannot be told",
