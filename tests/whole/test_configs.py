@@ -13,6 +13,7 @@ import yaml
 from helpers import CONF, ROOT, compose_config, run_script
 
 from hourglass.errors import UserError
+from hourglass.training import trainer
 from hourglass.training.settings import GROUPS, check_settings
 
 # Further overrides that a choice needs.
@@ -78,10 +79,6 @@ def _explained_by_parent(file: str, key: str) -> bool:
         (["trainer.devices=2"], r"trainer\.devices=2 .*use trainer=ddp"),
         (["trainer=ddp", "trainer.accelerator=cpu", "trainer.nodes=2"], r"trainer\.nodes=2: .*torchrun"),
         (
-            ["trainer.precision=bf16-mixed"],
-            r"trainer\.precision=bf16-mixed: this CPU, .+, has neither avx512_bf16 nor amx_bf16, .*precision=32-true",
-        ),
-        (
             ["trainer.cuda_graphs=true"],
             r"trainer\.cuda_graphs=true is for NVIDIA's GPUs: set ",
         ),
@@ -112,6 +109,16 @@ def test_contradictions_are_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message) as refused:
         check_settings(compose_config(*overrides))
     assert "\n" not in str(refused.value)
+
+
+def test_bfloat16_is_refused_on_a_cpu_without_its_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "bfloat16_instructions", list)
+    settings = compose_config("trainer.precision=bf16-mixed")
+    refused = r"^trainer\.precision=bf16-mixed: this CPU, .+, has neither avx512_bf16 nor amx_bf16, .*precision=32-true"
+    with pytest.raises(UserError, match=refused):
+        check_settings(settings)
+    monkeypatch.setattr(trainer, "bfloat16_instructions", lambda: ["amx_bf16"])
+    check_settings(settings)
 
 
 # ---- By the command - ------------------------------------------------------------------------------------------------
