@@ -9,7 +9,9 @@ from sacrebleu.metrics import BLEU
 
 from hourglass.analysis.ladder import read_ladder
 from hourglass.analysis.likelihoods import kept_likelihoods
+from hourglass.errors import UserError
 from hourglass.experiments.ablation import Ablation, Variant, load_ablation
+from hourglass.runs.folder import resume_run
 
 CORPORA = load_ablation().corpora
 
@@ -70,3 +72,12 @@ def test_kept_runs_are_of_the_fingerprints_and_hold_no_weights(ablation: Ablatio
     kept = [path for path in (ROOT / "results").rglob("*") if path.suffix == ".ckpt"]
     assert kept
     assert all(path.stat().st_size < 6_000_000 for path in kept)
+
+
+def test_a_small_model_is_not_resumed(ablation: Ablation) -> None:
+    """It has no checkpoint to go on from, and a training from the start would overwrite it."""
+    for corpus in CORPORA:
+        for name in ablation.corpora[corpus].models:
+            path = ablation.model(Variant(corpus, name)).path
+            with pytest.raises(UserError, match=r"resume=.*: its training is complete, and last\.ckpt is not there"):
+                resume_run(str(path), [])

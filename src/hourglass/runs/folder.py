@@ -226,11 +226,17 @@ def resume_run(path: str, overrides: Sequence[str]) -> tuple[RunFolder, dict[str
         overrides: the words of the command line, of which only `resume` and `plugins` are allowed.
 
     Raises:
-        UserError: the folder holds no run, or the command line has other settings.
+        UserError: the folder holds no run, or one that is complete and has no checkpoint to go on from, such as a small
+            model in results/; or the command line has other settings.
     """
     if others := [word for word in overrides if not word.startswith(("resume=", "plugins="))]:
         raise UserError(f"resume={path} uses the settings of the run: leave out {' '.join(others)}")
     run, config = open_run(path, "resume")
+    if run.metrics.exists() and not (run.last.exists() or run.previous.exists()):
+        raise UserError(
+            f"resume={path}: its training is complete, and {run.last.name} is not there: nothing to go on from; train it "
+            "anew in another folder by run_dir=PATH"
+        )
     return run, {**config, "if_exists": "refuse"}
 
 
