@@ -234,8 +234,8 @@ def resume_run(path: str, overrides: Sequence[str]) -> tuple[RunFolder, dict[str
     run, config = open_run(path, "resume")
     if run.metrics.exists() and not (run.last.exists() or run.previous.exists()):
         raise UserError(
-            f"resume={path}: its training is complete, and {run.last.name} is not there: nothing to go on from; train it "
-            "anew in another folder by run_dir=PATH"
+            f"resume={path}: its training is complete, and {run.last.name} is not there: nothing to go on from; train "
+            "it anew in another folder by run_dir=PATH"
         )
     return run, {**config, "if_exists": "refuse"}
 
