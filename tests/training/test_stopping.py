@@ -282,7 +282,11 @@ def assert_runs(folder: Path, number: int, done: subprocess.CompletedProcess[str
 
     client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     tracked = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-    assert [run.info.status for run in tracked] == ["FINISHED"] * number
+    assert {run.info.status for run in tracked} == {"FINISHED"}
+    parents = {run.data.tags["mlflow.parentRunId"] for run in tracked if "mlflow.parentRunId" in run.data.tags}
+    assert len(parents) == (number > 1)  # Of the jobs of a sweep.
+    tracked = [run for run in tracked if run.info.run_id not in parents]
+    assert len(tracked) == number
     assert {run.info.run_id for run in tracked} == {read_json(RunFolder(run).tracking)["run_id"] for run in runs}
     for run in tracked:
         steps = [point.step for point in client.get_metric_history(run.info.run_id, "train/loss")]
