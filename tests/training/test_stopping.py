@@ -285,10 +285,10 @@ def assert_runs(folder: Path, number: int, done: subprocess.CompletedProcess[str
     assert {run.info.status for run in tracked} == {"FINISHED"}
     parents = {run.data.tags["mlflow.parentRunId"] for run in tracked if "mlflow.parentRunId" in run.data.tags}
     assert len(parents) == (number > 1)  # Of the jobs of a sweep.
-    tracked = [run for run in tracked if run.info.run_id not in parents]
-    assert len(tracked) == number
-    assert {run.info.run_id for run in tracked} == {read_json(RunFolder(run).tracking)["run_id"] for run in runs}
-    for run in tracked:
+    jobs = [run for run in tracked if run.info.run_id not in parents]
+    assert len(jobs) == number
+    assert {run.info.run_id for run in jobs} == {read_json(RunFolder(run).tracking)["run_id"] for run in runs}
+    for run in jobs:
         steps = [point.step for point in client.get_metric_history(run.info.run_id, "train/loss")]
         assert len(steps) == len(set(steps)) > 0
 
