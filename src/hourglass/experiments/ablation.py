@@ -95,7 +95,7 @@ class AblationSettings:
         floor: BLEU that the baseline must reach before slopes over length are reported.
         converged: share of the dev loss; a run whose last fifth of the budget gained less counts as converged.
         estimands: pairs of variants whose gap in bits is the ablation's first result.
-        flattened: share of such a gap; a smaller change by a doubling of the budget counts as none.
+        flattened: share of such a gap; a doubling of the budget that is sure to change it by less has not changed it.
         examples: number of test sentences in the report.
         corpora: files of conf/data.
         overrides: of every run.

@@ -1,10 +1,16 @@
 """Measure the gaps of an ablation with every budget: bits between the variants of each estimand, and BLEU."""
 
+import math
+
+import numpy as np
+
 from hourglass.analysis.comparing import bleu_from_sentences, make_draws
-from hourglass.analysis.ladder import Ladder, Rung, RungScores, climb, gap_of
-from hourglass.experiments.ablation import Ablation
+from hourglass.analysis.ladder import GapChange, Ladder, Rung, RungScores, climb, gap_changes, gap_of
+from hourglass.analysis.likelihoods import kept_likelihoods
+from hourglass.experiments.ablation import Ablation, Variant
 from hourglass.experiments.evaluation import shared_lengths
 from hourglass.experiments.information import measure_information
+from hourglass.metrics.likelihood import sentence_bits
 
 
 def measure_ladder(ablation: Ablation, corpus: str) -> Ladder:
@@ -14,7 +20,9 @@ def measure_ladder(ablation: Ablation, corpus: str) -> Ladder:
         UserError: what is kept of a run is missing or damaged.
     """
     settings, estimands = ablation.corpora[corpus], ablation.estimands(corpus)
-    rungs, information = [], None
+    rungs: list[Rung] = []
+    information = None
+    before: dict[str, list[np.ndarray]] = {}
     for budget in settings.budgets:
         kept = {
             variant: [ablation.sentence_scores(variant, seed, budget) for seed in ablation.seeds(variant)]
@@ -33,7 +41,23 @@ def measure_ladder(ablation: Ablation, corpus: str) -> Ladder:
                 bleu=bleu.whole.estimate,
                 bleu_by_length=bleu.estimates(len(lengths.bounds)),
             )
-        rungs.append(Rung(budget, scores, [gap_of(information, pair) for pair in estimands]))
+        needed = {variant.name: _needed_bits(ablation, variant, budget) for variant in kept}
+        changes: list[GapChange] = []
+        if rungs:
+            doublings = math.log2(budget / rungs[-1].budget)
+            gained = {
+                name: [(less - more) / doublings for less, more in zip(before[name], bits, strict=True)]
+                for name, bits in needed.items()
+            }
+            changes = gap_changes(estimands, gained, lengths, draws)
+        rungs.append(Rung(budget, scores, [gap_of(information, pair) for pair in estimands], changes))
+        before = needed
     assert information is not None
     buckets = {bucket.source_words: bucket.sentences for bucket in information.lengths}
     return climb(corpus, estimands, rungs, buckets, ablation.settings.flattened)
+
+
+def _needed_bits(ablation: Ablation, variant: Variant, budget: int) -> list[np.ndarray]:
+    """Return the bits that each seed of a variant needs for each reference of test."""
+    folders = [ablation.kept(variant, seed, budget) for seed in ablation.seeds(variant)]
+    return [sentence_bits(kept_likelihoods(folder.likelihoods).nats) for folder in folders]

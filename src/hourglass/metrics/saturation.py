@@ -137,7 +137,7 @@ def find_plateau(
     if plateau is not None:
         interval = percentiles(plateaus)
     # A plateau at zero shows no information, not a full vector; nor does one of bits below zero.
-    if interval is None or interval.low <= 0 <= interval.high or (interval.high < 0 and not len(less)):
+    if interval is None or interval.holds(0) or (interval.high < 0 and not len(less)):
         plateau, interval, flat = None, None, False
     return Saturation(
         slope=straight_slope(x, y),

@@ -54,6 +54,10 @@ class Interval:
         """Return the part of the interval inside the bounds."""
         return Interval(*(min(max(end, bounds.low), bounds.high) for end in (self.low, self.high)))
 
+    def holds(self, value: float) -> bool:
+        """Return whether a number lies in the interval."""
+        return self.low <= value <= self.high
+
     def __add__(self, other: "Interval") -> "Interval":
         return Interval(self.low + other.low, self.high + other.high)
 

@@ -605,7 +605,7 @@ def _verdict(information: Information, rereading: str) -> str:
     interval, _ = widest(difference.whole)
     if _near_zero(information, rereading):
         return f"But {rereading} itself received nothing, so this tells nothing about what variant {baseline} forgets."
-    if interval is None or interval.low <= 0 <= interval.high:
+    if interval is None or interval.holds(0):
         return f"This does not show that the decoder of variant {baseline} forgets its vector."
     if difference.whole.value < 0:
         return "So forgetting by the decoder is not the reason."

@@ -9,7 +9,7 @@ from hourglass.reports.plots import draw_lines
 
 # What a course says, for a reader who has not read the rule.
 MEANINGS = {
-    "no gap": "no gap",
+    "not shown": "not shown",
     "flattened": "flattened",
     "falls": "falls: still learnt",
     "grows": "grows",
@@ -38,36 +38,28 @@ def summarise_ladder(ladder: Ladder) -> list[str]:
         of = f" ({show_range(interval)}, {covers})" if interval else ""
         sentences.append(
             f"With {_tokens(ladder.rungs[-1].budget)} target tokens, {first} receives {last.value:.1f} bits a sentence "
-            f"more than {second}{of}; {_tell(course, ladder.flattened * abs(last.value))}."
+            f"more than {second}{of}; {_tell(course)}."
         )
     return sentences
 
 
-def _tell(course: GapCourse, small: float) -> str:
-    """Return the course of a gap as part of a sentence.
-
-    Args:
-        course: of the gap.
-        small: a smaller change counts as none, whatever the interval.
-    """
+def _tell(course: GapCourse) -> str:
+    """Return the course of a gap as part of a sentence."""
     if course.change is None:
         return "how this hangs on the budget cannot be told"
     by = f"the last doubling of the budget changed it by {course.change:+.1f}"
+    if course.interval is not None:
+        by += f" ({show_range(course.interval)})"
     if course.course == "falls":
         if course.closes_at is None:
             return f"{by}: it still falls, too slowly to tell when it would be gone"
         gone = f"it would be gone at {_tokens(course.closes_at)} target tokens"
         return f"{by}: it still falls, and by a straight line {gone}"
-    if course.course == "flattened" and abs(course.change) >= small:
-        return (
-            f"{by}, which the rule counts as flattened, as it is less than half the width of the interval: more "
-            "seeds may show that it still changes"
-        )
     return {
-        "no gap": f"its interval holds 0, so no gap is shown; {by}",
+        "not shown": f"its interval holds 0, so no gap is shown; {by}",
         "flattened": f"{by}: the gap has flattened",
         "grows": f"{by}: the gap still grows",
-        "cannot be told": f"{by}; with so few sentences or tokens its course cannot be told",
+        "cannot be told": f"{by}: whether it still changes cannot be told, and takes more seeds or sentences",
     }[course.course]
 
 
@@ -128,16 +120,18 @@ def _table(ladder: Ladder) -> Table:
                     *(f"{gap.value:.2f}" for gap in gaps if gap is not None),
                     show_range(widest(last)[0]),
                     "-" if course.change is None else f"{course.change:+.2f}",
+                    show_range(course.interval),
                     "-" if course.closes_at is None else _tokens(course.closes_at),
                 ]
             )
     head = ["gap", "source words", "course", "sentences", *(f"{rung.budget / 1e6:g} M" for rung in ladder.rungs)]
-    head += ["95 % interval of the last", "last doubling", "gone at"]
+    head += ["95 % interval of the last", "last doubling", "95 % interval of that", "gone at"]
     share = 100 * ladder.flattened
     caption = (
-        f"Bits a sentence between variants on {ladder.corpus}, by millions of target tokens. A gap has flattened if "
-        "the last doubling of the budget changed it by less than half the width of its interval, or by less than "
-        f"{share:g} % of it. Gone at: target tokens at which a falling gap would be 0 by a straight line over the "
-        "logarithm of the budget."
+        f"Bits a sentence between variants on {ladder.corpus}, by millions of target tokens. Last doubling: by how "
+        "much it changed the gap, within each seed and sentence. A gap has flattened if the whole interval of that "
+        f"change lies within {share:g} % of the gap; it falls or grows if that interval leaves out 0; else its course "
+        "cannot be told. Not shown: the interval of the gap holds 0. Gone at: target tokens at which a falling gap would "
+        "be 0 by a straight line over the logarithm of the budget."
     )
     return Table(f"{ladder.corpus}-ladder", head, rows, caption, text_columns=3)
