@@ -131,7 +131,7 @@ def _table(ladder: Ladder) -> Table:
         f"Bits a sentence between variants on {ladder.corpus}, by millions of target tokens. Last doubling: by how "
         "much it changed the gap, within each seed and sentence. A gap has flattened if the whole interval of that "
         f"change lies within {share:g} % of the gap; it falls or grows if that interval leaves out 0; else its course "
-        "cannot be told. Not shown: the interval of the gap holds 0. Gone at: target tokens at which a falling gap would "
-        "be 0 by a straight line over the logarithm of the budget."
+        "cannot be told. Not shown: the interval of the gap holds 0. Gone at: target tokens at which a falling gap "
+        "would be 0 by a straight line over the logarithm of the budget."
     )
     return Table(f"{ladder.corpus}-ladder", head, rows, caption, text_columns=3)
