@@ -188,6 +188,15 @@ def test_a_wide_interval_of_the_change_tells_nothing() -> None:
     assert "changed it by +0.5 ([-2.50, 3.50]): whether it still changes cannot be told" in sentence
 
 
+def test_the_report_says_what_a_gap_is_due_to() -> None:
+    made = ladder((20, 1), (15, 1), (10, 1))
+    (sentence,) = summarise_ladder(made, [["learning", "capacity", None]])
+    assert sentence.endswith("By the rule it is a gap of learning.")
+    assert "By the rule" not in summarise_ladder(made, [["cannot be told", None, None]])[0]
+    (table,) = (block for block in ladder_section(made, [["learning", "capacity", None]]) if isinstance(block, Table))
+    assert [row[-1] for row in table.rows] == ["learning", "capacity", "-"]
+
+
 def test_one_budget_has_no_section_and_an_empty_bucket_no_row() -> None:
     assert ladder_section(ladder((20, 1))) == []
     made = ladder((20, None), (15, None))
