@@ -58,6 +58,11 @@ class Encoder(nn.Module, ABC):
     summary_size: int
     final_shapes: tuple[tuple[tuple[int, ...], ...], ...] = ()
 
+    @property
+    def linear_summary(self) -> nn.Linear | None:
+        """The layer whose output is the summary as it is; None where there is none."""
+        return None
+
     @abstractmethod
     def forward(self, source: Tensor, lengths: Tensor) -> Memory:
         """Encode a batch.
@@ -166,6 +171,11 @@ class RecurrentEncoder(Encoder):
             layers.append(RecurrentLayer(settings.cell, below, width // (2 if both else 1), both))
             below = width
         return nn.ModuleList(layers)
+
+    @property
+    def linear_summary(self) -> nn.Linear | None:
+        """See `Encoder.linear_summary`."""
+        return None if self.summary_tanh else self.summarise
 
     @property
     def final_size(self) -> int:

@@ -29,7 +29,7 @@ from hourglass.training.alignments import Alignments
 from hourglass.training.branching import branch_off
 from hourglass.training.datamodule import TranslationData
 from hourglass.training.fit import fit
-from hourglass.training.freezing import copy_encoder, has_frozen_encoder
+from hourglass.training.freezing import copy_encoder, has_frozen_encoder, standardise_summary
 from hourglass.training.job import OTHERWISE, THREADS, Job
 from hourglass.training.module import TranslationModule
 from hourglass.training.preparation import PreparedData
@@ -121,6 +121,7 @@ def choose_start(job: Job, prepared: PreparedData, model: Seq2Seq) -> Start | No
         fill_embeddings(model, job.config, prepared.vocabularies)
         if has_frozen_encoder(job.config):
             copy_encoder(model, job.config, prepared.vocabularies, prepared.corpus.digest)
+            standardise_summary(model.encoder, prepared.splits["train"])
     return start
 
 
