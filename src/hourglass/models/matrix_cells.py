@@ -33,10 +33,10 @@ class LinearAttention(MatrixCell):
     """
 
     name = "linear_attention"
-    # Within a chunk, decay has a number for every pair of steps and component of a key; short chunks have few pairs.
-    chunk = 8
     # The exponent of a is its inverse: a is near 1 at the start, so that a gate must not be opened.
     temperature = 16.0
+    # log a is no less than this: `chunk` steps of it are a factor that float32 can have. The sigmoid is 2e-35 there.
+    least_log_a = -5.0
 
     @classmethod
     def projected_sizes(cls, hidden_size: int) -> tuple[int, ...]:
@@ -46,7 +46,7 @@ class LinearAttention(MatrixCell):
     def read_inputs(self, projected: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
         """See `MatrixCell.read_inputs`: q, k, v and log a, each [B, heads, T, d]."""
         q, k, v, gate, _ = map(self.by_head, self.split_projected(projected))
-        log_a = F.logsigmoid(gate) / self.temperature
+        log_a = (F.logsigmoid(gate) / self.temperature).clamp(min=self.least_log_a)
         if mask is not None:
             padding = ~mask[:, None, :, None]
             k, log_a = k.masked_fill(padding, 0.0), log_a.masked_fill(padding, 0.0)
@@ -59,18 +59,14 @@ class LinearAttention(MatrixCell):
         return (q.unsqueeze(-2) @ after).squeeze(-2), (after,)
 
     def advance_chunk(self, inputs: tuple[Tensor, ...], memory: CellState) -> tuple[Tensor, CellState]:
-        """See `MatrixCell.advance_chunk`.
-
-        The decay between two steps is taken from the difference of its logarithms, for each component of a key: no
-        factor exceeds 1. (The product of a decayed query with a key that grows, equation 4 of the paper, overflows
-        where a gate is nearly shut.)
+        """See `MatrixCell.advance_chunk`: the decay from step s to step t is that of the query from the start to t, and
+        the inverse of that of the key to s (equation 4 of the paper).
         """
         q, k, v, log_a = inputs
         since_start = log_a.cumsum(2)
-        between = since_start.unsqueeze(3) - since_start.unsqueeze(2)  # [B, heads, C, C, d], from step to step
-        decay = between.masked_fill(~causal(q)[..., None], -torch.inf).exp()
-        scores = ((decay * k.unsqueeze(2)) @ q.unsqueeze(-1)).squeeze(-1)
-        read = scores @ v + (q * since_start.exp()) @ memory[0]
+        decayed_q = q * since_start.exp()
+        scores = (decayed_q @ (k * (-since_start).exp()).mT).tril()
+        read = scores @ v + decayed_q @ memory[0]
         whole = since_start[:, :, -1:]
         after = whole.exp().mT * memory[0] + (k * (whole - since_start).exp()).mT @ v
         return read, (after,)

@@ -183,14 +183,23 @@ class _LinearScan(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         decay, states, start = ctx.saved_tensors
         # A state's gradient is that of its own output, and decay times that of the next state.
-        next_decay = torch.cat([decay[:, 1:], torch.zeros_like(decay[:, :1])], 1)
-        of_states = _scan(next_decay.flip(1), gradient.flip(1), torch.zeros_like(start)).flip(1)
+        after, last = gradient[:, :-1].flip(1), gradient[:, -1]
+        of_states = torch.cat([last.unsqueeze(1), _scan(decay[:, 1:].flip(1), after, last)], 1).flip(1)
         before = torch.cat([start.unsqueeze(1), states[:, :-1]], 1)
         return of_states * before, of_states, of_states[:, 0] * decay[:, 0]
 
 
 def _scan(decay: Tensor, added: Tensor, start: Tensor) -> Tensor:
-    states, state = torch.empty_like(added), start
-    for now, factor, addend in zip(states.unbind(1), decay.unbind(1), added.unbind(1), strict=True):
-        state = torch.addcmul(addend, factor, state, out=now)
-    return states
+    """`linear_scan` in log2 T rounds (Hillis and Steele 1986, "Data parallel algorithms").
+
+    Before a round, states[t] is the state after the last `reach` steps from a zero state, and factors[t] the product of
+    their decays; the round puts the `reach` steps before them in front. The start is step 0, which nothing precedes.
+    """
+    states = torch.cat([start.unsqueeze(1), added], 1)
+    factors = torch.cat([torch.zeros_like(start).unsqueeze(1), decay], 1)
+    reach = 1
+    while reach < states.shape[1]:
+        states[:, reach:] += factors[:, reach:] * states[:, :-reach]
+        factors[:, reach:] = factors[:, reach:] * factors[:, :-reach]
+        reach *= 2
+    return states[:, 1:]

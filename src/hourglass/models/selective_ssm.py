@@ -6,12 +6,15 @@ Shapes: B batch, T time, N rows of one step, H hidden (channels), K numbers of e
 
 import math
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from hourglass.models.cells import CellState
-from hourglass.models.parallel_cells import ProjectedCell, last_output, linear_scan, widen
+from hourglass.models.parallel_cells import ProjectedCell, last_output, widen
 
 
 class SelectiveSSM(ProjectedCell):
@@ -65,25 +68,63 @@ class SelectiveSSM(ProjectedCell):
             # The inverse of softplus.
             self.input_layer.bias[self.hidden_size : 2 * self.hidden_size] = steps.expm1().log()
 
-    def _discretise(self, projected: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return decay [..., K, H], what is added [..., K, H], C [..., K] and skip * u [..., H], given [..., P]."""
-        u, delta, b, c = self.split_projected(projected)
-        delta = F.softplus(delta)
-        if mask is not None:
-            delta = delta.masked_fill(~mask.unsqueeze(-1), 0.0)
-        rates = -widen(self.log_rates).exp()
-        decay = (delta.unsqueeze(-2) * rates).exp()
-        return decay, b.unsqueeze(-1) * (delta * u).unsqueeze(-2), c, widen(self.skip) * u
+    def _parts(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return Delta and u [..., H], B and C [..., K], and A [K, H], given [..., P]."""
+        u, delta, b, c = self.split_projected(widen(projected))
+        return F.softplus(delta), u, b, c, -widen(self.log_rates).exp()
 
     def advance(self, projected: Tensor, state: CellState) -> CellState:
         """See `Cell.advance`; S is returned in float32 or wider."""
-        decay, added, c, skipped = self._discretise(widen(projected))
+        delta, u, b, c, rates = self._parts(projected)
+        decay, added = (delta.unsqueeze(-2) * rates).exp(), b.unsqueeze(-1) * (delta * u).unsqueeze(-2)
         after = decay * state[1] + added
-        return (torch.einsum("nkh,nk->nh", after, c) + skipped).to(projected.dtype), after
+        return (((c.unsqueeze(-1) * after).sum(-2)) + widen(self.skip) * u).to(projected.dtype), after
 
     def run(self, projected: Tensor, state: CellState, mask: Tensor | None = None) -> tuple[Tensor, CellState]:
-        """See `Cell.run`: by a scan, in float32 or wider."""
-        decay, added, c, skipped = self._discretise(widen(projected), mask)
-        states = linear_scan(decay, added, widen(state[1]))
-        outputs = (torch.einsum("btkh,btk->bth", states, c) + skipped).to(projected.dtype)
-        return outputs, (last_output(outputs, state[0], mask), states[:, -1].to(projected.dtype))
+        """See `Cell.run`: one step after the other, in float32 or wider, with a gradient of its own."""
+        delta, u, b, c, rates = self._parts(projected)
+        if mask is not None:  # A step of length 0 changes nothing.
+            delta = delta.masked_fill(~mask.unsqueeze(-1), 0.0)
+        with torch.autocast(projected.device.type, enabled=False):
+            scan = _SelectiveScan.apply(delta, delta * u, b, c, rates, widen(state[1]))  # type: ignore[no-untyped-call]
+        read, final = scan
+        outputs = (read + widen(self.skip) * u).to(projected.dtype)
+        return outputs, (last_output(outputs, state[0], mask), final.to(projected.dtype))
+
+
+class _SelectiveScan(torch.autograd.Function):
+    """C^T S at all steps [B, T, H], and the last S [B, K, H].
+
+    Decays [B, T, K, H] are never kept, as memory is what takes the time: the backward pass computes them again, step by
+    step, from Delta (section 3.3.2 of the paper).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, delta: Tensor, added: Tensor, b: Tensor, c: Tensor, rates: Tensor, start: Tensor) -> Any:
+        """Run over Delta and Delta * u [B, T, H], B and C [B, T, K], A [K, H], from S [B, K, H]."""
+        states = start.new_empty(delta.shape[1], *start.shape)
+        read, state = [], start
+        for t, after in enumerate(states):
+            torch.mul(delta[:, t].unsqueeze(1), rates, out=after).exp_().mul_(state)
+            state = after.addcmul_(b[:, t].unsqueeze(2), added[:, t].unsqueeze(1))
+            read.append((c[:, t].unsqueeze(1) @ state).squeeze(1))
+        ctx.save_for_backward(delta, added, b, c, rates, start, states)
+        return torch.stack(read, 1), state.clone()
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, of_read: Tensor, of_final: Tensor) -> tuple[Tensor, ...]:
+        delta, added, b, c, rates, start, states = ctx.saved_tensors
+        of_delta, of_added = torch.empty_like(delta), torch.empty_like(added)
+        of_b, of_c = torch.empty_like(b), torch.empty_like(c)
+        of_state, of_rates = of_final.clone(), torch.zeros_like(start)
+        for t in reversed(range(len(states))):
+            of_state.addcmul_(c[:, t].unsqueeze(2), of_read[:, t].unsqueeze(1))
+            of_c[:, t] = (states[t] @ of_read[:, t].unsqueeze(2)).squeeze(2)
+            of_b[:, t] = (of_state @ added[:, t].unsqueeze(2)).squeeze(2)
+            of_added[:, t] = (b[:, t].unsqueeze(1) @ of_state).squeeze(1)
+            of_state.mul_((delta[:, t].unsqueeze(1) * rates).exp_())  # Now that of the state before the step.
+            of_exponent = of_state * (states[t - 1] if t else start)
+            of_rates.addcmul_(of_exponent, delta[:, t].unsqueeze(1))
+            of_delta[:, t] = of_exponent.mul_(rates).sum(1)
+        return of_delta, of_added, of_b, of_c, of_rates.sum(0), of_state
