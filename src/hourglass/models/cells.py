@@ -45,7 +45,7 @@ class Cell(nn.Module, ABC):
         h_t = output(s_t, p_t)   what the layer above, the attention and the decoder read
 
     Class attributes: `name` as in encoder.cell and decoder.cell; `state_parts`, the names of the state's parts;
-    `width_multiple`, what H must be a multiple of (settings with another width are refused: `check_width`).
+    `width_multiple`, how many heads of equal width share H, which must be a multiple of it.
 
     Args:
         input_size: I.

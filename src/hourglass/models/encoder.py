@@ -308,6 +308,6 @@ def check_width(group: str, cell: str, hidden_size: int, *, directions: int = 1)
         lower = hidden_size - hidden_size % multiple
         widths = f"{lower} or {lower + multiple}" if lower else f"{multiple}"
         raise UserError(
-            f"{group}.hidden_size={hidden_size}: {group}.cell={cell} has heads or blocks of equal width, "
-            f"{CELLS[cell].width_multiple}{halves}: set {group}.hidden_size to a multiple of {multiple}, such as {widths}"
+            f"{group}.hidden_size={hidden_size}: {group}.cell={cell} has {CELLS[cell].width_multiple} heads of equal "
+            f"width{halves}: set {group}.hidden_size to a multiple of {multiple}, such as {widths}"
         )
