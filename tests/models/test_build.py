@@ -19,6 +19,8 @@ SOURCE = torch.tensor([[5, 6, 7, 8, EOS], [9, 5, EOS, PAD, PAD]])
 LENGTHS = torch.tensor([5, 3])
 TARGET = torch.tensor([[BOS, 6, 5, EOS, PAD], [BOS, 7, 8, 9, EOS]])
 UNREAD = ("none", "fixed")  # attentions that read no encoder states
+# Cells whose state is no vector for each direction: two directions of half the width are not one of the whole.
+MATRICES = ("linear_attention", "mlstm", "delta_net")
 
 
 def settings(beam: int) -> SearchSettings:
@@ -65,7 +67,7 @@ def combine(number: int) -> tuple[str, dict[str, Any]]:
     """Return the combination of this number: an attention, and changes of the config with all that they need."""
     attention, decoder = ALL[number]
     decoders = len(ALL) // len(ATTENTION_NAMES)
-    encoder = ENCODERS[(number * 37 + number // decoders * 5) % len(ENCODERS)]
+    encoder = ENCODERS[(number * 7 + number // decoders * 5) % len(ENCODERS)]
     changes = dict(zip(SWITCHES, decoder, strict=True)) | dict(zip(ENCODER_SWITCHES, encoder, strict=True))
     cells = ENCODER_SWITCHES["encoder.cell"]
     cell = encoder[0] if changes["decoder.start"] == "pass" else cells[number // 7 % len(cells)]
@@ -94,6 +96,9 @@ def reason_to_refuse(attention: str, changes: dict[str, Any]) -> str | None:
     split = changes["encoder.bidirectional"] == "split" and "dot" in attention
     if changes["decoder.start"] == "pass" and split:
         return "decoder.start=pass"  # Layers of half the width, so that dot's widths are equal.
+    halved = changes["encoder.bidirectional"] in (True, "first")
+    if changes["decoder.start"] == "pass" and halved and changes["encoder.cell"] in MATRICES:
+        return "decoder.start=pass"
     context = reads_states or attention == "fixed"
     unread = changes["decoder.query"] == "current" and not changes["decoder.context_to_all"] and context
     return "decoder.readout=state" if changes["decoder.readout"] == "state" and unread else None
@@ -247,7 +252,27 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
         "luong_general",
         "rnn",
         {"encoder.cell": "rnn"},
-        "encoder.cell=rnn: input should be 'lstm', 'gru', 'gru_cho' or 'lstm_normed'",
+        "encoder.cell=rnn: input should be 'lstm', 'gru', 'gru_cho', 'lstm_normed', 'min_gru', 'min_lstm', "
+        "'linear_attention', 'mlstm', 'delta_net' or 'selective_ssm'",
+    ),
+    (
+        "luong_general",
+        "rnn",
+        {"decoder.cell": "mlstm", "decoder.hidden_size": 18},
+        "decoder.hidden_size=18: decoder.cell=mlstm * set decoder.hidden_size to a multiple of 4, such as 16 or 20",
+    ),
+    (
+        "luong_general",
+        "rnn",
+        {"encoder.cell": "delta_net", "encoder.hidden_size": 4},
+        "encoder.hidden_size=4: encoder.cell=delta_net * two directions: set encoder.hidden_size to a multiple of 8, ",
+    ),
+    (
+        "luong_general",
+        "rnn",
+        {"encoder.cell": "mlstm", "decoder.cell": "mlstm", "decoder.start": "pass", "encoder.summary_size": 152},
+        "decoder.start=pass * the encoder has 1 of h, C, n and m, * the decoder 1 of h, C, n and m, 16, 4x4x4, 4x4 "
+        "and 4: make them equal, or set decoder.start=dense",
     ),
     ("bahdanau", "rnn", {"attention.size": 0}, "attention.size=0: input should be greater than 0"),
     (

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hourglass.config.registry import Registry
 from hourglass.errors import UserError
-from hourglass.models.cells import CellName
+from hourglass.models.cells import CELLS, CellName
 from hourglass.models.recurrent import RecurrentLayer
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
@@ -121,6 +121,7 @@ class RecurrentEncoderSettings(EncoderSettings):
                 "or set encoder.bidirectional=true"
             )
         check_residual("encoder", self.residual_from, self.stack_layers)
+        check_width("encoder", self.cell, self.hidden_size, directions=2 if self.bidirectional else 1)
 
     @property
     def stack_layers(self) -> int:
@@ -296,4 +297,27 @@ def check_residual(group: str, residual_from: int, layers: int) -> None:
         raise UserError(
             f"{group}.residual_from={residual_from}: there are {layers} layers in a stack: "
             f"set {group}.residual_from=0, or more of {group}.layers"
+        )
+
+
+def check_width(group: str, cell: str, hidden_size: int, *, directions: int = 1) -> None:
+    """Check that a cell can be as wide as it is to be.
+
+    Args:
+        group: encoder or decoder.
+        cell: a key of `CELLS`.
+        hidden_size: the option of `group`.
+        directions: how many cells share it.
+
+    Raises:
+        UserError: it cannot; the message names the options of `group`.
+    """
+    multiple = CELLS[cell].width_multiple * directions
+    if hidden_size % multiple:
+        halves = " in each of two directions" if directions > 1 else ""
+        lower = hidden_size - hidden_size % multiple
+        widths = f"{lower} or {lower + multiple}" if lower else f"{multiple}"
+        raise UserError(
+            f"{group}.hidden_size={hidden_size}: {group}.cell={cell} has {CELLS[cell].width_multiple} heads of equal "
+            f"width{halves}: set {group}.hidden_size to a multiple of {multiple}, such as {widths}"
         )
