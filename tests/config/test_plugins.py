@@ -425,7 +425,7 @@ def test_an_ablation_loads_its_plugins_and_names_them_to_its_runs(folder: Path) 
     [
         ("plugins", ["attention.name=cosine"]),
         ("add-an-attention", ["attention.name=cosine"]),
-        ("add-an-encoder", ["cell=elman", "encoder.name=bag"]),
+        ("add-an-encoder", ["cell=elman", "encoder.name=average"]),
         ("add-a-corpus", ["data.name=json_lines"]),
         ("add-a-metric", ["metrics=exact"]),
     ],

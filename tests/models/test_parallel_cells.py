@@ -89,9 +89,7 @@ def test_extreme_gates_give_numbers(name: str, size: float, dtype: torch.dtype) 
         projected[3] = projected[3].clamp(min=LinearAttention.least_log_a * LinearAttention.temperature)
     state = tuple(part.to(dtype) for part in random_state(cell))
     mask = torch.rand(B, 2 * CHUNK + 3) < 0.8
-    whole, loop = (
-        run_and_gradients(cell, torch.cat(projected, -1), state, mask, loop=each) for each in (False, True)
-    )
+    whole, loop = (run_and_gradients(cell, torch.cat(projected, -1), state, mask, loop=each) for each in (False, True))
     assert all(each.isfinite().all() for part in (*whole, *loop) for each in part)
     if dtype == torch.float64:
         torch.testing.assert_close(whole, loop, rtol=1e-6, atol=1e-6)

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import ATTENTION_NAMES, tiny_model
+from helpers import ATTENTION_NAMES, ENCODER_NAMES, tiny_model
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hourglass.data.pieces import BOS, EOS, FIXED_PIECES, PAD
 from hourglass.models import seq2seq
 from hourglass.models.cells import CELLS
-from hourglass.models.encoder import round_to_bits
 from hourglass.models.precision import in_bfloat16
 from hourglass.models.seq2seq import Seq2Seq, TokenLoss
+from hourglass.models.summary import round_to_bits
 
 V = 20
 # Half the distance between two numbers of bfloat16, relative to them.
@@ -36,8 +36,8 @@ def make_batch(target_length: int = 7) -> Batch:
     return source, lengths, target
 
 
-def float32_model(attention: str = "luong_general", **changes: Any) -> Seq2Seq:
-    return tiny_model(attention, {name.replace("_", ".", 1): value for name, value in changes.items()}).float()
+def float32_model(attention: str = "luong_general", encoder: str = "rnn", **changes: Any) -> Seq2Seq:
+    return tiny_model(attention, {name.replace("_", ".", 1): value for name, value in changes.items()}, encoder).float()
 
 
 def loss_and_gradients(
@@ -82,6 +82,12 @@ def test_gradients_are_those_of_float32_for_each_cell(cell: str, step_loop: bool
     check_gradients(float32_model(decoder_cell=cell, encoder_cell=cell), step_loop=step_loop)
 
 
+@pytest.mark.parametrize("encoder", [name for name in ENCODER_NAMES if name != "blind"])
+def test_gradients_are_those_of_float32_for_each_encoder(encoder: str) -> None:
+    changes: dict[str, Any] = {} if encoder == "rnn" else {"encoder_summary": "attention"}
+    check_gradients(float32_model(encoder=encoder, **changes))
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -110,7 +116,14 @@ class Types(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("changes", [{"decoder_input_feeding": True}, {"attention": "bahdanau"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"decoder_input_feeding": True},
+        {"attention": "bahdanau"},
+        {"attention": "multi_head", "encoder": "convolution", "encoder_summary": "attention"},
+    ],
+)
 def test_products_are_in_bfloat16_and_softmax_and_loss_in_float32(changes: dict[str, Any]) -> None:
     with Types() as types:
         loss_and_gradients(float32_model(**changes), make_batch(), bfloat16=True)

@@ -164,8 +164,8 @@ def _read_joined(model: Seq2Seq, pairs: Pairs, temperature: float) -> dict[int, 
             )
         )
         try:
-            model.decoder.attention.check_length(max(map(len, longer.sources), default=0) + 1, "test, joined")
-        except UserError:  # luong_location scores a fixed number of source positions.
+            model.check_length(max(map(len, longer.sources), default=0) + 1, "test, joined")
+        except UserError:  # luong_location and encoder=convolution have a fixed number of source positions.
             continue
         starts = [
             [at for at in np.cumsum([0, *(len(pairs.targets[i]) for i in group[:-1])]).tolist() if at < len(target)]

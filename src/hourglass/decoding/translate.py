@@ -73,8 +73,8 @@ def translate_n_best(
         name: what warnings and errors call a text, before its number.
 
     Raises:
-        UserError: a text is longer than a model can read (attention=luong_location), or the precision is not one of
-            this machine or of a model.
+        UserError: a text is longer than a model can read (attention=luong_location, encoder=convolution), or the
+            precision is not one of this machine or of a model.
     """
     models = all_in_precision(models, settings.precision)
     first = 1
@@ -83,7 +83,7 @@ def translate_n_best(
         sources = [[*ids, EOS] for ids in vocabularies.source.encode(cleaned)]
         for number, ids in enumerate(sources, first):
             for model in models:
-                model.decoder.attention.check_length(len(ids), f"{name} {number}")
+                model.check_length(len(ids), f"{name} {number}")
         _warn_of_long(sources, settings, name, first)
         first += len(window)
         lists = _search_all(models, sources, settings, count, progress)

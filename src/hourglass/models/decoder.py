@@ -296,7 +296,7 @@ class Decoder(nn.Module):
         steps = torch.arange(queries.shape[1], device=queries.device)
         if with_weights:
             return self.attention(queries, prepared, steps)
-        size = max(1, WEIGHTS_LIMIT // prepared.mask.numel())
+        size = max(1, WEIGHTS_LIMIT // (prepared.mask.numel() * self.attention.heads))
         parts = zip(queries.split(size, 1), steps.split(size), strict=True)
         return torch.cat([self.attention(part, prepared, at)[0] for part, at in parts], 1), None
 

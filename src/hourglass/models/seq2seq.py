@@ -53,6 +53,21 @@ class Seq2Seq(nn.Module):
         """How many parameters the model has; tied ones count once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    @property
+    def longest_source(self) -> int | None:
+        """The number of source positions that encoder and attention have parameters for, None without a limit."""
+        limits = [self.encoder.longest_source, self.decoder.attention.longest_source]
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def check_length(self, longest: int, where: str) -> None:
+        """Check that a source of `longest` tokens can be read; see `Encoder.check_length`.
+
+        Raises:
+            UserError: the sentence is too long for the encoder or the attention.
+        """
+        self.encoder.check_length(longest, where)
+        self.decoder.attention.check_length(longest, where)
+
     def encode(self, source: Tensor, lengths: Tensor) -> Memory:
         """Encode source ids [B, S] of `lengths` [B]; see `Encoder.forward`."""
         return self.encoder(source, lengths)

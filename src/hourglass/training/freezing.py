@@ -23,6 +23,7 @@ from hourglass.errors import UserError
 from hourglass.models.checkpoint import read_checkpoint
 from hourglass.models.encoder import BlindEncoder, Encoder
 from hourglass.models.seq2seq import Seq2Seq
+from hourglass.models.summary import SummaryProjection
 from hourglass.runs.folder import open_run
 from hourglass.training.resuming import check_data
 
@@ -100,8 +101,8 @@ def standardise_summary(encoder: Encoder, train: EncodedSplit) -> None:
         encoder: with the weights of a finished run.
         train: its training split.
     """
-    layer = encoder.linear_summary
-    if layer is None:
+    layer = getattr(encoder, "summarise", None)
+    if not isinstance(layer, SummaryProjection) or layer.tanh:
         return
     training = encoder.training
     encoder.eval()

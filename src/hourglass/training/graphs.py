@@ -69,7 +69,7 @@ class GraphedLoss:
         Raises:
             UserError: the model's step cannot be recorded as a graph.
         """
-        longest = self.model.decoder.attention.longest_source
+        longest = self.model.longest_source
         source, lengths, target = pad_to_shape(source, lengths, target, longest)
         shape = (*source.shape, target.shape[1])
         if shape not in self._graphs:

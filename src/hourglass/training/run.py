@@ -75,7 +75,7 @@ def make_model(job: Job, prepared: PreparedData) -> Seq2Seq:
     """Build the model with its initial weights.
 
     Raises:
-        UserError: the attention cannot take the longest source of a split.
+        UserError: the model cannot take the longest source of a split.
     """
     torch.set_num_threads(job.settings.trainer.threads or THREADS)
     torch.manual_seed(job.config["seed"])
@@ -84,7 +84,7 @@ def make_model(job: Job, prepared: PreparedData) -> Seq2Seq:
     if width := job.config["init_range"]:
         draw_evenly(model, width)
     for name, split in prepared.splits.items():
-        model.decoder.attention.check_length(int(split.source_lengths.max()), name)
+        model.check_length(int(split.source_lengths.max()), name)
     log.info(
         "model: %s parameters; training: %s steps, padding %.1f %% of positions; folder %s",
         f"{model.parameter_count:,}",

@@ -22,6 +22,7 @@ from hourglass.metrics.scoring import check_language, length_buckets
 from hourglass.models.build import build_model
 from hourglass.models.encoder import BlindEncoder, RecurrentEncoder
 from hourglass.models.seq2seq import Seq2Seq
+from hourglass.models.summary import PooledEncoder
 from hourglass.tracking.settings import LoggerSettings, check_logger
 from hourglass.training.optimizer import OPTIMIZERS, OptimizerSettings
 from hourglass.training.trainer import TrainerSettings
@@ -164,12 +165,14 @@ def _check_calibrated(recipe: Copy, settings: Settings) -> None:
 def _check_neck(model: Seq2Seq) -> None:
     """Check that the summary is the narrowest vector between source and decoder, unless attention bypasses it."""
     encoder, decoder = model.encoder, model.decoder
-    if not isinstance(encoder, RecurrentEncoder) or decoder.attention.has_weights:
+    if not isinstance(encoder, RecurrentEncoder | PooledEncoder) or decoder.attention.has_weights:
         return
-    width, final = encoder.summary_size, encoder.final_size
+    width, final, kind = encoder.summary_size, encoder.memory_size, "pooled"
+    if isinstance(encoder, RecurrentEncoder):
+        final, kind = encoder.final_size, "final"
     if final < 2 * width or decoder.hidden_size < width:
         raise UserError(
-            f"encoder.summary_size={width} with data.calibrated=true is no neck between a final encoder state of "
+            f"encoder.summary_size={width} with data.calibrated=true is no neck between a {kind} encoder state of "
             f"{final} numbers and a decoder state of {decoder.hidden_size}: set encoder.hidden_size so that the former "
             f"has at least {2 * width}, and decoder.hidden_size={width} or more"
         )
