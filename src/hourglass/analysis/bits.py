@@ -47,6 +47,7 @@ from hourglass.runs.translations import Translation
 from hourglass.system.bars import Bar
 from hourglass.training.finished import FinishedRun
 from hourglass.training.freezing import FROZEN_ENCODER, has_frozen_encoder
+from hourglass.training.preparation import PreparedData
 
 # First target position of each position bucket; the last bucket has no upper end.
 POSITIONS = (1, 2, 3, 5, 9, 17, 33, 65)
@@ -137,7 +138,8 @@ def measure_bits(
                 saturation=own.saturation,
                 slopes=own.slopes,
                 learning=[
-                    bits_in_training(blind.dev_curves.loss, run.dev_curves.loss, _dev_pieces(run)) for run in seeds
+                    bits_in_training(blind.dev_curves.loss, run.dev_curves.loss, _dev_pieces(run, blind.prepared))
+                    for run in seeds
                 ],
                 difference=None if name == baseline else _compare(measured, name, baseline),
                 contrastive=own.contrastive,
@@ -252,7 +254,10 @@ def _describe_blind(
         joined={count: float(values.mean()) / max(JOINED) for count, values in likelihoods.joined_bits.items()},
         target_pieces=float(np.mean([len(nats) for nats in likelihoods.nats])),
         target_words=float(np.mean([count_words(row.reference, test.target_language) for row in test.rows])),
-        learning=[LearningPoint(tokens, loss * _dev_pieces(run) * BITS_A_NAT) for tokens, loss in run.dev_curves.loss],
+        learning=[
+            LearningPoint(tokens, loss * _dev_pieces(run, run.prepared) * BITS_A_NAT)
+            for tokens, loss in run.dev_curves.loss
+        ],
         learning_rates=sorted(set(rates)),
     )
 
@@ -291,9 +296,14 @@ def bits_in_training(
     ]
 
 
-def _dev_pieces(run: FinishedRun) -> float:
-    """Return the mean length of the dev references that the run's validations read."""
-    lengths = run.prepared.splits["dev"].target_lengths
+def _dev_pieces(run: FinishedRun, prepared: PreparedData) -> float:
+    """Return the mean length of the dev references that the run's validations read.
+
+    Args:
+        run: of which they are.
+        prepared: the corpus, which all runs share: to open that of each would take long.
+    """
+    lengths = prepared.splits["dev"].target_lengths
     return float(lengths[evenly_spaced(len(lengths), run.config["trainer"]["dev_sentences"])].mean())
 
 
