@@ -239,7 +239,7 @@ def _describe_blind(
     run: FinishedRun, likelihoods: RunLikelihoods, convergence: Convergence, test: TestSet, rates: Sequence[float]
 ) -> BlindBits:
     bits = float(sentence_bits(likelihoods.nats).mean())
-    gain = convergence.gain_of_last_fifth
+    gain, pieces = convergence.gain_of_last_fifth, _dev_pieces(run, run.prepared)
     return BlindBits(
         run=run.path.name,
         provenance=_provenance([run]),
