@@ -257,7 +257,7 @@ def read_by(query: list[float], memory: Matrix) -> list[float]:
 
 
 def root_mean_square_normed(vector: list[float]) -> list[float]:
-    scale = math.sqrt(sum(x * x for x in vector) / len(vector) + 1e-6)
+    scale = math.sqrt(sum(x * x for x in vector) / len(vector) + 1e-5)
     return [x / scale for x in vector]
 
 
@@ -290,29 +290,23 @@ def linear_attention_equations(cell: Any, x: list[float], h: list[float], memory
     for head in range(HEADS):
         decay = [sigmoid(a) ** (1 / 16) for a in gate[head]]
         after.append(
-            [
-                [decay[i] * memory[head][i][j] + k[head][i] * v[head][j] for j in range(WIDTH)]
-                for i in range(WIDTH)
-            ]
+            [[decay[i] * memory[head][i][j] + k[head][i] * v[head][j] for j in range(WIDTH)] for i in range(WIDTH)]
         )
         read = root_mean_square_normed(read_by(q[head], after[head]))
         output += [silu(r[head][j]) * read[j] for j in range(WIDTH)]
     return [output, after]
 
 
-def mlstm_equations(
-    cell: Any, x: list[float], h: list[float], c: list[Matrix], n: Matrix, m: list[float]
-) -> list[Any]:
+def mlstm_equations(cell: Any, x: list[float], h: list[float], *memory: Any) -> list[Any]:
     """Beck et al. 2024, equations 19 to 27, without the stabiliser; it is divided out of C and n (15 to 17)."""
+    c, n, m = memory
     *vectors, i, f = inputs_of(cell, x, H, H, H, H, HEADS, HEADS)
     q, k, v, o = map(heads_of, vectors)
     output, new_c, new_n, new_m = [], [], [], []
     for head in range(HEADS):
         key = [component / math.sqrt(WIDTH) for component in k[head]]
         i_t, f_t, scale = math.exp(i[head]), sigmoid(f[head]), math.exp(m[head])
-        c_t = [
-            [f_t * scale * c[head][a][b] + i_t * key[a] * v[head][b] for b in range(WIDTH)] for a in range(WIDTH)
-        ]
+        c_t = [[f_t * scale * c[head][a][b] + i_t * key[a] * v[head][b] for b in range(WIDTH)] for a in range(WIDTH)]
         n_t = [f_t * scale * n[head][a] + i_t * key[a] for a in range(WIDTH)]
         norm = max(abs(sum(a * b for a, b in zip(n_t, q[head], strict=True))), 1.0)
         output += [sigmoid(o[head][j]) * y / norm for j, y in enumerate(read_by(q[head], c_t))]
@@ -328,14 +322,10 @@ def delta_net_equations(cell: Any, x: list[float], h: list[float], memory: list[
     output, after = [], []
     for head in range(HEADS):
         query, key = ([silu(y) for y in heads_of(part)[head]] for part in (q, k))
-        query, key = (
-            [y / math.sqrt(sum(z * z for z in vector) + 1e-6) for y in vector] for vector in (query, key)
-        )
+        query, key = ([y / math.sqrt(sum(z * z for z in vector) + 1e-6) for y in vector] for vector in (query, key))
         old, rate = read_by(key, memory[head]), sigmoid(beta[head])
         new = [rate * heads_of(v)[head][j] + (1 - rate) * old[j] for j in range(WIDTH)]
-        after.append(
-            [[memory[head][i][j] + key[i] * (new[j] - old[j]) for j in range(WIDTH)] for i in range(WIDTH)]
-        )
+        after.append([[memory[head][i][j] + key[i] * (new[j] - old[j]) for j in range(WIDTH)] for i in range(WIDTH)])
         output += root_mean_square_normed(read_by(query, after[head]))
     return [output, after]
 
@@ -347,8 +337,7 @@ def selective_ssm_equations(cell: Any, x: list[float], h: list[float], memory: M
     step = [math.log1p(math.exp(y)) for y in delta]
     rates, skip = [[-math.exp(y) for y in row] for row in cell.log_rates.tolist()], cell.skip.tolist()
     after = [
-        [math.exp(step[j] * rates[k][j]) * memory[k][j] + step[j] * b[k] * u[j] for j in range(H)]
-        for k in range(width)
+        [math.exp(step[j] * rates[k][j]) * memory[k][j] + step[j] * b[k] * u[j] for j in range(H)] for k in range(width)
     ]
     return [[sum(c[k] * after[k][j] for k in range(width)) + skip[j] * u[j] for j in range(H)], after]
 
