@@ -257,7 +257,7 @@ def read_by(query: list[float], memory: Matrix) -> list[float]:
 
 
 def root_mean_square_normed(vector: list[float]) -> list[float]:
-    scale = math.sqrt(sum(x * x for x in vector) / len(vector) + 1e-6)
+    scale = math.sqrt(sum(x * x for x in vector) / len(vector) + 1e-5)
     return [x / scale for x in vector]
 
 
@@ -297,8 +297,9 @@ def linear_attention_equations(cell: Any, x: list[float], h: list[float], memory
     return [output, after]
 
 
-def mlstm_equations(cell: Any, x: list[float], h: list[float], c: list[Matrix], n: Matrix, m: list[float]) -> list[Any]:
+def mlstm_equations(cell: Any, x: list[float], h: list[float], *memory: Any) -> list[Any]:
     """Beck et al. 2024, equations 19 to 27, without the stabiliser; it is divided out of C and n (15 to 17)."""
+    c, n, m = memory
     *vectors, i, f = inputs_of(cell, x, H, H, H, H, HEADS, HEADS)
     q, k, v, o = map(heads_of, vectors)
     output, new_c, new_n, new_m = [], [], [], []

@@ -67,6 +67,7 @@ EVALUATION, COMPARING = "tests/experiments/test_evaluation.py", "tests/analysis/
 SIGNIFICANCE, SATURATION = "tests/metrics/test_significance.py", "tests/metrics/test_saturation.py"
 COMPARABILITY = "tests/analysis/test_comparability.py"
 BATCHES, NULLED = "tests/data/test_batches.py", "tests/metrics/test_nulled.py"
+CELLS = "tests/models/test_parallel_cells.py"
 TRIALS, BITS = "tests/sweeps/test_trials.py", "tests/analysis/test_bits.py"
 
 FAULTS = (
@@ -413,6 +414,49 @@ FAULTS = (
         "*torch._foreach_mul(ctx.owner.gradients, gradients[0])",
         "*ctx.owner.gradients",
         "tests/training/test_graphs.py -k plain_steps",
+    ),
+    # ---- Cells -------------------------------------------------------------------------------------------------------
+    Fault(
+        "a matrix memory reads padding",
+        f"{PACKAGE}/models/parallel_cells.py",
+        "inputs = self.read_inputs(wide, mask)",
+        "inputs = self.read_inputs(wide, None)",
+        f"{CELLS} -k whole_sequence",
+    ),
+    Fault(
+        "the query before a step is an output at padding",
+        f"{PACKAGE}/models/parallel_cells.py",
+        "last = last_output(outputs, state[0], mask)",
+        "last = last_output(outputs, state[0], None)",
+        f"{CELLS} -k whole_sequence",
+    ),
+    Fault(
+        "a chunk starts from the memory at the start of the sequence",
+        f"{PACKAGE}/models/parallel_cells.py",
+        "read, memory = self.advance_chunk(chunk, memory)",
+        "read, _ = self.advance_chunk(chunk, memory)",
+        f"{CELLS} -k whole_sequence",
+    ),
+    Fault(
+        "two directions of a matrix are one after the other",
+        f"{PACKAGE}/models/recurrent.py",
+        "flat = [torch.cat(parts, -1).flatten(1) for",
+        "flat = [torch.cat([part.flatten(1) for part in parts], -1) for",
+        "tests/models/test_decoder.py -k every_part",
+    ),
+    Fault(
+        "a width that heads cannot share is not refused in the encoder",
+        f"{PACKAGE}/models/encoder.py",
+        "directions=2 if self.bidirectional else 1)",
+        "directions=1)",
+        "tests/models/test_build.py -k name_option",
+    ),
+    Fault(
+        "an mLSTM starts with a stabiliser of any size",
+        f"{PACKAGE}/models/matrix_cells.py",
+        "return (*state[:3], state[3].tanh())",
+        "return state",
+        f"{CELLS} -k bounded",
     ),
     # ---- Dropout -----------------------------------------------------------------------------------------------------
     *(

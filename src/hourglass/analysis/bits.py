@@ -255,8 +255,7 @@ def _describe_blind(
         target_pieces=float(np.mean([len(nats) for nats in likelihoods.nats])),
         target_words=float(np.mean([count_words(row.reference, test.target_language) for row in test.rows])),
         learning=[
-            LearningPoint(tokens, loss * _dev_pieces(run, run.prepared) * BITS_A_NAT)
-            for tokens, loss in run.dev_curves.loss
+            LearningPoint(tokens, loss * pieces * BITS_A_NAT) for tokens, loss in run.dev_curves.loss
         ],
         learning_rates=sorted(set(rates)),
     )

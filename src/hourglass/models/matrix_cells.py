@@ -1,7 +1,7 @@
 """Cells with a matrix as memory: gated linear attention, the mLSTM and DeltaNet.
 
 Shapes: B batch, T time, N rows of one step, C steps of a chunk, H hidden, P projected input; d = H / heads, the width
-of a head. All three have the same state beside the normaliser of the mLSTM, so that only the rule of its update differs.
+of a head. All three have the same memory, beside the normaliser of the mLSTM: only the rule of its update differs.
 """
 
 import math
@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from hourglass.models.cells import CellState
 from hourglass.models.parallel_cells import MatrixCell
 
-# Added to the mean square before a root is taken, so that zeros have a gradient.
-SMALLEST_SQUARE = 1e-6
+# Added to a sum of squares, and to a mean of squares, before the root: zeros have a gradient, and one that is not too
+# steep. (Those of the authors' code.)
+LENGTH_EPSILON, NORM_EPSILON = 1e-6, 1e-5
 
 
 class LinearAttention(MatrixCell):
@@ -231,9 +232,9 @@ def causal(queries: Tensor) -> Tensor:
 
 def unit_length(vectors: Tensor) -> Tensor:
     """Return vectors [..., d] divided by their length."""
-    return vectors * (vectors.square().sum(-1, keepdim=True) + SMALLEST_SQUARE).rsqrt()
+    return vectors * (vectors.square().sum(-1, keepdim=True) + LENGTH_EPSILON).rsqrt()
 
 
 def normalise_heads(read: Tensor) -> Tensor:
     """Return what each head reads, [..., d], divided by its root mean square (RMSNorm without weights)."""
-    return read * (read.square().mean(-1, keepdim=True) + SMALLEST_SQUARE).rsqrt()
+    return read * (read.square().mean(-1, keepdim=True) + NORM_EPSILON).rsqrt()

@@ -5,7 +5,6 @@ Shapes: B batch, T time, N rows of one step, H hidden (channels), K numbers of e
 """
 
 import math
-
 from typing import Any
 
 import torch
@@ -100,15 +99,16 @@ class _SelectiveScan(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, delta: Tensor, added: Tensor, b: Tensor, c: Tensor, rates: Tensor, start: Tensor) -> Any:
+    def forward(ctx: Any, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Run over Delta and Delta * u [B, T, H], B and C [B, T, K], A [K, H], from S [B, K, H]."""
+        delta, added, b, c, rates, start = inputs
         states = start.new_empty(delta.shape[1], *start.shape)
         read, state = [], start
         for t, after in enumerate(states):
             torch.mul(delta[:, t].unsqueeze(1), rates, out=after).exp_().mul_(state)
             state = after.addcmul_(b[:, t].unsqueeze(2), added[:, t].unsqueeze(1))
             read.append((c[:, t].unsqueeze(1) @ state).squeeze(1))
-        ctx.save_for_backward(delta, added, b, c, rates, start, states)
+        ctx.save_for_backward(*inputs, states)
         return torch.stack(read, 1), state.clone()
 
     @staticmethod
