@@ -15,8 +15,9 @@ from hourglass.data.pieces import BOS, EOS, FIXED_PIECES
 from hourglass.errors import UserError
 from hourglass.metrics.likelihood import Pairs
 from hourglass.models.build import build_model
-from hourglass.models.encoder import Encoder, Memory, mask_of, round_to_bits
+from hourglass.models.encoder import Encoder, Memory, mask_of
 from hourglass.models.seq2seq import Seq2Seq
+from hourglass.models.summary import round_to_bits
 from hourglass.training.settings import check_settings
 
 P = 16  # symbols, 4 bits each

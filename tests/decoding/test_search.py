@@ -219,7 +219,7 @@ def test_who_leaves_moves_little() -> None:
         for states, keys in ((parts[0], parts[1]), (parts[0], parts[0])):
             given = PreparedMemory(states.clone(), keys.clone(), states[..., 0] > 0.5, torch.arange(count), keys[:, 0])
             if keys is states:
-                given = given._replace(keys=given.states)
+                given = given._replace(keys=given.values)
             expected = [part[stay] for part in given]
             assert all(map(torch.equal, given.keep_sentences(stay), expected))
 

@@ -160,7 +160,7 @@ POOLED_SMALL = {"encoder.layers": 2, "encoder.longest_source": 5}
 def pooled_combinations() -> list[tuple[str, str, dict[str, Any]]]:
     """Return encoder, attention, and changes of the config, all that are allowed."""
     decoders = itertools.cycle(itertools.product(*SWITCHES.values()))
-    combinations = []
+    combinations: list[tuple[str, str, dict[str, Any]]] = []
     for encoder, options in POOLED.items():
         keys = tiny_config("none", encoder=encoder)["encoder"]
         small = {name: value for name, value in POOLED_SMALL.items() if name.split(".")[1] in keys}

@@ -92,8 +92,9 @@ def test_gradients_are_those_of_float32_for_each_cell(cell: str, step_loop: bool
 
 @pytest.mark.parametrize("encoder", [name for name in ENCODER_NAMES if name != "blind"])
 def test_gradients_are_those_of_float32_for_each_encoder(encoder: str) -> None:
-    changes: dict[str, Any] = {} if encoder == "rnn" else {"encoder_summary": "attention"}
-    check_gradients(float32_model(encoder=encoder, **changes))
+    changes: dict[str, Any] = {} if encoder == "rnn" else {"encoder.summary": "attention"}
+    # With small weights: stacked gates multiply what the rounding of large ones changes.
+    check_gradients(tiny_model(changes=changes, encoder=encoder, spread=0.1).float())
 
 
 @pytest.mark.parametrize(

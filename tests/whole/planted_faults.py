@@ -68,6 +68,7 @@ SIGNIFICANCE, SATURATION = "tests/metrics/test_significance.py", "tests/metrics/
 COMPARABILITY = "tests/analysis/test_comparability.py"
 BATCHES, NULLED = "tests/data/test_batches.py", "tests/metrics/test_nulled.py"
 CELLS = "tests/models/test_parallel_cells.py"
+ENCODER = "tests/models/test_encoder.py"
 TRIALS, BITS = "tests/sweeps/test_trials.py", "tests/analysis/test_bits.py"
 
 FAULTS = (
@@ -457,6 +458,53 @@ FAULTS = (
         "return (*state[:3], state[3].tanh())",
         "return state",
         f"{CELLS} -k bounded",
+    # ---- Encoders and attention --------------------------------------------------------------------------------------
+    *(
+        Fault(name, f"{PACKAGE}/models/{file}.py", old, new, tests)
+        for name, file, old, new, tests in (
+            (
+                "a mean of states counts padding",
+                "summary",
+                "states.masked_fill(~mask.unsqueeze(-1), 0).sum(1)",
+                "states.sum(1)",
+                f"{ENCODER} -k padding",
+            ),
+            (
+                "a pooled summary is not rounded",
+                "summary",
+                "tanh=settings.summary_tanh, bits=settings.summary_bits",
+                "tanh=settings.summary_tanh, bits=0",
+                f"{ENCODER} -k rounded",
+            ),
+            (
+                "a convolution reads what stands at padding",
+                "convolution",
+                "self.dropout(states).masked_fill(padding, 0)",
+                "self.dropout(states)",
+                f"{ENCODER} -k padding",
+            ),
+            (
+                "rotary positions are sinusoidal",
+                "transformer",
+                'self.rotary = settings.positions == "rotary"',
+                "self.rotary = False",
+                f"{ENCODER} -k rotary",
+            ),
+            (
+                "weights on screen are those of the first head",
+                "attention",
+                "weights.mean(1)",
+                "weights[:, 0]",
+                "tests/models/test_attention.py -k multi_head",
+            ),
+            (
+                "an encoder's limit of source positions is not checked before a training",
+                "seq2seq",
+                "        self.encoder.check_length(longest, where)\n",
+                "",
+                "tests/models/test_seq2seq.py -k length",
+            ),
+        )
     ),
     # ---- Dropout -----------------------------------------------------------------------------------------------------
     *(
