@@ -458,6 +458,7 @@ FAULTS = (
         "return (*state[:3], state[3].tanh())",
         "return state",
         f"{CELLS} -k bounded",
+    ),
     # ---- Encoders and attention --------------------------------------------------------------------------------------
     *(
         Fault(name, f"{PACKAGE}/models/{file}.py", old, new, tests)

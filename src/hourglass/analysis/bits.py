@@ -254,9 +254,7 @@ def _describe_blind(
         joined={count: float(values.mean()) / max(JOINED) for count, values in likelihoods.joined_bits.items()},
         target_pieces=float(np.mean([len(nats) for nats in likelihoods.nats])),
         target_words=float(np.mean([count_words(row.reference, test.target_language) for row in test.rows])),
-        learning=[
-            LearningPoint(tokens, loss * pieces * BITS_A_NAT) for tokens, loss in run.dev_curves.loss
-        ],
+        learning=[LearningPoint(tokens, loss * pieces * BITS_A_NAT) for tokens, loss in run.dev_curves.loss],
         learning_rates=sorted(set(rates)),
     )
 
