@@ -55,11 +55,12 @@ class MatrixCell(ProjectedCell):
     there is no query yet that could read the memory. The parts of a head are computed from [B, heads, T, ...].
 
     A whole sequence is read in chunks: within a chunk by products of all queries with all keys, from chunk to chunk by
-    the memory (Yang et al. 2023, "Gated linear attention transformers with hardware-efficient training", section 4.1).
+    the memory (Yang et al. 2023, "Gated linear attention transformers with hardware-efficient training", section 4.2).
     All of it is computed, and the memory is kept, in float32 or wider, as sums over many steps lose small terms in
     bfloat16.
 
-    Class attributes: `heads`, each with keys and values of width d = H / heads; `chunk`, the steps of a chunk.
+    Class attributes: `heads`, each with keys and values of width d = H / heads, and `width_multiple`, the same number;
+    `chunk`, the steps of a chunk.
     """
 
     state_parts = ("h", "S")
