@@ -170,8 +170,8 @@ class MLSTM(MatrixCell):
 
 
 class DeltaNet(MatrixCell):
-    """DeltaNet (Schlag et al. 2021, "Linear transformers are secretly fast weight programmers", section 4.2; Yang et al.
-    2024, "Parallelizing linear transformers with the delta rule over sequence length", sections 2.2 and 3.3).
+    """DeltaNet (Schlag et al. 2021, "Linear transformers are secretly fast weight programmers", section 4.2; Yang et
+    al. 2024, "Parallelizing linear transformers with the delta rule over sequence length", sections 2.2 and 3.3).
 
         q, k = L2norm(silu(W x + b)),   v = W x + b
         beta = sigmoid(W x + b)
