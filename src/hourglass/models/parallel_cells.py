@@ -63,7 +63,7 @@ class MatrixCell(ProjectedCell):
     `chunk`, the steps of a chunk.
     """
 
-    state_parts = ("h", "S")
+    state_parts: tuple[str, ...] = ("h", "S")
     heads = 4
     width_multiple = heads
     chunk = 16
@@ -166,7 +166,7 @@ def linear_scan(decay: Tensor, added: Tensor, start: Tensor) -> Tensor:
     Returns:
         [B, T, ...].
     """
-    states: Tensor = _LinearScan.apply(decay, added, start)  # type: ignore[no-untyped-call]
+    states: Tensor = _LinearScan.apply(decay, added, start)
     return states
 
 
@@ -180,7 +180,7 @@ class _LinearScan(torch.autograd.Function):
         return states
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         decay, states, start = ctx.saved_tensors
         # A state's gradient is that of its own output, and decay times that of the next state.
