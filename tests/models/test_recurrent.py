@@ -284,7 +284,7 @@ def min_lstm_equations(cell: Any, x: list[float], h: list[float]) -> list[list[f
 
 
 def linear_attention_equations(cell: Any, x: list[float], h: list[float], memory: list[Matrix]) -> list[Any]:
-    """Yang et al. 2023, equation 3 (S_t = diag(alpha_t) S_(t-1) + k_t^T v_t) and section 4.4, temperature 16."""
+    """Yang et al. 2023, section 4.1 (S_t = diag(alpha_t) S_(t-1) + k_t^T v_t) and section 4.4, temperature 16."""
     q, k, v, gate, r = (heads_of(part) for part in inputs_of(cell, x, H, H, H, H, H))
     output, after = [], []
     for head in range(HEADS):
@@ -317,7 +317,7 @@ def mlstm_equations(cell: Any, x: list[float], h: list[float], *memory: Any) -> 
 
 
 def delta_net_equations(cell: Any, x: list[float], h: list[float], memory: list[Matrix]) -> list[Any]:
-    """Schlag et al. 2021, equations 23 to 25; keys and queries as in Yang et al. 2024, section 3.3."""
+    """Schlag et al. 2021, section 4.2 (read, mix, write); keys and queries as in Yang et al. 2024, section 3.3."""
     q, k, v, beta = inputs_of(cell, x, H, H, H, HEADS)
     output, after = [], []
     for head in range(HEADS):

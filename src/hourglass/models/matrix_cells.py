@@ -19,7 +19,7 @@ LENGTH_EPSILON, NORM_EPSILON = 1e-6, 1e-5
 
 
 class LinearAttention(MatrixCell):
-    """Gated linear attention, GLA (Yang et al. 2023, equation 3 and section 4.4).
+    """Gated linear attention, GLA (Yang et al. 2023, sections 4.1 and 4.4).
 
         q, k, v = W x + b
         a = sigmoid(W x + b)^(1/16)
@@ -34,7 +34,7 @@ class LinearAttention(MatrixCell):
     """
 
     name = "linear_attention"
-    # The exponent of a is its inverse: a is near 1 at the start, so that a gate must not be opened.
+    # The exponent of a is its inverse: a starts near 1, so that no bias needs to open it.
     temperature = 16.0
     # log a is no less than this: `chunk` steps of it are a factor that float32 can have. The sigmoid is 2e-35 there.
     least_log_a = -5.0
@@ -61,7 +61,7 @@ class LinearAttention(MatrixCell):
 
     def advance_chunk(self, inputs: tuple[Tensor, ...], memory: CellState) -> tuple[Tensor, CellState]:
         """See `MatrixCell.advance_chunk`: the decay from step s to step t is that of the query from the start to t, and
-        the inverse of that of the key to s (equation 4 of the paper).
+        the inverse of that of the key to s (the parallel form of section 4.1).
         """
         q, k, v, log_a = inputs
         since_start = log_a.cumsum(2)
@@ -170,8 +170,8 @@ class MLSTM(MatrixCell):
 
 
 class DeltaNet(MatrixCell):
-    """DeltaNet (Schlag et al. 2021, equations 23 to 25; Yang et al. 2024, "Parallelizing linear transformers with the
-    delta rule over sequence length", equation 3 and section 3.3).
+    """DeltaNet (Schlag et al. 2021, "Linear transformers are secretly fast weight programmers", section 4.2; Yang et
+    al. 2024, "Parallelizing linear transformers with the delta rule over sequence length", sections 2.2 and 3.3).
 
         q, k = L2norm(silu(W x + b)),   v = W x + b
         beta = sigmoid(W x + b)

@@ -55,14 +55,15 @@ class MatrixCell(ProjectedCell):
     there is no query yet that could read the memory. The parts of a head are computed from [B, heads, T, ...].
 
     A whole sequence is read in chunks: within a chunk by products of all queries with all keys, from chunk to chunk by
-    the memory (Yang et al. 2023, "Gated linear attention transformers with hardware-efficient training", section 4.1).
+    the memory (Yang et al. 2023, "Gated linear attention transformers with hardware-efficient training", section 4.2).
     All of it is computed, and the memory is kept, in float32 or wider, as sums over many steps lose small terms in
     bfloat16.
 
-    Class attributes: `heads`, each with keys and values of width d = H / heads; `chunk`, the steps of a chunk.
+    Class attributes: `heads`, each with keys and values of width d = H / heads, and `width_multiple`, the same number;
+    `chunk`, the steps of a chunk.
     """
 
-    state_parts = ("h", "S")
+    state_parts: tuple[str, ...] = ("h", "S")
     heads = 4
     width_multiple = heads
     chunk = 16
@@ -165,7 +166,7 @@ def linear_scan(decay: Tensor, added: Tensor, start: Tensor) -> Tensor:
     Returns:
         [B, T, ...].
     """
-    states: Tensor = _LinearScan.apply(decay, added, start)  # type: ignore[no-untyped-call]
+    states: Tensor = _LinearScan.apply(decay, added, start)
     return states
 
 
@@ -179,7 +180,7 @@ class _LinearScan(torch.autograd.Function):
         return states
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         decay, states, start = ctx.saved_tensors
         # A state's gradient is that of its own output, and decay times that of the next state.

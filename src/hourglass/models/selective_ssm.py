@@ -85,7 +85,7 @@ class SelectiveSSM(ProjectedCell):
         if mask is not None:  # A step of length 0 changes nothing.
             delta = delta.masked_fill(~mask.unsqueeze(-1), 0.0)
         with torch.autocast(projected.device.type, enabled=False):
-            scan = _SelectiveScan.apply(delta, delta * u, b, c, rates, widen(state[1]))  # type: ignore[no-untyped-call]
+            scan = _SelectiveScan.apply(delta, delta * u, b, c, rates, widen(state[1]))
         read, final = scan
         outputs = (read + widen(self.skip) * u).to(projected.dtype)
         return outputs, (last_output(outputs, state[0], mask), final.to(projected.dtype))
@@ -112,7 +112,7 @@ class _SelectiveScan(torch.autograd.Function):
         return torch.stack(read, 1), state.clone()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, of_read: Tensor, of_final: Tensor) -> tuple[Tensor, ...]:
         delta, added, b, c, rates, start, states = ctx.saved_tensors
         of_delta, of_added = torch.empty_like(delta), torch.empty_like(added)
