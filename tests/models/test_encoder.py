@@ -494,9 +494,9 @@ def test_dropout_acts_at_its_places(name: str, monkeypatch: pytest.MonkeyPatch) 
         acted.extend([inputs.shape[-1]] if p == 0.5 and training else [])
         return inputs
 
-    def attention(*tensors: Tensor, dropout_p: float) -> Tensor:
+    def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, dropout_p: float) -> Tensor:
         weights.append(dropout_p)
-        return library(*tensors)
+        return library(query, key, value, mask)
 
     monkeypatch.setattr(F, "dropout", dropout)
     monkeypatch.setattr(F, "scaled_dot_product_attention", attention)
