@@ -182,7 +182,7 @@ FAILURES = [
     (METRIC.replace("def score", "def scores"), 4, "own.Length: lacks score"),
     (METRIC.replace('"length"', '"bleu"'), 4, "own.Length: the name bleu of metrics has a meaning already"),
     (CELL, 4, "own.Own: its constructor wants depth: it is given input_size, hidden_size ("),
-    (ENCODER, 4, "own.Deaf: its settings_class is no subclass of hourglass.models.encoder.EncoderSettings"),
+    (ENCODER, 4, "own.Deaf: its settings_class is no subclass of hourglass.models.memory.EncoderSettings"),
 ]
 
 

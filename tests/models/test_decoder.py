@@ -74,7 +74,8 @@ def test_unwanted_weights_are_made_a_few_at_a_time(attention: str, monkeypatch: 
     source, target = batch()
     memory, embeddings_BTE = model.encode(source, SOURCE_LENGTHS), model.embedding(target)
     whole, _ = model.decoder(embeddings_BTE, memory)
-    monkeypatch.setattr("hourglass.models.decoder.WEIGHTS_LIMIT", 2 * source.numel())
+    limit = 2 * source.numel() * model.decoder.attention.heads  # Every head has weights.
+    monkeypatch.setattr("hourglass.models.decoder.WEIGHTS_LIMIT", limit)
     queries: list[int] = []
     forward = type(model.decoder.attention).forward
 

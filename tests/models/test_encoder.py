@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import tiny_config
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from hourglass.data.pieces import EOS, FIXED_PIECES, PAD
@@ -480,6 +481,31 @@ def test_dropout_acts_in_training_only_without_recurrence(name: str) -> None:
     torch.testing.assert_close(encoder(source, LENGTHS), encoder(source, LENGTHS), rtol=0, atol=0)
     encoder.train()
     assert not torch.equal(encoder(source, LENGTHS).states, encoder(source, LENGTHS).states)
+
+
+@pytest.mark.parametrize("name", OWN_OPTIONS)
+def test_dropout_acts_at_its_places(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As each config file says: the widths of what it acts on, and the attention weights."""
+    acted: list[int] = []
+    weights: list[float] = []
+    library = F.scaled_dot_product_attention
+
+    def dropout(inputs: Tensor, p: float, training: bool, inplace: bool) -> Tensor:
+        acted.extend([inputs.shape[-1]] if p == 0.5 and training else [])
+        return inputs
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, dropout_p: float) -> Tensor:
+        weights.append(dropout_p)
+        return library(query, key, value, mask)
+
+    monkeypatch.setattr(F, "dropout", dropout)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", attention)
+    encoder = make_pooled(name).train()
+    encoder(padded(sentences()), LENGTHS)
+    assert acted == {"bag": [E], "convolution": [E, M, M, M], "transformer": [M, *[M, 11, M] * 2]}[name]
+    assert weights == [0.5] * 2 * (name == "transformer")
+    encoder.eval()(padded(sentences()), LENGTHS)
+    assert weights == ([0.5] * 2 + [0.0] * 2) * (name == "transformer")
 
 
 def fresh_model(changes: dict[str, Any]) -> Any:

@@ -268,12 +268,9 @@ def test_other_encoders_resume_bit_for_bit_and_translate(
     """With attention=multi_head; the translations of test are by the quantised decoder."""
     with_bfloat16(monkeypatch)
     words = (
-        f"encoder={encoder}",
-        "encoder.summary=attention",
-        "attention=multi_head",
-        f"trainer.precision={precision}",
+        *(f"encoder={encoder}", "encoder.summary=attention", "attention=multi_head"),
+        *(f"trainer.precision={precision}", "search=beam", "search.beam=2", "search.precision=int8"),
     )
-    words += ("search=beam", "search.beam=2", "search.precision=int8")
     unbroken = start("unbroken", *words)
     kill_at_step(14, lambda: start("broken", *words))
     assert_same_training(unbroken, start("broken", *words, "if_exists=continue"))

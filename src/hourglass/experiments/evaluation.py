@@ -224,7 +224,7 @@ def _traits(config: Config) -> dict[str, str | bool | int]:
         "score": config["attention"]["name"],
         "query": config["decoder"]["query"],
         "encoder directions": config["encoder"].get("bidirectional", True),
-        "source order": "reversed" if config["encoder"]["reverse_source"] else "as it is",
+        "source order": "reversed" if config["encoder"].get("reverse_source") else "as it is",
         "context into the RNN": config["decoder"]["query"] == "previous" and attention.context_size > 0,
         "context width": attention.context_size,
     }

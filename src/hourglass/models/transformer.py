@@ -55,10 +55,10 @@ def check_heads(option: str, heads: int, size: int) -> None:
     """Check that heads share out a state of `size` numbers evenly.
 
     Raises:
-        UserError: they do not; the message begins with `option` and names the nearest number of heads that does.
+        UserError: they do not; the message begins with `option` and names the next lower number that does.
     """
     if size % heads:
-        fitting = max(each for each in range(1, heads) if size % each == 0)
+        fitting = max(each for each in range(1, min(heads, size) + 1) if size % each == 0)
         raise UserError(
             f"{option}={heads} does not divide encoder.hidden_size={size}: set {option}={fitting}, or make "
             f"encoder.hidden_size a multiple of {heads}"
