@@ -71,8 +71,38 @@ CELLS = "tests/models/test_parallel_cells.py"
 ENCODER = "tests/models/test_encoder.py"
 TRIALS, BITS = "tests/sweeps/test_trials.py", "tests/analysis/test_bits.py"
 
+PREFIXES = "tests/training/test_prefixes.py"
+
 FAULTS = (
     # ---- Training ----------------------------------------------------------------------------------------------------
+    Fault(
+        "the training loss counts the prefix",
+        f"{PACKAGE}/models/seq2seq.py",
+        "labels = without_prefixes(labels, prefix_lengths)",
+        "pass",
+        f"tests/metrics/test_likelihood.py {PREFIXES} -k prefix",
+    ),
+    Fault(
+        "the budget counts prefixes",
+        f"{PACKAGE}/training/preparation.py",
+        'prefix_lengths=splits["train"].prefix_lengths,',
+        "prefix_lengths=None,",
+        f"{PREFIXES} -k losses",
+    ),
+    Fault(
+        "test is translated without the prefixes",
+        f"{PACKAGE}/decoding/translate.py",
+        "prefixes=prefixes_of(split),",
+        "prefixes=None,",
+        f"{PREFIXES} -k translations",
+    ),
+    Fault(
+        "a recall reading leaves out the number of entries",
+        f"{PACKAGE}/analysis/channel.py",
+        "return ChannelReading(lengths, lengths * gained,",
+        "return ChannelReading(lengths, gained,",
+        "tests/analysis/test_channel.py -k state",
+    ),
     Fault(
         "label smoothing is lost",
         f"{PACKAGE}/training/module.py",
