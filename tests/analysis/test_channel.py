@@ -390,3 +390,37 @@ def test_the_wrong_source_recalls_nothing() -> None:
     pairs, places = every_recall()
     swapped = replace(pairs, sources=swap_sources(pairs.sources))
     assert read_recall(StateReader(lambda values: values), swapped, places, WORDS).mean < 0  # type: ignore[arg-type]
+
+
+class FirstWordKnown(nn.Module):
+    """Knows the first of the two words of every value, and nothing of the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.output, self.where = nn.Identity(), nn.Parameter(torch.zeros(1))
+
+    def encode(self, source: Tensor, lengths: Tensor) -> Tensor:
+        return source
+
+    def readouts(self, target: Tensor, memory: Tensor) -> Tensor:
+        probabilities = torch.full((*target.shape, FIRST_VALUE + VALUES), 1e-9)
+        for b, row in enumerate(memory.tolist()):
+            entry = row.index(int(target[b, 1]))
+            probabilities[b, 1, row[entry + 1]] = 1.0
+            probabilities[b, 2, FIRST_VALUE:] = 1 / VALUES
+        probabilities[:, 3, EOS] = 1.0
+        return probabilities.log()
+
+
+def test_a_value_of_several_words_counts_all_of_them() -> None:
+    random = np.random.default_rng(4)
+    values = random.integers(FIRST_VALUE, FIRST_VALUE + VALUES, size=(40, 2, 2)).tolist()
+    keys = [FIXED_PIECES, FIXED_PIECES + 1]
+    places = [(2, index % 2) for index in range(40)]
+    pairs = Pairs(
+        [[word for key, value in zip(keys, row, strict=True) for word in (key, *value)] for row in values],
+        [row[asked] for row, (_, asked) in zip(values, places, strict=True)],
+        [[keys[asked]] for _, asked in places],
+    )
+    reading = read_recall(FirstWordKnown(), pairs, places, WORDS)  # type: ignore[arg-type]
+    assert reading.bits == pytest.approx(2 * math.log2(VALUES), abs=1e-4)

@@ -156,6 +156,18 @@ def test_scheduled_sampling_reads_the_models_own_words(sampling: float, monkeypa
     assert (shares - mixed).abs().max() < 4 * 0.5 / 800**0.5
 
 
+def test_a_prefix_is_never_replaced_by_the_models_own_words() -> None:
+    """Readouts hang on the tokens before them: those up to the first token after the prefix stay as they are."""
+    model = tiny_model()
+    source, target = batch()
+    memory, inputs = model.encode(source, LENGTHS), target[:, :-1]
+    given = torch.tensor([2, 0, 1, 3])[: len(target)]
+    known, sampled = (model.sampled_readouts(inputs, memory, sampling, given) for sampling in (0.0, 1.0))
+    for row, length in enumerate(given.tolist()):
+        torch.testing.assert_close(sampled[row, : length + 1], known[row, : length + 1])
+    assert not torch.allclose(sampled[1], known[1])
+
+
 def test_without_sampling_the_loss_is_that_of_the_reference() -> None:
     model = tiny_model(vocabulary=V)
     source, target = batch()

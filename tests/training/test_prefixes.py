@@ -11,6 +11,7 @@ from helpers import SMALL, assert_same_training, compose_config, curves, kill_at
 
 from hourglass.data.pieces import EOS
 from hourglass.decoding.search import search
+from hourglass.decoding.translate import translate_split
 from hourglass.errors import UserError
 from hourglass.models.checkpoint import load_trained
 from hourglass.runs.folder import RunFolder
@@ -66,16 +67,29 @@ def test_losses_count_what_follows_the_prefix(run: RunFolder) -> None:
 def test_translations_are_searched_with_the_prefix_and_written_without(run: RunFolder) -> None:
     config = yaml.safe_load(run.config.read_text())
     test = prepare(config, check_settings(config)).corpus.splits["test"]
-    trained = load_trained(run.best)
-    model, vocabularies, settings = trained.model.eval(), trained.vocabularies, check_settings(config).search
+    trained, settings = load_trained(run.best), check_settings(config).search
+    model, vocabularies = trained.model.eval(), trained.vocabularies
+
+    def searched(begins: bool) -> list[str]:
+        outputs = []
+        for source, prefix in zip(test["source"], test["prefix"], strict=True):
+            ids = [*vocabularies.source.encode([source])[0], EOS]
+            (given,) = vocabularies.target.encode([prefix if begins else ""])
+            (found,) = search(model, torch.tensor([ids]), torch.tensor([len(ids)]), settings, prefixes=[given])
+            assert found.tokens[: len(given)] == given
+            outputs.append(vocabularies.target.decode([found.tokens[len(given) :]])[0])
+        return outputs
+
     rows = read_translations(run.translations)
     assert [row.reference for row in rows] == test["target"][:]
-    for row, prefix in zip(rows, test["prefix"], strict=True):
-        ids = [*vocabularies.source.encode([row.source])[0], EOS]
-        (given,) = vocabularies.target.encode([prefix])
-        (found,) = search(model, torch.tensor([ids]), torch.tensor([len(ids)]), settings, prefixes=[given])
-        assert found.tokens[: len(given)] == given
-        assert row.hypothesis == vocabularies.target.decode([found.tokens[len(given) :]])[0]
+    assert [row.hypothesis for row in rows] == searched(begins=True)
+    # After so little training, a model answers all queries alike; one with other weights does not.
+    torch.manual_seed(1)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.7)
+    outputs = translate_split(trained, test, settings, torch.device("cpu"), "test")
+    assert outputs == searched(begins=True)
+    assert outputs != searched(begins=False)
 
 
 def test_a_resumed_run_is_the_whole_run(run: RunFolder, settings_of: Callable[..., dict[str, Any]]) -> None:
