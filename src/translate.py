@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 from hourglass.system.interrupts import end_at_once
 
@@ -55,6 +55,8 @@ class TranslateSettings:
         run: the run folder, or several whose models translate together.
         checkpoint: the best on dev, the last, or the average of those that trainer.keep kept.
         n_best: translations of each line; if more than one, each is on a line of its own with its score.
+        prefix: what every translation begins with; None: nothing.
+        prefix_column: whether each line is a source, a tab, and what its translation begins with.
         output: text; text with word alignments in Pharaoh's format; or JSON with the weights of pieces.
         interactive: prompt for lines, and draw the attention weights.
         seed: of sampling, with search.temperature above 0.
@@ -65,6 +67,8 @@ class TranslateSettings:
     run: RunPaths
     checkpoint: Literal["best", "last", "average"]
     n_best: PositiveInt
+    prefix: str | None
+    prefix_column: bool
     output: Literal["text", "pharaoh", "json"]
     interactive: bool
     seed: NonNegativeInt
@@ -91,14 +95,22 @@ def main(values: Mapping[str, Any]) -> None:
     if settings.output != "text":
         check_weights(models, f"output={settings.output}", "set output=text")
     if settings.interactive:
-        prompt_for_lines(models, trained[0], search)
+        prompt_for_lines(models, trained[0], search, settings.prefix)
         return
-    lines, copies = itertools.tee(decode_lines(sys.stdin.buffer))
+    lines, copies, starts = itertools.tee(read_sources(decode_lines(sys.stdin.buffer), settings), 3)
+    prefixes = (line.prefix for line in starts) if settings.prefix_column or settings.prefix is not None else None
     with Bar("translating", None, "lines") as bar:
         translations = translate_n_best(
-            models, trained[0].vocabularies, lines, search, settings.n_best, progress=bar.update
+            models,
+            trained[0].vocabularies,
+            (line.source for line in lines),
+            search,
+            settings.n_best,
+            prefixes=prefixes,
+            progress=bar.update,
         )
-        for line in format_translations(models, trained[0], copies, translations, settings):
+        sources = (line.source for line in copies)
+        for line in format_translations(models, trained[0], sources, translations, settings):
             sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
 
@@ -118,6 +130,39 @@ def check_options(settings: TranslateSettings, search: SearchSettings) -> None:
         raise UserError(
             "interactive=true draws one translation of each line: leave out n_best and output, or set interactive=false"
         )
+    if settings.prefix_column and settings.prefix is not None:
+        raise UserError(
+            f"prefix={settings.prefix} and prefix_column=true: either all lines have one prefix, or each has its own: "
+            "leave one out"
+        )
+    if settings.prefix_column and settings.interactive:
+        raise UserError("prefix_column=true with interactive=true: set prefix=TEXT, or interactive=false")
+
+
+class Line(NamedTuple):
+    """A line of input."""
+
+    source: str
+    prefix: str  # what its translation begins with; empty: nothing
+
+
+def read_sources(lines: Iterable[str], settings: TranslateSettings) -> Iterator[Line]:
+    """Yield each line with its prefix.
+
+    Raises:
+        UserError: with prefix_column=true, a line does not have two columns.
+    """
+    for number, line in enumerate(lines, 1):
+        if not settings.prefix_column:
+            yield Line(line, settings.prefix or "")
+            continue
+        columns = line.split("\t")
+        if len(columns) != 2:
+            raise UserError(
+                f"standard input:{number}: {len(columns)} column{'s'[: len(columns) != 1]} instead of two, with "
+                "prefix_column=true: write source, one tab, prefix (which may be empty)"
+            )
+        yield Line(*columns)
 
 
 def format_translations(
@@ -182,7 +227,9 @@ def batch_for_weights(
         yield batch, sources
 
 
-def prompt_for_lines(models: Sequence[Seq2Seq], trained: Trained, search: SearchSettings) -> None:
+def prompt_for_lines(
+    models: Sequence[Seq2Seq], trained: Trained, search: SearchSettings, prefix: str | None = None
+) -> None:
     """Read lines until the input ends; print the translation and the weights of each, or why it has none."""
     converted = all_in_precision(models, search.precision)
     on_terminal = sys.stdin.isatty()
@@ -197,13 +244,19 @@ def prompt_for_lines(models: Sequence[Seq2Seq], trained: Trained, search: Search
             break
         try:
             line = decode_line(raw, "standard input", number)
-            print(translate_and_draw(models, converted, trained, search, line), flush=True)
+            print(translate_and_draw(models, converted, trained, search, line, prefix=prefix), flush=True)
         except UserError as error:
             print(f"error: {error}", flush=True)
 
 
 def translate_and_draw(
-    models: Sequence[Seq2Seq], converted: Sequence[Seq2Seq], trained: Trained, search: SearchSettings, text: str
+    models: Sequence[Seq2Seq],
+    converted: Sequence[Seq2Seq],
+    trained: Trained,
+    search: SearchSettings,
+    text: str,
+    *,
+    prefix: str | None = None,
 ) -> str:
     """Return the translation of a text, and below it a drawing of the attention weights.
 
@@ -213,9 +266,12 @@ def translate_and_draw(
         trained: one of them.
         search: how to translate.
         text: one sentence.
+        prefix: what the translation begins with; None: nothing.
     """
     line, vocabularies, languages = clean(text), trained.vocabularies, trained.languages
-    ((best,),) = translate_n_best(converted, vocabularies, [line], search, 1)
+    ((best,),) = translate_n_best(
+        converted, vocabularies, [line], search, 1, prefixes=None if prefix is None else [prefix]
+    )
     shown = visible(best.text)
     if not all(model.decoder.attention.has_weights for model in models):
         return f"{shown}\n(attention={models[0].decoder.attention.name} has no weights to draw)"

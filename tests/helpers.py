@@ -54,6 +54,9 @@ CONF = ROOT / "conf"
 ATTENTION_NAMES = sorted(path.stem for path in (CONF / "attention").glob("*.yaml"))
 
 
+ENCODER_NAMES = sorted(path.stem for path in (CONF / "encoder").glob("*.yaml"))
+
+
 # Shrinks any config to a model of a few thousand weights.
 TINY = (
     "decoder.embedding_size=12",
@@ -92,8 +95,10 @@ def tiny_config(
     attention: str = "luong_general", changes: Mapping[str, Any] | None = None, encoder: str = "rnn"
 ) -> dict[str, Any]:
     """Return a config shrunk by TINY and further, after `changes` such as {"decoder.layers": 2}; fast to call."""
-    config = compose_config(f"attention={attention}", f"encoder={encoder}", *TINY)
-    small = {"encoder.hidden_size": 16, "attention.size": 6, "attention.window": 2}
+    config = compose_config(f"attention={attention}", *TINY)
+    if encoder != "rnn":  # Composed apart: fewer compositions where many are combined.
+        config["encoder"] = compose_config(f"encoder={encoder}", *TINY)["encoder"]
+    small = {"encoder.hidden_size": 16, "encoder.feedforward_size": 20, "attention.size": 6, "attention.window": 2}
     kept = {option: value for option, value in small.items() if option.split(".")[1] in config[option.split(".")[0]]}
     for option, value in (kept | dict(changes or {})).items():
         group, key = option.split(".")

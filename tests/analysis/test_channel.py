@@ -1,7 +1,8 @@
 """The calibrated channel against channels of known capacity: perfect, blind, with the wrong source, of k bits."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,21 @@ import torch
 from helpers import TINY, compose_config, tiny_config
 from torch import Tensor, nn
 
-from hourglass.analysis.channel import ChannelReading, check_channel, longest_copied, read_channel, swap_sources
+from hourglass.analysis.channel import (
+    ChannelReading,
+    check_channel,
+    longest_copied,
+    read_channel,
+    read_recall,
+    swap_sources,
+)
 from hourglass.data.pieces import BOS, EOS, FIXED_PIECES
 from hourglass.errors import UserError
 from hourglass.metrics.likelihood import Pairs
 from hourglass.models.build import build_model
-from hourglass.models.encoder import Encoder, Memory, mask_of, round_to_bits
+from hourglass.models.encoder import Encoder, Memory, mask_of
 from hourglass.models.seq2seq import Seq2Seq
+from hourglass.models.summary import round_to_bits
 from hourglass.training.settings import check_settings
 
 P = 16  # symbols, 4 bits each
@@ -262,7 +271,7 @@ CALIBRATED = (
 def test_a_calibrated_channel_is_accepted(corpus: str) -> None:
     config = compose_config(f"data={corpus}", *CALIBRATED, *TINY)
     check_settings(config)
-    assert check_channel("runs/one", config) == 64
+    assert check_channel("runs/one", config).all_symbols == 64
 
 
 @pytest.mark.parametrize(
@@ -286,3 +295,132 @@ def test_a_run_that_is_no_channel_is_refused_by_its_path() -> None:
         check_channel("runs/one", compose_config("data=numbers"))
     with pytest.raises(UserError, match=r"runs/one: trained with data\.calibrated=false"):
         check_channel("runs/one", compose_config("data=copy"))
+
+
+# ---- Recall ---------------------------------------------------------------------------------------------------------
+
+KEYS, VALUES, ENTRIES = 6, 4, 3
+FIRST_VALUE = FIXED_PIECES + KEYS
+WORDS = torch.arange(FIRST_VALUE, FIRST_VALUE + VALUES)
+STATES = torch.cartesian_prod(*[torch.arange(VALUES)] * ENTRIES)  # [V^N, N]
+
+
+def every_recall() -> tuple[Pairs, list[tuple[int, int]]]:
+    """All values of three entries, and each asked for: the expectation over values and queries is the mean."""
+    keys = [FIXED_PIECES + 4, FIXED_PIECES, FIXED_PIECES + 2]
+    rows = [(values, asked) for values in STATES.tolist() for asked in range(ENTRIES)]
+    sources = [
+        [word for key, value in zip(keys, values, strict=True) for word in (key, FIRST_VALUE + value)]
+        for values, _ in rows
+    ]
+    targets, prefixes = [[FIRST_VALUE + values[asked]] for values, asked in rows], [[keys[asked]] for _, asked in rows]
+    return Pairs(sources, targets, prefixes), [(ENTRIES, asked) for _, asked in rows]
+
+
+class StateReader(nn.Module):
+    """Answers by Bayes' rule from a state that is a function of the values: p(value | state, key), by counting."""
+
+    def __init__(self, state: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.state, self.output, self.where = state, nn.Identity(), nn.Parameter(torch.zeros(1))
+
+    def encode(self, source: Tensor, lengths: Tensor) -> Tensor:
+        return source
+
+    def readouts(self, target: Tensor, memory: Tensor) -> Tensor:
+        states = self.state(STATES)  # [V^N, D]
+        probabilities = torch.full((*target.shape, FIRST_VALUE + VALUES), 1e-9)
+        probabilities[:, -1, EOS] = 1.0
+        for b, row in enumerate(memory):
+            values = row[1 : 2 * ENTRIES : 2] - FIRST_VALUE
+            asked = int((row[: 2 * ENTRIES : 2] == target[b, 1]).nonzero()[0])
+            alike = (states == self.state(values.unsqueeze(0))).all(1)
+            counts = torch.bincount(STATES[alike, asked], minlength=VALUES)
+            probabilities[b, 1, FIRST_VALUE:] += counts / counts.sum()
+        return probabilities.log()
+
+
+def entropy_of(state: Callable[[Tensor], Tensor]) -> float:
+    """The information about the values that a function of them holds, in bits."""
+    shares = state(STATES).unique(dim=0, return_counts=True)[1] / len(STATES)
+    return float(-(shares * shares.log2()).sum())
+
+
+@pytest.mark.parametrize("known", [0, 1, 2, 3])
+def test_a_state_with_m_of_the_values_reads_as_m_values(known: int) -> None:
+    pairs, places = every_recall()
+    reading = read_recall(StateReader(lambda values: values[:, :known]), pairs, places, WORDS)  # type: ignore[arg-type]
+    assert reading.mean == pytest.approx(known * math.log2(VALUES), abs=1e-4)
+    by_position = np.nanmean(reading.by_position, 0)
+    assert by_position == pytest.approx([2.0 * (entry < known) for entry in range(ENTRIES)], abs=1e-4)
+    assert reading.lengths.tolist() == [ENTRIES] * len(places)
+    assert reading.end == pytest.approx(np.zeros(len(places)), abs=1e-3)
+
+
+def test_a_recall_reading_is_under_what_a_rounded_state_holds_and_under_its_ceiling() -> None:
+    pairs, places = every_recall()
+    random = torch.Generator().manual_seed(3)
+    readings = []
+    for width, bits in ((1, 1), (1, 2), (2, 1), (2, 2)):
+        weight = torch.randn(ENTRIES, width, generator=random) / VALUES
+
+        def state(values: Tensor, weight: Tensor = weight, bits: int = bits) -> Tensor:
+            return round_to_bits(((values.float() - 1.5) @ weight).tanh(), bits)
+
+        reading = read_recall(StateReader(state), pairs, places, WORDS)  # type: ignore[arg-type]
+        assert 0 < reading.mean <= entropy_of(state) + 1e-4 <= width * bits + 2e-4
+        readings.append(reading.mean)
+    assert max(readings) > 0.5
+    # A bound, no more: the sum of the values modulo V is two bits about them, and none about any of them alone.
+    together = read_recall(StateReader(lambda values: values.sum(1, keepdim=True) % VALUES), pairs, places, WORDS)  # type: ignore[arg-type]
+    assert together.mean == pytest.approx(0, abs=1e-4)
+
+
+def test_a_blind_encoder_recalls_nothing() -> None:
+    pairs, places = every_recall()
+    model = build_model(tiny_config("none", {}, "blind"), *[FIRST_VALUE + VALUES] * 2, joint=True).double()
+    assert read_recall(model, pairs, places, WORDS).mean < 0
+    with torch.no_grad():
+        model.output.weight.zero_()
+        model.output.bias.zero_()
+    assert read_recall(model, pairs, places, WORDS).mean == pytest.approx(0, abs=1e-6)
+
+
+def test_the_wrong_source_recalls_nothing() -> None:
+    pairs, places = every_recall()
+    swapped = replace(pairs, sources=swap_sources(pairs.sources))
+    assert read_recall(StateReader(lambda values: values), swapped, places, WORDS).mean < 0  # type: ignore[arg-type]
+
+
+class FirstWordKnown(nn.Module):
+    """Knows the first of the two words of every value, and nothing of the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.output, self.where = nn.Identity(), nn.Parameter(torch.zeros(1))
+
+    def encode(self, source: Tensor, lengths: Tensor) -> Tensor:
+        return source
+
+    def readouts(self, target: Tensor, memory: Tensor) -> Tensor:
+        probabilities = torch.full((*target.shape, FIRST_VALUE + VALUES), 1e-9)
+        for b, row in enumerate(memory.tolist()):
+            entry = row.index(int(target[b, 1]))
+            probabilities[b, 1, row[entry + 1]] = 1.0
+            probabilities[b, 2, FIRST_VALUE:] = 1 / VALUES
+        probabilities[:, 3, EOS] = 1.0
+        return probabilities.log()
+
+
+def test_a_value_of_several_words_counts_all_of_them() -> None:
+    random = np.random.default_rng(4)
+    values = random.integers(FIRST_VALUE, FIRST_VALUE + VALUES, size=(40, 2, 2)).tolist()
+    keys = [FIXED_PIECES, FIXED_PIECES + 1]
+    places = [(2, index % 2) for index in range(40)]
+    pairs = Pairs(
+        [[word for key, value in zip(keys, row, strict=True) for word in (key, *value)] for row in values],
+        [row[asked] for row, (_, asked) in zip(values, places, strict=True)],
+        [[keys[asked]] for _, asked in places],
+    )
+    reading = read_recall(FirstWordKnown(), pairs, places, WORDS)  # type: ignore[arg-type]
+    assert reading.bits == pytest.approx(2 * math.log2(VALUES), abs=1e-4)

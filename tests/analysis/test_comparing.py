@@ -36,6 +36,7 @@ CONFIG: dict[str, Any] = {
     "edges": [1, 8],
     "data": {"name": "numbers", "source": "en", "target": "fr"},
     "encoder": {"name": "rnn", "cell": "lstm", "summary_size": 16},
+    "decoder": {"start": "dense"},
     "attention": {"name": "none"},
     "optimizer": {"name": "adam", "learning_rate": 0.001},
     "trainer": {"threads": 1, "log_every": 10},

@@ -16,32 +16,32 @@ from hourglass.bench.tables import (
 )
 
 
-def test_a_peer_has_the_lower_of_two_targets() -> None:
+def test_a_target_is_a_ratio_to_the_peer_whatever_the_rate_of_the_machine() -> None:
     peers = [Peer("slow", "training, x, decoder 4", 100, 3), Peer("quick", "training, x, decoder 4", 1000, 3)]
     line = {"what": "training, x, decoder 4", "unit": "target tokens/s", "work": 2.0}
     first = {**line, "value": 200, "all": [200], "step_rates": [1000.0]}
-    # 60 % of 1,000 operations a second are 300 tokens of 2 each; each round has its own rate.
+    # The whole rate of 1,000 operations a second is 500 tokens of 2 each; each round has its own rate.
     last = {**line, "value": 300, "all": [100, 300, 500], "step_rates": [800.0, 1000.0, 1250.0]}
     lines = [first, {"what": "a rate", "value": 1, "unit": "GFLOP/s"}, last]
-    _, *rows = peer_rows(lines, peers, 0.6)
-    ours = ["training, x, decoder 4", "300 target tokens", "60 % (25 to 80)", "48.0 %"]
+    _, *rows = peer_rows(lines, peers)
+    ours = ["training, x, decoder 4", "float32", "300 target tokens", "60 % (25 to 80)", "48.0 %"]
     assert rows == [
-        [*ours, "slow", "100 (20 %)", "3.00", "300 (60 % of the rate)", "yes"],
-        [*ours, "quick", "1,000 (200 %)", "0.30", "300 (60 % of the rate)", "yes"],
+        [*ours, "slow", "100 (20 %)", "3.00", "3", "yes"],
+        [*ours, "quick", "1,000 (200 %)", "0.30", "3", "no"],
     ]
     disturbed = {**last, "step_rates": [800.0, 1250.0, 1250.0]}  # The middle round reached 48 % of its own rate.
-    assert peer_rows([disturbed], peers, 0.6)[1][2:] == [
+    assert peer_rows([disturbed], peers)[1][3:] == [
         "48 % (25 to 80)",
         "48.0 %",
         "slow",
         "100 (16 %)",
         "3.00",
-        "300 (3 times)",
+        "3",
         "yes",
     ]
-    assert peer_rows([disturbed], peers, 0.6)[2][7:] == ["375 (60 % of the rate)", "no"]
-    assert peer_rows(lines[:1], peers[:1], 0.9)[1][6:] == ["2.00", "300 (3 times)", "no"]
-    assert peer_rows(lines[:1], [], 0.9)[1][4:] == [""] * 5
+    assert peer_rows(lines[:1], peers[:1])[1][7:] == ["2.00", "3", "no"]
+    assert peer_rows([{**last, "precision": "bf16-mixed"}], [])[1][1] == "bf16-mixed"
+    assert peer_rows(lines[:1], [])[1][5:] == [""] * 5
     # The best rate may be another variant's of the same size, or the other search's.
     other = {**last, "what": "training, y, decoder 4", "step_rates": [2000.0] * 3}
     wider = {**last, "what": "training, x, decoder 8", "step_rates": [1000.0] * 3}
@@ -49,12 +49,12 @@ def test_a_peer_has_the_lower_of_two_targets() -> None:
         {**last, "what": f"decoding, {name}", "step_rates": [rate] * 3}
         for name, rate in (("greedy", 1500), ("b", 1200))
     ]
-    shares = [row[3] for row in peer_rows([last, other, wider, *searches], [], 0.6)[1:]]
+    shares = [row[4] for row in peer_rows([last, other, wider, *searches], [])[1:]]
     assert shares == ["30.0 %", "30.0 %", "60.0 %", "40.0 %", "40.0 %"]
 
 
 def test_other_targets_are_reached_or_not() -> None:
-    targets = Targets([], 100, 0.6, {"x": 0.5, "x y": 0.4}, {"z": "x"}, 0.05, {}, {}, [])
+    targets = Targets([], 100, {"x": 0.5, "x y": 0.4}, {"z": "x"}, 0.05, {}, {}, [])
     limits = [{"what": f"{LIMIT}{name}, decoder 4", "value": 0.45, "all": [0.3, 0.45, 0.6]} for name in ("x", "x y")]
     speeds = [
         {"what": f"training, {name}, decoder {size}", "value": value, "padding": padding}

@@ -182,7 +182,7 @@ FAILURES = [
     (METRIC.replace("def score", "def scores"), 4, "own.Length: lacks score"),
     (METRIC.replace('"length"', '"bleu"'), 4, "own.Length: the name bleu of metrics has a meaning already"),
     (CELL, 4, "own.Own: its constructor wants depth: it is given input_size, hidden_size ("),
-    (ENCODER, 4, "own.Deaf: its settings_class is no subclass of hourglass.models.encoder.EncoderSettings"),
+    (ENCODER, 4, "own.Deaf: its settings_class is no subclass of hourglass.models.memory.EncoderSettings"),
 ]
 
 
@@ -425,7 +425,7 @@ def test_an_ablation_loads_its_plugins_and_names_them_to_its_runs(folder: Path) 
     [
         ("plugins", ["attention.name=cosine"]),
         ("add-an-attention", ["attention.name=cosine"]),
-        ("add-an-encoder", ["cell=elman", "encoder.name=bag"]),
+        ("add-an-encoder", ["cell=elman", "encoder.name=average"]),
         ("add-a-corpus", ["data.name=json_lines"]),
         ("add-a-metric", ["metrics=exact"]),
     ],

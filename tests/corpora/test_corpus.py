@@ -217,6 +217,15 @@ def test_the_digest_is_of_the_content_not_of_its_path(make: Make) -> None:
     assert make(**{**SMALL, "train": [("b", "a")]}).digest != item.digest
 
 
+def test_a_corpus_that_is_made_again_is_the_same_to_the_byte(make: Make) -> None:
+    """A stage of DVC that reads it does not run again."""
+    folder = make(**SMALL).path
+    before = {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+    shutil.rmtree(folder)
+    assert make(**SMALL).path == folder
+    assert {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()} == before
+
+
 @pytest.mark.parametrize("lost", ["corpus.json", "train", "test/data-00000-of-00001.arrow", "dataset_dict.json"])
 def test_an_incomplete_corpus_is_built_again(lost: str, make: Make, builds: list[str]) -> None:
     first = make(**SMALL)

@@ -130,6 +130,63 @@ def all_finished(model: Seq2Seq, source_S: Tensor, usable: list[int], limit: int
     return every
 
 
+PREFIXES = [[UNK, FIXED_PIECES], [], [FIXED_PIECES + 1], [FIXED_PIECES] * 2, [UNK], []]
+
+
+def all_continuations(
+    model: Seq2Seq, source_S: Tensor, prefix: list[int], limit: int, alpha: float
+) -> list[Hypothesis]:
+    """Every sequence of three tokens after the prefix that ends within the limit; only what follows it is scored."""
+    every = []
+    for length in range(limit - len(prefix)):
+        for tokens in itertools.product([UNK, FIXED_PIECES, FIXED_PIECES + 1], repeat=length):
+            read, total = list(prefix), 0.0
+            for token in (*tokens, EOS):
+                total += next_log_probabilities(model, source_S, [read])[0][token]
+                read.append(token)
+            every.append(Hypothesis(read[:-1], total, penalised_score(total, length + 1, alpha), True))
+    return every
+
+
+@pytest.mark.parametrize("attention", ["luong_general", "luong_local_m"])
+def test_an_exhaustive_beam_finds_the_best_of_all_continuations_of_a_prefix(attention: str) -> None:
+    limit, alpha = 4, 0.6
+    options = settings(4 * 3 ** (limit - 1), alpha, output_most=limit)
+    model = model_for(attention, {"decoder.input_feeding": True})
+    with torch.no_grad():
+        model.output.bias[FIXED_PIECES + 2 :] = -1e9
+    source = sources()
+    for b, result in enumerate(search(model, source, LENGTHS, options, prefixes=PREFIXES)):
+        every = all_continuations(model, source[b], PREFIXES[b], limit, alpha)
+        assert_same(result, max(every, key=lambda hypothesis: hypothesis.score))
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_a_prefix_of_one_sentence_leaves_the_others_as_they_are(beam: int) -> None:
+    model, source, options = model_for("bahdanau"), sources(), settings(beam)
+    alone = search(model, source, LENGTHS, options)
+    assert search(model, source, LENGTHS, options, prefixes=[[]] * B) == alone
+    mixed = search(model, source, LENGTHS, options, prefixes=[[], [], [FIXED_PIECES] * 3, [], [], []])
+    for b, (result, expected) in enumerate(zip(mixed, alone, strict=True)):
+        if b == 2:
+            assert result.tokens[:3] == [FIXED_PIECES] * 3
+        else:
+            assert_same(result, expected)
+    # A greedy search that is given its own first pieces goes on as it did.
+    (greedy,) = search(model, source[2:3], LENGTHS[2:3], settings(1))
+    (again,) = search(model, source[2:3], LENGTHS[2:3], settings(1), prefixes=[greedy.tokens[:2]])
+    assert (again.tokens, again.finished) == (greedy.tokens, greedy.finished)
+    assert again.log_probability > greedy.log_probability
+
+
+def test_a_prefix_without_room_for_a_piece_is_refused() -> None:
+    options = settings(2, output_most=3)
+    with pytest.raises(
+        UserError, match=r"the prefix has 3 pieces and the translation may have 3, .*search.output_most"
+    ):
+        search(model_for(), sources(), LENGTHS, options, prefixes=[[], [FIXED_PIECES] * 3, [], [], [], []])
+
+
 @pytest.mark.parametrize("alpha", [0.6, *(pytest.param(alpha, marks=MORE) for alpha in (0.0, 2.0))])
 def test_an_exhaustive_beam_finds_the_best_of_all_sequences(alpha: float) -> None:
     """Brute force over a vocabulary of three tokens and end-of-sentence, with a beam that holds every prefix."""
@@ -219,7 +276,7 @@ def test_who_leaves_moves_little() -> None:
         for states, keys in ((parts[0], parts[1]), (parts[0], parts[0])):
             given = PreparedMemory(states.clone(), keys.clone(), states[..., 0] > 0.5, torch.arange(count), keys[:, 0])
             if keys is states:
-                given = given._replace(keys=given.states)
+                given = given._replace(keys=given.values)
             expected = [part[stay] for part in given]
             assert all(map(torch.equal, given.keep_sentences(stay), expected))
 

@@ -20,6 +20,7 @@ from hourglass.data.pieces import UNK
 from hourglass.decoding import translate as translate_module
 from hourglass.decoding.search import Hypothesis, SearchSettings
 from hourglass.decoding.translate import ScoredTranslation, translate
+from hourglass.errors import UserError
 from hourglass.models.checkpoint import Trained, load_average, load_trained
 from hourglass.runs.folder import RunFolder
 from hourglass.training.settings import check_settings
@@ -242,12 +243,43 @@ def test_runs_of_different_vocabularies_do_not_vote(small_run: RunFolder, traine
     assert "have different vocabularies" in done.stderr.decode()
 
 
+def test_a_translation_begins_with_its_prefix(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes on as by a search of its own, whatever the batches; a line without words is its prefix alone."""
+    lines, starts = ["s1 s2 s3", "s2", "", "s3 s3 s1 s0 s2"], ["s3  s3", "", "s1 s2", "new s0"]
+    run = trained.model, trained.vocabularies
+    monkeypatch.setattr(translate_module, "WINDOW", 3)
+    whole = list(translate(*run, lines, settings(), prefixes=starts))
+    assert whole[1] == next(translate(*run, ["s2"], settings()))
+    assert whole[2] == "s1 s2"
+    assert [text[:5] for text in (whole[0], whole[3])] == ["s3 s3", "new s"]  # An unknown word is spelt as given.
+    rest = list(translate(*run, lines, settings(), prefixes=starts, with_prefix=False))
+    assert [f"{a} {b}".strip() for a, b in zip(["s3 s3", "", "s1 s2", "new s0"], rest, strict=True)] == whole
+    with pytest.raises(UserError, match=r"line 2: the prefix has 50 pieces and the translation may have 14, "):
+        list(translate(*run, lines[:2], settings(), prefixes=["", "s1 " * 50]))
+
+
+def test_a_line_may_have_a_prefix_of_its_own() -> None:
+    values = translate_script.TranslateSettings(["a"], "best", 1, None, True, "text", False, 1, "cpu", 0)
+    assert list(translate_script.read_sources(["a b\tc", "d\t"], values)) == [("a b", "c"), ("d", "")]
+    with pytest.raises(UserError, match=r"standard input:2: 1 column instead of two, with prefix_column=true"):
+        list(translate_script.read_sources(["a\tb", "c"], values))
+    with pytest.raises(UserError, match=r"prefix=x and prefix_column=true: .* leave one out"):
+        translate_script.check_options(replace(values, prefix="x"), settings())
+
+
+def test_the_command_takes_a_prefix(small_run: RunFolder) -> None:
+    done = command(b"s1 s2\ts3 s0\ns2\ts1\n", f"run={small_run.path}", "prefix_column=true")
+    first, second = done.stdout.decode().splitlines()
+    assert first.startswith("s3 s0")
+    assert second.startswith("s1")
+
+
 def test_unknown_words_are_those_attended_to(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run of unknown words is one piece; what attended to end-of-sentence stays unknown."""
     vocabularies = trained.vocabularies
     (known,) = vocabularies.target.encode(["s1"])
     hypothesis = Hypothesis([*known, UNK, UNK], 0.0, 0.0, True, [0, 1, 3])
-    monkeypatch.setattr(translate_module, "n_best", lambda *_: [[hypothesis]])
+    monkeypatch.setattr(translate_module, "n_best", lambda *_, **__: [[hypothesis]])
     (text,) = translate(trained.model, vocabularies, ["s1 new words s2"], replace(settings(), replace_unknown=True))
     assert text == "s1 new words \u2047"
     (text,) = translate(trained.model, vocabularies, ["s1 new words s2"], settings())

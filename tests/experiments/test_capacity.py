@@ -78,6 +78,10 @@ def test_a_summary_wider_than_its_surroundings_is_refused() -> None:
         UserError, match=r"decoder state of 16: set encoder\.hidden_size so that the former has at least 64"
     ):
         check_settings(compose_config("experiment=capacity", "encoder.summary_size=32", "decoder.hidden_size=16"))
+    other = ("experiment=capacity", "encoder=transformer", "~encoder.bidirectional")
+    check_settings(compose_config(*other, "encoder.summary_size=64", "encoder.summary_bits=4"))
+    with pytest.raises(UserError, match=r"encoder\.summary_size=65 .* between a pooled encoder state of 128 numbers"):
+        check_settings(compose_config(*other, "encoder.summary_size=65"))
 
 
 @pytest.mark.parametrize(

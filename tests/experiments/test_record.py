@@ -1,11 +1,13 @@
 """The recorded results follow from what is kept of the runs: computed again from the counts of single sentences."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from helpers import ROOT
 from sacrebleu.metrics import BLEU
+from scipy.stats import t as student_t
 
 from hourglass.analysis.ladder import read_ladder
 from hourglass.analysis.likelihoods import kept_likelihoods
@@ -29,9 +31,18 @@ def corpus_bleu(counts: np.ndarray) -> float:
 
 
 def bits_needed(ablation: Ablation, variant: Variant, budget: int) -> np.ndarray:
-    """Return the bits of each test sentence, mean over seeds."""
+    """Return the bits of each seed and test sentence, [K, N]."""
     files = [ablation.kept(variant, seed, budget).likelihoods for seed in ablation.seeds(variant)]
-    return np.mean([[row.sum() / math.log(2) for row in kept_likelihoods(file).nats] for file in files], axis=0)
+    return np.array([[row.sum() / math.log(2) for row in kept_likelihoods(file).nats] for file in files])
+
+
+def half_width(first: np.ndarray, second: np.ndarray) -> float:
+    """Return half the 95 % interval of a difference of means, of [K, N] each: Welch over seeds, and over sentences."""
+    by_sentence = first.mean(0) - second.mean(0)
+    parts = [own.mean(1).var(ddof=1) / len(own) for own in (first, second)]
+    freedom = sum(parts) ** 2 / sum(part**2 / (len(own) - 1) for part, own in zip(parts, (first, second), strict=True))
+    sentences = student_t.ppf(0.975, len(by_sentence) - 1) ** 2 * by_sentence.var(ddof=1) / len(by_sentence)
+    return math.sqrt(sentences + student_t.ppf(0.975, freedom) ** 2 * sum(parts))
 
 
 @pytest.mark.parametrize("corpus", CORPORA)
@@ -57,7 +68,20 @@ def test_recorded_gaps_are_those_of_the_kept_likelihoods(ablation: Ablation, cor
     for rung in ladder.rungs:
         for (first, second), gap in zip(ladder.estimands, rung.gaps, strict=True):
             needed = [bits_needed(ablation, Variant(corpus, name), rung.budget) for name in (first, second)]
-            assert gap.whole.value == pytest.approx(float((needed[1] - needed[0]).mean()), abs=1e-4)
+            assert gap.whole.value == pytest.approx(float(needed[1].mean() - needed[0].mean()), abs=1e-4)
+    for before, rung in pairwise(ladder.rungs):
+        doublings = math.log2(rung.budget / before.budget)
+        for (first, second), change in zip(ladder.estimands, rung.changes, strict=True):
+            variants = [Variant(corpus, name) for name in (first, second)]
+            less, more = (
+                [bits_needed(ablation, variant, budget) for variant in variants]
+                for budget in (before.budget, rung.budget)
+            )
+            gained = [(one - other) / doublings for one, other in zip(less, more, strict=True)]
+            assert change.whole.value == pytest.approx(float(gained[0].mean() - gained[1].mean()), abs=1e-4)
+            interval = change.whole.own_spread
+            assert interval is not None
+            assert (interval.high - interval.low) / 2 == pytest.approx(half_width(*gained), rel=0.05)
 
 
 @pytest.mark.parametrize("corpus", CORPORA)

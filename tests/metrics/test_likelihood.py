@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers import teacher_forced_logits, teacher_forced_nats, tiny_model
 
+from hourglass.data.encoded import pad
 from hourglass.data.pieces import BOS, EOS, FIXED_PIECES
 from hourglass.errors import UserError
 from hourglass.metrics.likelihood import (
@@ -63,6 +64,36 @@ def test_nats_are_those_of_a_softmax_step_by_step(attention: str, temperature: f
     model.eval()
     for values, expected in zip(nats, softmax_nats(model, PAIRS, temperature, among), strict=True):
         assert values == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("attention", ["none", "luong_general"])
+def test_nats_after_a_prefix_are_those_of_a_softmax_step_by_step(attention: str) -> None:
+    """The decoder reads prefix and target as one; what counts is the target, in likelihoods and in the loss."""
+    model = tiny_model(attention)
+    given = random_ids(12, 0, 4)
+    whole = [[*prefix, *target] for prefix, target in zip(given, PAIRS.targets, strict=True)]
+    expected = softmax_nats(model, Pairs(PAIRS.sources, whole))
+    expected = [row[len(prefix) :] for row, prefix in zip(expected, given, strict=True)]
+    pairs = Pairs(PAIRS.sources, PAIRS.targets, given)
+    for values, row in zip(reference_nats(model, pairs, batch_tokens=40), expected, strict=True):
+        assert values == pytest.approx(row, abs=1e-5)
+    continues = reference_nats(model, pairs, continues_at=[[0]] * 12)
+    for values, row, target, source, prefix in zip(
+        continues, expected, PAIRS.targets, PAIRS.sources, given, strict=True
+    ):
+        logits = teacher_forced_logits(model, source, [*prefix, *target])[len(prefix)]
+        row[0] += math.log(1 - float(logits.softmax(-1)[EOS]))
+        assert values == pytest.approx(row, abs=1e-5)
+        row[0] -= math.log(1 - float(logits.softmax(-1)[EOS]))
+    sources, targets = pad(PAIRS.sources, last=[EOS]), pad(whole, first=[BOS], last=[EOS])
+    lengths = torch.tensor([len(ids) + 1 for ids in PAIRS.sources])
+    loss = model.loss(sources, lengths, targets, 0.1, prefix_lengths=torch.tensor(list(map(len, given))))
+    assert loss.nll.item() == pytest.approx(sum(map(sum, expected)), rel=1e-5)
+    uniform = 0.0
+    for ids, prefix, tokens in zip(PAIRS.sources, given, whole, strict=True):
+        logits = teacher_forced_logits(model, ids, tokens)[len(prefix) :]
+        uniform -= float(logits.log_softmax(-1).mean(-1).sum())
+    assert loss.smoothed.item() == pytest.approx(0.9 * loss.nll.item() + 0.1 * uniform, rel=1e-5)
 
 
 def test_nats_add_up_to_the_loss_that_training_reports() -> None:

@@ -23,7 +23,7 @@ from hourglass.models.encoder import Memory, mask_of
 
 Vector = list[float]
 WEIGHTED = [name for name in NAMES if name not in ("none", "fixed")]
-SMALL = {"size": 3, "window": 2, "longest_source": 20}
+SMALL = {"size": 3, "window": 2, "longest_source": 20, "heads": 3}
 B, T, S, D = 3, 8, 7, 4
 LENGTHS = torch.tensor([7, 4, 1])
 STEPS = torch.arange(T)  # beyond the end of every sentence
@@ -132,6 +132,32 @@ def local_p(a: Any, q: Vector, states: list[Vector], t: int) -> Vector:
     return [w * math.exp(-((s - centre) ** 2) / (2 * deviation**2)) for s, w in enumerate(weights)]
 
 
+def of_heads(a: Any, q: Vector, states: list[Vector]) -> list[Vector]:
+    """softmax((W_n q) . (U_n k) / sqrt(A)), for each head n; a head has A rows of W and U."""
+    size = len(q_rows := a.query_layer.weight.tolist()) // a.heads
+    k_rows = a.key_layer.weight.tolist()
+    weights = []
+    for first in range(0, len(q_rows), size):
+        head = slice(first, first + size)
+        query = times(q_rows[head], q)
+        weights.append(softmax([dot(query, times(k_rows[head], k)) / math.sqrt(size) for k in states]))
+    return weights
+
+
+def multi_head(a: Any, q: Vector, states: list[Vector], t: int) -> Vector:
+    """The mean over the heads."""
+    return [sum(column) / a.heads for column in zip(*of_heads(a, q, states), strict=True)]
+
+
+def multi_head_context(a: Any, q: Vector, states: list[Vector]) -> Vector:
+    """O [head_1; ...; head_N], head_n = weights_n (V_n k)."""
+    size, v_rows, heads = len(states[0]) // a.heads, a.value_layer.weight.tolist(), []
+    for n, weights in enumerate(of_heads(a, q, states)):
+        values = [times(v_rows[n * size : (n + 1) * size], k) for k in states]
+        heads += [dot(weights, list(column)) for column in zip(*values, strict=True)]
+    return times(a.output_layer.weight.tolist(), heads)
+
+
 EQUATIONS: dict[str, Callable[..., Vector]] = {
     "mean": lambda a, q, states, t: [1 / len(states)] * len(states),
     "bahdanau": content(bahdanau),
@@ -141,6 +167,7 @@ EQUATIONS: dict[str, Callable[..., Vector]] = {
     "luong_general": content(general),
     "luong_concat": content(concat),
     "luong_location": location,
+    "multi_head": multi_head,
     "luong_local_m": local_m,
     "luong_local_p": local_p,
 }
@@ -164,8 +191,27 @@ def test_weights_are_the_equation(name: str, changes: dict[str, Any]) -> None:
         for t in range(T):
             expected = EQUATIONS[name](attention, query_BTH[b, t].tolist(), states, t)
             mixed = [dot(expected, list(column)) for column in zip(*states, strict=True)]
+            if name == "multi_head":  # Each head mixes values of its own.
+                mixed = multi_head_context(attention, query_BTH[b, t].tolist(), states)
             torch.testing.assert_close(weights_BTS[b, t].tolist(), expected + [0.0] * (S - length))
             torch.testing.assert_close(context_BTM[b, t].tolist(), mixed)
+
+
+def test_multi_head_is_the_librarys() -> None:
+    """torch's own attention with the same weights, where queries and states have one width, as it wants."""
+    attention: Any = build(ATTENTIONS["multi_head"], {"heads": 3}, "attention", sizes=Sizes(6, 6, D)).double()
+    library = torch.nn.MultiheadAttention(6, 3, bias=False, batch_first=True).double()
+    inputs = [layer.weight for layer in (attention.query_layer, attention.key_layer, attention.value_layer)]
+    library.load_state_dict({"in_proj_weight": torch.cat(inputs), "out_proj.weight": attention.output_layer.weight})
+    memory, query_BTH = memory_for(attention), queries(attention)
+    expected = library(query_BTH, memory.states, memory.states, key_padding_mask=~memory.mask)
+    torch.testing.assert_close(attention(query_BTH, attention.prepare(memory), STEPS), expected)
+
+
+def test_multi_head_refuses_heads_that_do_not_divide_the_states() -> None:
+    refused = r"^attention\.heads=4 does not divide encoder\.hidden_size=6: set attention\.heads=3, or .* multiple of 4"
+    with pytest.raises(UserError, match=refused):
+        make("multi_head", heads=4)
 
 
 def test_none_gives_nothing() -> None:

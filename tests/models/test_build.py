@@ -19,6 +19,8 @@ SOURCE = torch.tensor([[5, 6, 7, 8, EOS], [9, 5, EOS, PAD, PAD]])
 LENGTHS = torch.tensor([5, 3])
 TARGET = torch.tensor([[BOS, 6, 5, EOS, PAD], [BOS, 7, 8, 9, EOS]])
 UNREAD = ("none", "fixed")  # attentions that read no encoder states
+# Cells whose state is no vector for each direction: two directions of half the width are not one of the whole.
+MATRICES = ("linear_attention", "mlstm", "delta_net")
 
 
 def settings(beam: int) -> SearchSettings:
@@ -65,7 +67,7 @@ def combine(number: int) -> tuple[str, dict[str, Any]]:
     """Return the combination of this number: an attention, and changes of the config with all that they need."""
     attention, decoder = ALL[number]
     decoders = len(ALL) // len(ATTENTION_NAMES)
-    encoder = ENCODERS[(number * 37 + number // decoders * 5) % len(ENCODERS)]
+    encoder = ENCODERS[(number * 7 + number // decoders * 5) % len(ENCODERS)]
     changes = dict(zip(SWITCHES, decoder, strict=True)) | dict(zip(ENCODER_SWITCHES, encoder, strict=True))
     cells = ENCODER_SWITCHES["encoder.cell"]
     cell = encoder[0] if changes["decoder.start"] == "pass" else cells[number // 7 % len(cells)]
@@ -94,6 +96,9 @@ def reason_to_refuse(attention: str, changes: dict[str, Any]) -> str | None:
     split = changes["encoder.bidirectional"] == "split" and "dot" in attention
     if changes["decoder.start"] == "pass" and split:
         return "decoder.start=pass"  # Layers of half the width, so that dot's widths are equal.
+    halved = changes["encoder.bidirectional"] in (True, "first")
+    if changes["decoder.start"] == "pass" and halved and changes["encoder.cell"] in MATRICES:
+        return "decoder.start=pass"
     context = reads_states or attention == "fixed"
     unread = changes["decoder.query"] == "current" and not changes["decoder.context_to_all"] and context
     return "decoder.readout=state" if changes["decoder.readout"] == "state" and unread else None
@@ -137,6 +142,68 @@ def test_the_sample_has_every_setting_and_all_combinations_have_every_pair() -> 
         assert len(pairs) == len(both[first]) * len(both[second])
     beside = {(name, *(changes[option] for option in free if option in ENCODER_SWITCHES)) for name, changes in every}
     assert len(beside) == len(ATTENTION_NAMES) * len(ENCODERS) / 2
+
+
+# Every encoder without a final state with every attention; the decoder's options take turns beside them.
+POOLED: dict[str, dict[str, tuple[Any, ...]]] = {
+    "bag": {"encoder.summary": ("mean", "attention")},
+    "convolution": {"encoder.summary": ("mean", "last", "attention"), "encoder.layers": (1, 2)},
+    "transformer": {
+        "encoder.summary": ("mean", "last", "attention"),
+        "encoder.positions": ("sinusoidal", "rotary"),
+        "encoder.heads": (1, 4),
+    },
+}
+POOLED_SMALL = {"encoder.layers": 2, "encoder.longest_source": 5}
+
+
+def pooled_combinations() -> list[tuple[str, str, dict[str, Any]]]:
+    """Return encoder, attention, and changes of the config, all that are allowed."""
+    decoders = itertools.cycle(itertools.product(*SWITCHES.values()))
+    combinations: list[tuple[str, str, dict[str, Any]]] = []
+    for encoder, options in POOLED.items():
+        keys = tiny_config("none", encoder=encoder)["encoder"]
+        small = {name: value for name, value in POOLED_SMALL.items() if name.split(".")[1] in keys}
+        for attention, values in itertools.product(ATTENTION_NAMES, itertools.product(*options.values())):
+            for decoder in decoders:
+                changes = small | dict(zip(SWITCHES, decoder, strict=True)) | dict(zip(options, values, strict=True))
+                changes |= {"decoder.layers": 2, "encoder.summary_tanh": len(combinations) % 2 == 0}
+                if changes["decoder.readout"] == "state":
+                    sizes = ("decoder.readout_size", "decoder.embedding_size", "encoder.embedding_size")
+                    changes |= dict.fromkeys(sizes, 16)
+                changes["encoder.bidirectional"] = False  # For the question below alone.
+                refused = reason_to_refuse(attention, changes)
+                del changes["encoder.bidirectional"]
+                if refused is None and changes["decoder.start"] != "pass":
+                    combinations.append((encoder, attention, changes))
+                    break
+    return combinations
+
+
+def test_encoders_without_a_final_state_run_with_every_attention() -> None:
+    """Forward, backward, greedy and beam; a sample, with each encoder's every option."""
+    every = pooled_combinations()
+    assert {(encoder, attention) for encoder, attention, _ in every} == set(itertools.product(POOLED, ATTENTION_NAMES))
+    sample = every[::11]
+    for encoder, options in POOLED.items():
+        for option, choices in options.items():
+            assert {changes[option] for name, _, changes in sample if name == encoder} == set(choices)
+    for encoder, attention, changes in sample:
+        run(attention, changes, encoder)
+
+
+@pytest.mark.more
+@pytest.mark.slow
+def test_encoders_without_a_final_state_run_with_every_attention_and_option() -> None:
+    for encoder, attention, changes in pooled_combinations():
+        run(attention, changes, encoder)
+
+
+@pytest.mark.parametrize("encoder", POOLED)
+def test_a_sequence_is_read_in_one_pass_as_step_by_step_whatever_the_encoder(encoder: str) -> None:
+    model = tiny_model("multi_head", {"decoder.layers": 2}, encoder, V)
+    assert model.decoder.one_pass
+    torch.testing.assert_close(model(SOURCE, LENGTHS, TARGET, step_loop=True), model(SOURCE, LENGTHS, TARGET))
 
 
 @pytest.mark.parametrize("tie", ["none", "output", "all"])
@@ -216,6 +283,37 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
         {"decoder.start": "pass", "encoder.summary_size": 32, "decoder.cell": "gru"},
         "decoder.start=pass * the encoder has 1 of h and c, each 16 wide, the decoder 1 of h, each 16 wide: * set ",
     ),
+    *(
+        ("none", name, {"decoder.start": "pass"}, f"encoder={name} has none: set decoder.start=dense")
+        for name in ("bag", "convolution", "transformer")
+    ),
+    ("none", "bag", {"encoder.summary": "last"}, "encoder.summary=last with encoder=bag * set encoder.summary=mean"),
+    ("none", "bag", {"decoder.start": "zero"}, "attention=none with decoder.start=zero * set decoder.start=dense, "),
+    (
+        "none",
+        "bag",
+        {"encoder.summary": "first"},
+        "encoder.summary=first: input should be 'mean', 'last' or 'attention'",
+    ),
+    ("none", "bag", {"encoder.heads": 2}, "encoder.heads: no such option"),
+    ("none", "convolution", {"encoder.kernel_size": 4}, "encoder.kernel_size=4 * set encoder.kernel_size=5"),
+    ("none", "transformer", {"encoder.heads": 3}, "encoder.heads=3 does not divide * size=16: set encoder.heads=2"),
+    ("none", "transformer", {"encoder.heads": 32}, "encoder.heads=32 does not divide * size=16: set encoder.heads=16"),
+    (
+        "none",
+        "transformer",
+        {"encoder.heads": 16, "encoder.positions": "rotary"},
+        "encoder.positions=rotary * encoder.heads=16 * each 1 wide * set encoder.positions=sinusoidal",
+    ),
+    (
+        "none",
+        "transformer",
+        {"encoder.positions": "learned"},
+        "encoder.positions=learned: input should be 'sinusoidal'",
+    ),
+    ("none", "transformer", {"encoder.summary_bits": 17}, "encoder.summary_bits=17: input should be less than or"),
+    ("multi_head", "rnn", {"attention.heads": 5}, "attention.heads=5 does not divide * set attention.heads=4, or make"),
+    ("luong_dot", "bag", {"encoder.hidden_size": 18}, "encoder.hidden_size=18: * use attention=luong_general"),
     ("none", "blind", {"decoder.start": "pass"}, "decoder.start=pass takes 32 numbers * set encoder.summary_size=32"),
     ("luong_general", "rnn", {"encoder.hidden_size": 15}, "encoder.hidden_size=15: * encoder.bidirectional=false"),
     # Wrong types and values, unknown options, unknown choices.
@@ -247,7 +345,27 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
         "luong_general",
         "rnn",
         {"encoder.cell": "rnn"},
-        "encoder.cell=rnn: input should be 'lstm', 'gru', 'gru_cho' or 'lstm_normed'",
+        "encoder.cell=rnn: input should be 'lstm', 'gru', 'gru_cho', 'lstm_normed', 'min_gru', 'min_lstm', "
+        "'linear_attention', 'mlstm', 'delta_net' or 'selective_ssm'",
+    ),
+    (
+        "luong_general",
+        "rnn",
+        {"decoder.cell": "mlstm", "decoder.hidden_size": 18},
+        "decoder.hidden_size=18: decoder.cell=mlstm * set decoder.hidden_size to a multiple of 4, such as 16 or 20",
+    ),
+    (
+        "luong_general",
+        "rnn",
+        {"encoder.cell": "delta_net", "encoder.hidden_size": 4},
+        "encoder.hidden_size=4: encoder.cell=delta_net * two directions: set encoder.hidden_size to a multiple of 8, ",
+    ),
+    (
+        "luong_general",
+        "rnn",
+        {"encoder.cell": "mlstm", "decoder.cell": "mlstm", "decoder.start": "pass", "encoder.summary_size": 152},
+        "decoder.start=pass * the encoder has 1 of h, C, n and m, * the decoder 1 of h, C, n and m, 16, 4x4x4, 4x4 "
+        "and 4: make them equal, or set decoder.start=dense",
     ),
     ("bahdanau", "rnn", {"attention.size": 0}, "attention.size=0: input should be greater than 0"),
     (
@@ -257,7 +375,12 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
         "attention.name=luong: no such choice; choose from bahdanau, ",
     ),
     ("luong_general", "rnn", {"attention.name": ["none"]}, "attention.name=['none']: no such choice; choose from "),
-    ("luong_general", "rnn", {"encoder.name": None}, "encoder.name=None: no such choice; choose from blind, rnn"),
+    (
+        "luong_general",
+        "rnn",
+        {"encoder.name": None},
+        "encoder.name=None: no such choice; choose from bag, blind, convolution, rnn, transformer",
+    ),
 ]
 # Attentions that read encoder states cannot read those of the blind encoder.
 REFUSED += [

@@ -12,12 +12,14 @@ from helpers import ATTENTION_NAMES, tiny_model
 from torch import Tensor, nn
 
 from hourglass.data.pieces import BOS, EOS, FIXED_PIECES, PAD
+from hourglass.models.cells import CELLS as KINDS
 from hourglass.models.decoder import DecoderState
 from hourglass.models.recurrent import RecurrentLayer
 from hourglass.models.seq2seq import Seq2Seq
 
 QUERIES = ("previous", "current")
 CELLS = ("lstm", "gru")
+PARALLEL = ("min_gru", "min_lstm", "linear_attention", "mlstm", "delta_net", "selective_ssm")
 UNREAD = ("none", "fixed", "mean")  # attentions whose context does not depend on the query
 V = 20
 SOURCE_LENGTHS = torch.tensor([6, 3, 5])
@@ -72,7 +74,8 @@ def test_unwanted_weights_are_made_a_few_at_a_time(attention: str, monkeypatch: 
     source, target = batch()
     memory, embeddings_BTE = model.encode(source, SOURCE_LENGTHS), model.embedding(target)
     whole, _ = model.decoder(embeddings_BTE, memory)
-    monkeypatch.setattr("hourglass.models.decoder.WEIGHTS_LIMIT", 2 * source.numel())
+    limit = 2 * source.numel() * model.decoder.attention.heads  # Every head has weights.
+    monkeypatch.setattr("hourglass.models.decoder.WEIGHTS_LIMIT", limit)
     queries: list[int] = []
     forward = type(model.decoder.attention).forward
 
@@ -248,6 +251,7 @@ DEEP = {"decoder.layers": 3, "decoder.residual_from": 2}
         ("none", {"decoder.query": "current", "decoder.context_to_all": True}),
         ("bahdanau", {"decoder.query": "current", "decoder.cell": "gru_cho"}),
         ("luong_local_p", {"decoder.query": "current", "decoder.cell": "lstm_normed"}),
+        *(("luong_general", {"decoder.query": "current", "decoder.cell": cell}) for cell in PARALLEL),
     ],
 )
 def test_one_pass_of_deep_stacks_is_the_step_loop(attention: str, changes: dict[str, Any]) -> None:
@@ -284,6 +288,30 @@ def test_pass_starts_in_the_encoders_last_states(cell: str) -> None:
             ends = final if cell == "lstm" else (final,)  # each [2, 1, 8]
             for ours, end in zip(started[depth], ends, strict=True):
                 torch.testing.assert_close(ours[b], end.flatten())
+
+
+@pytest.mark.parametrize(
+    ("cell", "bidirectional"),
+    [*((cell, False) for cell in PARALLEL), *((cell, True) for cell in ("min_gru", "min_lstm", "selective_ssm"))],
+)
+def test_pass_hands_every_part_of_a_state_over(cell: str, bidirectional: bool) -> None:
+    """A sentence alone, by the steps of each direction; two directions lie side by side in the last dimension."""
+    changes = {"encoder.cell": cell, "decoder.cell": cell, "encoder.bidirectional": bidirectional}
+    size = KINDS[cell].state_size(16)
+    model = tiny_model(changes={**changes, "decoder.start": "pass", "encoder.summary_size": size})
+    encoder: Any = model.encoder
+    source, _ = batch()
+    (started,) = model.decoder.start(model.encode(source, SOURCE_LENGTHS)).layers
+    for b, length in enumerate(SOURCE_LENGTHS.tolist()):
+        ends = []
+        for backward, single in enumerate(encoder.layers[0].directions):
+            embedded = encoder.embedding(source[b : b + 1, :length])
+            state = single.zero_state(1, embedded)
+            for t in reversed(range(length)) if backward else range(length):
+                _, state = single.step(embedded[:, t], state)
+            ends.append(state)
+        for ours, parts in zip(started, zip(*ends, strict=True), strict=True):
+            torch.testing.assert_close(ours[b], torch.cat(parts, -1)[0])
 
 
 def test_input_feeding_feeds() -> None:
@@ -378,7 +406,7 @@ def test_the_loop_is_the_plain_steps(attention: str, query: str, feeding: bool, 
         torch.testing.assert_close(gradients(model, read @ model.output.weight.T), expected)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "gru_cho", "lstm_normed"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "gru_cho", "lstm_normed", *PARALLEL])
 @pytest.mark.parametrize("feeding", [False, True])
 def test_a_token_may_stand_for_many_rows(feeding: bool, cell: str) -> None:
     changes = {"decoder.input_feeding": feeding, "decoder.cell": cell, "decoder.readout": "deep"}

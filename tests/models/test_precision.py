@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import ATTENTION_NAMES, tiny_model
+from helpers import ATTENTION_NAMES, ENCODER_NAMES, tiny_model
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hourglass.data.pieces import BOS, EOS, FIXED_PIECES, PAD
 from hourglass.models import seq2seq
-from hourglass.models.cells import CELLS
-from hourglass.models.encoder import round_to_bits
+from hourglass.models.cells import CELLS, GatedCell
 from hourglass.models.precision import in_bfloat16
 from hourglass.models.seq2seq import Seq2Seq, TokenLoss
+from hourglass.models.summary import round_to_bits
 
 V = 20
 # Half the distance between two numbers of bfloat16, relative to them.
@@ -36,8 +36,8 @@ def make_batch(target_length: int = 7) -> Batch:
     return source, lengths, target
 
 
-def float32_model(attention: str = "luong_general", **changes: Any) -> Seq2Seq:
-    return tiny_model(attention, {name.replace("_", ".", 1): value for name, value in changes.items()}).float()
+def float32_model(attention: str = "luong_general", encoder: str = "rnn", **changes: Any) -> Seq2Seq:
+    return tiny_model(attention, {name.replace("_", ".", 1): value for name, value in changes.items()}, encoder).float()
 
 
 def loss_and_gradients(
@@ -54,7 +54,7 @@ def loss_and_gradients(
     return loss, {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
 
 
-def check_gradients(model: Seq2Seq, **options: Any) -> None:
+def check_gradients(model: Seq2Seq, steepness: float = 1.0, **options: Any) -> None:
     """Compare with float32. A weight's gradient may be small beside those that it is computed from."""
     batch = make_batch()
     loss, gradients = loss_and_gradients(model, batch, bfloat16=True, **options)
@@ -67,7 +67,7 @@ def check_gradients(model: Seq2Seq, **options: Any) -> None:
     for name, gradient in gradients.items():
         assert gradient.dtype == torch.float32
         error = (gradient - wanted[name]).norm()
-        assert error <= 8 * ROUNDING * wanted[name].norm() + 2 * ROUNDING * whole, name
+        assert error <= steepness * (8 * ROUNDING * wanted[name].norm() + 2 * ROUNDING * whole), name
 
 
 @pytest.mark.parametrize("feeding", [False, True])
@@ -79,7 +79,22 @@ def test_gradients_are_those_of_float32_for_each_attention(attention: str, feedi
 @pytest.mark.parametrize("step_loop", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
 def test_gradients_are_those_of_float32_for_each_cell(cell: str, step_loop: bool) -> None:
-    check_gradients(float32_model(decoder_cell=cell, encoder_cell=cell), step_loop=step_loop)
+    """The states of cells without a gate that reads them are unbounded: with smaller weights, no softmax is saturated.
+
+    A DeltaNet divides what it reads by its length, however small. Where it is near 0, gradients are steep: those of
+    float32 differ as much if the weights are moved by half a rounding.
+    """
+    small = not issubclass(CELLS[cell], GatedCell)
+    changes = {"decoder.cell": cell, "encoder.cell": cell}
+    model = tiny_model("luong_general", changes, spread=0.2 if small else 0.4).float()
+    check_gradients(model, 4.0 if cell == "delta_net" else 1.0, step_loop=step_loop)
+
+
+@pytest.mark.parametrize("encoder", [name for name in ENCODER_NAMES if name != "blind"])
+def test_gradients_are_those_of_float32_for_each_encoder(encoder: str) -> None:
+    changes: dict[str, Any] = {} if encoder == "rnn" else {"encoder.summary": "attention"}
+    # With small weights: stacked gates multiply what the rounding of large ones changes.
+    check_gradients(tiny_model(changes=changes, encoder=encoder, spread=0.1).float())
 
 
 @pytest.mark.parametrize(
@@ -110,7 +125,14 @@ class Types(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("changes", [{"decoder_input_feeding": True}, {"attention": "bahdanau"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"decoder_input_feeding": True},
+        {"attention": "bahdanau"},
+        {"attention": "multi_head", "encoder": "convolution", "encoder_summary": "attention"},
+    ],
+)
 def test_products_are_in_bfloat16_and_softmax_and_loss_in_float32(changes: dict[str, Any]) -> None:
     with Types() as types:
         loss_and_gradients(float32_model(**changes), make_batch(), bfloat16=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import SMALL, compose_config, make_run, tiny_model
+from helpers import ENCODER_NAMES, SMALL, compose_config, make_run, tiny_model
 
 from hourglass.data.tokenizer import Vocabularies
 from hourglass.errors import UserError
@@ -95,6 +95,17 @@ def test_a_missing_file_and_another_width_are_refused_before_anything_is_read(tm
             check_files(compose_config(*SMALL, f"decoder.embedding_file={tmp_path / file}"))
     with pytest.raises(UserError, match=r"decoder\.tie=all both sides have one matrix: set decoder\.embedding_file "):
         check_settings(compose_config(*SMALL, f"encoder.embedding_file={tmp_path / 'narrow'}"))
+
+
+@pytest.mark.parametrize("encoder", [name for name in ENCODER_NAMES if name != "blind"])
+def test_every_encoder_has_a_source_embedding_to_fill(encoder: str, tmp_path: Path, vocabularies: Vocabularies) -> None:
+    file = tmp_path / "vectors"
+    file.write_text(line("s1", 1))
+    model = tiny_model(changes={"decoder.tie": "output"}, encoder=encoder, vocabulary=vocabularies.source.size)
+    fill_embeddings(model, settings(file, group="encoder"), vocabularies)
+    embedding: Any = model.encoder.embedding
+    (row,) = vocabularies.source.encode(["s1"])[0]
+    torch.testing.assert_close(embedding.weight[row], torch.tensor(vector(1), dtype=torch.double))
 
 
 def test_a_training_begins_with_them(tmp_path: Path) -> None:

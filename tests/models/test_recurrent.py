@@ -17,7 +17,7 @@ from hourglass.models.cells import CELLS, SHUT, Cell, CellState, KernelCell
 from hourglass.models.recurrent import RecurrentLayer
 
 KERNELS = [name for name, kind in CELLS.items() if issubclass(kind, KernelCell)]
-B, T, I, H = 4, 6, 3, 5  # noqa: E741
+B, T, I, H = 4, 6, 3, 8  # noqa: E741
 LENGTHS = torch.tensor([4, 6, 1, 5])  # unsorted; one full, one of a single token
 MASK_BT = torch.arange(T) < LENGTHS.unsqueeze(1)
 
@@ -107,8 +107,10 @@ def test_a_sentence_is_read_step_by_step_from_either_end(cell: str, bidirectiona
                 output, state = single.step(inputs_BTI[b : b + 1, t], state)
                 torch.testing.assert_close(outputs[b : b + 1, t, direction * H : (direction + 1) * H], output)
             ends.append(state)
-        # All of h, then all of c, each direction by direction.
-        expected = torch.cat([part.flatten(1) for parts in zip(*ends, strict=True) for part in parts], -1)[0]
+        # All of h, then all of c; of each part, the directions side by side in its last dimension.
+        parts = [torch.cat(parts, -1) for parts in zip(*ends, strict=True)]
+        assert [part.shape[1:] for part in parts] == [torch.Size(shape) for shape in layer.final_shapes]
+        expected = torch.cat([part.flatten(1) for part in parts], -1)[0]
         torch.testing.assert_close(final[b], expected)
         sums.append(expected.sum())
     batched, by_sentence = (
@@ -233,12 +235,125 @@ def lstm_normed_equations(cell: Any, x: list[float], h: list[float], c: list[flo
     return [[sigmoid(o[j]) * math.tanh(y) for j, y in enumerate(normed(new_c, norm_c))], new_c]
 
 
+# The cells below have one map of the inputs, W x + b, whose rows are those of each gate in order.
+Matrix = list[list[float]]
+HEADS, WIDTH = 4, H // 4  # of the cells with a matrix as memory
+
+
+def inputs_of(cell: Any, x: list[float], *sizes: int) -> list[list[float]]:
+    """Return W x + b, in parts of these sizes."""
+    rows = affine(cell.input_layer.weight.tolist(), x, cell.input_layer.bias.tolist())
+    assert len(rows) == sum(sizes)
+    return [rows[sum(sizes[:j]) : sum(sizes[: j + 1])] for j in range(len(sizes))]
+
+
+def heads_of(part: list[float]) -> list[list[float]]:
+    return [part[WIDTH * head : WIDTH * (head + 1)] for head in range(HEADS)]
+
+
+def read_by(query: list[float], memory: Matrix) -> list[float]:
+    """Return S^T q."""
+    return [sum(q * row[j] for q, row in zip(query, memory, strict=True)) for j in range(WIDTH)]
+
+
+def root_mean_square_normed(vector: list[float]) -> list[float]:
+    scale = math.sqrt(sum(x * x for x in vector) / len(vector) + 1e-5)
+    return [x / scale for x in vector]
+
+
+def silu(x: float) -> float:
+    return x * sigmoid(x)
+
+
+def g(x: float) -> float:
+    """Feng et al. 2024, appendix B.3."""
+    return x + 0.5 if x >= 0 else sigmoid(x)
+
+
+def min_gru_equations(cell: Any, x: list[float], h: list[float]) -> list[list[float]]:
+    """Feng et al. 2024, section 3.1, with g of appendix B.3."""
+    z, n = inputs_of(cell, x, H, H)
+    return [[(1 - sigmoid(z[j])) * h[j] + sigmoid(z[j]) * g(n[j]) for j in range(H)]]
+
+
+def min_lstm_equations(cell: Any, x: list[float], h: list[float]) -> list[list[float]]:
+    """Feng et al. 2024, section 3.2: the gates are normalised by their sum; g of appendix B.3."""
+    f, i, n = inputs_of(cell, x, H, H, H)
+    total = [sigmoid(f[j]) + sigmoid(i[j]) for j in range(H)]
+    return [[sigmoid(f[j]) / total[j] * h[j] + sigmoid(i[j]) / total[j] * g(n[j]) for j in range(H)]]
+
+
+def linear_attention_equations(cell: Any, x: list[float], h: list[float], memory: list[Matrix]) -> list[Any]:
+    """Yang et al. 2023, section 4.1 (S_t = diag(alpha_t) S_(t-1) + k_t^T v_t) and section 4.4, temperature 16."""
+    q, k, v, gate, r = (heads_of(part) for part in inputs_of(cell, x, H, H, H, H, H))
+    output, after = [], []
+    for head in range(HEADS):
+        decay = [sigmoid(a) ** (1 / 16) for a in gate[head]]
+        after.append(
+            [[decay[i] * memory[head][i][j] + k[head][i] * v[head][j] for j in range(WIDTH)] for i in range(WIDTH)]
+        )
+        read = root_mean_square_normed(read_by(q[head], after[head]))
+        output += [silu(r[head][j]) * read[j] for j in range(WIDTH)]
+    return [output, after]
+
+
+def mlstm_equations(cell: Any, x: list[float], h: list[float], *memory: Any) -> list[Any]:
+    """Beck et al. 2024, equations 19 to 27, without the stabiliser; it is divided out of C and n (15 to 17)."""
+    c, n, m = memory
+    *vectors, i, f = inputs_of(cell, x, H, H, H, H, HEADS, HEADS)
+    q, k, v, o = map(heads_of, vectors)
+    output, new_c, new_n, new_m = [], [], [], []
+    for head in range(HEADS):
+        key = [component / math.sqrt(WIDTH) for component in k[head]]
+        i_t, f_t, scale = math.exp(i[head]), sigmoid(f[head]), math.exp(m[head])
+        c_t = [[f_t * scale * c[head][a][b] + i_t * key[a] * v[head][b] for b in range(WIDTH)] for a in range(WIDTH)]
+        n_t = [f_t * scale * n[head][a] + i_t * key[a] for a in range(WIDTH)]
+        norm = max(abs(sum(a * b for a, b in zip(n_t, q[head], strict=True))), 1.0)
+        output += [sigmoid(o[head][j]) * y / norm for j, y in enumerate(read_by(q[head], c_t))]
+        new_m.append(max(math.log(f_t) + m[head], i[head]))
+        new_c.append([[y / math.exp(new_m[-1]) for y in row] for row in c_t])
+        new_n.append([y / math.exp(new_m[-1]) for y in n_t])
+    return [output, new_c, new_n, new_m]
+
+
+def delta_net_equations(cell: Any, x: list[float], h: list[float], memory: list[Matrix]) -> list[Any]:
+    """Schlag et al. 2021, section 4.2 (read, mix, write); keys and queries as in Yang et al. 2024, section 3.3."""
+    q, k, v, beta = inputs_of(cell, x, H, H, H, HEADS)
+    output, after = [], []
+    for head in range(HEADS):
+        query, key = ([silu(y) for y in heads_of(part)[head]] for part in (q, k))
+        query, key = ([y / math.sqrt(sum(z * z for z in vector) + 1e-6) for y in vector] for vector in (query, key))
+        old, rate = read_by(key, memory[head]), sigmoid(beta[head])
+        new = [rate * heads_of(v)[head][j] + (1 - rate) * old[j] for j in range(WIDTH)]
+        after.append([[memory[head][i][j] + key[i] * (new[j] - old[j]) for j in range(WIDTH)] for i in range(WIDTH)])
+        output += root_mean_square_normed(read_by(query, after[head]))
+    return [output, after]
+
+
+def selective_ssm_equations(cell: Any, x: list[float], h: list[float], memory: Matrix) -> list[Any]:
+    """Gu and Dao 2023, equations 2a and 2b, discretised as in algorithm 2: exp(Delta A), and Delta B."""
+    width = len(memory)
+    u, delta, b, c = inputs_of(cell, x, H, H, width, width)
+    step = [math.log1p(math.exp(y)) for y in delta]
+    rates, skip = [[-math.exp(y) for y in row] for row in cell.log_rates.tolist()], cell.skip.tolist()
+    after = [
+        [math.exp(step[j] * rates[k][j]) * memory[k][j] + step[j] * b[k] * u[j] for j in range(H)] for k in range(width)
+    ]
+    return [[sum(c[k] * after[k][j] for k in range(width)) + skip[j] * u[j] for j in range(H)], after]
+
+
 # Of one row: the cell, x and the parts of the state, to the parts of the next state; the first one is the output.
-EQUATIONS: dict[str, Callable[..., list[list[float]]]] = {
+EQUATIONS: dict[str, Callable[..., list[Any]]] = {
     "lstm": lstm_equations,
     "gru": gru_equations,
     "gru_cho": gru_cho_equations,
     "lstm_normed": lstm_normed_equations,
+    "min_gru": min_gru_equations,
+    "min_lstm": min_lstm_equations,
+    "linear_attention": linear_attention_equations,
+    "mlstm": mlstm_equations,
+    "delta_net": delta_net_equations,
+    "selective_ssm": selective_ssm_equations,
 }
 
 
@@ -297,6 +412,9 @@ STORED = {
     ],
 }
 STORED |= dict.fromkeys(("gru", "gru_cho"), STORED["lstm"])
+ONE_MAP = ["cells.0.input_layer.weight", "cells.0.input_layer.bias"]
+STORED |= dict.fromkeys(("min_gru", "min_lstm", "linear_attention", "mlstm", "delta_net"), ONE_MAP)
+STORED["selective_ssm"] = ["cells.0.log_rates", "cells.0.skip", *ONE_MAP]
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
@@ -305,7 +423,7 @@ def test_weights_keep_their_names_in_checkpoints(cell: str, bidirectional: bool)
     layer, other = make(cell, bidirectional), make(cell, bidirectional)
     names = list(STORED[cell])
     if bidirectional:
-        names += [name.replace(".0.", ".1.") if "norms" in name else f"{name}_reverse" for name in names]
+        names += [name.replace(".0.", ".1.") if ".0." in name else f"{name}_reverse" for name in names]
     state = layer.state_dict()
     assert sorted(state) == sorted(names)
     other.load_state_dict(state)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hourglass.data.pieces import BOS, EOS, FIXED_PIECES, PAD
+from hourglass.errors import UserError
 from hourglass.models import seq2seq
 from hourglass.models.build import build_model
 from hourglass.models.seq2seq import Seq2Seq, TokenLoss, draw_evenly
@@ -155,6 +156,18 @@ def test_scheduled_sampling_reads_the_models_own_words(sampling: float, monkeypa
     assert (shares - mixed).abs().max() < 4 * 0.5 / 800**0.5
 
 
+def test_a_prefix_is_never_replaced_by_the_models_own_words() -> None:
+    """Readouts hang on the tokens before them: those up to the first token after the prefix stay as they are."""
+    model = tiny_model()
+    source, target = batch()
+    memory, inputs = model.encode(source, LENGTHS), target[:, :-1]
+    given = torch.tensor([2, 0, 1, 3])[: len(target)]
+    known, sampled = (model.sampled_readouts(inputs, memory, sampling, given) for sampling in (0.0, 1.0))
+    for row, length in enumerate(given.tolist()):
+        torch.testing.assert_close(sampled[row, : length + 1], known[row, : length + 1])
+    assert not torch.allclose(sampled[1], known[1])
+
+
 def test_without_sampling_the_loss_is_that_of_the_reference() -> None:
     model = tiny_model(vocabulary=V)
     source, target = batch()
@@ -162,3 +175,18 @@ def test_without_sampling_the_loss_is_that_of_the_reference() -> None:
     assert not torch.isclose(model.loss(source, LENGTHS, target, sampling=1.0).nll, plain.nll)
     readouts = model.sampled_readouts(target[:, :-1], model.encode(source, LENGTHS), 0.0)
     torch.testing.assert_close(readouts, model.readouts(target[:, :-1], model.encode(source, LENGTHS)))
+
+
+@pytest.mark.parametrize(("attention", "encoder"), [("luong_location", "rnn"), ("luong_dot", "convolution")])
+def test_the_length_of_a_source_is_checked_by_encoder_and_attention(attention: str, encoder: str) -> None:
+    group = "attention" if encoder == "rnn" else "encoder"
+    model = tiny_model(attention, {f"{group}.longest_source": 5}, encoder)
+    assert model.longest_source == 5
+    model.check_length(5, "train")
+    with pytest.raises(
+        UserError, match=rf"has 5 source positions and a sentence of dev has 6 tokens: set {group}\.long"
+    ):
+        model.check_length(6, "dev")
+    without = tiny_model()
+    without.check_length(100_000, "train")
+    assert without.longest_source is None

@@ -31,7 +31,8 @@ from hourglass.metrics.significance import Difference, Estimate, Interval
 from hourglass.reports.bits import ABSOLUTE, explain_losses, report_bits, summarise_bits
 from hourglass.reports.document import Block, Paragraph, Picture, Table, to_html, to_markdown
 
-PROVENANCE = Provenance([1], ["0123456789ab"], [6000], {})
+CONFIG = {"encoder": {"name": "rnn", "summary_size": 8}, "decoder": {"start": "dense"}, "attention": {"name": "none"}}
+PROVENANCE = Provenance([1], ["0123456789ab"], [6000], CONFIG)
 
 
 def estimate(mean: float) -> Estimate:

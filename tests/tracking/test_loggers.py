@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 from helpers import SMALL, run_script
 from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -119,7 +120,9 @@ def test_wandb_has_the_curves_and_scores(run: RunFolder, monkeypatch: pytest.Mon
     """A resumed run continues the same run of W&B."""
     monkeypatch.setenv("WANDB_DISABLE_GIT", "true")
     track(run, WANDB, 0, [5.0, 4.0], kill=True)
+    wandb.teardown()  # As a process's end does: until then W&B's service may still be writing.
     hint = track(run, WANDB, 2, [3.0])
+    wandb.teardown()
     assert hint.startswith(f"W&B: run one; to send it: wandb sync {run.path}/wandb/offline-run-")
     records = list(read_wandb(run))
     key = (run.wandb / "id").read_text()
@@ -200,8 +203,6 @@ def test_a_logger_that_cannot_write_does_not_end_the_training(
 
 
 def test_a_wandb_without_an_account_is_one_line(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    import wandb
-
     def refuse(*_: Any, **__: Any) -> None:
         raise wandb.errors.UsageError("No API key configured.")
 

@@ -3,14 +3,18 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import compose_config, kill_at_step, make_run, weights
 
+from hourglass.corpora.sampling import evenly_spaced
+from hourglass.data.batches import Part
 from hourglass.errors import UserError
 from hourglass.models.checkpoint import load_trained, read_checkpoint, write_checkpoint
 from hourglass.models.encoder import Memory, RecurrentEncoder
 from hourglass.runs.folder import RunFolder, write_config
+from hourglass.training.finished import FinishedRun
 from hourglass.training.freezing import check_frozen_encoder
 
 OTHER = ("attention=none", "trainer.target_tokens=1000", "trainer.validations=2", "trainer.test=false")
@@ -38,16 +42,38 @@ def test_the_encoder_is_that_of_the_other_run_and_the_rest_is_trained(tmp_path: 
     own = own_run(tmp_path, other, "own", *words)
     before, after, best = weights(other.best), weights(own.last), weights(own.best)
     frozen = {name for name in before if name.startswith("encoder.")}
-    assert {"encoder.embedding.weight", "encoder.summarise.weight"} < frozen
+    standardised = {"encoder.summarise.weight", "encoder.summarise.bias"}
+    assert {"encoder.embedding.weight", *standardised} < frozen
     for name in frozen:
-        assert torch.equal(before[name], after[name])
-        assert torch.equal(before[name], best[name])
+        assert torch.equal(before[name], after[name]) == (name not in standardised)
+        assert torch.equal(after[name], best[name])
     # With decoder.tie=all, the target embedding was the source's in the other run: here it is a fresh one.
     assert not torch.equal(after["embedding.weight"], after["encoder.embedding.weight"])
     assert torch.equal(after["output.weight"], after["embedding.weight"])
     model = load_trained(own.best).model
     assert torch.equal(model.state_dict()["encoder.embedding.weight"], before["encoder.embedding.weight"])
     assert model.encoder.embedding is not model.embedding
+
+
+def test_the_vector_is_that_of_the_other_run_in_other_units(tmp_path: Path) -> None:
+    """Each component has mean 0 and standard deviation 1 over training, and is a linear map of what it was."""
+    other = other_run(tmp_path, "trainer.target_tokens=200", "trainer.validations=1")
+    own = own_run(tmp_path, other, "own", "trainer.target_tokens=200", "trainer.validations=1")
+    train = FinishedRun.open(own.path).prepared.splits["train"]
+    rows = evenly_spaced(len(train), 2000)
+    batch = train[Part(np.array(rows), step_tokens=0)]
+    with torch.no_grad():
+        mine, theirs = (
+            load_trained(run.best).model.encode(batch.source, batch.source_lengths).summary.double().numpy()
+            for run in (own, other)
+        )
+    assert abs(theirs.std(0) - 1).max() > 0.1
+    assert mine.mean(0) == pytest.approx(0, abs=1e-4)
+    assert mine.std(0) == pytest.approx(1, abs=1e-4)
+    for component in range(mine.shape[1]):
+        slope, start = np.polyfit(theirs[:, component], mine[:, component], 1)
+        assert mine[:, component] == pytest.approx(slope * theirs[:, component] + start, abs=1e-3)
+        assert slope > 0
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import ROOT, tiny_model
+from helpers import ENCODER_NAMES, ROOT, tiny_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
@@ -20,6 +20,7 @@ from hourglass.models.seq2seq import LOGIT_ROWS, Seq2Seq, TokenLoss
 from hourglass.training.graphs import GraphedLoss, other_leaves, pad_to_shape
 
 VARIANTS = sorted(path.stem for path in (ROOT / "conf" / "attention").glob("*.yaml"))
+OTHER_ENCODERS = [("multi_head", name) for name in ENCODER_NAMES if name not in ("blind", "rnn")]
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -141,12 +142,14 @@ def train(
     return history
 
 
-@pytest.mark.parametrize("attention", VARIANTS)
+@pytest.mark.parametrize(("attention", "encoder"), [*((name, "rnn") for name in VARIANTS), *OTHER_ENCODERS])
 @pytest.mark.parametrize("shape", [(5, 4, 7), (8, 8, 6), (1, 1, 1)])
-def test_padding_to_a_shape_changes_neither_loss_nor_gradients(attention: str, shape: tuple[int, int, int]) -> None:
-    model = tiny_model(attention)
+def test_padding_to_a_shape_changes_neither_loss_nor_gradients(
+    attention: str, encoder: str, shape: tuple[int, int, int]
+) -> None:
+    model = tiny_model(attention, encoder=encoder)
     batch = make_batch(*shape, seed=0)
-    padded = pad_to_shape(*batch, model.decoder.attention.longest_source)
+    padded = pad_to_shape(*batch, model.longest_source)
     assert len(padded[0]) == len(padded[1]) == len(padded[2]) == 8
     assert padded[0].shape[1] % 8 == 0
     assert padded[2].shape[1] % 2 == 1
@@ -159,10 +162,21 @@ def test_padding_to_a_shape_changes_neither_loss_nor_gradients(attention: str, s
             torch.testing.assert_close(gradient, expected)
 
 
-def test_source_positions_are_not_padded_beyond_the_longest_source() -> None:
-    model = tiny_model("luong_location", {"attention.longest_source": 5})
+@pytest.mark.parametrize(
+    ("attention", "encoder", "limits"),
+    [
+        ("luong_location", "rnn", {"attention.longest_source": 5}),
+        ("luong_dot", "convolution", {"encoder.longest_source": 5}),
+        ("luong_location", "convolution", {"attention.longest_source": 5, "encoder.longest_source": 6}),
+        ("luong_location", "convolution", {"attention.longest_source": 6, "encoder.longest_source": 5}),
+    ],
+)
+def test_source_positions_are_not_padded_beyond_the_longest_source(
+    attention: str, encoder: str, limits: dict[str, int]
+) -> None:
+    model = tiny_model(attention, limits, encoder)
     batch = make_batch(3, 4, 6, seed=0)
-    padded = pad_to_shape(*batch, model.decoder.attention.longest_source)
+    padded = pad_to_shape(*batch, model.longest_source)
     assert padded[0].shape == (8, 5)
     torch.testing.assert_close(model.loss(*padded), model.loss(*batch))
 
@@ -183,11 +197,19 @@ def test_other_leaves_are_read_and_then_removed() -> None:
     assert model.output.weight is model.embedding.weight
 
 
-@pytest.mark.parametrize("attention", VARIANTS)
-@pytest.mark.parametrize("feeding", [False, True])
-def test_graphs_train_to_the_weights_of_the_plain_steps(attention: str, feeding: bool, device: str) -> None:
+@pytest.mark.parametrize(
+    ("attention", "encoder", "feeding"),
+    [
+        *((name, "rnn", feeding) for name in VARIANTS for feeding in (False, True)),
+        *((*e, False) for e in OTHER_ENCODERS),
+    ],
+)
+def test_graphs_train_to_the_weights_of_the_plain_steps(
+    attention: str, encoder: str, feeding: bool, device: str
+) -> None:
     """Shapes alternate, a graph is dropped (two are kept), labels are smoothed; in float64."""
-    model = tiny_model(attention, {"decoder.input_feeding": feeding, "encoder.dropout": 0, "decoder.dropout": 0})
+    changes = {"decoder.input_feeding": feeding, "encoder.dropout": 0, "decoder.dropout": 0}
+    model = tiny_model(attention, changes, encoder)
     plain, graphed = on_device(model, device), on_device(model, device)
     losses = train(graphed, GraphedLoss(graphed, 0.1, most=2), 0.1, None)
     torch.testing.assert_close(losses, train(plain, None, 0.1, None))

@@ -302,9 +302,9 @@ def test_dev_is_searched_greedily_and_test_as_the_settings_say(tmp_path: Path, m
     test: list[Any] = []
     search, translate_split = module.search, outcome.translate_split
 
-    def on_dev(model: Any, source: Any, lengths: Any, settings: Any) -> Any:
+    def on_dev(model: Any, source: Any, lengths: Any, settings: Any, **options: Any) -> Any:
         dev.append((len(source), settings))
-        return search(model, source, lengths, settings)
+        return search(model, source, lengths, settings, **options)
 
     def on_test(trained: Any, split: Any, settings: Any, device: Any, name: str) -> Any:
         test.append((name, len(split), settings))

@@ -440,7 +440,7 @@ def test_whatever_a_model_writes_is_one_clean_line(
     pieces = vocabularies.target.pieces(range(vocabularies.target.size))
     written += [[pieces.index(f"<0x{byte:02X}>") for byte in wrong] for wrong in NO_UTF8]
 
-    def write(_: Sequence[Seq2Seq], source: torch.Tensor, *given: Any) -> list[list[Hypothesis]]:
+    def write(_: Sequence[Seq2Seq], source: torch.Tensor, *given: Any, **options: Any) -> list[list[Hypothesis]]:
         return [[Hypothesis(written[int(row[0]) - EOS - 1], 0.0, 0.0, True)] for row in source]
 
     monkeypatch.setattr(translate_module, "n_best", write)

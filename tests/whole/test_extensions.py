@@ -49,16 +49,16 @@ class CosineAttention(GeneralAttention):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BagSettings(EncoderSettings):
+class AverageSettings(EncoderSettings):
     hidden_size: PositiveInt
 
 
 @ENCODERS.register
-class BagEncoder(Encoder):
-    name = "bag"
-    settings_class = BagSettings
+class AverageEncoder(Encoder):
+    name = "average"
+    settings_class = AverageSettings
 
-    def __init__(self, settings: BagSettings, embedding: nn.Embedding, *, final_states: bool):
+    def __init__(self, settings: AverageSettings, embedding: nn.Embedding, *, final_states: bool):
         super().__init__()
         self.embedding = embedding
         self.memory_size, self.summary_size = settings.hidden_size, settings.summary_size
@@ -117,13 +117,13 @@ class Sentences(Metric):
 FILES = {
     "scales.py": "FIRST = 10.0\n",
     "conf/attention/cosine.yaml": "name: cosine\nquery: current\nfactor: 1\n",
-    "conf/encoder/bag.yaml": "name: bag\nhidden_size: 256\nembedding_size: 192\nsummary_size: 256\n",
+    "conf/encoder/average.yaml": "name: average\nhidden_size: 256\nembedding_size: 192\nsummary_size: 256\n",
     "conf/data/doubles.yaml": (
         "name: doubles\nsource: de\ntarget: de\nvocabulary_size: 100\ntrain_pairs: 400\nlongest: 100\n"
     ),
     "conf/experiment/mine.yaml": (
         "# @package _global_\ndefaults:\n  - override /data: doubles\n  - override /attention: cosine\n"
-        "  - override /encoder: bag\nplugins: [own]\nmetrics: [count]\ndecoder:\n  cell: elman\n"
+        "  - override /encoder: average\nplugins: [own]\nmetrics: [count]\ndecoder:\n  cell: elman\n"
     ),
 }
 TINY = [word for word in SMALL if not word.startswith("data")]
@@ -187,7 +187,7 @@ def test_a_run_has_one_of_each_kind_and_their_digest(trained: RunFolder, place: 
     config = yaml.safe_load(trained.config.read_text())
     metrics, content = read_json(trained.metrics), read_checkpoint(trained.best)
     assert (config["plugins"], config["metrics"]) == (["own"], ["count"])
-    registers = {"attention.name=cosine", "encoder.name=bag", "cell=elman", "data.name=doubles", "metrics=count"}
+    registers = {"attention.name=cosine", "encoder.name=average", "cell=elman", "data.name=doubles", "metrics=count"}
     assert set(metrics["plugins"]["own"]["registers"]) == registers
     assert content["hourglass"]["plugins"] == metrics["plugins"]
     state = content["state_dict"]

@@ -35,7 +35,7 @@ RATE = "conf/ablation/default.yaml:tune.learning_rates=[0.00005]"
 
 
 # Of each corpus, in dvc.yaml.
-STAGES = ("prepare", "fingerprint", "evaluate", "blind", "information", "ladder", "models", "explore")
+STAGES = ("prepare", "fingerprint", "evaluate", "tune-blind", "information", "ladder", "models", "explore")
 
 
 # Code of an ablation's settings and fingerprints: it is no part of a checkpoint's digest.
@@ -219,7 +219,7 @@ def test_the_whole_pipeline_and_what_a_change_touches(project: Path, tmp_path: P
         (project / file).write_text(f"{(project / file).read_text()}# changed\n")
     again = [name.rpartition(":")[2] for name in stages_run(dvc(project, "repro"))]
     assert again[0] == "fingerprint@numbers"
-    assert not [name for name in again if name.startswith(("tune-", "train-", "blind@"))]
+    assert not [name for name in again if name.startswith(("tune-", "train-", "blind-"))]
 
     # A checkpoint of another variant is refused before anything is translated.
     runs = made / "runs"
@@ -373,7 +373,12 @@ def test_a_training_depends_on_its_fingerprint_and_that_on_the_code_that_decides
     assert {f"src/{name}" for name in DECIDING} == {dep for dep in deps if dep.startswith("src/")} - MEASURING
     for name in ("tune-numbers", "train-numbers", "tune-kjv_web", "train-kjv_web"):
         assert stages[name]["deps"] == ["${results}/${corpus}/fingerprints/${item.variant}.json"]
-    assert stages["blind"]["deps"] == ["${results}/${item.corpus}/fingerprints/blind.json"]
+    assert stages["tune-blind"]["deps"] == ["${results}/${item.corpus}/fingerprints/blind.json"]
+    assert (
+        stages["blind-numbers"]["deps"]
+        == stages["blind-kjv_web"]["deps"]
+        == ["${results}/${corpus}/fingerprints/blind.json"]
+    )
     assert stages["control-kjv_web"]["deps"][0] == stages["train-kjv_web"]["deps"][0]
 
 
@@ -384,16 +389,16 @@ def test_every_corpus_of_the_ablation_has_its_stages_and_plots() -> None:
     blocks = [name for name, value in ablation.items() if isinstance(value, dict) and name not in ("tune", "variants")]
     assert set(ablation["corpora"]) <= set(blocks)
     assert content["stages"].keys() == {
-        f"{kind}-{name}" for kind in ("tune", "train", "translate", "keep", "control") for name in blocks
+        f"{kind}-{name}" for kind in ("tune", "train", "translate", "keep", "control", "blind") for name in blocks
     }
     whole = str(stages_of("dvc.yaml"))
     for name in blocks:
         assert name not in whole
-        for kind in ("tune", "train", "translate", "keep", "control"):
+        for kind in ("tune", "train", "translate", "keep", "control", "blind"):
             stage = content["stages"][f"{kind}-{name}"]
             assert stage["vars"] == [{"corpus": name}]
-            key = "controls" if kind == "control" else "variants"
-            assert stage["matrix"]["variant"] == f"${{{name}.{key}}}"
+            variants = {"control": f"${{{name}.controls}}", "blind": None}
+            assert stage["matrix"].get("variant") == variants.get(kind, f"${{{name}.variants}}")
             seeds = {"tune": None, "control": [f"${{{name}.seeds[0]}}"]}
             assert stage["matrix"].get("seed") == seeds.get(kind, f"${{{name}.seeds}}")
         shown = [plot for plots in content["plots"] for title, plot in plots.items() if title.startswith(f"{name},")]

@@ -253,6 +253,30 @@ def test_half_precision_resumes_bit_for_bit(start: Callable[..., RunFolder], mon
     assert_same_training(unbroken, start("broken", *words, "if_exists=continue"))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("encoder", "precision"),
+    [
+        ("transformer", "32-true"),
+        pytest.param("transformer", "bf16-mixed", marks=pytest.mark.more),
+        pytest.param("convolution", "bf16-mixed", marks=pytest.mark.more),
+    ],
+)
+def test_other_encoders_resume_bit_for_bit_and_translate(
+    encoder: str, precision: str, start: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With attention=multi_head; the translations of test are by the quantised decoder."""
+    with_bfloat16(monkeypatch)
+    words = (
+        *(f"encoder={encoder}", "encoder.summary=attention", "attention=multi_head"),
+        *(f"trainer.precision={precision}", "search=beam", "search.beam=2", "search.precision=int8"),
+    )
+    unbroken = start("unbroken", *words)
+    kill_at_step(14, lambda: start("broken", *words))
+    assert_same_training(unbroken, start("broken", *words, "if_exists=continue"))
+    assert len(unbroken.translations.read_text().splitlines()) > 1
+
+
 def test_a_step_is_as_long_as_the_clipped_gradient(start: Callable[..., RunFolder]) -> None:
     words = ["optimizer=sgd", "optimizer.momentum=0", "optimizer.warmup=0", "optimizer.decay=none"]
     words += ["optimizer.clip_norm=0.01", "trainer.target_tokens=1", "trainer.validations=1", "trainer.test=false"]

@@ -33,6 +33,7 @@ from hourglass.analysis.information import (
     VariantBits,
 )
 from hourglass.analysis.likelihoods import JOINED, RunLikelihoods, read_likelihoods
+from hourglass.analysis.width import WidthFamily, find_width_families
 from hourglass.config.options import Config
 from hourglass.corpora.languages import count_words
 from hourglass.corpora.sampling import evenly_spaced
@@ -46,6 +47,7 @@ from hourglass.runs.translations import Translation
 from hourglass.system.bars import Bar
 from hourglass.training.finished import FinishedRun
 from hourglass.training.freezing import FROZEN_ENCODER, has_frozen_encoder
+from hourglass.training.preparation import PreparedData
 
 # First target position of each position bucket; the last bucket has no upper end.
 POSITIONS = (1, 2, 3, 5, 9, 17, 33, 65)
@@ -136,7 +138,8 @@ def measure_bits(
                 saturation=own.saturation,
                 slopes=own.slopes,
                 learning=[
-                    bits_in_training(blind.dev_curves.loss, run.dev_curves.loss, _dev_pieces(run)) for run in seeds
+                    bits_in_training(blind.dev_curves.loss, run.dev_curves.loss, _dev_pieces(run, blind.prepared))
+                    for run in seeds
                 ],
                 difference=None if name == baseline else _compare(measured, name, baseline),
                 contrastive=own.contrastive,
@@ -149,7 +152,10 @@ def measure_bits(
         contrasts=[
             Contrast(name, reference, _compare(measured, name, reference))
             for name, reference in _other_pairs(
-                {name: seeds[0].config["attention"]["name"] for name, seeds in variants.items()}, frozen, baseline
+                {name: seeds[0].config["attention"]["name"] for name, seeds in variants.items()},
+                frozen,
+                baseline,
+                find_width_families({name: seeds[0].config for name, seeds in variants.items()}, baseline),
             )
         ],
         setting_differences=name_differences(blind, variants),
@@ -198,19 +204,24 @@ def find_frozen(variants: Mapping[str, Sequence[FinishedRun]]) -> dict[str, str]
     return frozen
 
 
-def _other_pairs(attentions: Mapping[str, str], frozen: Mapping[str, str], baseline: str) -> list[tuple[str, str]]:
+def _other_pairs(
+    attentions: Mapping[str, str], frozen: Mapping[str, str], baseline: str, widths: Sequence[WidthFamily] = ()
+) -> list[tuple[str, str]]:
     """Return the pairs of variants that are compared beside those with the baseline: each name and its reference.
 
     What looks back at the source less `fixed` is what a choice brings beyond one vector read at every step; `fixed`
     less `none` is what reading it at every step brings. A fresh decoder on a frozen encoder less the encoder's own is
-    what was in the vector and unused; `fixed` less the fresh decoder is what the encoder has not put in.
+    what was in the vector and unused; `fixed` less the fresh decoder is what the encoder has not put in. Of variants
+    that differ in width alone, each is compared with the next narrower one, and what looks back with all of them.
 
     Args:
         attentions: by the name of the variant.
         frozen: of each variant with a frozen encoder, the variant whose encoder it is.
         baseline: pairs with it are left out, whichever way round.
+        widths: variants that differ in the width of the summary alone.
     """
-    joint = {name: attention for name, attention in attentions.items() if name not in frozen}
+    siblings = {name: family.reference for family in widths for name in family.others}
+    joint = {name: attention for name, attention in attentions.items() if name not in frozen and name not in siblings}
     rereading = [name for name, attention in joint.items() if attention == "fixed"]
     others = [name for name, attention in joint.items() if attention not in ("fixed", "none")]
     once = [name for name, attention in joint.items() if attention == "none"]
@@ -219,6 +230,8 @@ def _other_pairs(attentions: Mapping[str, str], frozen: Mapping[str, str], basel
     for fresh, owner in frozen.items():
         pairs += [(fresh, owner)] if owner in attentions else []
         pairs += [(fixed, fresh) for fixed in rereading if fixed != owner]
+    pairs += [pair for family in widths for pair in family.steps]
+    pairs += [(name, own) for own, reference in siblings.items() if reference in {*rereading, *once} for name in others]
     return [pair for pair in pairs if baseline not in pair]
 
 
@@ -226,7 +239,7 @@ def _describe_blind(
     run: FinishedRun, likelihoods: RunLikelihoods, convergence: Convergence, test: TestSet, rates: Sequence[float]
 ) -> BlindBits:
     bits = float(sentence_bits(likelihoods.nats).mean())
-    gain = convergence.gain_of_last_fifth
+    gain, pieces = convergence.gain_of_last_fifth, _dev_pieces(run, run.prepared)
     return BlindBits(
         run=run.path.name,
         provenance=_provenance([run]),
@@ -241,7 +254,7 @@ def _describe_blind(
         joined={count: float(values.mean()) / max(JOINED) for count, values in likelihoods.joined_bits.items()},
         target_pieces=float(np.mean([len(nats) for nats in likelihoods.nats])),
         target_words=float(np.mean([count_words(row.reference, test.target_language) for row in test.rows])),
-        learning=[LearningPoint(tokens, loss * _dev_pieces(run) * BITS_A_NAT) for tokens, loss in run.dev_curves.loss],
+        learning=[LearningPoint(tokens, loss * pieces * BITS_A_NAT) for tokens, loss in run.dev_curves.loss],
         learning_rates=sorted(set(rates)),
     )
 
@@ -280,9 +293,14 @@ def bits_in_training(
     ]
 
 
-def _dev_pieces(run: FinishedRun) -> float:
-    """Return the mean length of the dev references that the run's validations read."""
-    lengths = run.prepared.splits["dev"].target_lengths
+def _dev_pieces(run: FinishedRun, prepared: PreparedData) -> float:
+    """Return the mean length of the dev references that the run's validations read.
+
+    Args:
+        run: of which they are.
+        prepared: the corpus, which all runs share: to open that of each would take long.
+    """
+    lengths = prepared.splits["dev"].target_lengths
     return float(lengths[evenly_spaced(len(lengths), run.config["trainer"]["dev_sentences"])].mean())
 
 

@@ -1,4 +1,4 @@
-"""A calibrated channel: on copy and reverse, how many bits came through the neck is bounded from below.
+"""A calibrated channel: on copy, reverse, recall and phone_book, the bits that came through are bounded from below.
 
 A sequence of L symbols, drawn evenly from P, holds L * log2(P) bits, and earlier symbols tell nothing about later ones.
 So
@@ -9,17 +9,28 @@ is at most the information about them that reached the decoder, whatever the mod
 and Agakov 2003). The likelihood is computed under teacher forcing, without dropout, over the P symbols alone at their L
 positions. End-of-sentence tells only how long the sentence is, and is reported separately.
 
-Shapes: N sentences, L symbols of a sentence, P different symbols.
+On recall and phone_book, the source is L entries of a key and a value. The values are drawn evenly from V ones,
+independently of each other and of the keys, and the query, drawn evenly, is known only after the neck. So
+
+    bits = L * (log2(V) - negative log2-likelihood of the value that is asked for)
+
+is at most the information about all values, given the keys, that reached the decoder, in the mean over sources and
+queries: docs/readings.md has the derivation. What the state holds of the keys is left out.
+
+Shapes: N sentences, L symbols or entries of a sentence, P different symbols.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from hourglass.config.options import Config
+from hourglass.corpora.corpus import check_recipe
+from hourglass.corpora.lookup import AssociativeRecipe
+from hourglass.corpora.synthetic import ChannelRecipe
 from hourglass.data.pieces import UNK
 from hourglass.data.tokenizer import Vocabularies
 from hourglass.errors import UserError
@@ -39,7 +50,8 @@ class ChannelReading:
     Attributes:
         lengths: [N] L.
         bits: [N] a lower bound in the mean; negative where a model is confident and wrong.
-        by_position: [N, longest L] bits of each target symbol; NaN past the end.
+        by_position: [N, longest L] bits of each target symbol, or of the value of each entry; NaN past the end, and for
+            entries that are not asked for.
         end: [N] bits that end-of-sentence needs.
     """
 
@@ -73,7 +85,7 @@ class LengthReading:
     """Bits that came through in sequences of one length.
 
     Attributes:
-        symbols: L.
+        symbols: L, symbols or entries.
         bits: mean over sequences.
         error: standard error of the mean.
         source_bits: information in a sequence.
@@ -100,7 +112,8 @@ class ChannelSummary:
         wrong_source_error: standard error of `wrong_source_bits`.
         end_bits: that end-of-sentence needs, over all sequences.
         by_length: over all sequences.
-        by_position: bits of each symbol, in the longest quarter, up to the length of the shortest sequence there.
+        by_position: bits of each symbol or value, in the longest quarter, up to the length of the shortest sequence
+            there; NaN for a value that is never asked for.
         shortest: length of the shortest test sequence.
         longest_quarter: shortest and longest length in the longest quarter.
     """
@@ -132,34 +145,34 @@ def error_within(lengths: np.ndarray, values: np.ndarray) -> float:
     return math.sqrt(within) / len(values)
 
 
-def check_channel(path: str, config: Config) -> int:
-    """Check that a run's bits are a bound, and return P.
+def check_channel(path: str, config: Config) -> ChannelRecipe:
+    """Check that a run's bits are a bound, and return the recipe of its corpus.
 
     Raises:
         UserError: the run has another corpus, or was trained without the checks that a bound needs.
     """
-    data = config["data"]
-    if data["name"] not in ("copy", "reverse"):
+    name, recipe = check_recipe(config["data"])
+    if not isinstance(recipe, ChannelRecipe):
         raise UserError(
-            f"{path}: a run of data={data['name']}; a channel is calibrated on data=copy or data=reverse "
+            f"{path}: a run of data={name}; a channel is calibrated on data=copy, reverse, recall or phone_book "
             f"({printed_command('src/train.py', 'experiment=capacity')})"
         )
-    if not data.get("calibrated"):
+    if not recipe.calibrated:
         raise UserError(
             f"{path}: trained with data.calibrated=false, so that its bits are no bound: train it with "
             "data.calibrated=true (experiment=capacity has it)"
         )
-    return int(data["symbols"])
+    return recipe
 
 
-def symbol_ids(vocabularies: Vocabularies, symbols: int) -> torch.Tensor:
+def symbol_ids(vocabularies: Vocabularies, symbols: Sequence[str]) -> torch.Tensor:
     """Return the ids [P] of the target symbols.
 
     Raises:
         UserError: a symbol is not a piece of its own.
     """
-    ids = vocabularies.target.encode([f"s{number}" for number in range(symbols)])
-    if any(len(pieces) != 1 or pieces[0] == UNK for pieces in ids) or len({pieces[0] for pieces in ids}) < symbols:
+    ids = vocabularies.target.encode(list(symbols))
+    if any(len(pieces) != 1 or pieces[0] == UNK for pieces in ids) or len({pieces[0] for pieces in ids}) < len(symbols):
         raise UserError("data.symbols: not every symbol is a piece of its own: set a larger data.train_pairs")
     return torch.tensor([pieces[0] for pieces in ids])
 
@@ -179,6 +192,28 @@ def read_channel(model: Seq2Seq, pairs: Pairs, symbols: torch.Tensor) -> Channel
     for row, values in zip(by_position, nats, strict=True):
         row[: len(values) - 1] = math.log2(len(symbols)) - values[:-1] * BITS_A_NAT
     return ChannelReading(lengths, np.nansum(by_position, 1), by_position, end_bits(nats))
+
+
+def read_recall(
+    model: Seq2Seq, pairs: Pairs, places: Sequence[tuple[int, int]], alphabet: torch.Tensor
+) -> ChannelReading:
+    """Measure the bits about the values of entries that came through.
+
+    Args:
+        model: is put in evaluation mode for the call.
+        pairs: sources of entries, the value that is asked for, and as the prefix the query.
+        places: N numbers of entries, and which of them, from 0, is asked for.
+        alphabet: [P] ids of the words of which each word of a value is drawn evenly.
+    """
+    device = next(model.parameters()).device
+    nats = reference_nats(model, pairs, among=alphabet.to(device))
+    # The words of a value are known to be as many as they are: its end is read apart.
+    value_bits = np.array([len(values) - 1 for values in nats]) * math.log2(len(alphabet))
+    gained = value_bits - np.array([values[:-1].sum() for values in nats]) * BITS_A_NAT
+    lengths, asked = (np.array(column) for column in zip(*places, strict=True))
+    by_position = np.full((len(nats), lengths.max()), np.nan)
+    by_position[np.arange(len(nats)), asked] = gained
+    return ChannelReading(lengths, lengths * gained, by_position, end_bits(nats))
 
 
 def swap_sources(sources: Sequence[Sequence[int]]) -> list[Sequence[int]]:
@@ -224,13 +259,19 @@ def summarise_channel(run: FinishedRun) -> ChannelSummary:
     Raises:
         UserError: the run is not of a calibrated channel.
     """
-    symbols = check_channel(str(run.path), run.config)
+    recipe = check_channel(str(run.path), run.config)
     trained, test = run.trained, run.prepared.corpus.splits["test"]
-    pairs = Pairs.encode(trained.vocabularies, test["source"], test["target"])
-    ids = symbol_ids(trained.vocabularies, symbols)
-    reading = read_channel(trained.model, pairs, ids)
-    wrong = read_channel(trained.model, Pairs(swap_sources(pairs.sources), pairs.targets), ids)
-    bits_a_symbol = float(np.log2(symbols))
+    pairs = Pairs.of_split(trained.vocabularies, test)
+    others = replace(pairs, sources=swap_sources(pairs.sources))
+    if isinstance(recipe, AssociativeRecipe):
+        ids = symbol_ids(trained.vocabularies, recipe.alphabet)
+        places = [recipe.place(*texts) for texts in zip(test["source"], test["prefix"], strict=True)]
+        reading, wrong = (read_recall(trained.model, each, places, ids) for each in (pairs, others))
+        bits_of_each = recipe.value_bits
+    else:
+        ids = symbol_ids(trained.vocabularies, [f"s{number}" for number in range(recipe.all_symbols)])
+        reading, wrong = (read_channel(trained.model, each, ids) for each in (pairs, others))
+        bits_of_each = float(np.log2(recipe.all_symbols))
     encoder, attention = run.config["encoder"], trained.model.decoder.attention
     rounded = encoder.get("summary_bits") and not attention.has_weights
     longest = reading.longest_quarter
@@ -239,16 +280,21 @@ def summarise_channel(run: FinishedRun) -> ChannelSummary:
         ceiling=encoder["summary_size"] * encoder["summary_bits"] if rounded else None,
         bits=longest.mean,
         error=longest.error,
-        source_bits=float(longest.lengths.mean() * bits_a_symbol),
+        source_bits=float(longest.lengths.mean() * bits_of_each),
         wrong_source_bits=wrong.mean,
         wrong_source_error=wrong.error,
         end_bits=float(reading.end.mean()),
-        by_length=_by_length(reading, bits_a_symbol),
-        # Up to here every position has the same sequences.
-        by_position=longest.by_position[:, :shortest_of_longest].mean(0).tolist(),
+        by_length=_by_length(reading, bits_of_each),
+        # Up to here every position has the same sequences, or may be asked for in each.
+        by_position=_mean_of_known(longest.by_position[:, :shortest_of_longest]),
         shortest=int(reading.lengths.min()),
         longest_quarter=(shortest_of_longest, int(longest.lengths.max())),
     )
+
+
+def _mean_of_known(values: np.ndarray) -> list[float]:
+    """Return the mean of each column over its numbers, NaN where it has none."""
+    return [float(known.mean()) if len(known := column[~np.isnan(column)]) else math.nan for column in values.T]
 
 
 def _by_length(reading: ChannelReading, bits_a_symbol: float) -> list[LengthReading]:

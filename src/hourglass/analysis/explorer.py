@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from hourglass.corpora.corpus import prefixes_of
 from hourglass.corpora.languages import count_words
 from hourglass.data.pieces import BOS, EOS, PAD
 from hourglass.decoding.word_alignment import weight_decimals
@@ -62,6 +63,11 @@ def explore(paths: Sequence[str], sentences: int, output: Path) -> str:
     if corpus.digest != runs[0].trained.corpus_digest:
         raise UserError(f"run: the corpus of {paths[0]} has changed since: restore it, or train again")
     test = corpus.splits["test"]
+    if prefixes_of(test) is not None:
+        raise UserError(
+            f"run: {paths[0]} is a run of data={runs[0].config['data']['name']}, whose targets continue a given "
+            "prefix, which the page cannot show: name runs of a corpus without prefixes"
+        )
     vocabularies = {run.trained.vocabularies.digest: run.trained.vocabularies for run in runs}
     encoded = [each.source.encode(list(test["source"])) for each in vocabularies.values()]
     short = [i for i in range(len(test)) if all(len(rows[i]) < LONGEST_SHOWN for rows in encoded)]

@@ -342,13 +342,21 @@ class Information:
         ]
         return [*with_baseline, *self.contrasts]
 
-    def less(self, variant: str, reference: str) -> Difference | None:
-        """Return the bits that a variant receives more than another; None where the two are not compared."""
+    def less(self, variant: str, reference: str, bucket: int | None = None) -> Difference | None:
+        """Return the bits that a variant receives more than another; None where the two are not compared.
+
+        Args:
+            variant: the one.
+            reference: the other.
+            bucket: number of a length bucket; None: over all test sentences.
+        """
         for contrast in self.all_contrasts:
+            whole, parts = contrast.difference.whole, contrast.difference.by_length
+            own = whole if bucket is None else parts[bucket]
             if (contrast.variant, contrast.reference) == (variant, reference):
-                return contrast.difference.whole
+                return own
             if (contrast.variant, contrast.reference) == (reference, variant):
-                return contrast.difference.whole.reversed
+                return None if own is None else own.reversed
         return None
 
     def frozen_from(self, variant: str) -> str | None:

@@ -63,9 +63,9 @@ def read_likelihoods(run: FinishedRun, prepared: PreparedData, contrastive: int 
     dev, pairs = (encode_split(trained, prepared, name) for name in ("dev", "test"))
     smoothed = trained.config["optimizer"]["label_smoothing"] > 0
     temperature = best_temperature(run, trained, dev)
-    # Two items of a synthetic corpus in one input are no item of that corpus.
+    # Two items of a synthetic corpus in one input are no item of that corpus; two prefixes cannot stand before both.
     synthetic = issubclass(RECIPES[trained.config["data"]["name"]], SyntheticRecipe)
-    joined = {} if synthetic else _read_joined(model, pairs, temperature)
+    joined = {} if synthetic or pairs.prefixes is not None else _read_joined(model, pairs, temperature)
     nats = reference_nats(model, pairs, temperature=temperature)
     pointwise = None
     if null_share(run.config):
@@ -134,8 +134,7 @@ def read_pointwise(
 
 def encode_split(trained: Trained, prepared: PreparedData, name: str) -> Pairs:
     """Return the pairs of a split as ids of the model's vocabularies."""
-    split = prepared.corpus.splits[name]
-    return Pairs.encode(trained.vocabularies, split["source"], split["target"])
+    return Pairs.of_split(trained.vocabularies, prepared.corpus.splits[name])
 
 
 def best_temperature(run: FinishedRun, trained: Trained, dev: Pairs) -> float:
@@ -164,8 +163,8 @@ def _read_joined(model: Seq2Seq, pairs: Pairs, temperature: float) -> dict[int, 
             )
         )
         try:
-            model.decoder.attention.check_length(max(map(len, longer.sources), default=0) + 1, "test, joined")
-        except UserError:  # luong_location scores a fixed number of source positions.
+            model.check_length(max(map(len, longer.sources), default=0) + 1, "test, joined")
+        except UserError:  # luong_location and encoder=convolution have a fixed number of source positions.
             continue
         starts = [
             [at for at in np.cumsum([0, *(len(pairs.targets[i]) for i in group[:-1])]).tolist() if at < len(target)]

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from hourglass.errors import UserError
 from hourglass.models.attention import BahdanauAttention, GeneralAttention
 from hourglass.models.cells import LSTM
+from hourglass.models.encoder import RecurrentEncoder
 from hourglass.models.seq2seq import Seq2Seq, TokenLoss
 
 
@@ -28,6 +29,8 @@ class _Layers(nn.Module):
         decoder, attention, embedding = model.decoder, model.decoder.attention, model.embedding.embedding_dim
         scored = type(attention) in (GeneralAttention, BahdanauAttention)
         single_lstm = len(decoder.layers) == 1 and decoder.settings.cell == LSTM.name
+        if not isinstance(model.encoder, RecurrentEncoder):
+            raise UserError(f"encoder={model.encoder.name}: bare calls are not implemented for this encoder")
         if not single_lstm or (attention.reads_query and not scored) or decoder.carried_size:
             raise UserError(f"attention={attention.name}: bare calls are not implemented for this model")
         self.previous_query = decoder.query == "previous"

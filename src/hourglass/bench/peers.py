@@ -46,7 +46,6 @@ class Targets:
     Attributes:
         peers: speeds of other toolkits on a CPU.
         square_rate: GFLOP/s of the product 1,024 x 1,024 x 1,024 when these were measured, to compare machines by.
-        step_share: upper bound of every target in `peers`, as a share of the rate at the shapes of one decoder step.
         square_shares: by variant, the share of the rate of square products that a training step is to reach.
         no_slower: by variant, the variant whose training speed it is to reach.
         padding_share: upper bound of the share of padding positions.
@@ -58,7 +57,6 @@ class Targets:
 
     peers: list[Peer]
     square_rate: PositiveFloat
-    step_share: _Share
     square_shares: dict[str, _Share]
     no_slower: dict[str, str]
     padding_share: _Share

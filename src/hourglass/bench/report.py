@@ -58,8 +58,8 @@ def print_tables(_: BenchSettings, path: str) -> None:
     tables = [
         _table(
             "peers",
-            peer_rows(lines, targets.peers, targets.step_share),
-            f"Comparison with peers. No target is above {100 * targets.step_share:.0f} % of the step's rate. In "
+            peer_rows(lines, targets.peers),
+            "Comparison with peers. The shares of the rate are the distance to the machine, and no target. In "
             "brackets: the range of the rounds, and the share of the rate that the peer would reach if it did the "
             f"work that is counted for ours. The machine made {targets.square_rate:g} GFLOP/s of square products of "
             f"1,024 when the peers were measured. Commits: {', '.join(_commits(lines))}.",

@@ -22,18 +22,18 @@ from hourglass.bench.measurements import (
 from hourglass.bench.peers import GpuPeer, Peer, Targets
 
 
-def peer_rows(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer], step_share: float) -> list[list[str]]:
+def peer_rows(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer]) -> list[list[str]]:
     """Compare speeds on a CPU with the peers' speeds, and with the machine's rate of matrix products.
 
-    Each round is compared with the rate measured just before it. As the rate of a shared machine varies, another
-    column compares the speed with the best rate among all lines for the same shapes.
+    Whether a target is reached is a matter of the peer's speed alone; the shares of the rate say how far it is to what
+    the machine could do. Each round is compared with the rate measured just before it. As the rate of a shared machine
+    varies, another column compares the speed with the best rate among all lines for the same shapes.
 
     Args:
         lines: of these, those with a speed are compared.
-        peers: the peers' speeds and the target ratios.
-        step_share: upper bound of a target, as a share of the rate at the shapes of one step.
+        peers: the peers' speeds, in float32, and the target ratios.
     """
-    head = ["measurement", "ours, per second", "share of the step's rate", "share of the best rate"]
+    head = ["measurement", "precision", "ours, per second", "share of the step's rate", "share of the best rate"]
     rows = [[*head, "peer", "peer's speed", "ratio", "target", "reached"]]
     speeds = {line["what"]: line for line in lines if "work" in line}
     best: dict[str, float] = {}
@@ -45,20 +45,19 @@ def peer_rows(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer], step_sh
         shares = sorted(value / limit for value, limit in zip(line["all"], limits, strict=True))
         speed, share, limit = line["value"], statistics.median(shares), statistics.median(limits)
         best_share = f"{100 * speed * line['work'] / best[_shapes(name)]:.1f} %"
-        ours = [name, f"{speed:,.0f} {line['unit'].partition('/')[0]}", _percent(share, shares), best_share]
+        precision = line.get("precision", "float32")
+        ours = [name, precision, f"{speed:,.0f} {line['unit'].partition('/')[0]}", _percent(share, shares), best_share]
         rivals = [peer for peer in peers if peer.what == name]
         for rival in rivals:
-            target = min(rival.speed * rival.target_ratio, step_share * limit)
-            by_ratio = target < step_share * limit
-            reason = f"{rival.target_ratio:g} times" if by_ratio else f"{100 * step_share:.0f} % of the rate"
+            ratio = speed / rival.speed
             rows.append(
                 [
                     *ours,
                     rival.peer,
                     f"{rival.speed:,.0f} ({100 * rival.speed / limit:.0f} %)",
-                    f"{speed / rival.speed:.2f}",
-                    f"{target:,.0f} ({reason})",
-                    _yes_or_no(speed >= target if by_ratio else share >= step_share),
+                    f"{ratio:.2f}",
+                    f"{rival.target_ratio:g}",
+                    _yes_or_no(ratio >= rival.target_ratio),
                 ]
             )
         if not rivals:

@@ -57,7 +57,8 @@ def clean_pairs(recipe: Recipe, split: Split, tally: Tally) -> Iterator[dict[str
     """Yield the rows of a split, and count them; only pairs of train, and of splits taken from it, are dropped.
 
     Raises:
-        UserError: a side of a dev or test pair is empty.
+        UserError: a side of a dev or test pair is empty, or a pair has a prefix and the recipe has none, or the
+            reverse.
     """
     own: set[str] = set()
     may_drop = split == "train" or split in recipe.taken()
@@ -69,6 +70,12 @@ def clean_pairs(recipe: Recipe, split: Split, tally: Tally) -> Iterator[dict[str
                 _refuse_empty(split, pair.places[0] if not source else pair.places[1])
             tally.dropped["empty"] += 1
             continue
+        prefix = None if pair.prefix is None else " ".join(pair.prefix.split())
+        if bool(prefix) != recipe.has_prefixes:
+            raise UserError(
+                f"{pair.places[1]}: {'a' if prefix else 'no'} prefix, and {type(recipe).__name__}.has_prefixes is "
+                f"{recipe.has_prefixes}: a recipe gives every pair a prefix, or none"
+            )
         source_words, target_words = count_words(source, recipe.source), count_words(target, recipe.target)
         if split == "train" and _too_long(recipe, (source_words, target_words), (source, target)):
             tally.dropped["too long"] += 1
@@ -85,7 +92,8 @@ def clean_pairs(recipe: Recipe, split: Split, tally: Tally) -> Iterator[dict[str
         tally.pairs[split] += 1
         tally.source_words[split] += source_words
         tally.target_words[split] += target_words
-        yield {"source": source, "target": target, "id": pair.id, "source_words": source_words}
+        row = {"source": source, "target": target, "id": pair.id, "source_words": source_words}
+        yield row if prefix is None else {**row, "prefix": prefix}
     tally.held_out |= own
 
 

@@ -45,7 +45,8 @@ class Corpus:
     """A prepared corpus.
 
     Attributes:
-        splits: train, dev and test, memory-mapped, with the columns source, target, id (text) and source_words (int).
+        splits: train, dev and test, memory-mapped, with the columns source, target, id (text) and source_words (int);
+            and prefix (text), where each target continues a given one: the target is what follows it.
         digest: SHA-256 of the content of all splits, independent of path and time.
         source_language: language code of the source side.
         target_language: language code of the target side.
@@ -115,6 +116,15 @@ def summary(facts: Mapping[str, Any], digest: str) -> str:
     )
 
 
+def prefixes_of(rows: Any) -> list[str] | None:
+    """Return the prefixes that the targets of rows continue; None: the corpus has none.
+
+    Args:
+        rows: a split or some rows of one, or a mapping of its columns.
+    """
+    return list(rows["prefix"]) if "prefix" in getattr(rows, "column_names", rows) else None
+
+
 def check_leaks(corpus: Corpus) -> int:
     """Count, by reading the splits again, the training pairs with a sentence that dev or test has on either side."""
     held_out: set[str] = set()
@@ -181,7 +191,8 @@ def _write(name: str, recipe: Recipe, folder: Path) -> None:
     held_out: list[Split] = sorted(("test", "dev"), key=recipe.taken().__contains__)
     for split in (*held_out, "train"):
         log.info("preparing %s: %s", name, split)
-        written[split] = _write_split(clean_pairs(recipe, split, tally), folder / f"{split}.arrow", digest)
+        rows = clean_pairs(recipe, split, tally)
+        written[split] = _write_split(rows, folder / f"{split}.arrow", digest, prefixes=recipe.has_prefixes)
         if not tally.pairs[split]:
             dropped = ", ".join(f"{count} {reason}" for reason, count in tally.dropped.items())
             remedy = f": train has too few to take some from it: set data.{split}" if split in recipe.taken() else ""
@@ -210,8 +221,15 @@ def _write(name: str, recipe: Recipe, folder: Path) -> None:
     (folder / RECORD).write_text(record, encoding="utf-8")
 
 
-def _write_split(rows: Iterable[dict[str, Any]], file: Path, digest: Any) -> "datasets.Dataset":
-    """Write rows to an Arrow file, `ROWS_AT_ONCE` at a time, update the digest, and return the file memory-mapped."""
+def _write_split(rows: Iterable[dict[str, Any]], file: Path, digest: Any, *, prefixes: bool) -> "datasets.Dataset":
+    """Write rows to an Arrow file, `ROWS_AT_ONCE` at a time, update the digest, and return the file memory-mapped.
+
+    Args:
+        rows: by column.
+        file: to write.
+        digest: of hashlib.
+        prefixes: whether the rows have the column prefix.
+    """
     from datasets import Dataset, Features, Value
     from datasets.arrow_writer import ArrowWriter
 
@@ -221,11 +239,16 @@ def _write_split(rows: Iterable[dict[str, Any]], file: Path, digest: Any) -> "da
         "id": Value("string"),
         "source_words": Value("int32"),
     }
+    texts = ["id", "source", "target"]
+    if prefixes:
+        columns["prefix"] = Value("string")
+        texts.append("prefix")
     rows = iter(rows)
     digest.update(f"{file.name}\n".encode())
     with ArrowWriter(features=Features(columns), path=str(file)) as writer:
         while batch := list(islice(rows, ROWS_AT_ONCE)):
             writer.write_batch({column: [row[column] for row in batch] for column in columns})
-            digest.update("".join(f"{row['id']}\t{row['source']}\t{row['target']}\n" for row in batch).encode())
+            digest.update("".join("\t".join(row[text] for text in texts) + "\n" for row in batch).encode())
         writer.finalize()
-    return Dataset.from_file(str(file))
+    # The library's own fingerprint holds the time of the file: a corpus that is made again would differ in its bytes.
+    return Dataset(Dataset.from_file(str(file)).data, fingerprint=digest.hexdigest()[:16])

@@ -22,6 +22,8 @@ class Pair(NamedTuple):
         places: where each side was read, for messages: FILE:LINE.
         parts: the source and target of each part that the pair is joined from; none where it is a whole. The leak
             search looks at them, too.
+        prefix: what the target continues, where the recipe has prefixes: the decoder reads it, and neither loss nor
+            score counts it.
     """
 
     id: str
@@ -29,6 +31,7 @@ class Pair(NamedTuple):
     target: str
     places: tuple[str, str]
     parts: tuple[tuple[str, str], ...] = ()
+    prefix: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Recipe(ABC):
     # Whether training pairs with a sentence of dev or test are dropped. Not for synthetic corpora, whose distribution
     # is known exactly and would change.
     removes_leaks: ClassVar[bool] = True
+    # Whether every pair has a prefix.
+    has_prefixes: ClassVar[bool] = False
 
     @property
     def limit(self) -> int | None:

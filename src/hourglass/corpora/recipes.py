@@ -3,6 +3,7 @@
 from hourglass.config.registry import Registry
 from hourglass.corpora.bibles import KjvWeb
 from hourglass.corpora.hub import Hub
+from hourglass.corpora.lookup import NgramLookup, PhoneBook, Recall
 from hourglass.corpora.recipe import Recipe
 from hourglass.corpora.synthetic import Copy, Numbers, Reverse
 from hourglass.corpora.text import Multi30k, Text
@@ -10,5 +11,5 @@ from hourglass.corpora.text import Multi30k, Text
 RECIPES: Registry[Recipe] = Registry(
     "data.name",
     Recipe,  # type: ignore[type-abstract]
-    (KjvWeb, Numbers, Text, Multi30k, Hub, Copy, Reverse),
+    (KjvWeb, Numbers, Text, Multi30k, Hub, Copy, Reverse, Recall, PhoneBook, NgramLookup),
 )

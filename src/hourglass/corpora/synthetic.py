@@ -1,7 +1,8 @@
 """Synthetic corpora, whose information is known exactly: numbers in words; copy and reverse of random symbols."""
 
+from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -13,38 +14,85 @@ from hourglass.errors import UserError
 
 @dataclass(frozen=True)
 class SyntheticRecipe(Recipe):
-    """A corpus drawn from a seed, with as many items of each size (digits, symbols).
+    """A corpus drawn from a seed, with as many items of each size (digits, symbols, entries).
 
     Attributes:
         train_pairs: pairs in train.
         dev_pairs: pairs in dev.
         test_pairs: pairs in test.
-        shortest: the smallest size.
-        longest: the largest size.
         seed: of the draws.
     """
 
     train_pairs: PositiveInt
     dev_pairs: PositiveInt
     test_pairs: PositiveInt
-    shortest: PositiveInt
-    longest: PositiveInt
     seed: NonNegativeInt
 
     removes_leaks: ClassVar = False
+
+    @property
+    @abstractmethod
+    def size_range(self) -> range:
+        """All sizes."""
+
+    def sizes(self, split: Split) -> Iterator[int]:
+        """Return the size of each item of a split, in turn from the smallest to the largest."""
+        pairs = {"train": self.train_pairs, "dev": self.dev_pairs, "test": self.test_pairs}[split]
+        sizes = self.size_range
+        return (sizes[index % len(sizes)] for index in range(pairs))
+
+    def draws(self, split: Split) -> np.random.Generator:
+        """Return the random numbers of a split: each split has its own stream, whatever the sizes of the others."""
+        streams = np.random.SeedSequence(self.seed).spawn(len(SPLITS))
+        return np.random.default_rng(streams[SPLITS.index(split)])
+
+
+@dataclass(frozen=True)
+class SizedRecipe(SyntheticRecipe):
+    """A synthetic corpus whose items have a length.
+
+    Attributes:
+        shortest: the smallest size.
+        longest: the largest size.
+    """
+
+    shortest: PositiveInt
+    longest: PositiveInt
 
     def __post_init__(self) -> None:
         if self.shortest > self.longest:
             raise UserError(f"data.shortest={self.shortest} is more than data.longest={self.longest}: lower it")
 
-    def sizes(self, split: Split) -> Iterator[int]:
-        """Return the size of each item of a split, in turn from the smallest to the largest."""
-        pairs = {"train": self.train_pairs, "dev": self.dev_pairs, "test": self.test_pairs}[split]
-        return (self.shortest + index % (self.longest - self.shortest + 1) for index in range(pairs))
+    @property
+    def size_range(self) -> range:
+        """See `SyntheticRecipe.size_range`."""
+        return range(self.shortest, self.longest + 1)
 
 
 @dataclass(frozen=True)
-class Numbers(SyntheticRecipe):
+class ChannelRecipe(SyntheticRecipe):
+    """A synthetic corpus by which the bits that come through a neck can be bounded from below.
+
+    Attributes:
+        calibrated: for a run whose bits must be a lower bound (see analysis/channel.py): refuse all settings by which
+            they would not be one.
+    """
+
+    calibrated: bool = field(default=False, kw_only=True)
+
+    @property
+    @abstractmethod
+    def all_symbols(self) -> int:
+        """How many different words the corpus has."""
+
+    @property
+    @abstractmethod
+    def train_tokens(self) -> int:
+        """Target tokens of train that the loss counts, with end-of-sentence."""
+
+
+@dataclass(frozen=True)
+class Numbers(SizedRecipe):
     """Numbers written out in two languages; a number of k digits carries exactly log2(9 * 10^(k-1)) bits.
 
     No number occurs twice, within a split or between splits.
@@ -116,17 +164,14 @@ UNSEEN = 1000
 
 
 @dataclass(frozen=True)
-class Copy(SyntheticRecipe):
+class Copy(SizedRecipe, ChannelRecipe):
     """Sequences of symbols, drawn uniformly and independently, to repeat: L symbols carry L * log2(symbols) bits.
 
     Attributes:
         symbols: number of different symbols: s0, s1, ...
-        calibrated: for a run whose bits must be a lower bound (see analysis/channel.py): refuse all settings by which
-            they would not be one.
     """
 
     symbols: Annotated[int, Field(ge=2)]
-    calibrated: bool = False
 
     name: ClassVar = "copy"
 
@@ -141,14 +186,18 @@ class Copy(SyntheticRecipe):
             )
 
     @property
+    def all_symbols(self) -> int:
+        """See `ChannelRecipe.all_symbols`."""
+        return self.symbols
+
+    @property
     def train_tokens(self) -> int:
-        """Target tokens of train, with end-of-sentence."""
+        """See `ChannelRecipe.train_tokens`."""
         return sum(size + 1 for size in self.sizes("train"))
 
     def pairs(self, split: Split) -> Iterator[Pair]:
         """Yield random sequences with their targets; each split has its own stream of random numbers."""
-        streams = np.random.SeedSequence(self.seed).spawn(len(SPLITS))
-        random = np.random.default_rng(streams[SPLITS.index(split)])
+        random = self.draws(split)
         for index, length in enumerate(self.sizes(split)):
             words = [f"s{symbol}" for symbol in random.integers(self.symbols, size=length)]
             name = f"{split}-{index}"

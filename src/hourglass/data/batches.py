@@ -17,7 +17,7 @@ class Part(NamedTuple):
     """The share of a global batch that one rank reads at once."""
 
     rows: IntArray  # row numbers in the split
-    step_tokens: int  # target tokens of the whole global batch
+    step_tokens: int  # target tokens of the whole global batch that the loss counts
     blank: bool = False  # a placeholder for a rank that got no sentence: it adds nothing to the loss
     nulled: BoolArray | None = None  # [rows] pairs whose source is read as empty; None: none
 
@@ -62,12 +62,13 @@ class TrainingStream:
 
     Args:
         source_lengths: [pairs], in tokens.
-        target_lengths: [pairs], in tokens.
+        target_lengths: [pairs], in tokens, with prefixes.
         batch_tokens: padded tokens of a global batch on its longer side.
         target_tokens: the budget of the run, target tokens with end-of-sentence.
         validations: how many times the run validates.
         seed: of the order, and of which sources are nulled.
         null_source: probability that a pair is read with an empty source, anew in each epoch; from 0 to below 1.
+        prefix_lengths: [pairs], target tokens that are given, which neither budget nor loss counts; None: 0 of each.
 
     Attributes:
         steps: optimizer steps of the run.
@@ -86,8 +87,10 @@ class TrainingStream:
         validations: int,
         seed: int,
         null_source: float = 0.0,
+        prefix_lengths: IntArray | None = None,
     ):
         self.source_lengths, self.target_lengths = source_lengths, target_lengths
+        self.loss_lengths = target_lengths if prefix_lengths is None else target_lengths - prefix_lengths
         self.batch_tokens, self.seed, self.null_source = batch_tokens, seed, null_source
         self._last: tuple[int, list[IntArray]] | None = None
         steps, positions, real = self._measure(target_tokens)
@@ -104,7 +107,7 @@ class TrainingStream:
                 source, target = self.source_lengths[batch], self.target_lengths[batch]
                 positions += len(batch) * int(source.max() + target.max())
                 real += int(source.sum() + target.sum())
-                tokens += int(target.sum())
+                tokens += int(self.loss_lengths[batch].sum())
                 steps += 1
                 if tokens >= budget:
                     break
@@ -138,7 +141,7 @@ class TrainingStream:
                 if step >= self.steps:
                     return
                 if step >= first_step:
-                    tokens = int(self.target_lengths[batch].sum())
+                    tokens = int(self.loss_lengths[batch].sum())
                     nulled = self._draw_nulled(step, len(batch))
                     for turn in range(accumulate):
                         own = slice(turn * ranks + rank, None, ranks * accumulate)

@@ -7,7 +7,7 @@ import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hourglass.corpora.corpus import Corpus
+from hourglass.corpora.corpus import Corpus, prefixes_of
 from hourglass.data.batches import IntArray, Part
 from hourglass.data.pieces import BOS, EOS, PAD
 from hourglass.data.tokenizer import Vocabularies
@@ -34,20 +34,30 @@ class Batch(NamedTuple):
     source_lengths: Tensor  # [B]
     target: Tensor  # [B, T+1] ids, from beginning-of-sentence to end-of-sentence
     rows: Tensor  # [B] row numbers in the split
-    step_tokens: int  # target tokens of the whole global batch of this optimizer step
+    step_tokens: int  # target tokens of the whole global batch of this optimizer step, without prefixes
+    prefix_lengths: Tensor | None = None  # [B] target tokens after the first that are given; None: the corpus has none
+
+    def prefixes(self) -> list[list[int]] | None:
+        """Return the ids of the prefix of each row, or None."""
+        if self.prefix_lengths is None:
+            return None
+        lengths = self.prefix_lengths.tolist()
+        return [row[1 : 1 + length] for row, length in zip(self.target.tolist(), lengths, strict=True)]
 
 
 class EncodedSplit(Dataset[Batch]):
     """One split as token ids, memory-mapped from an Arrow file. Indexed by a `Part`, it returns that batch.
 
     Args:
-        file: an Arrow stream of lists, source_ids and target_ids.
+        file: an Arrow stream of lists, source_ids and target_ids, and of numbers, prefix_lengths, where the corpus has
+            prefixes.
 
     Attributes:
         source_ids: of each pair, without end-of-sentence.
-        target_ids: of each pair, without beginning-of-sentence and end-of-sentence.
+        target_ids: of each pair, with the prefix, without beginning-of-sentence and end-of-sentence.
         source_lengths: [pairs] source tokens, with end-of-sentence.
-        target_lengths: [pairs] target tokens, with end-of-sentence.
+        target_lengths: [pairs] target tokens, with the prefix and end-of-sentence.
+        prefix_lengths: [pairs] target tokens that are given; None: the corpus has no prefixes.
     """
 
     def __init__(self, file: Path):
@@ -55,6 +65,9 @@ class EncodedSplit(Dataset[Batch]):
         table = pa.ipc.open_stream(pa.memory_map(str(file))).read_all()
         self.source_ids, self.target_ids = Lists(table["source_ids"]), Lists(table["target_ids"])
         self.source_lengths, self.target_lengths = self.source_ids.lengths() + 1, self.target_ids.lengths() + 1
+        self.prefix_lengths: IntArray | None = None
+        if "prefix_lengths" in table.column_names:
+            self.prefix_lengths = table["prefix_lengths"].to_numpy()
 
     def __reduce__(self) -> tuple[type["EncodedSplit"], tuple[Path]]:
         """Pickle the file's path: another process maps the file itself."""
@@ -62,6 +75,11 @@ class EncodedSplit(Dataset[Batch]):
 
     def __len__(self) -> int:
         return len(self.source_lengths)
+
+    def loss_tokens(self, rows: IntArray) -> int:
+        """Return the number of target tokens of these rows that the loss counts: all but their prefixes."""
+        given = 0 if self.prefix_lengths is None else int(self.prefix_lengths[rows].sum())
+        return int(self.target_lengths[rows].sum()) - given
 
     def __getitem__(self, part: Part) -> Batch:
         target = pad(list(self.target_ids.rows(part.rows)), first=[BOS], last=[EOS])
@@ -71,12 +89,16 @@ class EncodedSplit(Dataset[Batch]):
         if part.nulled is not None:
             source = [ids[:0] if nulled else ids for ids, nulled in zip(source, part.nulled, strict=True)]
             lengths[part.nulled] = 1  # End-of-sentence alone.
+        given = None
+        if self.prefix_lengths is not None:
+            given = torch.from_numpy(self.prefix_lengths[part.rows].astype(np.int64))
         return Batch(
             pad(source, last=[EOS]),
             torch.from_numpy(lengths),
             target,
             torch.from_numpy(part.rows),
             part.step_tokens,
+            given,
         )
 
 
@@ -154,9 +176,19 @@ def _encode_split(split: "datasets.Dataset", vocabularies: Vocabularies, file: P
     from datasets.arrow_writer import ArrowWriter
 
     ids = Sequence(Value("int32"))
-    with ArrowWriter(features=Features(source_ids=ids, target_ids=ids), path=str(file)) as writer:
+    columns = {"source_ids": ids, "target_ids": ids}
+    if "prefix" in split.column_names:
+        columns["prefix_lengths"] = Value("int32")
+    with ArrowWriter(features=Features(columns), path=str(file)) as writer:
         for rows in split.iter(batch_size=1000):
-            source = vocabularies.source.encode(rows["source"])
-            target = vocabularies.target.encode(rows["target"])
-            writer.write_batch({"source_ids": source, "target_ids": target})
+            encoded: dict[str, list[Any]] = {
+                "source_ids": vocabularies.source.encode(rows["source"]),
+                "target_ids": vocabularies.target.encode(rows["target"]),
+            }
+            if (prefixes := prefixes_of(rows)) is not None:
+                # Encoded apart from the target, as a search encodes it, which does not know the target.
+                given = vocabularies.target.encode(prefixes)
+                encoded["target_ids"] = [[*a, *b] for a, b in zip(given, encoded["target_ids"], strict=True)]
+                encoded["prefix_lengths"] = list(map(len, given))
+            writer.write_batch(encoded)
         writer.finalize()

@@ -283,7 +283,7 @@ def train_vocabularies(
 
     Args:
         settings: see `TokenizerSettings`.
-        train_split: rows with the columns source and target.
+        train_split: rows with the columns source and target, and prefix, which counts as text of the target side.
         corpus_digest: names the content of the split.
         cache: the cache folder; the models are SentencePiece files in its folder tokenizer/KEY.
         option: the setting that the number of pieces comes from: see `pieces_option`.
@@ -291,7 +291,8 @@ def train_vocabularies(
     Raises:
         UserError: the text has too many characters for the vocabulary, or the cache cannot be written or is damaged.
     """
-    sides = {"joint": ["source", "target"]} if settings.joint else {"source": ["source"], "target": ["target"]}
+    target_side = ["target", "prefix"] if "prefix" in train_split.column_names else ["target"]
+    sides = {"joint": ["source", *target_side]} if settings.joint else {"source": ["source"], "target": target_side}
 
     def write(folder: Path) -> None:
         sample = train_split.select(evenly_spaced(len(train_split), settings.lines))

@@ -8,7 +8,7 @@ import torch
 
 from hourglass.errors import UserError
 from hourglass.models.cells import Cell
-from hourglass.models.encoder import Encoder, RecurrentEncoder
+from hourglass.models.encoder import Encoder
 from hourglass.models.quantised import QuantisedLinear, check_quantised_form, quantise_decoder
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.system.machine import BFLOAT16_INSTRUCTIONS, bfloat16_instructions, describe_processor
@@ -56,7 +56,7 @@ def check_model(precision: SearchPrecision, encoder: Encoder, cell: type[Cell]) 
     """
     if precision == "int8":
         check_quantised_form(cell)
-    if precision == "bf16" and isinstance(encoder, RecurrentEncoder) and encoder.summary_bits:
+    if precision == "bf16" and encoder.summary_bits:
         raise UserError(
             f"search.precision=bf16 rounds the summary to 8 bits, and encoder.summary_bits={encoder.summary_bits} "
             "says how many it has: set search.precision=32 or search.precision=int8"

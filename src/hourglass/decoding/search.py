@@ -1,6 +1,7 @@
 """Greedy and beam search, n-best lists and sampling, for a whole batch, by one model or an ensemble.
 
-Shapes: B sentences not yet finished, K beams (one before the first step), N = B*K rows, V vocabulary, S source length.
+Shapes: B sentences not yet finished, K beams (one before the first step), N = B*K rows, V vocabulary, S source length,
+P longest prefix.
 """
 
 import math
@@ -96,6 +97,24 @@ class SearchSettings:
                 "search.replace_unknown=false, or train with tokenizer=word"
             )
 
+    def check_prefix(self, pieces: int, limit: int, name: str) -> None:
+        """Check that a prefix leaves room for a piece, or for end-of-sentence.
+
+        Args:
+            pieces: of the prefix.
+            limit: of the translation, see `limit`.
+            name: what the message calls the sentence.
+
+        Raises:
+            UserError: it does not.
+        """
+        if pieces >= limit:
+            option = "search.output_extra" if self.output_most > pieces else "search.output_most"
+            raise UserError(
+                f"{name}: the prefix has {pieces} pieces and the translation may have {limit}, end-of-sentence "
+                f"included: shorten the prefix, or raise {option}"
+            )
+
     def limit(self, source_tokens: int) -> int:
         """Return the most pieces, with end-of-sentence, of a translation of `source_tokens` tokens."""
         return min(math.ceil(self.output_ratio * source_tokens) + self.output_extra, self.output_most)
@@ -104,8 +123,8 @@ class SearchSettings:
 class Hypothesis(NamedTuple):
     """A translation of one sentence."""
 
-    tokens: list[int]  # without end-of-sentence
-    log_probability: float  # nats, of the tokens and, if finished, of end-of-sentence
+    tokens: list[int]  # with the prefix, without end-of-sentence
+    log_probability: float  # nats, of the tokens after the prefix and, if finished, of end-of-sentence
     score: float  # log_probability / length penalty + coverage penalty
     finished: bool  # False: cut at the limit
     attended: list[int] | None = None  # the source position with the largest weight of each token
@@ -127,14 +146,27 @@ def coverage_penalty(coverage: Tensor, mask: Tensor, beta: float) -> Tensor:
     return beta * coverage.clamp(UNCOVERED, 1.0).log().masked_fill(~mask, 0.0).sum(-1)
 
 
-def search(model: Seq2Seq, source: Tensor, lengths: Tensor, settings: SearchSettings) -> list[Hypothesis]:
+def search(
+    model: Seq2Seq,
+    source: Tensor,
+    lengths: Tensor,
+    settings: SearchSettings,
+    *,
+    prefixes: Sequence[Sequence[int]] | None = None,
+) -> list[Hypothesis]:
     """Return the best translation of each sentence by one model; for the arguments see `n_best`."""
-    return [best for best, *_ in n_best([model], source, lengths, settings, 1)]
+    return [best for best, *_ in n_best([model], source, lengths, settings, 1, prefixes=prefixes)]
 
 
 @torch.inference_mode()
 def n_best(
-    models: Sequence[Seq2Seq], source: Tensor, lengths: Tensor, settings: SearchSettings, count: int
+    models: Sequence[Seq2Seq],
+    source: Tensor,
+    lengths: Tensor,
+    settings: SearchSettings,
+    count: int,
+    *,
+    prefixes: Sequence[Sequence[int]] | None = None,
 ) -> list[list[Hypothesis]]:
     """Find the best translations of each sentence.
 
@@ -151,6 +183,10 @@ def n_best(
     K finished hypotheses alone are no reason to stop: a model that is sure of every word finds all alternatives
     equally unlikely, an early end among them, and K early ends fill the list before the good translation is complete.
 
+    A translation may have to begin with a prefix. The decoder reads it as if it had chosen it, at no cost: neither the
+    log-probability nor the length of the length penalty counts it, so that the search is one over continuations. The
+    limit and the coverage penalty are of the whole translation.
+
     Args:
         models: in evaluation mode, of one vocabulary, and in `settings.precision` (`in_precision`); the probability of
             a piece is the mean over models.
@@ -158,17 +194,25 @@ def n_best(
         lengths: [B].
         settings: of the search.
         count: translations of each sentence, at most K.
+        prefixes: B lists of ids that the translations begin with, without special ones but UNK; None: all are empty.
 
     Returns:
         B lists of `count` hypotheses, best first; fewer where the vocabulary allows fewer.
+
+    Raises:
+        UserError: a prefix leaves no piece to search for before the limit.
     """
     check_precision(models, settings.precision)
+    limits = [settings.limit(int(n)) for n in lengths]
+    if prefixes is not None:
+        for prefix, limit in zip(prefixes, limits, strict=True):
+            settings.check_prefix(len(prefix), limit, "a sentence")
     beam, alpha = settings.beam, settings.length_penalty
     results: list[list[Hypothesis]] = [[] for _ in range(len(source))]
     memories = [model.encode(source, lengths) for model in models]
     prepared = [model.decoder.attention.prepare(memory) for model, memory in zip(models, memories, strict=True)]
     states = [model.decoder.start(memory) for model, memory in zip(models, memories, strict=True)]
-    now = _start(memories[0].mask, [settings.limit(int(n)) for n in lengths], settings)
+    now = _start(memories[0].mask, limits, settings, prefixes)
 
     t = 0
     while len(now.sentence):
@@ -184,9 +228,12 @@ def n_best(
         if settings.coverage_penalty:
             penalty = coverage_penalty(now.coverage, now.mask, settings.coverage_penalty).double()
         score, origin, token = _continue(now.live, predictions, settings)  # each [B, 2K]
+        if t <= now.prefix.shape[1]:
+            score, origin, token = _force(now, t, score, origin, token)
         ends = token == EOS
+        scored = now.scored(t)
 
-        _add_finished(results, now, _Ranked(t, score, origin, ends, penalty), settings, count)
+        _add_finished(results, now, _Ranked(scored, score, origin, ends, penalty), settings, count)
 
         # Live: the best K that do not.
         live, kept = score.masked_fill(ends, -math.inf).topk(min(beam, score.shape[1]), -1)
@@ -198,12 +245,14 @@ def n_best(
             coverage=_of_rows(now.coverage, origin),
         )
         at_limit = t >= now.limit
-        _add_cut_off(results, now, at_limit, _penalised(live, penalty, origin, t, alpha), count)
+        _add_cut_off(results, now, at_limit, _penalised(live, penalty, origin, scored, alpha), count)
 
         # The bound on a live hypothesis: its log-probability only falls, its length penalty rises to that of the limit,
         # and its coverage penalty to 0.
-        reachable = live[:, 0].double() / length_penalty(now.limit, alpha)
-        full = (now.finished >= beam) & (now.worst >= live[:, 0].double() / length_penalty(t, alpha))
+        best_live = live[:, :1].double()
+        reachable = (best_live / length_penalty(now.scored(now.limit), alpha)).squeeze(1)
+        standing = (best_live / length_penalty(scored, alpha)).squeeze(1)
+        full = (now.finished >= beam) & (now.worst >= standing)
         leave = at_limit | full | (now.worst >= reachable) | live[:, 0].isinf()
         stay = _close_up(leave)
         if width > 1 or live.shape[1] > 1 or len(stay) < len(now.sentence):  # Otherwise all rows stay where they are.
@@ -228,21 +277,33 @@ class _Beams(NamedTuple):
     coverage: Tensor  # [B, K, S] sums of weights; [B, K, 0] without coverage penalty
     finished: Tensor  # [B] number of finished hypotheses
     worst: Tensor  # [B] the last score of a full list; -inf before
+    prefix: Tensor  # [B, P] ids that the tokens begin with, padded on the right; [B, 0] without prefixes
+    prefix_lengths: Tensor  # [B]
+
+    def scored(self, t: int | Tensor) -> int | Tensor:
+        """Return how many of t pieces the length penalty counts: those after the prefix, [B, 1], or all of them.
+
+        Args:
+            t: pieces of every sentence, or of each, [B].
+        """
+        if self.prefix.shape[1] == 0:
+            return t if isinstance(t, int) else t.unsqueeze(1)
+        return (t - self.prefix_lengths).clamp(min=0).double().unsqueeze(1)
 
 
 class _Ranked(NamedTuple):
     """The best 2K continuations of each sentence, best first."""
 
-    t: int  # pieces of each
+    length: int | Tensor  # pieces of each that the length penalty counts; [B, 1] where they differ
     score: Tensor  # [B, 2K] log-probabilities
     origin: Tensor  # [B, 2K] the row of each
     ends: Tensor  # [B, 2K] bool, those that end the sentence
     penalty: Tensor | None  # [B, K] the coverage penalty of each row
 
 
-def _penalised(score: Tensor, penalty: Tensor | None, origin: Tensor, t: int, alpha: float) -> Tensor:
+def _penalised(score: Tensor, penalty: Tensor | None, origin: Tensor, length: int | Tensor, alpha: float) -> Tensor:
     """Return scores in float64 with length penalty, and with the coverage penalty [B, K] of their rows of origin."""
-    scored = score.double() / length_penalty(t, alpha)
+    scored = score.double() / length_penalty(length, alpha)
     return scored if penalty is None else scored + penalty.gather(1, origin)
 
 
@@ -258,7 +319,7 @@ def _add_finished(
     if not places:
         return
     numbers, scores, origins = now.sentence.tolist(), best.score.tolist(), best.origin.tolist()
-    scored = _penalised(best.score, best.penalty, best.origin, best.t, settings.length_penalty).tolist()
+    scored = _penalised(best.score, best.penalty, best.origin, best.length, settings.length_penalty).tolist()
     worst: dict[int, float] = {}
     for b, k in places:
         tokens, attended = _row(now, b, origins[b][k])
@@ -292,8 +353,12 @@ def _add_cut_off(
                 _keep(best, cut_off, count)
 
 
-def _start(mask: Tensor, limits: list[int], settings: SearchSettings) -> _Beams:
+def _start(
+    mask: Tensor, limits: list[int], settings: SearchSettings, prefixes: Sequence[Sequence[int]] | None
+) -> _Beams:
     count, longest = mask.shape
+    forced = [list(prefix) for prefix in prefixes] if prefixes is not None else [[]] * count
+    most = max(map(len, forced), default=0)
     live = torch.zeros(count, 1, device=mask.device)
     tokens = torch.full((count, 1, 1), BOS, device=mask.device)
     return _Beams(
@@ -306,6 +371,23 @@ def _start(mask: Tensor, limits: list[int], settings: SearchSettings) -> _Beams:
         coverage=live.new_zeros(count, 1, longest if settings.coverage_penalty else 0),
         finished=torch.zeros(count, dtype=torch.long, device=mask.device),
         worst=torch.full((count,), -math.inf, device=mask.device, dtype=torch.float64),
+        prefix=torch.tensor([ids + [PAD] * (most - len(ids)) for ids in forced], device=mask.device).view(count, most),
+        prefix_lengths=torch.tensor([len(ids) for ids in forced], device=mask.device),
+    )
+
+
+def _force(now: _Beams, t: int, score: Tensor, origin: Tensor, token: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Replace the continuations [B, 2K] of sentences whose piece t, from 1, is of the prefix: one is left, at no cost.
+
+    Its row of origin is the first, the only live one of a sentence that is still in its prefix.
+    """
+    inside = (t <= now.prefix_lengths).unsqueeze(1)
+    only = torch.full_like(score, -math.inf)
+    only[:, 0] = now.live[:, 0]
+    return (
+        torch.where(inside, only, score),
+        origin.masked_fill(inside, 0),
+        torch.where(inside, now.prefix[:, t - 1 : t], token),
     )
 
 

@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from hourglass.corpora.corpus import prefixes_of
 from hourglass.data.batches import in_order
 from hourglass.data.encoded import pad
 from hourglass.data.pieces import EOS, UNK
@@ -30,7 +32,7 @@ class ScoredTranslation(NamedTuple):
 
     text: str
     score: float  # see `Hypothesis`
-    tokens: list[int]  # its pieces, without end-of-sentence
+    tokens: list[int]  # its pieces, with the prefix, without end-of-sentence
 
 
 def translate(
@@ -39,11 +41,14 @@ def translate(
     texts: Iterable[str],
     settings: SearchSettings,
     *,
+    prefixes: Iterable[str] | None = None,
+    with_prefix: bool = True,
     progress: Callable[[int], object] = lambda lines: None,
     name: str = "line",
 ) -> Iterator[str]:
     """Yield the best translation of each text by one model; see `translate_n_best`."""
-    lists = translate_n_best([model], vocabularies, texts, settings, 1, progress=progress, name=name)
+    options: dict[str, Any] = {"prefixes": prefixes, "with_prefix": with_prefix, "progress": progress, "name": name}
+    lists = translate_n_best([model], vocabularies, texts, settings, 1, **options)
     return (best.text for best, *_ in lists)
 
 
@@ -54,13 +59,15 @@ def translate_n_best(
     settings: SearchSettings,
     count: int,
     *,
+    prefixes: Iterable[str] | None = None,
+    with_prefix: bool = True,
     progress: Callable[[int], object] = lambda lines: None,
     name: str = "line",
 ) -> Iterator[list[ScoredTranslation]]:
     """Yield the translations of each text in order, best first; at most `WINDOW` texts are read ahead.
 
-    A text without words has an empty translation. The translation of a text that is longer than the output limit ends
-    at the limit, with a warning.
+    A text without words has an empty translation, or its prefix alone. The translation of a text that is longer than
+    the output limit ends at the limit, with a warning.
 
     Args:
         models: in evaluation mode, on one device, in float32 or in `settings.precision`, which they are converted to;
@@ -69,27 +76,39 @@ def translate_n_best(
         texts: one sentence each.
         settings: of the search.
         count: translations of each text, at most `settings.beam`.
+        prefixes: what the translation of each text begins with, cut into pieces by itself; None: nothing.
+        with_prefix: whether the text of a translation holds its prefix; its pieces always do.
         progress: called with the number of texts that were finished since the last call.
         name: what warnings and errors call a text, before its number.
 
     Raises:
-        UserError: a text is longer than a model can read (attention=luong_location), or the precision is not one of
-            this machine or of a model.
+        UserError: a text is longer than a model can read (attention=luong_location, encoder=convolution), a prefix is
+            longer than the output limit, or the precision is not one of this machine or of a model.
     """
     models = all_in_precision(models, settings.precision)
     first = 1
+    of_texts = None if prefixes is None else iter(prefixes)
     for window in _windows(texts):
         cleaned = list(map(clean, window))
         sources = [[*ids, EOS] for ids in vocabularies.source.encode(cleaned)]
         for number, ids in enumerate(sources, first):
             for model in models:
-                model.decoder.attention.check_length(len(ids), f"{name} {number}")
+                model.check_length(len(ids), f"{name} {number}")
+        starts = [clean(prefix) for prefix in islice(of_texts, len(window))] if of_texts is not None else None
+        given = None if starts is None else vocabularies.target.encode(starts)
+        for number, (ids, prefix) in enumerate(zip(sources, given or [], strict=False), first):
+            settings.check_prefix(len(prefix), settings.limit(len(ids)), f"{name} {number}")
         _warn_of_long(sources, settings, name, first)
         first += len(window)
-        lists = _search_all(models, sources, settings, count, progress)
-        for text, hypotheses in zip(cleaned, lists, strict=True):
+        lists = _search_all(models, sources, settings, count, progress=progress, prefixes=given)
+        for row, (text, hypotheses) in enumerate(zip(cleaned, lists, strict=True)):
+            start: dict[str, Any] = {
+                "prefix": "" if starts is None else starts[row],
+                "prefix_pieces": 0 if given is None else len(given[row]),
+                "with_prefix": with_prefix,
+            }
             yield [
-                ScoredTranslation(_to_text(vocabularies, text, each, settings), each.score, each.tokens)
+                ScoredTranslation(_to_text(vocabularies, text, each, settings, **start), each.score, each.tokens)
                 for each in hypotheses
             ]
 
@@ -119,7 +138,7 @@ def translate_split(
 
     Args:
         trained: the model.
-        split: rows with the column source.
+        split: rows with the column source, and prefix where the translations continue one, which they are without.
         settings: of the search.
         device: where the model is moved to.
         name: of the split, for messages.
@@ -127,7 +146,16 @@ def translate_split(
     model, sources = trained.model.to(device), list(split["source"])
     with Bar(f"translating {name}", len(sources), "sentences") as bar:
         return list(
-            translate(model, trained.vocabularies, sources, settings, progress=bar.update, name=f"{name} sentence")
+            translate(
+                model,
+                trained.vocabularies,
+                sources,
+                settings,
+                prefixes=prefixes_of(split),
+                with_prefix=False,
+                progress=bar.update,
+                name=f"{name} sentence",
+            )
         )
 
 
@@ -136,12 +164,14 @@ def _search_all(
     sources: list[list[int]],
     settings: SearchSettings,
     count: int,
+    *,
     progress: Callable[[int], object],
+    prefixes: list[list[int]] | None,
 ) -> list[list[Hypothesis]]:
     """Search for translations of all sources, in batches of similar length; return a list for each, in order."""
     device = next(models[0].parameters()).device
     lengths = np.array([len(ids) for ids in sources])
-    lists = [[_EMPTY] for _ in sources]
+    lists = [[_EMPTY._replace(tokens=list(prefix))] for prefix in prefixes or [[]] * len(sources)]
     with_words = np.flatnonzero(lengths > 1)
     progress(len(sources) - len(with_words))
     if not len(with_words):
@@ -149,7 +179,8 @@ def _search_all(
     for rows in in_order(lengths[with_words], lengths[with_words], max(1, settings.batch_tokens // settings.beam)):
         batch = with_words[rows]
         source = pad([sources[i] for i in batch]).to(device)
-        results = n_best(models, source, torch.from_numpy(lengths[batch]).to(device), settings, count)
+        given = None if prefixes is None else [prefixes[i] for i in batch]
+        results = n_best(models, source, torch.from_numpy(lengths[batch]).to(device), settings, count, prefixes=given)
         for i, best in zip(batch, results, strict=True):
             lists[i] = best
         progress(len(batch))
@@ -159,14 +190,37 @@ def _search_all(
 _EMPTY = Hypothesis([], 0.0, 0.0, True)
 
 
-def _to_text(vocabularies: Vocabularies, source: str, hypothesis: Hypothesis, settings: SearchSettings) -> str:
-    """Return a hypothesis as text; with search.replace_unknown, unknown words are replaced by words of `source`."""
+def _to_text(
+    vocabularies: Vocabularies,
+    source: str,
+    hypothesis: Hypothesis,
+    settings: SearchSettings,
+    *,
+    prefix: str,
+    prefix_pieces: int,
+    with_prefix: bool,
+) -> str:
+    """Return a hypothesis as text; with search.replace_unknown, unknown words are replaced by words of `source`.
+
+    Those of the prefix are the words of the prefix. A prefix may end within a word, so the pieces are joined as one.
+    """
     tokens, attended = hypothesis.tokens, hypothesis.attended
-    if not settings.replace_unknown or UNK not in tokens or attended is None:
-        return vocabularies.target.decode([tokens])[0]
-    words = vocabularies.source.surfaces(source)
-    unknown = [j for j, token in enumerate(tokens) if token == UNK and attended[j] < len(words)]
-    return vocabularies.target.decode_with(tokens, {j: words[attended[j]] for j in unknown})
+    first = 0 if with_prefix else prefix_pieces
+    shown = tokens[first:]
+    replaces = settings.replace_unknown and attended is not None
+    if UNK not in shown:
+        return vocabularies.target.decode([shown])[0]
+    written: dict[int, str] = {}
+    if first < prefix_pieces:
+        spelt = vocabularies.target.surfaces(prefix)
+        written = {j: spelt[j] for j in range(prefix_pieces) if tokens[j] == UNK}
+    if replaces and attended is not None:
+        words = vocabularies.source.surfaces(source)
+        later = [j for j in range(prefix_pieces, len(tokens)) if tokens[j] == UNK and attended[j] < len(words)]
+        written |= {j - first: words[attended[j]] for j in later}
+    if replaces or written:
+        return vocabularies.target.decode_with(shown, written)
+    return vocabularies.target.decode([shown])[0]
 
 
 def _warn_of_long(sources: list[list[int]], settings: SearchSettings, name: str, first: int) -> None:

@@ -189,6 +189,17 @@ class Ablation:
             raise UserError(f"{folder.scores}: of the edges {scores.whole.edges}: run {REMEDY}")
         return scores
 
+    def scores(self, corpus: str, budget: int) -> dict[Variant, list[SentenceScores]]:
+        """Read the scores that are kept of all variants of a corpus with a budget, one for each seed.
+
+        Raises:
+            UserError: see `sentence_scores`.
+        """
+        return {
+            variant: [self.sentence_scores(variant, seed, budget) for seed in self.seeds(variant)]
+            for variant in self.variants(corpus)
+        }
+
     def seeds(self, variant: Variant) -> list[int]:
         """The seeds that a variant is trained with."""
         settings = self.corpora[variant.corpus]

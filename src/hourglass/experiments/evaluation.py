@@ -44,10 +44,7 @@ def evaluate(ablation: Ablation, corpus: str) -> Evaluation:
         UserError: what is kept of a run, a search, or the overlap with train is missing or damaged.
     """
     settings, facts, overlap = ablation.corpora[corpus], ablation.facts(corpus), ablation.overlap(corpus)
-    kept = {
-        variant: [ablation.sentence_scores(variant, seed, settings.budgets[-1]) for seed in ablation.seeds(variant)]
-        for variant in ablation.variants(corpus)
-    }
+    kept = ablation.scores(corpus, settings.budgets[-1])
     half_budget = _half_budget(settings.budgets)
     halves = {
         variant: ablation.sentence_scores(variant, ablation.seeds(variant)[0], half_budget)
@@ -227,7 +224,7 @@ def _traits(config: Config) -> dict[str, str | bool | int]:
         "score": config["attention"]["name"],
         "query": config["decoder"]["query"],
         "encoder directions": config["encoder"].get("bidirectional", True),
-        "source order": "reversed" if config["encoder"]["reverse_source"] else "as it is",
+        "source order": "reversed" if config["encoder"].get("reverse_source") else "as it is",
         "context into the RNN": config["decoder"]["query"] == "previous" and attention.context_size > 0,
         "context width": attention.context_size,
     }

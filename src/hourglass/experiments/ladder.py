@@ -24,10 +24,7 @@ def measure_ladder(ablation: Ablation, corpus: str) -> Ladder:
     information = None
     before: dict[str, list[np.ndarray]] = {}
     for budget in settings.budgets:
-        kept = {
-            variant: [ablation.sentence_scores(variant, seed, budget) for seed in ablation.seeds(variant)]
-            for variant in ablation.variants(corpus)
-        }
+        kept = ablation.scores(corpus, budget)
         lengths = shared_lengths(ablation, corpus, kept.values())
         draws = make_draws(lengths, ablation.settings.resamples)
         # The stage `information` has measured the bits of the largest.

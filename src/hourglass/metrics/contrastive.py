@@ -143,9 +143,14 @@ def read_contrast(
         batch_tokens: padded tokens of a batch.
 
     Raises:
-        UserError: K is below 2, or the test set has a single source.
+        UserError: K is below 2, the test set has a single source, or targets continue prefixes.
     """
     total = len(pairs.sources)
+    if pairs.prefixes is not None:
+        raise UserError(
+            f"contrastive={sources}, of targets that continue prefixes: a prefix may tell which source is its own, so "
+            "that no bound follows: set contrastive=0"
+        )
     if min(sources, total) < 2:
         raise UserError(
             f"contrastive={sources}, of a test set of {total} sentences: the own source and another one are the least"

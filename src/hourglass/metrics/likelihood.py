@@ -18,6 +18,7 @@ K seeds of a variant, P data symbols.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,12 +26,14 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional as F
 
+from hourglass.corpora.corpus import prefixes_of
 from hourglass.data.batches import in_order
 from hourglass.data.encoded import pad
 from hourglass.data.pieces import BOS, EOS, PAD
 from hourglass.data.tokenizer import Vocabularies
 from hourglass.errors import UserError
 from hourglass.metrics.significance import Quantity
+from hourglass.models.loss import without_prefixes
 from hourglass.models.seq2seq import LOGIT_ROWS, Seq2Seq
 
 BITS_A_NAT = 1 / math.log(2)
@@ -50,16 +53,33 @@ class Pairs:
 
     Attributes:
         sources: N lists.
-        targets: N lists.
+        targets: N lists, of what follows the prefix.
+        prefixes: N lists, which the decoder reads before the targets and no likelihood counts; None: all are empty.
     """
 
     sources: Sequence[Sequence[int]]
     targets: Sequence[Sequence[int]]
+    prefixes: Sequence[Sequence[int]] | None = None
 
     @classmethod
-    def encode(cls, vocabularies: Vocabularies, sources: Sequence[str], targets: Sequence[str]) -> "Pairs":
+    def encode(
+        cls,
+        vocabularies: Vocabularies,
+        sources: Sequence[str],
+        targets: Sequence[str],
+        prefixes: Sequence[str] | None = None,
+    ) -> "Pairs":
         """Encode texts."""
-        return cls(vocabularies.source.encode(list(sources)), vocabularies.target.encode(list(targets)))
+        return cls(
+            vocabularies.source.encode(list(sources)),
+            vocabularies.target.encode(list(targets)),
+            None if prefixes is None else vocabularies.target.encode(list(prefixes)),
+        )
+
+    @classmethod
+    def of_split(cls, vocabularies: Vocabularies, split: Any) -> "Pairs":
+        """Encode the rows of a split, which has the column prefix only where its corpus has prefixes."""
+        return cls.encode(vocabularies, split["source"], split["target"], prefixes_of(split))
 
 
 def reference_nats(
@@ -84,7 +104,7 @@ def reference_nats(
         batch_tokens: padded tokens of a batch.
 
     Returns:
-        N float64 arrays [T_i], end-of-sentence last.
+        N float64 arrays [T_i], end-of-sentence last, without the prefix.
     """
     all_nats: list[np.ndarray] = [np.empty(0)] * len(pairs.targets)
     for rows, readouts, labels, real in _read(model, pairs, batch_tokens):
@@ -92,7 +112,8 @@ def reference_nats(
         if continues_at is not None:
             marked = torch.zeros_like(real)  # [B, T]
             for b, row in enumerate(rows):
-                marked[b, list(continues_at[row])] = True
+                start = len(pairs.prefixes[row]) if pairs.prefixes is not None else 0
+                marked[b, [start + position for position in continues_at[row]]] = True
             continues = marked[real]
         nats = label_nats(model, readouts, labels, temperature, among=among, continues=continues)
         lengths = real.sum(1).cpu().numpy()
@@ -129,18 +150,25 @@ def fit_temperature(model: Seq2Seq, pairs: Pairs, *, batch_tokens: int = 4000) -
 
 @torch.inference_mode()
 def _read(model: Seq2Seq, pairs: Pairs, batch_tokens: int) -> Iterator[tuple[list[int], Tensor, Tensor, Tensor]]:
-    """Yield batches: numbers of pairs; readouts [tokens, R] and labels [tokens], row by row; real tokens [B, T]."""
+    """Yield batches: numbers of pairs; readouts [tokens, R] and labels [tokens], row by row; real tokens [B, T].
+
+    The real tokens are those that count: neither padding nor prefix.
+    """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     try:
         sources = [[*ids, EOS] for ids in pairs.sources]
-        targets = [[BOS, *ids, EOS] for ids in pairs.targets]
+        prefixes: Sequence[Sequence[int]] = [[] for _ in pairs.targets] if pairs.prefixes is None else pairs.prefixes
+        targets = [[BOS, *prefix, *ids, EOS] for prefix, ids in zip(prefixes, pairs.targets, strict=True)]
         lengths = np.array([len(ids) for ids in sources]), np.array([len(ids) for ids in targets])
         for batch in in_order(*lengths, batch_tokens):
             source, target = (pad([side[i] for i in batch]).to(device) for side in (sources, targets))
             memory = model.encode(source, torch.from_numpy(lengths[0][batch]).to(device))
             real = target[:, 1:] != PAD
+            if pairs.prefixes is not None:
+                given = torch.tensor([len(prefixes[i]) for i in batch], device=device)
+                real = without_prefixes(target[:, 1:], given) != PAD
             yield batch.tolist(), model.readouts(target[:, :-1], memory)[real], target[:, 1:][real], real
     finally:
         model.train(was_training)

@@ -89,7 +89,7 @@ def pointwise_information(nats: Sequence[np.ndarray], nulled_nats: Sequence[np.n
 
 def without_sources(pairs: Pairs) -> Pairs:
     """Return the pairs with empty sources, which a model reads as end-of-sentence alone, as in training."""
-    return Pairs([[] for _ in pairs.targets], pairs.targets)
+    return Pairs([[] for _ in pairs.targets], pairs.targets, pairs.prefixes)
 
 
 def null_share(config: Config) -> float:

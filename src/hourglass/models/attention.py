@@ -17,7 +17,8 @@ from torch.utils.checkpoint import checkpoint
 
 from hourglass.config.registry import Registry
 from hourglass.errors import UserError
-from hourglass.models.encoder import Memory
+from hourglass.models.memory import Memory
+from hourglass.models.transformer import check_heads
 
 # Additive scores of T queries are [B, T, S, A] before the sum over A. Above this number of elements, T is split and
 # each part is computed again in the backward pass, so that memory stays bounded.
@@ -35,7 +36,8 @@ class Sizes(NamedTuple):
 class PreparedMemory(NamedTuple):
     """A memory, with what an attention computes from it once for all steps."""
 
-    states: Tensor  # [B, S, M]
+    # multi_head has both for each of its N heads, [B, N, S, A].
+    values: Tensor  # [B, S, M], what a context is a weighted sum of: the states, or a projection of them
     keys: Tensor  # [B, S, A], what queries are scored against: the states, or a projection of them
     mask: Tensor  # [B, S] bool, True at real positions
     lengths: Tensor  # [B]
@@ -49,9 +51,9 @@ class PreparedMemory(NamedTuple):
             part[moves] = part[index[moves]]
             return part[: len(index)]
 
-        states = move_rows(self.states)
-        keys = states if self.keys is self.states else move_rows(self.keys)
-        return PreparedMemory(states, keys, *(part.index_select(0, index) for part in self[2:]))
+        values = move_rows(self.values)
+        keys = values if self.keys is self.values else move_rows(self.keys)
+        return PreparedMemory(values, keys, *(part.index_select(0, index) for part in self[2:]))
 
 
 class Attention(nn.Module, ABC):
@@ -59,8 +61,8 @@ class Attention(nn.Module, ABC):
 
     Class attributes: `name` as in conf/attention; `reads_query`, whether the context depends on the decoder's state;
     `has_weights`, whether there are weights over source positions.
-    Instance attributes: `context_size`, C; `longest_source`, the number of source positions that it has parameters
-    for, None without such a limit.
+    Instance attributes: `context_size`, C; `heads`, how many weights it computes for each source position (it returns
+    their mean); `longest_source`, the number of source positions that it has parameters for, None without such a limit.
 
     Args:
         sizes: the widths of query, memory and summary.
@@ -70,6 +72,7 @@ class Attention(nn.Module, ABC):
     reads_query = True
     has_weights = True
     context_size: int
+    heads: int = 1
     longest_source: int | None = None
 
     def __init__(self, sizes: Sizes):
@@ -89,10 +92,15 @@ class Attention(nn.Module, ABC):
 
     def prepare(self, memory: Memory) -> PreparedMemory:
         """Compute what all steps share. It is returned and never kept on the module, where it could become stale."""
-        return PreparedMemory(memory.states, self.keys(memory.states), memory.mask, memory.lengths, memory.summary)
+        values, keys = self.values(memory.states), self.keys(memory.states)
+        return PreparedMemory(values, keys, memory.mask, memory.lengths, memory.summary)
 
     def keys(self, states: Tensor) -> Tensor:
         """Return the keys [B, S, A] of states [B, S, M]."""
+        return states
+
+    def values(self, states: Tensor) -> Tensor:
+        """Return the values [B, S, M] of states [B, S, M]."""
         return states
 
     @abstractmethod
@@ -173,7 +181,7 @@ class ScoredAttention(Attention):
     def forward(self, query: Tensor, prepared: PreparedMemory, steps: Tensor) -> tuple[Tensor, Tensor]:
         """See `Attention.forward`; C is M."""
         weights = self.normalise(self.scores(query, prepared), self.window(query, prepared, steps))
-        return weights @ prepared.states, weights
+        return weights @ prepared.values, weights
 
     def window(self, query: Tensor, prepared: PreparedMemory, steps: Tensor) -> Tensor:
         """Return the positions that may be attended to, [B, 1 or T, S] bool."""
@@ -340,6 +348,59 @@ class LocationAttention(ScoredAttention):
         return self.position_layer(query)[..., : prepared.mask.shape[1]]
 
 
+class MultiHeadAttention(ScoredAttention):
+    """Several dot products side by side, each with projections of its own (Vaswani et al. 2017, section 3.2.2).
+
+        head_n = softmax((W_n q) . (U_n k) / sqrt(A)) (V_n k)
+        context = O [head_1; ...; head_N]
+
+    N heads, each A = M / N wide; the context is M wide. The weights that are returned, and that pictures, alignments
+    and the coverage penalty read, are the mean over the heads. The projections have no biases, as in the equations.
+
+    Args:
+        sizes: see `Attention`.
+        heads: N.
+
+    Raises:
+        UserError: the heads do not divide M.
+    """
+
+    name = "multi_head"
+
+    def __init__(self, sizes: Sizes, *, heads: PositiveInt):
+        super().__init__(sizes)
+        check_heads("attention.heads", heads, sizes.memory)
+        self.heads = heads
+        self.query_layer = nn.Linear(sizes.query, sizes.memory, bias=False)
+        self.key_layer = nn.Linear(sizes.memory, sizes.memory, bias=False)
+        self.value_layer = nn.Linear(sizes.memory, sizes.memory, bias=False)
+        self.output_layer = nn.Linear(sizes.memory, sizes.memory, bias=False)
+
+    def keys(self, states: Tensor) -> Tensor:
+        """Return U k of each head, [B, N, S, A]: head by head in memory, as the products of every step read them."""
+        return self._heads(self.key_layer(states)).contiguous()
+
+    def values(self, states: Tensor) -> Tensor:
+        """Return V k of each head, [B, N, S, A]."""
+        return self._heads(self.value_layer(states)).contiguous()
+
+    def scores(self, query: Tensor, prepared: PreparedMemory) -> Tensor:
+        """See `ScoredAttention.scores`; those of each head, [B, N, T, S]."""
+        queries = self._heads(self.query_layer(query)) * prepared.keys.shape[-1] ** -0.5
+        return queries @ prepared.keys.mT
+
+    def forward(self, query: Tensor, prepared: PreparedMemory, steps: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Attention.forward`; C is M, and the weights are the mean over the heads."""
+        allowed = self.window(query, prepared, steps).unsqueeze(1)  # [B, 1, 1, S]
+        weights = self.normalise(self.scores(query, prepared), allowed)  # [B, N, T, S]
+        heads = (weights @ prepared.values).transpose(1, 2).flatten(2)  # [B, T, M]
+        return self.output_layer(heads), weights.mean(1)
+
+    def _heads(self, vectors: Tensor) -> Tensor:
+        """Return vectors [B, L, M] of L queries or states as those of each head, [B, N, L, A]."""
+        return vectors.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
 ContentScore = Literal["dot", "general"]  # The scores of the local systems in Luong et al. 2015, table 4.
 
 
@@ -426,7 +487,7 @@ class LocalPredictiveAttention(LocalMonotonicAttention):
         deviation = self.half_width / 2
         gaussian = torch.exp(-(distance**2) / (2 * deviation**2))
         weights = self.normalise(self.scores(query, prepared), allowed) * gaussian.to(query.dtype)
-        return weights @ prepared.states, weights
+        return weights @ prepared.values, weights
 
 
 ATTENTIONS: Registry[Attention] = Registry(
@@ -443,6 +504,7 @@ ATTENTIONS: Registry[Attention] = Registry(
         ScaledAttention,
         ConcatAttention,
         LocationAttention,
+        MultiHeadAttention,
         LocalMonotonicAttention,
         LocalPredictiveAttention,
     ),

@@ -2,7 +2,9 @@
 
 Shapes: B batch, T time, N rows of one step, I input, H hidden (the output of a cell), P projected input.
 
-To add a cell, subclass `Cell`, write `advance`, and register the class in `CELLS` (docs/add-an-encoder.md).
+To add a cell, subclass `Cell`, write `advance`, and register the class in `CELLS` (docs/add-an-encoder.md). The cells
+of this file have gates that read the state; those whose gates read the inputs alone are in minimal_cells.py,
+matrix_cells.py and selective_ssm.py, and models/recurrent.py registers them.
 `RecurrentLayer` runs it in both directions, and over padded batches.
 """
 
@@ -42,7 +44,8 @@ class Cell(nn.Module, ABC):
         s_t = advance(p_t, s)    the next state
         h_t = output(s_t, p_t)   what the layer above, the attention and the decoder read
 
-    Class attributes: `name` as in encoder.cell and decoder.cell; `state_parts`, the names of the state's parts.
+    Class attributes: `name` as in encoder.cell and decoder.cell; `state_parts`, the names of the state's parts;
+    `width_multiple`, how many heads of equal width share H, which must be a multiple of it.
 
     Args:
         input_size: I.
@@ -51,6 +54,7 @@ class Cell(nn.Module, ABC):
 
     name: str
     state_parts: tuple[str, ...] = ("h",)
+    width_multiple = 1
 
     def __init__(self, input_size: int, hidden_size: int):
         super().__init__()
@@ -152,7 +156,10 @@ class Cell(nn.Module, ABC):
         return torch.stack(outputs, 1), state
 
     def open_forget_gates(self) -> None:
-        """Add 1 to the biases of forget gates, after all weights were drawn; here there are none."""
+        """Have forget gates start open, after all weights were drawn; here there are none.
+
+        Gates of the LSTM's form get 1 added to their biases; a cell whose weights have another start sets them to it.
+        """
 
     @classmethod
     def checkpoint_name(cls, name: str, direction: int) -> str:

@@ -3,6 +3,7 @@
 What contradicts itself within one group is refused by the settings of that group.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from hourglass.errors import UserError
@@ -88,11 +89,6 @@ def check_start(encoder: Encoder, settings: ModelSettings) -> None:
 def _check_final_states(
     encoder: RecurrentEncoder, settings: RecurrentEncoderSettings, decoder: DecoderSettings
 ) -> None:
-    if settings.summary_size != encoder.final_size:
-        raise UserError(
-            f"decoder.start=pass hands over the final states as they are, {encoder.final_size} numbers: set "
-            f"encoder.summary_size={encoder.final_size}, not {settings.summary_size}, or decoder.start=dense"
-        )
     if settings.summary_tanh or settings.summary_bits:
         option, off = ("summary_tanh", "false") if settings.summary_tanh else ("summary_bits", "0")
         value = str(getattr(settings, option)).lower()
@@ -108,14 +104,25 @@ def _check_final_states(
             "decoder.start=pass hands each layer of the decoder the final state of the encoder's: "
             f"the encoder has {given}, the decoder {needed}: make them equal, or set decoder.start=dense"
         )
+    if settings.summary_size != encoder.final_size:
+        raise UserError(
+            f"decoder.start=pass hands over the final states as they are, {encoder.final_size} numbers: set "
+            f"encoder.summary_size={encoder.final_size}, not {settings.summary_size}, or decoder.start=dense"
+        )
 
 
 def _describe_states(parts: tuple[str, ...], layers: tuple[tuple[tuple[int, ...], ...], ...]) -> str:
     """Return the shapes of the states of all layers, which are alike, in words."""
     shapes = layers[0]
-    widths = " and ".join("x".join(map(str, shape)) for shape in shapes)
+    widths = _listed(["x".join(map(str, shape)) for shape in shapes])
     size = f"each {shapes[0][0]} wide" if len(set(shapes)) == 1 and len(shapes[0]) == 1 else widths
-    return f"{len(layers)} of {' and '.join(parts)}, {size}"
+    return f"{len(layers)} of {_listed(parts)}, {size}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Return words as a list: a; a and b; a, b and c."""
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def check_readout(attention: Attention, decoder: DecoderSettings) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from hourglass.errors import UserError
 from hourglass.models.attention import Attention, PreparedMemory
 from hourglass.models.cells import CELLS, Cell, CellName, CellState, PartialProjection
-from hourglass.models.encoder import Dropout, Memory, check_residual
+from hourglass.models.encoder import Dropout, Memory, check_residual, check_width
 from hourglass.models.recurrent import RecurrentLayer
 
 # Weights [B, T, S] that exist at once, where they are not returned.
@@ -100,6 +100,7 @@ class DecoderSettings:
                 "decoder.layers=2 or more, or decoder.query_layer=top"
             )
         check_residual("decoder", self.residual_from, self.layers)
+        check_width("decoder", self.cell, self.hidden_size)
         if self.readout == "state" and self.readout_size != self.hidden_size:
             raise UserError(
                 f"decoder.readout=state reads the top layer as it is: set decoder.readout_size={self.hidden_size}, "
@@ -295,7 +296,7 @@ class Decoder(nn.Module):
         steps = torch.arange(queries.shape[1], device=queries.device)
         if with_weights:
             return self.attention(queries, prepared, steps)
-        size = max(1, WEIGHTS_LIMIT // prepared.mask.numel())
+        size = max(1, WEIGHTS_LIMIT // (prepared.mask.numel() * self.attention.heads))
         parts = zip(queries.split(size, 1), steps.split(size), strict=True)
         return torch.cat([self.attention(part, prepared, at)[0] for part, at in parts], 1), None
 

@@ -1,71 +1,30 @@
 """Encoders: from source ids to a memory of states and one fixed vector, the summary.
 
+Here are the recurrent encoder, the one that reads nothing, and the list of all; the others have a file each. What all
+have in common is in models/memory.py, and the summary of those without a final state in models/summary.py.
+
 Shapes: B batch, S source length, E embedding, M memory, D summary.
 
 To add an encoder, see docs/add-an-encoder.md.
 """
 
 import math
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from hourglass.config.registry import Registry
 from hourglass.errors import UserError
-from hourglass.models.cells import CellName
+from hourglass.models.bag import BagEncoder
+from hourglass.models.cells import CELLS, CellName
+from hourglass.models.convolution import ConvolutionalEncoder
+from hourglass.models.memory import Dropout, Encoder, EncoderSettings, Memory, mask_of
 from hourglass.models.recurrent import RecurrentLayer
-
-Dropout = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Memory(NamedTuple):
-    """What an encoder returns: `summary` is the neck, `states` are what attention reads past it."""
-
-    states: Tensor  # [B, S, M]; position s belongs to source token s, also where the source is read in reverse
-    mask: Tensor  # [B, S] bool, True at real tokens
-    lengths: Tensor  # [B]
-    summary: Tensor  # [B, D], the fixed vector
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncoderSettings:
-    """The options of the config group `encoder` that every encoder has.
-
-    Attributes:
-        embedding_size: E, width of the source embeddings.
-        summary_size: D, width of the fixed vector; 0 where nothing reads it.
-    """
-
-    embedding_size: PositiveInt
-    summary_size: NonNegativeInt
-
-
-class Encoder(nn.Module, ABC):
-    """Base of all encoders. A subclass is called with its settings, the source embedding and `final_states`.
-
-    Class attributes: `name`, as in conf/encoder; `settings_class`, the type of its settings.
-    Instance attributes: `memory_size`, M (0: no states); `summary_size`, D; `final_shapes`, the shapes of the parts of
-    each layer's final state, for a decoder that starts in them (empty: the encoder has no such states).
-    """
-
-    name: str
-    settings_class: type[EncoderSettings] = EncoderSettings
-    memory_size: int
-    summary_size: int
-    final_shapes: tuple[tuple[tuple[int, ...], ...], ...] = ()
-
-    @abstractmethod
-    def forward(self, source: Tensor, lengths: Tensor) -> Memory:
-        """Encode a batch.
-
-        Args:
-            source: ids [B, S], padded on the right, each row ending in end-of-sentence.
-            lengths: [B], with end-of-sentence.
-        """
+from hourglass.models.summary import SummaryBits, SummaryProjection
+from hourglass.models.transformer import TransformerEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +60,7 @@ class RecurrentEncoderSettings(EncoderSettings):
     residual_from: NonNegativeInt
     reverse_source: bool
     summary_tanh: bool
-    summary_bits: Annotated[int, Field(ge=0, le=16)] = 0  # Checkpoints of earlier versions lack it.
+    summary_bits: SummaryBits = 0  # Checkpoints of earlier versions lack it.
     dropout: Dropout
 
     def __post_init__(self) -> None:
@@ -116,6 +75,7 @@ class RecurrentEncoderSettings(EncoderSettings):
                 "or set encoder.bidirectional=true"
             )
         check_residual("encoder", self.residual_from, self.stack_layers)
+        check_width("encoder", self.cell, self.hidden_size, directions=2 if self.bidirectional else 1)
 
     @property
     def stack_layers(self) -> int:
@@ -147,7 +107,6 @@ class RecurrentEncoder(Encoder):
         self.reverse_source = settings.reverse_source
         self.memory_size = settings.hidden_size
         self.summary_size = settings.summary_size
-        self.summary_tanh = settings.summary_tanh or settings.summary_bits > 0
         self.summary_bits = settings.summary_bits
         self.dropout = nn.Dropout(settings.dropout)
         self.layers = self._stack(settings)
@@ -155,7 +114,13 @@ class RecurrentEncoder(Encoder):
         stacks = [self.layers] if self.backward_layers is None else [self.layers, self.backward_layers]
         self.final_shapes = tuple(layer.final_shapes for level in zip(*stacks, strict=True) for layer in level)
         projects = settings.summary_size > 0 and not final_states
-        self.summarise = nn.Linear(self.final_size, settings.summary_size) if projects else None
+        self.summarise = (
+            SummaryProjection(
+                self.final_size, settings.summary_size, tanh=settings.summary_tanh, bits=settings.summary_bits
+            )
+            if projects
+            else None
+        )
 
     @staticmethod
     def _stack(settings: RecurrentEncoderSettings) -> nn.ModuleList:
@@ -194,11 +159,7 @@ class RecurrentEncoder(Encoder):
         if self.summary_size == 0:
             return Memory(states, mask, lengths, states.new_zeros(len(source), 0))
         final = torch.cat(finals, -1)  # [B, final_size]: layer by layer, part by part, direction by direction
-        summary = self.summarise(final) if self.summarise else final
-        summary = summary.tanh() if self.summary_tanh else summary
-        if self.summary_bits:
-            summary = round_to_bits(summary, self.summary_bits)
-        return Memory(states, mask, lengths, summary)
+        return Memory(states, mask, lengths, self.summarise(final) if self.summarise else final)
 
     def _climb(self, layers: nn.ModuleList, states: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Run a stack over [B, S, E]: return the outputs of its top layer [B, S, width] and all final states."""
@@ -243,15 +204,10 @@ class BlindEncoder(Encoder):
 ENCODERS: Registry[Encoder] = Registry(
     "encoder.name",
     Encoder,  # type: ignore[type-abstract]
-    (RecurrentEncoder, BlindEncoder),
+    (RecurrentEncoder, BlindEncoder, BagEncoder, ConvolutionalEncoder, TransformerEncoder),
     arguments=("settings", "embedding", "final_states"),
     settings="settings_class",
 )
-
-
-def mask_of(lengths: Tensor, longest: int) -> Tensor:
-    """Return [B, longest] bool, True at the first lengths[b] positions of row b."""
-    return torch.arange(longest, device=lengths.device) < lengths.unsqueeze(1)
 
 
 def reversed_order(lengths: Tensor, longest: int) -> Tensor:
@@ -259,17 +215,6 @@ def reversed_order(lengths: Tensor, longest: int) -> Tensor:
     position = torch.arange(longest, device=lengths.device).expand(len(lengths), -1)
     mirrored = lengths.unsqueeze(1) - 1 - position
     return torch.where(mirrored >= 0, mirrored, position)
-
-
-def round_to_bits(values: Tensor, bits: int) -> Tensor:
-    """Round values from -1 to 1 to 2^bits evenly spaced levels, -1 and 1 included; the gradient is that of `values`.
-
-    Levels are computed in float32 or wider: in bfloat16, more than 8 bits have no levels of their own.
-    """
-    steps = 2**bits - 1
-    wide = values.detach().to(torch.promote_types(values.dtype, torch.float32))
-    level = (((wide + 1) / 2 * steps).round() / steps * 2 - 1).to(values.dtype)
-    return level + (values - values.detach())  # In this order the sum is exactly the level.
 
 
 def check_residual(group: str, residual_from: int, layers: int) -> None:
@@ -286,4 +231,27 @@ def check_residual(group: str, residual_from: int, layers: int) -> None:
         raise UserError(
             f"{group}.residual_from={residual_from}: there are {layers} layers in a stack: "
             f"set {group}.residual_from=0, or more of {group}.layers"
+        )
+
+
+def check_width(group: str, cell: str, hidden_size: int, *, directions: int = 1) -> None:
+    """Check that a cell can be as wide as it is to be.
+
+    Args:
+        group: encoder or decoder.
+        cell: a key of `CELLS`.
+        hidden_size: the option of `group`.
+        directions: how many cells share it.
+
+    Raises:
+        UserError: it cannot; the message names the options of `group`.
+    """
+    multiple = CELLS[cell].width_multiple * directions
+    if hidden_size % multiple:
+        halves = " in each of two directions" if directions > 1 else ""
+        lower = hidden_size - hidden_size % multiple
+        widths = f"{lower} or {lower + multiple}" if lower else f"{multiple}"
+        raise UserError(
+            f"{group}.hidden_size={hidden_size}: {group}.cell={cell} has {CELLS[cell].width_multiple} heads of equal "
+            f"width{halves}: set {group}.hidden_size to a multiple of {multiple}, such as {widths}"
         )

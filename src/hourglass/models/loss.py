@@ -4,7 +4,7 @@ Autograd goes over the logits ten times in the backward pass alone, and each tim
 gradient of the likelihoods with zeros, writes those of the labels, expands and adds that of label smoothing, and adds
 up. In float32 the result is that of these operations, bit for bit.
 
-Shapes: N target tokens, V vocabulary.
+Shapes: N target tokens, V vocabulary; B batch, T target length.
 """
 
 from collections.abc import Iterator
@@ -37,6 +37,12 @@ def token_losses(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tens
         return smoothed, nll
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return _sums(wide.log_softmax(-1), labels, smoothing)
+
+
+def without_prefixes(labels: Tensor, prefix_lengths: Tensor) -> Tensor:
+    """Return labels [B, T] in which the first `prefix_lengths` [B] are padding, which no loss counts."""
+    positions = torch.arange(labels.shape[1], device=labels.device)
+    return labels.masked_fill(positions < prefix_lengths.unsqueeze(1), PAD)
 
 
 def _sums(log_probabilities: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:

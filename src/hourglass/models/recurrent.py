@@ -11,6 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from hourglass.models.cells import CELLS, Cell, CellName, CellState, KernelCell, PartialProjection
+from hourglass.models.matrix_cells import MLSTM, DeltaNet, LinearAttention
+from hourglass.models.minimal_cells import MinGRU, MinLSTM
+from hourglass.models.selective_ssm import SelectiveSSM
+
+# Here, as these cells are subclasses of what cells.py has, and every model imports this module.
+for _kind in (MinGRU, MinLSTM, LinearAttention, MLSTM, DeltaNet, SelectiveSSM):
+    CELLS.register(_kind)
 
 # The weights of an encoder get a column at every call, so cuDNN packs them at every call: some microseconds.
 warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk of memory")
@@ -88,7 +95,7 @@ class RecurrentLayer(nn.Module):
 
         Returns:
             outputs [B, T, directions * H], arbitrary at padding; and the final state of every direction, each at its
-            own end of the sentence: [B, numbers], ordered by part, then by direction.
+            own end of the sentence: [B, numbers], part by part, each flattened from its shape in `final_shapes`.
         """
         if isinstance(self.cell, KernelCell):
             return self._encode_by_kernel(self.cell, inputs, mask)
@@ -103,7 +110,7 @@ class RecurrentLayer(nn.Module):
                 output, final = cell.run(projected, start, mask)
             outputs.append(output)
             finals.append(final)
-        flat = [torch.cat([part.flatten(1) for part in parts], -1) for parts in zip(*finals, strict=True)]
+        flat = [torch.cat(parts, -1).flatten(1) for parts in zip(*finals, strict=True)]
         return torch.cat(outputs, -1), torch.cat(flat, -1)
 
     def _encode_by_kernel(self, cell: KernelCell, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,14 +14,14 @@ from hourglass.data.pieces import BOS, PAD
 from hourglass.models.cells import Cell
 from hourglass.models.decoder import Decoder
 from hourglass.models.encoder import Encoder, Memory
-from hourglass.models.loss import token_losses
+from hourglass.models.loss import token_losses, without_prefixes
 
 # Rows of logits that exist at once: [LOGIT_ROWS, V].
 LOGIT_ROWS = 8192
 
 
 class TokenLoss(NamedTuple):
-    """Sums over the target tokens of a batch, with end-of-sentence, without padding."""
+    """Sums over the target tokens of a batch, with end-of-sentence, without padding and forced prefixes."""
 
     smoothed: Tensor  # [], nats, cross-entropy against the smoothed target: what training minimises
     nll: Tensor  # [], nats, negative log-likelihood: what is reported
@@ -53,6 +53,21 @@ class Seq2Seq(nn.Module):
         """How many parameters the model has; tied ones count once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    @property
+    def longest_source(self) -> int | None:
+        """The number of source positions that encoder and attention have parameters for, None without a limit."""
+        limits = [self.encoder.longest_source, self.decoder.attention.longest_source]
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def check_length(self, longest: int, where: str) -> None:
+        """Check that a source of `longest` tokens can be read; see `Encoder.check_length`.
+
+        Raises:
+            UserError: the sentence is too long for the encoder or the attention.
+        """
+        self.encoder.check_length(longest, where)
+        self.decoder.attention.check_length(longest, where)
+
     def encode(self, source: Tensor, lengths: Tensor) -> Memory:
         """Encode source ids [B, S] of `lengths` [B]; see `Encoder.forward`."""
         return self.encoder(source, lengths)
@@ -71,16 +86,19 @@ class Seq2Seq(nn.Module):
         """Return the logits [B, T, V] of every next token; for the arguments see `encode` and `readouts`."""
         return self.output(self.readouts(target, self.encode(source, lengths), step_loop))
 
-    def sampled_readouts(self, target: Tensor, memory: Memory, sampling: float) -> Tensor:
+    def sampled_readouts(
+        self, target: Tensor, memory: Memory, sampling: float, prefix_lengths: Tensor | None = None
+    ) -> Tensor:
         """Return the readouts [B, T, R] of a target in which the model replaces some tokens by its own.
 
-        Each token but the first is replaced with probability `sampling`, by a draw from the model's prediction
-        (scheduled sampling: Bengio et al. 2015, section 2.4). No gradient passes through the draw.
+        Each token but the first, and those of a prefix, is replaced with probability `sampling`, by a draw from the
+        model's prediction (scheduled sampling: Bengio et al. 2015, section 2.4). No gradient passes through the draw.
 
         Args:
             target: ids [B, T], beginning-of-sentence first.
             memory: of the B sentences.
             sampling: from 0 to 1.
+            prefix_lengths: see `loss`.
         """
         prepared, state = self.decoder.attention.prepare(memory), self.decoder.start(memory)
         readouts, tokens = [], target[:, 0]
@@ -93,6 +111,8 @@ class Seq2Seq(nn.Module):
                     logits[:, [PAD, BOS]] = float("-inf")  # Never part of a target.
                     drawn = torch.multinomial(logits.softmax(-1), 1).squeeze(1)
                     own = torch.rand(len(target), device=target.device) < sampling
+                    if prefix_lengths is not None:
+                        own &= t >= prefix_lengths
                     tokens = torch.where(own, drawn, target[:, t + 1])
         return torch.stack(readouts, 1)
 
@@ -105,6 +125,7 @@ class Seq2Seq(nn.Module):
         *,
         sampling: float = 0.0,
         step_loop: bool = False,
+        prefix_lengths: Tensor | None = None,
     ) -> TokenLoss:
         """Compute the loss of a batch.
 
@@ -116,14 +137,17 @@ class Seq2Seq(nn.Module):
                 section 7).
             sampling: see `sampled_readouts`; the tokens to predict stay those of `target`.
             step_loop: see `Decoder.forward`.
+            prefix_lengths: [B] tokens after beginning-of-sentence that are given: the decoder reads them, and the sums
+                do not count them. None: 0 of each.
         """
         memory = self.encode(source, lengths)
-        prefix = target[:, :-1]
+        inputs, labels = target[:, :-1], target[:, 1:]
         if sampling:
-            readouts = self.sampled_readouts(prefix, memory, sampling)
+            readouts = self.sampled_readouts(inputs, memory, sampling, prefix_lengths)
         else:
-            readouts = self.readouts(prefix, memory, step_loop)
-        labels = target[:, 1:]
+            readouts = self.readouts(inputs, memory, step_loop)
+        if prefix_lengths is not None:
+            labels = without_prefixes(labels, prefix_lengths)
         # Read here: a backward pass computes parts of the logits again, when other weights may be in their place.
         weight, bias = self.output.weight, self.output.bias
         if _leaves_padding_out(readouts):

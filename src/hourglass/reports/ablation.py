@@ -31,6 +31,7 @@ from hourglass.reports.document import Block, Bullets, Example, Heading, Paragra
 from hourglass.reports.ladder import ladder_section, summarise_ladder
 from hourglass.reports.objections import list_objections
 from hourglass.reports.phrases import NOT_CHOOSING, ONCE, REREAD, in_brackets, listing, widest
+from hourglass.reports.width import find_causes, width_section
 
 TITLE = "What a fixed context vector costs, and what attention buys back"
 
@@ -79,7 +80,7 @@ def write_ablation(
     for name, bits in information.items():
         blocks += [Heading(3, f"Bits on {name}"), *map(Paragraph, summarise_bits(bits))]
         if name in ladders:
-            blocks += map(Paragraph, summarise_ladder(ladders[name]))
+            blocks += map(Paragraph, summarise_ladder(ladders[name], find_causes(bits, ladders[name])))
     blocks += [Heading(2, "How to read the tables and figures"), Bullets(_explain_reading(evaluations))]
     for name, evaluation in evaluations.items():
         if objections := list_objections(evaluation):
@@ -89,7 +90,11 @@ def write_ablation(
         if name in information:
             blocks += bits_section(information[name])
         if name in ladders:
-            blocks += ladder_section(ladders[name])
+            blocks += ladder_section(
+                ladders[name], find_causes(information[name], ladders[name]) if name in information else ()
+            )
+        if name in information:
+            blocks += width_section(information[name], best_attention(evaluation))
     return [*blocks, *_provenance(evaluations, origin)]
 
 

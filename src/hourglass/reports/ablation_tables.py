@@ -2,6 +2,7 @@
 
 from hourglass.analysis.convergence import NOT_JUDGED, show_convergence
 from hourglass.analysis.evaluation import CleanPart, Evaluation, VariantResult
+from hourglass.analysis.neck import NECK, NECK_DEFINED, neck_of
 from hourglass.corpora.overlap import NGRAM
 from hourglass.metrics.scoring import FEW, show_bounds
 from hourglass.reports.document import Table
@@ -36,19 +37,20 @@ def variants_table(evaluation: Evaluation) -> Table:
                 *p_cells(result.difference.whole if result.difference else None),
                 _show_choice(result),
                 f"{result.parameters:,}",
+                str(neck_of(result.config)),
                 f"{sum(tokens) / len(tokens) / 1e6:.2f}",
                 f"{100 * gain:.1f}",
                 str(len(result.seeds)),
             ]
         )
     head = ["variant", "converged", "BLEU", "SD over seeds", "chrF", "BP", f"minus {baseline}", *DIFFERENCE_HEADINGS]
-    head += [*P_HEADINGS, "learning rate", "parameters", "M tokens", "last fifth, %", "seeds"]
+    head += [*P_HEADINGS, "learning rate", "parameters", NECK, "M tokens", "last fifth, %", "seeds"]
     caption = (
         f"Variants on {name}, test set, means over seeds. The difference to {baseline} has 95 % intervals and the p of "
         "a paired bootstrap over sentences; Holm's p is adjusted for the number of variants. "
         f"{_define_convergence(evaluation)} Last fifth, %: the largest share over seeds by which the last fifth of the "
         "budget lowered the best dev loss. A slope over length is reported only if "
-        f"{baseline} has converged and scores {evaluation.floor:g} BLEU or more. BP: brevity penalty. "
+        f"{baseline} has converged and scores {evaluation.floor:g} BLEU or more. BP: brevity penalty. {NECK_DEFINED} "
         f"{next(iter(evaluation.variants.values())).signature}{_explain_verdicts(evaluation)}"
     )
     return Table(f"{name}-variants", head, rows, caption, text_columns=2)

@@ -18,6 +18,7 @@ from hourglass.analysis.information import (
     Provenance,
     VariantBits,
 )
+from hourglass.analysis.neck import NECK, NECK_DEFINED, neck_of
 from hourglass.metrics.contrastive import ASSUMPTION as CONTRASTIVE_ASSUMPTION
 from hourglass.metrics.nulled import ASSUMPTION as NULLED_ASSUMPTION
 from hourglass.metrics.saturation import Saturation
@@ -705,6 +706,7 @@ def _table(information: Information) -> Table:
         *(f"dev, {100 * share:g} % of the budget" for share in SHARES),
         *("one by one, without ends" if count == 1 else f"joined by {count}, change" for count in joined),
         "parameters",
+        NECK,
     ]
     rows = [_row(name, own, joined) for name, own in information.variants.items()]
     return Table(f"{information.corpus}-bits", head, rows, _table_caption(information), text_columns=2)
@@ -727,6 +729,7 @@ def _row(name: str, own: VariantBits, joined: Sequence[int]) -> list[str]:
         *("-" if (bits := _at_share(own.learning, share)) is None else f"{bits:.1f}" for share in SHARES),
         *(_joined_cell(own.joined, count) for count in joined),
         f"{own.parameters:,}",
+        "-" if own.provenance is None else str(neck_of(own.provenance.config)),
     ]
 
 
@@ -752,7 +755,7 @@ def _table_caption(information: Information) -> str:
         "needs. A temperature, fitted on dev, corrects for label smoothing. Bits estimate usable information about the "
         "target; they are a lower bound only if the blind decoder's excess loss is no larger than the variant's. "
         f"{PLATEAU_DEFINED} Dev: at temperature 1, against {_blind_in_training(information)}, interpolated between "
-        "validations. It shows what is not learnt yet."
+        f"validations. It shows what is not learnt yet. {NECK_DEFINED}"
     )
     if blind.joined and any(own.joined for own in information.variants.values()):
         needed = ", ".join(

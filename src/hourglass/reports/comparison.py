@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence, Sized
 from hourglass.analysis.comparing import GroupScores, TestSetComparison
 from hourglass.analysis.convergence import NOT_JUDGED, Convergence, all_converged, judge_convergence, show_convergence
 from hourglass.analysis.grouping import RunGroup, axis_numbers, shown_setting
+from hourglass.analysis.neck import NECK, NECK_DEFINED, neck_of
 from hourglass.corpora.overlap import NGRAM
 from hourglass.errors import UserError
 from hourglass.metrics.scoring import FEW, show_bounds, signature
@@ -173,6 +174,7 @@ def runs_table(parts: Sequence[TestSetComparison]) -> Table:
                     f"{sum(run.dev.bleu for run in metrics) / len(metrics):.2f}",
                     f"{sum(run.dev.loss for run in metrics) / len(metrics):.3f}",
                     " or ".join(f"{count:,}" for count in sorted({run.parameters for run in metrics})),
+                    " or ".join(sorted({str(neck_of(run.config)) for run in item.group.runs})),
                     f"{metrics[0].corpus['pairs']['train']:,}",
                     f"{tokens:,.0f}",
                     "-" if gain is None else f"{show_convergence(verdict, trainings)} ({100 * gain:.1f} %)",
@@ -181,12 +183,12 @@ def runs_table(parts: Sequence[TestSetComparison]) -> Table:
                     ", ".join(dict.fromkeys(run.code for run in metrics)),
                 ]
             )
-    head = [*_label_heads(parts), "dev BLEU", "dev loss", "parameters", "training pairs", "target tokens"]
+    head = [*_label_heads(parts), "dev BLEU", "dev loss", "parameters", NECK, "training pairs", "target tokens"]
     head += ["converged (gain of the last fifth)", "precision", "seeds", "commit"]
     caption = (
         "The trainings, means over seeds. Converged: in every seed, the last fifth of the budget lowered the best dev "
         f"loss by less than {100 * CONVERGED:g} % (in parentheses: the largest such gain)."
-        f"{f' {NOT_JUDGED}' if unjudged else ''}"
+        f"{f' {NOT_JUDGED}' if unjudged else ''} {NECK_DEFINED}"
     )
     return Table("runs", head, rows, caption, text_columns=len(_label_heads(parts)))
 

@@ -1,6 +1,9 @@
 """The section of the ablation's report on budgets: each gap against the budget, and its course."""
 
+from collections.abc import Sequence
+
 from hourglass.analysis.ladder import GapCourse, Ladder
+from hourglass.analysis.width import Cause
 from hourglass.metrics.scoring import FEW, show_bounds
 from hourglass.metrics.significance import Difference
 from hourglass.reports.document import Block, Heading, Paragraph, Picture, Table
@@ -17,20 +20,37 @@ MEANINGS = {
 }
 
 
-def ladder_section(ladder: Ladder) -> list[Block]:
-    """Return the figures and the table of a corpus's ladder; nothing where it has one budget."""
+# What a gap is due to, as the end of a sentence; nothing where the rule does not tell.
+CAUSES = {
+    "learning": "By the rule it is a gap of learning",
+    "capacity": "By the rule it is a gap of capacity: it has flattened, and a wider vector carries more",
+    "encoder or decoder": (
+        "By the rule it lies with the encoder or the decoder: it has flattened, and no wider vector carries more"
+    ),
+}
+# By estimand: over all test sentences, then in each length bucket.
+Causes = Sequence[Sequence[Cause | None]]
+
+
+def ladder_section(ladder: Ladder, causes: Causes = ()) -> list[Block]:
+    """Return the figures and the table of a corpus's ladder; nothing where it has one budget.
+
+    Args:
+        ladder: the gaps.
+        causes: what each is due to, of `reports.width.find_causes`; empty: not told.
+    """
     if len(ladder.rungs) < 2 or not ladder.estimands:
         return []
     return [
         Heading(3, f"{ladder.corpus}: the gap against the budget"),
-        Paragraph(" ".join(summarise_ladder(ladder))),
+        Paragraph(" ".join(summarise_ladder(ladder, causes))),
         *(_figure(ladder, number) for number in range(len(ladder.estimands))),
-        _table(ladder),
+        _table(ladder, causes),
     ]
 
 
-def summarise_ladder(ladder: Ladder) -> list[str]:
-    """Return a sentence on each gap over all test sentences."""
+def summarise_ladder(ladder: Ladder, causes: Causes = ()) -> list[str]:
+    """Return a sentence or two on each gap over all test sentences; see `ladder_section`."""
     sentences = []
     for number, (first, second) in enumerate(ladder.estimands):
         course, last = ladder.whole[number], ladder.rungs[-1].gaps[number].whole
@@ -40,6 +60,9 @@ def summarise_ladder(ladder: Ladder) -> list[str]:
             f"With {_tokens(ladder.rungs[-1].budget)} target tokens, {first} receives {last.value:.1f} bits a sentence "
             f"more than {second}{of}; {_tell(course)}."
         )
+        cause = causes[number][0] if causes else None
+        if cause in CAUSES:
+            sentences[-1] += f" {CAUSES[cause]}."
     return sentences
 
 
@@ -97,7 +120,7 @@ def _figure(ladder: Ladder, number: int) -> Picture:
     )
 
 
-def _table(ladder: Ladder) -> Table:
+def _table(ladder: Ladder, causes: Causes) -> Table:
     rows = []
     for number, (first, second) in enumerate(ladder.estimands):
         for bucket in [None, *range(len(ladder.lengths))]:
@@ -122,16 +145,23 @@ def _table(ladder: Ladder) -> Table:
                     "-" if course.change is None else f"{course.change:+.2f}",
                     show_range(course.interval),
                     "-" if course.closes_at is None else _tokens(course.closes_at),
+                    *([causes[number][0 if bucket is None else bucket + 1] or "-"] if causes else []),
                 ]
             )
     head = ["gap", "source words", "course", "sentences", *(f"{rung.budget / 1e6:g} M" for rung in ladder.rungs)]
     head += ["95 % interval of the last", "last doubling", "95 % interval of that", "gone at"]
+    head += ["due to"] if causes else []
     share = 100 * ladder.flattened
     caption = (
         f"Bits a sentence between variants on {ladder.corpus}, by millions of target tokens. Last doubling: by how "
         "much it changed the gap, within each seed and sentence. A gap has flattened if the whole interval of that "
         f"change lies within {share:g} % of the gap; it falls or grows if that interval leaves out 0; else its course "
-        "cannot be told. Not shown: the interval of the gap holds 0. Gone at: target tokens at which a falling gap would "
-        "be 0 by a straight line over the logarithm of the budget."
+        "cannot be told. Not shown: the interval of the gap holds 0. Gone at: target tokens at which a falling gap "
+        "would be 0 by a straight line over the logarithm of the budget."
     )
+    if causes:
+        caption += (
+            " Due to: learning, of a gap that falls; capacity, of one that has flattened and that a wider vector "
+            "shrinks; encoder or decoder, of one that no wider vector shrinks."
+        )
     return Table(f"{ladder.corpus}-ladder", head, rows, caption, text_columns=3)

@@ -57,7 +57,7 @@ class TranslationData(pl.LightningDataModule):
             # Lightning skips validation on a rank without a batch, and the other ranks would wait for it for ever.
             batches = np.array_split(np.concatenate(batches), ranks)
         share = batches[self.trainer.global_rank :: ranks]
-        parts = [Part(batch, int(dev.target_lengths[batch].sum())) for batch in share]
+        parts = [Part(batch, dev.loss_tokens(batch)) for batch in share]
         return DataLoader(dev, batch_size=None, sampler=parts)
 
     def state_dict(self) -> dict[str, int]:

@@ -79,10 +79,11 @@ def measure_fingerprint(config: Config) -> Fingerprint:
         fit(module, data, checkpoints=checkpoints, callbacks=[first_steps], loggers=[], resume=None)
     dev = prepared.splits["dev"]
     rows = np.array(evenly_spaced(len(dev), DEV_SENTENCES))
-    batch = dev[Part(rows, int(dev.target_lengths[rows].sum()))]
+    batch = dev[Part(rows, dev.loss_tokens(rows))]
     model.eval()
     with torch.no_grad():
-        nats = model.loss(batch.source, batch.source_lengths, batch.target).nll
+        inputs = batch.source, batch.source_lengths, batch.target
+        nats = model.loss(*inputs, prefix_lengths=batch.prefix_lengths).nll
     steps = stream.steps
     return Fingerprint(
         settings=_deciding(config),

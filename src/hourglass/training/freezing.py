@@ -2,21 +2,36 @@
 
 What a fresh decoder makes of the vector that another run's encoder has learnt to write was in the vector, whatever the
 decoder of that run made of it. What a decoder trained together with its encoder gets beyond that was not put in.
+
+The components of a trained vector may be many times larger than what a fresh decoder's first weights are made for, and
+it would then learn to read them badly. So they are standardised: a change of units, which neither adds nor takes
+information.
+
+Shapes: B batch, D summary.
 """
+
+import numpy as np
+import torch
 
 from hourglass.config.differences import differences
 from hourglass.config.options import Config
+from hourglass.corpora.sampling import evenly_spaced
+from hourglass.data.batches import Part
+from hourglass.data.encoded import EncodedSplit
 from hourglass.data.tokenizer import Vocabularies
 from hourglass.errors import UserError
 from hourglass.models.checkpoint import read_checkpoint
 from hourglass.models.encoder import BlindEncoder, Encoder
 from hourglass.models.seq2seq import Seq2Seq
+from hourglass.models.summary import SummaryProjection
 from hourglass.runs.folder import open_run
 from hourglass.training.resuming import check_data
 
 FROZEN_ENCODER = "frozen_encoder"
 # Of an encoder's weights in a checkpoint.
 _PREFIX = "model.encoder."
+# Training sentences that the components of the summary are standardised on, and how many of them are read at once.
+_SAMPLE, _ROWS_AT_ONCE = 2000, 100
 
 
 def has_frozen_encoder(config: Config) -> bool:
@@ -73,6 +88,34 @@ def copy_encoder(model: Seq2Seq, config: Config, vocabularies: Vocabularies, cor
             "as decoder.start or attention decides whether there is a summary: give both runs the same decoder.start"
         )
     model.encoder.load_state_dict(weights)
+
+
+@torch.no_grad()
+def standardise_summary(encoder: Encoder, train: EncodedSplit) -> None:
+    """Give each component of the summary mean 0 and standard deviation 1 over training sentences.
+
+    The change goes into the weights of the layer that makes the summary. A component that does not vary stays as it is.
+    So does the summary of an encoder without such a layer: a tanh is of this size, and final states are a state.
+
+    Args:
+        encoder: with the weights of a finished run.
+        train: its training split.
+    """
+    layer = getattr(encoder, "summarise", None)
+    if not isinstance(layer, SummaryProjection) or layer.tanh:
+        return
+    training = encoder.training
+    encoder.eval()
+    rows = np.array(evenly_spaced(len(train), _SAMPLE))
+    parts = np.array_split(rows, -(-len(rows) // _ROWS_AT_ONCE))
+    batches = [train[Part(part, step_tokens=0)] for part in parts]
+    summaries = torch.cat([encoder(batch.source, batch.source_lengths).summary for batch in batches])  # [rows, D]
+    encoder.train(training)
+    mean, spread = summaries.mean(0), summaries.std(0, correction=0)
+    varies = spread > 0
+    scale = torch.where(varies, 1 / spread, torch.ones_like(spread))
+    layer.weight.mul_(scale.unsqueeze(1))
+    layer.bias.copy_(torch.where(varies, (layer.bias - mean) * scale, layer.bias))
 
 
 def freeze(encoder: Encoder) -> None:

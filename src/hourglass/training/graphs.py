@@ -33,7 +33,7 @@ MOST = 500
 
 class _Recorded(NamedTuple):
     graph: torch.cuda.CUDAGraph
-    inputs: tuple[Tensor, ...]  # The graph reads from them: source, lengths and target, as in `Seq2Seq.loss`.
+    inputs: tuple[Tensor, ...]  # The graph reads from them: source, lengths, target (and prefix lengths) of the loss.
 
 
 class GraphedLoss:
@@ -63,30 +63,38 @@ class GraphedLoss:
         # recorded on that stream.
         self._stream = torch.cuda.Stream()
 
-    def __call__(self, source: Tensor, lengths: Tensor, target: Tensor) -> TokenLoss:
+    def __call__(
+        self, source: Tensor, lengths: Tensor, target: Tensor, prefix_lengths: Tensor | None = None
+    ) -> TokenLoss:
         """Return the loss of target [B, T+1] after source [B, S] of `lengths` [B]; see `Seq2Seq.loss`.
+
+        Either all calls have the lengths of prefixes [B], or none has.
 
         Raises:
             UserError: the model's step cannot be recorded as a graph.
         """
-        longest = self.model.decoder.attention.longest_source
-        source, lengths, target = pad_to_shape(source, lengths, target, longest)
-        shape = (*source.shape, target.shape[1])
+        longest = self.model.longest_source
+        batch: tuple[Tensor, ...]
+        batch = pad_to_shape(source, lengths, target, longest)
+        shape = (*batch[0].shape, batch[2].shape[1])
+        if prefix_lengths is not None:
+            batch = (*batch, F.pad(prefix_lengths, (0, shape[0] - len(prefix_lengths))))
         if shape not in self._graphs:
             self._graphs[shape] = None
             if len(self._graphs) > self.most:
                 self._graphs.popitem(last=False)
-            return self._loss(source, lengths, target)
-        recorded = self._graphs[shape] or self._record(source, lengths, target)
+            return self._loss(*batch)
+        recorded = self._graphs[shape] or self._record(*batch)
         self._graphs[shape] = recorded
         self._graphs.move_to_end(shape)
-        for input_, values in zip(recorded.inputs, (source, lengths, target), strict=True):
+        for input_, values in zip(recorded.inputs, batch, strict=True):
             input_.copy_(values)
         smoothed, nll = _Replay.apply(self, recorded.graph, *self.parameters)
         return TokenLoss(smoothed, nll)
 
-    def _loss(self, source: Tensor, lengths: Tensor, target: Tensor) -> TokenLoss:
-        return self.model.loss(source, lengths, target, self.smoothing, step_loop=self.step_loop)
+    def _loss(self, source: Tensor, lengths: Tensor, target: Tensor, prefix_lengths: Tensor | None = None) -> TokenLoss:
+        inputs = source, lengths, target, self.smoothing
+        return self.model.loss(*inputs, step_loop=self.step_loop, prefix_lengths=prefix_lengths)
 
     def _record(self, *batch: Tensor) -> _Recorded:
         """Record both passes over a batch of this shape. Recording computes nothing."""

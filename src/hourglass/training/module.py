@@ -21,6 +21,7 @@ from hourglass.decoding.precision import in_precision
 from hourglass.decoding.search import search
 from hourglass.errors import DivergedError
 from hourglass.metrics.scoring import bleu
+from hourglass.models.loss import without_prefixes
 from hourglass.models.precision import in_bfloat16
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.system.devices import die_with_parent, end_without_python, under_torchrun
@@ -136,18 +137,27 @@ class TranslationModule(pl.LightningModule):
         trainer_settings, smoothing = self.settings.trainer, self.settings.optimizer.label_smoothing
         inputs = batch.source, batch.source_lengths, batch.target
         if self.graphed is not None:
-            loss = self.graphed(*inputs)
+            loss = self.graphed(*inputs, batch.prefix_lengths)
         else:
             sampling = trainer_settings.scheduled_sampling * self.global_step / self.steps
             with in_bfloat16(self.model) if trainer_settings.casts_weights else nullcontext():
-                loss = self.model.loss(*inputs, smoothing, sampling=sampling, step_loop=trainer_settings.step_loop)
+                loss = self.model.loss(
+                    *inputs,
+                    smoothing,
+                    sampling=sampling,
+                    step_loop=trainer_settings.step_loop,
+                    prefix_lengths=batch.prefix_lengths,
+                )
         # DDP averages over ranks and Lightning over accumulated parts: undo both.
         parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
         share = loss.smoothed * parts / batch.step_tokens
         self._check_loss_later(share)
         if not is_curve_point(self.trainer, self.trainer.global_step + 1):
             return share
-        tokens = (batch.target[:, 1:] != PAD).sum().clamp(min=1)
+        labels = batch.target[:, 1:]
+        if batch.prefix_lengths is not None:
+            labels = without_prefixes(labels, batch.prefix_lengths)
+        tokens = (labels != PAD).sum().clamp(min=1)
         mean = loss.smoothed.detach() / tokens  # Of this part and rank: good enough for a curve.
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         return {"loss": share, "point": {"train/loss": mean, "train/learning_rate": rate}}
@@ -192,13 +202,17 @@ class TranslationModule(pl.LightningModule):
         """Sum the negative log-likelihood and the smoothed loss, and translate greedily."""
         smoothing, step_loop = self.settings.optimizer.label_smoothing, self.settings.trainer.step_loop
         inputs = batch.source, batch.source_lengths, batch.target
-        loss = self.model.loss(*inputs, smoothing, step_loop=step_loop)
+        loss = self.model.loss(*inputs, smoothing, step_loop=step_loop, prefix_lengths=batch.prefix_lengths)
         _check_finite(float(loss.nll), "dev", self.global_step)
         self._dev_loss += torch.tensor([float(loss.nll), float(loss.smoothed), batch.step_tokens], dtype=torch.float64)
         # In the precision of the search, as test is translated, not in that of the training.
         with torch.autocast(self.device.type, enabled=False):
-            hypotheses = search(self._dev_models[0], batch.source, batch.source_lengths, self.greedy)
-        texts = self.vocabularies.target.decode([hypothesis.tokens for hypothesis in hypotheses])
+            prefixes = batch.prefixes()
+            hypotheses = search(self._dev_models[0], batch.source, batch.source_lengths, self.greedy, prefixes=prefixes)
+        outputs = [hypothesis.tokens for hypothesis in hypotheses]
+        if prefixes is not None:  # The references have none either.
+            outputs = [tokens[len(prefix) :] for tokens, prefix in zip(outputs, prefixes, strict=True)]
+        texts = self.vocabularies.target.decode(outputs)
         self._dev_output += zip(batch.rows.tolist(), texts, strict=True)
 
     def on_validation_epoch_end(self) -> None:

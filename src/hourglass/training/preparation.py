@@ -7,6 +7,7 @@ from pathlib import Path
 from hourglass.config.compose import compose_settings
 from hourglass.config.options import Config
 from hourglass.corpora.corpus import Corpus, check_recipe, load_corpus
+from hourglass.corpora.synthetic import ChannelRecipe
 from hourglass.data.batches import TrainingStream
 from hourglass.data.encoded import EncodedSplit, encode_corpus
 from hourglass.data.pieces import FIXED_PIECES
@@ -46,12 +47,15 @@ def prepare(config: Config, settings: Settings) -> PreparedData:
         settings.tokenizer, corpus.splits["train"], corpus.digest, cache, pieces_option(config)
     )
     size = min(vocabularies.source.size, vocabularies.target.size)
-    if config["data"].get("calibrated") and size < settings.tokenizer.vocabulary_size:
+    _, recipe = check_recipe(config["data"])
+    if isinstance(recipe, ChannelRecipe) and recipe.calibrated and size < settings.tokenizer.vocabulary_size:
         raise UserError(
-            f"data.calibrated=true: train has only {size - FIXED_PIECES} of the {config['data']['symbols']} symbols, "
+            f"data.calibrated=true: train has only {size - FIXED_PIECES} of the {recipe.all_symbols} symbols, "
             "so that the others would be unknown: raise data.train_pairs"
         )
     splits = encode_corpus(corpus, vocabularies, cache)
+    for name in ("dev", "test"):
+        _check_prefixes(name, splits[name], settings)
     stream = TrainingStream(
         splits["train"].source_lengths,
         splits["train"].target_lengths,
@@ -60,8 +64,21 @@ def prepare(config: Config, settings: Settings) -> PreparedData:
         validations=settings.trainer.validations,
         seed=config["seed"],
         null_source=settings.trainer.null_source,
+        prefix_lengths=splits["train"].prefix_lengths,
     )
     return PreparedData(corpus, vocabularies, splits, stream)
+
+
+def _check_prefixes(name: str, split: EncodedSplit, settings: Settings) -> None:
+    """Check, before any training, that the search has room behind every prefix of a split.
+
+    Raises:
+        UserError: it has not; the message names the pair.
+    """
+    if split.prefix_lengths is None:
+        return
+    for row, (source, prefix) in enumerate(zip(split.source_lengths, split.prefix_lengths, strict=True), 1):
+        settings.search.check_prefix(int(prefix), settings.search.limit(int(source)), f"{name} sentence {row}")
 
 
 def folder_override(folder: str, overrides: Sequence[str]) -> str:

@@ -29,7 +29,7 @@ from hourglass.training.alignments import Alignments
 from hourglass.training.branching import branch_off
 from hourglass.training.datamodule import TranslationData
 from hourglass.training.fit import fit
-from hourglass.training.freezing import copy_encoder, has_frozen_encoder
+from hourglass.training.freezing import copy_encoder, has_frozen_encoder, standardise_summary
 from hourglass.training.job import OTHERWISE, THREADS, Job
 from hourglass.training.module import TranslationModule
 from hourglass.training.preparation import PreparedData
@@ -75,7 +75,7 @@ def make_model(job: Job, prepared: PreparedData) -> Seq2Seq:
     """Build the model with its initial weights.
 
     Raises:
-        UserError: the attention cannot take the longest source of a split.
+        UserError: the model cannot take the longest source of a split.
     """
     torch.set_num_threads(job.settings.trainer.threads or THREADS)
     torch.manual_seed(job.config["seed"])
@@ -84,7 +84,7 @@ def make_model(job: Job, prepared: PreparedData) -> Seq2Seq:
     if width := job.config["init_range"]:
         draw_evenly(model, width)
     for name, split in prepared.splits.items():
-        model.decoder.attention.check_length(int(split.source_lengths.max()), name)
+        model.check_length(int(split.source_lengths.max()), name)
     log.info(
         "model: %s parameters; training: %s steps, padding %.1f %% of positions; folder %s",
         f"{model.parameter_count:,}",
@@ -121,6 +121,7 @@ def choose_start(job: Job, prepared: PreparedData, model: Seq2Seq) -> Start | No
         fill_embeddings(model, job.config, prepared.vocabularies)
         if has_frozen_encoder(job.config):
             copy_encoder(model, job.config, prepared.vocabularies, prepared.corpus.digest)
+            standardise_summary(model.encoder, prepared.splits["train"])
     return start
 
 

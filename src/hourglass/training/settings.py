@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeFloat
 from hourglass.config.options import Config, build, check, choose
 from hourglass.config.plugins import require_plugins
 from hourglass.corpora.corpus import check_recipe
-from hourglass.corpora.synthetic import Copy
+from hourglass.corpora.synthetic import ChannelRecipe
 from hourglass.data.pieces import FIXED_PIECES
 from hourglass.data.tokenizer import PIECES_OPTION, TokenizerSettings, pieces_option
 from hourglass.decoding.precision import check_machine, check_model
@@ -22,6 +22,7 @@ from hourglass.metrics.scoring import check_language, length_buckets
 from hourglass.models.build import build_model
 from hourglass.models.encoder import BlindEncoder, RecurrentEncoder
 from hourglass.models.seq2seq import Seq2Seq
+from hourglass.models.summary import PooledEncoder
 from hourglass.tracking.settings import LoggerSettings, check_logger
 from hourglass.training.optimizer import OPTIMIZERS, OptimizerSettings
 from hourglass.training.trainer import TrainerSettings
@@ -99,7 +100,7 @@ def _check_groups(config: Config) -> Settings:
     # Build the model without allocating memory: its constructors check their options before any data is read.
     with torch.device("meta"):
         model = build_model(config, 8, 8, joint=settings.tokenizer.joint)
-    if isinstance(recipe, Copy) and recipe.calibrated:
+    if isinstance(recipe, ChannelRecipe) and recipe.calibrated:
         _check_calibrated(recipe, settings)
         _check_neck(model)
     if settings.trainer.null_source and isinstance(model.encoder, BlindEncoder):
@@ -132,18 +133,18 @@ def _build_tokenizer(config: Config) -> TokenizerSettings:
         raise UserError(str(error).replace(PIECES_OPTION, pieces_option(config), 1)) from None
 
 
-def _check_calibrated(recipe: Copy, settings: Settings) -> None:
+def _check_calibrated(recipe: ChannelRecipe, settings: Settings) -> None:
     """Check what data.calibrated=true promises: pieces are symbols, no label smoothing, no pair is read twice."""
     if settings.tokenizer.model != "word":
         raise UserError(
             f"tokenizer.model={settings.tokenizer.model} with data.calibrated=true, where every symbol must be one "
             "piece: set tokenizer=word"
         )
-    pieces = FIXED_PIECES + recipe.symbols
+    pieces = FIXED_PIECES + recipe.all_symbols
     if settings.tokenizer.vocabulary_size != pieces:
         raise UserError(
             f"data.vocabulary_size={settings.tokenizer.vocabulary_size} with data.calibrated=true: the pieces are the "
-            f"{recipe.symbols} symbols and {FIXED_PIECES} special ones: set data.vocabulary_size={pieces}"
+            f"{recipe.all_symbols} symbols and {FIXED_PIECES} special ones: set data.vocabulary_size={pieces}"
         )
     if settings.optimizer.label_smoothing:
         raise UserError(
@@ -164,12 +165,14 @@ def _check_calibrated(recipe: Copy, settings: Settings) -> None:
 def _check_neck(model: Seq2Seq) -> None:
     """Check that the summary is the narrowest vector between source and decoder, unless attention bypasses it."""
     encoder, decoder = model.encoder, model.decoder
-    if not isinstance(encoder, RecurrentEncoder) or decoder.attention.has_weights:
+    if not isinstance(encoder, RecurrentEncoder | PooledEncoder) or decoder.attention.has_weights:
         return
-    width, final = encoder.summary_size, encoder.final_size
+    width, final, kind = encoder.summary_size, encoder.memory_size, "pooled"
+    if isinstance(encoder, RecurrentEncoder):
+        final, kind = encoder.final_size, "final"
     if final < 2 * width or decoder.hidden_size < width:
         raise UserError(
-            f"encoder.summary_size={width} with data.calibrated=true is no neck between a final encoder state of "
+            f"encoder.summary_size={width} with data.calibrated=true is no neck between a {kind} encoder state of "
             f"{final} numbers and a decoder state of {decoder.hidden_size}: set encoder.hidden_size so that the former "
             f"has at least {2 * width}, and decoder.hidden_size={width} or more"
         )

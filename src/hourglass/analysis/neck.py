@@ -1,0 +1,40 @@
+"""The neck of a model: how many numbers of the source reach the decoder by one vector, and how many bits they hold."""
+
+from typing import NamedTuple
+
+from hourglass.config.options import Config
+
+# Of a number in float32, in which dev and test are read.
+FLOAT_BITS = 32
+# The heading of a column of tables, and what it says.
+NECK = "vector"
+NECK_DEFINED = (
+    "Vector: the numbers that reach the decoder by one vector of fixed size, and the bits that they can hold as they "
+    "are stored; a state: the decoder starts in the encoder's final state, which is not projected."
+)
+
+
+class Neck(NamedTuple):
+    """The vector of fixed size between encoder and decoder."""
+
+    numbers: int  # D, or of the final states of all layers; 0: no vector reaches the decoder
+    bits: int  # that they can hold as they are stored: 32 a number, fewer where they are rounded
+    is_state: bool  # the decoder starts in the encoder's final state itself (decoder.start=pass)
+
+    def __str__(self) -> str:
+        if not self.numbers:
+            return "none"
+        return f"{self.numbers:,}{' (a state)' if self.is_state else ''}, {self.bits:,} bits"
+
+
+def neck_of(config: Config) -> Neck:
+    """Return the neck of a run, given its settings.
+
+    Nothing of the source passes where the encoder reads none, nor where neither the decoder's start nor its context
+    reads the vector.
+    """
+    encoder, start = config["encoder"], config["decoder"]["start"]
+    if encoder["name"] == "blind" or (start == "zero" and config["attention"]["name"] != "fixed"):
+        return Neck(0, 0, False)
+    numbers = encoder["summary_size"]
+    return Neck(numbers, numbers * (encoder.get("summary_bits") or FLOAT_BITS), start == "pass")

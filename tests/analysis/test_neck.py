@@ -1,0 +1,41 @@
+"""The numbers and bits of a neck, by the settings of a run, against the model itself."""
+
+import pytest
+import torch
+from helpers import compose_config
+
+from hourglass.analysis.neck import Neck, neck_of
+from hourglass.models.build import build_model
+from hourglass.models.cells import CELLS
+
+PASSED = ("decoder.start=pass", "encoder.bidirectional=false", "encoder.hidden_size=8", "decoder.hidden_size=8")
+
+
+@pytest.mark.parametrize(
+    ("words", "neck", "text"),
+    [
+        (("attention=none",), Neck(256, 8192, False), "256, 8,192 bits"),
+        (("attention=fixed", "encoder.summary_size=4"), Neck(4, 128, False), "4, 128 bits"),
+        (("attention=fixed", "encoder.summary_size=4", "encoder.summary_bits=2"), Neck(4, 8, False), "4, 8 bits"),
+        (("attention=luong_dot",), Neck(256, 8192, False), "256, 8,192 bits"),
+        (("attention=luong_dot", "decoder.start=zero"), Neck(0, 0, False), "none"),
+        (("attention=fixed", "decoder.start=zero"), Neck(256, 8192, False), "256, 8,192 bits"),
+        (("attention=none", "encoder=blind"), Neck(0, 0, False), "none"),
+        (("attention=none", *PASSED, "encoder.summary_size=16"), Neck(16, 512, True), "16 (a state), 512 bits"),
+        (
+            ("attention=none", *PASSED, "encoder.cell=delta_net", "decoder.cell=delta_net", "encoder.summary_size=24"),
+            Neck(24, 768, True),
+            "24 (a state), 768 bits",
+        ),
+    ],
+)
+def test_the_neck_is_that_of_the_model(words: tuple[str, ...], neck: Neck, text: str) -> None:
+    config = compose_config(*words)
+    assert neck_of(config) == neck
+    assert str(neck) == text
+    model = build_model(config, 20, 20, joint=True)
+    memory = model.encode(torch.tensor([[5, 6, 2]]), torch.tensor([3]))
+    if config["encoder"]["name"] != "blind":
+        assert memory.summary.shape[1] == neck.numbers
+    if neck.is_state:
+        assert neck.numbers == CELLS[config["decoder"]["cell"]].state_size(8)
