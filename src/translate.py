@@ -80,6 +80,7 @@ def main(values: Mapping[str, Any]) -> None:
     """Translate standard input to standard output, line by line."""
     options = dict(values)
     search_options = options.pop("search", None)
+    check_prefix_text(options.get("prefix"))
     settings = build(TranslateSettings, options, "")
     runs = [open_run(path, "run") for path in settings.run]
     search = build(SearchSettings, search_options or runs[0][1].get("search", {}), "search")
@@ -111,6 +112,20 @@ def main(values: Mapping[str, Any]) -> None:
         for line in format_translations(models, trained[0], copies, translations, settings):
             sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
+
+
+def check_prefix_text(prefix: object) -> None:
+    """Check that a prefix was read as text: 5 and true are a number and a truth value, unless they are in quotes.
+
+    Raises:
+        UserError: it was not; the message says what to write.
+    """
+    if prefix is None or isinstance(prefix, str):
+        return
+    if isinstance(prefix, bool | int | float):
+        word = str(prefix).lower()
+        raise UserError(f"prefix={word}: is no text as it stands: write 'prefix=\"{word}\"'")
+    raise UserError("prefix: one text for all lines: write 'prefix=\"TEXT\"', or set prefix_column=true")
 
 
 def check_options(settings: TranslateSettings, search: SearchSettings) -> None:
@@ -171,7 +186,8 @@ def split_columns(
     A line is kept until all that are returned have passed it, so each has to be read.
     """
     if not settings.prefix_column and settings.prefix is None:
-        return *itertools.tee(line.source for line in lines), None
+        sources, copies = itertools.tee(line.source for line in lines)
+        return sources, copies, None
     first, second, third = itertools.tee(lines, 3)
     return (line.source for line in first), (line.source for line in second), (line.prefix for line in third)
 

@@ -292,6 +292,14 @@ def test_no_line_is_kept_that_has_been_written(prefix: str | None, prefix_column
     assert alive < 100
 
 
+@pytest.mark.parametrize(
+    ("prefix", "advice"), [(5, "'prefix=\"5\"'"), (True, "'prefix=\"true\"'"), (["a", "b"], "prefix_column=true")]
+)
+def test_a_prefix_that_is_no_text_is_answered_by_what_to_write(prefix: object, advice: str) -> None:
+    with pytest.raises(UserError, match=f"^prefix.*write .*{advice}"):
+        translate_script.main({"run": ["a"], "prefix": prefix})
+
+
 def test_the_command_takes_a_prefix(small_run: RunFolder) -> None:
     done = command(b"s1 s2\ts3 s0\ns2\ts1\n", f"run={small_run.path}", "prefix_column=true")
     first, second = done.stdout.decode().splitlines()
