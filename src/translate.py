@@ -80,6 +80,7 @@ def main(values: Mapping[str, Any]) -> None:
     """Translate standard input to standard output, line by line."""
     options = dict(values)
     search_options = options.pop("search", None)
+    check_prefix_text(options.get("prefix"))
     settings = build(TranslateSettings, options, "")
     runs = [open_run(path, "run") for path in settings.run]
     search = build(SearchSettings, search_options or runs[0][1].get("search", {}), "search")
@@ -97,22 +98,34 @@ def main(values: Mapping[str, Any]) -> None:
     if settings.interactive:
         prompt_for_lines(models, trained[0], search, settings.prefix)
         return
-    lines, copies, starts = itertools.tee(read_sources(decode_lines(sys.stdin.buffer), settings), 3)
-    prefixes = (line.prefix for line in starts) if settings.prefix_column or settings.prefix is not None else None
+    sources, copies, prefixes = split_columns(read_sources(decode_lines(sys.stdin.buffer), settings), settings)
     with Bar("translating", None, "lines") as bar:
         translations = translate_n_best(
             models,
             trained[0].vocabularies,
-            (line.source for line in lines),
+            sources,
             search,
             settings.n_best,
             prefixes=prefixes,
             progress=bar.update,
         )
-        sources = (line.source for line in copies)
-        for line in format_translations(models, trained[0], sources, translations, settings):
+        for line in format_translations(models, trained[0], copies, translations, settings):
             sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
+
+
+def check_prefix_text(prefix: object) -> None:
+    """Check that a prefix was read as text: 5 and true are a number and a truth value, unless they are in quotes.
+
+    Raises:
+        UserError: it was not; the message says what to write.
+    """
+    if prefix is None or isinstance(prefix, str):
+        return
+    if isinstance(prefix, bool | int | float):
+        word = str(prefix).lower()
+        raise UserError(f"prefix={word}: is no text as it stands: write 'prefix=\"{word}\"'")
+    raise UserError("prefix: one text for all lines: write 'prefix=\"TEXT\"', or set prefix_column=true")
 
 
 def check_options(settings: TranslateSettings, search: SearchSettings) -> None:
@@ -163,6 +176,20 @@ def read_sources(lines: Iterable[str], settings: TranslateSettings) -> Iterator[
                 "prefix_column=true: write source, one tab, prefix (which may be empty)"
             )
         yield Line(*columns)
+
+
+def split_columns(
+    lines: Iterable[Line], settings: TranslateSettings
+) -> tuple[Iterator[str], Iterator[str], Iterator[str] | None]:
+    """Return the sources of lines twice, and their prefixes; None where no translation has one.
+
+    A line is kept until all that are returned have passed it, so each has to be read.
+    """
+    if not settings.prefix_column and settings.prefix is None:
+        sources, copies = itertools.tee(line.source for line in lines)
+        return sources, copies, None
+    first, second, third = itertools.tee(lines, 3)
+    return (line.source for line in first), (line.source for line in second), (line.prefix for line in third)
 
 
 def format_translations(

@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+import numpy as np
+
 from hourglass.analysis.evaluation import SCHEMA_VERSION, CorpusFacts, TokenizerFacts
 from hourglass.config.command_line import arguments, one_line_errors
 from hourglass.corpora.corpus import check_leaks
@@ -19,13 +21,14 @@ def main(corpus: str) -> None:
     ablation.check_corpus(corpus)
     config = ablation.compose([*ablation.data_overrides(corpus), "logger=csv"])
     prepared = prepare(config, check_settings(config))
+    splits = {split: prepared.splits[split] for split in SPLITS}
     vocabularies, overlap = prepared.vocabularies, corpus_overlap(prepared.corpus)
     facts = CorpusFacts(
         **prepared.corpus.facts,
         digest=prepared.corpus.digest,
         leaks=check_leaks(prepared.corpus),
         tokenizer=TokenizerFacts(vocabularies.digest, vocabularies.target.size, vocabularies.joint),
-        target_tokens={split: int(prepared.splits[split].target_lengths.sum()) for split in SPLITS},
+        target_tokens={split: encoded.loss_tokens(np.arange(len(encoded))) for split, encoded in splits.items()},
         source_words_of_test=dict(sorted(Counter(prepared.corpus.splits["test"]["source_words"]).items())),
         overlap=overlap.facts,
     )

@@ -174,6 +174,8 @@ def test_a_run_without_a_vector_is_refused(run: FinishedRun) -> None:
     zero = FinishedRun(run.folder, {**run.config, "decoder": {**run.config["decoder"], "start": "zero"}})
     with pytest.raises(UserError, match="there is none to probe"):
         check_probed(zero)
+    with pytest.raises(UserError, match=r"^sentences=200: probes need 500 or more"):
+        read_probes(run, 200, [1])
     blind = FinishedRun(run.folder, {**run.config, "encoder": {"name": "blind"}})
     for check in (check_probed, fresh_config):
         with pytest.raises(UserError, match="has no vector to probe"):

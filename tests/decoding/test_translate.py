@@ -267,6 +267,39 @@ def test_a_line_may_have_a_prefix_of_its_own() -> None:
         translate_script.check_options(replace(values, prefix="x"), settings())
 
 
+@pytest.mark.parametrize(("prefix", "prefix_column"), [(None, False), ("x", False), (None, True)])
+def test_no_line_is_kept_that_has_been_written(prefix: str | None, prefix_column: bool) -> None:
+    """However long the input is, with prefixes and without."""
+    alive = 0
+
+    class Counted(translate_script.Line):
+        def __new__(cls, *columns: str) -> "Counted":
+            nonlocal alive
+            alive += 1
+            return super().__new__(cls, *columns)
+
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    values = translate_script.TranslateSettings(["a"], "best", 1, prefix, prefix_column, "text", False, 1, "cpu", 0)
+    lines = (Counted(f"s{number}", f"p{number}") for number in range(300))
+    sources, copies, prefixes = translate_script.split_columns(lines, values)
+    for number, (source, copy) in enumerate(zip(sources, copies, strict=True)):
+        assert source == copy == f"s{number}"
+        assert prefixes is None or next(prefixes) == f"p{number}"
+    assert (prefixes is None) is (prefix is None and not prefix_column)
+    assert alive < 100
+
+
+@pytest.mark.parametrize(
+    ("prefix", "advice"), [(5, "'prefix=\"5\"'"), (True, "'prefix=\"true\"'"), (["a", "b"], "prefix_column=true")]
+)
+def test_a_prefix_that_is_no_text_is_answered_by_what_to_write(prefix: object, advice: str) -> None:
+    with pytest.raises(UserError, match=f"^prefix.*write .*{advice}"):
+        translate_script.main({"run": ["a"], "prefix": prefix})
+
+
 def test_the_command_takes_a_prefix(small_run: RunFolder) -> None:
     done = command(b"s1 s2\ts3 s0\ns2\ts1\n", f"run={small_run.path}", "prefix_column=true")
     first, second = done.stdout.decode().splitlines()

@@ -71,6 +71,13 @@ def test_the_widths_of_one_line_differ_in_the_neck_alone() -> None:
     assert narrow == wide
 
 
+def test_a_state_that_is_passed_may_be_calibrated() -> None:
+    """A matrix of thousands of numbers, too: it is encoder state, neck and decoder state at once."""
+    words = ["encoder.bidirectional=false", "decoder.start=pass", "encoder.cell=delta_net", "decoder.cell=delta_net"]
+    words += ["encoder.hidden_size=64", "decoder.hidden_size=64", "encoder.summary_size=1088"]
+    check_settings(compose_config("experiment=capacity", *words))
+
+
 def test_a_summary_wider_than_its_surroundings_is_refused() -> None:
     with pytest.raises(UserError, match=r"encoder\.summary_size=300 with data\.calibrated=true is no neck between"):
         check_settings(compose_config("experiment=capacity", "encoder.summary_size=300"))

@@ -28,7 +28,7 @@ from hourglass.analysis.information import (
 )
 from hourglass.metrics.saturation import Saturation
 from hourglass.metrics.significance import Difference, Estimate, Interval
-from hourglass.reports.bits import ABSOLUTE, explain_losses, report_bits, summarise_bits
+from hourglass.reports.bits import ABSOLUTE, explain_losses, lost_by_encoder, report_bits, summarise_bits
 from hourglass.reports.document import Block, Paragraph, Picture, Table, to_html, to_markdown
 
 CONFIG = {"encoder": {"name": "rnn", "summary_size": 8}, "decoder": {"start": "dense"}, "attention": {"name": "none"}}
@@ -415,7 +415,7 @@ def test_a_fresh_decoder_tells_what_the_encoder_has_lost() -> None:
     assert "Variant fixed, whose encoder was trained together with such a decoder, needs 1.5 bits fewer" in text
     assert "so many the encoder has lost" in text
     without = replace(frozen(), contrasts=[], variants={k: v for k, v in frozen().variants.items() if k != "fixed"})
-    assert "a run of attention=fixed would tell, and it is missing" in explain_losses(without)[-1]
+    assert "a run of attention=fixed with the same encoder would tell, and it is missing" in explain_losses(without)[-1]
     nothing = replace(frozen().variants["fresh"], difference=difference(0.1, -0.25, 0.45))
     shown = explain_losses(replace(frozen(), variants={**frozen().variants, "fresh": nothing}))[-1]
     assert "nothing was shown to be in the vector and unused" in shown
@@ -426,6 +426,24 @@ def test_a_fresh_decoder_tells_what_the_encoder_has_lost() -> None:
     assert "they cannot answer that" in explain_losses(rereading())[-1]
     # The variant that rereads is the one that was trained together with its encoder.
     assert "Lost by the decoder? Variant fixed reads" in explain_losses(frozen())[2]
+
+
+def test_a_loss_by_the_encoder_is_not_read_from_variants_with_another_encoder() -> None:
+    of = frozen().variants
+
+    def made_with(encoder: dict[str, Any]) -> Information:
+        joint = replace(of["fixed"], provenance=replace(PROVENANCE, config={**PROVENANCE.config, "encoder": encoder}))
+        own = {**PROVENANCE.config, "encoder": {"name": "transformer", "summary_size": 256}}
+        others = {name: replace(of[name], provenance=replace(PROVENANCE, config=own)) for name in of}
+        return replace(frozen(), variants={**others, "fixed": joint})
+
+    alike = made_with({"name": "transformer", "summary_size": 256})
+    assert lost_by_encoder(alike, "none") == lost_by_encoder(frozen(), "none") is not None
+    for encoder in ({"name": "bag", "summary_size": 256}, {"name": "transformer", "summary_size": 64}):
+        other = made_with(encoder)
+        assert lost_by_encoder(other, "none") is None
+        assert "it is missing here" in explain_losses(other)[-1]
+        assert "one is missing here" in explain_losses(other)[2]
 
 
 def test_settings_that_differ_are_named() -> None:

@@ -142,6 +142,20 @@ def test_another_encoder_is_refused_by_name(tmp_path: Path, words: list[str], na
         check_frozen_encoder(compose_config("attention=fixed", f"frozen_encoder={other.path}"))
 
 
+def test_a_refusal_of_another_kind_of_encoder_can_be_followed(tmp_path: Path) -> None:
+    other = RunFolder(tmp_path / "other")
+    write_config(other, compose_config("attention=none", "encoder=transformer", "encoder.heads=2", "encoder.dropout=0"))
+    for file in (other.best, other.metrics):
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    words = ["attention=fixed", f"frozen_encoder={other.path}"]
+    with pytest.raises(UserError) as error:
+        check_frozen_encoder(compose_config(*words))
+    advice = str(error.value).partition(": set ")[2].split()
+    assert advice[0] == "encoder=transformer"
+    check_frozen_encoder(compose_config(*words, *advice))
+
+
 @pytest.mark.more
 @pytest.mark.slow
 def test_an_encoder_of_another_corpus_or_shape_is_refused(tmp_path: Path) -> None:

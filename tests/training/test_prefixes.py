@@ -9,6 +9,7 @@ import torch
 import yaml
 from helpers import SMALL, assert_same_training, compose_config, curves, kill_at_step, teacher_forced_nats, train_config
 
+from hourglass.analysis.bits import _dev_pieces
 from hourglass.data.pieces import EOS
 from hourglass.decoding.search import search
 from hourglass.decoding.translate import translate_split
@@ -16,6 +17,7 @@ from hourglass.errors import UserError
 from hourglass.models.checkpoint import load_trained
 from hourglass.runs.folder import RunFolder
 from hourglass.runs.translations import read_translations
+from hourglass.training.finished import FinishedRun
 from hourglass.training.preparation import prepare
 from hourglass.training.settings import check_settings
 
@@ -62,6 +64,12 @@ def test_losses_count_what_follows_the_prefix(run: RunFolder) -> None:
     assert all(part.step_tokens == 2 * len(part.rows) for part in parts)
     read = curves(run, "train/target_tokens")
     assert read[max(read)] == sum(2 * len(part.rows) for part in parts)
+
+
+def test_bits_of_dev_sentences_count_what_follows_the_prefix(run: RunFolder) -> None:
+    """A value and end-of-sentence: the loss, which is per such token, becomes bits of a sentence by their number."""
+    finished = FinishedRun.open(run.path)
+    assert _dev_pieces(finished, finished.prepared) == 2
 
 
 def test_translations_are_searched_with_the_prefix_and_written_without(run: RunFolder) -> None:

@@ -294,14 +294,15 @@ def bits_in_training(
 
 
 def _dev_pieces(run: FinishedRun, prepared: PreparedData) -> float:
-    """Return the mean length of the dev references that the run's validations read.
+    """Return the mean length of the dev references that the run's validations read, as their loss counts it.
 
     Args:
         run: of which they are.
         prepared: the corpus, which all runs share: to open that of each would take long.
     """
-    lengths = prepared.splits["dev"].target_lengths
-    return float(lengths[evenly_spaced(len(lengths), run.config["trainer"]["dev_sentences"])].mean())
+    dev = prepared.splits["dev"]
+    rows = np.array(evenly_spaced(len(dev), run.config["trainer"]["dev_sentences"]))
+    return dev.loss_tokens(rows) / len(rows)
 
 
 class _Measurement:

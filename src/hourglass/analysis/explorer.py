@@ -44,6 +44,14 @@ PARTS = 1000
 LONGEST_SHOWN = 150
 
 
+# What tells runs of one attention apart: the option as it is named, and where its value is.
+NAMED = (
+    ("encoder", "encoder", "name"),
+    ("encoder.cell", "encoder", "cell"),
+    ("decoder.cell", "decoder", "cell"),
+)
+
+
 def explore(paths: Sequence[str], sentences: int, output: Path) -> str:
     """Write the page of some runs, and return its name, size and contents as text.
 
@@ -92,8 +100,17 @@ def explore(paths: Sequence[str], sentences: int, output: Path) -> str:
 
 
 def name_runs(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a distinct name for each run: its attention, with the seed or a number if two runs share it."""
+    """Return a distinct name for each run: its attention, and where runs share it, encoder and cells that differ.
+
+    Where these are the same, too, it has its seed or a number.
+    """
     names = [config["attention"]["name"] for config in configs]
+    if len(set(names)) < len(names):
+        for option, group, key in NAMED:
+            values = [config[group].get(key) for config in configs]
+            if len(set(values) - {None}) > 1:
+                pairs = zip(names, values, strict=True)
+                names = [name if value is None else f"{name}, {option}={value}" for name, value in pairs]
     if len(set(names)) < len(names):
         names = [f"{name}, seed {config['seed']}" for name, config in zip(names, configs, strict=True)]
     if len(set(names)) < len(names):

@@ -135,9 +135,11 @@ def read_probes(run: FinishedRun, sentences: int, positions: Sequence[int]) -> P
         positions: in the source, from 1, that are asked for.
 
     Raises:
-        UserError: the run has no fixed vector, or train has too few sentences.
+        UserError: the run has no fixed vector, or train has too few sentences, or `sentences` is too few.
     """
     check_probed(run)
+    if 0 < sentences < FEWEST:
+        raise UserError(f"sentences={sentences}: probes need {FEWEST} or more, or 0 for all of train")
     split = run.prepared.corpus.splits["train"]
     # At random: the lengths of a made corpus follow each other in a cycle, which even spaces could pick one of.
     drawn = np.random.default_rng(1).permutation(len(split))[: sentences or None]

@@ -1,7 +1,7 @@
 """The report of bits: how much of a reference reached the decoder, by sentence length, position, and training time."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -173,15 +173,27 @@ def lost_by_encoder(information: Information, variant: str) -> Difference | None
 
 
 def _rereading(information: Information, variant: str) -> str | None:
-    """Return a variant other than this that reads its vector at every step, trained together with its encoder."""
+    """Return a variant that reads its vector at every step, trained together with an encoder as this variant has one.
+
+    Where it is not recorded how variants were made, their encoders are taken to be alike.
+    """
+    encoder = _encoder_of(information.variants[variant])
     return next(
         (
             name
             for name, own in information.variants.items()
-            if name != variant and own.attention == REREAD and own.frozen_encoder is None
+            if name != variant
+            and own.attention == REREAD
+            and own.frozen_encoder is None
+            and (encoder is None or _encoder_of(own) in (None, encoder))
         ),
         None,
     )
+
+
+def _encoder_of(own: VariantBits) -> Any:
+    """Return the settings of a variant's encoder; None where they are not recorded."""
+    return None if own.provenance is None else own.provenance.config.get("encoder")
 
 
 def _signed(difference: Difference | None) -> str:
@@ -551,7 +563,8 @@ def explain_losses(information: Information) -> list[str]:
         )
     else:
         texts.append(
-            "Lost by the decoder? To answer that, fixed has to be compared with none, and one is missing here."
+            "Lost by the decoder? To answer that, fixed has to be compared with none of the same encoder, and one is "
+            "missing here."
         )
     return [*texts, _explain_encoder(information)]
 
@@ -576,7 +589,9 @@ def _explain_encoder(information: Information) -> str:
         return f"{texts[0]} {NOT_READ} {FROZEN_ASSUMPTION}"
     joint, lost = _rereading(information, baseline), lost_by_encoder(information, baseline)
     if joint is None or lost is None:
-        texts.append("What was not put in, a run of attention=fixed would tell, and it is missing here.")
+        texts.append(
+            "What was not put in, a run of attention=fixed with the same encoder would tell, and it is missing here."
+        )
     else:
         texts.append(
             f"Variant {joint}, whose encoder was trained together with such a decoder, needs {_fewer(lost.value)} than "

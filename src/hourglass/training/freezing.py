@@ -13,7 +13,7 @@ Shapes: B batch, D summary.
 import numpy as np
 import torch
 
-from hourglass.config.differences import differences
+from hourglass.config.differences import differences, known_to
 from hourglass.config.options import Config
 from hourglass.corpora.sampling import evenly_spaced
 from hourglass.data.batches import Part
@@ -52,8 +52,12 @@ def check_frozen_encoder(config: Config) -> None:
     if config["encoder"]["name"] == BlindEncoder.name:
         raise UserError(f"{option} with encoder=blind, which has no weights: set encoder={before['encoder']['name']}")
     if differing := differences(before["encoder"], config["encoder"]):
-        wanted = " ".join(f"encoder.{name}={_word(before['encoder'].get(name))}" for name in differing)
-        raise UserError(f"{option}: has another encoder: set {wanted}")
+        wanted = [f"encoder.{name}={_word(before['encoder'].get(name))}" for name in differing]
+        if "name" in differing:  # The choice brings the keys of that encoder, and takes those of the other away.
+            of_choice = known_to(before["encoder"], [name for name in differing if name != "name"])
+            wanted = [f"encoder.{name}={_word(before['encoder'][name])}" for name in of_choice]
+            wanted.insert(0, f"encoder={before['encoder']['name']}")
+        raise UserError(f"{option}: has another encoder: set {' '.join(wanted)}")
     if not run.metrics.is_file() or not run.best.is_file():
         raise UserError(f"{option}: not finished: resume={config[FROZEN_ENCODER]} finishes it")
 

@@ -163,9 +163,14 @@ def _check_calibrated(recipe: ChannelRecipe, settings: Settings) -> None:
 
 
 def _check_neck(model: Seq2Seq) -> None:
-    """Check that the summary is the narrowest vector between source and decoder, unless attention bypasses it."""
+    """Check that the summary is the narrowest vector between source and decoder, unless attention bypasses it.
+
+    With decoder.start=pass the encoder's state is the decoder's, and nothing stands between them.
+    """
     encoder, decoder = model.encoder, model.decoder
     if not isinstance(encoder, RecurrentEncoder | PooledEncoder) or decoder.attention.has_weights:
+        return
+    if decoder.settings.start == "pass":
         return
     width, final, kind = encoder.summary_size, encoder.memory_size, "pooled"
     if isinstance(encoder, RecurrentEncoder):
