@@ -72,7 +72,7 @@ def _parameters(evaluation: Evaluation) -> str:
         return ""
     return (
         f"Parameters. {most} has {100 * (sizes[most] / sizes[least] - 1):.0f} % more than {least} ({sizes[most]:,} and "
-        f"{sizes[least]:,}), as it reads more of the source."
+        f"{sizes[least]:,}): the variants differ in their sizes, too."
     )
 
 
