@@ -26,15 +26,19 @@ def main(values: Mapping[str, Any]) -> None:
             )
         check_aligns(run.config["attention"]["name"], run.config["tokenizer"]["model"])
         _ = run.translations  # A missing file ends the command here.
-    print(f"{'corpus':<8}  {'attention':<16}  {'seed':>4}  {'BLEU':>6}  {'AER %':>6}  {'within 1 %':>10}  {'links':>7}")
+    print(
+        f"{'corpus':<8}  {'encoder':<11}  {'attention':<16}  {'seed':>4}  {'BLEU':>6}  {'AER %':>6}  "
+        f"{'within 1 %':>10}  {'links':>7}"
+    )
     for run in finished:
         corpus, rows = run.config["data"]["name"], run.translations
         links = align(run.trained, [row.source for row in rows], [row.reference for row in rows])
         score, test = score_alignment(links, TRUE[corpus]), run.metrics.test
         assert test is not None  # As there are translations of test.
         print(
-            f"{corpus:<8}  {run.config['attention']['name']:<16}  {run.config['seed']:>4}  {test['bleu']:>6.2f}  "
-            f"{100 * score.error_rate:>6.2f}  {100 * score.error_rate_near:>10.2f}  {score.links:>7,}",
+            f"{corpus:<8}  {run.config['encoder']['name']:<11}  {run.config['attention']['name']:<16}  "
+            f"{run.config['seed']:>4}  {test['bleu']:>6.2f}  {100 * score.error_rate:>6.2f}  "
+            f"{100 * score.error_rate_near:>10.2f}  {score.links:>7,}",
             flush=True,
         )
     print(

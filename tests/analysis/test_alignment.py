@@ -1,10 +1,11 @@
 """Alignment: error rates by hand, and links of a model whose attention is set by the test."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers import make_run, tiny_model
+from helpers import make_run, run_script, tiny_model
 
 from hourglass.analysis.alignment import TRUE, align, score_alignment
 from hourglass.data.pieces import EOS
@@ -81,3 +82,13 @@ def test_the_centre_of_local_m_follows_the_source_if_it_is_read_in_reverse(rever
         assert words[0, int(centre[t])] == words[0, t]
         count = 5  # words; end-of-sentence is read last either way
         assert order.index(int(words[0, int(centre[t])])) == (count - 1 - t if reverse_source else t)
+
+
+@pytest.mark.slow
+def test_runs_of_one_attention_are_told_apart_by_their_encoder(tmp_path: Path) -> None:
+    words = ("attention=multi_head", "trainer.target_tokens=500")
+    runs = [make_run(tmp_path / name, *words, f"encoder={name}") for name in ("rnn", "bag")]
+    done = run_script("pipelines/align.py", *(str(run.path) for run in runs))
+    head, first, second, *_ = (line.split() for line in done.stdout.splitlines())
+    assert head[:4] == ["corpus", "encoder", "attention", "seed"]
+    assert [first[:4], second[:4]] == [["copy", name, "multi_head", "1"] for name in ("rnn", "bag")]

@@ -265,10 +265,11 @@ def test_runs_are_named_by_what_tells_them_apart() -> None:
     rnn, bag = compose_config("attention=multi_head"), compose_config("attention=multi_head", "encoder=bag")
     gru, other = compose_config("attention=multi_head", "decoder.cell=gru"), compose_config("attention=none")
     assert name_runs([rnn, other]) == ["multi_head", "none"]
+    assert name_runs([rnn, bag]) == ["multi_head encoder=rnn", "multi_head encoder=bag"]
     assert name_runs([rnn, bag, gru]) == [
-        "multi_head, encoder=rnn, decoder.cell=lstm",
-        "multi_head, encoder=bag, decoder.cell=lstm",
-        "multi_head, encoder=rnn, decoder.cell=gru",
+        "multi_head encoder=rnn decoder.cell=lstm",
+        "multi_head encoder=bag decoder.cell=lstm",
+        "multi_head encoder=rnn decoder.cell=gru",
     ]
     assert name_runs([rnn, rnn | {"seed": 2}]) == ["multi_head, seed 1", "multi_head, seed 2"]
     assert name_runs([rnn, rnn]) == ["1: multi_head, seed 1", "2: multi_head, seed 1"]

@@ -105,12 +105,11 @@ def name_runs(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     Where these are the same, too, it has its seed or a number.
     """
     names = [config["attention"]["name"] for config in configs]
-    if len(set(names)) < len(names):
-        for option, group, key in NAMED:
-            values = [config[group].get(key) for config in configs]
-            if len(set(values) - {None}) > 1:
-                pairs = zip(names, values, strict=True)
-                names = [name if value is None else f"{name}, {option}={value}" for name, value in pairs]
+    for option, group, key in NAMED:
+        values = [config[group].get(key) for config in configs]
+        if len(set(names)) < len(names) and len(set(values) - {None}) > 1:
+            pairs = zip(names, values, strict=True)
+            names = [name if value is None else f"{name} {option}={value}" for name, value in pairs]
     if len(set(names)) < len(names):
         names = [f"{name}, seed {config['seed']}" for name, config in zip(names, configs, strict=True)]
     if len(set(names)) < len(names):
