@@ -21,6 +21,12 @@ PASSED = ("decoder.start=pass", "encoder.bidirectional=false", "encoder.hidden_s
         (("attention=luong_dot", "decoder.start=zero"), Neck(0, 0, False), "none"),
         (("attention=fixed", "decoder.start=zero"), Neck(256, 8192, False), "256, 8,192 bits"),
         (("attention=none", "encoder=blind"), Neck(0, 0, False), "none"),
+        (("attention=mean", "decoder.start=zero"), Neck(256, 8192, False), "256, 8,192 bits"),
+        (
+            ("attention=mean", "encoder.summary_size=4", "encoder.summary_bits=2"),
+            Neck(260, 8200, False),
+            "260, 8,200 bits",
+        ),
         (("attention=none", *PASSED, "encoder.summary_size=16"), Neck(16, 512, True), "16 (a state), 512 bits"),
         (
             ("attention=none", *PASSED, "encoder.cell=delta_net", "decoder.cell=delta_net", "encoder.summary_size=24"),
@@ -36,6 +42,7 @@ def test_the_neck_is_that_of_the_model(words: tuple[str, ...], neck: Neck, text:
     model = build_model(config, 20, 20, joint=True)
     memory = model.encode(torch.tensor([[5, 6, 2]]), torch.tensor([3]))
     if config["encoder"]["name"] != "blind":
-        assert memory.summary.shape[1] == neck.numbers
+        mean = memory.states.shape[2] if config["attention"]["name"] == "mean" else 0
+        assert memory.summary.shape[1] + mean == neck.numbers
     if neck.is_state:
         assert neck.numbers == CELLS[config["decoder"]["cell"]].state_size(8)

@@ -1,4 +1,4 @@
-"""What a calibrated channel asks of its vocabulary."""
+"""What a calibrated channel asks of its vocabulary, and what is said of one that is too small."""
 
 from pathlib import Path
 
@@ -20,3 +20,21 @@ def test_a_calibrated_channel_needs_all_its_symbols_in_train(tmp_path: Path) -> 
     )
     with pytest.raises(UserError, match=r"^data.calibrated=true: train has only \d+ of the 64 symbols"):
         prepare(config, check_settings(config))
+
+
+@pytest.mark.parametrize(("pieces", "unknown"), [(68, False), (44, True)])
+def test_pieces_that_the_vocabulary_lacks_are_named(
+    pieces: int, unknown: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of 64 symbols, 40 have a piece beside the four fixed ones: 24 of 64 are one unknown piece."""
+    config = compose_config(
+        *("data=copy", f"data.vocabulary_size={pieces}", "data.train_pairs=2000", "data.dev_pairs=5"),
+        *("data.test_pairs=5", f"cache={tmp_path}"),
+    )
+    prepare(config, check_settings(config))
+    lines = [record.getMessage() for record in caplog.records if "unknown" in record.getMessage()]
+    assert len(lines) == unknown
+    if unknown:
+        share = float(lines[0].split()[1])
+        assert share == pytest.approx(100 * 24 / 64, abs=3)
+        assert lines[0].endswith("raise data.vocabulary_size")

@@ -31,10 +31,12 @@ def neck_of(config: Config) -> Neck:
     """Return the neck of a run, given its settings.
 
     Nothing of the source passes where the encoder reads none, nor where neither the decoder's start nor its context
-    reads the vector.
+    reads the vector. The mean of all states (attention=mean) is a vector of fixed size, too.
     """
-    encoder, start = config["encoder"], config["decoder"]["start"]
-    if encoder["name"] == "blind" or (start == "zero" and config["attention"]["name"] != "fixed"):
+    encoder, start, attention = config["encoder"], config["decoder"]["start"], config["attention"]["name"]
+    if encoder["name"] == "blind":
         return Neck(0, 0, False)
-    numbers = encoder["summary_size"]
-    return Neck(numbers, numbers * (encoder.get("summary_bits") or FLOAT_BITS), start == "pass")
+    summary = encoder["summary_size"] if start != "zero" or attention == "fixed" else 0
+    mean = encoder["hidden_size"] if attention == "mean" else 0
+    bits = summary * (encoder.get("summary_bits") or FLOAT_BITS) + mean * FLOAT_BITS
+    return Neck(summary + mean, bits, start == "pass")

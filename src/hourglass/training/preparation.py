@@ -1,20 +1,28 @@
 """Prepare the data of a training: corpus, vocabularies, encoded splits and batches, each cached."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from hourglass.config.compose import compose_settings
 from hourglass.config.options import Config
 from hourglass.corpora.corpus import Corpus, check_recipe, load_corpus
+from hourglass.corpora.sampling import evenly_spaced
 from hourglass.corpora.synthetic import ChannelRecipe
 from hourglass.data.batches import TrainingStream
 from hourglass.data.encoded import EncodedSplit, encode_corpus
-from hourglass.data.pieces import FIXED_PIECES
+from hourglass.data.pieces import FIXED_PIECES, UNK
 from hourglass.data.tokenizer import Vocabularies, pieces_option, train_vocabularies
 from hourglass.errors import UserError
 from hourglass.system.commands import path_override
 from hourglass.training.settings import Settings
+
+log = logging.getLogger(__name__)
+# Sentences of train in which unknown pieces are counted, and the share of them from which they are worth a warning.
+_SAMPLE, _UNKNOWN = 1000, 0.001
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,8 @@ def prepare(config: Config, settings: Settings) -> PreparedData:
             "so that the others would be unknown: raise data.train_pairs"
         )
     splits = encode_corpus(corpus, vocabularies, cache)
+    if warning := unknown_pieces(splits["train"], pieces_option(config)):
+        log.warning("%s", warning)
     for name in ("dev", "test"):
         _check_prefixes(name, splits[name], settings)
     stream = TrainingStream(
@@ -67,6 +77,25 @@ def prepare(config: Config, settings: Settings) -> PreparedData:
         prefix_lengths=splits["train"].prefix_lengths,
     )
     return PreparedData(corpus, vocabularies, splits, stream)
+
+
+def unknown_pieces(train: EncodedSplit, option: str) -> str | None:
+    """Return a warning where more than a thousandth of the pieces of train are unknown; None otherwise.
+
+    Args:
+        train: of which a sample is counted.
+        option: the setting that the number of pieces comes from.
+    """
+    rows = np.array(evenly_spaced(len(train), _SAMPLE))
+    shares = []
+    for side, lists in (("source", train.source_ids), ("target", train.target_ids)):
+        pieces = np.concatenate([np.empty(0, np.int64), *lists.rows(rows)])
+        share = float((pieces == UNK).mean()) if len(pieces) else 0.0
+        if share > _UNKNOWN:
+            shares.append(f"{100 * share:.1f} % of the {side} pieces")
+    if not shares:
+        return None
+    return f"train: {' and '.join(shares)} are unknown, so that a model cannot tell them apart: raise {option}"
 
 
 def _check_prefixes(name: str, split: EncodedSplit, settings: Settings) -> None:
