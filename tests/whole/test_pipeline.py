@@ -172,7 +172,7 @@ def test_the_whole_pipeline_and_what_a_change_touches(project: Path, tmp_path: P
     assert sorted(name.rpartition(":")[2] for name in first) == sorted(
         [f"{stage}@numbers" for stage in STAGES]
         + [f"tune-numbers@{name}" for name in variants]
-        + ["control-numbers@mean-1"]
+        + ["control-numbers@mean-1", "blind-numbers@1"]
         + [f"{stage}-numbers@{name}-1" for stage in ("train", "translate", "keep") for name in variants]
         + ["report"]
     )
@@ -413,7 +413,7 @@ def resolved() -> dict[str, Any]:
     """The stages of the ablation as DVC resolves them, by name, without those of corpora that wait."""
     repository = importlib.import_module("dvc.repo").Repo(str(ROOT))
     stages = {stage.name: stage for stage in repository.index.stages if "capacity" not in stage.addressing}
-    block = re.compile(r"(tune|train|translate|keep|control)-(?P<corpus>\w+)@")
+    block = re.compile(r"(tune|train|translate|keep|control|blind)-(?!blind@)(?P<corpus>\w+)@")
     names = {name: match["corpus"] for name in stages if (match := block.match(name))}
     corpora = load_ablation().corpora
     return {name: stage for name, stage in stages.items() if name not in names or names[name] in corpora}
