@@ -35,7 +35,7 @@ CONFIG: dict[str, Any] = {
     "cache": "cache",
     "edges": [1, 8],
     "data": {"name": "numbers", "source": "en", "target": "fr"},
-    "encoder": {"name": "rnn", "cell": "lstm", "summary_size": 16},
+    "encoder": {"name": "rnn", "cell": "lstm", "hidden_size": 16, "summary_size": 16},
     "decoder": {"start": "dense"},
     "attention": {"name": "none"},
     "optimizer": {"name": "adam", "learning_rate": 0.001},

@@ -37,6 +37,7 @@ def neck_of(config: Config) -> Neck:
     if encoder["name"] == "blind":
         return Neck(0, 0, False)
     summary = encoder["summary_size"] if start != "zero" or attention == "fixed" else 0
-    mean = encoder["hidden_size"] if attention == "mean" else 0
+    # An encoder of one's own may name the width of its states otherwise.
+    mean = encoder.get("hidden_size", 0) if attention == "mean" else 0
     bits = summary * (encoder.get("summary_bits") or FLOAT_BITS) + mean * FLOAT_BITS
     return Neck(summary + mean, bits, start == "pass")
