@@ -71,6 +71,7 @@ def write_ablation(
         ladders: the gaps against the budget, by corpus; a corpus without them has no section on budgets.
     """
     information, ladders = information or {}, ladders or {}
+    causes = {name: find_causes(information[name], own) for name, own in ladders.items() if name in information}
     blocks: list[Block] = [Heading(1, TITLE), Paragraph(QUESTION), _headline_table(evaluations)]
     for name, evaluation in evaluations.items():
         languages = f"{evaluation.corpus.source} to {evaluation.corpus.target}"
@@ -80,7 +81,7 @@ def write_ablation(
     for name, bits in information.items():
         blocks += [Heading(3, f"Bits on {name}"), *map(Paragraph, summarise_bits(bits))]
         if name in ladders:
-            blocks += map(Paragraph, summarise_ladder(ladders[name], find_causes(bits, ladders[name])))
+            blocks += map(Paragraph, summarise_ladder(ladders[name], causes[name]))
     blocks += [Heading(2, "How to read the tables and figures"), Bullets(_explain_reading(evaluations))]
     for name, evaluation in evaluations.items():
         if objections := list_objections(evaluation):
@@ -90,9 +91,7 @@ def write_ablation(
         if name in information:
             blocks += bits_section(information[name])
         if name in ladders:
-            blocks += ladder_section(
-                ladders[name], find_causes(information[name], ladders[name]) if name in information else ()
-            )
+            blocks += ladder_section(ladders[name], causes.get(name, ()))
         if name in information:
             blocks += width_section(information[name], best_attention(evaluation))
     return [*blocks, *_provenance(evaluations, origin)]

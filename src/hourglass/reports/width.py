@@ -55,20 +55,12 @@ def find_causes(information: Information, ladder: Ladder) -> list[list[Cause | N
 
 
 def _family_blocks(information: Information, family: WidthFamily, leader: str) -> list[Block]:
-    gaps = {
-        width: gap for width, name in family.variants.items() if (gap := _gap(information, leader, name)) is not None
-    }
+    of_leader = {own.reference: own.difference for own in information.all_contrasts if own.variant == leader}
+    gaps = {width: of_leader[name] for width, name in family.variants.items() if name in of_leader}
     if len(gaps) < 2:
         return []
     name = family.reference
     return [_figure(information, name, leader, gaps), _table(information, family, leader, gaps)]
-
-
-def _gap(information: Information, leader: str, name: str) -> BitsDifference | None:
-    for contrast in information.all_contrasts:
-        if (contrast.variant, contrast.reference) == (leader, name):
-            return contrast.difference
-    return None
 
 
 def _figure(information: Information, name: str, leader: str, gaps: Mapping[int, BitsDifference]) -> Picture:
