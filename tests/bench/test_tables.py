@@ -155,15 +155,24 @@ def test_speeds_beside_others_have_a_column_an_activity() -> None:
 
 def test_precisions_are_compared_in_one_run() -> None:
     speeds = [
-        {"what": f"{PRECISION}a: {precision}", "unit": "target tokens/s", "value": value}
-        for precision, value in (("32-true", 1000), ("bf16-mixed", 1800))
+        {"what": f"{PRECISION}a: {precision}", "unit": "target tokens/s", "value": value, "threads": threads}
+        for precision, threads, value in (
+            *(("32-true", 2, 1000), ("bf16-mixed", 2, 1800)),
+            *(("32-true", 1, 700), ("bf16-mixed", 1, 1400)),
+        )
     ]
     ratio = {"what": f"{PRECISION}a: bf16-mixed over 32-true", "unit": "ratio", "processor": "P"}
-    lines = [*speeds, {**ratio, "value": 1.75, "all": [1.8, 1.7]}]
-    row = ["a", "1,000", "1,800", "1.75 (1.70 to 1.80)"]
-    assert precision_rows(lines, {"a": 1.7, "b": 3})[1:] == [[*row, "at least 1.7", "yes", "P"]]
-    assert precision_rows(lines, {"a": 1.8})[1][4:6] == ["at least 1.8", "no"]
-    assert precision_rows(lines, {})[1][4:6] == ["", ""]
+    two, single = (
+        {"threads": 2, "value": 1.75, "all": [1.8, 1.7]},
+        {"threads": 1, "value": 2.0, "all": [1.9, 2.1]},
+    )
+    lines = [*speeds, ratio | two, ratio | single]
+    rows = precision_rows(lines, {"a": 1.8, "b": 3})[1:]
+    assert rows == [
+        ["a", "2", "1,000", "1,800", "1.75 (1.70 to 1.80)", "at least 1.8", "no", "P"],
+        ["a", "1", "700", "1,400", "2.00 (1.90 to 2.10)", "at least 1.8", "yes", "P"],
+    ]
+    assert precision_rows(lines, {})[1][5:7] == ["", ""]
     assert len(precision_rows([{"what": "training, a", "unit": "ratio"}], {})) == 1
     assert len(other_rows(lines)) == 1
 

@@ -153,17 +153,18 @@ def precision_rows(lines: Iterable[Mapping[str, Any]], target_ratios: Mapping[st
         lines: of these, those of `bench.py precisions` are compared; without any, the head is the only row.
         target_ratios: by training step, the ratio to float32 that is the target.
     """
-    last = {line["what"]: line for line in lines if line["what"].startswith(PRECISION)}
-    head = ["training step", "float32, target tokens/s", "bf16-mixed, target tokens/s", "ratio", "target", "reached"]
-    rows = [[*head, "processor"]]
-    for name, line in last.items():
+    last = {(line["threads"], line["what"]): line for line in lines if line["what"].startswith(PRECISION)}
+    head = ["training step", "threads", "float32, target tokens/s", "bf16-mixed, target tokens/s", "ratio", "target"]
+    rows = [[*head, "reached", "processor"]]
+    for (threads, name), line in last.items():
         kind, _, ratio = name.removeprefix(PRECISION).partition(": ")
         if line["unit"] == "ratio":
-            speeds = [f"{last[f'{PRECISION}{kind}: {precision}']['value']:,.0f}" for precision in ratio.split(" over ")]
+            speeds = [last[threads, f"{PRECISION}{kind}: {precision}"]["value"] for precision in ratio.split(" over ")]
             target = target_ratios.get(kind)
             cells = ["", ""] if target is None else [f"at least {target:g}", _yes_or_no(line["value"] >= target)]
             spread = f"{line['value']:.2f} ({min(line['all']):.2f} to {max(line['all']):.2f})"
-            rows.append([kind, *reversed(speeds), spread, *cells, line["processor"]])
+            shown = [f"{speed:,.0f}" for speed in reversed(speeds)]
+            rows.append([kind, str(threads), *shown, spread, *cells, line["processor"]])
     return rows
 
 
