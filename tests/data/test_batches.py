@@ -19,7 +19,16 @@ from hypothesis import strategies as st
 from hourglass.config.options import build
 from hourglass.corpora.corpus import Corpus, load_corpus
 from hourglass.data import encoded as encoded_module
-from hourglass.data.batches import IntArray, Part, StreamSampler, TrainingStream, cut, in_order
+from hourglass.data.batches import (
+    NO_ROW,
+    IntArray,
+    Part,
+    StreamSampler,
+    TrainingStream,
+    cut,
+    in_order,
+    join_at_random,
+)
 from hourglass.data.encoded import EncodedSplit, Lists, encode_corpus, pad
 from hourglass.data.pieces import BOS, EOS, PAD
 from hourglass.data.tokenizer import TokenizerSettings, Vocabularies, train_vocabularies
@@ -440,6 +449,79 @@ def test_every_dev_sentence_is_read_on_one_rank_once(ranks: int, options: dict[s
 def test_fewer_dev_sentences_than_ranks_are_refused(encoded: Splits) -> None:
     with pytest.raises(UserError, match=r"^trainer.dev_sentences: 1 for 2 processes: set 2 or more$"):
         data_of(encoded, ranks=2, dev_sentences=1).val_dataloader()
+
+
+# ---- Joined pairs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("most", [2, 3, 7])
+def test_pairs_are_joined_at_random_and_each_once(most: int) -> None:
+    sizes: Counter[int] = Counter()
+    for seed in range(200):
+        pairs = 1 + seed % 40
+        groups = join_at_random(pairs, most, np.random.default_rng(seed))
+        assert sorted(groups[groups != NO_ROW]) == list(range(pairs))
+        # Filled from the left, and never empty.
+        assert all((row[: (row != NO_ROW).sum()] != NO_ROW).all() and row[0] != NO_ROW for row in groups)
+        sizes.update((groups[:-1] != NO_ROW).sum(1).tolist())  # The last one takes what is left.
+    assert set(sizes) == set(range(1, most + 1))
+    expected = sizes.total() / most
+    assert all(abs(count - expected) < 5 * expected**0.5 for count in sizes.values())
+
+
+def test_each_epoch_joins_other_pairs_and_counts_their_tokens(
+    numbers: tuple[Corpus, Vocabularies], encoded: Splits
+) -> None:
+    corpus, vocabularies = numbers
+    train, texts = encoded["train"], corpus.splits["train"]
+    options: dict[str, Any] = {
+        "batch_tokens": 300,
+        "target_tokens": int(2.5 * train.target_lengths.sum()),
+        "validations": 1,
+        "seed": 5,
+    }
+    stream = TrainingStream(train.source_lengths, train.target_lengths, **options, joined=3)
+    seen: list[Counter[tuple[int, ...]]] = []
+    for epoch in range(2):
+        sentences: Counter[tuple[int, ...]] = Counter()
+        for rows in stream.epoch(epoch):
+            sentences.update(tuple(row[row != NO_ROW].tolist()) for row in rows)
+        assert sorted(itertools.chain.from_iterable(sentences)) == list(range(len(train)))
+        seen.append(sentences)
+    several = [{each for each in sentences if len(each) > 1} for sentences in seen]
+    assert len(several[0]) > 50
+    assert not several[0] & several[1]
+    tokens = pads = positions = 0
+    for part in read(stream):
+        batch = train[part]
+        assert max(batch.source.shape[1], batch.target.shape[1] - 1) * len(part.rows) <= 300
+        tokens += batch.step_tokens
+        assert batch.step_tokens == int((batch.target[:, 1:] != PAD).sum())
+        assert batch.source_lengths.tolist() == (batch.source != PAD).sum(1).tolist()
+        pads += int((batch.source == PAD).sum() + (batch.target == PAD).sum())
+        positions += batch.source.numel() + batch.target[:, 1:].numel()
+    assert tokens == pytest.approx(options["target_tokens"], rel=0.02)
+    assert stream.padding_share == pytest.approx(pads / positions, abs=1e-9)
+    # The ids of joined pairs are those of their joined text.
+    rows = stream.epoch(0)[0]
+    batch = train[Part(rows, 1)]
+    for row, source, target in zip(rows, batch.source.tolist(), batch.target.tolist(), strict=True):
+        pairs = texts.select(row[row != NO_ROW])
+        (ids,) = vocabularies.source.encode([" ".join(pairs["source"])])
+        assert source[: len(ids) + 1] == [*ids, EOS]
+        (ids,) = vocabularies.target.encode([" ".join(pairs["target"])])
+        assert target[: len(ids) + 2] == [BOS, *ids, EOS]
+    assert batch.rows.tolist() == rows[:, 0].tolist()
+
+
+def test_joined_pairs_are_the_same_on_any_number_of_ranks_and_after_a_resume() -> None:
+    stream = stream_of(drawn_lengths(), joined=3)
+    whole = read(stream)
+    ranks = [read(stream_of(drawn_lengths(), joined=3), rank=rank, ranks=2) for rank in range(2)]
+    for part, *shares in zip(whole, *ranks, strict=True):
+        together = np.concatenate([share.rows for share in shares if not share.blank])
+        assert sorted(map(tuple, together)) == sorted(map(tuple, part.rows))
+    assert alike(read(stream_of(drawn_lengths(), joined=3), first_step=7), whole[7:])
 
 
 # ---- The default run -------------------------------------------------------------------------------------------------

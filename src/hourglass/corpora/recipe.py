@@ -59,6 +59,14 @@ class Recipe(ABC):
         """The maximum number of words on a side of a training pair; None: unlimited."""
         return None
 
+    @property
+    def joined(self) -> int:
+        """The largest number of training pairs that are read as one sentence, drawn anew in each epoch.
+
+        Dev and test are joined by `pairs`. A recipe with prefixes has 1.
+        """
+        return 1
+
     def taken(self) -> tuple[Split, ...]:
         """Return the splits that are taken from train, as the user has named none (corpora/held_out.py)."""
         return ()

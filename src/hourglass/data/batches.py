@@ -9,17 +9,19 @@ from torch.utils.data import Sampler
 IntArray = np.ndarray[Any, np.dtype[np.integer[Any]]]
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
-# Keeps the random numbers of nulled sources apart from those of the order, which are of [seed, epoch].
-NULLED_STREAM = 1
+# Keep the random numbers of nulled sources and of joined pairs apart from those of the order, of [seed, epoch].
+NULLED_STREAM, JOINED_STREAM = 1, 2
+# In the place of a row number: a sentence is joined from fewer pairs.
+NO_ROW = -1
 
 
 class Part(NamedTuple):
     """The share of a global batch that one rank reads at once."""
 
-    rows: IntArray  # row numbers in the split
+    rows: IntArray  # [sentences] row numbers in the split; or [sentences, most], see `join_at_random`
     step_tokens: int  # target tokens of the whole global batch that the loss counts
     blank: bool = False  # a placeholder for a rank that got no sentence: it adds nothing to the loss
-    nulled: BoolArray | None = None  # [rows] pairs whose source is read as empty; None: none
+    nulled: BoolArray | None = None  # [sentences] whose source is read as empty; None: none
 
 
 def cut(order: IntArray, source_lengths: IntArray, target_lengths: IntArray, batch_tokens: int) -> list[IntArray]:
@@ -44,6 +46,38 @@ def cut(order: IntArray, source_lengths: IntArray, target_lengths: IntArray, bat
     return batches
 
 
+def join_at_random(pairs: int, most: int, random: np.random.Generator) -> IntArray:
+    """Return the row numbers of pairs in groups of 1 to `most`, each pair in one: [groups, most], filled with NO_ROW.
+
+    The pairs are in random order. The size of a group is drawn evenly; the last has no more pairs than are left.
+
+    Args:
+        pairs: their number, 1 or more.
+        most: the largest size of a group.
+        random: draws both.
+    """
+    order = random.permutation(pairs)
+    sizes = random.integers(1, most + 1, pairs)  # More than enough.
+    starts = np.cumsum(sizes) - sizes
+    sizes, starts = sizes[starts < pairs], starts[starts < pairs]
+    sizes[-1] = pairs - starts[-1]
+    groups = np.full((len(sizes), most), NO_ROW)
+    groups[np.repeat(np.arange(len(sizes)), sizes), np.arange(pairs) - np.repeat(starts, sizes)] = order
+    return groups
+
+
+def joined_lengths(lengths: IntArray, rows: IntArray) -> IntArray:
+    """Return the tokens of sentences, [sentences], with end-of-sentence.
+
+    Args:
+        lengths: [pairs] tokens of each pair, with end-of-sentence.
+        rows: see `Part`. Of joined pairs, the last alone keeps its end-of-sentence.
+    """
+    if rows.ndim == 1:
+        return lengths[rows]
+    return 1 + np.where(rows == NO_ROW, 0, lengths[rows] - 1).sum(1)
+
+
 def in_order(source_lengths: IntArray, target_lengths: IntArray, batch_tokens: int) -> list[IntArray]:
     """Return the batches of a dev or test split by length, the longest last; for the arguments see `cut`."""
     return cut(np.lexsort((target_lengths, source_lengths)), source_lengths, target_lengths, batch_tokens)
@@ -59,6 +93,7 @@ class TrainingStream:
     after a step do not depend on the number of processes (except for dropout, which each process draws itself).
     Which sources are nulled is drawn for each global batch, by seed and step, so that it does not depend on it either,
     nor on where a run has resumed. The batches are those of a stream without nulled sources.
+    With `joined`, the sentences of an epoch are 1 to so many pairs in a row, which are drawn anew in each epoch.
 
     Args:
         source_lengths: [pairs], in tokens.
@@ -69,6 +104,7 @@ class TrainingStream:
         seed: of the order, and of which sources are nulled.
         null_source: probability that a pair is read with an empty source, anew in each epoch; from 0 to below 1.
         prefix_lengths: [pairs], target tokens that are given, which neither budget nor loss counts; None: 0 of each.
+        joined: the largest number of pairs in a sentence. Pairs with a prefix are not joined.
 
     Attributes:
         steps: optimizer steps of the run.
@@ -88,8 +124,10 @@ class TrainingStream:
         seed: int,
         null_source: float = 0.0,
         prefix_lengths: IntArray | None = None,
+        joined: int = 1,
     ):
-        self.source_lengths, self.target_lengths = source_lengths, target_lengths
+        assert joined == 1 or prefix_lengths is None
+        self.source_lengths, self.target_lengths, self.joined = source_lengths, target_lengths, joined
         self.loss_lengths = target_lengths if prefix_lengths is None else target_lengths - prefix_lengths
         self.batch_tokens, self.seed, self.null_source = batch_tokens, seed, null_source
         self._last: tuple[int, list[IntArray]] | None = None
@@ -104,10 +142,10 @@ class TrainingStream:
         epoch = 0
         while tokens < budget:
             for batch in self.epoch(epoch):
-                source, target = self.source_lengths[batch], self.target_lengths[batch]
+                source, target = (joined_lengths(each, batch) for each in (self.source_lengths, self.target_lengths))
                 positions += len(batch) * int(source.max() + target.max())
                 real += int(source.sum() + target.sum())
-                tokens += int(self.loss_lengths[batch].sum())
+                tokens += int(joined_lengths(self.loss_lengths, batch).sum())
                 steps += 1
                 if tokens >= budget:
                     break
@@ -115,7 +153,7 @@ class TrainingStream:
         return steps, positions, real
 
     def epoch(self, number: int) -> list[IntArray]:
-        """Return the global batches of one epoch, each as row numbers of the split.
+        """Return the global batches of one epoch, each as row numbers of the split, see `Part`.
 
         The last epoch is kept: the first one is needed twice, to count steps and to train, and takes seconds for
         millions of pairs.
@@ -126,10 +164,15 @@ class TrainingStream:
 
     def _order(self, number: int) -> list[IntArray]:
         random = np.random.default_rng([self.seed, number])
-        tie_break = random.permutation(len(self.source_lengths))
+        sentences: IntArray = np.arange(len(self.source_lengths))
+        if self.joined > 1:
+            drawing = np.random.default_rng([self.seed, number, JOINED_STREAM])
+            sentences = join_at_random(len(sentences), self.joined, drawing)
+        source, target = (joined_lengths(each, sentences) for each in (self.source_lengths, self.target_lengths))
+        tie_break = random.permutation(len(sentences))
         # By target length first, as the output layer takes the most time, then by source length.
-        order = np.lexsort((tie_break, self.source_lengths, self.target_lengths))
-        batches = cut(order, self.source_lengths, self.target_lengths, self.batch_tokens)
+        order = np.lexsort((tie_break, source, target))
+        batches = [sentences[batch] for batch in cut(order, source, target, self.batch_tokens)]
         random.shuffle(batches)
         return batches
 
@@ -141,7 +184,7 @@ class TrainingStream:
                 if step >= self.steps:
                     return
                 if step >= first_step:
-                    tokens = int(self.loss_lengths[batch].sum())
+                    tokens = int(joined_lengths(self.loss_lengths, batch).sum())
                     nulled = self._draw_nulled(step, len(batch))
                     for turn in range(accumulate):
                         own = slice(turn * ranks + rank, None, ranks * accumulate)

@@ -121,7 +121,7 @@ def choose_start(job: Job, prepared: PreparedData, model: Seq2Seq) -> Start | No
         fill_embeddings(model, job.config, prepared.vocabularies)
         if has_frozen_encoder(job.config):
             copy_encoder(model, job.config, prepared.vocabularies, prepared.corpus.digest)
-            standardise_summary(model.encoder, prepared.splits["train"])
+            standardise_summary(model.encoder, prepared.splits["train"], prepared.stream.joined)
     return start
 
 
