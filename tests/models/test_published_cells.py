@@ -20,7 +20,7 @@ def cell_of(name: str) -> Any:
     if isinstance(cell, MatrixCell):
         cell.chunk = 4  # Two chunks, of which the second is not full.
         if name != "mlstm":
-            cell.finish = lambda read, projected: read.flatten(-2)
+            setattr(cell, "finish", lambda read, projected: read.flatten(-2))  # noqa: B010 (mypy)
     return cell
 
 
