@@ -3,6 +3,7 @@
 from hourglass.analysis.explorer import explore
 from hourglass.config.command_line import arguments, one_line_errors
 from hourglass.experiments.ablation import load_ablation
+from hourglass.experiments.keeping import left_as_it_is
 
 # Few enough for a page in git.
 SENTENCES = 40
@@ -17,11 +18,8 @@ def main(corpus: str) -> None:
     ablation.check_corpus(corpus)
     seed, page = ablation.corpora[corpus].seeds[0], ablation.results(corpus) / "explorer.html"
     runs = [ablation.run(variant, seed) for variant in ablation.variants(corpus)]
-    absent = [run.path for run in runs if not run.best.exists()]
-    if absent and page.exists():
-        print(f"left as it is: {page} (no weights of {', '.join(map(str, absent))} on this machine)")
-        return
-    print(f"written: {explore([str(run.path) for run in runs], SENTENCES, page)}")
+    line = left_as_it_is(page, runs)
+    print(line or f"written: {explore([str(run.path) for run in runs], SENTENCES, page)}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """The rows of the tables, for measurements and targets that are easy to compute by hand."""
 
-from hourglass.bench.measurements import CONTENDED, LIMIT, PRECISION, PROFILE
+from hourglass.bench.measurements import CELL, CONTENDED, LIMIT, PRECISION, PROFILE
 from hourglass.bench.peers import GpuPeer, Peer, Targets
 from hourglass.bench.tables import (
     by_size,
+    cell_rows,
     contention_rows,
     device_rows,
     gpu_rows,
@@ -175,6 +176,20 @@ def test_precisions_are_compared_in_one_run() -> None:
     assert precision_rows(lines, {})[1][5:7] == ["", ""]
     assert len(precision_rows([{"what": "training, a", "unit": "ratio"}], {})) == 1
     assert len(other_rows(lines)) == 1
+
+
+def test_cells_are_compared_in_one_run() -> None:
+    sizes = {"unit": "target tokens/s", "processor": "P"}
+    lines = [
+        {"what": f"{CELL}lstm", "value": 1000, "all": [1000], "parameters": 2000, "state_numbers": 16, **sizes},
+        {"what": f"{CELL}x", "value": 500, "all": [500], "parameters": 1500, "state_numbers": 8, **sizes},
+        {"what": f"{CELL}x over lstm", "value": 2.0, "all": [2.1, 2.0, 1.9], "unit": "ratio", "processor": "P"},
+    ]
+    assert cell_rows(lines)[1:] == [
+        ["lstm", "16", "2,000", "1,000", "", "P"],
+        ["x", "8", "1,500", "500", "2.00 (1.90 to 2.10)", "P"],
+    ]
+    assert len(cell_rows([])) == len(other_rows(lines)) == 1
 
 
 def test_parts_of_steps_stand_side_by_side() -> None:

@@ -101,6 +101,12 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "capacity": {"attention.name": "none", "data.calibrated": True, "decoder.start": "dense"},
     "capacity_fixed": {"attention.name": "fixed", "data.calibrated": True, "attention.width": 128},
     "capacity_attention": {"attention.name": "luong_general", "data.calibrated": True, "decoder.start": "zero"},
+    "capacity_recall": {
+        "attention.name": "none",
+        "data.calibrated": True,
+        "data.name": "recall",
+        "decoder.start": "dense",
+    },
     "language_model": {"encoder.name": "blind", "attention.name": "none"},
     "sutskever2014": APART
     | {

@@ -157,6 +157,7 @@ def measure_bits(
                 baseline,
                 find_width_families({name: seeds[0].config for name, seeds in variants.items()}, baseline),
             )
+            if have_one_encoder(variants[name][0].config, variants[reference][0].config)
         ],
         setting_differences=name_differences(blind, variants),
     )
@@ -202,6 +203,15 @@ def find_frozen(variants: Mapping[str, Sequence[FinishedRun]]) -> dict[str, str]
             )
         frozen[name] = owners.get(paths[0], paths[0].name)
     return frozen
+
+
+def have_one_encoder(config: Config, other: Config) -> bool:
+    """Return whether two variants have encoders of one kind, and of one cell where these are recurrent.
+
+    Where they have not, a difference says nothing about the ways in which two decoders read a source.
+    """
+    kinds = [(each["encoder"]["name"], each["encoder"].get("cell")) for each in (config, other)]
+    return kinds[0] == kinds[1]
 
 
 def _other_pairs(

@@ -19,7 +19,7 @@ import numpy as np
 
 from hourglass.analysis.comparing import Draws, SentenceLengths
 from hourglass.analysis.convergence import JUDGED_TOKENS
-from hourglass.analysis.information import BitsDifference, Information
+from hourglass.analysis.information import BitsDifference
 from hourglass.metrics.likelihood import mean_quantity
 from hourglass.metrics.significance import Difference, Estimate, Interval, Quantity, compare_quantities, pool
 from hourglass.system.records import read_record, write_record
@@ -191,18 +191,6 @@ def gap_changes(
         )
         for pair in estimands
     ]
-
-
-def gap_of(information: Information, pair: tuple[str, str]) -> BitsDifference:
-    """Return the bits of the first variant of a pair less those of the second.
-
-    Raises:
-        KeyError: the two are not compared.
-    """
-    for contrast in information.all_contrasts:
-        if (contrast.variant, contrast.reference) == pair:
-            return contrast.difference
-    raise KeyError(pair)
 
 
 def climb(

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from hourglass.analysis.comparing import bleu_from_sentences, make_draws
-from hourglass.analysis.ladder import GapChange, Ladder, Rung, RungScores, climb, gap_changes, gap_of
+from hourglass.analysis.ladder import GapChange, Ladder, Rung, RungScores, climb, gap_changes
 from hourglass.analysis.likelihoods import kept_likelihoods
 from hourglass.experiments.ablation import Ablation, Variant
 from hourglass.experiments.evaluation import shared_lengths
@@ -47,7 +47,7 @@ def measure_ladder(ablation: Ablation, corpus: str) -> Ladder:
                 for name, bits in needed.items()
             }
             changes = gap_changes(estimands, gained, lengths, draws)
-        rungs.append(Rung(budget, scores, [gap_of(information, pair) for pair in estimands], changes))
+        rungs.append(Rung(budget, scores, [information.differences[pair] for pair in estimands], changes))
         before = needed
     assert information is not None
     buckets = {bucket.source_words: bucket.sentences for bucket in information.lengths}

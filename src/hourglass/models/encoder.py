@@ -23,7 +23,7 @@ from hourglass.models.cells import CELLS, CellName
 from hourglass.models.convolution import ConvolutionalEncoder
 from hourglass.models.memory import Dropout, Encoder, EncoderSettings, Memory, mask_of
 from hourglass.models.recurrent import RecurrentLayer
-from hourglass.models.summary import SummaryBits, SummaryProjection
+from hourglass.models.summary import SummaryBits, project_summary
 from hourglass.models.transformer import TransformerEncoder
 
 
@@ -113,13 +113,9 @@ class RecurrentEncoder(Encoder):
         self.backward_layers = self._stack(settings) if settings.bidirectional == "split" else None
         stacks = [self.layers] if self.backward_layers is None else [self.layers, self.backward_layers]
         self.final_shapes = tuple(layer.final_shapes for level in zip(*stacks, strict=True) for layer in level)
-        projects = settings.summary_size > 0 and not final_states
-        self.summarise = (
-            SummaryProjection(
-                self.final_size, settings.summary_size, tanh=settings.summary_tanh, bits=settings.summary_bits
-            )
-            if projects
-            else None
+        projected = 0 if final_states else settings.summary_size
+        self.summarise = project_summary(
+            self.final_size, projected, tanh=settings.summary_tanh, bits=settings.summary_bits
         )
 
     @staticmethod

@@ -39,6 +39,11 @@ class SummaryProjection(nn.Linear):
         return round_to_bits(summary, self.bits) if self.bits else summary
 
 
+def project_summary(inputs: int, summary_size: int, *, tanh: bool, bits: int) -> SummaryProjection | None:
+    """Return the layer that makes a summary, see `SummaryProjection`; None for a summary of width 0, which has none."""
+    return SummaryProjection(inputs, summary_size, tanh=tanh, bits=bits) if summary_size else None
+
+
 def round_to_bits(values: Tensor, bits: int) -> Tensor:
     """Round values from -1 to 1 to 2^bits evenly spaced levels, -1 and 1 included; the gradient is that of `values`.
 
@@ -123,12 +128,8 @@ class PooledEncoder(Encoder):
         self.pooling = settings.summary
         read = settings.summary_size > 0
         self.pool = AttentionPooling(self.memory_size) if read and settings.summary == "attention" else None
-        self.summarise = (
-            SummaryProjection(
-                self.memory_size, settings.summary_size, tanh=settings.summary_tanh, bits=settings.summary_bits
-            )
-            if read
-            else None
+        self.summarise = project_summary(
+            self.memory_size, settings.summary_size, tanh=settings.summary_tanh, bits=settings.summary_bits
         )
 
     @abstractmethod

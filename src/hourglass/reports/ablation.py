@@ -23,14 +23,13 @@ from hourglass.reports.ablation_tables import (
     pairs_table,
     search_table,
     show_clean_part,
-    show_tokens,
     variants_table,
 )
 from hourglass.reports.bits import BITS_DEFINED, bits_section, summarise_bits
 from hourglass.reports.document import Block, Bullets, Example, Heading, Paragraph, Table
 from hourglass.reports.ladder import ladder_section, summarise_ladder
 from hourglass.reports.objections import list_objections
-from hourglass.reports.phrases import NOT_CHOOSING, ONCE, REREAD, in_brackets, listing, widest
+from hourglass.reports.phrases import NOT_CHOOSING, ONCE, REREAD, in_brackets, listing, show_tokens, widest
 from hourglass.reports.width import find_causes, width_section
 
 TITLE = "What a fixed context vector costs, and what attention buys back"

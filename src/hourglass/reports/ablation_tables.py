@@ -13,6 +13,7 @@ from hourglass.reports.phrases import (
     difference_cells,
     p_cells,
     show_range,
+    show_tokens,
     widest,
 )
 
@@ -196,11 +197,6 @@ def search_table(evaluation: Evaluation) -> Table:
         "dev loss wins. With the full budget another one might be best."
     )
     return Table(f"{name}-search", ["variant", "candidate", "dev loss", "minutes"], rows, caption, text_columns=2)
-
-
-def show_tokens(tokens: int) -> str:
-    """Return a number of tokens as text, in millions where it is large."""
-    return f"{tokens / 1e6:.2f} million" if tokens >= 100_000 else f"{tokens:,}"
 
 
 def _explain_verdicts(evaluation: Evaluation) -> str:

@@ -121,6 +121,13 @@ def show_p(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
+def show_tokens(tokens: float, digits: str = ".2f") -> str:
+    """Return a number of tokens as text, in millions or billions where it is large, with `digits` as in a format."""
+    if tokens >= 1e9:
+        return f"{tokens / 1e9:{digits}} billion"
+    return f"{tokens / 1e6:{digits}} million" if tokens >= 100_000 else f"{tokens:,.0f}"
+
+
 def listing(names: Sequence[str]) -> str:
     """Return names as part of a sentence: "a, b and c"."""
     *others, last = names
