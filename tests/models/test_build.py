@@ -288,7 +288,7 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
         "rnn",
         {"decoder.start": "pass", "decoder.cell": "gru", "encoder.summary_tanh": True, "encoder.summary_bits": 3},
         "decoder.start=pass * encoder.summary_tanh=true * encoder.summary_bits=3 * the decoder 1 of h, each 16 wide: "
-        "make them equal; set encoder.summary_size=32 or encoder.summary_size=16, not 8, *; or set decoder.start=dense",
+        "make them equal; set encoder.summary_size=32 or encoder.summary_size=16, not 8, * or set decoder.start=dense",
     ),
     *(
         ("none", name, {"decoder.start": "pass"}, f"encoder={name} has none: set decoder.start=dense")
