@@ -89,12 +89,10 @@ def check_start(encoder: Encoder, settings: ModelSettings) -> None:
 def _check_final_states(
     encoder: RecurrentEncoder, settings: RecurrentEncoderSettings, decoder: DecoderSettings
 ) -> None:
-    if settings.summary_tanh or settings.summary_bits:
-        option, off = ("summary_tanh", "false") if settings.summary_tanh else ("summary_bits", "0")
-        value = str(getattr(settings, option)).lower()
+    if settings.summary_tanh:
         raise UserError(
-            f"encoder.{option}={value} contradicts decoder.start=pass, which hands over the final states as they are: "
-            f"set encoder.{option}={off}, or decoder.start=dense"
+            "encoder.summary_tanh=true contradicts decoder.start=pass, which hands over the final states as they are: "
+            "set encoder.summary_tanh=false, or decoder.start=dense"
         )
     names = CELLS[settings.cell].state_parts, CELLS[decoder.cell].state_parts
     shapes = encoder.final_shapes, (CELLS[decoder.cell].state_shapes(decoder.hidden_size),) * decoder.layers

@@ -75,6 +75,7 @@ def prepare(config: Config, settings: Settings) -> PreparedData:
         seed=config["seed"],
         null_source=settings.trainer.null_source,
         prefix_lengths=splits["train"].prefix_lengths,
+        curriculum=settings.curriculum,
     )
     return PreparedData(corpus, vocabularies, splits, stream)
 
