@@ -258,19 +258,14 @@ def test_a_state_that_is_handed_on_is_rounded_part_by_part(cell: str) -> None:
 @pytest.mark.more
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", ["gru", "delta_net"])
-def test_a_rounded_state_holds_no_more_than_its_ceiling(cell: str) -> None:
-    """Without rounding, the same model exceeds it after as many steps."""
-    width = {"gru": 4, "delta_net": 4}[cell]
-    size, ceiling = CELLS[cell].state_size(width), CELLS[cell].read_size(width)
+def test_a_rounded_state_holds_something_and_no_more_than_its_ceiling(cell: str) -> None:
+    size, read = CELLS[cell].state_size(4), CELLS[cell].read_size(4)
     changes: dict[str, Any] = {"decoder.start": "pass", "encoder.bidirectional": False, "encoder.summary_size": size}
-    changes |= {"encoder.cell": cell, "decoder.cell": cell, "encoder.hidden_size": width, "decoder.hidden_size": width}
-    readings = {}
-    for bits in (1, 0):
-        model = train(make("none", {**changes, "encoder.summary_bits": bits}), 4, 6, steps=600)
-        readings[bits] = read_channel(model, draw(1500, 4, 6, seed=8), SYMBOLS)
-    assert at_most(readings[1], ceiling)
-    assert readings[1].mean > 0.5
-    assert not at_most(readings[0], ceiling)
+    changes |= {"encoder.cell": cell, "decoder.cell": cell, "encoder.hidden_size": 4, "decoder.hidden_size": 4}
+    model = train(make("none", {**changes, "encoder.summary_bits": 3}), 4, 6, steps=600)
+    reading = read_channel(model, draw(1500, 4, 6, seed=8), SYMBOLS)
+    assert at_most(reading, 3 * read)
+    assert reading.mean > 0.5
 
 
 def test_a_fixed_context_of_constant_width_leaves_the_decoder_as_it_is() -> None:
