@@ -99,6 +99,7 @@ IWSLT15 = TENSORFLOW | {
 WMT16 = {"attention.name": "bahdanau_normed", "optimizer.decay": "luong10", "tokenizer.joint": True}
 EXPECTED: dict[str, dict[str, Any]] = {
     "capacity": {"attention.name": "none", "data.calibrated": True, "decoder.start": "dense"},
+    "capacity_recall": {"attention.name": "none", "data.calibrated": True, "data.name": "recall"},
     "capacity_fixed": {"attention.name": "fixed", "data.calibrated": True, "attention.width": 128},
     "capacity_attention": {"attention.name": "luong_general", "data.calibrated": True, "decoder.start": "zero"},
     "language_model": {"encoder.name": "blind", "attention.name": "none"},

@@ -16,7 +16,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from hourglass.analysis.families import FamilyPoint, FamilyPoints, NeckKind
 from hourglass.analysis.neck import neck_of
 from hourglass.config.compose import compose_settings
-from hourglass.config.options import build, check, read_settings
+from hourglass.config.options import build, check, choose, read_settings
 from hourglass.errors import UserError
 from hourglass.experiments.capacity import check_measurable, common_words, measure_run, read_tuning, train_all
 from hourglass.experiments.rate_search import find_rate
@@ -46,16 +46,18 @@ class Family:
 
 
 @dataclass(frozen=True)
-class Budget:
-    """The budget of a channel, in target tokens.
+class Task:
+    """A channel on one scale: how long its sources are, and its budget.
 
     Attributes:
-        search: of each candidate of a search.
-        training: of each training.
+        search_tokens: target tokens of each candidate of a search.
+        target_tokens: of each training.
+        overrides: of its runs, after those of the channel.
     """
 
-    search: PositiveInt
-    training: PositiveInt
+    search_tokens: PositiveInt
+    target_tokens: PositiveInt
+    overrides: list[str]
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Scale:
         sizes: of each family.
         rounded: bits to which the numbers of the smallest neck of each family are rounded, for points of their own.
         learning_rates: the grid of the search of each point, extended as in `search_rates`; one alone is no search.
-        budgets: by channel.
+        tasks: by channel.
         seeds: of each point.
         overrides: of all runs.
         workers: trainings at the same time.
@@ -80,7 +82,7 @@ class Scale:
     sizes: dict[str, Annotated[list[NonNegativeInt], Field(min_length=1)]]
     rounded: list[RoundedBits]
     learning_rates: Annotated[list[PositiveFloat], Field(min_length=1)]
-    budgets: dict[str, Budget]
+    tasks: dict[str, Task]
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
     overrides: list[str]
     workers: PositiveInt
@@ -97,7 +99,7 @@ class FamilySettings:
         scales: by name: what is measured on a CPU, on a GPU, or on a machine of one's own.
 
     Raises:
-        UserError: a scale names what there is not, or lacks a size or a budget.
+        UserError: a scale names what there is not, or lacks a size or a task.
     """
 
     channels: dict[str, list[str]]
@@ -108,7 +110,7 @@ class FamilySettings:
         for name, scale in self.scales.items():
             group = f"scales.{name}"
             _check_names(f"{group}.channels", scale.channels, self.channels, "channels")
-            _check_names(f"{group}.channels", scale.channels, scale.budgets, f"{group}.budgets")
+            _check_names(f"{group}.channels", scale.channels, scale.tasks, f"{group}.tasks")
             _check_names(f"{group}.families", scale.families, self.families, "families")
             _check_names(f"{group}.families", scale.families, scale.sizes, f"{group}.sizes")
             for family in scale.families:
@@ -173,8 +175,8 @@ def _build_settings(content: dict[str, Any]) -> FamilySettings:
     if "scales" in blocks:
         scales = check(dict[str, dict[str, Any]], blocks["scales"], "scales")
         for name, scale in scales.items():
-            if "budgets" in scale:
-                scales[name] = {**scale, "budgets": _build_each(Budget, scale["budgets"], f"scales.{name}.budgets")}
+            if "tasks" in scale:
+                scales[name] = {**scale, "tasks": _build_each(Task, scale["tasks"], f"scales.{name}.tasks")}
         blocks["scales"] = _build_each(Scale, scales, "scales")
     return build(FamilySettings, blocks, "")
 
@@ -194,7 +196,7 @@ def list_points(settings: FamilySettings, scale: Scale, channel: str, family: st
     _check_names("channel", [channel], dict.fromkeys(scale.channels), "the scale's channels")
     _check_names("family", [family], dict.fromkeys(scale.families), "the scale's families")
     own = settings.families[family]
-    words = [*settings.channels[channel], *scale.overrides, *own.overrides]
+    words = [*settings.channels[channel], *scale.tasks[channel].overrides, *scale.overrides, *own.overrides]
     points = [(size, 0) for size in scale.sizes[family]]
     if own.neck != "none":
         points += [(min(scale.sizes[family]), bits) for bits in scale.rounded]
@@ -211,8 +213,9 @@ def _size_words(neck: NeckKind, size: int, bits: int, cell: str) -> list[str]:
     rounding = [f"encoder.summary_bits={bits}"] if bits else []
     if neck == "projection":
         return [f"encoder.summary_size={size}", *rounding]
+    kind = choose(CELLS, cell, "decoder.cell")
     widths = [f"{side}.hidden_size={size}" for side in ("encoder", "decoder")]
-    return ["decoder.start=pass", *widths, f"encoder.summary_size={CELLS[cell].state_size(size)}", *rounding]
+    return ["decoder.start=pass", *widths, f"encoder.summary_size={kind.state_size(size)}", *rounding]
 
 
 def check_points(scale: Scale, points: list[PointSettings]) -> None:
@@ -222,9 +225,9 @@ def check_points(scale: Scale, points: list[PointSettings]) -> None:
         UserError: one cannot; the message begins with its family and name.
     """
     for point in points:
-        budget = scale.budgets[point.channel].training
+        words = [*point.overrides, f"trainer.target_tokens={scale.tasks[point.channel].target_tokens}"]
         try:
-            check_measurable(compose_settings([*point.overrides, f"trainer.target_tokens={budget}"]))
+            check_measurable(compose_settings(words))
         except UserError as error:
             raise UserError(f"{point.channel}, {point.family} {point.name}: {error}") from None
 
@@ -246,12 +249,12 @@ def train_points(scale: Scale, points: list[PointSettings], folder: Path) -> Non
 
     def search(point: PointSettings, log: IO[str]) -> None:
         words = [*point.overrides, *common, f"seed={scale.seeds[0]}"]
-        tokens = scale.budgets[point.channel].search
+        tokens = scale.tasks[point.channel].search_tokens
         chosen[point.name] = find_rate(rates, tokens, words, folder, point.name, output=log)
 
     def train(point: PointSettings, seed: int, log: IO[str]) -> None:
         words = [*point.overrides, *common, *chosen[point.name], f"seed={seed}"]
-        words += [f"trainer.target_tokens={scale.budgets[point.channel].training}"]
+        words += [f"trainer.target_tokens={scale.tasks[point.channel].target_tokens}"]
         run_training([*words, path_override("run_dir", folder / point.training(seed))], log)
 
     train_all({f"search-{point.name}": partial(search, point) for point in points}, folder, scale.workers)
