@@ -41,7 +41,7 @@ def changed(tmp_path: Path, **changes: Any) -> Path:
     content["scales"]["cpu"] |= changes
     folder = tmp_path / "conf" / "families"
     folder.mkdir(parents=True)
-    (folder / "default.yaml").write_text(yaml.safe_dump(content))
+    (folder / "default.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     return tmp_path
 
 
