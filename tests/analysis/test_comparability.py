@@ -76,6 +76,7 @@ def test_variants_of_two_kinds_of_encoder_are_no_pair(override: str) -> None:
         ("trainer.batch_tokens=800", "trainer.batch_tokens", 400, 800),
         ("trainer.scheduled_sampling=0.2", "trainer.scheduled_sampling", 0.0, 0.2),
         ("trainer.null_source=0.1", "trainer.null_source", 0.0, 0.1),
+        ("data.curriculum=0.5", "data.curriculum", 0.0, 0.5),
     ],
 )
 def test_what_changes_a_training_is_named(
@@ -113,7 +114,9 @@ def test_another_optimizer_is_named_by_its_name(blind: FinishedRun) -> None:
 def test_a_run_older_than_an_option_has_its_default(blind: FinishedRun) -> None:
     old = run("old", "attention=none")
     del cast(dict[str, Any], old.config["trainer"])["null_source"]
+    del cast(dict[str, Any], old.config["data"])["curriculum"]
     assert name_differences(blind, {"none": [old]}) == []
+    check_seeds("none", [old, run("new", "attention=none", "seed=2")])
 
 
 @pytest.mark.parametrize("override", ["trainer.batch_tokens=800", "init_range=0.1", "trainer.precision=bf16-mixed"])

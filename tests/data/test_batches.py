@@ -1,6 +1,7 @@
 """Batches: budget, order, and the shares of ranks and parts, measured on the batches that a loader reads."""
 
 import itertools
+import math
 import pickle
 from collections import Counter
 from itertools import islice
@@ -136,6 +137,49 @@ def test_step_tokens_and_padding_share_are_those_of_the_batches_read() -> None:
         real += sum(source) + sum(target)
         positions += len(part.rows) * (max(source) + max(target))
     assert stream.padding_share == pytest.approx(1 - real / positions)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 1.0])
+def test_a_curriculum_reads_the_same_batches_and_the_longest_when_it_ends(share: float) -> None:
+    lengths = drawn_lengths(3000, longest=60)
+    longer = np.maximum(*lengths)
+    options = {"target_tokens": int(0.9 * lengths[1].sum()), "seed": 3}
+    plain, graded = stream_of(lengths, **options), stream_of(lengths, curriculum=share, **options)
+
+    def batches(stream: TrainingStream) -> Counter[frozenset[int]]:
+        return Counter(frozenset(batch.tolist()) for batch in stream.epoch(0))
+
+    assert batches(plain) == batches(graded)
+    assert stream_of(lengths, curriculum=0.0, **options).epoch(0)[0].tolist() == plain.epoch(0)[0].tolist()
+    tokens, longest = 0, [int(longer[batch].max()) for batch in graded.epoch(0)]
+    for number, batch in enumerate(graded.epoch(0)):
+        progress = tokens / (share * options["target_tokens"])
+        # No more than this share of all pairs is shorter than the batch, unless only longer ones are left.
+        if progress < 1 and (longer < longest[number]).mean() > 0.1 + 0.9 * progress:
+            assert longest[number] == min(longest[number:])
+        tokens += int(lengths[1][batch].sum())
+    first = np.concatenate(graded.epoch(0)[:5])
+    assert longer[first].max() <= np.quantile(longer, 0.2)
+    # Past the curriculum the order is that of the plain stream, without what was read.
+    places = {frozenset(batch.tolist()): place for place, batch in enumerate(plain.epoch(0))}
+    order = [places[frozenset(batch.tolist())] for batch in graded.epoch(0)]
+    tail = order[math.ceil((share + 0.02) * len(order)) :]
+    assert share == 1.0 or tail == sorted(tail)
+    # From any step on, the stream is the same.
+    assert alike(read(graded)[40:], read(graded, first_step=40))
+
+
+def test_a_curriculum_of_several_epochs_reads_every_pair_once_in_each() -> None:
+    lengths = drawn_lengths(100)
+    whole = int(lengths[1].sum())
+    stream = stream_of(lengths, curriculum=0.8, target_tokens=3 * whole)
+    for number in range(3):
+        assert sorted(np.concatenate(stream.epoch(number)).tolist()) == list(range(100))
+    # In the first epoch short batches run out, and the next longer ones follow; in the last, the curriculum has ended.
+    longest = [int(np.maximum(*lengths)[batch].max()) for batch in stream.epoch(0)]
+    assert longest[: len(longest) // 2] == sorted(longest[: len(longest) // 2])
+    plain = stream_of(lengths, target_tokens=3 * whole)
+    assert [batch.tolist() for batch in stream.epoch(3)] == [batch.tolist() for batch in plain.epoch(3)]
 
 
 def test_one_seed_is_one_stream_and_another_another() -> None:

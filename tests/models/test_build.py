@@ -275,7 +275,7 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
         "luong_general",
         "rnn",
         {"decoder.start": "pass", "encoder.summary_size": 32, "encoder.summary_tanh": True},
-        "decoder.start=pass hands * as it is: encoder.summary_tanh=true changes them: set encoder.summary_tanh=false; ",
+        "decoder.start=pass hands * as it is: encoder.summary_tanh=true changes it: set encoder.summary_tanh=false; ",
     ),
     (
         "luong_general",
@@ -286,8 +286,8 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
     (  # All that contradicts it, at once.
         "luong_general",
         "rnn",
-        {"decoder.start": "pass", "decoder.cell": "gru", "encoder.summary_tanh": True, "encoder.summary_bits": 3},
-        "decoder.start=pass * encoder.summary_tanh=true * encoder.summary_bits=3 * the decoder 1 of h, each 16 wide: "
+        {"decoder.start": "pass", "decoder.cell": "gru", "encoder.summary_tanh": True},
+        "decoder.start=pass * encoder.summary_tanh=true * the decoder 1 of h, each 16 wide: "
         "make them equal; set encoder.summary_size=32 or encoder.summary_size=16, not 8, * or set decoder.start=dense",
     ),
     *(

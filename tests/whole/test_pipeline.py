@@ -302,6 +302,7 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
             "nulled": "of pipelines/nulled.py",
             "probes": "of pipelines/probes.py",
             **dict.fromkeys(("capacity", "channel"), "of pipelines/capacity/dvc.yaml"),
+            "families": "of pipelines/families/dvc.yaml",
         },
         "bench": "of pipelines/bench.py",
         "config": "checks settings",
@@ -312,6 +313,7 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
         "errors.py": "exceptions",
         "experiments": {
             "capacity": "of pipelines/capacity/dvc.yaml",
+            "families": "of pipelines/families/dvc.yaml",
             **dict.fromkeys(("published", "published_report", "published_scores"), "of pipelines/published.py"),
             "keeping": "of the stage keep, which hangs on the runs",
             "publishing": "sends results to MLflow",
@@ -322,6 +324,7 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
             "apart": "of pipelines/apart.py",
             "capacity": "of pipelines/capacity/dvc.yaml",
             "comparison": "of pipelines/compare.py",
+            "families": "of pipelines/families/dvc.yaml",
             "pictures": "draws a run",
             "probes": "of pipelines/probes.py",
         },
@@ -412,7 +415,9 @@ def test_every_corpus_of_the_ablation_has_its_stages_and_plots() -> None:
 def resolved() -> dict[str, Any]:
     """The stages of the ablation as DVC resolves them, by name, without those of corpora that wait."""
     repository = importlib.import_module("dvc.repo").Repo(str(ROOT))
-    stages = {stage.name: stage for stage in repository.index.stages if "capacity" not in stage.addressing}
+    stages = {
+        stage.name: stage for stage in repository.index.stages if not re.search("capacity|families", stage.addressing)
+    }
     block = re.compile(r"(tune|train|translate|keep|control|blind)-(?!blind@)(?P<corpus>\w+)@")
     names = {name: match["corpus"] for name in stages if (match := block.match(name))}
     corpora = load_ablation().corpora

@@ -55,11 +55,12 @@ NAMED_OPTIONS = (
     "trainer.batch_tokens",  # The number of steps, and the noise of each.
     "trainer.scheduled_sampling",  # Training on the model's own words lowers the likelihood of references.
     "trainer.null_source",  # Items without source teach the target language, and less of the source.
+    "data.curriculum",  # Short sentences first: another order of the same text.
 )
 
 
 # The value of an option in runs that are older than it.
-BEFORE_THE_OPTION = {"trainer.null_source": 0.0}
+BEFORE_THE_OPTION = {"trainer.null_source": 0.0, "data.curriculum": 0.0}
 
 
 # Of decoders that see the source: how they see it is what variants differ in, and belongs to their attention.
@@ -147,6 +148,12 @@ def _shared_settings(run: FinishedRun) -> dict[str, Any]:
     }
 
 
+def _group(config: Config, name: str) -> dict[str, Any]:
+    """Return the options of a group, with those that are newer than the run."""
+    newer = {option.split(".")[1]: old for option, old in BEFORE_THE_OPTION.items() if option.startswith(f"{name}.")}
+    return newer | config[name]
+
+
 def _setting(config: Config, option: str) -> Any:
     """Return the value of GROUP.KEY; None where there is none."""
     group, _, key = option.rpartition(".")
@@ -203,7 +210,7 @@ def check_seeds(variant: str, runs: Sequence[FinishedRun]) -> None:
                 "seeds"
             )
         seeds[seed] = run
-        differing = [name for name in VARIANT_SETTINGS if run.config[name] != first.config[name]]
+        differing = [name for name in VARIANT_SETTINGS if _group(run.config, name) != _group(first.config, name)]
         options = [*NAMED_OPTIONS, *REFUSED_OPTIONS]
         differing += [
             option

@@ -32,7 +32,7 @@ WITHOUT_EFFECT = (
 
 
 # The values of options in runs that are older than these.
-OLDER_THAN = {"search.precision": "32", "data.clauses": "0"}
+OLDER_THAN = {"search.precision": "32", "data.clauses": "0", "data.curriculum": "0.0"}
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,6 +36,8 @@ CORPUS_VERSION = 1
 # The file with digest and facts of a corpus, beside its splits.
 RECORD = "corpus.json"
 ROWS_AT_ONCE = 10_000
+# Options of the group that are no options of a recipe.
+USED_ELSEWHERE = ("vocabulary_size", "curriculum")
 # Sentences of each split whose script is looked at.
 LOOKED_AT = 200
 
@@ -139,12 +141,13 @@ def check_leaks(corpus: Corpus) -> int:
 def check_recipe(options: Mapping[str, Any]) -> tuple[str, Recipe]:
     """Return the name and the checked recipe of a config group `data`.
 
-    `vocabulary_size` is part of the group, as it depends on the corpus, but the tokenizer uses it.
+    `vocabulary_size` and `curriculum` are part of the group, as they depend on the corpus, but the tokenizer and the
+    order of the batches use them.
 
     Raises:
         UserError: an option is unknown, missing, or outside its choices.
     """
-    own = {key: value for key, value in options.items() if key not in ("name", "vocabulary_size")}
+    own = {key: value for key, value in options.items() if key not in ("name", *USED_ELSEWHERE)}
     if options.get("name") is None:
         raise UserError(f"data.name: not set; choose from {', '.join(sorted(RECIPES))}")
     for side in ("source", "target"):

@@ -1,5 +1,7 @@
 """Batches of sentences of similar length, in a shuffled stream that can stop and resume at any step."""
 
+import math
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -9,6 +11,8 @@ from torch.utils.data import Sampler
 IntArray = np.ndarray[Any, np.dtype[np.integer[Any]]]
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
+# Share of the pairs, the shortest ones, that a curriculum begins with.
+FIRST_SHARE = 0.1
 # Keep the random numbers of nulled sources and of joined pairs apart from those of the order, of [seed, epoch].
 NULLED_STREAM, JOINED_STREAM = 1, 2
 # In the place of a row number: a sentence is joined from fewer pairs.
@@ -95,6 +99,13 @@ class TrainingStream:
     nor on where a run has resumed. The batches are those of a stream without nulled sources.
     With `joined`, the sentences of an epoch are 1 to so many pairs in a row, which are drawn anew in each epoch.
 
+    A curriculum reads the same batches in another order, short pairs first: until the share `curriculum` of the budget
+    is read, the next batch is the first of the shuffled ones that has no pair longer than a limit. The limit is the
+    length of the longest of a share of the pairs by length, which grows evenly with the tokens read, from
+    `FIRST_SHARE` to 1 (the linear competence of Platanios et al. 2019, "Competence-based curriculum learning for neural
+    machine translation", section 3; there sentences are drawn, and here each is read once an epoch). If no batch is
+    short enough, the shortest is next.
+
     Args:
         source_lengths: [pairs], in tokens.
         target_lengths: [pairs], in tokens, with prefixes.
@@ -105,6 +116,7 @@ class TrainingStream:
         null_source: probability that a pair is read with an empty source, anew in each epoch; from 0 to below 1.
         prefix_lengths: [pairs], target tokens that are given, which neither budget nor loss counts; None: 0 of each.
         joined: the largest number of pairs in a sentence. Pairs with a prefix are not joined.
+        curriculum: share of the budget in which the longest pairs come in, from 0 (none) to 1.
 
     Attributes:
         steps: optimizer steps of the run.
@@ -125,11 +137,13 @@ class TrainingStream:
         null_source: float = 0.0,
         prefix_lengths: IntArray | None = None,
         joined: int = 1,
+        curriculum: float = 0.0,
     ):
         assert joined == 1 or prefix_lengths is None
         self.source_lengths, self.target_lengths, self.joined = source_lengths, target_lengths, joined
         self.loss_lengths = target_lengths if prefix_lengths is None else target_lengths - prefix_lengths
         self.batch_tokens, self.seed, self.null_source = batch_tokens, seed, null_source
+        self.curriculum_tokens = curriculum * target_tokens
         self._last: tuple[int, list[IntArray]] | None = None
         steps, positions, real = self._measure(target_tokens)
         self.steps = max(1, round(steps / validations)) * validations
@@ -172,9 +186,41 @@ class TrainingStream:
         tie_break = random.permutation(len(sentences))
         # By target length first, as the output layer takes the most time, then by source length.
         order = np.lexsort((tie_break, source, target))
-        batches = [sentences[batch] for batch in cut(order, source, target, self.batch_tokens)]
+        batches = cut(order, source, target, self.batch_tokens)
         random.shuffle(batches)
-        return batches
+        # Of joined pairs it is more than was read, as each counts an end of its own.
+        tokens = number * int(self.loss_lengths.sum())
+        if tokens < self.curriculum_tokens:
+            batches = self._short_first(batches, np.maximum(source, target), sentences, tokens)
+        return [sentences[batch] for batch in batches]
+
+    def _short_first(
+        self, batches: list[IntArray], longer: IntArray, sentences: IntArray, tokens: int
+    ) -> list[IntArray]:
+        """Return the batches of an epoch in the order of the curriculum, from the target tokens read before it on.
+
+        Args:
+            batches: numbers of sentences.
+            longer: [sentences] tokens on the longer side of each.
+            sentences: the rows of each, see `Part`.
+            tokens: target tokens read before the epoch.
+        """
+        by_length = np.sort(longer)
+        # Batches of equal length in shuffled order, and the place of each in the shuffled epoch.
+        waiting: dict[int, deque[int]] = {}
+        for place, batch in enumerate(batches):
+            waiting.setdefault(int(longer[batch].max()), deque()).append(place)
+        order: list[int] = []
+        while waiting and tokens < self.curriculum_tokens:
+            share = FIRST_SHARE + (1 - FIRST_SHARE) * tokens / self.curriculum_tokens
+            limit = by_length[math.ceil(share * len(by_length)) - 1]
+            allowed = [length for length in waiting if length <= limit] or [min(waiting)]
+            length = min(allowed, key=lambda each: waiting[each][0])
+            order.append(waiting[length].popleft())
+            if not waiting[length]:
+                del waiting[length]
+            tokens += int(joined_lengths(self.loss_lengths, sentences[batches[order[-1]]]).sum())
+        return [batches[place] for place in [*order, *sorted(place for rest in waiting.values() for place in rest)]]
 
     def parts(self, *, first_step: int, rank: int, ranks: int, accumulate: int) -> Iterator[Part]:
         """Yield the parts of one rank from optimizer step `first_step` on, `accumulate` parts a step."""

@@ -91,9 +91,8 @@ def _check_final_states(
 ) -> None:
     """Check the final states against the state of the decoder; all that contradicts it is refused at once."""
     contradictions = []
-    for option, off in (("summary_tanh", "false"), ("summary_bits", "0")):
-        if value := getattr(settings, option):
-            contradictions.append(f"encoder.{option}={str(value).lower()} changes them: set encoder.{option}={off}")
+    if settings.summary_tanh:
+        contradictions.append("encoder.summary_tanh=true changes it: set encoder.summary_tanh=false")
     names = CELLS[settings.cell].state_parts, CELLS[decoder.cell].state_parts
     shapes = encoder.final_shapes, (CELLS[decoder.cell].state_shapes(decoder.hidden_size),) * decoder.layers
     if shapes[0] != shapes[1] or names[0] != names[1]:

@@ -74,6 +74,7 @@ def prepare(config: Config, settings: Settings) -> PreparedData:
         null_source=settings.trainer.null_source,
         prefix_lengths=splits["train"].prefix_lengths,
         joined=recipe.joined,
+        curriculum=settings.curriculum,
     )
     return PreparedData(corpus, vocabularies, splits, stream)
 

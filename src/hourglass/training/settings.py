@@ -30,6 +30,8 @@ from hourglass.training.trainer import TrainerSettings
 # The range that both torch and numpy accept.
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
 GROUPS = ("data", "tokenizer", "encoder", "attention", "decoder", "optimizer", "trainer", "logger", "search")
 
 # Options outside all groups, with their types.
@@ -60,6 +62,7 @@ class Settings:
         search: the config group `search`.
         logger: the config group `logger`.
         metrics: further scores of the test split.
+        curriculum: data.curriculum, the share of the budget in which the longest pairs come in; see `TrainingStream`.
     """
 
     tokenizer: TokenizerSettings
@@ -68,6 +71,7 @@ class Settings:
     search: SearchSettings
     logger: LoggerSettings
     metrics: Sequence[Metric] = ()
+    curriculum: float = 0.0
 
 
 def check_settings(config: Config) -> Settings:
@@ -93,6 +97,8 @@ def _check_groups(config: Config) -> Settings:
         build(SearchSettings, config["search"], "search"),
         check_logger(config["logger"]),
         make_metrics(config.get("metrics", []), str(config["data"].get("target"))),
+        # Runs of earlier versions lack it.
+        check(Share, config["data"].get("curriculum", 0.0), "data.curriculum"),
     )
     _, recipe = check_recipe(config["data"])
     check_language(config["data"]["target"])
