@@ -28,6 +28,7 @@ from hourglass.config.plugins import load_plugins
 from hourglass.corpora.overlap import OVERLAP_VERSION, CorpusOverlap
 from hourglass.errors import UserError
 from hourglass.experiments.rate_search import possible_rates
+from hourglass.metrics.metrics import Metrics, make_metrics
 from hourglass.metrics.scoring import length_buckets
 from hourglass.runs.folder import RunFolder
 from hourglass.system.commands import path_override, quoted
@@ -92,7 +93,8 @@ class AblationSettings:
         baseline: the variant that all others are compared with.
         validations: of a run.
         resamples: of the bootstrap.
-        floor: BLEU that the baseline must reach before slopes over length are reported.
+        floor: points from the worst score (0 of BLEU, 100 of an error rate) that the baseline must have come before
+            slopes over length are reported.
         converged: share of the dev loss; a run whose last fifth of the budget gained less counts as converged.
         estimands: pairs of variants whose gap in bits is the ablation's first result.
         flattened: share of such a gap; a doubling of the budget that is sure to change it by less has not changed it.
@@ -199,6 +201,16 @@ class Ablation:
             variant: [self.sentence_scores(variant, seed, budget) for seed in self.seeds(variant)]
             for variant in self.variants(corpus)
         }
+
+    def metrics(self, corpus: str) -> Metrics:
+        """Return the metrics of a corpus's runs.
+
+        Raises:
+            UserError: one is unknown, or cannot score the corpus.
+        """
+        plugins = [f"plugins=[{','.join(self.settings.plugins)}]"] if self.settings.plugins else []
+        config = self.compose([*self.data_overrides(corpus), *plugins, *self.settings.overrides])
+        return make_metrics(config["metrics"], str(config["data"]["target"]))
 
     def seeds(self, variant: Variant) -> list[int]:
         """The seeds that a variant is trained with."""

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from hourglass.analysis.apart import ApartComparison, ApartScores, SentenceKind
-from hourglass.metrics.scoring import FEW, signature
+from hourglass.metrics.scoring import FEW
 from hourglass.metrics.significance import RESAMPLES
+from hourglass.metrics.translation import Bleu
 from hourglass.reports.comparison import GROUP_HEADINGS, NOTE_ON_FEW, NOTE_ON_UNITS, show_sentences
 from hourglass.reports.document import Block, Bullets, Heading, Picture, Table
 from hourglass.reports.phrases import (
@@ -50,7 +51,7 @@ def apart_table(comparison: ApartComparison) -> Table:
     caption = (
         "Test sentences that are joined from two or more clauses: translated as they are, and their clauses one by "
         "one, with the outputs in a row; means over seeds, 95 % intervals of the difference. "
-        f"{NOTE_ON_FEW} {signature(comparison.target_language)}"
+        f"{NOTE_ON_FEW} {Bleu(comparison.target_language).signature()}"
     )
     return Table("apart", head, rows, caption, text_columns=2)
 
