@@ -89,7 +89,7 @@ def print_pair(part: TestSetComparison) -> None:
     test, scores = part.test, part.scores
     (item,) = (item for item in scores if item.difference is not None)
     assert item.difference is not None
-    title = test.metric.title
+    title = part.metric.title
     for group in scores:
         print(
             f"{group.group.runs[0].path}: {group.score.whole.mean:.2f} {title} {show_range(group.score.whole.interval)}"
@@ -105,7 +105,7 @@ def print_pair(part: TestSetComparison) -> None:
     print(
         f"\n{item.group.name} minus {item.baseline}, with {RESAMPLES:,} paired bootstrap resamples of sentences, each "
         "bucket within itself.\nIntervals are pointwise and hold for these two trained models: another seed would "
-        f"score differently. {NOTE_ON_FEW}\n{note_on_units([test.metric])}"
+        f"score differently. {NOTE_ON_FEW}\n{note_on_units([part.metric])}"
     )
     if part.partial:
         print(f"The test set is {part.partial}.")

@@ -59,13 +59,13 @@ class TestSet(SentenceLengths):
 
     Attributes:
         rows: id, source and reference of each sentence; the hypothesis is that of any one output.
-        metric: which score.
+        target_language: decides what a word is.
     """
 
     __test__ = False  # Not a test case for pytest.
 
     rows: list[Translation]
-    metric: Metric
+    target_language: str
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,7 @@ class TestSetComparison:
 
     Attributes:
         name: of the test set, among others.
+        metric: the score.
         test: its sentences.
         grouping: the groups, and in what they differ.
         scores: of each group, in their order.
@@ -138,6 +139,7 @@ class TestSetComparison:
     __test__ = False  # Not a test case for pytest.
 
     name: str
+    metric: Metric
     test: TestSet
     grouping: Grouping
     scores: list[GroupScores]
@@ -157,7 +159,7 @@ class TestSetComparison:
 
 
 def make_test_set(
-    files: Mapping[str, list[Translation]], edges: Sequence[int], source_language: str, metric: Metric
+    files: Mapping[str, list[Translation]], edges: Sequence[int], source_language: str, target_language: str
 ) -> TestSet:
     """Return the test set that several outputs share.
 
@@ -165,7 +167,7 @@ def make_test_set(
         files: the outputs, by name.
         edges: first number of source words of each bucket.
         source_language: decides how words are counted.
-        metric: which score.
+        target_language: decides what a word is.
 
     Raises:
         UserError: two outputs do not translate the same sentences.
@@ -175,7 +177,7 @@ def make_test_set(
         if [_sentence(row) for row in rows] != [_sentence(row) for row in other]:
             raise UserError(f"{first} and {name} do not translate the same sentences: give two runs of one test set")
     words = np.array([max(edges[0], count_words(row.source, source_language)) for row in rows])
-    return TestSet(words, scoring.length_buckets(edges), rows, metric)
+    return TestSet(words, scoring.length_buckets(edges), rows, target_language)
 
 
 def _sentence(row: Translation) -> tuple[object, ...]:
@@ -192,17 +194,18 @@ def make_draws(lengths: SentenceLengths, resamples: int) -> Draws:
     )
 
 
-def score_by_length(outputs: Sequence[Sequence[str]], test: TestSet, draws: Draws) -> ScoreByLength:
+def score_by_length(metric: Metric, outputs: Sequence[Sequence[str]], test: TestSet, draws: Draws) -> ScoreByLength:
     """Return the score of a variant.
 
     Args:
+        metric: which score.
         outputs: translations of the test set, one sequence for each seed.
         test: the test set.
         draws: its resamples.
     """
     references, sources = [row.references for row in test.rows], [row.source for row in test.rows]
-    statistics = [test.metric.statistics(output, references, sources) for output in outputs]
-    return score_from_sentences(test.metric, statistics, test, draws)
+    statistics = [metric.statistics(output, references, sources) for output in outputs]
+    return score_from_sentences(metric, statistics, test, draws)
 
 
 def score_from_sentences(
@@ -322,14 +325,15 @@ def _compare_part(
         {str(run.path): run.translations for run in runs},
         config["edges"],
         config["data"]["source"],
-        _shared_metric(runs, metric),
+        config["data"]["target"],
     )
-    whole = _score_part(name, test, grouping, baseline, rows=range(len(test.rows)), resamples=resamples)
+    score = _shared_metric(runs, metric)
+    whole = _score_part(name, score, test, grouping, baseline, rows=range(len(test.rows)), resamples=resamples)
     rows = clean_rows(runs, [row.id for row in test.rows]) if clean else None
     if not rows:
         return whole
     part = replace(test, rows=[test.rows[row] for row in rows], source_words=test.source_words[rows], bounds=[])
-    return replace(whole, clean=_score_part(name, part, grouping, baseline, rows=rows, resamples=resamples))
+    return replace(whole, clean=_score_part(name, score, part, grouping, baseline, rows=rows, resamples=resamples))
 
 
 def _shared_metric(runs: Sequence[FinishedRun], name: str | None) -> Metric:
@@ -372,13 +376,20 @@ def clean_rows(runs: Sequence[FinishedRun], ids: Sequence[str]) -> list[int] | N
 
 
 def _score_part(
-    name: str, test: TestSet, grouping: Grouping, baseline: str | None, *, rows: Sequence[int], resamples: int
+    name: str,
+    metric: Metric,
+    test: TestSet,
+    grouping: Grouping,
+    baseline: str | None,
+    *,
+    rows: Sequence[int],
+    resamples: int,
 ) -> TestSetComparison:
     """Compare groups on some sentences of a test set, whose numbers are `rows`."""
     draws = make_draws(test, resamples)
     score = {
         group.name: score_by_length(
-            [[run.translations[row].hypothesis for row in rows] for run in group.runs], test, draws
+            metric, [[run.translations[row].hypothesis for row in rows] for run in group.runs], test, draws
         )
         for group in grouping.groups
     }
@@ -397,7 +408,7 @@ def _score_part(
         )
         for group in grouping.groups
     ]
-    return TestSetComparison(name, test, grouping, scores, base)
+    return TestSetComparison(name, metric, test, grouping, scores, base)
 
 
 def _baseline_value(grouping: Grouping, baseline: str | None) -> str | None:

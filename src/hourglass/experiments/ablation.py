@@ -70,6 +70,7 @@ class CorpusSettings:
         budgets: target tokens of a run, in ascending order: the rungs of a ladder.
         tune_tokens: budget of a candidate of the search.
         edges: first number of source words of each length bucket.
+        overrides: of every run, before those of all corpora.
     """
 
     variants: Names
@@ -79,6 +80,7 @@ class CorpusSettings:
     edges: list[int]
     controls: list[str] = field(default_factory=list)
     models: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         length_buckets(self.edges)
@@ -406,9 +408,10 @@ class Ablation:
         ]
 
     def data_overrides(self, corpus: str) -> list[str]:
-        """Return the overrides that select a corpus, its cache and its length buckets."""
-        edges = ",".join(map(str, self.corpora[corpus].edges))
-        return [f"data={corpus}", path_override("cache", self.made(corpus) / "cache"), f"edges=[{edges}]"]
+        """Return the overrides that select a corpus, its cache and its length buckets, and those that it has itself."""
+        settings = self.corpora[corpus]
+        edges = f"edges=[{','.join(map(str, settings.edges))}]"
+        return [f"data={corpus}", path_override("cache", self.made(corpus) / "cache"), edges, *settings.overrides]
 
     def chosen(self, variant: Variant) -> list[str]:
         """Return the overrides that a variant's search chose; anything but one of its candidates is refused.

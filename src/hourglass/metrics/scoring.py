@@ -85,9 +85,9 @@ def score(
         for metric in metrics.all:
             for name, own in ((metric.name, counts), (f"copy_{metric.name}", copied)):
                 if metric.name in own:
-                    of_sentences = own[metric.name]
-                    known = of_sentences is not None and len(indices)
-                    values[name] = score_or_none(metric, of_sentences[indices].sum(0)) if known else None
+                    of_sentences, values[name] = own[metric.name], None
+                    if of_sentences is not None and len(indices):
+                        values[name] = score_or_none(metric, of_sentences[indices].sum(0))
             if (of_sentences := counts[metric.name]) is not None and of_sentences.size:
                 details = metric.details(of_sentences[indices].sum(0))
                 values |= details if len(indices) else dict.fromkeys(details)

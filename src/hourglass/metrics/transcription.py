@@ -76,7 +76,8 @@ def _distances(pairs: Sequence[tuple[int, str, str]]) -> list[int]:
     known = {}
     if unequal:
         distinct = list(dict.fromkeys(unequal))
-        found = edit_distance(*map(list, zip(*distinct, strict=True)), reduction="none").tolist()
+        hypotheses, references = [pair[0] for pair in distinct], [pair[1] for pair in distinct]
+        found = edit_distance(hypotheses, references, reduction="none").tolist()
         known = dict(zip(distinct, found, strict=True))
     return [int(known.get((hypothesis, reference), 0)) for _, hypothesis, reference in pairs]
 

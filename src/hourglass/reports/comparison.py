@@ -82,7 +82,7 @@ def write_comparison(
 
 def _title(parts: Sequence[TestSetComparison]) -> str:
     """Return the heading of the score, or of the scores where test sets have several."""
-    return " or ".join(dict.fromkeys(part.test.metric.title for part in parts))
+    return " or ".join(dict.fromkeys(part.metric.title for part in parts))
 
 
 def _dev_title(parts: Sequence[TestSetComparison]) -> str:
@@ -108,7 +108,7 @@ def scores_table(parts: Sequence[TestSetComparison]) -> Table:
     trained, pooled, own = GROUP_HEADINGS
     head = [*_label_heads(parts), "sentences", _title(parts), *(["SD over seeds"] if over_seeds else []), trained]
     head += [*([pooled, own] if over_seeds else []), "number of seeds"]
-    signatures = "; ".join(dict.fromkeys(part.test.metric.signature() for part in parts))
+    signatures = "; ".join(dict.fromkeys(part.metric.signature() for part in parts))
     partial = next((f" ({part.partial})" for part in parts if part.partial), "")
     caption = (
         f"{_title(parts)} on test{partial}, means over seeds, with 95 % intervals.{_note_on_few(parts)} {signatures}"
@@ -318,7 +318,7 @@ def _describe_intervals(parts: Sequence[TestSetComparison], *, by_length: bool) 
     everyone = [item for part in parts for item in part.scores]
     notes = [f"Intervals are of 95 %, from {RESAMPLES:,} resamples of the test sentences, the same for all groups."]
     if _compared(parts):
-        notes.insert(0, note_on_units(part.test.metric for part in parts))
+        notes.insert(0, note_on_units(part.metric for part in parts))
     if any(item.pooled for item in everyone):
         notes.append(
             "These trained models: another test set would give other scores. These settings: so would other seeds. "
@@ -351,12 +351,12 @@ def _has_undefined(part: TestSetComparison, *, by_length: bool) -> bool:
 
 def _axis_figures(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> list[Picture]:
     """Return the score against the first axis of numbers, or else of each group in a row of its own."""
-    grouping, name = part.grouping, _figure_name(part.test.metric.name, part, parts)
+    grouping, name = part.grouping, _figure_name(part.metric.name, part, parts)
     if len(part.scores) < 2:
         return []
     bands = "Bands" if (numbers := axis_numbers(grouping)) else "Lines"
     test_set = _test_set(part, parts)
-    title = part.test.metric.title
+    title = part.metric.title
     caption = f"{title} on {test_set}, means over seeds; small dots: single seeds. {bands}: 95 %, {_covered(part)}."
     if len(part.test.rows) < FEW:
         caption += f" Only {len(part.test.rows)} sentences{' (hollow marks)' if numbers else ''}."
@@ -408,7 +408,7 @@ def _settings_tables(part: TestSetComparison, parts: Sequence[TestSetComparison]
 
 def _lengths(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> list[Block]:
     """Return scores and differences by source length, as tables and figures."""
-    title = part.test.metric.title
+    title = part.metric.title
     test, names, test_set = part.test, [item.group.name for item in part.scores], _test_set(part, parts)
     inside = {bucket: test.inside(bucket) for bucket in part.scores[0].score.buckets}
     x = [float(test.source_words[rows].mean()) for rows in inside.values()]
@@ -425,7 +425,7 @@ def _lengths(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> lis
     rows = [[name, *(f"{item.mean:.2f} {show_range(item.interval)}" for item in row)] for name, row in scores.items()]
     lines = {name: estimate_line(x, row[:-1], few) for name, row in scores.items()}
     table, figure = (
-        _figure_name(f"{part.test.metric.name}-by-length", part, parts),
+        _figure_name(f"{part.metric.name}-by-length", part, parts),
         draw_lines(lines, x_label=LENGTH, y_label=title, zero=True, bands=cover),
     )
     blocks: list[Block] = [

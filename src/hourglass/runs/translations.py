@@ -1,7 +1,7 @@
 """Translations of the test split as a TSV file: id, source, reference, hypothesis, and further references if any."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,10 +43,9 @@ def rows_of(split: Any, hypotheses: Sequence[str]) -> list[Translation]:
         split: with the columns id, source, target, and alternatives where the corpus has them.
         hypotheses: the output of each row.
     """
-    columns: Mapping[str, Any] = {name: split[name] for name in split.column_names}
-    alternatives = columns.get("alternatives", [()] * len(hypotheses))
-    rows = zip(columns["id"], columns["source"], columns["target"], hypotheses, alternatives, strict=True)
-    return [Translation(*row, tuple(others)) for *row, others in rows]
+    alternatives = split["alternatives"] if "alternatives" in split.column_names else [()] * len(hypotheses)
+    columns = (split["id"], split["source"], split["target"], hypotheses, map(tuple, alternatives))
+    return [Translation(*row) for row in zip(*columns, strict=True)]
 
 
 def write_translations(file: Path, rows: Iterable[tuple[Any, ...]]) -> None:
@@ -55,8 +54,10 @@ def write_translations(file: Path, rows: Iterable[tuple[Any, ...]]) -> None:
     fields = Translation._fields if any(row.alternatives for row in full) else _REQUIRED
     lines = ["\t".join(fields)]
     for row in full:
-        further = [json.dumps(row.alternatives, ensure_ascii=False)] if len(fields) > len(_REQUIRED) else []
-        lines.append("\t".join([*row[: len(_REQUIRED)], *further]))
+        texts = [row.id, row.source, row.reference, row.hypothesis]
+        if len(fields) > len(_REQUIRED):
+            texts.append(json.dumps(row.alternatives, ensure_ascii=False))
+        lines.append("\t".join(texts))
     write_whole(file, "".join(f"{line}\n" for line in lines))
 
 
@@ -74,13 +75,15 @@ def read_translations(file: Path) -> list[Translation]:
     fields = tuple(lines[0].split("\t"))
     if fields not in (_REQUIRED, Translation._fields) or lines[-1]:
         raise UserError(f"{file}: not a whole file of translations ({', '.join(_REQUIRED)})")
-    rows = [line.split("\t") for line in lines[1:-1]]
-    for number, row in enumerate(rows, 2):
+    rows = []
+    for number, line in enumerate(lines[1:-1], 2):
+        row = line.split("\t")
         if len(row) != len(fields):
             raise UserError(f"{file}:{number}: {len(row)} fields instead of {len(fields)}")
-    if fields == _REQUIRED:
-        return [Translation(*row) for row in rows]
-    return [Translation(*row, _alternatives(text, f"{file}:{number}")) for number, (*row, text) in enumerate(rows, 2)]
+        name, source, reference, hypothesis, *further = row
+        alternatives = _alternatives(further[0], f"{file}:{number}") if further else ()
+        rows.append(Translation(name, source, reference, hypothesis, alternatives))
+    return rows
 
 
 def _alternatives(text: str, place: str) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """A finished run: the one place that reads what a training has left in its folder."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,16 +44,15 @@ class DevScores:
 
     @classmethod
     def of(cls, best: Mapping[str, Any]) -> "DevScores":
-        """Return the scores that metrics.json has: the main metric stands there by its name.
+        """Return the scores that metrics.json has: the main metric stands there by its name."""
+        return cls(**cls.fields_of(best))
 
-        Raises:
-            ValueError: there is not one score beside the losses and the step.
-        """
-        own = {name: best.get(name) for name in ("loss", "step", "smoothed_loss")}
-        others = [name for name in best if name not in own]
-        if len(others) != 1:
-            raise ValueError(f"dev has the scores {', '.join(others) or 'of no metric'}")
-        return cls(**own, metric=others[0], score=best[others[0]])
+    @staticmethod
+    def fields_of(best: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the scores that metrics.json has by the names of the fields; what is missing there is missing here."""
+        own: dict[str, Any] = {name: best[name] for name in ("loss", "step", "smoothed_loss") if name in best}
+        others = [name for name in best if name not in ("loss", "step", "smoothed_loss")]
+        return {**own, "metric": others[0], "score": best[others[0]]} if len(others) == 1 else own
 
     @property
     def criterion(self) -> float:
@@ -181,7 +180,7 @@ class FinishedRun:
         content = read_json(self.folder.metrics)
         try:
             if isinstance(content, dict) and isinstance(content.get("dev"), dict):
-                content = {**content, "dev": asdict(DevScores.of(content["dev"]))}
+                content = {**content, "dev": DevScores.fields_of(content["dev"])}
             return TypeAdapter(RunMetrics).validate_python(content)
         except ValidationError as error:
             place = ".".join(map(str, error.errors()[0]["loc"]))
