@@ -30,7 +30,7 @@ def texts(count: int = 40) -> tuple[list[str], list[tuple[str, ...]]]:
         kept = [word for word in words if draw.random() > share / 2]
         return [draw.choice(WORDS) if draw.random() < share else word for word in kept]
 
-    references = [[draw.choice(WORDS) for _ in range(draw.randint(1, 12))] for _ in range(count)]
+    references = [[draw.choice(WORDS) for _ in range(draw.randint(4, 12))] for _ in range(count)]
     outputs = [disturb(words, 0.3) for words in references]
     return [" ".join(words) for words in outputs], [
         (" ".join(words), *([" ".join(disturb(output, 0.1) or words)] if number % 3 == 0 else []))

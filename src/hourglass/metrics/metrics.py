@@ -130,8 +130,9 @@ def _check(chosen: Any) -> MetricSettings:
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"metrics: {twice} is named twice: leave one out")
     with_options = [entry.get("name") for entry in settings.options]
-    if idle := next((name for name in with_options if name not in names), None):
-        raise UserError(f"metrics.options: {idle} is not among the metrics: add it to metrics.others")
+    for name in with_options:
+        if name not in names:
+            raise UserError(f"metrics.options: {name} is not among the metrics: add it to metrics.others")
     if twice := next((name for name in with_options if with_options.count(name) > 1), None):
         raise UserError(f"metrics.options: {twice} is named twice: leave one out")
     return settings
