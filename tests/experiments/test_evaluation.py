@@ -18,6 +18,7 @@ from sacrebleu.metrics import BLEU
 from hourglass.analysis.comparing import length_slope, make_draws, make_test_set, score_by_length
 from hourglass.analysis.convergence import JUDGED_TOKENS, NOT_JUDGED, Convergence
 from hourglass.analysis.evaluation import (
+    EVALUATION_VERSION,
     REVERSED_SOURCE,
     SCHEMA_VERSION,
     Candidate,
@@ -778,7 +779,7 @@ def test_mlflow_gets_models_and_system_metrics_of_local_runs(ablation: Ablation,
 def test_an_evaluation_of_another_version_is_named(ablation: Ablation, evaluation: Evaluation) -> None:
     file = ablation.evaluation_file("numbers")
     whole = file.read_text()
-    version = f'"schema_version": {SCHEMA_VERSION}'
+    version = f'"schema_version": {EVALUATION_VERSION}'
     assert version in whole
     for text, message in (
         ("{}", "schema_version is None, and this version of Hourglass reads"),
