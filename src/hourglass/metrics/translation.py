@@ -7,7 +7,6 @@ Shapes: N sentences, K counts.
 """
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -83,10 +82,6 @@ class Bleu(Metric):
     heading = "BLEU"
     scores_copies = True
 
-    @cached_property
-    def _of_library(self) -> BLEU:
-        return _bleu(self.target_language)
-
     def statistics(self, hypotheses: Sequence[str], references: References, sources: Sequence[str]) -> np.ndarray:
         """Return the counts that BLEU is computed from.
 
@@ -98,7 +93,7 @@ class Bleu(Metric):
             UserError: the language's tokenizer is not installed, or a sentence has no reference.
         """
         check_references(hypotheses, references, self.name)
-        library = self._of_library
+        library = _bleu(self.target_language)  # Not kept: MeCab's tagger cannot be sent to a spawned process.
         scores = [
             library.corpus_score([hypothesis], [[reference] for reference in own])
             for hypothesis, own in zip(hypotheses, references, strict=True)
