@@ -556,7 +556,9 @@ def test_a_missing_package_of_the_default_corpus_is_named(
 def test_a_recipe_that_does_not_exist_is_refused_with_the_choices(config: Config, tmp_path: Path) -> None:
     result = refusal({**config()["data"], "name": "bible"}, tmp_path)
     assert result.startswith(f"data.name=bible: no such choice; choose from {', '.join(sorted(RECIPES))}; ")
-    assert refusal({**config()["data"], "name": None}, tmp_path).startswith("data.name: not set; choose from copy, ")
+    assert refusal({**config()["data"], "name": None}, tmp_path).startswith(
+        "data.name: not set; choose from cmudict, copy, "
+    )
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (ROOT / "conf" / "data").glob("*.yaml")))

@@ -187,7 +187,7 @@ def test_the_whole_pipeline_and_what_a_change_touches(project: Path, tmp_path: P
     assert [own["sentences"] for own in counted] == [len(own["words"]) for own in sides] == [24, 24, 60, 60]
     assert [own["sharing"] for own in counted] == [sum(map(bool, own["covered"])) for own in sides]
     check_what_is_kept(project, kept / "numbers", made / "runs" / "none-1" / "5000" / "checkpoints" / "best.ckpt")
-    for name in ("report.md", "numbers/metrics.json", "numbers/bleu_by_length.csv", "figures", "tables"):
+    for name in ("report.md", "numbers/metrics.json", "numbers/score_by_length.csv", "figures", "tables"):
         assert (kept / name).exists(), name
     assert not (project / "results").exists()
     report = (kept / "report.html").read_text()
@@ -407,7 +407,7 @@ def test_every_corpus_of_the_ablation_has_its_stages_and_plots() -> None:
         shown = [plot for plots in content["plots"] for title, plot in plots.items() if title.startswith(f"{name},")]
         lines = [line for plot in shown for line in plot["y"].items()]
         folder = f"../../${{results}}/{name}"
-        assert [path for path, _ in lines] == [f"{folder}/bleu_by_length.csv", f"{folder}/learning.csv"]
+        assert [path for path, _ in lines] == [f"{folder}/score_by_length.csv", f"{folder}/learning.csv"]
         assert all(columns == f"${{{name}.variants}}" for _, columns in lines)
 
 

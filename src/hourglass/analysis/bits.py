@@ -43,7 +43,7 @@ from hourglass.metrics.nulled import null_share
 from hourglass.metrics.saturation import FOLDS, Saturation, find_plateau, straight_slope
 from hourglass.metrics.scoring import length_buckets
 from hourglass.metrics.significance import Difference, Interval, Quantity, compare_quantities, draw_resamples, pool
-from hourglass.runs.translations import Translation
+from hourglass.runs.translations import rows_of
 from hourglass.system.bars import Bar
 from hourglass.training.finished import FinishedRun
 from hourglass.training.freezing import FROZEN_ENCODER, has_frozen_encoder
@@ -165,7 +165,7 @@ def measure_bits(
 
 def _read_test_set(run: FinishedRun, edges: Sequence[int]) -> TestSet:
     split = run.prepared.corpus.splits["test"]
-    rows = [Translation(*row, "") for row in zip(split["id"], split["source"], split["target"], strict=True)]
+    rows = rows_of(split, [""] * len(split))
     words = np.maximum(np.array(split["source_words"][:]), edges[0])
     return TestSet(words, length_buckets(edges), rows, run.prepared.corpus.target_language)
 

@@ -91,8 +91,8 @@ def choose_blind(runs: Sequence[FinishedRun]) -> FinishedRun:
             )
         if run.config["trainer"]["select"] != "loss":
             raise UserError(
-                f"{run.path}: its best checkpoint was selected by BLEU, which means nothing for a model that cannot "
-                "translate: train it with trainer.select=loss"
+                f"{run.path}: its best checkpoint was selected by its outputs, which mean nothing without a source: "
+                "train it with trainer.select=loss"
             )
     return min(runs, key=lambda run: run.metrics.dev.loss)
 

@@ -24,7 +24,7 @@ from hourglass.metrics.likelihood import mean_quantity
 from hourglass.metrics.significance import Difference, Estimate, Interval, Quantity, compare_quantities, pool
 from hourglass.system.records import read_record, write_record
 
-LADDER_VERSION = 2
+LADDER_VERSION = 3
 # A straight line through a few budgets says nothing further away than so many doublings of the largest.
 DOUBLINGS = 10
 # Of a gap, see `judge_gap`.
@@ -37,13 +37,13 @@ class RungScores:
 
     Attributes:
         dev_loss: nats per target token, of each seed.
-        bleu: on all test sentences.
-        bleu_by_length: in each length bucket; None for a bucket without sentences.
+        score: on all test sentences.
+        score_by_length: in each length bucket; None for a bucket without sentences.
     """
 
     dev_loss: list[float]
-    bleu: Estimate
-    bleu_by_length: list[Estimate | None]
+    score: Estimate
+    score_by_length: list[Estimate | None]
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def keep_sentence_scores(ablation: Ablation, variant: Variant, seed: int, budget
         edges=ablation.corpora[variant.corpus].edges,
         examples=ablation.settings.examples,
         source_language=facts.source,
-        target_language=facts.target,
+        metrics=ablation.metrics(variant.corpus),
     )
     write_sentence_scores(ablation.kept(variant, seed, budget), scores)
 

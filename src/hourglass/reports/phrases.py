@@ -31,7 +31,7 @@ P_HEADINGS = ("p", "p, Holm")
 
 UNDEFINED = (
     f"A dash in place of an interval: fewer than {FEWEST_SENTENCES} sentences, of which intervals and p cannot be "
-    "relied on, or resamples without a reference of four tokens, on which BLEU is not defined."
+    "relied on, or resamples without a sentence that the metric can score (BLEU: one with a reference of four tokens)."
 )
 
 

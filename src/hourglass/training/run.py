@@ -228,6 +228,7 @@ def train_model(
     checkpoints = Checkpoints(
         run,
         settings.trainer,
+        settings.metrics.main,
         steps=prepared.stream.steps,
         validate_every=prepared.stream.validate_every,
         stable=settings.optimizer.stable_steps(prepared.stream.steps),
