@@ -230,11 +230,13 @@ def _facts(run: FinishedRun) -> dict[str, str]:
 
 def _check_content(run: FinishedRun) -> None:
     """Check that a run, which may come from a stranger, has what the comparison reads of its settings and metrics."""
-    data, edges = run.config.get("data"), run.config.get("edges")
+    data, edges, metrics = (run.config.get(name) for name in ("data", "edges", "metrics"))
     pairs = run.metrics.corpus.get("pairs")
     whole = (
         isinstance(data, Mapping)
         and all(isinstance(data.get(key), str) for key in ("name", "source", "target"))
+        and isinstance(metrics, Mapping)
+        and isinstance(metrics.get("main"), str)
         and isinstance(edges, list)
         and all(isinstance(edge, int) for edge in edges)
         and isinstance(run.metrics.corpus.get("digest"), str)
