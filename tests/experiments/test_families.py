@@ -167,7 +167,7 @@ def test_the_figures_say_what_a_size_is_of_and_points_that_have_not_converged_ar
     }
     axes = pictures["families-copy-state"].figure.axes[0]
     (hollow,) = (line for line in axes.lines if line.get_markerfacecolor() == "white")
-    assert (list(hollow.get_xdata()), list(hollow.get_ydata())) == ([1024.0], [23.0])
+    assert np.asarray(hollow.get_xydata()).tolist() == [[1024.0, 23.0]]
     rounded = pictures["families-copy-state-rounded"].figure
     assert CEILING in [
         text.get_text()
@@ -175,7 +175,11 @@ def test_the_figures_say_what_a_size_is_of_and_points_that_have_not_converged_ar
         if legend
         for text in legend.get_texts()
     ]
-    ceiling = [line for line in rounded.axes[0].lines if list(line.get_xdata()) == list(line.get_ydata())]
+    ceiling = [
+        line
+        for line in rounded.axes[0].lines
+        if np.array_equal(np.asarray(line.get_xdata()), np.asarray(line.get_ydata()))
+    ]
     assert ceiling, "the ceiling is the diagonal"
     (table,) = (block for block in blocks if isinstance(block, Table))
     rows = [dict(zip(table.head, row, strict=True)) for row in table.rows]
