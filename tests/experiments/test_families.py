@@ -167,7 +167,7 @@ def test_the_figures_say_what_a_size_is_of_and_points_that_have_not_converged_ar
     }
     axes = pictures["families-copy-state"].figure.axes[0]
     (hollow,) = (line for line in axes.lines if line.get_markerfacecolor() == "white")
-    assert (np.asarray(hollow.get_xdata()).tolist(), np.asarray(hollow.get_ydata()).tolist()) == ([1024.0], [23.0])
+    assert np.asarray(hollow.get_xydata()).tolist() == [[1024.0, 23.0]]
     rounded = pictures["families-copy-state-rounded"].figure
     assert CEILING in [
         text.get_text()
@@ -178,7 +178,7 @@ def test_the_figures_say_what_a_size_is_of_and_points_that_have_not_converged_ar
     ceiling = [
         line
         for line in rounded.axes[0].lines
-        if np.asarray(line.get_xdata()).tolist() == np.asarray(line.get_ydata()).tolist()
+        if np.array_equal(np.asarray(line.get_xdata()), np.asarray(line.get_ydata()))
     ]
     assert ceiling, "the ceiling is the diagonal"
     (table,) = (block for block in blocks if isinstance(block, Table))

@@ -41,7 +41,8 @@ def neck_of(config: Config) -> Neck:
     if encoder["name"] == "blind":
         return Neck(0, 0, False)
     summary = encoder["summary_size"] if start != "zero" or attention == "fixed" else 0
-    if start == "pass" and attention != "fixed" and decoder["query"] == "current":
+    # The cell of a plugin that is not loaded is unknown: all of its state counts.
+    if start == "pass" and attention != "fixed" and decoder["query"] == "current" and decoder["cell"] in CELLS:
         summary = decoder["layers"] * CELLS[decoder["cell"]].read_size(decoder["hidden_size"])
     # An encoder of one's own may name the width of its states otherwise.
     mean = encoder.get("hidden_size", 0) if attention == "mean" else 0

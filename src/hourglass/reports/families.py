@@ -1,7 +1,9 @@
 """The reference picture: bits held against the bits of a state, for every family, by copying and by recall."""
 
+import math
 from collections.abc import Sequence
 
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
 from hourglass.analysis.convergence import NOT_JUDGED, show_verdict
@@ -115,8 +117,7 @@ def _figure(points: Sequence[FamilyPoint], families: Sequence[str], x_label: str
         if own:
             lines[family] = _line(own, ends)
     source = points[0].source_bits
-    top = min(ends[1], 2 * source)
-    lines[CEILING] = Line([min(ends[0], top), top], [min(ends[0], top), top], level=True)
+    lines[CEILING] = Line(ends, ends, level=True)
     figure = draw_lines(
         lines,
         x_label=x_label,
@@ -127,10 +128,22 @@ def _figure(points: Sequence[FamilyPoint], families: Sequence[str], x_label: str
         bands=covered,
     )
     axes = figure.axes[0]
+    lowest = min([0.0, *(min(line.low or line.y) for line in lines.values())])
+    top = 1.5 * max(source, ends[1])
     axes.set_xscale("log", base=2)
     axes.set_yscale("symlog", base=2, linthresh=LINEAR)
-    axes.set_xticks(necks, [f"{bits:,}" for bits in necks], rotation=45, fontsize=7)
+    axes.set_ylim(1.5 * lowest - 0.2, top)
+    _number_ticks(axes.xaxis, [2.0**power for power in range(math.floor(math.log2(ends[0])), 40)], ends[1] * 1.2)
+    up = [4.0**power for power in range(20)]
+    _number_ticks(axes.yaxis, [*(-each for each in up if -each > lowest), 0.0, *up], top)
     return figure
+
+
+def _number_ticks(axis: Axis, ticks: Sequence[float], top: float) -> None:
+    """Set the ticks of an axis, up to `top`, with numbers in place of powers."""
+    shown = [tick for tick in ticks if tick <= top]
+    axis.set_ticks(shown, [f"{tick:,.0f}" for tick in shown])
+    axis.set_ticks([], minor=True)
 
 
 def _line(points: Sequence[FamilyPoint], ends: Sequence[float]) -> Line:
