@@ -23,11 +23,13 @@ class ExploreSettings:
 
     Attributes:
         run: the run folder, or several that are shown side by side.
+        blind: run folders of the source-blind model, joined by commas; None: the page shows no bits.
         sentences: test sentences on the page.
         out: the page.
     """
 
     run: RunPaths
+    blind: str | None
     sentences: PositiveInt
     out: Annotated[str, Field(min_length=1)]
 
@@ -35,7 +37,8 @@ class ExploreSettings:
 def main(values: Mapping[str, Any]) -> None:
     """Follow the models through some test sentences and write the page."""
     settings = build(ExploreSettings, values, "")
-    print(f"written: {explore(settings.run, settings.sentences, Path(settings.out).expanduser())}")
+    blind = settings.blind.split(",") if settings.blind else []
+    print(f"written: {explore(settings.run, settings.sentences, Path(settings.out).expanduser(), blind)}")
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ SENTENCES = 40
 
 
 def main(corpus: str) -> None:
-    """Write results/CORPUS/explorer.html with the first seed of each variant.
+    """Write results/CORPUS/explorer.html with the first seed of each variant, and the bits over the blind decoder.
 
-    It takes their weights, which git does not keep: a page that is there stays where those of a variant are not.
+    It takes the variants' weights, which git does not keep: a page that is there stays where some are missing.
     """
     ablation = load_ablation()
     ablation.check_corpus(corpus)
@@ -21,7 +21,9 @@ def main(corpus: str) -> None:
     if absent and page.exists():
         print(f"left as it is: {page} (no weights of {', '.join(map(str, absent))} on this machine)")
         return
-    print(f"written: {explore([str(run.path) for run in runs], SENTENCES, page)}")
+    blind = ablation.open_runs(ablation.blind(corpus), ablation.corpora[corpus].budgets[-1])
+    paths = [str(run.path) for run in runs]
+    print(f"written: {explore(paths, SENTENCES, page, [str(run.path) for run in blind])}")
 
 
 if __name__ == "__main__":
