@@ -1,9 +1,10 @@
 // The whole page: what is shown, what plays, and what keys and links do.
 
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { readAddress, writeAddress } from "./address.ts";
 import type { Content } from "./data.ts";
 import { savePng, saveSvg } from "./export.ts";
+import { added, forcedRanks, translate } from "./live.ts";
 import { Meter, NoMeter } from "./Meter.tsx";
 import { describe, Panel } from "./Panel.tsx";
 import { STAGES } from "./stages.ts";
@@ -49,7 +50,10 @@ export function fromAddress(content: Content, hash: string, before?: Shown): Sho
   };
 }
 
-export function App({ content }: { content: Content }) {
+export function App({ content: written }: { content: Content }) {
+  const [content, setContent] = useState(written);
+  const [own, setOwn] = useState(""); // what is typed
+  const [failure, setFailure] = useState("");
   const [shown, setShown] = useState(() => fromAddress(content, location.hash));
   const [order, setOrder] = useState<Order>("length");
   const [playing, setPlaying] = useState(false);
@@ -63,24 +67,53 @@ export function App({ content }: { content: Content }) {
   const moment = timeline.moment(at);
   const panels = shown.variants.map((index, rank) => ({ variant: content.variants[index], index, view: views[rank] }));
 
-  const change = (part: Partial<Shown>) => setShown(before => ({ ...before, ...part }));
-  const go = (place: number) => { setPlaying(false); change({ at: timeline.clamp(place) }); };
-  const pick = (number: number) => { setPlaying(false); change({ sentence: number, at: 0, stage: 0 }); };
+  // Keys can come faster than the page is drawn, so that each change is made to what the last one has left.
+  const change = (part: Partial<Shown> | ((before: Shown) => Partial<Shown>)) =>
+    setShown(before => ({ ...before, ...(typeof part === "function" ? part(before) : part) }));
+  const timelineOf = (one: Shown) => new Timeline(viewsOf(content, one));
+  const go = (place: number) => { setPlaying(false); change(before => ({ at: timelineOf(before).clamp(place) })); };
+  const move = (by: number) => {
+    setPlaying(false);
+    change(before => {
+      const along = timelineOf(before);
+      return { at: along.clamp(along.clamp(before.at) + by) };
+    });
+  };
+  const another = (number: number): Partial<Shown> => ({ sentence: number, at: 0, stage: 0 });
+  const pick = (number: number) => { setPlaying(false); change(another(number)); };
+  const neighbour = (by: number) => {
+    setPlaying(false);
+    change(before => {
+      const number = sorted[sorted.indexOf(before.sentence) + by];
+      return number === undefined ? {} : another(number);
+    });
+  };
   const play = () => {
     if (!playing && at === timeline.length - 1) change({ at: 0 });
     setPlaying(!playing);
   };
-  const neighbour = (by: number) => {
-    const place = sorted.indexOf(shown.sentence) + by;
-    if (place >= 0 && place < sorted.length) pick(sorted[place]);
-  };
   // Stages belong to a step of the decoder: from elsewhere, the first stage goes to its first step.
   const stage = (by: number) => {
     setPlaying(false);
-    const wanted = shown.stage + by;
-    const steps = at < timeline.firstWriting ? timeline.firstWriting : at;
-    if (wanted > STAGES) change({ stage: steps < timeline.length - 1 ? 1 : STAGES, at: timeline.clamp(steps + 1) });
-    else change({ stage: Math.max(0, wanted), at: steps });
+    change(before => {
+      const along = timelineOf(before), wanted = before.stage + by;
+      const step = Math.max(along.firstWriting, along.clamp(before.at));
+      if (wanted > STAGES) return step < along.length - 1 ? { stage: 1, at: step + 1 } : {};
+      return { stage: Math.max(0, wanted), at: wanted > 0 ? step : along.clamp(before.at) };
+    });
+  };
+  // Ask the models, and show what they answer from its first step on, or from the step that was changed.
+  const ask = async (text: string, forced: number[][] = [], step: number | null = null) => {
+    setPlaying(false);
+    setFailure("");
+    try {
+      const [more, number] = added(content, await translate(text, forced));
+      const along = new Timeline(viewsOf(more, { sentence: number, variants: shown.variants }));
+      setContent(more);
+      change({ sentence: number, stage: 0, at: step === null ? 0 : along.place({ phase: "write", step }) });
+    } catch (error) {
+      setFailure(error instanceof Error ? error.message : String(error));
+    }
   };
   const tour = (number: number | null) => {
     setPlaying(false);
@@ -116,16 +149,17 @@ export function App({ content }: { content: Content }) {
   useEffect(() => { document.body.classList.toggle("presenter", shown.presenter); }, [shown.presenter]);
 
   const keys: Record<string, () => void> = {
-    " ": play, ArrowLeft: () => go(at - 1), ArrowRight: () => go(at + 1), "[": () => neighbour(-1), "]": () => neighbour(1),
+    " ": play, ArrowLeft: () => move(-1), ArrowRight: () => move(1), "[": () => neighbour(-1), "]": () => neighbour(1),
     Home: () => go(0), End: () => go(timeline.length - 1), ".": () => stage(1), ",": () => stage(-1),
     p: () => change({ presenter: !shown.presenter }), t: () => tour(stop === null ? 0 : null),
     Escape: () => (stop !== null ? tour(null) : change({ presenter: false, stage: 0 })),
   };
-  useEffect(() => {
+  useLayoutEffect(() => {
     const press = (event: KeyboardEvent) => {
       const target = event.target as HTMLElement, inside = target.tagName;
       // Lists, buttons and the slider use some of these keys themselves.
-      if (event.ctrlKey || event.metaKey || event.altKey || inside === "SELECT" || (inside === "INPUT" && event.key !== "Escape" && !",.".includes(event.key))) return;
+      const types = inside === "SELECT" || target.id === "own";
+      if (event.ctrlKey || event.metaKey || event.altKey || types || (inside === "INPUT" && !["Escape", ",", "."].includes(event.key))) return;
       if (inside === "BUTTON" && event.key === " ") return;
       const action = keys[event.key];
       if (action) { event.preventDefault(); action(); }
@@ -159,11 +193,18 @@ export function App({ content }: { content: Content }) {
         <option value="disorder">reordering, most first</option>
       </select></label>
     </div>
+    {content.live && (
+      <form class="bar own" onSubmit={event => { event.preventDefault(); if (own.trim()) void ask(own); }}>
+        <label>Your own sentence <input id="own" type="text" value={own} onInput={event => setOwn(event.currentTarget.value)} /></label>
+        <button id="translate">translate</button>
+        <span role="alert">{failure}</span>
+      </form>
+    )}
     <div class="bar controls">
       <button id="first" title="to the beginning (Home)" aria-label="to the beginning" onClick={() => go(0)}>|&#x25C0;</button>
-      <button id="back" title="one step back (left arrow)" aria-label="one step back" onClick={() => go(at - 1)}>&#x25C0;</button>
+      <button id="back" title="one step back (left arrow)" aria-label="one step back" onClick={() => move(-1)}>&#x25C0;</button>
       <button id="play" title="play or pause (space)" aria-label={playing ? "pause" : "play"} onClick={play}>{playing ? "\u23f8\ufe0e pause" : "\u25b6\ufe0e play"}</button>
-      <button id="on" title="one step on (right arrow)" aria-label="one step on" onClick={() => go(at + 1)}>&#x25B6;</button>
+      <button id="on" title="one step on (right arrow)" aria-label="one step on" onClick={() => move(1)}>&#x25B6;</button>
       <div class="track">
         <input id="step" type="range" min={0} max={timeline.length - 1} value={at} aria-label="time: reading, then writing" aria-valuetext={timeline.describe(at)}
           onInput={event => go(Number(event.currentTarget.value))} />
@@ -193,15 +234,16 @@ export function App({ content }: { content: Content }) {
       <button id="svg" onClick={() => saveSvg(file)} title="save what is seen as SVG">SVG</button>
       <button id="png" onClick={() => void savePng(file)} title="save what is seen as PNG">PNG</button>
     </div>
-    <dl class="texts"><dt>source</dt><dd id="source" dir="auto">{sentence.source}</dd><dt>reference</dt><dd id="reference" dir="auto">{sentence.reference}</dd></dl>
+    <dl class="texts"><dt>source</dt><dd id="source" dir="auto">{sentence.source}</dd>{sentence.reference && <><dt>reference</dt><dd id="reference" dir="auto">{sentence.reference}</dd></>}</dl>
     <p id="status" class="unseen" aria-live="polite">{playing ? "" : `${timeline.describe(at)}. ${panels.map(one => describe(one.variant, one.view, moment)).join("; ")}`}</p>
     <main id="panels">
-      {panels.map(({ variant, view }) => (
+      {panels.map(({ variant, index, view }) => (
         <Panel key={`${variant.name} ${shown.sentence}`} content={content} variant={variant} view={view} moment={moment} stage={shown.stage} zoom={shown.presenter ? 1.4 : 1}
+          onForce={content.live ? (step, rank) => void ask(sentence.source, content.variants.map((_, each) => (each === index ? forcedRanks(view, step, rank) : [])), step) : null}
           onStep={step => go(timeline.place({ phase: "write", step }))} />
       ))}
     </main>
-    {sentence.bits ? <Meter key={shown.sentence} bits={sentence.bits} shown={panels} /> : <NoMeter />}
+    {sentence.bits ? <Meter key={shown.sentence} bits={sentence.bits} shown={panels} /> : sentence.reference && <NoMeter />}
     <p class="faint extra">Keys: space plays and pauses; left and right go one step, [ and ] one sentence; Home and End go to the beginning
       and the end; the full stop takes attention apart, stage by stage, and the comma goes back; p is presenter mode, t the tour. The
       address of the page always names what it shows. Matrix: the stronger a cell, the larger the weight; point at a cell to see its two

@@ -14,6 +14,7 @@ interface Props {
   moment: Moment;
   stage: number; // of attention, from 1; 0: closed
   zoom: number; // of the pictures
+  onForce: ((step: number, rank: number) => void) | null; // take another piece at a step, where the page is live
   onStep: (step: number) => void;
 }
 
@@ -32,7 +33,7 @@ export function describe(variant: Variant, view: View, moment: Moment): string {
   return view.weights ? `${variant.name}: ${piece}, looking at ${show(view.source[largest(view.weights[at])])}` : `${variant.name}: ${piece}`;
 }
 
-export function Panel({ content, variant, view, moment, stage, zoom, onStep }: Props) {
+export function Panel({ content, variant, view, moment, stage, zoom, onForce, onStep }: Props) {
   const [lit, setLit] = useState<{ source: number | null; step: number | null }>({ source: null, step: null });
   const writing = moment.phase === "write";
   const at = writing ? Math.min(moment.step, view.target.length - 1) : -1;
@@ -52,9 +53,10 @@ export function Panel({ content, variant, view, moment, stage, zoom, onStep }: P
         : <p class="faint stages">Nothing to take apart: this decoder has no attention.</p>)}
       {writing && (
         <table class="choices" aria-label="likeliest pieces at this step"><tbody>
-          {view.choices[at].map(([piece, share]) => (
+          {view.choices[at].map(([piece, share], rank) => (
             <tr key={piece}>
-              <td>{show(piece)}</td>
+              <td>{onForce && piece !== view.target[at]
+                ? <button class="force" title="write this piece here, and go on" onClick={() => onForce(at, rank)}>{show(piece)}</button> : show(piece)}</td>
               <td class="long"><div style={{ width: `${(100 * share) / content.parts}%` }} /></td>
               <td class="share">{percent(share, content.parts)}</td>
             </tr>

@@ -64,6 +64,7 @@ export interface Content {
   title: string;
   levels: number;
   parts: number;
+  live?: boolean; // the page is served, and its models translate
   variants: Variant[];
   sentences: Sentence[];
 }

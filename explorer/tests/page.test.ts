@@ -7,6 +7,7 @@ import type { Decoder, Encoder, Variant, View } from "../src/data.ts";
 import { show } from "../src/data.ts";
 import { wrap } from "../src/export.ts";
 import { finals, scene } from "../src/Flow.tsx";
+import { added, forcedRanks } from "../src/live.ts";
 import { layOut, textWidth } from "../src/layout.ts";
 import { spread } from "../src/Meter.tsx";
 import { heaviest, workedSum } from "../src/Stages.tsx";
@@ -131,6 +132,16 @@ test("labels do not cover each other, and lines do not pass the width", () => {
   assert.ok(heights[1] - heights[0] >= 15 && heights[2] <= 184);
   assert.deepEqual(spread([184, 184], 15, 184), [169, 184]);
   assert.deepEqual(wrap(["aaaa", "bbbb", "cccc"], textWidth("aaaa bbbb")), ["aaaa bbbb", "cccc"]);
+});
+
+test("another piece is forced by ranks: those of the pieces before it, and its own", () => {
+  const choices: [string, number][][] = [[["a", 5], ["b", 3]], [["c", 5], ["d", 3]], [["e", 9]]];
+  assert.deepEqual(forcedRanks({ choices, target: ["b", "c", "e"] }, 1, 1), [1, 1]);
+  assert.deepEqual(forcedRanks({ choices, target: ["b", "c", "e"] }, 0, 1), [1]);
+  const content = { title: "", levels: 1, parts: 1, variants: [], sentences: [] };
+  const own = { id: "", source: "x", reference: "", words: 1, disorder: 0, views: [] };
+  const [more, number] = added(content, own);
+  assert.deepEqual([more.sentences[number].id, more.sentences[number].source, content.sentences.length], ["own-0", "x", 0]);
 });
 
 test("the tour has eight stops and a sentence of middle length", () => {

@@ -23,6 +23,7 @@ import torch
 
 from hourglass.analysis.comparability import choose_blind
 from hourglass.analysis.likelihoods import best_temperature, encode_split, kept_likelihoods
+from hourglass.analysis.live import LiveServer
 from hourglass.corpora.corpus import prefixes_of
 from hourglass.corpora.languages import count_words
 from hourglass.data.pieces import BOS, EOS, PAD
@@ -38,6 +39,10 @@ from hourglass.training.finished import FinishedRun
 
 # F, numbers shown of a vector.
 SHOWN = 16
+
+
+# Pieces shown of each step.
+ALTERNATIVES = 5
 
 
 # Where the built page takes its contents.
@@ -72,12 +77,53 @@ NAMED = (
 
 
 def explore(paths: Sequence[str], sentences: int, output: Path, blind: Sequence[str] = ()) -> str:
-    """Write the page of some runs, and return its name, size and contents as text.
+    """Write the page of some runs, and return its name, size and contents as text; see `open_page`.
 
     Args:
         paths: run folders of one corpus.
         sentences: test sentences on the page.
         output: the file.
+        blind: run folders of a decoder that never sees the source.
+    """
+    page = open_page(paths, sentences, blind)
+    write_whole(output, write_page(page.content))
+    return f"{output} ({output.stat().st_size / 1e6:.1f} MB, {page.summary}"
+
+
+def serve(paths: Sequence[str], sentences: int, port: int, blind: Sequence[str] = ()) -> LiveServer:
+    """Return a server of the page of some runs, on which these models translate what is typed; see `open_page`.
+
+    Args:
+        paths: run folders of one corpus.
+        sentences: test sentences on the page.
+        port: to listen on; 0: any that is free.
+        blind: run folders of a decoder that never sees the source.
+    """
+    page = open_page(paths, sentences, blind)
+    return LiveServer(write_page(page.content | {"live": True}), page.models, port)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page and the models that made it.
+
+    Attributes:
+        content: see `page_content`.
+        models: that go on translating.
+        summary: how many sentences and which variants the page has, and what it leaves out.
+    """
+
+    content: dict[str, Any]
+    models: "LiveModels"
+    summary: str
+
+
+def open_page(paths: Sequence[str], sentences: int, blind: Sequence[str] = ()) -> Page:
+    """Follow the models of some runs through test sentences.
+
+    Args:
+        paths: run folders of one corpus.
+        sentences: test sentences on the page.
         blind: run folders of a decoder that never sees the source, of which the best on dev counts: with its kept
             likelihoods, or with its checkpoint. Empty: the page shows no bits, and says so.
 
@@ -119,18 +165,18 @@ def explore(paths: Sequence[str], sentences: int, output: Path, blind: Sequence[
     if blind_run is not None:
         needed = {name: sentence_nats(run, test, chosen) for name, run in zip(names, runs, strict=True)}
         bits = ReferenceBits(sentence_nats(blind_run, test, chosen), needed)
-    content = page_content(
+    models = LiveModels.follow(
         {name: run.trained for name, run in zip(names, runs, strict=True)},
         [(test[i]["id"], test[i]["source"], test[i]["target"]) for i in chosen],
         {name: run.settings.search for name, run in zip(names, runs, strict=True)},
-        f"Watch it translate: {runs[0].config['data']['name']}, {corpus.source_language} to {corpus.target_language}",
-        bits,
     )
-    write_whole(output, write_page(content))
-    size = output.stat().st_size / 1e6
+    title = (
+        f"Watch it translate: {runs[0].config['data']['name']}, {corpus.source_language} to {corpus.target_language}"
+    )
     long = len(test) - len(short)
     left_out = f"; left out: {long:,} test sentences of more than {LONGEST_SHOWN} pieces" if long else ""
-    return f"{output} ({size:.1f} MB, {len(chosen)} sentences, {', '.join(names)}){left_out}"
+    summary = f"{len(chosen)} sentences, {', '.join(names)}){left_out}"
+    return Page(models.content(title, bits), models, summary)
 
 
 def _scored_with(run: FinishedRun) -> tuple[str, str]:
@@ -222,7 +268,7 @@ class Followed:
     Attributes:
         source: S pieces.
         target: T pieces; the last is end-of-sentence, unless the output limit came first.
-        alternatives: T lists of (piece, probability), likeliest first; the first is the output.
+        alternatives: T lists of (piece, probability), likeliest first; the first is the output, unless one is forced.
         states: [S, M] of the encoder; M is 0 for an encoder without states.
         contexts: [T, M] weighted sums of the states; None without attention weights.
         weights: [T, S] attention weights; None without.
@@ -249,14 +295,18 @@ class Followed:
 
 
 @torch.inference_mode()
-def follow(trained: Trained, text: str, limit: int, alternatives: int = 5) -> Followed:
+def follow(
+    trained: Trained, text: str, limit: int, alternatives: int = ALTERNATIVES, forced: Sequence[int] = ()
+) -> Followed:
     """Translate a sentence greedily and keep the vectors, weights and probabilities of each step.
 
     Args:
         trained: the model.
         text: a sentence.
         limit: output pieces at most, end-of-sentence included.
-        alternatives: pieces kept of each step, the chosen one among them.
+        alternatives: pieces kept of each step, the likeliest ones.
+        forced: ranks of the pieces that are taken at the first steps, from 0, which is the likeliest; below
+            `alternatives`.
     """
     model, vocabularies = trained.model, trained.vocabularies
     ids = [*vocabularies.source.encode([text])[0], EOS]
@@ -289,7 +339,8 @@ def follow(trained: Trained, text: str, limit: int, alternatives: int = 5) -> Fo
             best, places = logits.softmax(-1).topk(min(alternatives, len(logits) - 2))
             pieces = vocabularies.target.pieces(places.tolist())
             choices.append(list(zip(pieces, best.tolist(), strict=True)))
-            token = int(places[0])
+            rank = forced[len(output)] if len(output) < len(forced) else 0
+            token = int(places[min(rank, len(places) - 1)])
             output.append(token)
             readouts.append(readout[0].numpy())
             if weight is not None:
@@ -361,56 +412,115 @@ def page_content(
         title: of the page.
         bits: of the references; None: without a blind decoder.
     """
-    followed = {
-        name: [
-            follow(trained, source, limits[name].limit(1 + len(trained.vocabularies.source.encode([source])[0])))
-            for _, source, _ in sentences
-        ]
-        for name, trained in models.items()
-    }
-    shown = {name: _shown(rows, _reading(models[name])["directions"] == "both") for name, rows in followed.items()}
-    return {
-        "title": visible(title),
-        "levels": LEVELS,
-        "parts": PARTS,
-        "variants": [
-            {
-                "name": visible(name),
-                "attention": trained.config["attention"]["name"],
-                "width": int(followed[name][0].summary.size),
-                "reads": _reads(trained),
-                "encoder": _reading(trained),
-                "decoder": _asking(trained),
-                "scales": shown[name].scales,
-                "forward": shown[name].forward,
-            }
+    return LiveModels.follow(models, sentences, limits).content(title, bits)
+
+
+@dataclass(frozen=True)
+class LiveModels:
+    """Models that have been followed through some sentences, and can be through others, shown in the same way.
+
+    Attributes:
+        models: by their names on the page.
+        limits: search settings by the same names; their `limit` ends a translation.
+        sentences: id, source and reference of each.
+        followed: a translation of each sentence by each model.
+        shown: the numbers that the page shows of each model.
+    """
+
+    models: Mapping[str, Trained]
+    limits: Mapping[str, Any]
+    sentences: Sequence[tuple[str, str, str]]
+    followed: Mapping[str, Sequence[Followed]]
+    shown: Mapping[str, "_Shown"]
+
+    @classmethod
+    def follow(
+        cls, models: Mapping[str, Trained], sentences: Sequence[tuple[str, str, str]], limits: Mapping[str, Any]
+    ) -> "LiveModels":
+        """Follow models through sentences, and choose the numbers that are shown of each.
+
+        Args:
+            models: by their names on the page.
+            sentences: id, source and reference of each.
+            limits: search settings by the same names.
+        """
+        followed = {
+            name: [follow(trained, source, _limit(trained, source, limits[name])) for _, source, _ in sentences]
             for name, trained in models.items()
-        ],
-        "sentences": [
-            {
-                "id": identity,
-                "source": visible(source),
-                "words": count_words(source, next(iter(models.values())).languages[0]),
-                "reference": visible(reference),
-                "disorder": round(
-                    float(
-                        np.mean(
-                            [
-                                disorder(rows[number].weights)  # type: ignore[arg-type]
-                                for name, rows in followed.items()
-                                if rows[number].weights is not None and models[name].model.decoder.attention.reads_query
-                            ]
-                            or [0.0]
-                        )
-                    ),
-                    4,
-                ),
-                "views": [_view(followed[name][number], shown[name]) for name in models],
-                **({} if bits is None else _meter(next(iter(models.values())), reference, bits, list(models), number)),
-            }
-            for number, (identity, source, reference) in enumerate(sentences)
-        ],
-    }
+        }
+        shown = {name: _shown(rows, _reading(models[name])["directions"] == "both") for name, rows in followed.items()}
+        return cls(models, limits, sentences, followed, shown)
+
+    def content(self, title: str, bits: ReferenceBits | None) -> dict[str, Any]:
+        """Return the content of the page as plain values; see `page_content`."""
+        first = next(iter(self.models.values()))
+        return {
+            "title": visible(title),
+            "levels": LEVELS,
+            "parts": PARTS,
+            "variants": [
+                {
+                    "name": visible(name),
+                    "attention": trained.config["attention"]["name"],
+                    "width": int(self.followed[name][0].summary.size),
+                    "reads": _reads(trained),
+                    "encoder": _reading(trained),
+                    "decoder": _asking(trained),
+                    "scales": self.shown[name].scales,
+                    "forward": self.shown[name].forward,
+                }
+                for name, trained in self.models.items()
+            ],
+            "sentences": [
+                self._sentence(identity, source, reference, [self.followed[name][number] for name in self.models])
+                | ({} if bits is None else _meter(first, reference, bits, list(self.models), number))
+                for number, (identity, source, reference) in enumerate(self.sentences)
+            ],
+        }
+
+    def translate(self, text: str, forced: Sequence[Sequence[int]]) -> dict[str, Any]:
+        """Return a sentence in the form of those in `content`, without reference.
+
+        Args:
+            text: the source.
+            forced: ranks of each model's first pieces, see `follow`; empty: of none.
+
+        Raises:
+            UserError: the text is too long, or there are other than that many rows of ranks.
+        """
+        rows = list(forced) or [()] * len(self.models)
+        if len(rows) != len(self.models) or any(not 0 <= rank < ALTERNATIVES for row in rows for rank in row):
+            raise UserError(
+                f"forced: a row of ranks from 0 to {ALTERNATIVES - 1} for each of {len(self.models)} models"
+            )
+        followed = []
+        for (name, trained), ranks in zip(self.models.items(), rows, strict=True):
+            pieces = len(trained.vocabularies.source.encode([text])[0])
+            if pieces >= LONGEST_SHOWN:
+                raise UserError(f"the text has {pieces} pieces, and {LONGEST_SHOWN - 1} at most can be drawn")
+            trained.model.check_length(pieces + 1, "the text")
+            followed.append(follow(trained, text, _limit(trained, text, self.limits[name]), forced=ranks))
+        return self._sentence("", text, "", followed)
+
+    def _sentence(self, identity: str, source: str, reference: str, followed: Sequence[Followed]) -> dict[str, Any]:
+        looking = [
+            disorder(one.weights)
+            for one, trained in zip(followed, self.models.values(), strict=True)
+            if one.weights is not None and trained.model.decoder.attention.reads_query
+        ]
+        return {
+            "id": identity,
+            "source": visible(source),
+            "words": count_words(source, next(iter(self.models.values())).languages[0]),
+            "reference": visible(reference),
+            "disorder": round(float(np.mean(looking or [0.0])), 4),
+            "views": [_view(one, self.shown[name]) for name, one in zip(self.models, followed, strict=True)],
+        }
+
+
+def _limit(trained: Trained, source: str, search: Any) -> int:
+    """Return how many pieces a translation has at most, by the search settings of the run."""
+    return int(search.limit(1 + len(trained.vocabularies.source.encode([source])[0])))
 
 
 def _reads(trained: Trained) -> str:
