@@ -4,6 +4,7 @@ import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/ho
 import { readAddress, writeAddress } from "./address.ts";
 import type { Content } from "./data.ts";
 import { savePng, saveSvg } from "./export.ts";
+import { Lengths } from "./Lengths.tsx";
 import { added, forcedRanks, translate } from "./live.ts";
 import { Meter, NoMeter } from "./Meter.tsx";
 import { describe, Panel } from "./Panel.tsx";
@@ -244,6 +245,7 @@ export function App({ content: written }: { content: Content }) {
       ))}
     </main>
     {sentence.bits ? <Meter key={shown.sentence} bits={sentence.bits} shown={panels} /> : sentence.reference && <NoMeter />}
+    {content.sentences.some(one => one.bits) && <Lengths content={content} shown={panels} sentence={shown.sentence} onPick={pick} />}
     <p class="faint extra">Keys: space plays and pauses; left and right go one step, [ and ] one sentence; Home and End go to the beginning
       and the end; the full stop takes attention apart, stage by stage, and the comma goes back; p is presenter mode, t the tour. The
       address of the page always names what it shows. Matrix: the stronger a cell, the larger the weight; point at a cell to see its two

@@ -65,7 +65,7 @@ export function Meter({ bits, shown }: Props) {
       ))}
       <div ref={box} />
       <svg class="chart" width={width} height={HEIGHT} viewBox={`0 0 ${width} ${HEIGHT}`} role="img" aria-label={`bits saved over the blind decoder, summed along the sentence: in the end ${totals}`}>
-        {[...new Set([lowest, 0, highest])].map(value => (
+        {[lowest, 0, highest].filter(value => value === 0 || Math.abs(y(value) - y(0)) > 14).map(value => (
           <g key={value}>
             <path class="frame" d={`M${LEFT} ${y(value)}H${width - RIGHT}`} />
             <text class="small" x={LEFT - 6} y={y(value) + 4} text-anchor="end">{value.toFixed(0)}</text>

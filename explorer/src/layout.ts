@@ -45,7 +45,7 @@ function rows(widths: number[], width: number): Place[] {
  * @param zoom pixels of a unit, where there is room
  * @param most the height in pixels from which on all is scaled down, to a third at the least
  */
-export function layOut(texts: string[], strip: number, pixels: number, zoom = 1, most = 330 * zoom): Layout {
+export function layOut(texts: string[], strip: number, pixels: number, zoom = 1, most = (pixels < 380 ? 560 : 330) * zoom): Layout {
   const own = texts.map(text => Math.max(strip + 8, textWidth(text) + 10));
   for (let scale = zoom; ; scale *= 0.92) {
     const width = pixels / scale;

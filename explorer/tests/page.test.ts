@@ -7,6 +7,7 @@ import type { Decoder, Encoder, Variant, View } from "../src/data.ts";
 import { show } from "../src/data.ts";
 import { wrap } from "../src/export.ts";
 import { finals, scene } from "../src/Flow.tsx";
+import { marks, nearest } from "../src/Lengths.tsx";
 import { added, forcedRanks } from "../src/live.ts";
 import { layOut, textWidth } from "../src/layout.ts";
 import { spread } from "../src/Meter.tsx";
@@ -79,7 +80,7 @@ test("all of a sentence fits in the width, in rows or smaller", () => {
     const { places, width, height, scale } = layOut(Array(count).fill("translation"), 48, pixels);
     assert.ok(places.every(one => one.x - one.width / 2 >= -1e-6 && one.x + one.width / 2 <= width + 1e-6));
     assert.ok(Math.abs(width * scale - pixels) < 1e-6);
-    if (scale > 0.36) assert.ok(height * scale <= 330);
+    if (scale > 0.36) assert.ok(height * scale <= (pixels < 380 ? 560 : 330));
     const seen = new Set(places.map(one => `${one.x} ${one.y}`));
     assert.equal(seen.size, count);
   }
@@ -142,6 +143,15 @@ test("another piece is forced by ranks: those of the pieces before it, and its o
   const own = { id: "", source: "x", reference: "", words: 1, disorder: 0, views: [] };
   const [more, number] = added(content, own);
   assert.deepEqual([more.sentences[number].id, more.sentences[number].source, content.sentences.length], ["own-0", "x", 0]);
+});
+
+test("bits by length are the sums of what each word saves, short sentences first", () => {
+  const one = { id: "", source: "", reference: "", disorder: 0, views: [] };
+  const bits = { words: ["a", "(end)"], blind: [5, 2], variants: [[1, 1], [6, 2]] };
+  const all = marks({ sentences: [{ ...one, words: 9, bits }, { ...one, words: 3, bits }, { ...one, words: 4 }] });
+  assert.deepEqual(all.map(each => [each.sentence, each.words, ...each.bits]), [[1, 3, 5, -1], [0, 9, 5, -1]]);
+  assert.equal(nearest(all, 7), 0);
+  assert.equal(nearest(all, -4), 1);
 });
 
 test("the tour has eight stops and a sentence of middle length", () => {

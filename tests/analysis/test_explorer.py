@@ -15,7 +15,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
-from helpers import SMALL, compose_config, make_run, plain_search, train_config
+from helpers import SMALL, compose_config, make_run, plain_search, train_config, wait_until
 
 from hourglass.analysis.explorer import (
     LEVELS,
@@ -48,7 +48,7 @@ ATTENTIONS = ("none", "fixed", "luong_general", "bahdanau")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
     """Return a run of each attention and, as "blind", one that never sees the source."""
     folder = tmp_path_factory.mktemp("runs")
-    words = ("trainer.test=false", "trainer.target_tokens=500")
+    words = ("trainer.test=false", "trainer.target_tokens=500", "optimizer.label_smoothing=0")
     made = {name: make_run(folder, f"attention={name}", *words) for name in ATTENTIONS}
     small = [word for word in SMALL if word != "encoder.hidden_size=16"]
     blind = compose_config(
@@ -289,7 +289,7 @@ def test_the_page_fits_and_no_sentence_is_cut_off(page: Any) -> None:
     width = page.viewport_size["width"]
     for wide in (width, 360):
         page.set_viewport_size({"width": wide, "height": 900})
-        page.wait_for_function("document.querySelector('svg.flow').clientWidth < innerWidth")
+        wait_until(lambda: page.evaluate("document.querySelector('svg.flow').clientWidth < innerWidth"), "the width")
         assert page.evaluate("document.documentElement.scrollWidth") <= wide
         for panel in page.locator("section.variant").all():
             frame = panel.bounding_box()
@@ -299,7 +299,8 @@ def test_the_page_fits_and_no_sentence_is_cut_off(page: Any) -> None:
                 assert box["x"] + box["width"] <= frame["x"] + frame["width"] + 1
     if width == 1400:  # Side by side there, under each other on a phone.
         page.set_viewport_size({"width": width, "height": 900})
-        page.wait_for_function("document.querySelector('#panels').children[1].offsetLeft > 100")
+        beside = "document.querySelector('#panels').children[1].offsetLeft > 100"
+        wait_until(lambda: page.evaluate(beside), "panels side by side")
         assert len({one.bounding_box()["y"] for one in page.locator("section.variant").all()}) == 1
 
 
@@ -352,14 +353,12 @@ def test_keys_step_and_play(page: Any) -> None:
     assert count.text_content().startswith("reading 1 of ")
     page.keyboard.press(" ")
     assert page.locator("#play").get_attribute("aria-label") == "pause"
-    # By the page itself: a moment can be over before it is asked for.
-    reading = "document.querySelector('#count').textContent.startsWith('reading')"
-    page.wait_for_function(f"!({reading})")
+    wait_until(lambda: not count.text_content().startswith("reading"), "the neck")
     page.keyboard.press(" ")
     assert page.locator("#play").get_attribute("aria-label") == "play"
     page.keyboard.press("End")
     page.keyboard.press(" ")  # From the end, it begins anew.
-    page.wait_for_function(reading)
+    wait_until(lambda: count.text_content().startswith("reading"), "the beginning")
 
 
 @pytest.mark.slow
@@ -410,6 +409,19 @@ def test_the_bits_meter_tells_what_came_through(page: Any, content: dict[str, An
     need, cost = bits["blind"][0], bits["variants"][0][0]
     said = page.locator(".meter .tip").text_content()
     assert f"the blind decoder needs {need:.1f} bits; saved by none {need - cost:.1f}, " in said
+
+
+@pytest.mark.slow
+def test_a_sentence_is_chosen_by_length(page: Any, content: dict[str, Any]) -> None:
+    by_length = sorted(content["sentences"], key=lambda one: one["words"])
+    source, slider = page.locator("#source"), page.locator("#length")
+    slider.fill("2")
+    assert source.text_content() == by_length[2]["source"]
+    assert slider.get_attribute("aria-valuetext") == f"{by_length[2]['words']} words"
+    plot = page.locator("#lengths svg.chart")
+    assert plot.locator(".mark").count() == 3 * len(SENTENCES)
+    plot.click(position={"x": 50, "y": 50})
+    assert source.text_content() == by_length[0]["source"]
 
 
 @pytest.mark.slow
@@ -475,10 +487,11 @@ def test_a_link_shows_what_it_names(browser: Any, content: dict[str, Any], tmp_p
         page.keyboard.press("p")
         assert page.evaluate("location.hash") == "#sentence=c&step=write-1&variants=none,bahdanau&stage=3"
         page.evaluate("location.hash = '#sentence=b&step=neck'")
-        page.locator("#count").get_by_text("the neck").wait_for()
+        wait_until(lambda: page.locator("#count").text_content() == "the neck", "the link")
         assert page.locator("#source").text_content() == "s0"
         page.evaluate("location.hash = '#sentence=unknown&step=write-999&variants=unknown'")
-        page.locator("#count").get_by_text("writing").wait_for()  # What it does not know is left as it is.
+        # What it does not know is left as it is.
+        wait_until(lambda: page.locator("#count").text_content().startswith("writing"), "the link")
         assert page.locator("#source").text_content() == "s0"
 
 
@@ -537,20 +550,19 @@ def test_a_live_page_translates_what_is_typed(browser: Any, live: LiveServer, mo
     page.goto(live.address)
     page.locator("#own").fill("s4 s1. s2,")  # The stop is typed: it is no key of the page here.
     page.locator("#own").press("Enter")
-    page.wait_for_function("document.querySelector('#source').textContent === 's4 s1. s2,'")
+    wait_until(lambda: page.locator("#source").text_content() == "s4 s1. s2,", "the answer")
     assert page.locator("#count").text_content().startswith("reading 1 of ")
     page.locator("#on").click()
     page.keyboard.press("End")
     expected = follow(models["none"], "s4 s1. s2,", plain_search(1).limit(9)).text
     assert page.locator("[data-variant=none] .whole").text_content() == f"Whole translation: {expected}"
     page.evaluate("location.hash = location.hash.replace(/step=[^&]*/, 'step=write-1')")
-    page.wait_for_function("document.querySelector('#count').textContent.startsWith('writing 1 of')")
+    wait_until(lambda: page.locator("#count").text_content().startswith("writing 1 of"), "the link")
     choices = page.locator("[data-variant=none] .choices .force")
     wanted = choices.first.text_content()
     choices.first.click()
-    now = page.locator("[data-variant=none] .output .now, [data-variant=none] .output .past").first
-    page.wait_for_function(f"document.querySelector('[data-variant=none] .output span').textContent === {wanted!r}")
-    assert now.text_content() == wanted
+    first = page.locator("[data-variant=none] .output span").first
+    wait_until(lambda: first.text_content() == wanted, "the other piece")
     page.locator("#own").fill("s1 " * 400)
     page.locator("#own").press("Enter")
     page.get_by_role("alert").get_by_text("can be drawn").wait_for()
@@ -595,7 +607,7 @@ def test_a_live_page_is_for_this_machine_alone(live: LiveServer) -> None:
         status, answer = ask("POST", "/translate", body)
         assert (status, message in json.loads(answer)["error"]) == (400, True), answer
     assert "too long" in ask("POST", "/translate", " " * 30_000)[1]
-    with pytest.raises(UserError, match="port: .* set port=0"):
+    with pytest.raises(UserError, match=r"port: .* set port=0"):
         LiveServer("", live.translator, live.server_port)
 
 
@@ -618,6 +630,14 @@ def test_runs_are_named_by_what_tells_them_apart() -> None:
         "multi_head encoder=rnn decoder.cell=lstm",
         "multi_head encoder=bag decoder.cell=lstm",
         "multi_head encoder=rnn decoder.cell=gru",
+    ]
+    widths = [compose_config("attention=none", f"encoder.summary_size={width}") for width in (8, 16)]
+    assert name_runs(widths) == ["none encoder.summary_size=8", "none encoder.summary_size=16"]
+    budgets = [compose_config("attention=none", f"trainer.target_tokens={tokens}") for tokens in (1000, 2000)]
+    assert name_runs([*budgets, rnn]) == [
+        "none trainer.target_tokens=1000",
+        "none trainer.target_tokens=2000",
+        f"multi_head trainer.target_tokens={rnn['trainer']['target_tokens']}",
     ]
     assert name_runs([rnn, rnn | {"seed": 2}]) == ["multi_head, seed 1", "multi_head, seed 2"]
     assert name_runs([rnn, rnn]) == ["1: multi_head, seed 1", "2: multi_head, seed 1"]

@@ -73,6 +73,8 @@ NAMED = (
     ("encoder", "encoder", "name"),
     ("encoder.cell", "encoder", "cell"),
     ("decoder.cell", "decoder", "cell"),
+    ("encoder.summary_size", "encoder", "summary_size"),
+    ("trainer.target_tokens", "trainer", "target_tokens"),
 )
 
 
@@ -244,7 +246,7 @@ def word_bits(pieces: Sequence[str], nats: np.ndarray) -> tuple[list[str], list[
 
 
 def name_runs(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a distinct name for each run: its attention, and where runs share it, encoder and cells that differ.
+    """Return a distinct name for each run: its attention, and where runs share it, the settings of `NAMED` that differ.
 
     Where these are the same, too, it has its seed or a number.
     """
