@@ -2,7 +2,7 @@
 
 import { useMemo } from "preact/hooks";
 import { type Content, largest, show, type Variant, type View } from "./data.ts";
-import { layOut } from "./layout.ts";
+import { layOut, type Place } from "./layout.ts";
 import { Strip } from "./Strip.tsx";
 import { filled, type Moment, readingOrder } from "./timeline.ts";
 import { useWidth } from "./width.ts";
@@ -93,6 +93,35 @@ function reading(variant: Variant): string {
   return encoder.reversed ? `one reader, last word first${top}` : `one reader, word by word${top}`;
 }
 
+interface WordProps {
+  at: number;
+  place: Place;
+  text: string;
+  numbers: number[] | null;
+  strip: number;
+  levels: number;
+  forward: number;
+  first: boolean;
+  second: boolean;
+  lit: boolean;
+  now: boolean;
+  onPoint: (source: number | null) => void;
+}
+
+function Word({ at, place, text, numbers, strip, levels, forward, first, second, lit, now, onPoint }: WordProps) {
+  // The same object where nothing has changed: a long sentence has hundreds of these, and a step changes a few.
+  return useMemo(() => {
+    const { x, y, width } = place;
+    return (
+      <g data-source={at} class={`word ${now ? "reading" : ""} ${lit ? "lit" : ""}`} onMouseEnter={() => onPoint(at)} onMouseLeave={() => onPoint(null)}>
+        {now && <rect class="now" x={x - width / 2 + 1} y={y + 1} width={width - 2} height={44} rx={4} />}
+        <text x={x} y={y + 16} text-anchor="middle">{text}</text>
+        {numbers && <Strip numbers={numbers} levels={levels} x={x - strip / 2} y={y + 24} width={CELL} height={16} forward={forward} seen={[first, second]} />}
+      </g>
+    );
+  }, [at, place, text, numbers, strip, levels, forward, first, second, lit, now]);
+}
+
 export function Flow({ content, variant, view, moment, zoom, lit, onPoint }: Props) {
   const [box, pixels] = useWidth();
   const strip = (view.states[0]?.length ?? 0) * CELL;
@@ -117,18 +146,11 @@ export function Flow({ content, variant, view, moment, zoom, lit, onPoint }: Pro
               stroke-width={(0.5 + 11 * whole.threads[at]) * k} opacity={0.12 + 0.88 * whole.threads[at]} />
           ))}
         </g>
-        {places.map(({ x, y, width: own }, at) => {
-          const now = moment.phase === "read" && there.now.includes(at);
-          return (
-            <g key={at} data-source={at} class={`word ${now ? "reading" : ""} ${at === most || at === lit ? "lit" : ""}`}
-              onMouseEnter={() => onPoint(at)} onMouseLeave={() => onPoint(null)}>
-              {now && <rect class="now" x={x - own / 2 + 1} y={y + 1} width={own - 2} height={44} rx={4} />}
-              <text x={x} y={y + 16} text-anchor="middle">{texts[at]}</text>
-              {strip > 0 && <Strip numbers={view.states[at]} levels={content.levels} x={x - strip / 2} y={y + 24} width={CELL} height={16}
-                forward={variant.forward} seen={[there.forward[at], there.backward[at]]} />}
-            </g>
-          );
-        })}
+        {places.map((place, at) => (
+          <Word key={at} at={at} place={place} text={texts[at]} numbers={strip > 0 ? view.states[at] : null} strip={strip} levels={content.levels}
+            forward={variant.forward} first={there.forward[at]} second={there.backward[at]} lit={at === most || at === lit}
+            now={moment.phase === "read" && there.now.includes(at)} onPoint={onPoint} />
+        ))}
         <g transform={`translate(${middle} ${top}) scale(${k})`}>
           {whole.vector && (
             <g class="vector">

@@ -18,8 +18,7 @@ interface Props {
 
 export function Matrix({ view, step, zoom, lit, onPoint, onStep }: Props) {
   const weights = view.weights!;
-  const left = 8 + Math.max(...view.target.map(piece => textWidth(show(piece))));
-  const top = 8 + Math.max(...view.source.map(piece => textWidth(show(piece))));
+  const [left, top] = useMemo(() => [view.target, view.source].map(side => 8 + Math.max(...side.map(piece => textWidth(show(piece))))), [view]);
   const columns = view.source.length * CELL, rows = view.target.length * CELL;
   const width = left + columns + 4, height = top + rows + 4;
   const drawn = useMemo(() => weights.map((row, at) => row.map((weight, source) => weight / view.parts! >= FAINT && (
@@ -36,12 +35,12 @@ export function Matrix({ view, step, zoom, lit, onPoint, onStep }: Props) {
   return (
     <svg class="matrix" viewBox={`0 0 ${width} ${height}`} style={{ maxWidth: `${width * zoom}px` }} role="img"
       aria-label="alignment matrix: rows are output pieces, columns source pieces">
-      {view.source.map((piece, at) => (
+      {useMemo(() => view.source.map((piece, at) => (
         <text key={at} class={at === lit.source ? "lit" : ""} transform={`translate(${left + at * CELL + 12} ${top - 5}) rotate(-90)`}>{show(piece)}</text>
-      ))}
-      {view.target.map((piece, at) => (
+      )), [view, lit.source])}
+      {useMemo(() => view.target.map((piece, at) => (
         <text key={at} class={at === lit.step ? "lit" : ""} x={left - 5} y={top + at * CELL + 13} text-anchor="end">{show(piece)}</text>
-      ))}
+      )), [view, lit.step])}
       {drawn}
       {step >= 0 && <rect x={left - 1} y={top + step * CELL - 1} width={columns + 1} height={CELL + 1} class="now" />}
       <rect class="surface" x={left} y={top} width={columns} height={rows}

@@ -1,6 +1,6 @@
 // One variant: its picture, what it has written, the likeliest pieces of this step, its stages and its matrix.
 
-import { useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import { type Content, largest, percent, show, type Variant, type View } from "./data.ts";
 import { Flow } from "./Flow.tsx";
 import { Matrix } from "./Matrix.tsx";
@@ -33,6 +33,16 @@ export function describe(variant: Variant, view: View, moment: Moment): string {
   return view.weights ? `${variant.name}: ${piece}, looking at ${show(view.source[largest(view.weights[at])])}` : `${variant.name}: ${piece}`;
 }
 
+/** Return the step of the piece under the pointer. */
+function stepOf(event: MouseEvent): number | null {
+  const piece = (event.target as Element).closest<HTMLElement>("[data-step]");
+  return piece ? Number(piece.dataset.step) : null;
+}
+
+function Piece({ text, step, state, lit }: { text: string; step: number; state: string; lit: boolean }) {
+  return useMemo(() => <span data-step={step} class={`${state} ${lit ? "lit" : ""}`}>{text}</span>, [text, step, state, lit]);
+}
+
 export function Panel({ content, variant, view, moment, stage, zoom, onForce, onStep }: Props) {
   const [lit, setLit] = useState<{ source: number | null; step: number | null }>({ source: null, step: null });
   const writing = moment.phase === "write";
@@ -63,10 +73,10 @@ export function Panel({ content, variant, view, moment, stage, zoom, onForce, on
           ))}
         </tbody></table>
       )}
-      <div class="output" dir="auto" aria-label="written so far">
+      <div class="output" dir="auto" aria-label="written so far" onClick={event => { const step = stepOf(event); if (step !== null) onStep(step); }}
+        onMouseOver={event => setLit({ source: null, step: stepOf(event) })} onMouseLeave={() => setLit({ source: null, step: null })}>
         {view.target.map((piece, step) => (
-          <span key={step} data-step={step} onClick={() => onStep(step)} onMouseEnter={() => setLit({ source: null, step })} onMouseLeave={() => setLit({ source: null, step: null })}
-            class={`${step === at && !done ? "now" : step <= at ? "past" : "later"} ${step === lit.step ? "lit" : ""}`}>{show(piece)}</span>
+          <Piece key={step} text={show(piece)} step={step} lit={step === lit.step} state={step === at && !done ? "now" : step <= at ? "past" : "later"} />
         ))}
       </div>
       <p class="faint whole" dir="auto">Whole translation: {view.text}</p>

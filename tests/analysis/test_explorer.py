@@ -181,7 +181,7 @@ def run_of_long_sentences(tmp_path_factory: pytest.TempPathFactory) -> RunFolder
 def test_long_sentences_are_left_out_and_counted(run_of_long_sentences: RunFolder, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     printed = explore([str(run_of_long_sentences.path)], 50, page)
-    assert printed.endswith("1 sentences, luong_general); left out: 2 test sentences of more than 150 pieces")
+    assert printed.endswith("1 sentences, luong_general); left out: 2 test sentences of more than 200 pieces")
     assert page.stat().st_size < 100_000
     text = page.read_text()
     assert '"source":"a \u241b[1m \\u003c/s>"' in text

@@ -65,7 +65,7 @@ SPACE = "\u2581"
 
 
 # Pieces of a source on the page, with end-of-sentence: a browser draws a cell for each weight of the matrix.
-LONGEST_SHOWN = 150
+LONGEST_SHOWN = 200
 
 
 # What tells runs of one attention apart: the option as it is named, and where its value is.
