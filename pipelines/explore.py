@@ -17,7 +17,7 @@ from pydantic import Field, PositiveInt
 
 from hourglass.analysis.explorer import explore, serve
 from hourglass.config.command_line import RunPaths, one_line_errors, read_command
-from hourglass.config.options import build
+from hourglass.config.options import Words, build
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ExploreSettings:
 
     Attributes:
         run: the run folder, or several that are shown side by side.
-        blind: run folders of the source-blind model, joined by commas; None: the page shows no bits.
+        blind: run folders of the source-blind model; without any, the page shows no bits.
         sentences: test sentences on the page.
         out: the page.
         serve: serve the page in place of writing it.
@@ -34,7 +34,7 @@ class ExploreSettings:
     """
 
     run: RunPaths
-    blind: str | None
+    blind: Words
     sentences: PositiveInt
     out: Annotated[str, Field(min_length=1)]
     serve: bool
@@ -44,13 +44,13 @@ class ExploreSettings:
 def main(values: Mapping[str, Any]) -> None:
     """Follow the models through some test sentences and write the page."""
     settings = build(ExploreSettings, values, "")
-    blind = settings.blind.split(",") if settings.blind else []
     if settings.serve:
-        with serve(settings.run, settings.sentences, settings.port, blind) as server:
+        with serve(settings.run, settings.sentences, settings.port, settings.blind) as server:
             print(f"open {server.address} in a browser; Ctrl-C ends", flush=True)
             server.serve_forever()
         return
-    print(f"written: {explore(settings.run, settings.sentences, Path(settings.out).expanduser(), blind)}")
+    output = Path(settings.out).expanduser()
+    print(f"written: {explore(settings.run, settings.sentences, output, settings.blind)}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import { readAddress, writeAddress } from "./address.ts";
 import type { Content } from "./data.ts";
 import { savePng, saveSvg } from "./export.ts";
 import { Lengths } from "./Lengths.tsx";
-import { added, forcedRanks, translate } from "./live.ts";
+import { added, forcedRanks, ranks, translate } from "./live.ts";
 import { Meter, NoMeter } from "./Meter.tsx";
 import { describe, Panel } from "./Panel.tsx";
 import { STAGES } from "./stages.ts";
@@ -240,7 +240,7 @@ export function App({ content: written }: { content: Content }) {
     <main id="panels">
       {panels.map(({ variant, index, view }) => (
         <Panel key={`${variant.name} ${shown.sentence}`} content={content} variant={variant} view={view} moment={moment} stage={shown.stage} zoom={shown.presenter ? 1.4 : 1}
-          onForce={content.live ? (step, rank) => void ask(sentence.source, content.variants.map((_, each) => (each === index ? forcedRanks(view, step, rank) : [])), step) : null}
+          onForce={content.live ? (step, rank) => void ask(sentence.source, content.variants.map((_, each) => (each === index ? forcedRanks(view, step, rank) : ranks(sentence.views[each]))), step) : null}
           onStep={step => go(timeline.place({ phase: "write", step }))} />
       ))}
     </main>

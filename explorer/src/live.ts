@@ -2,11 +2,15 @@
 
 import type { Content, Sentence, View } from "./data.ts";
 
-/** Return the ranks of a view's pieces among the likeliest of their steps, up to a step, and the rank there. */
-export function forcedRanks(view: Pick<View, "choices" | "target">, step: number, rank: number): number[] {
-  const before = view.target.slice(0, step).map((piece, at) => Math.max(0, view.choices[at].findIndex(([other]) => other === piece)));
-  return [...before, rank];
+type Written = Pick<View, "choices" | "target">;
+
+/** Return the ranks of a view's pieces among the likeliest of their steps: 0 but where one was forced. */
+export function ranks(view: Written): number[] {
+  return view.target.map((piece, at) => Math.max(0, view.choices[at].findIndex(([other]) => other === piece)));
 }
+
+/** Return the ranks of a view's pieces up to a step, and the rank of the piece that is to be written there. */
+export const forcedRanks = (view: Written, step: number, rank: number): number[] => [...ranks(view).slice(0, step), rank];
 
 /** Ask the models for their translations of a text. */
 export async function translate(text: string, forced: number[][] = []): Promise<Sentence> {

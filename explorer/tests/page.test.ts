@@ -8,7 +8,7 @@ import { show } from "../src/data.ts";
 import { wrap } from "../src/export.ts";
 import { finals, scene } from "../src/Flow.tsx";
 import { marks, nearest } from "../src/Lengths.tsx";
-import { added, forcedRanks } from "../src/live.ts";
+import { added, forcedRanks, ranks } from "../src/live.ts";
 import { layOut, textWidth } from "../src/layout.ts";
 import { spread } from "../src/Meter.tsx";
 import { heaviest, workedSum } from "../src/Stages.tsx";
@@ -139,6 +139,7 @@ test("another piece is forced by ranks: those of the pieces before it, and its o
   const choices: [string, number][][] = [[["a", 5], ["b", 3]], [["c", 5], ["d", 3]], [["e", 9]]];
   assert.deepEqual(forcedRanks({ choices, target: ["b", "c", "e"] }, 1, 1), [1, 1]);
   assert.deepEqual(forcedRanks({ choices, target: ["b", "c", "e"] }, 0, 1), [1]);
+  assert.deepEqual(ranks({ choices, target: ["b", "d", "e"] }), [1, 1, 0]);
   const content = { title: "", levels: 1, parts: 1, variants: [], sentences: [] };
   const own = { id: "", source: "x", reference: "", words: 1, disorder: 0, views: [] };
   const [more, number] = added(content, own);
