@@ -15,7 +15,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
-from helpers import SMALL, compose_config, make_run, plain_search, train_config, wait_until
+from helpers import SMALL, compose_config, make_run, plain_search, tiny_config, train_config, wait_until
 
 from hourglass.analysis.explorer import (
     LEVELS,
@@ -37,6 +37,9 @@ from hourglass.data.pieces import BOS, EOS, PAD
 from hourglass.decoding.search import search
 from hourglass.errors import UserError
 from hourglass.metrics.likelihood import Pairs, reference_nats
+from hourglass.models.attention import ATTENTIONS as ATTENTION_NAMES
+from hourglass.models.build import build_model
+from hourglass.models.cells import CELLS
 from hourglass.models.checkpoint import Trained, load_trained
 from hourglass.runs.folder import RunFolder
 
@@ -113,6 +116,43 @@ def test_the_stages_of_a_step_lead_from_scores_to_output(attention: str, models:
     assert [step[0][1] for step in item.alternatives] == pytest.approx(logits.softmax(-1).amax(-1).tolist(), rel=1e-4)
     assert item.start is not None
     assert item.start.shape == item.hidden[0].shape
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("attention", "changes", "encoder"),
+    [
+        *((name, {}, "rnn") for name in ATTENTION_NAMES),
+        *(("luong_general", {"decoder.cell": cell, "encoder.cell": cell}, "rnn") for cell in CELLS),
+        *(("bahdanau", {"decoder.readout": readout}, "rnn") for readout in ("deep", "maxout")),
+        ("bahdanau", {"decoder.input_feeding": True, "decoder.layers": 2, "encoder.layers": 2}, "rnn"),
+        ("luong_general", {"encoder.bidirectional": False, "encoder.reverse_source": True}, "rnn"),
+        *(("luong_general", {}, encoder) for encoder in ("bag", "convolution", "transformer")),
+    ],
+)
+def test_every_model_can_be_followed(
+    attention: str, changes: dict[str, Any], encoder: str, models: dict[str, Trained]
+) -> None:
+    """Whatever the cells, the encoder and the readout: the page gets vectors of one width for every step."""
+    vocabularies = models["none"].vocabularies
+    config = tiny_config(attention, changes, encoder)
+    model = build_model(config, vocabularies.source.size, vocabularies.target.size, joint=True).eval()
+    trained = Trained(model, vocabularies, config, 0, "")
+    followed = LiveModels.follow({"one": trained}, SENTENCES[:1], {"one": plain_search(1)})
+    (item,) = followed.followed["one"]
+    steps, pieces = len(item.target), len(item.source)
+    assert item.hidden.shape == (steps, model.decoder.hidden_size)
+    assert item.readouts.shape == (steps, model.decoder.readout_size)
+    assert item.states.shape[0] == pieces
+    if item.weights is not None:
+        assert item.weights.shape == (steps, pieces)
+        assert item.scores is None or item.scores.shape == (steps, pieces)
+        assert (item.scores is None) == (attention == "multi_head")
+    (variant,) = followed.content("", None)["variants"]
+    reads = config["encoder"]
+    ways = "none" if encoder != "rnn" else "both" if reads["bidirectional"] else "forward"
+    assert variant["encoder"]["directions"] == ways
+    json.dumps(followed.translate("s2 s1", [[1]]), allow_nan=False)
 
 
 def test_the_bits_of_a_word_are_those_of_its_pieces() -> None:
