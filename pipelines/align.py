@@ -12,6 +12,7 @@ from hourglass.analysis.alignment import TRUE, align, check_aligns, score_alignm
 from hourglass.config.command_line import RunPaths, one_line_errors, read_command
 from hourglass.config.options import check
 from hourglass.errors import UserError
+from hourglass.metrics.scoring import main_of
 from hourglass.training.finished import FinishedRun
 
 
@@ -27,7 +28,7 @@ def main(values: Mapping[str, Any]) -> None:
         check_aligns(run.config["attention"]["name"], run.config["tokenizer"]["model"])
         _ = run.translations  # A missing file ends the command here.
     print(
-        f"{'corpus':<8}  {'encoder':<11}  {'attention':<16}  {'seed':>4}  {'BLEU':>6}  {'AER %':>6}  "
+        f"{'corpus':<8}  {'encoder':<11}  {'attention':<16}  {'seed':>4}  {'score':>7}  {'AER %':>6}  "
         f"{'within 1 %':>10}  {'links':>7}"
     )
     for run in finished:
@@ -37,14 +38,14 @@ def main(values: Mapping[str, Any]) -> None:
         assert test is not None  # As there are translations of test.
         print(
             f"{corpus:<8}  {run.config['encoder']['name']:<11}  {run.config['attention']['name']:<16}  "
-            f"{run.config['seed']:>4}  {test['bleu']:>6.2f}  {100 * score.error_rate:>6.2f}  "
+            f"{run.config['seed']:>4}  {test[main_of(test)]:>7.2f}  {100 * score.error_rate:>6.2f}  "
             f"{100 * score.error_rate_near:>10.2f}  {score.links:>7,}",
             flush=True,
         )
     print(
         "\nAER: alignment error rate of the largest weight under teacher forcing (Och and Ney 2003, all links sure).\n"
-        "Within 1: the same if a link to a neighbour of the true word counts as correct. BLEU: of the run's own "
-        "translation of test."
+        "Within 1: the same if a link to a neighbour of the true word counts as correct. Score: the main "
+        "metric (BLEU, where nothing else was asked for) of the run's own translation of test."
     )
 
 

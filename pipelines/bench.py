@@ -12,7 +12,7 @@ from hourglass.system.interrupts import end_at_once
 if __name__ == "__main__":  # Before the imports below, which take seconds.
     end_at_once()
 
-from hourglass.bench import contention, decoding, devices, growth, precisions, report, training
+from hourglass.bench import cells, contention, decoding, devices, growth, precisions, report, training
 from hourglass.bench.settings import BenchSettings
 from hourglass.config.command_line import one_line_errors, read_command
 from hourglass.config.options import build, check, choose
@@ -45,6 +45,7 @@ COMMANDS = {
     "contended": Command(contention.measure_contention, "", "training and search beside processes that want cores"),
     "activity": Command(contention.measure_activity, "ACTIVITY", "a training step, or a search, for contended"),
     "precisions": Command(precisions.measure_precisions, "", "training steps on a CPU, in float32 and in bf16-mixed"),
+    "cells": Command(cells.measure_cells, "", "training steps by cell: speeds, and the time as a ratio to the LSTM's"),
     "profile": Command(precisions.measure_parts, "", "the shares of products, casts, Python, ... in a training step"),
     "device": Command(devices.measure_device, "DEVICE", "a training step, its bare library calls and a plain loop"),
     "compiled": Command(devices.measure_compilation, "", "on a GPU, CUDA graphs and torch.compile"),

@@ -24,7 +24,7 @@ from hourglass.config.usage import usage_line
 from hourglass.errors import UserError
 from hourglass.metrics.scoring import FEW, show_bounds
 from hourglass.metrics.significance import RESAMPLES, Difference
-from hourglass.reports.comparison import NOTE_ON_FEW, NOTE_ON_UNITS, clean_scores_table, write_comparison
+from hourglass.reports.comparison import NOTE_ON_FEW, clean_scores_table, note_on_units, write_comparison
 from hourglass.reports.document import Picture, to_markdown, write_made_by
 from hourglass.reports.phrases import UNDEFINED, show_p, show_range
 
@@ -39,6 +39,7 @@ class CompareSettings:
         baseline: value of the first of them; empty: the first.
         by_length: whether to show source lengths, too.
         clean: whether to score the sentences apart that share no n-gram with train.
+        metric: name of the score; None: the main metric of the runs.
         out: folder of the report.
     """
 
@@ -47,6 +48,7 @@ class CompareSettings:
     baseline: str | int | float | bool | None
     by_length: bool
     clean: bool
+    metric: Annotated[str, Field(min_length=1)] | None
     out: Annotated[str, Field(min_length=1)] | None
 
 
@@ -65,7 +67,9 @@ def main(values: Mapping[str, Any]) -> None:
     baseline = None if settings.baseline == "" else setting_text(settings.baseline)
     if pair:
         baseline = baseline or str(runs[1].path)
-    parts = compare_groups(runs, [RUN] if pair else settings.by or [], baseline, RESAMPLES, clean=settings.clean)
+    parts = compare_groups(
+        runs, [RUN] if pair else settings.by or [], baseline, RESAMPLES, clean=settings.clean, metric=settings.metric
+    )
     if pair and len(parts) > 1:
         raise UserError(
             f"{' and '.join(settings.run)} do not translate the same sentences: give two runs of one test set"
@@ -85,10 +89,13 @@ def print_pair(part: TestSetComparison) -> None:
     test, scores = part.test, part.scores
     (item,) = (item for item in scores if item.difference is not None)
     assert item.difference is not None
+    title = part.metric.title
     for group in scores:
-        print(f"{group.group.runs[0].path}: {group.bleu.whole.mean:.2f} BLEU {show_range(group.bleu.whole.interval)}")
+        print(
+            f"{group.group.runs[0].path}: {group.score.whole.mean:.2f} {title} {show_range(group.score.whole.interval)}"
+        )
     print(f"\n{show_settings(part)}")
-    print(f"\n{'source words':<12}  {'sentences':>9}  {'BLEU':>10}  {'95 % interval':>18}  {'p':>6}  {'p Holm':>6}")
+    print(f"\n{'source words':<12}  {'sentences':>9}  {title:>10}  {'95 % interval':>18}  {'p':>6}  {'p Holm':>6}")
     for bucket, row in item.difference.by_length.items():
         sentences = len(test.inside(bucket))
         mark = "*" if sentences < FEW else " "
@@ -98,7 +105,7 @@ def print_pair(part: TestSetComparison) -> None:
     print(
         f"\n{item.group.name} minus {item.baseline}, with {RESAMPLES:,} paired bootstrap resamples of sentences, each "
         "bucket within itself.\nIntervals are pointwise and hold for these two trained models: another seed would "
-        f"score differently. {NOTE_ON_FEW}\n{NOTE_ON_UNITS}"
+        f"score differently. {NOTE_ON_FEW}\n{note_on_units([part.metric])}"
     )
     if part.partial:
         print(f"The test set is {part.partial}.")

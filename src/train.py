@@ -50,6 +50,7 @@ def train(job: Job) -> Outcome:
 
     run.meet_hosts(job)
     prepared = preparation.prepare(job.config, job.settings)
+    preparation.warn_of_unknown_pieces(job.config, prepared)
     model = run.make_model(job, prepared)
     start = run.choose_start(job, prepared, model)
     run.compare_hosts(job, prepared, start)

@@ -40,6 +40,8 @@ from hourglass.system.bars import Bar
 from hourglass.system.devices import Accelerator, find_device, prepare_torch
 from hourglass.system.markup import visible
 
+# What messages call standard input.
+INPUT = "standard input"
 # Translations whose attention weights are computed at once, and the weights themselves: 100 MB.
 ALIGNED_TOGETHER = 64
 WEIGHTS_TOGETHER = 12_000_000
@@ -108,6 +110,7 @@ def main(values: Mapping[str, Any]) -> None:
             settings.n_best,
             prefixes=prefixes,
             progress=bar.update,
+            place=f"{INPUT}:{{}}".format,
         )
         for line in format_translations(models, trained[0], copies, translations, settings):
             sys.stdout.write(f"{line}\n")
@@ -172,7 +175,7 @@ def read_sources(lines: Iterable[str], settings: TranslateSettings) -> Iterator[
         columns = line.split("\t")
         if len(columns) != 2:
             raise UserError(
-                f"standard input:{number}: {len(columns)} column{'s'[: len(columns) != 1]} instead of two, with "
+                f"{INPUT}:{number}: {len(columns)} column{'s'[: len(columns) != 1]} instead of two, with "
                 "prefix_column=true: write source, one tab, prefix (which may be empty)"
             )
         yield Line(*columns)
@@ -270,8 +273,9 @@ def prompt_for_lines(
         if not raw:
             break
         try:
-            line = decode_line(raw, "standard input", number)
-            print(translate_and_draw(models, converted, trained, search, line, prefix=prefix), flush=True)
+            line = decode_line(raw, INPUT, number)
+            place = f"{INPUT}:{number}"
+            print(translate_and_draw(models, converted, trained, search, line, prefix=prefix, place=place), flush=True)
         except UserError as error:
             print(f"error: {error}", flush=True)
 
@@ -284,6 +288,7 @@ def translate_and_draw(
     text: str,
     *,
     prefix: str | None = None,
+    place: str = INPUT,
 ) -> str:
     """Return the translation of a text, and below it a drawing of the attention weights.
 
@@ -294,11 +299,11 @@ def translate_and_draw(
         search: how to translate.
         text: one sentence.
         prefix: what the translation begins with; None: nothing.
+        place: what warnings and errors call the text.
     """
     line, vocabularies, languages = clean(text), trained.vocabularies, trained.languages
-    ((best,),) = translate_n_best(
-        converted, vocabularies, [line], search, 1, prefixes=None if prefix is None else [prefix]
-    )
+    prefixes = None if prefix is None else [prefix]
+    ((best,),) = translate_n_best(converted, vocabularies, [line], search, 1, prefixes=prefixes, place=lambda _: place)
     shown = visible(best.text)
     if not all(model.decoder.attention.has_weights for model in models):
         return f"{shown}\n(attention={models[0].decoder.attention.name} has no weights to draw)"
@@ -345,7 +350,7 @@ def decode_lines(stream: BinaryIO) -> Iterator[str]:
         UserError: a line is not UTF-8 or contains a NUL.
     """
     for number, raw in enumerate(stream, 1):
-        yield decode_line(raw, "standard input", number)
+        yield decode_line(raw, INPUT, number)
 
 
 if __name__ == "__main__":

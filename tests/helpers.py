@@ -37,7 +37,7 @@ from hourglass.models.seq2seq import Seq2Seq
 from hourglass.runs.curves import read_points
 from hourglass.runs.folder import RunFolder, create_run
 from hourglass.system.files import read_json
-from hourglass.tracking.client import BY_LENGTH, LENGTH_TABLE, flatten
+from hourglass.tracking.client import LENGTH_TABLE, by_length_name, flatten
 from hourglass.tracking.tracking import Curves
 from hourglass.training import preparation
 from hourglass.training.job import Job
@@ -442,12 +442,15 @@ def assert_mirrored(store: str, run: RunFolder, status: str = "FINISHED") -> Non
     for name, points in wanted.items():
         history = sorted((point.step, point.value) for point in client.get_metric_history(tracked.info.run_id, name))
         assert history == points
-    for name in tracked.data.metrics.keys() - wanted.keys() - {BY_LENGTH}:
+    for name in tracked.data.metrics.keys() - wanted.keys() - {by_length_name("bleu")}:
         assert len(client.get_metric_history(tracked.info.run_id, name)) == 1
     if status == "FINISHED":
         test = read_json(run.metrics)["test"]
         assert tracked.data.metrics["test/bleu"] == test["bleu"]
-        by_length = [(point.step, point.value) for point in client.get_metric_history(tracked.info.run_id, BY_LENGTH)]
+        by_length = [
+            (point.step, point.value)
+            for point in client.get_metric_history(tracked.info.run_id, by_length_name("bleu"))
+        ]
         assert by_length == [(b["source_words"][0], b["bleu"]) for b in test["buckets"] if b["sentences"]]
         table = json.loads(Path(client.download_artifacts(tracked.info.run_id, LENGTH_TABLE)).read_text())
         assert table["columns"][:3] == ["source_words", "sentences", "bleu"]

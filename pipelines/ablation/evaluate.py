@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hourglass.analysis.evaluation import write_evaluation
+from hourglass.analysis.evaluation import VariantResult, write_evaluation
 from hourglass.config.command_line import arguments, one_line_errors
 from hourglass.experiments.ablation import load_ablation
 from hourglass.experiments.evaluation import evaluate
@@ -24,7 +24,7 @@ def main(corpus: str) -> None:
     write_evaluation(ablation.evaluation_file(corpus), evaluation)
     folder = ablation.results(corpus)
     headline = {
-        name: {"bleu": result.bleu.mean, "chrf": result.chrf, "brevity_penalty": result.brevity_penalty}
+        name: {evaluation.main: result.score.mean, **result.others, **penalty(result)}
         for name, result in variants.items()
     }
     write_json(folder / "metrics.json", headline)
@@ -32,16 +32,21 @@ def main(corpus: str) -> None:
     by_length = []
     for number, bucket in enumerate(evaluation.buckets):
         if bucket.mean_source_words is not None:
-            scores = [score.mean for result in variants.values() if (score := result.buckets[number].bleu)]
+            scores = [score.mean for result in variants.values() if (score := result.buckets[number].score)]
             by_length.append([bucket.mean_source_words, *scores])
-    write_table(folder / "bleu_by_length.csv", ["source_words", *variants], by_length)
-    curves = [[training.curves.bleu for training in result.seeds] for result in variants.values()]
+    write_table(folder / "score_by_length.csv", ["source_words", *variants], by_length)
+    curves = [[training.curves.score for training in result.seeds] for result in variants.values()]
     learning = [
         [float(np.mean([points[number][0] for curve in curves for points in curve]))]
         + [float(np.mean([points[number][1] for points in curve])) for curve in curves]
         for number in range(len(curves[0][0]))
     ]
     write_table(folder / "learning.csv", ["target_tokens", *variants], learning)
+
+
+def penalty(result: VariantResult) -> dict[str, float]:
+    """Return BLEU's brevity penalty, of metrics that have it."""
+    return {} if result.brevity_penalty is None else {"brevity_penalty": result.brevity_penalty}
 
 
 def write_table(path: Path, head: Sequence[str], rows: Sequence[Sequence[float]]) -> None:

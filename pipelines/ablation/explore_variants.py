@@ -9,19 +9,15 @@ SENTENCES = 40
 
 
 def main(corpus: str) -> None:
-    """Write results/CORPUS/explorer.html with the first seed of each variant.
-
-    It takes their weights, which git does not keep: a page that is there stays where those of a variant are not.
-    """
+    """Write results/CORPUS/explorer.html with the small models and the blind runs that git keeps."""
     ablation = load_ablation()
     ablation.check_corpus(corpus)
-    seed, page = ablation.corpora[corpus].seeds[0], ablation.results(corpus) / "explorer.html"
-    runs = [ablation.run(variant, seed) for variant in ablation.variants(corpus)]
-    absent = [run.path for run in runs if not run.best.exists()]
-    if absent and page.exists():
-        print(f"left as it is: {page} (no weights of {', '.join(map(str, absent))} on this machine)")
-        return
-    print(f"written: {explore([str(run.path) for run in runs], SENTENCES, page)}")
+    settings = ablation.corpora[corpus]
+    names = settings.models or [ablation.settings.baseline]
+    models = [str(ablation.model(ablation.variant(corpus, name)).path) for name in names]
+    blind = [str(run.path) for run in ablation.open_runs(ablation.blind(corpus), settings.budgets[-1])]
+    page = ablation.results(corpus) / "explorer.html"
+    print(f"written: {explore(models, SENTENCES, page, blind)}")
 
 
 if __name__ == "__main__":

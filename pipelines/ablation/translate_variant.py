@@ -4,7 +4,7 @@ from hourglass.config.command_line import arguments, one_line_errors
 from hourglass.decoding.translate import translate_split
 from hourglass.errors import UserError
 from hourglass.experiments.ablation import load_ablation
-from hourglass.runs.translations import write_translations
+from hourglass.runs.translations import rows_of, write_translations
 from hourglass.training.finished import FinishedRun
 from hourglass.training.preparation import prepare
 from hourglass.training.settings import check_settings
@@ -30,8 +30,7 @@ def main(corpus: str, name: str, seed: str) -> None:
     for part in ("dev", "test"):
         split = prepared.corpus.splits[part]
         hypotheses = translate_split(trained, split, settings.search, settings.trainer.device, part)
-        rows = zip(split["id"], split["source"], split["target"], hypotheses, strict=True)
-        write_translations(ablation.translations(variant, number, part), rows)
+        write_translations(ablation.translations(variant, number, part), rows_of(split, hypotheses))
 
 
 if __name__ == "__main__":

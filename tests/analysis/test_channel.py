@@ -23,9 +23,11 @@ from hourglass.data.pieces import BOS, EOS, FIXED_PIECES
 from hourglass.errors import UserError
 from hourglass.metrics.likelihood import Pairs
 from hourglass.models.build import build_model
+from hourglass.models.cells import StateRange
 from hourglass.models.encoder import Encoder, Memory, mask_of
+from hourglass.models.recurrent import CELLS
 from hourglass.models.seq2seq import Seq2Seq
-from hourglass.models.summary import round_to_bits
+from hourglass.models.summary import StateRounding, round_to_bits
 from hourglass.training.settings import check_settings
 
 P = 16  # symbols, 4 bits each
@@ -215,10 +217,56 @@ def test_a_rounded_summary_takes_at_most_2_to_the_db_values() -> None:
     assert summary.unique().numel() <= 4
 
 
-def test_a_summary_that_is_the_final_states_is_not_rounded() -> None:
-    changes = {"decoder.start": "pass", "encoder.bidirectional": False, "encoder.summary_size": 128}
-    with pytest.raises(UserError, match=r"encoder\.summary_bits=3 contradicts decoder\.start=pass"):
-        make("none", {**changes, "encoder.summary_bits": 3})
+LEVELS = {"unit": (-0.75, -0.25, 0.25, 0.75), "positive": (1 / 7, 0.6, 5 / 3, 7.0), "real": (-3.0, -1 / 3, 1 / 3, 3.0)}
+
+
+@pytest.mark.parametrize("kind", sorted(LEVELS))
+def test_a_number_of_a_state_is_rounded_to_levels_in_its_own_range(kind: StateRange) -> None:
+    """To the nearest in the companded range, as the levels there are the middles of equal intervals."""
+    low, high = {"unit": (-1.0, 1.0), "positive": (0.0, 50.0), "real": (-50.0, 50.0)}[kind]
+    state = torch.linspace(low, high, 10_001, dtype=torch.float64).unsqueeze(1).requires_grad_()
+    rounded = StateRounding([kind], 2)(state)
+    assert rounded.detach().round(decimals=9).unique().tolist() == pytest.approx(LEVELS[kind])
+    (gradient,) = torch.autograd.grad(rounded.sum(), state)
+    assert torch.equal(gradient, torch.ones_like(state))
+
+    def companded(x: Tensor) -> Tensor:
+        return {"unit": x, "positive": 1 - 2 / (1 + x), "real": x.sign() * (1 - 1 / (1 + x.abs()))}[kind]
+
+    for bits in (1, 5, 16):
+        error = companded(StateRounding([kind], bits)(state).detach()) - companded(state.detach())
+        assert error.abs().max() <= 2.0**-bits + 1e-9
+
+
+@pytest.mark.parametrize("cell", sorted(CELLS))
+def test_a_state_that_is_handed_on_is_rounded_part_by_part(cell: str) -> None:
+    shapes = CELLS[cell].state_shapes(8)
+    changes: dict[str, Any] = {"decoder.start": "pass", "encoder.bidirectional": False, "encoder.summary_bits": 2}
+    changes |= {f"{side}.{key}": value for side in ("encoder", "decoder") for key, value in (("cell", cell),)}
+    changes |= {"encoder.hidden_size": 8, "decoder.hidden_size": 8, "encoder.summary_size": CELLS[cell].state_size(8)}
+    model = make("none", changes).double().eval()
+    for weight in model.encoder.parameters():
+        nn.init.normal_(weight, std=1.5)
+    source = torch.cat([torch.randint(FIXED_PIECES, V, (200, 6)), torch.full((200, 1), EOS)], 1)
+    summary = model.encode(source, torch.full((200,), 7)).summary.detach()
+    parts = summary.split([math.prod(shape) for shape in shapes], 1)
+    for part, name in zip(parts, CELLS[cell].state_parts, strict=True):
+        own = LEVELS[CELLS[cell].state_ranges.get(name, "real")]
+        assert (part.unsqueeze(-1) - torch.tensor(own, dtype=part.dtype)).abs().amin(-1).max() < 1e-9
+
+
+@pytest.mark.more
+@pytest.mark.slow
+@pytest.mark.parametrize(("cell", "width", "bits"), [("gru", 4, 3), ("delta_net", 8, 1)])
+def test_a_rounded_state_holds_something_and_no_more_than_its_ceiling(cell: str, width: int, bits: int) -> None:
+    """The source has 20 bits in the mean, and the state 12 or 16."""
+    size, read = CELLS[cell].state_size(width), CELLS[cell].read_size(width)
+    changes: dict[str, Any] = {"decoder.start": "pass", "encoder.bidirectional": False, "encoder.summary_size": size}
+    changes |= {"encoder.cell": cell, "decoder.cell": cell, "encoder.summary_bits": bits}
+    changes |= {"encoder.hidden_size": width, "decoder.hidden_size": width}
+    reading = read_channel(train(make("none", changes), 4, 6, steps=700), draw(1500, 4, 6, seed=8), SYMBOLS)
+    assert at_most(reading, bits * read)
+    assert reading.mean > 0.5
 
 
 def test_a_fixed_context_of_constant_width_leaves_the_decoder_as_it_is() -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from helpers import compose_config
 
-from hourglass.analysis.bits import bits_in_training
+from hourglass.analysis.bits import bits_in_training, have_one_encoder
 from hourglass.analysis.comparability import check_comparable, check_seeds, name_differences
 from hourglass.analysis.information import BLIND, SettingDifference
 from hourglass.errors import UserError
@@ -34,13 +34,34 @@ def blind() -> FinishedRun:
         ("optimizer.label_smoothing=0.2", "optimizer.label_smoothing"),
         ("trainer.precision=bf16-mixed", "trainer.precision"),
         ("decoder.hidden_size=128", "decoder.hidden_size"),
-        ("trainer.select=loss", "trainer.select"),
+        ("trainer.patience=2", "trainer.patience"),
     ],
 )
 def test_what_changes_the_likelihood_itself_is_refused(blind: FinishedRun, override: str, option: str) -> None:
     check_comparable(blind, [run("same", "attention=none")])
     with pytest.raises(UserError, match=rf"other: another {option} than blind's"):
         check_comparable(blind, [run("same", "attention=none"), run("other", "attention=none", override)])
+
+
+def test_a_blind_run_is_chosen_by_loss_and_default_runs_by_bleu() -> None:
+    """Which is named; runs that see the source and are chosen in two ways are refused."""
+    blind = run("blind", "experiment=language_model")
+    default, other = run("default", "attention=luong_general"), run("other", "attention=none")
+    check_comparable(blind, [blind, default, other])
+    assert name_differences(blind, {"look": [default], "none": [other]}) == [
+        SettingDifference("trainer.select", {"look": "bleu", "none": "bleu", BLIND: "loss"})
+    ]
+    by_loss = run("by_loss", "attention=none", "trainer.select=loss")
+    assert name_differences(blind, {"none": [by_loss]}) == []
+    with pytest.raises(UserError, match=r"^by_loss: another trainer\.select than default's \(loss, bleu\)"):
+        check_comparable(blind, [blind, default, by_loss])
+
+
+@pytest.mark.parametrize("override", ["encoder=transformer", "encoder.cell=mlstm"])
+def test_variants_of_two_kinds_of_encoder_are_no_pair(override: str) -> None:
+    plain, turned = compose_config(), compose_config("encoder.reverse_source=true", "encoder.bidirectional=false")
+    assert have_one_encoder(plain, turned)
+    assert not have_one_encoder(plain, compose_config(override))
 
 
 @pytest.mark.parametrize(
@@ -55,6 +76,7 @@ def test_what_changes_the_likelihood_itself_is_refused(blind: FinishedRun, overr
         ("trainer.batch_tokens=800", "trainer.batch_tokens", 400, 800),
         ("trainer.scheduled_sampling=0.2", "trainer.scheduled_sampling", 0.0, 0.2),
         ("trainer.null_source=0.1", "trainer.null_source", 0.0, 0.1),
+        ("data.curriculum=0.5", "data.curriculum", 0.0, 0.5),
     ],
 )
 def test_what_changes_a_training_is_named(
@@ -92,7 +114,9 @@ def test_another_optimizer_is_named_by_its_name(blind: FinishedRun) -> None:
 def test_a_run_older_than_an_option_has_its_default(blind: FinishedRun) -> None:
     old = run("old", "attention=none")
     del cast(dict[str, Any], old.config["trainer"])["null_source"]
+    del cast(dict[str, Any], old.config["data"])["curriculum"]
     assert name_differences(blind, {"none": [old]}) == []
+    check_seeds("none", [old, run("new", "attention=none", "seed=2")])
 
 
 @pytest.mark.parametrize("override", ["trainer.batch_tokens=800", "init_range=0.1", "trainer.precision=bf16-mixed"])

@@ -278,11 +278,11 @@ def test_means_and_intervals_against_sacrebleu_and_numpy(make: Make) -> None:
     by_size = dict(zip(groups, part.scores, strict=True))
     p_values = []
     for size, item in by_size.items():
-        assert item.bleu.whole.mean == pytest.approx(value[size].mean())
-        assert item.bleu.whole.spread == pytest.approx(value[size].std(ddof=1))
+        assert item.score.whole.mean == pytest.approx(value[size].mean())
+        assert item.score.whole.spread == pytest.approx(value[size].std(ddof=1))
         low, high = np.sort(drawn[size])[[1, -2]]
-        assert item.bleu.whole.interval is not None
-        assert (item.bleu.whole.interval.low, item.bleu.whole.interval.high) == pytest.approx((low, high))
+        assert item.score.whole.interval is not None
+        assert (item.score.whole.interval.low, item.score.whole.interval.high) == pytest.approx((low, high))
         quantiles = np.asarray(stats.t.ppf(0.975, [29, freedom])) ** 2
         width = np.sqrt(quantiles @ [drawn[size].var(ddof=1), pooled / len(groups[size])])
         assert item.pooled is not None
@@ -350,8 +350,8 @@ def test_the_clean_part_is_scored_as_a_test_set_of_its_own(make: Make, monkeypat
     clean = [row for row in range(40) if row not in (3, 5)]
     assert part.clean is not None
     assert [row.id for row in part.clean.test.rows] == [f"t{row}" for row in clean]
-    assert [item.bleu.whole.mean for item in part.clean.scores] == pytest.approx([score(run, clean) for run in runs])
-    assert [item.bleu.whole.mean for item in part.scores] == pytest.approx([score(run, range(60)) for run in runs])
+    assert [item.score.whole.mean for item in part.clean.scores] == pytest.approx([score(run, clean) for run in runs])
+    assert [item.score.whole.mean for item in part.scores] == pytest.approx([score(run, range(60)) for run in runs])
     table = tables_of([part])["clean"]
     assert table.rows[0][1:4] == ["38*", f"{score(runs[0], range(60)):.2f}", f"{score(runs[0], clean):.2f}"]
     (other,) = compare_groups(runs, [RUN], None, 40)
@@ -395,7 +395,7 @@ def test_different_test_sets_are_never_compared(make: Make) -> None:
     for part, folders in zip(parts, (paths[:2], paths[2:]), strict=True):
         assert [str(item.group.runs[0].path) for item in part.scores] == folders
         assert [item.baseline for item in part.scores] == [None, "encoder.summary_size=4"]
-    assert parts[1].scores[0].bleu.whole.mean == pytest.approx(score(opened(paths[2])[0], range(20)))
+    assert parts[1].scores[0].score.whole.mean == pytest.approx(score(opened(paths[2])[0], range(20)))
     tables = tables_of(parts)
     assert [row[:2] for row in tables["scores"].rows] == [[part.name, size] for part in parts for size in ("4", "8")]
     # As many other sentences under the same name, as of other files, are another test set, too.
@@ -446,7 +446,7 @@ def test_a_report_by_numbers(make: Make) -> None:
     axes = pictures["bleu"]
     assert axes.get_xscale() == "log"
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["4", "16", "64"]
-    assert np.asarray(axes.lines[0].get_ydata()).tolist() == [item.bleu.whole.mean for item in parts[0].scores]
+    assert np.asarray(axes.lines[0].get_ydata()).tolist() == [item.score.whole.mean for item in parts[0].scores]
     tables = tables_of(parts, by_length=True)
     assert list(tables) == ["scores", "differences", "runs", "bleu-by-length", "differences-by-length"]
     assert [row[-1] for row in tables["scores"].rows] == ["2", "2", "2"]

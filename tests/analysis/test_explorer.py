@@ -1,41 +1,68 @@
 """The explorer: it shows the steps of the model's own search, and its page works in a browser."""
 
+import http.client
 import json
+import re
 import shutil
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import matplotlib.image
 import numpy as np
 import pytest
 import torch
-from helpers import SMALL, compose_config, make_run, plain_search, train_config
+from helpers import SMALL, compose_config, make_run, plain_search, tiny_config, train_config, wait_until
 
 from hourglass.analysis.explorer import (
     LEVELS,
     SHOWN,
+    LiveModels,
+    ReferenceBits,
     choose_sentences,
     disorder,
     explore,
     follow,
     name_runs,
     page_content,
+    page_text,
+    word_bits,
     write_page,
 )
-from hourglass.data.pieces import EOS
+from hourglass.analysis.live import LiveServer
+from hourglass.data.pieces import BOS, EOS, PAD
 from hourglass.decoding.search import search
+from hourglass.errors import UserError
+from hourglass.metrics.likelihood import Pairs, reference_nats
+from hourglass.models.attention import ATTENTIONS as ATTENTION_NAMES
+from hourglass.models.build import build_model
+from hourglass.models.cells import CELLS
 from hourglass.models.checkpoint import Trained, load_trained
 from hourglass.runs.folder import RunFolder
 
 SENTENCES = [("a", "s1 s2 s3", "s1 s2 s3"), ("b", "s0", "s0"), ("c", "s5 s4 s3 s2 s1 s0", "s5 s4 s3 s2 s1 s0")]
-ATTENTIONS = ("none", "fixed", "luong_general", "luong_local_p")
+ATTENTIONS = ("none", "fixed", "luong_general", "bahdanau")
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
+    """Return a run of each attention and, as "blind", one that never sees the source."""
     folder = tmp_path_factory.mktemp("runs")
-    words = ("trainer.test=false", "trainer.target_tokens=500")
-    return {name: load_trained(make_run(folder, f"attention={name}", *words).best) for name in ATTENTIONS}
+    words = ("trainer.test=false", "trainer.target_tokens=500", "optimizer.label_smoothing=0")
+    made = {name: make_run(folder, f"attention={name}", *words) for name in ATTENTIONS}
+    small = [word for word in SMALL if word != "encoder.hidden_size=16"]
+    blind = compose_config(
+        *small, "encoder=blind", "attention=none", "trainer.select=loss", *words, f"cache={folder / 'cache'}"
+    )
+    return made | {"blind": train_config({**blind, "run_dir": str(folder / "blind")})}
+
+
+@pytest.fixture(scope="module")
+def models(runs: dict[str, RunFolder]) -> dict[str, Trained]:
+    return {name: load_trained(runs[name].best) for name in ATTENTIONS}
 
 
 @pytest.mark.slow
@@ -66,7 +93,100 @@ def test_a_context_is_the_weighted_sum_of_the_states(models: dict[str, Trained])
     assert item.contexts[0] == pytest.approx(by_hand, abs=1e-5)
     for name in ("fixed", "none"):
         without = follow(models[name], "s1 s2 s3", 8)
-        assert (without.weights, without.contexts) == (None, None)
+        assert (without.weights, without.contexts, without.scores) == (None, None, None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_the_stages_of_a_step_lead_from_scores_to_output(attention: str, models: dict[str, Trained]) -> None:
+    """Scores make the weights; state and context make the readout; the readout makes the output."""
+    trained = models[attention]
+    item = follow(trained, "s1 s2 s3", 8)
+    if item.weights is not None and item.scores is not None:
+        powers = np.exp(item.scores - item.scores.max(-1, keepdims=True))
+        assert item.weights == pytest.approx(powers / powers.sum(-1, keepdims=True), abs=1e-5)
+    contexts = {"none": np.zeros((len(item.target), 0)), "fixed": np.tile(item.summary, (len(item.target), 1))}
+    read = np.concatenate([item.hidden, contexts.get(attention, item.contexts)], -1).astype(np.float32)
+    decoder = trained.model.decoder
+    assert decoder.readout is not None
+    by_hand = decoder.readout(torch.from_numpy(read)).tanh().detach()
+    assert item.readouts == pytest.approx(by_hand.numpy(), abs=1e-5)
+    logits = trained.model.output(by_hand).detach()
+    logits[:, [PAD, BOS]] = float("-inf")
+    assert [step[0][1] for step in item.alternatives] == pytest.approx(logits.softmax(-1).amax(-1).tolist(), rel=1e-4)
+    assert item.start is not None
+    assert item.start.shape == item.hidden[0].shape
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("attention", "changes", "encoder"),
+    [
+        *((name, {}, "rnn") for name in ATTENTION_NAMES),
+        *(("luong_general", {"decoder.cell": cell, "encoder.cell": cell}, "rnn") for cell in CELLS),
+        *(("bahdanau", {"decoder.readout": readout}, "rnn") for readout in ("deep", "maxout")),
+        ("bahdanau", {"decoder.input_feeding": True, "decoder.layers": 2, "encoder.layers": 2}, "rnn"),
+        ("luong_general", {"encoder.bidirectional": False, "encoder.reverse_source": True}, "rnn"),
+        *(("luong_general", {}, encoder) for encoder in ("bag", "convolution", "transformer")),
+    ],
+)
+def test_every_model_can_be_followed(
+    attention: str, changes: dict[str, Any], encoder: str, models: dict[str, Trained]
+) -> None:
+    """Whatever the cells, the encoder and the readout: the page gets vectors of one width for every step."""
+    vocabularies = models["none"].vocabularies
+    config = tiny_config(attention, changes, encoder)
+    model = build_model(config, vocabularies.source.size, vocabularies.target.size, joint=True).eval()
+    trained = Trained(model, vocabularies, config, 0, "")
+    followed = LiveModels.follow({"one": trained}, SENTENCES[:1], {"one": plain_search(1)})
+    (item,) = followed.followed["one"]
+    steps, pieces = len(item.target), len(item.source)
+    assert item.hidden.shape == (steps, model.decoder.hidden_size)
+    assert item.readouts.shape == (steps, model.decoder.readout_size)
+    assert item.states.shape[0] == pieces
+    if item.weights is not None:
+        assert item.weights.shape == (steps, pieces)
+        assert item.scores is None or item.scores.shape == (steps, pieces)
+        assert (item.scores is None) == (attention == "multi_head")
+    (variant,) = followed.content("", None)["variants"]
+    reads = config["encoder"]
+    ways = "none" if encoder != "rnn" else "both" if reads["bidirectional"] else "forward"
+    assert variant["encoder"]["directions"] == ways
+    json.dumps(followed.translate("s2 s1", [[1]]), allow_nan=False)
+
+
+def test_the_bits_of_a_word_are_those_of_its_pieces() -> None:
+    nats = np.log(2) * np.array([1, 2, 4, 8, 16.0])
+    pieces = ["\u2581the", "\u2581hou", "se", "."]
+    assert word_bits(pieces, nats) == (["the", "house.", "(end)"], pytest.approx([1, 14, 16]))
+    assert word_bits(["\u2581字", "母"], nats[:3]) == (["字", "母", "(end)"], pytest.approx([1, 2, 4]))
+    assert word_bits([], nats[:1]) == (["(end)"], pytest.approx([1]))
+
+
+@pytest.mark.slow
+def test_bits_are_those_of_the_likelihoods(runs: dict[str, RunFolder], tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    paths = [str(runs[name].path) for name in ("none", "luong_general")]
+    explore(paths, 3, page, [str(runs["blind"].path)])
+    content = data_of(page.read_text(encoding="utf-8"))
+    for name, at in (("blind", None), ("none", 0), ("luong_general", 1)):
+        trained = load_trained(runs[name].best)
+        for sentence in content["sentences"]:
+            pairs = Pairs.encode(trained.vocabularies, [sentence["source"]], [sentence["reference"]])
+            nats = reference_nats(trained.model, pairs)[0]
+            shown = sentence["bits"]["blind"] if at is None else sentence["bits"]["variants"][at]
+            assert len(shown) == len(sentence["bits"]["words"])
+            assert sum(shown) == pytest.approx(nats.sum() / np.log(2), abs=0.01 * len(shown))
+    with pytest.raises(UserError, match="encoder=rnn sees its source"):
+        explore(paths, 3, page, paths[:1])
+    explore(paths, 3, page)
+    assert "bits" not in data_of(page.read_text(encoding="utf-8"))["sentences"][0]
+
+
+def data_of(page: str) -> dict[str, Any]:
+    """Return the data that a page holds."""
+    read: dict[str, Any] = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    return read
 
 
 def test_disorder_by_hand() -> None:
@@ -101,7 +221,7 @@ def run_of_long_sentences(tmp_path_factory: pytest.TempPathFactory) -> RunFolder
 def test_long_sentences_are_left_out_and_counted(run_of_long_sentences: RunFolder, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     printed = explore([str(run_of_long_sentences.path)], 50, page)
-    assert printed.endswith("1 sentences, luong_general); left out: 2 test sentences of more than 150 pieces")
+    assert printed.endswith("1 sentences, luong_general); left out: 2 test sentences of more than 200 pieces")
     assert page.stat().st_size < 100_000
     text = page.read_text()
     assert '"source":"a \u241b[1m \\u003c/s>"' in text
@@ -117,27 +237,44 @@ def test_sentences_are_even_over_lengths() -> None:
 
 @pytest.fixture(scope="module")
 def content(models: dict[str, Trained]) -> dict[str, Any]:
-    return page_content(models, SENTENCES, dict.fromkeys(models, plain_search(1)), "A page")
+    bits = ReferenceBits(
+        [np.full(len(target.split()) + 1, 6.0) for _, _, target in SENTENCES],
+        {
+            name: [np.linspace(0, 3 + at, len(target.split()) + 1) for _, _, target in SENTENCES]
+            for at, name in enumerate(models)
+        },
+    )
+    return page_content(models, SENTENCES, dict.fromkeys(models, plain_search(1)), "A page", bits)
 
 
 @pytest.mark.slow
 def test_the_page_holds_its_data_and_no_address(content: dict[str, Any]) -> None:
-    page = write_page(content | {"title": "</script><!-- <b>"})
-    assert page.count("</script>") == 1
-    assert "src=" not in page
-    assert "://" not in page.replace("http://www.w3.org/2000/svg", "")
-    start = page.index("const data = ") + len("const data = ")
-    read = json.loads(page[start : page.index(";\n", start)])
-    assert read["title"] == "</script><!-- <b>"
+    hostile = content | {"title": "</script><!-- <b> <!--TEXT-->"}
+    page = write_page(hostile)
+    assert page.count("</script>") == 2
+    assert not re.search(r'<\w+[^<>]* (src|href)="(?!data:)', page)
+    assert set(re.findall(r"\w+://[^/\"'`]+", page)) <= {"http://www.w3.org"}  # Namespaces, which nothing loads.
+    read = data_of(page)
+    assert read["title"] == hostile["title"]
     assert read["sentences"] == json.loads(json.dumps(content["sentences"]))
     for sentence in content["sentences"]:
+        assert [len(row) for row in sentence["bits"]["variants"]] == [len(sentence["bits"]["words"])] * len(ATTENTIONS)
         for view in sentence["views"]:
             assert np.abs(view["states"]).max() <= LEVELS
             assert np.array(view["states"]).shape[1] <= SHOWN
+            assert len(view["hidden"]) == len(view["readouts"]) == len(view["target"])
             for row in view.get("weights", []):
                 assert 0 < sum(row) <= 1.001 * view["parts"]
         view = sentence["views"][2]
         assert all(sum(row) == pytest.approx(view["parts"], rel=1e-3) for row in view["weights"])
+
+
+def test_text_without_pictures_is_text() -> None:
+    sentence = {"source": "a <b>", "reference": "b & c", "views": [{"text": "</dl>"}]}
+    assert page_text({"variants": [{"name": "none"}], "sentences": [sentence]}) == (
+        '<dl><dt>source</dt><dd dir="auto">a &lt;b&gt;</dd><dt>reference</dt><dd dir="auto">b &amp; c</dd>'
+        '<dt>none</dt><dd dir="auto">&lt;/dl&gt;</dd></dl>'
+    )
 
 
 # ---- In a browser ----------------------------------------------------------------------------------------------------
@@ -155,6 +292,25 @@ def browser() -> Iterator[Any]:
         yield play.chromium.launch(executable_path=result, args=["--no-sandbox"])
 
 
+@contextmanager
+def opened(browser: Any, folder: Path, content: dict[str, Any], link: str = "", **options: Any) -> Iterator[Any]:
+    """Open the page. In the end, check that it wrote nothing to the console and requested nothing."""
+    file = folder / "page.html"
+    file.write_text(write_page(content), encoding="utf-8")
+    options.setdefault("viewport", {"width": 1400, "height": 900})
+    page = browser.new_page(**options)
+    messages: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on(
+        "request", lambda asked: messages.append(asked.url) if not asked.url.startswith(("file:", "data:")) else None
+    )
+    page.goto(file.as_uri() + link)
+    yield page
+    assert messages == []
+    page.close()
+
+
 @pytest.fixture(
     params=[
         pytest.param((1400, "light"), id="wide"),
@@ -162,53 +318,157 @@ def browser() -> Iterator[Any]:
     ]
 )
 def page(request: pytest.FixtureRequest, browser: Any, content: dict[str, Any], tmp_path: Path) -> Iterator[Any]:
-    """The open page. In the end, check that it wrote nothing to the console and requested nothing."""
     width, scheme = request.param
-    file = tmp_path / "page.html"
-    file.write_text(write_page(content), encoding="utf-8")
-    opened = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    messages: list[str] = []
-    opened.on("console", lambda message: messages.append(message.text))
-    opened.on("pageerror", lambda error: messages.append(str(error)))
-    opened.on(
-        "request", lambda asked: messages.append(asked.url) if not asked.url.startswith(("file:", "data:")) else None
-    )
-    opened.goto(file.as_uri())
-    yield opened
-    assert messages == []
-    opened.close()
+    options = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme, "reduced_motion": "reduce"}
+    with opened(browser, tmp_path, content, **options) as page:
+        yield page
 
 
 @pytest.mark.slow
-def test_the_page_fits_and_its_diagrams_fill_their_frames(page: Any) -> None:
+def test_the_page_fits_and_no_sentence_is_cut_off(page: Any) -> None:
     width = page.viewport_size["width"]
     for wide in (width, 360):
         page.set_viewport_size({"width": wide, "height": 900})
+        wait_until(lambda: page.evaluate("document.querySelector('svg.flow').clientWidth < innerWidth"), "the width")
         assert page.evaluate("document.documentElement.scrollWidth") <= wide
         for panel in page.locator("section.variant").all():
-            drawn = panel.locator("svg").first.evaluate("one => Number(one.getAttribute('width'))")
-            frame = panel.locator(".scroll").first.evaluate("one => one.clientWidth")
-            assert drawn >= frame
-            meeting = panel.locator("svg > g[transform]").first.get_attribute("transform")
-            assert abs(float(meeting.split("(")[1].split()[0]) - frame / 2) < frame / 2 + drawn
+            frame = panel.bounding_box()
+            for word in panel.locator("svg.flow .word, svg.matrix").all():
+                box = word.bounding_box()
+                assert box["x"] >= frame["x"] - 1
+                assert box["x"] + box["width"] <= frame["x"] + frame["width"] + 1
+    if width == 1400:  # Side by side there, under each other on a phone.
+        page.set_viewport_size({"width": width, "height": 900})
+        beside = "document.querySelector('#panels').children[1].offsetLeft > 100"
+        wait_until(lambda: page.evaluate(beside), "panels side by side")
+        assert len({one.bounding_box()["y"] for one in page.locator("section.variant").all()}) == 1
+
+
+@pytest.mark.slow
+def test_the_encoder_plays_and_hands_over(page: Any, content: dict[str, Any]) -> None:
+    """Both directions fill the strips from their ends, then comes the neck, then what reaches the decoder."""
+    count, status = page.locator("#count"), page.locator("#status")
+    panel = page.locator("[data-variant=none]")
+    pieces = panel.locator(".word").count()
+
+    def halves() -> list[int]:
+        return panel.locator(".word").evaluate_all(
+            "all => all.map(one => one.querySelectorAll('.plus, .minus').length)"
+        )
+
+    assert count.text_content() == f"reading 1 of {pieces}"
+    assert [number > 0 for number in halves()] == [True, *[False] * (pieces - 2), True]
+    assert panel.locator(".word.reading").count() == 2
+    assert panel.locator(".decoder").count() == 0
+    for _ in range(pieces - 1):
+        page.keyboard.press("ArrowRight")
+    assert all(halves())
+    assert panel.locator(".vector").count() == 0
+    page.keyboard.press("ArrowRight")
+    assert count.text_content() == "the neck"
+    assert panel.locator("g.vector").text_content().startswith("the neck: one vector of ")
+    assert panel.locator(".thread").count() == 2  # From where each direction ends.
+    page.keyboard.press("ArrowRight")
+    assert count.text_content() == "hand over"
+    assert "and never again" in panel.locator("g.vector").text_content()
+    assert panel.locator(".decoder").count() == 1
+    weighted = page.locator("[data-variant=luong_general]")
+    assert weighted.locator(".thread").count() == pieces
+    assert (
+        f"none: one vector, handed over once; fixed: one vector, again at every step; luong_general: all {pieces}"
+        in (status.text_content())
+    )
+    page.locator("#step").fill("0")
+    assert count.text_content() == f"reading 1 of {pieces}"
 
 
 @pytest.mark.slow
 def test_keys_step_and_play(page: Any) -> None:
-    count = page.locator("#count")
-    assert count.text_content().startswith("step 1 of ")
-    page.keyboard.press("ArrowRight")
-    assert count.text_content().startswith("step 2 of ")
+    count, slider = page.locator("#count"), page.locator("#step")
     page.keyboard.press("End")
     last = int(count.text_content().split()[-1])
-    assert count.text_content() == f"step {last} of {last}"
+    assert count.text_content() == f"writing {last} of {last}"
+    assert slider.get_attribute("aria-valuetext") == f"writing {last} of {last}"
     page.keyboard.press("Home")
+    assert count.text_content().startswith("reading 1 of ")
     page.keyboard.press(" ")
     assert page.locator("#play").get_attribute("aria-label") == "pause"
-    page.get_by_text("step 3 of ").wait_for()
+    wait_until(lambda: not count.text_content().startswith("reading"), "the neck")
     page.keyboard.press(" ")
     assert page.locator("#play").get_attribute("aria-label") == "play"
-    assert page.locator("#status").text_content().startswith("none: ")
+    page.keyboard.press("End")
+    page.keyboard.press(" ")  # From the end, it begins anew.
+    wait_until(lambda: count.text_content().startswith("reading"), "the beginning")
+
+
+@pytest.mark.slow
+def test_attention_is_taken_apart_a_stage_a_key_press(browser: Any, content: dict[str, Any], tmp_path: Path) -> None:
+    link = "#sentence=a&step=write-1&variants=none,luong_general,bahdanau"
+    with opened(browser, tmp_path, content, link) as page:
+        luong, bahdanau = (page.locator(f"[data-variant={name}] .stages") for name in ("luong_general", "bahdanau"))
+        view = content["sentences"][0]["views"][2]
+        page.keyboard.press(".")
+        assert "Nothing to take apart" in page.locator("[data-variant=none] .stages").text_content()
+        assert luong.locator(".equation").text_content() == "h = RNN(h of the last step, [e]);  q = h"
+        assert bahdanau.locator(".equation").text_content() == (
+            "q = h of the last step;  score\u209b = v \u00b7 tanh(W q + U k\u209b)"
+        )
+        assert luong.locator("table").count() == 0
+        page.keyboard.press(".")
+        assert luong.locator(".equation").text_content().endswith("score\u209b = q \u00b7 W k\u209b")
+        scores = [float(text) for text in luong.locator("tbody td:nth-child(2)").all_text_contents()]
+        assert scores == view["scores"][0]
+        page.keyboard.press(".")
+        weights = [
+            float(text.removesuffix(" %")) for text in luong.locator("tbody td:nth-child(3)").all_text_contents()
+        ]
+        powers = np.exp(np.array(scores) - max(scores))
+        assert weights == pytest.approx(100 * powers / powers.sum(), abs=0.6)
+        for _ in range(3):
+            page.keyboard.press(".")
+        assert luong.get_by_text("[h; c]").count() == 2  # The equation, and its numbers.
+        page.keyboard.press(".")
+        assert f"written: {view['target'][0].replace(chr(0x2581), '')}" in luong.text_content()
+        page.keyboard.press(".")  # Of the next step.
+        assert page.locator("#count").text_content().startswith("writing 2 of ")
+        page.keyboard.press(",")
+        assert page.locator(".stages").count() == 0
+
+
+@pytest.mark.slow
+def test_the_bits_meter_tells_what_came_through(page: Any, content: dict[str, Any]) -> None:
+    page.locator("#sentence").select_option("2")
+    bits = content["sentences"][2]["bits"]
+    for variant, own in zip(ATTENTIONS[:3], bits["variants"], strict=False):
+        fates = page.locator(f".meter .fates[data-variant={variant}] .fate")
+        assert fates.count() == len(bits["words"])
+        bold = fates.evaluate_all("all => all.map(one => getComputedStyle(one).fontWeight === '700')")
+        assert bold == [need - cost >= need / 2 for need, cost in zip(bits["blind"], own, strict=True)]
+    assert page.locator(".meter .sum").count() == 3
+    page.locator(".meter .fate").first.hover()
+    need, cost = bits["blind"][0], bits["variants"][0][0]
+    said = page.locator(".meter .tip").text_content()
+    assert f"the blind decoder needs {need:.1f} bits; saved by none {need - cost:.1f}, " in said
+
+
+@pytest.mark.slow
+def test_a_sentence_is_chosen_by_length(page: Any, content: dict[str, Any]) -> None:
+    by_length = sorted(content["sentences"], key=lambda one: one["words"])
+    source, slider = page.locator("#source"), page.locator("#length")
+    slider.fill("2")
+    assert source.text_content() == by_length[2]["source"]
+    assert slider.get_attribute("aria-valuetext") == f"{by_length[2]['words']} words"
+    plot = page.locator("#lengths svg.chart")
+    assert plot.locator(".mark").count() == 3 * len(SENTENCES)
+    plot.click(position={"x": 50, "y": 50})
+    assert source.text_content() == by_length[0]["source"]
+
+
+@pytest.mark.slow
+def test_a_page_without_blind_decoder_says_so(browser: Any, content: dict[str, Any], tmp_path: Path) -> None:
+    without = [{key: value for key, value in one.items() if key != "bits"} for one in content["sentences"]]
+    with opened(browser, tmp_path, content | {"sentences": without}) as page:
+        assert "explore.py RUN blind=RUN" in page.locator("#meter").text_content()
 
 
 @pytest.mark.slow
@@ -217,20 +477,22 @@ def test_variants_side_by_side_and_highlights(page: Any) -> None:
     assert shown.count() == 3  # Of the four.
     page.locator("#choose input").nth(3).check()
     assert shown.count() == 4
-    page.keyboard.press("End")
-    page.locator("body").click(position={"x": 2, "y": 2})
+    page.locator("#choose input").nth(3).blur()
     page.keyboard.press("End")
     assert page.locator("[data-variant=none]").get_by_text("nothing to look back at").count() > 0
-    assert page.locator("[data-variant=none] rect.cell").count() == 0
+    assert page.locator("[data-variant=none] .matrix").count() == 0
     weighted = page.locator("[data-variant=luong_general]")
-    cell = weighted.locator("rect.cell[data-step='1'][data-source='0']")
-    cell.hover()
+    surface = weighted.locator(".surface")
+    surface.hover(position={"x": 3, "y": 20})  # The second row, the first column.
     assert weighted.locator("g.lit[data-source='0']").count() == 1
     assert weighted.locator("span.lit[data-step='1']").count() == 1
     assert " looks at s" in weighted.locator(".tip").text_content()
-    cell.click()
-    assert page.locator("#count").text_content().startswith("step 2 of ")
-    assert weighted.get_by_text("looks at ").first.text_content().count("%") >= 2
+    surface.click(position={"x": 3, "y": 20})
+    assert page.locator("#count").text_content().startswith("writing 2 of ")
+    assert weighted.locator(".looks").text_content().count("%") >= 2
+    for each in page.locator("#choose input").all():
+        each.uncheck() if shown.count() > 1 else each.click()
+    assert shown.count() == 1  # One stays.
 
 
 @pytest.mark.slow
@@ -249,16 +511,154 @@ def test_other_sentences(page: Any, content: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_without_javascript_the_page_names_an_alternative(
-    browser: Any, content: dict[str, Any], tmp_path: Path
-) -> None:
-    file = tmp_path / "page.html"
-    file.write_text(write_page(content), encoding="utf-8")
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
-    page.goto(file.as_uri())
-    assert "src/translate.py" in page.locator("noscript").text_content()
-    context.close()
+def test_a_link_shows_what_it_names(browser: Any, content: dict[str, Any], tmp_path: Path) -> None:
+    link = "#sentence=c&step=write-2&variants=none,bahdanau&stage=3&mode=presenter"
+    with opened(browser, tmp_path, content, link) as page:
+        assert page.locator("#source").text_content() == SENTENCES[2][1]
+        assert page.locator("#count").text_content().startswith("writing 2 of ")
+        assert [one.get_attribute("data-variant") for one in page.locator("section.variant").all()] == [
+            "none",
+            "bahdanau",
+        ]
+        assert "3 of 7" in page.locator("[data-variant=bahdanau] .stages").text_content()
+        assert page.evaluate("getComputedStyle(document.body).fontSize") == "21px"
+        assert page.evaluate("location.hash") == link
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("p")
+        assert page.evaluate("location.hash") == "#sentence=c&step=write-1&variants=none,bahdanau&stage=3"
+        page.evaluate("location.hash = '#sentence=b&step=neck'")
+        wait_until(lambda: page.locator("#count").text_content() == "the neck", "the link")
+        assert page.locator("#source").text_content() == "s0"
+        page.evaluate("location.hash = '#sentence=unknown&step=write-999&variants=unknown'")
+        # What it does not know is left as it is.
+        wait_until(lambda: page.locator("#count").text_content().startswith("writing"), "the link")
+        assert page.locator("#source").text_content() == "s0"
+
+
+@pytest.mark.slow
+def test_the_tour_has_eight_stops(page: Any) -> None:
+    page.locator("#tour").click()
+    tour = page.get_by_role("dialog", name="guided tour")
+    seen = []
+    for number in range(1, 9):
+        assert tour.locator("h2").text_content().startswith(f"{number} of 8.")
+        seen.append(page.locator("#count").text_content().split()[0])
+        tour.get_by_role("button", name="done" if number == 8 else "next").click()
+    assert tour.count() == 0
+    assert seen == ["reading", "reading", "the", "hand", "writing", "writing", "writing", "writing"]
+    page.keyboard.press("t")
+    assert tour.count() == 1
+    page.keyboard.press("Escape")
+    assert tour.count() == 0
+
+
+@pytest.mark.slow
+def test_what_is_seen_is_saved_as_svg_and_png(page: Any, tmp_path: Path) -> None:
+    page.keyboard.press("End")
+    with page.expect_download() as download:
+        page.locator("#svg").click()
+    download.value.save_as(tmp_path / "seen.svg")
+    drawing = ElementTree.parse(tmp_path / "seen.svg").getroot()
+    texts = ["".join(one.itertext()) for one in drawing.iter("{http://www.w3.org/2000/svg}text")]
+    for text in ("none", "fixed", "luong_general", "nothing to look back at"):
+        assert text in texts
+    assert "foreignObject" not in (tmp_path / "seen.svg").read_text()
+    with page.expect_download() as download:
+        page.locator("#png").click()
+    download.value.save_as(tmp_path / "seen.png")
+    picture = matplotlib.image.imread(tmp_path / "seen.png")
+    assert picture.shape[1] > picture.shape[0] / 4
+    assert len(np.unique(picture[..., :3].reshape(-1, 3), axis=0)) > 10  # It is not blank.
+
+
+@pytest.fixture
+def live(models: dict[str, Trained]) -> Iterator[LiveServer]:
+    followed = LiveModels.follow(models, SENTENCES, dict.fromkeys(models, plain_search(1)))
+    content = followed.content("A page", None) | {"live": True}
+    with LiveServer(write_page(content), followed, 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.mark.slow
+def test_a_live_page_translates_what_is_typed(browser: Any, live: LiveServer, models: dict[str, Trained]) -> None:
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    messages: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.goto(live.address)
+    page.locator("#own").fill("s4 s1. s2,")  # The stop is typed: it is no key of the page here.
+    page.locator("#own").press("Enter")
+    wait_until(lambda: page.locator("#source").text_content() == "s4 s1. s2,", "the answer")
+    assert page.locator("#count").text_content().startswith("reading 1 of ")
+    page.locator("#on").click()
+    page.keyboard.press("End")
+    expected = follow(models["none"], "s4 s1. s2,", plain_search(1).limit(9)).text
+    assert page.locator("[data-variant=none] .whole").text_content() == f"Whole translation: {expected}"
+    page.evaluate("location.hash = location.hash.replace(/step=[^&]*/, 'step=write-1')")
+    wait_until(lambda: page.locator("#count").text_content().startswith("writing 1 of"), "the link")
+    choices = page.locator("[data-variant=none] .choices .force")
+    wanted = choices.first.text_content()
+    choices.first.click()
+    first = page.locator("[data-variant=none] .output span").first
+    wait_until(lambda: first.text_content() == wanted, "the other piece")
+    page.locator("#own").fill("s1 " * 400)
+    page.locator("#own").press("Enter")
+    page.get_by_role("alert").get_by_text("can be drawn").wait_for()
+    assert [text for text in messages if "400 (Bad Request)" not in text] == []
+    page.close()
+
+
+@pytest.mark.slow
+def test_a_forced_piece_is_written_and_the_rest_follows_it(models: dict[str, Trained]) -> None:
+    for trained in models.values():
+        plain = follow(trained, "s1 s2 s3", 8)
+        assert follow(trained, "s1 s2 s3", 8, forced=[0, 0]).target == plain.target
+        forced = follow(trained, "s1 s2 s3", 8, forced=[0, 2])
+        assert forced.target[:2] == [plain.target[0], plain.alternatives[1][2][0]]
+        assert forced.alternatives[1] == plain.alternatives[1]
+        assert all(
+            steps[0][0] == piece for steps, piece in zip(forced.alternatives[2:], forced.target[2:], strict=True)
+        )
+
+
+@pytest.mark.slow
+def test_a_live_page_is_for_this_machine_alone(live: LiveServer) -> None:
+    def ask(method: str, path: str, body: str | None = None, **headers: str) -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", live.server_port, timeout=60)
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+    assert live.server_address[0] == "127.0.0.1"
+    assert ask("GET", "/")[0] == 200
+    assert ask("GET", "/etc/passwd")[0] == 404
+    assert ask("GET", "/", Host="example.org")[0] == 403
+    assert ask("POST", "/translate", '{"text": "s1"}', Origin="http://example.org")[0] == 403
+    assert ask("POST", "/translate", '{"text": "s1"}', Origin=f"http://localhost:{live.server_port}")[0] == 200
+    for body, message in (
+        ("{", "malformed"),
+        ("[]", "malformed"),
+        ('{"text": " "}', "there is no text"),
+        ('{"text": "s1", "forced": [[9], [], [], []]}', "ranks from 0 to 4"),
+        ('{"text": "s1", "forced": [[0]]}', "for each of 4 models"),
+    ):
+        status, answer = ask("POST", "/translate", body)
+        assert (status, message in json.loads(answer)["error"]) == (400, True), answer
+    assert "too long" in ask("POST", "/translate", " " * 30_000)[1]
+    with pytest.raises(UserError, match=r"port: .* set port=0"):
+        LiveServer("", live.translator, live.server_port)
+
+
+@pytest.mark.slow
+def test_without_javascript_the_page_is_text(browser: Any, content: dict[str, Any], tmp_path: Path) -> None:
+    with opened(browser, tmp_path, content, java_script_enabled=False) as page:
+        text = page.locator("noscript").inner_text()
+    assert "src/translate.py" in text
+    for sentence in content["sentences"]:
+        for one in (sentence["source"], sentence["reference"], *(view["text"] for view in sentence["views"])):
+            assert one in text
 
 
 def test_runs_are_named_by_what_tells_them_apart() -> None:
@@ -270,6 +670,14 @@ def test_runs_are_named_by_what_tells_them_apart() -> None:
         "multi_head encoder=rnn decoder.cell=lstm",
         "multi_head encoder=bag decoder.cell=lstm",
         "multi_head encoder=rnn decoder.cell=gru",
+    ]
+    widths = [compose_config("attention=none", f"encoder.summary_size={width}") for width in (8, 16)]
+    assert name_runs(widths) == ["none encoder.summary_size=8", "none encoder.summary_size=16"]
+    budgets = [compose_config("attention=none", f"trainer.target_tokens={tokens}") for tokens in (1000, 2000)]
+    assert name_runs([*budgets, rnn]) == [
+        "none trainer.target_tokens=1000",
+        "none trainer.target_tokens=2000",
+        f"multi_head trainer.target_tokens={rnn['trainer']['target_tokens']}",
     ]
     assert name_runs([rnn, rnn | {"seed": 2}]) == ["multi_head, seed 1", "multi_head, seed 2"]
     assert name_runs([rnn, rnn]) == ["1: multi_head, seed 1", "2: multi_head, seed 1"]

@@ -167,7 +167,7 @@ def test_the_page_on_speed_has_the_tables_and_figures_of_recorded_measurements(
 def test_mistakes_on_the_command_line_end_in_one_line(bench: Callable[..., None]) -> None:
     for words, message in (
         ([], r"command: not set; usage: python pipelines/bench\.py COMMAND"),
-        (["quickly"], r"command=quickly: no such choice; choose from activity, beams, compared"),
+        (["quickly"], r"command=quickly: no such choice; choose from activity, beams, cells, compared"),
         (["table"], r"FILE: not given; usage: python pipelines/bench\.py table FILE$"),
         (["decode", "raw"], r"RUN: not given; usage: python pipelines/bench\.py decode FOLDER RUN$"),
         (["limit", "raw"], r"raw: one word too many; usage: python pipelines/bench\.py limit$"),

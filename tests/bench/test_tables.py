@@ -1,9 +1,10 @@
 """The rows of the tables, for measurements and targets that are easy to compute by hand."""
 
-from hourglass.bench.measurements import CONTENDED, LIMIT, PRECISION, PROFILE
+from hourglass.bench.measurements import CELL, CONTENDED, LIMIT, PRECISION, PROFILE
 from hourglass.bench.peers import GpuPeer, Peer, Targets
 from hourglass.bench.tables import (
     by_size,
+    cell_rows,
     contention_rows,
     device_rows,
     gpu_rows,
@@ -155,17 +156,40 @@ def test_speeds_beside_others_have_a_column_an_activity() -> None:
 
 def test_precisions_are_compared_in_one_run() -> None:
     speeds = [
-        {"what": f"{PRECISION}a: {precision}", "unit": "target tokens/s", "value": value}
-        for precision, value in (("32-true", 1000), ("bf16-mixed", 1800))
+        {"what": f"{PRECISION}a: {precision}", "unit": "target tokens/s", "value": value, "threads": threads}
+        for precision, threads, value in (
+            *(("32-true", 2, 1000), ("bf16-mixed", 2, 1800)),
+            *(("32-true", 1, 700), ("bf16-mixed", 1, 1400)),
+        )
     ]
     ratio = {"what": f"{PRECISION}a: bf16-mixed over 32-true", "unit": "ratio", "processor": "P"}
-    lines = [*speeds, {**ratio, "value": 1.75, "all": [1.8, 1.7]}]
-    row = ["a", "1,000", "1,800", "1.75 (1.70 to 1.80)"]
-    assert precision_rows(lines, {"a": 1.7, "b": 3})[1:] == [[*row, "at least 1.7", "yes", "P"]]
-    assert precision_rows(lines, {"a": 1.8})[1][4:6] == ["at least 1.8", "no"]
-    assert precision_rows(lines, {})[1][4:6] == ["", ""]
+    two, single = (
+        {"threads": 2, "value": 1.75, "all": [1.8, 1.7]},
+        {"threads": 1, "value": 2.0, "all": [1.9, 2.1]},
+    )
+    lines = [*speeds, ratio | two, ratio | single]
+    rows = precision_rows(lines, {"a": 1.8, "b": 3})[1:]
+    assert rows == [
+        ["a", "2", "1,000", "1,800", "1.75 (1.70 to 1.80)", "at least 1.8", "no", "P"],
+        ["a", "1", "700", "1,400", "2.00 (1.90 to 2.10)", "at least 1.8", "yes", "P"],
+    ]
+    assert precision_rows(lines, {})[1][5:7] == ["", ""]
     assert len(precision_rows([{"what": "training, a", "unit": "ratio"}], {})) == 1
     assert len(other_rows(lines)) == 1
+
+
+def test_cells_are_compared_in_one_run() -> None:
+    sizes = {"unit": "target tokens/s", "processor": "P"}
+    lines = [
+        {"what": f"{CELL}lstm", "value": 1000, "all": [1000], "parameters": 2000, "state_numbers": 16, **sizes},
+        {"what": f"{CELL}x", "value": 500, "all": [500], "parameters": 1500, "state_numbers": 8, **sizes},
+        {"what": f"{CELL}x over lstm", "value": 2.0, "all": [2.1, 2.0, 1.9], "unit": "ratio", "processor": "P"},
+    ]
+    assert cell_rows(lines)[1:] == [
+        ["lstm", "16", "2,000", "1,000", "", "P"],
+        ["x", "8", "1,500", "500", "2.00 (1.90 to 2.10)", "P"],
+    ]
+    assert len(cell_rows([])) == len(other_rows(lines)) == 1
 
 
 def test_parts_of_steps_stand_side_by_side() -> None:

@@ -29,7 +29,8 @@ from hourglass.corpora.corpus import _key, check_recipe
 from hourglass.corpora.recipes import RECIPES
 from hourglass.errors import UserError
 from hourglass.experiments.ablation import Variant, load_ablation
-from hourglass.metrics.metric import METRICS, make_metrics
+from hourglass.metrics.metric import single
+from hourglass.metrics.metrics import METRICS, Metrics, make_metrics
 from hourglass.metrics.scoring import format_table, score
 from hourglass.models.attention import ATTENTIONS
 from hourglass.models.cells import CELLS, CellName
@@ -44,7 +45,9 @@ class Mine(DotAttention):
     name = "mine"
 """
 METRIC = """
-from hourglass.metrics.metric import METRICS, Metric
+import numpy as np
+from hourglass.metrics.metric import Metric
+from hourglass.metrics.metrics import METRICS
 
 @METRICS.register
 class Length(Metric):
@@ -54,8 +57,11 @@ class Length(Metric):
         super().__init__(target_language)
         self.factor = factor
 
-    def score(self, hypotheses, references, sources):
-        return self.factor * sum(map(len, hypotheses))
+    def statistics(self, hypotheses, references, sources):
+        return np.array([[len(text)] for text in hypotheses])
+
+    def score(self, sums):
+        return self.factor * sums[..., 0]
 """
 RECIPE = """
 from dataclasses import dataclass
@@ -179,8 +185,9 @@ FAILURES = [
     (constructor("self, sizes, *, k: Attention"), 4, "own.Mine: its option k cannot be checked"),
     (RECIPE.replace("@dataclass(frozen=True)\n", ""), 6, "own.Nothing: is no dataclass: write @dataclass"),
     (RECIPE.replace("def pairs", "def pears"), 6, "own.Nothing: lacks pairs"),
-    (METRIC.replace("def score", "def scores"), 4, "own.Length: lacks score"),
-    (METRIC.replace('"length"', '"bleu"'), 4, "own.Length: the name bleu of metrics has a meaning already"),
+    (METRIC.replace("def score", "def scores"), 6, "own.Length: lacks score"),
+    (METRIC.replace('"length"', '"bleu"'), 6, "own.Length: the name bleu of metrics is taken by "),
+    (METRIC.replace('"length"', '"loss"'), 6, "own.Length: the name loss of metrics has a meaning already"),
     (CELL, 4, "own.Own: its constructor wants depth: it is given input_size, hidden_size ("),
     (ENCODER, 4, "own.Deaf: its settings_class is no subclass of hourglass.models.memory.EncoderSettings"),
 ]
@@ -335,34 +342,58 @@ def test_an_unknown_name_says_how_to_add_ones_own() -> None:
         check_recipe({"name": "x"})
 
 
-def scores_of(metrics: list[Any]) -> dict[str, Any]:
+def beside(*others: str, options: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    """Return the config group `metrics` with scores beside BLEU and chrF."""
+    return {"main": "bleu", "others": ["chrf", *others], "options": options or []}
+
+
+def scores_of(metrics: Metrics) -> dict[str, Any]:
     texts = ["a b", "c d e", "f"]
-    return score(["a b", "c d", "g"], texts, texts, [2, 3, 1], edges=[1, 3], target_language="en", metrics=metrics)
+    return score(["a b", "c d", "g"], single(texts), texts, [2, 3, 1], edges=[1, 3], metrics=metrics)
 
 
 def test_a_metric_scores_the_whole_and_each_bucket(folder: Path) -> None:
     load(folder, METRIC)
-    scores = scores_of(make_metrics(["length", {"name": "ter", "case_sensitive": True}], "en"))
+    scores = scores_of(make_metrics(beside("length", "ter", options=[{"name": "ter", "case_sensitive": True}]), "en"))
     assert (scores["length"], [bucket["length"] for bucket in scores["buckets"]]) == (7, [4, 3])
     # One word of six is left out, another replaced.
     assert scores["ter"] == pytest.approx(100 * 2 / 6)
     assert scores["metrics"]["ter"]["signature"].startswith("nrefs:1|case:mixed|tok:tercom")
     heading, *rows = format_table(scores).splitlines()
-    assert heading.split()[-2:] == ["length", "TER"]
-    assert [row.split()[-2:] for row in rows if row.startswith("all")] == [["7.00", "33.33"]]
-    assert {key for key in scores if key not in scores_of([])} == {"length", "ter", "metrics"}
+    assert heading.split()[-4:-2] == ["length", "TER"]
+    assert [row.split()[-4:-2] for row in rows if row.startswith("all")] == [["7.00", "33.33"]]
+    assert {key for key in scores if key not in scores_of(make_metrics(beside(), "en"))} == {"length", "ter"}
+
+
+def test_the_main_metric_may_be_ones_own(folder: Path) -> None:
+    load(folder, METRIC)
+    scores = scores_of(make_metrics({"main": "length", "others": [], "options": []}, "en"))
+    assert (scores["main"], scores["length"], "bleu" in scores) == ("length", 7, False)
+    format_table(scores)
 
 
 def test_options_of_a_metric_are_checked(folder: Path) -> None:
     load(folder, METRIC)
-    assert make_metrics([{"name": "length", "factor": 2}], "en")[0].score(["abc"], [""], [""]) == 6
+    doubled = make_metrics(beside("length", options=[{"name": "length", "factor": 2}]), "en").others[1]
+    assert doubled.total(["abc"], [("",)], [""]) == 6
     for chosen, message in (
-        ([{"name": "length", "factor": "x"}], r"^metrics.length.factor=x: input should be a valid number$"),
-        ([{"name": "length", "k": 1}], r"^metrics.length.k: no such option; metrics.length takes factor"),
-        (["length", "length"], "^metrics: length is named twice"),
-        (["wer"], r"^metrics=wer: no such choice; choose from length, ter; one of your own needs plugins="),
-        ([{"factor": 1}], r"^metrics=None: no such choice"),
-        ("ter", r"^metrics=ter: is no list: write metrics=\[NAME\]$"),
+        (
+            beside("length", options=[{"name": "length", "factor": "x"}]),
+            r"^metrics.options.length.factor=x: input should be a valid number$",
+        ),
+        (
+            beside("length", options=[{"name": "length", "k": 1}]),
+            r"^metrics.options.length.k: no such option; metrics.options.length takes factor",
+        ),
+        (beside("length", "length"), "^metrics: length is named twice"),
+        (
+            beside(options=[{"name": "ter"}]),
+            "^metrics.options: ter is not among the metrics: add it to metrics.others$",
+        ),
+        (beside(options=[{"name": "chrf"}] * 2), "^metrics.options: chrf is named twice"),
+        (beside("wer"), r"^metrics=wer: no such choice; choose from bleu, .*; one of your own needs plugins="),
+        (beside(options=[{"factor": 1}]), r"^metrics.options: None is not among the metrics"),
+        (["ter"], r"^metrics=\['ter'\]: write metrics=NAME, a file of conf/metrics, and metrics.others=\[NAME\] for "),
     ):
         with pytest.raises(UserError, match=message):
             make_metrics(chosen, "en")
@@ -374,20 +405,33 @@ def test_options_of_a_metric_are_checked(folder: Path) -> None:
         ("return 1 / 0", r"\(ZeroDivisionError: division by zero\)"),
         ("return float('nan')", r"\(ValueError: its score is nan\)"),
         ("return None", r"\(TypeError: .*\)"),
+        ("return sums", r"\(ValueError: its score is \[7\]\)"),
     ],
 )
 def test_a_metric_that_fails_is_known_before_the_training(body: str, message: str, folder: Path) -> None:
-    load(folder, METRIC.replace("return self.factor * sum(map(len, hypotheses))", body))
+    load(folder, METRIC.replace("return self.factor * sums[..., 0]", body))
     with pytest.raises(UserError, match=f"^metrics=length: fails on a sentence {message}$"):
-        make_metrics(["length"], "en")
+        make_metrics(beside("length"), "en")
 
 
 def test_a_metric_that_fails_at_the_end_leaves_the_other_scores(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    load(folder, METRIC.replace("return self", "assert len(hypotheses) != 2, 'two'\n        return self"))
+    load(folder, METRIC.replace("return self", "assert sums[0] != 4, 'four'\n        return self"))
     with caplog.at_level("WARNING", "hourglass"):
-        scores = scores_of(make_metrics(["length"], "en"))
+        scores = scores_of(make_metrics(beside("length"), "en"))
     assert (scores["length"], [bucket["length"] for bucket in scores["buckets"]]) == (7, [None, 3])
-    assert caplog.messages == ["metrics=length: no score of 2 sentences (AssertionError: two)"]
+    assert caplog.messages == ["metrics=length: no score (AssertionError: four)"]
+    assert scores["bleu"] is not None
+    format_table(scores)
+
+
+def test_a_metric_that_counts_wrongly_at_the_end_leaves_the_other_scores(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    load(folder, METRIC.replace("return np.array", "assert len(hypotheses) != 3, 'three'\n        return np.array"))
+    with caplog.at_level("WARNING", "hourglass"):
+        scores = scores_of(make_metrics(beside("length"), "en"))
+    assert (scores["length"], [bucket["length"] for bucket in scores["buckets"]]) == (None, [None, None])
+    assert caplog.messages == ["metrics=length: no score of 3 sentences (AssertionError: three)"]
     assert scores["bleu"] is not None
     format_table(scores)
 
@@ -427,7 +471,7 @@ def test_an_ablation_loads_its_plugins_and_names_them_to_its_runs(folder: Path) 
         ("add-an-attention", ["attention.name=cosine"]),
         ("add-an-encoder", ["cell=elman", "encoder.name=average"]),
         ("add-a-corpus", ["data.name=json_lines"]),
-        ("add-a-metric", ["metrics=exact"]),
+        ("add-a-metric", ["metrics=first_words"]),
     ],
 )
 def test_the_examples_of_the_pages_are_plugins(page: str, registers: list[str], folder: Path) -> None:
@@ -436,5 +480,6 @@ def test_the_examples_of_the_pages_are_plugins(page: str, registers: list[str], 
     example = [block for block in blocks if "import" in block or ".register" in block]
     assert sorted(load(folder, "\n".join(example)).registers) == registers
     if page == "add-a-metric":
-        lower = make_metrics([{"name": "exact", "lowercase": True}], "en")[0]
-        assert lower.score(["a", "B", "c"], ["a", "b", "d"], [""] * 3) == pytest.approx(200 / 3)
+        chosen = {"main": "first_words", "others": [], "options": [{"name": "first_words", "lowercase": True}]}
+        lower = make_metrics(chosen, "en").main
+        assert lower.total(["a x", "B y", "c"], [("a",), ("b z",), ("d",)], [""] * 3) == pytest.approx(200 / 3)

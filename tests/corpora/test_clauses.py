@@ -1,7 +1,7 @@
 """Verses cut into clauses and joined again: the rule against a plain reading of it, and what no cut may lose."""
 
 import random
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hourglass.corpora.bibles import KjvWeb
-from hourglass.corpora.clauses import Clause, cut_clauses, group_clauses, join_clauses
+from hourglass.corpora.clauses import cut_clauses, join_clauses
 from hourglass.corpora.corpus import Corpus, load_corpus
 from hourglass.corpora.recipe import SPLITS, Pair, Split
 from hourglass.errors import UserError
@@ -109,20 +109,6 @@ def test_random_texts_are_cut_as_by_the_plain_reading_and_lose_no_word() -> None
 
 
 # ---- The sentences ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("most", [1, 2, 3, 5])
-def test_groups_hold_each_clause_once_in_its_order(most: int) -> None:
-    sizes: Counter[int] = Counter()
-    for verse in range(400):
-        clauses = [Clause(str(number), str(number)) for number in range(verse % 23)]
-        groups = list(group_clauses(clauses, most, f"verse {verse}"))
-        assert [number for group in groups for number in group] == list(range(len(clauses)))
-        assert groups == list(group_clauses(clauses, most, f"verse {verse}"))
-        sizes.update(len(group) for group in groups[:-1])  # The last one takes what is left.
-    assert set(sizes) == set(range(1, most + 1))
-    expected = sizes.total() / most
-    assert all(abs(count - expected) < 5 * expected**0.5 for count in sizes.values())
 
 
 def joined(pairs: Iterator[Pair]) -> dict[str, list[Pair]]:

@@ -20,6 +20,8 @@ from hourglass.corpora.corpus import Corpus, load_corpus, summary
 from hourglass.corpora.languages import count_words, is_unspaced
 from hourglass.corpora.recipe import SPLITS
 from hourglass.errors import UserError
+from hourglass.metrics.metric import single
+from hourglass.metrics.metrics import make_metrics
 from hourglass.metrics.scoring import score
 
 Make = Callable[..., Corpus]
@@ -341,7 +343,9 @@ def test_kjv_web_has_its_documented_lengths(kjv_verses: Corpus) -> None:
 def test_copying_the_source_of_kjv_web_scores_about_52_bleu(kjv_web: Corpus) -> None:
     test = kjv_web.splits["test"]
     sources, references = test["source"][:], test["target"][:]
-    scores = score(sources, references, sources, test["source_words"][:], edges=[1, 21, 41], target_language="en")
+    metrics = make_metrics({"main": "bleu", "others": ["chrf"], "options": []}, "en")
+    words = test["source_words"][:]
+    scores = score(sources, single(references), sources, words, edges=[1, 21, 41], metrics=metrics)
     # 52.8 over the whole corpus, 51.6 over dev, 54.6 over these chapters.
     assert scores["copy_bleu"] == pytest.approx(52, abs=3)
     assert scores["copy_bleu"] == pytest.approx(sacrebleu.corpus_bleu(sources, [references]).score)

@@ -15,7 +15,7 @@ from helpers import ROOT, compose_config
 from num2words import num2words
 
 from hourglass.config.options import build
-from hourglass.corpora.corpus import Corpus, load_corpus
+from hourglass.corpora.corpus import Corpus, check_recipe, load_corpus
 from hourglass.corpora.lines import read_lines
 from hourglass.corpora.recipe import SPLITS
 from hourglass.corpora.recipes import RECIPES
@@ -390,6 +390,30 @@ def test_several_test_sets_of_multi30k_form_one_split_without_leaks(config: Conf
     assert refusal(config(*options, "data.test=[]")["data"], tmp_path / "none").startswith("data.test=[]: ")
 
 
+def test_captions_of_multi30k_are_joined_in_groups_without_leaks(config: Config, tmp_path: Path) -> None:
+    texts = {
+        "train": ["nur hier", "vier im test", "zwei im dev"],
+        "val": [f"{number} im dev" for number in ("eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht")],
+        "test_2016_flickr": [f"{number} im test" for number in ("eins", "zwei", "drei", "vier", "fünf", "sechs")],
+    }
+    for name, lines in texts.items():
+        for language in ("de", "en"):
+            write(tmp_path / "raw" / f"{name}.{language}", "".join(f"{language} {line}\n" for line in lines))
+    options = ["data=multi30k", f"data.folder={tmp_path}/raw", "data.captions=3"]
+    corpus = load_corpus(config(*options)["data"], tmp_path / "cache")
+    for split, name in (("dev", "val"), ("test", "test_2016_flickr")):
+        for side, language in (("source", "de"), ("target", "en")):
+            assert " ".join(corpus.splits[split][side]) == " ".join(f"{language} {line}" for line in texts[name])
+        assert 1 < len(corpus.splits[split]) < len(texts[name])
+    # A caption that is a part of a sentence of dev or test is no training sentence.
+    assert corpus.splits["train"]["source"][:] == ["de nur hier"]
+    assert check_recipe(config(*options)["data"])[1].joined == 3
+    assert check_recipe(config(*options[:2])["data"])[1].joined == 1
+    write(tmp_path / "raw" / "val.en", "\n".join(["a", "b", "", *"defgh"]))
+    result = refusal(config(*options)["data"], tmp_path / "other")
+    assert result.startswith(f"{tmp_path}/raw/val.en:3: an empty side, and dev pairs are never dropped")
+
+
 @pytest.mark.skipif(not MULTI30K.is_dir(), reason="needs ../shared/data/multi30k")
 def test_multi30k_as_published(config: Config, tmp_path: Path) -> None:
     corpus = load_corpus(config("data=multi30k", f"data.folder={MULTI30K}")["data"], tmp_path)
@@ -532,7 +556,9 @@ def test_a_missing_package_of_the_default_corpus_is_named(
 def test_a_recipe_that_does_not_exist_is_refused_with_the_choices(config: Config, tmp_path: Path) -> None:
     result = refusal({**config()["data"], "name": "bible"}, tmp_path)
     assert result.startswith(f"data.name=bible: no such choice; choose from {', '.join(sorted(RECIPES))}; ")
-    assert refusal({**config()["data"], "name": None}, tmp_path).startswith("data.name: not set; choose from copy, ")
+    assert refusal({**config()["data"], "name": None}, tmp_path).startswith(
+        "data.name: not set; choose from cmudict, copy, "
+    )
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (ROOT / "conf" / "data").glob("*.yaml")))

@@ -1,6 +1,7 @@
 """Batches: budget, order, and the shares of ranks and parts, measured on the batches that a loader reads."""
 
 import itertools
+import math
 import pickle
 from collections import Counter
 from itertools import islice
@@ -19,7 +20,16 @@ from hypothesis import strategies as st
 from hourglass.config.options import build
 from hourglass.corpora.corpus import Corpus, load_corpus
 from hourglass.data import encoded as encoded_module
-from hourglass.data.batches import IntArray, Part, StreamSampler, TrainingStream, cut, in_order
+from hourglass.data.batches import (
+    NO_ROW,
+    IntArray,
+    Part,
+    StreamSampler,
+    TrainingStream,
+    cut,
+    in_order,
+    join_at_random,
+)
 from hourglass.data.encoded import EncodedSplit, Lists, encode_corpus, pad
 from hourglass.data.pieces import BOS, EOS, PAD
 from hourglass.data.tokenizer import TokenizerSettings, Vocabularies, train_vocabularies
@@ -127,6 +137,49 @@ def test_step_tokens_and_padding_share_are_those_of_the_batches_read() -> None:
         real += sum(source) + sum(target)
         positions += len(part.rows) * (max(source) + max(target))
     assert stream.padding_share == pytest.approx(1 - real / positions)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 1.0])
+def test_a_curriculum_reads_the_same_batches_and_the_longest_when_it_ends(share: float) -> None:
+    lengths = drawn_lengths(3000, longest=60)
+    longer = np.maximum(*lengths)
+    options = {"target_tokens": int(0.9 * lengths[1].sum()), "seed": 3}
+    plain, graded = stream_of(lengths, **options), stream_of(lengths, curriculum=share, **options)
+
+    def batches(stream: TrainingStream) -> Counter[frozenset[int]]:
+        return Counter(frozenset(batch.tolist()) for batch in stream.epoch(0))
+
+    assert batches(plain) == batches(graded)
+    assert stream_of(lengths, curriculum=0.0, **options).epoch(0)[0].tolist() == plain.epoch(0)[0].tolist()
+    tokens, longest = 0, [int(longer[batch].max()) for batch in graded.epoch(0)]
+    for number, batch in enumerate(graded.epoch(0)):
+        progress = tokens / (share * options["target_tokens"])
+        # No more than this share of all pairs is shorter than the batch, unless only longer ones are left.
+        if progress < 1 and (longer < longest[number]).mean() > 0.1 + 0.9 * progress:
+            assert longest[number] == min(longest[number:])
+        tokens += int(lengths[1][batch].sum())
+    first = np.concatenate(graded.epoch(0)[:5])
+    assert longer[first].max() <= np.quantile(longer, 0.2)
+    # Past the curriculum the order is that of the plain stream, without what was read.
+    places = {frozenset(batch.tolist()): place for place, batch in enumerate(plain.epoch(0))}
+    order = [places[frozenset(batch.tolist())] for batch in graded.epoch(0)]
+    tail = order[math.ceil((share + 0.02) * len(order)) :]
+    assert share == 1.0 or tail == sorted(tail)
+    # From any step on, the stream is the same.
+    assert alike(read(graded)[40:], read(graded, first_step=40))
+
+
+def test_a_curriculum_of_several_epochs_reads_every_pair_once_in_each() -> None:
+    lengths = drawn_lengths(100)
+    whole = int(lengths[1].sum())
+    stream = stream_of(lengths, curriculum=0.8, target_tokens=3 * whole)
+    for number in range(3):
+        assert sorted(np.concatenate(stream.epoch(number)).tolist()) == list(range(100))
+    # In the first epoch short batches run out, and the next longer ones follow; in the last, the curriculum has ended.
+    longest = [int(np.maximum(*lengths)[batch].max()) for batch in stream.epoch(0)]
+    assert longest[: len(longest) // 2] == sorted(longest[: len(longest) // 2])
+    plain = stream_of(lengths, target_tokens=3 * whole)
+    assert [batch.tolist() for batch in stream.epoch(3)] == [batch.tolist() for batch in plain.epoch(3)]
 
 
 def test_one_seed_is_one_stream_and_another_another() -> None:
@@ -440,6 +493,79 @@ def test_every_dev_sentence_is_read_on_one_rank_once(ranks: int, options: dict[s
 def test_fewer_dev_sentences_than_ranks_are_refused(encoded: Splits) -> None:
     with pytest.raises(UserError, match=r"^trainer.dev_sentences: 1 for 2 processes: set 2 or more$"):
         data_of(encoded, ranks=2, dev_sentences=1).val_dataloader()
+
+
+# ---- Joined pairs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("most", [2, 3, 7])
+def test_pairs_are_joined_at_random_and_each_once(most: int) -> None:
+    sizes: Counter[int] = Counter()
+    for seed in range(200):
+        pairs = 1 + seed % 40
+        groups = join_at_random(pairs, most, np.random.default_rng(seed))
+        assert sorted(groups[groups != NO_ROW]) == list(range(pairs))
+        # Filled from the left, and never empty.
+        assert all((row[: (row != NO_ROW).sum()] != NO_ROW).all() and row[0] != NO_ROW for row in groups)
+        sizes.update((groups[:-1] != NO_ROW).sum(1).tolist())  # The last one takes what is left.
+    assert set(sizes) == set(range(1, most + 1))
+    expected = sizes.total() / most
+    assert all(abs(count - expected) < 5 * expected**0.5 for count in sizes.values())
+
+
+def test_each_epoch_joins_other_pairs_and_counts_their_tokens(
+    numbers: tuple[Corpus, Vocabularies], encoded: Splits
+) -> None:
+    corpus, vocabularies = numbers
+    train, texts = encoded["train"], corpus.splits["train"]
+    options: dict[str, Any] = {
+        "batch_tokens": 300,
+        "target_tokens": int(2.5 * train.target_lengths.sum()),
+        "validations": 1,
+        "seed": 5,
+    }
+    stream = TrainingStream(train.source_lengths, train.target_lengths, **options, joined=3)
+    seen: list[Counter[tuple[int, ...]]] = []
+    for epoch in range(2):
+        sentences: Counter[tuple[int, ...]] = Counter()
+        for rows in stream.epoch(epoch):
+            sentences.update(tuple(row[row != NO_ROW].tolist()) for row in rows)
+        assert sorted(itertools.chain.from_iterable(sentences)) == list(range(len(train)))
+        seen.append(sentences)
+    several = [{each for each in sentences if len(each) > 1} for sentences in seen]
+    assert len(several[0]) > 50
+    assert not several[0] & several[1]
+    tokens = pads = positions = 0
+    for part in read(stream):
+        batch = train[part]
+        assert max(batch.source.shape[1], batch.target.shape[1] - 1) * len(part.rows) <= 300
+        tokens += batch.step_tokens
+        assert batch.step_tokens == int((batch.target[:, 1:] != PAD).sum())
+        assert batch.source_lengths.tolist() == (batch.source != PAD).sum(1).tolist()
+        pads += int((batch.source == PAD).sum() + (batch.target == PAD).sum())
+        positions += batch.source.numel() + batch.target[:, 1:].numel()
+    assert tokens == pytest.approx(options["target_tokens"], rel=0.02)
+    assert stream.padding_share == pytest.approx(pads / positions, abs=1e-9)
+    # The ids of joined pairs are those of their joined text.
+    rows = stream.epoch(0)[0]
+    batch = train[Part(rows, 1)]
+    for row, source, target in zip(rows, batch.source.tolist(), batch.target.tolist(), strict=True):
+        pairs = texts.select(row[row != NO_ROW])
+        (ids,) = vocabularies.source.encode([" ".join(pairs["source"])])
+        assert source[: len(ids) + 1] == [*ids, EOS]
+        (ids,) = vocabularies.target.encode([" ".join(pairs["target"])])
+        assert target[: len(ids) + 2] == [BOS, *ids, EOS]
+    assert batch.rows.tolist() == rows[:, 0].tolist()
+
+
+def test_joined_pairs_are_the_same_on_any_number_of_ranks_and_after_a_resume() -> None:
+    stream = stream_of(drawn_lengths(), joined=3)
+    whole = read(stream)
+    ranks = [read(stream_of(drawn_lengths(), joined=3), rank=rank, ranks=2) for rank in range(2)]
+    for part, *shares in zip(whole, *ranks, strict=True):
+        together = np.concatenate([share.rows for share in shares if not share.blank])
+        assert sorted(map(tuple, together)) == sorted(map(tuple, part.rows))
+    assert alike(read(stream_of(drawn_lengths(), joined=3), first_step=7), whole[7:])
 
 
 # ---- The default run -------------------------------------------------------------------------------------------------

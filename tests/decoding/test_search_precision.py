@@ -14,7 +14,7 @@ from hourglass.data.pieces import BOS, EOS, FIXED_PIECES
 from hourglass.decoding.precision import PRECISIONS, SearchPrecision, convert, in_precision, precision_of
 from hourglass.decoding.search import Hypothesis, SearchSettings, n_best, search
 from hourglass.errors import UserError
-from hourglass.metrics.scoring import bleu
+from hourglass.metrics.translation import bleu
 from hourglass.models.build import build_model
 from hourglass.models.cells import CELLS, LSTM
 from hourglass.models.quantised import QUANTISED_CELLS

@@ -16,6 +16,7 @@ from hourglass.analysis.evaluation import SCHEMA_VERSION as TUNING_VERSION
 from hourglass.analysis.evaluation import Candidate, Tuning, rate_word
 from hourglass.errors import UserError
 from hourglass.experiments import capacity as capacity_module
+from hourglass.experiments import rate_search
 from hourglass.experiments.capacity import (
     CapacityRun,
     list_capacity_runs,
@@ -193,7 +194,7 @@ def test_each_run_gets_a_search_of_its_own_and_the_rate_that_it_chose(
         assert folder_of(0).parent == file.parent
         return tuning
 
-    monkeypatch.setattr(capacity_module, "run_search", searched)
+    monkeypatch.setattr(rate_search, "run_search", searched)
     monkeypatch.setattr(capacity_module, "run_training", lambda words, output: trained.update({words[-1]: words}))
     train_capacity_runs(settings, tmp_path)
     names = [run.name for run in list_capacity_runs(settings)]
@@ -202,7 +203,7 @@ def test_each_run_gets_a_search_of_its_own_and_the_rate_that_it_chose(
         assert words[-2:] == [f"optimizer.learning_rate={rates[name]}", f"run_dir={tmp_path / name}"]
     recorded = read_capacity(RECORD / "capacity.json", "dvc repro")
     points = iter(recorded.points)
-    monkeypatch.setattr(capacity_module, "_measure_run", lambda *_: next(points))
+    monkeypatch.setattr(capacity_module, "measure_run", lambda *_: next(points))
     monkeypatch.setattr(capacity_module, "FinishedRun", SimpleNamespace(open=lambda path: path))
     measured = measure_capacity(settings, tmp_path).points
     assert [point.tuning and point.tuning.learning_rate for point in measured] == list(rates.values())

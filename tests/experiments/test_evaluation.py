@@ -15,9 +15,10 @@ import pytest
 from helpers import ROOT, finished_metrics, in_a_sentence, make_run, run_script
 from sacrebleu.metrics import BLEU
 
-from hourglass.analysis.comparing import bleu_by_length, length_slope, make_draws, make_test_set
+from hourglass.analysis.comparing import length_slope, make_draws, make_test_set, score_by_length
 from hourglass.analysis.convergence import JUDGED_TOKENS, NOT_JUDGED, Convergence
 from hourglass.analysis.evaluation import (
+    EVALUATION_VERSION,
     REVERSED_SOURCE,
     SCHEMA_VERSION,
     Candidate,
@@ -38,11 +39,12 @@ from hourglass.metrics.scoring import show_bounds
 from hourglass.metrics.significance import (
     FEWEST_SENTENCES,
     AdjustedDifference,
-    bleu_quantity,
     compare_quantities,
     draw_resamples,
+    metric_quantity,
     pool,
 )
+from hourglass.metrics.translation import Bleu, bleu_statistics
 from hourglass.reports.ablation import ReportOrigin, write_ablation
 from hourglass.reports.document import Picture, Table, to_csv, to_html, to_latex, to_markdown
 from hourglass.reports.phrases import difference_cells, show_p, show_range, widest
@@ -53,6 +55,7 @@ from hourglass.system.arrays import write_arrays
 from hourglass.system.files import read_json, write_json
 from hourglass.system.records import write_record
 
+BY_BLEU = Bleu("fr")
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 LOSSES = {
     "none": [3.0, 2.0, 1.5, 1.2, 1.195],
@@ -216,21 +219,19 @@ def test_scores_are_sacrebleus(ablation: Ablation, evaluation: Evaluation) -> No
             inside = BLEU().corpus_score([outputs[i] for i in chosen], [[references[i] for i in chosen]]).score
             if seed == 1:
                 first = inside
-        assert own.bleu.by_seed == pytest.approx(by_seed)
-        assert own.bleu.mean == pytest.approx(np.mean(by_seed))
-        assert own.bleu.spread == pytest.approx(np.std(by_seed, ddof=1))
-        in_bucket = own.buckets[1].bleu
+        assert own.score.by_seed == pytest.approx(by_seed)
+        assert own.score.mean == pytest.approx(np.mean(by_seed))
+        assert own.score.spread == pytest.approx(np.std(by_seed, ddof=1))
+        in_bucket = own.buckets[1].score
         assert in_bucket is not None
         assert in_bucket.by_seed == pytest.approx([first, inside])
         assert in_bucket.mean == pytest.approx((first + inside) / 2)
-        assert own.copy_bleu == pytest.approx(100)
+        assert own.copied == pytest.approx(100)
     assert [bucket.source_words for bucket in evaluation.buckets] == [(1, 5), (6, 10), (11, None)]
     assert sum(bucket.sentences for bucket in evaluation.buckets) == evaluation.sentences == 120
 
 
 def test_the_difference_is_that_of_the_paired_bootstrap(ablation: Ablation, evaluation: Evaluation) -> None:
-    from hourglass.metrics.scoring import bleu_statistics
-
     counts = draw_resamples(120, 1000)
     quantities = {}
     for variant in ablation.variants("numbers"):
@@ -238,7 +239,7 @@ def test_the_difference_is_that_of_the_paired_bootstrap(ablation: Ablation, eval
         for seed in (1, 2):
             lines = ablation.translations(variant, seed, "test").read_text().splitlines()[1:]
             statistics.append(bleu_statistics([line.split("\t")[3] for line in lines], sentences(), "fr"))
-        quantities[variant.name] = bleu_quantity(statistics, counts)
+        quantities[variant.name] = metric_quantity(BY_BLEU, statistics, counts)
     expected = compare_quantities(quantities["luong_general"], quantities["none"], pool(list(quantities.values())))
     difference = evaluation.variants["luong_general"].difference
     assert difference is not None
@@ -299,7 +300,7 @@ def test_a_figure_says_what_its_bands_cover(evaluation: Evaluation) -> None:
         )  # Of `none`.
         return axes.get_title(loc="right"), top, sum(line.get_marker() == "." for line in axes.lines)
 
-    scores = [bucket.bleu for bucket in evaluation.variants["none"].buckets if bucket.bleu is not None]
+    scores = [bucket.score for bucket in evaluation.variants["none"].buckets if bucket.score is not None]
     tops = [(item.interval.high, item.own_spread.high) for item in scores if item.interval and item.own_spread]
     title, top, dots = drawn(evaluation)
     assert title == "bands: 95 %, over test sentences and seeds"
@@ -308,7 +309,7 @@ def test_a_figure_says_what_its_bands_cover(evaluation: Evaluation) -> None:
     assert dots == len(scores) * len(evaluation.variants)
 
     def aged(result: VariantResult) -> VariantResult:
-        buckets = [replace(own, bleu=own.bleu and replace(own.bleu, own_spread=None)) for own in result.buckets]
+        buckets = [replace(own, score=own.score and replace(own.score, own_spread=None)) for own in result.buckets]
         return replace(result, buckets=buckets)
 
     old = replace(evaluation, variants={name: aged(own) for name, own in evaluation.variants.items()})
@@ -351,7 +352,7 @@ def test_every_difference_has_the_variance_over_seeds_of_all_variants(
     test = make_test_set({"one": rows["none", 1]}, [1, 6, 11], "en", "fr")
     draws = make_draws(test, 1000)
     bleu = {
-        name: bleu_by_length([[row.hypothesis for row in rows[name, seed]] for seed in (1, 2)], test, draws)
+        name: score_by_length(BY_BLEU, [[row.hypothesis for row in rows[name, seed]] for seed in (1, 2)], test, draws)
         for name in evaluation.variants
     }
     slopes = {name: length_slope(own, test) for name, own in bleu.items()}
@@ -403,8 +404,6 @@ def test_a_variant_has_converged_if_doubling_its_budget_brings_little(
     ablation: Ablation, evaluation: Evaluation
 ) -> None:
     """By the run of half the budget; BLEU by sacreBLEU, and the interval of the difference of the first seed's."""
-    from hourglass.metrics.scoring import bleu_statistics
-
     references, counts = sentences(), draw_resamples(120, 1000)
     for name, result in evaluation.variants.items():
         variant, doubling = ablation.variant("numbers", name), result.doubling
@@ -415,9 +414,11 @@ def test_a_variant_has_converged_if_doubling_its_budget_brings_little(
         ]
         half, whole = (BLEU().corpus_score(output, [references]).score for output in outputs)
         assert (doubling.seed, doubling.half_tokens) == (1, 100_000)
-        assert doubling.half_bleu == pytest.approx(half)
+        assert doubling.half_score == pytest.approx(half)
         assert doubling.difference.value == pytest.approx(whole - half)
-        of_half, of_whole = (bleu_quantity([bleu_statistics(output, references, "fr")], counts) for output in outputs)
+        of_half, of_whole = (
+            metric_quantity(BY_BLEU, [bleu_statistics(output, references, "fr")], counts) for output in outputs
+        )
         assert doubling.difference == compare_quantities(of_whole, of_half, pool([]))
         assert doubling.difference.architecture is None
         more = 1.25 if name == "luong_dot" else 1.005
@@ -497,8 +498,6 @@ def test_the_report_says_what_this_ablation_is(evaluation: Evaluation) -> None:
 
 
 def test_the_clean_part_is_scored_like_a_test_set_of_its_own(ablation: Ablation, evaluation: Evaluation) -> None:
-    from hourglass.metrics.scoring import bleu_statistics
-
     clean = [index for index, text in enumerate(sentences()) if index % 3 or len(text.split()) < 8]
     references = [sentences()[index] for index in clean]
     part = evaluation.clean_part
@@ -513,11 +512,11 @@ def test_the_clean_part_is_scored_like_a_test_set_of_its_own(ablation: Ablation,
             rows = read_translations(ablation.translations(variant, seed, "test"))
             outputs.append([rows[index].hypothesis for index in clean])
         scores = part.variants[variant.name]
-        assert scores.bleu.by_seed == pytest.approx(
+        assert scores.score.by_seed == pytest.approx(
             [BLEU().corpus_score(output, [references]).score for output in outputs]
         )
         statistics = [bleu_statistics(output, references, "fr") for output in outputs]
-        quantities[variant.name] = bleu_quantity(statistics, counts)
+        quantities[variant.name] = metric_quantity(BY_BLEU, statistics, counts)
     seeds, p = pool(list(quantities.values())), {}
     for name in ("luong_general", "luong_dot"):
         expected = compare_quantities(quantities[name], quantities["none"], seeds)
@@ -527,7 +526,7 @@ def test_the_clean_part_is_scored_like_a_test_set_of_its_own(ablation: Ablation,
         p[name] = (expected.p, difference.p_holm)
     assert sorted(p.values())[0][1] == pytest.approx(2 * min(plain or 0 for plain, _ in p.values()))
     assert part.variants["none"].difference is None
-    assert part.variants["none"].bleu != evaluation.variants["none"].bleu
+    assert part.variants["none"].score != evaluation.variants["none"].score
 
 
 def test_the_report_has_the_clean_part_beside_the_whole(ablation: Ablation, evaluation: Evaluation) -> None:
@@ -546,9 +545,9 @@ def test_the_report_has_the_clean_part_beside_the_whole(ablation: Ablation, eval
     difference = part.variants["luong_dot"].difference
     assert difference is not None
     assert own.difference is not None
-    assert cells["BLEU, all"] == f"{own.bleu.mean:.2f}"
-    assert cells["BLEU, clean part"] == f"{part.variants['luong_dot'].bleu.mean:.2f}"
-    assert cells["95 % interval"] == show_range(part.variants["luong_dot"].bleu.widest)
+    assert cells["BLEU, all"] == f"{own.score.mean:.2f}"
+    assert cells["BLEU, clean part"] == f"{part.variants['luong_dot'].score.mean:.2f}"
+    assert cells["95 % interval"] == show_range(part.variants["luong_dot"].score.widest)
     assert cells["minus none, all"] == f"{own.difference.whole.value:+.2f}"
     assert cells["minus none, clean part"] == f"{difference.value:+.2f}"
     assert cells["these trained models"] == show_range(difference.trained)
@@ -683,7 +682,7 @@ def test_mlflow_holds_each_run_once_and_new_results_supersede_old_ones(
     assert logged.data.tags["dvc_stage"] == "pipelines/ablation/dvc.yaml:train-numbers@none-2"
     assert logged.data.params["attention.name"] == "none"
     evaluation = evaluate(ablation, "numbers")
-    assert logged.data.metrics["test/bleu"] == pytest.approx(evaluation.variants["none"].bleu.by_seed[1])
+    assert logged.data.metrics["test/bleu"] == pytest.approx(evaluation.variants["none"].score.by_seed[1])
     history = client.get_metric_history(logged.info.run_id, "test/bleu_by_source_words")
     assert [point.step for point in history] == [1, 6, 11]
     assert {item.path for item in client.list_artifacts(logged.info.run_id)} >= {"config.yaml", "test.tsv"}
@@ -780,7 +779,7 @@ def test_mlflow_gets_models_and_system_metrics_of_local_runs(ablation: Ablation,
 def test_an_evaluation_of_another_version_is_named(ablation: Ablation, evaluation: Evaluation) -> None:
     file = ablation.evaluation_file("numbers")
     whole = file.read_text()
-    version = f'"schema_version": {SCHEMA_VERSION}'
+    version = f'"schema_version": {EVALUATION_VERSION}'
     assert version in whole
     for text, message in (
         ("{}", "schema_version is None, and this version of Hourglass reads"),
@@ -827,10 +826,15 @@ def test_the_report_loads_nothing_and_is_deterministic(evaluation: Evaluation) -
     own = evaluation.variants["luong_general"]
     assert own.difference is not None
     assert own.difference.whole.architecture is not None
-    for number in (f"{own.bleu.mean:.2f}", f"{own.difference.whole.architecture.low:.2f}", "1,234"):
+    for number in (f"{own.score.mean:.2f}", f"{own.difference.whole.architecture.low:.2f}", "1,234"):
         assert number in text
         assert number in markdown
-    for words in (own.signature, "these trained models", "this architecture", "training pairs with a sentence"):
+    for words in (
+        evaluation.metric.signature,
+        "these trained models",
+        "this architecture",
+        "training pairs with a sentence",
+    ):
         assert words in text
         assert words in markdown
     for example in evaluation.examples:
@@ -888,8 +892,8 @@ def test_runs_of_an_ablation_are_compared_by_the_command(ablation: Ablation, tmp
     scores = {row["attention.name"]: row for row in table("scores")}
     assert scores.keys() == evaluation.variants.keys()
     for name, result in evaluation.variants.items():
-        assert scores[name]["BLEU"] == f"{result.bleu.mean:.2f}"
-        assert scores[name]["these trained models"] == show_range(result.bleu.interval)
+        assert scores[name]["BLEU"] == f"{result.score.mean:.2f}"
+        assert scores[name]["these trained models"] == show_range(result.score.interval)
     differences = {row["attention.name"]: row for row in table("differences")}
     assert differences.keys() == evaluation.variants.keys() - {"none"}
     for name, row in differences.items():

@@ -52,13 +52,15 @@ def test_recorded_scores_are_those_of_the_kept_sentences(ablation: Ablation, cor
     for variant in ablation.variants(corpus):
         kept = [ablation.sentence_scores(variant, seed, last) for seed in ablation.seeds(variant)]
         recorded = evaluation.variants[variant.name]
-        assert recorded.bleu.by_seed == pytest.approx([corpus_bleu(own.bleu) for own in kept])
+        assert recorded.score.by_seed == pytest.approx([corpus_bleu(own.statistics) for own in kept])
         for bucket, scores in zip(evaluation.buckets, recorded.buckets, strict=True):
             low, high = bucket.source_words
-            inside = [own.bleu[(own.source_words >= low) & (own.source_words <= (high or math.inf))] for own in kept]
+            inside = [
+                own.statistics[(own.source_words >= low) & (own.source_words <= (high or math.inf))] for own in kept
+            ]
             assert [len(part) for part in inside] == [bucket.sentences] * len(kept)
-            assert scores.bleu is not None
-            assert scores.bleu.by_seed == pytest.approx([corpus_bleu(part) for part in inside])
+            assert scores.score is not None
+            assert scores.score.by_seed == pytest.approx([corpus_bleu(part) for part in inside])
 
 
 @pytest.mark.parametrize("corpus", CORPORA)

@@ -30,26 +30,27 @@ from scipy.stats import t as student_t
 from hourglass.metrics.likelihood import mean_quantity
 from hourglass.metrics.saturation import RESAMPLES as DRAWS_OF_A_CURVE
 from hourglass.metrics.saturation import Saturation, find_plateau, fit_saturating, straight_slope
-from hourglass.metrics.scoring import bleu_statistics
 from hourglass.metrics.significance import (
     Interval,
     Quantity,
     VarianceEstimate,
-    bleu_quantity,
     compare_quantities,
     draw_resamples,
+    metric_quantity,
     own_spread,
     p_value,
     percentiles,
     pool,
     satterthwaite,
 )
+from hourglass.metrics.translation import Bleu, bleu_statistics
 
 SENTENCES = 200
 RESAMPLES = 400
 RATIOS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
 SEEDS = (2, 3, 5)
 VARIANTS = 4
+BY_BLEU = Bleu("en")
 WORDS = ("the", "a", "dog", "cat", "house", "tree", "runs", "sees", "old", "new", "small", "big", "and", "of", "to")
 
 
@@ -190,7 +191,7 @@ def bleu_of_few_sentences(sentences: int, share: float, trials: int) -> list[flo
         rows = draws.integers(pair.shape[1], size=sentences)
         # Each sentence's two outputs change places at random, so that neither system is better.
         first = draws.integers(2, size=sentences)
-        left, other = (bleu_quantity([pair[side, rows]], counts) for side in (first, 1 - first))
+        left, other = (metric_quantity(BY_BLEU, [pair[side, rows]], counts) for side in (first, 1 - first))
         drawn = left.drawn[0] - other.drawn[0]
         p = p_value(drawn, left.mean - other.mean)
         held += covers(percentiles(drawn))

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,21 +17,20 @@ from hypothesis import strategies as st
 
 from hourglass.corpora.languages import is_unspaced
 from hourglass.errors import UserError
-from hourglass.metrics import scoring
-from hourglass.metrics.scoring import (
-    FEW,
+from hourglass.metrics import scoring, translation
+from hourglass.metrics.metric import single
+from hourglass.metrics.metrics import make_metrics
+from hourglass.metrics.scoring import FEW, format_table, length_buckets
+from hourglass.metrics.translation import (
     bleu,
     bleu_from_statistics,
     bleu_statistics,
     bleu_tokenizer,
     brevity_penalty,
-    check_language,
-    format_table,
-    length_buckets,
-    score,
 )
 
 EDGES = [1, 4, 8]
+OF_TRANSLATION = {"main": "bleu", "others": ["chrf"], "options": []}
 ENGLISH = [
     "the",
     "a",
@@ -51,6 +51,20 @@ ENGLISH = [
 CHINESE = list("我你他们在家里看书的小狗跑过河\uff0c。!2")  # \uff0c is the fullwidth comma
 JAPANESE = ["私", "は", "本", "を", "読む", "犬", "が", "走る", "川", "。", "小さな"]
 THAI = list("กขคงจฉชซดตถทนบปม ")
+
+
+def score(
+    hypotheses: list[str],
+    references: list[str],
+    sources: list[str],
+    words: list[int],
+    *,
+    edges: list[int],
+    language: str,
+) -> dict[str, Any]:
+    """Score by the default metrics, with one reference per sentence."""
+    metrics = make_metrics(OF_TRANSLATION, language)
+    return scoring.score(hypotheses, single(references), sources, words, edges=edges, metrics=metrics)
 
 
 def noisy_sets(words: list[str], joint: str, count: int = 60) -> tuple[list[str], list[str], list[str]]:
@@ -96,7 +110,7 @@ def test_scores_and_signatures_are_those_of_sacrebleus_command_line(
     if tokenizer == "ja-mecab" and not importlib.util.find_spec("MeCab"):
         pytest.skip("needs sacrebleu[ja]")
     sources, references, hypotheses = noisy_sets(words, joint)
-    ours = score(hypotheses, references, sources, [1] * len(sources), edges=EDGES, target_language=language)
+    ours = score(hypotheses, references, sources, [1] * len(sources), edges=EDGES, language=language)
     theirs_bleu, theirs_chrf = command_line(references, hypotheses, tokenizer, tmp_path)
     copied_bleu, copied_chrf = command_line(references, sources, tokenizer, tmp_path)
 
@@ -110,8 +124,8 @@ def test_scores_and_signatures_are_those_of_sacrebleus_command_line(
     assert f"BP = {ours['brevity_penalty']:.3f} ratio = {ours['length_ratio']:.3f} " in verbose
     assert f"hyp_len = {ours['hypothesis_tokens']} ref_len = {ours['reference_tokens']}" in verbose
     # Our signature may have further fields (the tokenizer's version) but no different ones.
-    for name, theirs in (("signature", theirs_bleu), ("chrf_signature", theirs_chrf)):
-        fields = signature_fields(ours[name])
+    for name, theirs in (("bleu", theirs_bleu), ("chrf", theirs_chrf)):
+        fields = signature_fields(ours["metrics"][name]["signature"])
         assert fields == {
             key: theirs[long]
             for key, long in [
@@ -127,7 +141,7 @@ def test_scores_and_signatures_are_those_of_sacrebleus_command_line(
             ]
             if long in theirs
         }
-    assert signature_fields(ours["signature"])["tok"].startswith(tokenizer)
+    assert signature_fields(ours["metrics"]["bleu"]["signature"])["tok"].startswith(tokenizer)
 
 
 sentences = st.lists(st.sampled_from(["a", "b", "c", "d", "e."]), max_size=9).map(" ".join)
@@ -170,7 +184,7 @@ def test_brevity_penalty_is_papinenis_formula() -> None:
 def test_buckets_partition_the_sentences_and_score_as_they_do_alone() -> None:
     sources, references, hypotheses = noisy_sets(ENGLISH, " ")
     words = [len(source.split()) for source in sources]
-    result = score(hypotheses, references, sources, words, edges=EDGES, target_language="en")
+    result = score(hypotheses, references, sources, words, edges=EDGES, language="en")
     assert [bucket["source_words"] for bucket in result["buckets"]] == [[1, 3], [4, 7], [8, None]]
     assert sum(bucket["sentences"] for bucket in result["buckets"]) == result["sentences"] == len(sources)
     for bucket in result["buckets"]:
@@ -195,7 +209,7 @@ def test_every_length_is_in_exactly_one_bucket(edges: list[int], length: int) ->
 
 
 def test_a_bucket_without_sentences_has_no_score() -> None:
-    result = score(["a b"], ["a b"], ["c d"], [2], edges=EDGES, target_language="en")
+    result = score(["a b"], ["a b"], ["c d"], [2], edges=EDGES, language="en")
     empty = result["buckets"][1]
     assert empty["sentences"] == 0
     assert empty["bleu"] is empty["chrf"] is empty["copy_bleu"] is empty["brevity_penalty"] is None
@@ -210,9 +224,9 @@ def test_edges_that_leave_a_length_without_a_bucket_or_with_two_are_refused(edge
 
 def test_sequences_of_different_length_are_refused() -> None:
     with pytest.raises(ValueError, match="differ in length"):
-        score(["a"], ["a", "b"], ["a", "b"], [1, 1], edges=EDGES, target_language="en")
+        score(["a"], ["a", "b"], ["a", "b"], [1, 1], edges=EDGES, language="en")
     with pytest.raises(ValueError, match="without words"):
-        score(["a"], ["a"], [""], [0], edges=EDGES, target_language="en")
+        score(["a"], ["a"], [""], [0], edges=EDGES, language="en")
 
 
 @pytest.mark.parametrize(
@@ -249,9 +263,9 @@ def test_a_tokenizer_that_is_not_installed_is_reported_before_the_run(monkeypatc
     def missing(**_options: str) -> None:
         raise RuntimeError("please install MeCab")
 
-    monkeypatch.setattr(scoring, "BLEU", missing)
+    monkeypatch.setattr(translation, "BLEU", missing)
     with pytest.raises(UserError, match=r"^target language ja: .*ja-mecab is not installed; pip install [^\n]*$"):
-        check_language("ja")
+        make_metrics(OF_TRANSLATION, "ja")
 
 
 def test_table_shows_each_bucket_and_marks_those_with_few_sentences() -> None:
@@ -259,7 +273,7 @@ def test_table_shows_each_bucket_and_marks_those_with_few_sentences() -> None:
     hypotheses = references = ["the dog sleeps here"] * many + ["a bird sings near the old river"]
     sources = ["der hund schläft hier"] * many + ["ein vogel singt am alten fluss nun"]
     words = [len(source.split()) for source in sources]
-    result = score(hypotheses, references, sources, words, edges=[1, 5, 7, 8, 100], target_language="en")
+    result = score(hypotheses, references, sources, words, edges=[1, 5, 7, 8, 100], language="en")
     table = format_table(result)
     rows = {line.split()[0]: line.split() for line in table.splitlines()}
     assert rows["1-4"][1:3] == [str(many), "100.00"]
@@ -268,11 +282,10 @@ def test_table_shows_each_bucket_and_marks_those_with_few_sentences() -> None:
     assert rows["all"][1] == str(many + 1)
     assert rows["all"][3] == f"{result['copy_bleu']:.2f}"
     assert f"*: fewer than {FEW} sentences" in table
-    assert result["signature"] in table
-    assert result["chrf_signature"] in table
+    assert all(facts["signature"] in table for facts in result["metrics"].values())
     heading, *_, last = [line for line in table.splitlines() if line.startswith(("source words", "all", "1-4", "7"))]
     assert len(heading) == len(last), "columns stand under their names"
     # With enough sentences everywhere, the table has no note.
     assert "*" not in format_table(
-        score(hypotheses[:many], references[:many], sources[:many], words[:many], edges=[1], target_language="en")
+        score(hypotheses[:many], references[:many], sources[:many], words[:many], edges=[1], language="en")
     )

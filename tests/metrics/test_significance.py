@@ -13,7 +13,6 @@ from sacrebleu.metrics import BLEU
 from scipy import stats
 
 from hourglass.errors import UserError
-from hourglass.metrics.scoring import bleu_statistics
 from hourglass.metrics.significance import (
     FEWEST_SENTENCES,
     AdjustedDifference,
@@ -22,11 +21,11 @@ from hourglass.metrics.significance import (
     Quantity,
     VarianceEstimate,
     adjust_differences,
-    bleu_quantity,
     compare_quantities,
     converged,
     draw_resamples,
     holm,
+    metric_quantity,
     own_spread,
     p_value,
     percentiles,
@@ -35,7 +34,9 @@ from hourglass.metrics.significance import (
     satterthwaite,
     slope,
 )
+from hourglass.metrics.translation import Bleu, bleu_statistics
 
+BY_BLEU = Bleu("en")
 WORDS = ["the", "a", "dog", "cat", "house", "tree", "runs", "sees", "old", "new", "small", "big", "and", "of", "to"]
 
 
@@ -81,7 +82,7 @@ def test_one_pair_is_resampled_as_sacrebleu_does_it(tmp_path: Path, shares: tupl
     )
     theirs = [row["BLEU"] for row in json.loads(done.stdout)]
     counts = draw_resamples(len(REFERENCES), resamples, seed=7)  # Other draws than sacreBLEU's.
-    ours = [bleu_quantity([bleu_statistics(texts, REFERENCES, "en")], counts) for texts in hypotheses]
+    ours = [metric_quantity(BY_BLEU, [bleu_statistics(texts, REFERENCES, "en")], counts) for texts in hypotheses]
     for item, theirs_one in zip(ours, theirs, strict=True):
         assert item.mean == pytest.approx(theirs_one["score"], abs=0.01)
         assert float(item.drawn.mean()) == pytest.approx(theirs_one["mean"], abs=0.1)
@@ -118,7 +119,7 @@ def test_an_interval_that_holds_0_goes_with_a_p_above_its_level() -> None:
     draws = np.random.default_rng(2)
     cases = [(draws.normal(lead, 1, 2000), lead) for lead in np.linspace(-4, 4, 400)]
     counts, shares = draw_resamples(len(REFERENCES), 2000), (0.2, 0.2, 0.2, 0.205, 0.21, 0.215, 0.22, 0.23, 0.25)
-    systems = [bleu_quantity([statistics(share, seed)], counts) for seed, share in enumerate(shares)]
+    systems = [metric_quantity(BY_BLEU, [statistics(share, seed)], counts) for seed, share in enumerate(shares)]
     cases += [(item.drawn[0] - systems[0].drawn[0], item.mean - systems[0].mean) for item in systems[1:]]
     held = []
     for drawn, value in cases:
@@ -190,7 +191,7 @@ def test_no_interval_leaves_what_is_possible() -> None:
     steep = slope([near, low], [5.0, 15.0], [40, 50])
     assert (steep.bounds.low, steep.bounds.high) == pytest.approx((-100, 100))
     assert steep.sentences == 90
-    assert bleu_quantity([statistics(0.2, 1)], draw_resamples(200, 50)).bounds == Interval(0, 100)
+    assert metric_quantity(BY_BLEU, [statistics(0.2, 1)], draw_resamples(200, 50)).bounds == Interval(0, 100)
 
 
 def test_too_few_sentences_have_neither_interval_nor_p_and_do_not_count_in_holms_method() -> None:
@@ -213,8 +214,8 @@ def test_too_few_sentences_have_neither_interval_nor_p_and_do_not_count_in_holms
     assert enough.p is not None
     assert adjusted["two"].p_holm == min(1.0, 2 * enough.p)  # Not 3 times.
     sentences = REFERENCES[: FEWEST_SENTENCES - 1]
-    result = bleu_quantity(
-        [bleu_statistics(spoilt(sentences, 0.3, 1), sentences, "en")], draw_resamples(len(sentences), 50)
+    result = metric_quantity(
+        BY_BLEU, [bleu_statistics(spoilt(sentences, 0.3, 1), sentences, "en")], draw_resamples(len(sentences), 50)
     )
     assert (result.interval, result.estimate.own_spread) == (None, None)
     assert 0 < result.mean < 100
@@ -240,7 +241,7 @@ def test_a_difference_is_a_plain_loop_over_corpus_scores() -> None:
     }
     counts = draw_resamples(30, 40)
     ours = {
-        name: bleu_quantity([bleu_statistics(texts, references, "en") for texts in outputs[name]], counts)
+        name: metric_quantity(BY_BLEU, [bleu_statistics(texts, references, "en") for texts in outputs[name]], counts)
         for name in outputs
     }
     metric = BLEU()
@@ -273,7 +274,7 @@ def test_draws_are_shared_and_whole() -> None:
 
 
 def test_a_system_against_itself_differs_by_nothing() -> None:
-    item = bleu_quantity([statistics(0.2, 1)], draw_resamples(200, 500))
+    item = metric_quantity(BY_BLEU, [statistics(0.2, 1)], draw_resamples(200, 500))
     result = compare_quantities(item, item, pool([item]))
     assert (result.value, result.trained, result.architecture) == (0, Interval(0, 0), None)
 
@@ -282,8 +283,8 @@ def test_where_references_are_too_short_for_bleu_there_is_no_interval() -> None:
     """One sentence of four tokens among 41: about a third of the resamples have none, and sacreBLEU gives them 0."""
     references = [*["a b c", "a c", "b", "c a b"] * 10, "a b c d"]
     counts = draw_resamples(41, 200)
-    first = bleu_quantity([bleu_statistics(references, references, "en")], counts)
-    other = bleu_quantity([bleu_statistics(spoilt(references, 0.5, 1), references, "en")], counts)
+    first = metric_quantity(BY_BLEU, [bleu_statistics(references, references, "en")], counts)
+    other = metric_quantity(BY_BLEU, [bleu_statistics(spoilt(references, 0.5, 1), references, "en")], counts)
     without = (counts[:, 40] == 0).nonzero()[0]
     assert (np.isnan(first.drawn[0]).nonzero()[0] == without).all()
     rows = [i for i, count in enumerate(counts[without[0]]) for _ in range(int(count))]
@@ -293,7 +294,7 @@ def test_where_references_are_too_short_for_bleu_there_is_no_interval() -> None:
     result = compare_quantities(first, other, pool([first, other]))
     assert (first.interval, result.trained, result.architecture, result.p) == (None,) * 4
     # An output too short for a 4-gram is another thing: a score of 0, which counts.
-    empty = bleu_quantity([bleu_statistics([""] * 200, REFERENCES, "en")], draw_resamples(200, 50))
+    empty = metric_quantity(BY_BLEU, [bleu_statistics([""] * 200, REFERENCES, "en")], draw_resamples(200, 50))
     assert empty.interval == Interval(0, 0)
 
 
@@ -303,14 +304,16 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     """Differences of two made systems: 95 % of intervals over fresh test sets hold the difference on a huge one."""
     huge = corpus(20_000, 5)
     truth = [bleu_statistics(spoilt(huge, share, 6), huge, "en").sum(0) for share in (0.2, 0.25)]
-    from hourglass.metrics.scoring import bleu_from_statistics
+    from hourglass.metrics.translation import bleu_from_statistics
 
     difference = float(bleu_from_statistics(truth[0]) - bleu_from_statistics(truth[1]))
     counts, covered, trials = draw_resamples(150, 200), 0, 40
     for trial in range(trials):
         references = corpus(150, 100 + trial)
         pair = [
-            bleu_quantity([bleu_statistics(spoilt(references, share, 1000 + trial), references, "en")], counts)
+            metric_quantity(
+                BY_BLEU, [bleu_statistics(spoilt(references, share, 1000 + trial), references, "en")], counts
+            )
             for share in (0.2, 0.25)
         ]
         result = compare_quantities(pair[0], pair[1], pool(pair)).trained

@@ -275,13 +275,20 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
         "luong_general",
         "rnn",
         {"decoder.start": "pass", "encoder.summary_size": 32, "encoder.summary_tanh": True},
-        "encoder.summary_tanh=true contradicts decoder.start=pass * set encoder.summary_tanh=false",
+        "decoder.start=pass hands * as it is: encoder.summary_tanh=true changes it: set encoder.summary_tanh=false; ",
     ),
     (
         "luong_general",
         "rnn",
         {"decoder.start": "pass", "encoder.summary_size": 32, "decoder.cell": "gru"},
         "decoder.start=pass * the encoder has 1 of h and c, each 16 wide, the decoder 1 of h, each 16 wide: * set ",
+    ),
+    (  # All that contradicts it, at once.
+        "luong_general",
+        "rnn",
+        {"decoder.start": "pass", "decoder.cell": "gru", "encoder.summary_tanh": True},
+        "decoder.start=pass * encoder.summary_tanh=true * the decoder 1 of h, each 16 wide: "
+        "make them equal; set encoder.summary_size=32 or encoder.summary_size=16, not 8, * or set decoder.start=dense",
     ),
     *(
         ("none", name, {"decoder.start": "pass"}, f"encoder={name} has none: set decoder.start=dense")
@@ -365,7 +372,7 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
         "rnn",
         {"encoder.cell": "mlstm", "decoder.cell": "mlstm", "decoder.start": "pass", "encoder.summary_size": 152},
         "decoder.start=pass * the encoder has 1 of h, C, n and m, * the decoder 1 of h, C, n and m, 16, 4x4x4, 4x4 "
-        "and 4: make them equal, or set decoder.start=dense",
+        "and 4: make them equal; * not 152, the numbers of the states that you choose; or set decoder.start=dense",
     ),
     ("bahdanau", "rnn", {"attention.size": 0}, "attention.size=0: input should be greater than 0"),
     (

@@ -15,6 +15,7 @@ from hourglass.config.differences import differences
 from hourglass.config.options import build
 from hourglass.data.tokenizer import Vocabularies
 from hourglass.errors import UserError
+from hourglass.metrics.translation import Bleu
 from hourglass.models.checkpoint import load_trained
 from hourglass.runs.folder import RunFolder
 from hourglass.training.resuming import find_start, load_progress
@@ -141,7 +142,7 @@ class Steps:
 def write_steps(run: RunFolder, content: dict[str, Any], resume: Path | None, steps: range) -> None:
     """Write the checkpoints of some steps."""
     trainer: Any = Steps(content)
-    callback = Checkpoints(run, every_step(), steps=99, validate_every=99, resume=resume)
+    callback = Checkpoints(run, every_step(), Bleu("en"), steps=99, validate_every=99, resume=resume)
     module: Any = None
     for step in steps:
         callback.on_train_batch_start(trainer, module, None, step - 1)
@@ -201,7 +202,7 @@ def test_what_best_says_of_itself_holds(path: Path, content: dict[str, Any]) -> 
     """best.ckpt may be of a validation that a checkpoint before it does not know of."""
     run = RunFolder(path.parent.parent)
     WholeFiles().save_checkpoint(content, run.best)
-    callback = Checkpoints(run, every_step(), steps=9, validate_every=9, resume=run.previous)
+    callback = Checkpoints(run, every_step(), Bleu("en"), steps=9, validate_every=9, resume=run.previous)
     callback.load_state_dict({"best": {"bleu": 0.5, "loss": 3.0, "step": 3}, "finished": False})
     assert callback.best == {"bleu": 1.0, "loss": 2.0, "step": 5}
     run.best.write_bytes(run.best.read_bytes()[:1000])

@@ -67,7 +67,7 @@ def test_bfloat16_logits_have_a_loss_in_float32(smoothing: float, monkeypatch: p
 @pytest.mark.parametrize("rows", [8192, 40])  # The second cuts the logits, and computes them again.
 def test_a_model_has_the_gradients_of_autograd_bit_for_bit(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a size at which the logits are several parts."""
-    pieces = 2000
+    pieces = 4000
     model = tiny_model(vocabulary=pieces).float()
     source, lengths = torch.randint(EOS + 1, pieces, (20, 6)), torch.full((20,), 6)
     target = torch.randint(EOS + 1, pieces, (20, 9))

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hourglass.data.pieces import BOS, EOS, FIXED_PIECES, PAD
-from hourglass.models import seq2seq
-from hourglass.models.cells import CELLS, GatedCell
+from hourglass.models import recurrent, seq2seq
+from hourglass.models.cells import CELLS, GRU, LSTM, GatedCell, KernelCell
 from hourglass.models.precision import in_bfloat16
+from hourglass.models.recurrent import TILE, RecurrentLayer
 from hourglass.models.seq2seq import Seq2Seq, TokenLoss
 from hourglass.models.summary import round_to_bits
 
@@ -139,10 +140,43 @@ def test_products_are_in_bfloat16_and_softmax_and_loss_in_float32(changes: dict[
     half, whole = {torch.bfloat16}, {torch.float32}
     for name in ("mm", "addmm", "bmm"):
         assert types.inputs[name] == half, name
-    for name in ("_softmax", "_softmax_backward_data", "_log_softmax", "_log_softmax_backward_data"):
+    for name in ("_softmax", "_softmax_backward_data"):
         assert types.inputs[name] == whole, name
-    for name in ("nll_loss_forward", "embedding"):
+    # The backward pass of the loss is the exponentials of the logits and the sum at the labels.
+    for name in ("_log_softmax", "exp_", "scatter_add_", "nll_loss_forward", "embedding"):
         assert types.inputs[name] == whole, name
+
+
+@pytest.mark.parametrize("cell", [LSTM, GRU])
+@pytest.mark.parametrize("size", [31, 32, 70])
+def test_a_kernel_reads_whole_tiles_in_bfloat16(
+    cell: type[KernelCell], size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The columns that are filled up are of zeros, and change no output and no gradient."""
+    layer = RecurrentLayer(cell.name, size, 8, bidirectional=True)
+    inputs, mask = torch.randn(3, 5, size), torch.arange(5) < torch.tensor([[5], [3], [1]])
+    shapes, kernel = [], cell.kernel
+
+    def record(inputs: Tensor, state: Any, weights: list[Tensor], *settings: Any) -> Any:
+        shapes.append((inputs.shape[-1], weights[0].shape[-1], weights[4].shape[-1]))
+        return kernel(inputs, state, weights, *settings)
+
+    monkeypatch.setattr(cell, "kernel", staticmethod(record))
+    results = []
+    for tile in (TILE, 1):
+        monkeypatch.setattr(recurrent, "TILE", tile)
+        own = inputs.bfloat16().requires_grad_()
+        with in_bfloat16(layer):
+            outputs, final = layer.encode(own, mask)
+        (outputs.masked_fill(~mask.unsqueeze(-1), 0).sum() + (final**2).sum()).backward()
+        gradients = [each.grad.clone() for each in layer.parameters() if each.grad is not None]
+        assert len(gradients) == 8
+        layer.zero_grad()
+        results.append([outputs[mask], final, own.grad, *gradients])
+    for ours, plain in zip(*results, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=2**-6, atol=2**-5)
+    whole = -(-(size + 1) // 32) * 32
+    assert shapes == [(whole,) * 3, (size + 1,) * 3]
 
 
 @pytest.mark.parametrize("cell", CELLS)

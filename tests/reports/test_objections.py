@@ -8,6 +8,8 @@ import pytest
 from hourglass.corpora.overlap import OverlapFacts
 from hourglass.reports.objections import list_objections
 
+METRIC = SimpleNamespace(heading="BLEU")
+
 
 def variant(**changes: Any) -> Any:
     """A variant to which nothing can be objected."""
@@ -15,7 +17,7 @@ def variant(**changes: Any) -> Any:
     tokens = changes.pop("searched", 1_000_000)
     tuning = SimpleNamespace(candidates=[SimpleNamespace(target_tokens=tokens)] * changes.pop("candidates", 3))
     return SimpleNamespace(
-        **{"seeds": seeds, "tuning": tuning, "converged": True, "doubling": None, "parameters": 10, "copy_bleu": 1.0}
+        **{"seeds": seeds, "tuning": tuning, "converged": True, "doubling": None, "parameters": 10, "copied": 1.0}
         | changes
     )
 
@@ -23,7 +25,7 @@ def variant(**changes: Any) -> Any:
 def evaluation(sharing: int = 0, **variants: Any) -> Any:
     facts = OverlapFacts(sentences=40, short=0, sharing=sharing, half_covered=0, words=400, covered=0)
     corpus = SimpleNamespace(overlap={"test": {"target": facts}})
-    return SimpleNamespace(variants={"none": variant(), **variants}, corpus=corpus)
+    return SimpleNamespace(variants={"none": variant(), **variants}, corpus=corpus, metric=METRIC)
 
 
 def test_a_perfect_ablation_has_none() -> None:
@@ -50,9 +52,15 @@ def test_each_objection_has_its_cause(of: Any, words: list[str]) -> None:
 
 
 def test_the_search_and_the_task() -> None:
-    short: Any = SimpleNamespace(variants={"none": variant(searched=100_000)}, corpus=SimpleNamespace(overlap=None))
+    short: Any = SimpleNamespace(
+        variants={"none": variant(searched=100_000)}, corpus=SimpleNamespace(overlap=None), metric=METRIC
+    )
     assert ["runs of 10 % of the budget" in text for text in list_objections(short)] == [True]
-    never: Any = SimpleNamespace(variants={"none": variant(candidates=1)}, corpus=SimpleNamespace(overlap=None))
+    never: Any = SimpleNamespace(
+        variants={"none": variant(candidates=1)}, corpus=SimpleNamespace(overlap=None), metric=METRIC
+    )
     assert [text.startswith("The search. No setting") for text in list_objections(never)] == [True]
-    close: Any = SimpleNamespace(variants={"none": variant(copy_bleu=54.0)}, corpus=SimpleNamespace(overlap=None))
+    close: Any = SimpleNamespace(
+        variants={"none": variant(copied=54.0)}, corpus=SimpleNamespace(overlap=None), metric=METRIC
+    )
     assert ["54.0 BLEU: much of a reference can be copied" in text for text in list_objections(close)] == [True]

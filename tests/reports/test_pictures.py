@@ -48,7 +48,7 @@ def test_what_is_noted_is_what_the_model_does(run: RunFolder) -> None:
 
 
 def test_all_pictures_are_drawn(run: RunFolder) -> None:
-    names = {"alignments", "bleu-by-length", "dev-bleu", "dev-loss", "lengths"}
+    names = {"alignments", "score-by-length", "dev-score", "dev-loss", "lengths"}
     assert {file.stem for file in (run.path / "pictures").iterdir()} == names
     assert all(file.read_text().startswith("<svg") for file in (run.path / "pictures").iterdir())
     text = (run.path / "pictures" / "alignments.svg").read_text()
@@ -58,7 +58,7 @@ def test_all_pictures_are_drawn(run: RunFolder) -> None:
 def test_a_run_without_weights_has_the_others(tmp_path: Path) -> None:
     run = make(tmp_path, "none", "trainer.test=false")
     assert alignment_files(run) == []
-    assert {name for name in PICTURES if draw_picture(run, name)} == {"dev-bleu", "dev-loss"}
+    assert {name for name in PICTURES if draw_picture(run, name)} == {"dev-score", "dev-loss"}
 
 
 def test_going_on_takes_back_what_was_noted_after_the_checkpoint(run: RunFolder, tmp_path: Path) -> None:

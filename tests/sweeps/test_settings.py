@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, get_args
+from typing import Any
 
 import optuna
 import pytest
@@ -10,17 +10,30 @@ from optuna.distributions import FloatDistribution
 from optuna.study import StudyDirection
 
 import train
+from hourglass.errors import UserError
+from hourglass.metrics.metrics import METRICS
 from hourglass.sweeps.pruning import Pruning
-from hourglass.sweeps.settings import Objective, SweepSettings
+from hourglass.sweeps.settings import OF_EVERY_RUN, SweepSettings
 from hourglass.sweeps.trials import Worker
 from hourglass.training.jobs import TrialTicket
 
 # Whether more is better.
-BETTER = {"bleu": True, "loss": False, "parameters": False, "sentences_per_second": True}
+BETTER = {
+    **{"bleu": True, "chrf": True, "rouge1": True, "rouge2": True, "rouge_l": True, "exact": True},
+    **{"ter": False, "word_error_rate": False, "character_error_rate": False, "phoneme_error_rate": False},
+    **{"sequence_error_rate": False, "loss": False, "parameters": False, "sentences_per_second": True},
+}
 
 
 def test_each_objective_has_its_direction() -> None:
-    assert set(get_args(Objective)) == BETTER.keys()
+    assert {*METRICS, *OF_EVERY_RUN} == BETTER.keys()
+
+
+def test_an_objective_that_does_not_exist_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"^hydra.sweeper.objective=wer: no such objective: set the main metric of the "
+    ):
+        worker(tmp_path, objective="wer")
 
 
 def worker(folder: Path, space: dict[str, Any] | None = None, **changes: Any) -> Worker:

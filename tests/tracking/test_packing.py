@@ -68,6 +68,27 @@ def test_a_packed_model_translates_as_its_run(run: RunFolder, packed: Path) -> N
             assert target < len(str(row.translation).split())
 
 
+def test_a_request_may_have_prefixes(run: RunFolder, packed: Path) -> None:
+    """Those that src/translate.py takes: one of all rows, or a column; the translations are those of the search."""
+    model = mlflow.pyfunc.load_model(str(packed))
+    trained = load_trained(run.best)
+    search = SearchSettings(**trained.config["search"])
+    starts = ["s2 s2", "", "s1", "s0"]
+    wanted = list(translate(trained.model, trained.vocabularies, LINES, search, prefixes=starts))
+    assert [text.startswith(start) for text, start in zip(wanted, starts, strict=True)] == [True] * 4
+    lines = pd.DataFrame({"source": LINES, "prefix": ["s2 s2", None, "s1", "s0"]})
+    assert model.predict(lines)["translation"].tolist() == wanted
+    answer = model.predict(pd.DataFrame({"source": LINES}), params={"prefix": "s2 s2"})
+    assert answer["translation"].iloc[0] == wanted[0]
+    assert all(text.startswith("s2 s2") for text in answer["translation"])
+    links = model.predict(lines, params={"alignments": True})["alignment"].iloc[0].split()
+    assert {int(link.split("-")[1]) for link in links} == set(range(len(wanted[0].split())))
+    with pytest.raises(MlflowException, match=r"prefix=x and the column prefix: either all .*: leave one out"):
+        model.predict(lines, params={"prefix": "x"})
+    with pytest.raises(MlflowException, match="row 2: the prefix has 50 pieces and the translation may have"):
+        model.predict(pd.DataFrame({"source": LINES[:2], "prefix": ["", "s1 " * 50]}))
+
+
 @pytest.mark.more
 def test_alignments_of_a_model_without_attention_are_refused(tmp_path: Path) -> None:
     run = make(tmp_path, "none")
@@ -173,13 +194,16 @@ def test_mlflow_serves_a_packed_model_over_http(run: RunFolder, packed: Path, tm
         answer = post(port, {"dataframe_records": rows, "params": {"alignments": True}})["predictions"]
         assert [row["translation"] for row in answer] == wanted(run, 1)
         assert all("alignment" in row for row in answer)
+        rows = [{"source": line, "prefix": "s3"} for line in LINES]
+        answer = post(port, {"dataframe_records": rows})["predictions"]
+        assert all(row["translation"].startswith("s3") for row in answer)
         for wrong, message in (
             ({"dataframe_records": [{"text": "s1"}]}, "source"),
             ({"dataframe_records": [{"source": "s1"}], "params": {"beam": 1000}}, "beam=1000: set 1 to 50"),
             ({"dataframe_records": [{"source": None}]}, "source"),
             (
                 {"dataframe_records": [{"source": "s1"}], "params": {"beem": 3, "alignments": True}},
-                "unknown parameter beem: a request may have alignments, beam, precision",
+                "unknown parameter beem: a request may have alignments, beam, precision, prefix",
             ),
         ):
             with pytest.raises(urllib.error.HTTPError) as refused:

@@ -19,12 +19,12 @@ def test_a_run_is_what_its_files_hold(small_run: RunFolder) -> None:
     metrics = read_json(small_run.metrics)
     assert run.config["attention"]["name"] == "luong_general"
     assert run.settings.search.beam == 1
-    assert run.metrics.dev == DevScores(**metrics["dev"])
+    assert run.metrics.dev == DevScores.of(metrics["dev"])
     assert run.metrics.corpus_digest == run.trained.corpus_digest == run.corpus.digest
     assert run.metrics.tokenizer_digest == run.prepared.vocabularies.digest
     assert run.metrics.test is not None
     assert len(run.translations) == run.metrics.test["sentences"]
-    for name, points in (("loss", run.dev_curves.loss), ("bleu", run.dev_curves.bleu)):
+    for name, points in (("loss", run.dev_curves.loss), ("bleu", run.dev_curves.score)):
         assert [value for _, value in points] == list(curves(small_run, f"dev/{name}").values())
         assert points[-1][0] == metrics["train_target_tokens"]
 

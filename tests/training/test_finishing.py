@@ -15,7 +15,7 @@ from hourglass.training.alignments import alignment_files
 
 pytestmark = pytest.mark.slow
 
-PICTURES = {"alignments", "bleu-by-length", "dev-bleu", "dev-loss", "lengths"}
+PICTURES = {"alignments", "score-by-length", "dev-score", "dev-loss", "lengths"}
 FAILURE = "raise ValueError('injected $\\x1b\\nsecond line')"
 
 
@@ -47,7 +47,9 @@ def warnings_of(done: subprocess.CompletedProcess[str]) -> list[str]:
     ("at", "missing"),
     [
         pytest.param(
-            "hourglass.reports.pictures.draw_lines", {"dev-loss", "dev-bleu", "bleu-by-length"}, marks=pytest.mark.more
+            "hourglass.reports.pictures.draw_lines",
+            {"dev-loss", "dev-score", "score-by-length"},
+            marks=pytest.mark.more,
         ),
         pytest.param("hourglass.reports.pictures.draw_points", {"lengths"}, marks=pytest.mark.more),
         pytest.param("hourglass.reports.pictures.draw_matrices", {"alignments"}, marks=pytest.mark.more),

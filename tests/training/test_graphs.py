@@ -288,6 +288,25 @@ def test_a_large_batch_is_recorded_in_blocks_of_logits(device: str) -> None:
     torch.testing.assert_close(*gradients)
 
 
+def test_prefixes_count_in_no_loss_of_a_graph(device: str) -> None:
+    """Their lengths are another input of the graph, read anew in every replay; rows of padding have none."""
+    model = on_device(tiny_model("luong_general", {"encoder.dropout": 0, "decoder.dropout": 0}), device)
+    graphed, random = GraphedLoss(model, 0.1), torch.Generator().manual_seed(0)
+    losses = []
+    for seed in (1, 2, 3, 3):  # The second is recorded. The last two differ in their prefixes alone.
+        source, lengths, target = make_batch(5, 4, 6, seed=seed)
+        tokens = (target != PAD).sum(1) - 1
+        prefixes = (torch.rand(5, generator=random) * tokens).long()  # At most all but end-of-sentence.
+        batch = (*to_device((source, lengths, target), device), prefixes.to(device))
+        loss = graphed(*batch)
+        expected = model.loss(*batch[:3], 0.1, prefix_lengths=batch[3])
+        torch.testing.assert_close(loss, expected)
+        gradients = [torch.autograd.grad(each.smoothed, model.output.weight) for each in (loss, expected)]
+        torch.testing.assert_close(*gradients)
+        losses.append(loss.nll.item())
+    assert losses[2] != losses[3]
+
+
 def test_two_losses_at_once_are_refused(device: str) -> None:
     graphed = GraphedLoss(on_device(tiny_model("luong_general"), device))
     batch = to_device(make_batch(3, 4, 5, seed=0), device)

@@ -6,7 +6,7 @@ import pytest
 from helpers import compose_config
 
 from hourglass.errors import UserError
-from hourglass.training.preparation import prepare
+from hourglass.training.preparation import prepare, warn_of_unknown_pieces
 from hourglass.training.settings import check_settings
 
 
@@ -31,7 +31,9 @@ def test_pieces_that_the_vocabulary_lacks_are_named(
         *("data=copy", f"data.vocabulary_size={pieces}", "data.train_pairs=2000", "data.dev_pairs=5"),
         *("data.test_pairs=5", f"cache={tmp_path}"),
     )
-    prepare(config, check_settings(config))
+    prepared = prepare(config, check_settings(config))
+    assert "unknown" not in caplog.text  # What only reads the data of a run says nothing.
+    warn_of_unknown_pieces(config, prepared)
     lines = [record.getMessage() for record in caplog.records if "unknown" in record.getMessage()]
     assert len(lines) == unknown
     if unknown:

@@ -30,8 +30,9 @@ from hourglass.data.pieces import BOS, EOS, PAD
 from hourglass.errors import DivergedError, UserError
 from hourglass.experiments import rate_search
 from hourglass.experiments.rate_search import possible_rates, run_search, search_rates
-from hourglass.metrics import scoring
 from hourglass.metrics.significance import Quantity, draw_resamples
+from hourglass.metrics.transcription import WordErrorRate
+from hourglass.metrics.translation import Bleu
 from hourglass.models.checkpoint import load_trained
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.runs.folder import RunFolder
@@ -241,7 +242,7 @@ def test_the_rate_of_each_step_is_that_of_the_schedule(tmp_path: Path) -> None:
     assert expected[0] < expected[-1]
 
 
-@pytest.mark.parametrize(("select", "mode"), [("bleu", "max"), ("loss", "min")])
+@pytest.mark.parametrize(("select", "mode"), [("bleu", "max"), ("loss", "min"), ("phoneme_error_rate", "min")])
 def test_patience_watches_the_score_that_selects(
     select: str, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,9 +254,11 @@ def test_patience_watches_the_score_that_selects(
             made.append(self)
 
     monkeypatch.setattr(fit, "EarlyStopping", Recorded)
-    still_run(tmp_path / "plain", "trainer.patience=2", f"trainer.select={select}")
-    still_run(tmp_path / "smoothed", "trainer.patience=2", f"trainer.select={select}", "optimizer.label_smoothing=0.2")
-    smoothed = "bleu" if select == "bleu" else "smoothed_loss"
+    words = ["trainer.patience=2", f"trainer.select={select}"]
+    words += ["metrics=transcription"] if select == "phoneme_error_rate" else []
+    still_run(tmp_path / "plain", *words)
+    still_run(tmp_path / "smoothed", *words, "optimizer.label_smoothing=0.2")
+    smoothed = "smoothed_loss" if select == "loss" else select
     expected = [(f"dev/{select}", mode, 2), (f"dev/{smoothed}", mode, 2)]
     assert [(item.monitor, item.mode, item.patience) for item in made] == expected
 
@@ -271,18 +274,27 @@ def test_mlflow_gets_the_tags_of_the_settings(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("select", "smoothed", "best"), [("bleu", 0, [1, 2]), ("loss", 0, [1, 3]), ("loss", 1, [1, 2])]
+    ("name", "select", "smoothed", "best"),
+    [
+        *(("bleu", "bleu", 0, [1, 2]), ("bleu", "loss", 0, [1, 3]), ("bleu", "loss", 1, [1, 2])),
+        ("word_error_rate", "word_error_rate", 0, [1]),  # Of which the lowest is the best.
+    ],
 )
 def test_the_best_model_is_the_best_by_the_score_that_selects(
-    select: str, smoothed: int, best: list[int], tmp_path: Path
+    name: str, select: str, smoothed: int, best: list[int], tmp_path: Path
 ) -> None:
     """Of two validations, each of which is the better one by one of the scores; smoothed losses are in BLEU's order."""
     settings: Any = SimpleNamespace(select=select, keep=0)
-    checkpoints = Checkpoints(RunFolder(tmp_path), settings, steps=9, validate_every=1, resume=None)
+    metric = Bleu("en") if name == "bleu" else WordErrorRate("en")
+    checkpoints = Checkpoints(RunFolder(tmp_path), settings, metric, steps=9, validate_every=1, resume=None)
     written: list[tuple[int, str]] = []
     for step, (bleu, loss) in enumerate(((1.0, 2.0), (3.0, 4.0), (2.0, 1.0)), 1):
         trainer: Any = SimpleNamespace(
-            callback_metrics={"dev/bleu": bleu, "dev/loss": loss, **({"dev/smoothed_loss": -bleu} if smoothed else {})},
+            callback_metrics={
+                f"dev/{name}": bleu,
+                "dev/loss": loss,
+                **({"dev/smoothed_loss": -bleu} if smoothed else {}),
+            },
             global_step=step,
             should_stop=False,
             is_global_zero=False,
@@ -348,13 +360,13 @@ def test_dev_and_test_are_scored_in_the_target_language(tmp_path: Path, monkeypa
         (tmp_path / f"{name}.de").write_text("".join(f"a b {name} {number}\n" for number in range(8)))
         (tmp_path / f"{name}.zh").write_text("".join(f"甲{name}乙{number}\n" for number in range(8)))
     languages = []
-    bleu = scoring.bleu
+    statistics = Bleu.statistics
 
-    def record(hypotheses: Any, references: Any, language: str) -> float:
-        languages.append(language)
-        return bleu(hypotheses, references, language)
+    def record(self: Bleu, *texts: Any) -> Any:
+        languages.append(self.target_language)
+        return statistics(self, *texts)
 
-    monkeypatch.setattr(module, "bleu", record)
+    monkeypatch.setattr(Bleu, "statistics", record)
     corpus = [f"data.{name}={tmp_path / name}" for name in ("train", "dev", "test")]
     words = [word for word in SMALL if not word.startswith("data")]
     config = compose_config(
@@ -364,7 +376,7 @@ def test_dev_and_test_are_scored_in_the_target_language(tmp_path: Path, monkeypa
     )
     run = train_config(config)
     assert set(languages) == {"zh"}
-    assert "tok:zh" in read_json(run.metrics)["test"]["signature"]
+    assert "tok:zh" in read_json(run.metrics)["test"]["metrics"]["bleu"]["signature"]
 
 
 # ---- Choices ---------------------------------------------------------------------------------------------------------

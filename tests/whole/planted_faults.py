@@ -218,16 +218,44 @@ FAULTS = (
     Fault(
         "dev is scored as English",
         f"{PACKAGE}/training/module.py",
-        "bleu(hypotheses, self.dev_references, self.target_language)",
-        'bleu(hypotheses, self.dev_references, "en")',
+        "metric.total(hypotheses, self.dev_references, self.dev_sources)",
+        'type(metric)("en").total(hypotheses, self.dev_references, self.dev_sources)',
         f"{WIRING} -k language",
     ),
     Fault(
         "test is scored as English",
-        f"{PACKAGE}/training/outcome.py",
-        "target_language=prepared.corpus.target_language,",
-        'target_language="en",',
+        f"{PACKAGE}/training/settings.py",
+        'make_metrics(config["metrics"], str(config["data"].get("target")))',
+        'make_metrics(config["metrics"], "en")',
         f"{WIRING} -k language",
+    ),
+    Fault(
+        "the model with the most errors is the best",
+        f"{PACKAGE}/training/saving.py",
+        "self.metric.rank(dev[self.metric.name])",
+        "dev[self.metric.name]",
+        f"{WIRING} -k best",
+    ),
+    Fault(
+        "early stopping waits for more errors",
+        f"{PACKAGE}/training/fit.py",
+        '"max" if main.higher_is_better else "min"',
+        '"max"',
+        f"{WIRING} -k patience",
+    ),
+    Fault(
+        "further references do not count",
+        f"{PACKAGE}/corpora/corpus.py",
+        "return [(target, *others) for target, others in",
+        "return [(target,) for target, others in",
+        "tests/corpora/test_pronunciations.py",
+    ),
+    Fault(
+        "homophones are leaks",
+        f"{PACKAGE}/corpora/cleaning.py",
+        "for side in recipe.leak_sides}",
+        "for side in sides}",
+        "tests/corpora/test_scan.py",
     ),
     Fault(
         "dev is translated by the beam of the settings",
@@ -288,8 +316,8 @@ FAULTS = (
     Fault(
         "patience waits for a higher loss",
         f"{PACKAGE}/training/fit.py",
-        '(f"dev/{smoothed}loss", "min")',
-        '(f"dev/{smoothed}loss", "max")',
+        'monitor, mode = f"dev/{smoothed}loss", "min"',
+        'monitor, mode = f"dev/{smoothed}loss", "max"',
         f"{WIRING} {TRAIN} -k patience",
     ),
     Fault(
@@ -323,8 +351,8 @@ FAULTS = (
     Fault(
         "the best model is the one with the best BLEU whatever is selected by",
         f"{PACKAGE}/training/saving.py",
-        'if self.settings.select == "bleu" else',
-        "if self.settings.select else",
+        'if self.settings.select == "loss" else',
+        "if not self.settings.select else",
         f"{WIRING} {TRAIN} -k best -m 'not more'",
     ),
     Fault(
@@ -575,14 +603,14 @@ FAULTS = (
     Fault(
         "every objective is maximised",
         f"{PACKAGE}/sweeps/settings.py",
-        "StudyDirection.MAXIMIZE if o in MAXIMISED else StudyDirection.MINIMIZE",
+        "StudyDirection.MAXIMIZE if is_maximised(o) else StudyDirection.MINIMIZE",
         "StudyDirection.MAXIMIZE",
         "tests/sweeps/test_settings.py",
     ),
     Fault(
         "the worse quartile of a loss is the lower one",
         f"{PACKAGE}/sweeps/settings.py",
-        "0.25 if objective in MAXIMISED else 0.75",
+        "0.25 if is_maximised(objective) else 0.75",
         "0.25",
         TRIALS,
     ),
@@ -793,8 +821,8 @@ FAULTS = (
     Fault(
         "an ablation compares with another variant",
         f"{PACKAGE}/experiments/evaluation.py",
-        "others = {variant: baseline for variant in bleu if variant != baseline}",
-        "others = {variant: list(bleu)[-1] for variant in bleu if variant != baseline}",
+        "others = {variant: baseline for variant in scores if variant != baseline}",
+        "others = {variant: list(scores)[-1] for variant in scores if variant != baseline}",
         EVALUATION,
     ),
     Fault(
@@ -807,8 +835,8 @@ FAULTS = (
     Fault(
         "pairs have the variance of the first variant's seeds",
         f"{PACKAGE}/experiments/evaluation.py",
-        "seeds = pool([own.whole for own in bleu.values()])",
-        "seeds = pool([next(iter(bleu.values())).whole])",
+        "seeds = pool([own.whole for own in scores.values()])",
+        "seeds = pool([next(iter(scores.values())).whole])",
         EVALUATION,
     ),
     Fault(
@@ -835,15 +863,15 @@ FAULTS = (
     Fault(
         "the floor for slopes has no effect",
         f"{PACKAGE}/experiments/evaluation.py",
-        "baseline.bleu.mean < ablation.settings.floor",
-        "baseline.bleu.mean < 0",
+        "if metric.is_better(floor, baseline.score.mean):",
+        "if metric.is_better(-1, baseline.score.mean):",
         EVALUATION,
     ),
     Fault(
         "kept sentences lose their order",
         f"{PACKAGE}/analysis/sentence_scores.py",
-        'arrays["bleu"].astype(np.int64), whole)',
-        'arrays["bleu"][::-1].astype(np.int64), whole)',
+        'arrays["source_words"].astype(np.int64), statistics, whole)',
+        'arrays["source_words"].astype(np.int64), statistics[::-1], whole)',
         EVALUATION,
     ),
     Fault(
@@ -878,8 +906,8 @@ FAULTS = (
     Fault(
         "a comparison pools over one group",
         f"{PACKAGE}/analysis/comparing.py",
-        "seeds = pool([item.whole for item in bleu.values()])",
-        "seeds = pool([next(iter(bleu.values())).whole])",
+        "seeds = pool([item.whole for item in score.values()])",
+        "seeds = pool([next(iter(score.values())).whole])",
         COMPARING,
     ),
     Fault(

@@ -35,6 +35,7 @@ LUONG = APART | {
     "optimizer.label_smoothing": 0.0,
     "init_range": 0.1,
 }
+TWO_LAYERS = {"cell": "lstm", "layers": 2, "hidden_size": 200, "dropout": 0.5}
 GATED = APART | {
     "encoder.cell": "gru_cho",
     "encoder.layers": 1,
@@ -101,6 +102,12 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "capacity": {"attention.name": "none", "data.calibrated": True, "decoder.start": "dense"},
     "capacity_fixed": {"attention.name": "fixed", "data.calibrated": True, "attention.width": 128},
     "capacity_attention": {"attention.name": "luong_general", "data.calibrated": True, "decoder.start": "zero"},
+    "capacity_recall": {
+        "attention.name": "none",
+        "data.calibrated": True,
+        "data.name": "recall",
+        "decoder.start": "dense",
+    },
     "language_model": {"encoder.name": "blind", "attention.name": "none"},
     "sutskever2014": APART
     | {
@@ -141,6 +148,13 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "optimizer.name": "adam",
         "optimizer.clip_norm": 5.0,
         "init_range": 0.04,
+    },
+    "scan2018": {
+        **{"data.name": "scan", "metrics.main": "exact", "attention.name": "none", "decoder.tie": "none"},
+        **{f"{side}.{option}": value for side in ("encoder", "decoder") for option, value in TWO_LAYERS.items()},
+        **{"encoder.bidirectional": False, "encoder.reverse_source": False, "decoder.start": "pass"},
+        **{"optimizer.name": "adam", "optimizer.learning_rate": 0.001, "optimizer.clip_norm": 5.0},
+        **{"optimizer.decay": "none", "optimizer.label_smoothing": 0.0, "search.beam": 1},
     },
     "tensorflow_nmt": IWSLT15,
     "tensorflow_nmt_wmt16": IWSLT15 | WMT16 | {"encoder.layers": 4, "decoder.layers": 4},

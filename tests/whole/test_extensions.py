@@ -20,13 +20,15 @@ MODULE = '''
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from hourglass.corpora.recipe import LimitedRecipe, Pair, Split
 from hourglass.corpora.recipes import RECIPES
-from hourglass.metrics.metric import METRICS, Metric
+from hourglass.metrics.metric import Metric, References
+from hourglass.metrics.metrics import METRICS
 from hourglass.models.attention import ATTENTIONS, GeneralAttention, PreparedMemory, Sizes
 from hourglass.models.cells import CELLS, Cell, CellState
 from hourglass.models.encoder import ENCODERS, Encoder, EncoderSettings, Memory, mask_of
@@ -111,8 +113,11 @@ class Sentences(Metric):
     heading = "n"
     digits = 0
 
-    def score(self, hypotheses: Sequence[str], references: Sequence[str], sources: Sequence[str]) -> float:
-        return len(hypotheses)
+    def statistics(self, hypotheses: Sequence[str], references: References, sources: Sequence[str]) -> np.ndarray:
+        return np.ones((len(hypotheses), 1))
+
+    def score(self, sums: np.ndarray) -> np.ndarray:
+        return sums[..., 0]
 '''
 FILES = {
     "scales.py": "FIRST = 10.0\n",
@@ -123,7 +128,7 @@ FILES = {
     ),
     "conf/experiment/mine.yaml": (
         "# @package _global_\ndefaults:\n  - override /data: doubles\n  - override /attention: cosine\n"
-        "  - override /encoder: average\nplugins: [own]\nmetrics: [count]\ndecoder:\n  cell: elman\n"
+        "  - override /encoder: average\nplugins: [own]\nmetrics:\n  others: [count]\ndecoder:\n  cell: elman\n"
     ),
 }
 TINY = [word for word in SMALL if not word.startswith("data")]
@@ -186,7 +191,7 @@ def trained(place: Path) -> RunFolder:
 def test_a_run_has_one_of_each_kind_and_their_digest(trained: RunFolder, place: Path) -> None:
     config = yaml.safe_load(trained.config.read_text())
     metrics, content = read_json(trained.metrics), read_checkpoint(trained.best)
-    assert (config["plugins"], config["metrics"]) == (["own"], ["count"])
+    assert (config["plugins"], config["metrics"]["others"]) == (["own"], ["count"])
     registers = {"attention.name=cosine", "encoder.name=average", "cell=elman", "data.name=doubles", "metrics=count"}
     assert set(metrics["plugins"]["own"]["registers"]) == registers
     assert content["hourglass"]["plugins"] == metrics["plugins"]

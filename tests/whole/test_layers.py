@@ -21,7 +21,7 @@ IMPORTS: dict[str, set[str]] = {
     "errors": set(),
     "system": set(),
     "config": set(),
-    "runs": set(),
+    "runs": {"config"},
     "corpora": {"config"},
     "data": {"corpora"},
     "models": {"config", "corpora", "data"},

@@ -187,7 +187,7 @@ def test_the_whole_pipeline_and_what_a_change_touches(project: Path, tmp_path: P
     assert [own["sentences"] for own in counted] == [len(own["words"]) for own in sides] == [24, 24, 60, 60]
     assert [own["sharing"] for own in counted] == [sum(map(bool, own["covered"])) for own in sides]
     check_what_is_kept(project, kept / "numbers", made / "runs" / "none-1" / "5000" / "checkpoints" / "best.ckpt")
-    for name in ("report.md", "numbers/metrics.json", "numbers/bleu_by_length.csv", "figures", "tables"):
+    for name in ("report.md", "numbers/metrics.json", "numbers/score_by_length.csv", "figures", "tables"):
         assert (kept / name).exists(), name
     assert not (project / "results").exists()
     report = (kept / "report.html").read_text()
@@ -302,6 +302,7 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
             "nulled": "of pipelines/nulled.py",
             "probes": "of pipelines/probes.py",
             **dict.fromkeys(("capacity", "channel"), "of pipelines/capacity/dvc.yaml"),
+            "families": "of pipelines/families/dvc.yaml",
         },
         "bench": "of pipelines/bench.py",
         "config": "checks settings",
@@ -312,6 +313,7 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
         "errors.py": "exceptions",
         "experiments": {
             "capacity": "of pipelines/capacity/dvc.yaml",
+            "families": "of pipelines/families/dvc.yaml",
             **dict.fromkeys(("published", "published_report", "published_scores"), "of pipelines/published.py"),
             "keeping": "of the stage keep, which hangs on the runs",
             "publishing": "sends results to MLflow",
@@ -322,6 +324,7 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
             "apart": "of pipelines/apart.py",
             "capacity": "of pipelines/capacity/dvc.yaml",
             "comparison": "of pipelines/compare.py",
+            "families": "of pipelines/families/dvc.yaml",
             "pictures": "draws a run",
             "probes": "of pipelines/probes.py",
         },
@@ -404,7 +407,7 @@ def test_every_corpus_of_the_ablation_has_its_stages_and_plots() -> None:
         shown = [plot for plots in content["plots"] for title, plot in plots.items() if title.startswith(f"{name},")]
         lines = [line for plot in shown for line in plot["y"].items()]
         folder = f"../../${{results}}/{name}"
-        assert [path for path, _ in lines] == [f"{folder}/bleu_by_length.csv", f"{folder}/learning.csv"]
+        assert [path for path, _ in lines] == [f"{folder}/score_by_length.csv", f"{folder}/learning.csv"]
         assert all(columns == f"${{{name}.variants}}" for _, columns in lines)
 
 
@@ -412,7 +415,9 @@ def test_every_corpus_of_the_ablation_has_its_stages_and_plots() -> None:
 def resolved() -> dict[str, Any]:
     """The stages of the ablation as DVC resolves them, by name, without those of corpora that wait."""
     repository = importlib.import_module("dvc.repo").Repo(str(ROOT))
-    stages = {stage.name: stage for stage in repository.index.stages if "capacity" not in stage.addressing}
+    stages = {
+        stage.name: stage for stage in repository.index.stages if not re.search("capacity|families", stage.addressing)
+    }
     block = re.compile(r"(tune|train|translate|keep|control|blind)-(?!blind@)(?P<corpus>\w+)@")
     names = {name: match["corpus"] for name in stages if (match := block.match(name))}
     corpora = load_ablation().corpora

@@ -26,23 +26,27 @@ from hourglass.corpora.languages import count_words
 from hourglass.corpora.sampling import evenly_spaced
 from hourglass.decoding.translate import translate_split
 from hourglass.errors import UserError
-from hourglass.metrics.scoring import bleu_statistics, inside_bounds, length_buckets, show_bounds
+from hourglass.metrics.scoring import inside_bounds, length_buckets, show_bounds
 from hourglass.metrics.significance import (
     AdjustedDifference,
     Difference,
     Quantity,
     VarianceEstimate,
     adjust_differences,
-    bleu_quantity,
     compare_quantities,
     draw_resamples,
+    metric_quantity,
     own_spread,
     p_value,
     pool,
     pooled_spread,
 )
+from hourglass.metrics.translation import Bleu, bleu_statistics
 from hourglass.runs.translations import Translation
 from hourglass.training.finished import FinishedRun
+
+# The counts hang on the language, the score of counts does not.
+_BLEU = Bleu("en")
 
 
 @dataclass(frozen=True)
@@ -223,7 +227,7 @@ def score_apart(
 
     Args:
         statistics: of each variant, for the joined sentences and for their parts: K arrays [N, 10] of
-            `scoring.bleu_statistics`.
+            `translation.bleu_statistics`.
         kinds: places of the sentences of each kind.
         baseline: the variant whose differences are subtracted from those of the others.
         resamples: of the bootstrap.
@@ -235,7 +239,7 @@ def score_apart(
         draws = draw_resamples(len(chosen), resamples)
         of_kind: dict[str, Quantity] = {}
         for name, both in statistics.items():
-            joined, apart = (bleu_quantity([counts[chosen] for counts in way], draws) for way in both)
+            joined, apart = (metric_quantity(_BLEU, [counts[chosen] for counts in way], draws) for way in both)
             quantities[name, kind] = joined, apart
             of_kind[name] = joined + apart.times(-1)
         seeds = pool(list(of_kind.values()))

@@ -43,7 +43,7 @@ from hourglass.metrics.nulled import null_share
 from hourglass.metrics.saturation import FOLDS, Saturation, find_plateau, straight_slope
 from hourglass.metrics.scoring import length_buckets
 from hourglass.metrics.significance import Difference, Interval, Quantity, compare_quantities, draw_resamples, pool
-from hourglass.runs.translations import Translation
+from hourglass.runs.translations import rows_of
 from hourglass.system.bars import Bar
 from hourglass.training.finished import FinishedRun
 from hourglass.training.freezing import FROZEN_ENCODER, has_frozen_encoder
@@ -157,6 +157,7 @@ def measure_bits(
                 baseline,
                 find_width_families({name: seeds[0].config for name, seeds in variants.items()}, baseline),
             )
+            if have_one_encoder(variants[name][0].config, variants[reference][0].config)
         ],
         setting_differences=name_differences(blind, variants),
     )
@@ -164,7 +165,7 @@ def measure_bits(
 
 def _read_test_set(run: FinishedRun, edges: Sequence[int]) -> TestSet:
     split = run.prepared.corpus.splits["test"]
-    rows = [Translation(*row, "") for row in zip(split["id"], split["source"], split["target"], strict=True)]
+    rows = rows_of(split, [""] * len(split))
     words = np.maximum(np.array(split["source_words"][:]), edges[0])
     return TestSet(words, length_buckets(edges), rows, run.prepared.corpus.target_language)
 
@@ -202,6 +203,15 @@ def find_frozen(variants: Mapping[str, Sequence[FinishedRun]]) -> dict[str, str]
             )
         frozen[name] = owners.get(paths[0], paths[0].name)
     return frozen
+
+
+def have_one_encoder(config: Config, other: Config) -> bool:
+    """Return whether two variants have encoders of one kind, and of one cell where these are recurrent.
+
+    Where they have not, a difference says nothing about the ways in which two decoders read a source.
+    """
+    kinds = [(each["encoder"]["name"], each["encoder"].get("cell")) for each in (config, other)]
+    return kinds[0] == kinds[1]
 
 
 def _other_pairs(

@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from hourglass.analysis.neck import neck_of
 from hourglass.config.options import Config
 from hourglass.corpora.corpus import check_recipe
 from hourglass.corpora.lookup import AssociativeRecipe
@@ -102,8 +103,8 @@ class ChannelSummary:
     """Bits that came through the channel of one run, in bits per sequence.
 
     Attributes:
-        ceiling: width times bits of a rounded summary, which no reading can exceed; None without rounding, and with
-            attention, which bypasses the summary.
+        ceiling: bits of a rounded neck, a summary or a state, which no reading can exceed; None without rounding, and
+            with attention, which bypasses the neck.
         bits: mean over the longest quarter of the test sequences.
         error: standard error of `bits`.
         source_bits: information in a sequence of the longest quarter.
@@ -277,7 +278,7 @@ def summarise_channel(run: FinishedRun) -> ChannelSummary:
     longest = reading.longest_quarter
     shortest_of_longest = int(longest.lengths.min())
     return ChannelSummary(
-        ceiling=encoder["summary_size"] * encoder["summary_bits"] if rounded else None,
+        ceiling=neck_of(run.config).bits if rounded else None,
         bits=longest.mean,
         error=longest.error,
         source_bits=float(longest.lengths.mean() * bits_of_each),

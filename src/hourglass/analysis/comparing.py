@@ -1,4 +1,4 @@
-"""BLEU of several outputs on one test set, and its differences, in all and by sentence length."""
+"""Scores of several outputs on one test set, and its differences, in all and by sentence length."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -8,21 +8,23 @@ from typing import TypeVar
 
 import numpy as np
 
-from hourglass.analysis.evaluation import BleuDifference
+from hourglass.analysis.evaluation import ScoreDifference
 from hourglass.analysis.grouping import RUN, Grouping, RunGroup, find_settings, group_runs, shown_setting
 from hourglass.corpora.languages import count_words
 from hourglass.corpora.overlap import corpus_overlap
 from hourglass.errors import UserError
 from hourglass.metrics import scoring
+from hourglass.metrics.metric import Metric
+from hourglass.metrics.metrics import main_metric
 from hourglass.metrics.significance import (
     Difference,
     Estimate,
     Interval,
     Quantity,
     adjust_differences,
-    bleu_quantity,
     compare_quantities,
     draw_resamples,
+    metric_quantity,
     own_spread,
     pool,
     pooled_spread,
@@ -57,7 +59,7 @@ class TestSet(SentenceLengths):
 
     Attributes:
         rows: id, source and reference of each sentence; the hypothesis is that of any one output.
-        target_language: selects BLEU's tokenizer.
+        target_language: decides what a word is.
     """
 
     __test__ = False  # Not a test case for pytest.
@@ -67,8 +69,8 @@ class TestSet(SentenceLengths):
 
 
 @dataclass(frozen=True)
-class BleuByLength:
-    """BLEU of one variant's seeds on the test set and on its resamples.
+class ScoreByLength:
+    """The score of one variant's seeds on the test set and on its resamples.
 
     Attributes:
         whole: on all sentences.
@@ -98,24 +100,24 @@ class Draws:
 
 @dataclass(frozen=True)
 class GroupScores:
-    """BLEU of a group of runs.
+    """The score of a group of runs.
 
     Attributes:
         group: its runs.
-        bleu: on the test set and by length.
+        score: on the test set and by length.
         pooled: interval of the mean over sentences and seeds, from the variance over seeds of all groups; None where
             no group has two seeds.
         own_spread: the same from its own seeds alone; None of one seed.
         baseline: name of the group that it is compared with; None for a baseline, and for a group that has none.
-        difference: BLEU less that of the baseline; None without one.
+        difference: the score less that of the baseline; None without one.
     """
 
     group: RunGroup
-    bleu: BleuByLength
+    score: ScoreByLength
     pooled: Interval | None
     own_spread: Interval | None
     baseline: str | None
-    difference: BleuDifference | None
+    difference: ScoreDifference | None
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ class TestSetComparison:
 
     Attributes:
         name: of the test set, among others.
+        metric: the score.
         test: its sentences.
         grouping: the groups, and in what they differ.
         scores: of each group, in their order.
@@ -136,6 +139,7 @@ class TestSetComparison:
     __test__ = False  # Not a test case for pytest.
 
     name: str
+    metric: Metric
     test: TestSet
     grouping: Grouping
     scores: list[GroupScores]
@@ -163,17 +167,22 @@ def make_test_set(
         files: the outputs, by name.
         edges: first number of source words of each bucket.
         source_language: decides how words are counted.
-        target_language: selects BLEU's tokenizer.
+        target_language: decides what a word is.
 
     Raises:
         UserError: two outputs do not translate the same sentences.
     """
     (first, rows), *others = files.items()
     for name, other in others:
-        if [row[:3] for row in rows] != [row[:3] for row in other]:
+        if [_sentence(row) for row in rows] != [_sentence(row) for row in other]:
             raise UserError(f"{first} and {name} do not translate the same sentences: give two runs of one test set")
     words = np.array([max(edges[0], count_words(row.source, source_language)) for row in rows])
     return TestSet(words, scoring.length_buckets(edges), rows, target_language)
+
+
+def _sentence(row: Translation) -> tuple[object, ...]:
+    """Return what outputs share of a row: all but the output."""
+    return row.id, row.source, row.references
 
 
 def make_draws(lengths: SentenceLengths, resamples: int) -> Draws:
@@ -185,72 +194,82 @@ def make_draws(lengths: SentenceLengths, resamples: int) -> Draws:
     )
 
 
-def bleu_by_length(outputs: Sequence[Sequence[str]], test: TestSet, draws: Draws) -> BleuByLength:
-    """Return BLEU of a variant.
+def score_by_length(metric: Metric, outputs: Sequence[Sequence[str]], test: TestSet, draws: Draws) -> ScoreByLength:
+    """Return the score of a variant.
 
     Args:
+        metric: which score.
         outputs: translations of the test set, one sequence for each seed.
         test: the test set.
         draws: its resamples.
     """
-    references = [row.reference for row in test.rows]
-    statistics = [scoring.bleu_statistics(output, references, test.target_language) for output in outputs]
-    return bleu_from_sentences(statistics, test, draws)
+    references, sources = [row.references for row in test.rows], [row.source for row in test.rows]
+    statistics = [metric.statistics(output, references, sources) for output in outputs]
+    return score_from_sentences(metric, statistics, test, draws)
 
 
-def bleu_from_sentences(statistics: Sequence[np.ndarray], lengths: SentenceLengths, draws: Draws) -> BleuByLength:
-    """Return BLEU of a variant from its counts.
+def score_from_sentences(
+    metric: Metric, statistics: Sequence[np.ndarray], lengths: SentenceLengths, draws: Draws
+) -> ScoreByLength:
+    """Return the score of a variant from its counts.
 
     Args:
-        statistics: [N, 10] of `scoring.bleu_statistics`, one array for each seed.
+        metric: which score.
+        statistics: [N, counts] of `Metric.statistics`, one array for each seed.
         lengths: of the N sentences.
         draws: their resamples.
     """
     buckets = {
-        bucket: bleu_quantity([counts[lengths.inside(bucket)] for counts in statistics], drawn)
+        bucket: metric_quantity(metric, [counts[lengths.inside(bucket)] for counts in statistics], drawn)
         for bucket, drawn in draws.buckets.items()
     }
-    return BleuByLength(bleu_quantity(statistics, draws.whole), buckets)
+    return ScoreByLength(metric_quantity(metric, statistics, draws.whole), buckets)
 
 
-def compare_bleu(bleu: Mapping[Name, BleuByLength], baselines: Mapping[Name, Name]) -> dict[Name, BleuDifference]:
-    """Return BLEU of variants less that of their baselines, in all and by bucket.
+def compare_scores(scores: Mapping[Name, ScoreByLength], baselines: Mapping[Name, Name]) -> dict[Name, ScoreDifference]:
+    """Return the scores of variants less those of their baselines, in all and by bucket.
 
     The p-values are adjusted by Holm's method (1979): those over all sentences for their number, and those of the
     buckets for the number of all buckets of all variants.
 
     Args:
-        bleu: of all variants; the variance over seeds is pooled over them.
+        scores: of all variants; the variance over seeds is pooled over them.
         baselines: of each variant that is compared, the other one.
     """
 
     def compare(quantities: Mapping[Name, Quantity], name: Name) -> Difference:
         return compare_quantities(quantities[name], quantities[baselines[name]], pool(list(quantities.values())))
 
-    whole = {name: item.whole for name, item in bleu.items()}
+    whole = {name: item.whole for name, item in scores.items()}
     buckets = {
-        bucket: {name: item.buckets[bucket] for name, item in bleu.items()}
-        for bucket in next(iter(bleu.values())).buckets
+        bucket: {name: item.buckets[bucket] for name, item in scores.items()}
+        for bucket in next(iter(scores.values())).buckets
     }
     differences = adjust_differences({name: compare(whole, name) for name in baselines})
     by_length = adjust_differences(
         {(name, bucket): compare(buckets[bucket], name) for name in baselines for bucket in buckets}
     )
     return {
-        name: BleuDifference(differences[name], {bucket: by_length[name, bucket] for bucket in buckets})
+        name: ScoreDifference(differences[name], {bucket: by_length[name, bucket] for bucket in buckets})
         for name in baselines
     }
 
 
-def length_slope(bleu: BleuByLength, lengths: SentenceLengths) -> Quantity:
-    """Return the slope of BLEU over length, in BLEU per 10 source words, over the buckets that have intervals."""
-    buckets = {bucket: quantity for bucket, quantity in bleu.buckets.items() if quantity.scorable}
+def length_slope(score: ScoreByLength, lengths: SentenceLengths) -> Quantity:
+    """Return the slope of a score over length, per 10 source words, over the buckets that have intervals."""
+    buckets = {bucket: quantity for bucket, quantity in score.buckets.items() if quantity.scorable}
     means = [float(lengths.source_words[lengths.inside(bucket)].mean()) for bucket in buckets]
     return slope(list(buckets.values()), means, [len(lengths.inside(bucket)) for bucket in buckets])
 
 
 def compare_groups(
-    runs: Sequence[FinishedRun], by: Sequence[str], baseline: str | None, resamples: int, *, clean: bool = False
+    runs: Sequence[FinishedRun],
+    by: Sequence[str],
+    baseline: str | None,
+    resamples: int,
+    *,
+    clean: bool = False,
+    metric: str | None = None,
 ) -> list[TestSetComparison]:
     """Compare finished runs in groups: the scores of each, and its difference to the group that is its baseline.
 
@@ -264,15 +283,17 @@ def compare_groups(
         baseline: the value of the first axis that others are compared with; None: the first.
         resamples: of the bootstrap.
         clean: whether the sentences are scored apart that share no n-gram with train.
+        metric: name of the score; None: the main metric of the runs.
 
     Raises:
-        UserError: a corpus cannot be read, no run has a setting of `by`, no group has the value of `baseline`, or two
-            runs of a group have the same seed and other translations.
+        UserError: the runs have several main metrics and `metric` names none, the metric is unknown, a corpus cannot be
+            read, no run has a setting of `by`, no group has the value of `baseline`, or two runs of a group have the
+            same seed and other translations.
     """
     settings = find_settings(by, runs)
     parts: dict[object, list[FinishedRun]] = defaultdict(list)
     for run in runs:
-        sentences = tuple(row[:3] for row in run.translations)
+        sentences = tuple(map(_sentence, run.translations))
         parts[run.config["data"]["source"], run.config["data"]["target"], sentences].append(run)
     groupings = [group_runs(members, settings) for members in parts.values()]
     if baseline is not None and all(_baseline_value(grouping, baseline) is None for grouping in groupings):
@@ -284,13 +305,20 @@ def compare_groups(
         raise UserError(f"baseline={baseline}: no group has {wanted}; choose from {', '.join(values)}")
     names = _name_test_sets(list(parts.values()))
     return [
-        _compare_part(name, members, grouping, baseline, resamples, clean=clean)
+        _compare_part(name, members, grouping, baseline, resamples, clean=clean, metric=metric)
         for name, members, grouping in zip(names, parts.values(), groupings, strict=True)
     ]
 
 
 def _compare_part(
-    name: str, runs: Sequence[FinishedRun], grouping: Grouping, baseline: str | None, resamples: int, *, clean: bool
+    name: str,
+    runs: Sequence[FinishedRun],
+    grouping: Grouping,
+    baseline: str | None,
+    resamples: int,
+    *,
+    clean: bool,
+    metric: str | None,
 ) -> TestSetComparison:
     config = runs[0].config
     test = make_test_set(
@@ -299,12 +327,29 @@ def _compare_part(
         config["data"]["source"],
         config["data"]["target"],
     )
-    whole = _score_part(name, test, grouping, baseline, rows=range(len(test.rows)), resamples=resamples)
+    score = _shared_metric(runs, metric)
+    whole = _score_part(name, score, test, grouping, baseline, rows=range(len(test.rows)), resamples=resamples)
     rows = clean_rows(runs, [row.id for row in test.rows]) if clean else None
     if not rows:
         return whole
     part = replace(test, rows=[test.rows[row] for row in rows], source_words=test.source_words[rows], bounds=[])
-    return replace(whole, clean=_score_part(name, part, grouping, baseline, rows=rows, resamples=resamples))
+    return replace(whole, clean=_score_part(name, score, part, grouping, baseline, rows=rows, resamples=resamples))
+
+
+def _shared_metric(runs: Sequence[FinishedRun], name: str | None) -> Metric:
+    """Return the metric of this name, or the main one of all runs, with its options in the first run.
+
+    Raises:
+        UserError: the runs have several, or it is unknown.
+    """
+    if name is None:
+        names = {run.config["metrics"]["main"]: run for run in runs}
+        if len(names) > 1:
+            (first, run), (second, other), *_ = names.items()
+            raise UserError(
+                f"{run.path} has metrics.main={first} and {other.path} {second}: set metric={first} or metric={second}"
+            )
+    return main_metric(runs[0].config, name)
 
 
 def clean_rows(runs: Sequence[FinishedRun], ids: Sequence[str]) -> list[int] | None:
@@ -331,32 +376,39 @@ def clean_rows(runs: Sequence[FinishedRun], ids: Sequence[str]) -> list[int] | N
 
 
 def _score_part(
-    name: str, test: TestSet, grouping: Grouping, baseline: str | None, *, rows: Sequence[int], resamples: int
+    name: str,
+    metric: Metric,
+    test: TestSet,
+    grouping: Grouping,
+    baseline: str | None,
+    *,
+    rows: Sequence[int],
+    resamples: int,
 ) -> TestSetComparison:
     """Compare groups on some sentences of a test set, whose numbers are `rows`."""
     draws = make_draws(test, resamples)
-    bleu = {
-        group.name: bleu_by_length(
-            [[run.translations[row].hypothesis for row in rows] for run in group.runs], test, draws
+    score = {
+        group.name: score_by_length(
+            metric, [[run.translations[row].hypothesis for row in rows] for run in group.runs], test, draws
         )
         for group in grouping.groups
     }
-    seeds = pool([item.whole for item in bleu.values()])
+    seeds = pool([item.whole for item in score.values()])
     base = _baseline_value(grouping, baseline)
     baselines = {group.name: _baseline_name(grouping, group, base) for group in grouping.groups}
-    differences = compare_bleu(bleu, {name: other for name, other in baselines.items() if other})
+    differences = compare_scores(score, {name: other for name, other in baselines.items() if other})
     scores = [
         GroupScores(
             group=group,
-            bleu=bleu[group.name],
-            pooled=pooled_spread(bleu[group.name].whole, seeds),
-            own_spread=own_spread(bleu[group.name].whole),
+            score=score[group.name],
+            pooled=pooled_spread(score[group.name].whole, seeds),
+            own_spread=own_spread(score[group.name].whole),
             baseline=baselines[group.name],
             difference=differences.get(group.name),
         )
         for group in grouping.groups
     ]
-    return TestSetComparison(name, test, grouping, scores, base)
+    return TestSetComparison(name, metric, test, grouping, scores, base)
 
 
 def _baseline_value(grouping: Grouping, baseline: str | None) -> str | None:

@@ -51,8 +51,8 @@ class Doubling:
         half_tokens: target tokens that the shorter one read.
         half_dev_loss: of the shorter one, nats per target token.
         gain: share by which the longer one's dev loss is lower.
-        half_bleu: on test, of the shorter one.
-        difference: BLEU on test, the longer one less the shorter one; intervals over sentences.
+        half_score: on test, of the shorter one.
+        difference: the score on test, the longer one less the shorter one; intervals over sentences.
         converged: whether the gain is smaller than a given share; None: the shorter one is too short to tell.
     """
 
@@ -60,13 +60,13 @@ class Doubling:
     half_tokens: int
     half_dev_loss: float
     gain: float
-    half_bleu: float
+    half_score: float
     difference: Difference
     converged: bool | None
 
 
 def judge_doubling(
-    half: FinishedRun, whole: FinishedRun, gain: float, half_bleu: float, difference: Difference
+    half: FinishedRun, whole: FinishedRun, gain: float, half_score: float, difference: Difference
 ) -> Doubling:
     """Judge a training by that of half its budget.
 
@@ -74,13 +74,13 @@ def judge_doubling(
         half: with half the budget of the other.
         whole: with the same settings and seed.
         gain: a smaller share of the dev loss counts as converged.
-        half_bleu: see `Doubling`.
+        half_score: see `Doubling`.
         difference: see `Doubling`.
     """
     loss, tokens = half.metrics.dev.criterion, half.metrics.train_target_tokens
     gained = (loss - whole.metrics.dev.criterion) / loss
     verdict = gained < gain if tokens >= JUDGED_TOKENS else None
-    return Doubling(half.metrics.seed, tokens, loss, gained, half_bleu, difference, verdict)
+    return Doubling(half.metrics.seed, tokens, loss, gained, half_score, difference, verdict)
 
 
 def judge_convergence(run: FinishedRun, gain: float) -> Convergence:

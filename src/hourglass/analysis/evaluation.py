@@ -1,6 +1,6 @@
 """The result of `experiments.evaluation.evaluate`, and the JSON file that holds it.
 
-BLEU, chrF and the brevity penalty are those of sacreBLEU: the first two from 0 to 100, the last from 0 to 1.
+The score is that of the main metric (`Evaluation.metric`): BLEU, where nothing else is asked for.
 """
 
 from collections.abc import Iterable
@@ -11,12 +11,15 @@ from typing import Any, Literal
 
 from hourglass.analysis.convergence import Convergence, Doubling, all_converged
 from hourglass.corpora.overlap import OverlapFacts
+from hourglass.metrics.metric import MetricFacts
 from hourglass.metrics.significance import AdjustedDifference, Difference, Estimate
 from hourglass.system.records import read_record, write_record
 from hourglass.training.finished import DevCurves, DevScores
 
-# Of the dataclasses below: add 1 whenever a field is added, removed, renamed, or changes its meaning.
+# Add 1 whenever a field is added, removed, renamed, or changes its meaning: of `CorpusFacts` and `Tuning`, and of what
+# an `Evaluation` has beside them.
 SCHEMA_VERSION = 1
+EVALUATION_VERSION = 2
 
 
 LEARNING_RATE = "optimizer.learning_rate="
@@ -151,7 +154,7 @@ class SeedResult:
         dev: scores on dev of the checkpoint that was kept.
         convergence: whether the last fifth of the budget still lowered the dev loss.
         curves: dev scores during training.
-        chrf: on test.
+        others: further scores on test, by name.
     """
 
     seed: int
@@ -161,7 +164,7 @@ class SeedResult:
     dev: DevScores
     convergence: Convergence
     curves: DevCurves
-    chrf: float
+    others: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -184,23 +187,21 @@ class BucketScores:
     """Scores of a variant in one bucket, means over seeds; None for a bucket without sentences.
 
     Attributes:
-        bleu: with its interval and the value of each seed.
-        copy_bleu: BLEU of the source as its own translation.
-        chrf: character n-gram F-score.
-        brevity_penalty: factor by which BLEU is lowered for short output.
-        length_ratio: tokens of the output over tokens of the references.
+        score: with its interval and the value of each seed.
+        copied: the score of the source as its own output; None where the metric has none.
+        brevity_penalty: factor by which BLEU is lowered for short output; None of other metrics.
+        length_ratio: tokens of the output over tokens of the references; None of other metrics than BLEU.
     """
 
-    bleu: Estimate | None
-    copy_bleu: float | None
-    chrf: float | None
+    score: Estimate | None
+    copied: float | None
     brevity_penalty: float | None
     length_ratio: float | None
 
 
 @dataclass(frozen=True)
-class BleuDifference:
-    """BLEU of one of several variants less BLEU of the one that it is compared with.
+class ScoreDifference:
+    """The score of one of several variants less that of the one that it is compared with.
 
     Attributes:
         whole: on all test sentences; p is adjusted for the number of variants.
@@ -226,13 +227,11 @@ class VariantResult:
         threads: numbers of CPU threads, one or more.
         tuning: the search for its settings.
         seeds: its trainings.
-        bleu: on all test sentences, with its interval and the value of each seed.
-        chrf: mean over seeds.
-        brevity_penalty: mean over seeds.
-        length_ratio: tokens of the output over tokens of the references, mean over seeds.
-        copy_bleu: BLEU of the source as its own translation.
-        signature: sacreBLEU's, of BLEU.
-        chrf_signature: sacreBLEU's, of chrF.
+        score: on all test sentences, with its interval and the value of each seed.
+        others: further scores by name, means over seeds.
+        brevity_penalty: of BLEU, mean over seeds; None of other metrics.
+        length_ratio: tokens of the output over tokens of the references, mean over seeds; None of other metrics.
+        copied: the score of the source as its own output; None where the metric has none.
         buckets: scores by length, in the order of `Evaluation.buckets`.
         difference: to the baseline; None for the baseline itself.
         doubling: what its first seed gains over half the budget.
@@ -247,15 +246,13 @@ class VariantResult:
     threads: list[int]
     tuning: Tuning
     seeds: list[SeedResult]
-    bleu: Estimate
-    chrf: float
-    brevity_penalty: float
-    length_ratio: float
-    copy_bleu: float
-    signature: str
-    chrf_signature: str
+    score: Estimate
+    others: dict[str, float | None]
+    brevity_penalty: float | None
+    length_ratio: float | None
+    copied: float | None
     buckets: list[BucketScores]
-    difference: BleuDifference | None
+    difference: ScoreDifference | None
     doubling: Doubling | None = None  # Older results lack it.
 
     @property
@@ -283,7 +280,7 @@ class VariantPair:
         first: name of the one.
         second: name of the other.
         differ_in: names of the traits in which they differ.
-        difference: BLEU of the first less that of the second, where they differ in one trait alone.
+        difference: the score of the first less that of the second, where they differ in one trait alone.
     """
 
     first: str
@@ -297,11 +294,11 @@ class CleanScores:
     """Scores of a variant on the clean part of the test set.
 
     Attributes:
-        bleu: with its interval and the value of each seed.
+        score: with its interval and the value of each seed.
         difference: to the baseline, with p adjusted for the number of variants; None for the baseline itself.
     """
 
-    bleu: Estimate
+    score: Estimate
     difference: AdjustedDifference | None
 
 
@@ -348,11 +345,12 @@ class Evaluation:
         baseline: the variant that all others are compared with.
         resamples: of the bootstrap.
         converged: share of the dev loss; a smaller gain of the last fifth of a budget counts as converged.
-        floor: BLEU that the baseline must reach before a slope over length is reported.
+        floor: points from the worst score that the baseline must have come before a slope over length is reported.
+        metrics: facts of the main metric, and then of the others, by name.
         sentences: of the test set.
         buckets: of its sentences, by length.
         variants: by name.
-        slopes: how many BLEU a variant's lead over the baseline grows per 10 more source words, by variant; empty
+        slopes: by how much a variant's difference to the baseline grows per 10 more source words, by variant; empty
             where `slopes_refused` gives the reason.
         slopes_refused: why there are no slopes; None where there are.
         pairs: each two variants.
@@ -366,6 +364,7 @@ class Evaluation:
     resamples: int
     converged: float
     floor: float
+    metrics: dict[str, MetricFacts]
     sentences: int
     buckets: list[SentenceBucket]
     variants: dict[str, VariantResult]
@@ -376,6 +375,16 @@ class Evaluation:
     clean_part: CleanPart | None = None  # Older results lack it.
 
     @property
+    def metric(self) -> MetricFacts:
+        """The facts of the main metric."""
+        return next(iter(self.metrics.values()))
+
+    @property
+    def main(self) -> str:
+        """The name of the main metric."""
+        return next(iter(self.metrics))
+
+    @property
     def mean_source_words(self) -> float:
         """The mean number of source words of the test sentences."""
         return sum(bucket.sentences * (bucket.mean_source_words or 0) for bucket in self.buckets) / self.sentences
@@ -383,7 +392,7 @@ class Evaluation:
 
 def write_evaluation(file: Path, evaluation: Evaluation) -> None:
     """Write an evaluation to a JSON file."""
-    write_record(file, evaluation, SCHEMA_VERSION)
+    write_record(file, evaluation, EVALUATION_VERSION)
 
 
 def read_evaluation(file: Path, command: str) -> Evaluation:
@@ -396,7 +405,7 @@ def read_evaluation(file: Path, command: str) -> Evaluation:
     Raises:
         UserError: the file is missing, damaged, or of another version; the message names `command`.
     """
-    return read_record(file, Evaluation, SCHEMA_VERSION, command)
+    return read_record(file, Evaluation, EVALUATION_VERSION, command)
 
 
 def grid_end(rate: float, tried: Iterable[float]) -> GridEnd | None:

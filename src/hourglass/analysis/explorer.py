@@ -4,10 +4,13 @@ The models decode greedily, so that each output piece is the likeliest of those 
 shows a few numbers, the same ones for all states of a model: those that vary most. Where a context is a weighted sum of
 the states, its numbers shown are that weighted sum of the numbers shown of the states.
 
+The page itself is made of the sources in the folder explorer/, by `npm run build` there: see its README.
+
 Shapes: S source pieces (end-of-sentence the last), T output pieces (likewise), M memory width, C context width,
-F numbers shown of a vector.
+D summary width, H decoder state, R readout, F numbers shown of a vector, W words of a reference.
 """
 
+import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,30 +21,51 @@ from typing import Any
 import numpy as np
 import torch
 
+from hourglass.analysis.comparability import choose_blind
+from hourglass.analysis.likelihoods import best_temperature, encode_split, kept_likelihoods
+from hourglass.analysis.live import LiveServer
 from hourglass.corpora.corpus import prefixes_of
 from hourglass.corpora.languages import count_words
 from hourglass.data.pieces import BOS, EOS, PAD
 from hourglass.decoding.word_alignment import weight_decimals
 from hourglass.errors import UserError
+from hourglass.metrics.likelihood import BITS_A_NAT, Pairs, reference_nats
+from hourglass.models.attention import ScoredAttention
 from hourglass.models.checkpoint import Trained
+from hourglass.models.encoder import RecurrentEncoder
 from hourglass.system.files import write_whole
 from hourglass.system.markup import visible
 from hourglass.training.finished import FinishedRun
 
-# F, numbers shown of a state or context.
+# F, numbers shown of a vector.
 SHOWN = 16
+
+
+# Pieces shown of each step.
+ALTERNATIVES = 5
+
+
+# Where the built page takes its contents.
+DATA_PLACE = "/*DATA*/null"
+
+
+TEXT_PLACE = "<!--TEXT-->"
 
 
 # Vectors are stored as whole numbers from -LEVELS to LEVELS, probabilities as ones from 0 to PARTS. Attention weights
 # shrink as sentences grow, and have parts of their own in each translation.
-LEVELS = 9
+LEVELS = 99
 
 
 PARTS = 1000
 
 
+# SentencePiece's mark of a space, at the start of a piece.
+SPACE = "\u2581"
+
+
 # Pieces of a source on the page, with end-of-sentence: a browser draws a cell for each weight of the matrix.
-LONGEST_SHOWN = 150
+LONGEST_SHOWN = 200
 
 
 # What tells runs of one attention apart: the option as it is named, and where its value is.
@@ -49,21 +73,68 @@ NAMED = (
     ("encoder", "encoder", "name"),
     ("encoder.cell", "encoder", "cell"),
     ("decoder.cell", "decoder", "cell"),
+    ("encoder.summary_size", "encoder", "summary_size"),
+    ("trainer.target_tokens", "trainer", "target_tokens"),
 )
 
 
-def explore(paths: Sequence[str], sentences: int, output: Path) -> str:
-    """Write the page of some runs, and return its name, size and contents as text.
+def explore(paths: Sequence[str], sentences: int, output: Path, blind: Sequence[str] = ()) -> str:
+    """Write the page of some runs, and return its name, size and contents as text; see `open_page`.
 
     Args:
         paths: run folders of one corpus.
         sentences: test sentences on the page.
         output: the file.
+        blind: run folders of a decoder that never sees the source.
+    """
+    page = open_page(paths, sentences, blind)
+    write_whole(output, write_page(page.content))
+    return f"{output} ({output.stat().st_size / 1e6:.1f} MB, {page.summary}"
+
+
+def serve(paths: Sequence[str], sentences: int, port: int, blind: Sequence[str] = ()) -> LiveServer:
+    """Return a server of the page of some runs, on which these models translate what is typed; see `open_page`.
+
+    Args:
+        paths: run folders of one corpus.
+        sentences: test sentences on the page.
+        port: to listen on; 0: any that is free.
+        blind: run folders of a decoder that never sees the source.
+    """
+    page = open_page(paths, sentences, blind)
+    return LiveServer(write_page(page.content | {"live": True}), page.models, port)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page and the models that made it.
+
+    Attributes:
+        content: see `page_content`.
+        models: that go on translating.
+        summary: how many sentences and which variants the page has, and what it leaves out.
+    """
+
+    content: dict[str, Any]
+    models: "LiveModels"
+    summary: str
+
+
+def open_page(paths: Sequence[str], sentences: int, blind: Sequence[str] = ()) -> Page:
+    """Follow the models of some runs through test sentences.
+
+    Args:
+        paths: run folders of one corpus.
+        sentences: test sentences on the page.
+        blind: run folders of a decoder that never sees the source, of which the best on dev counts: with its kept
+            likelihoods, or with its checkpoint. Empty: the page shows no bits, and says so.
 
     Raises:
-        UserError: a run is missing or damaged, they are of different corpora, or all sentences are too long.
+        UserError: a run is missing or damaged, they are of different corpora, or all sentences are too long; or the
+            blind run has other vocabularies.
     """
     runs = [FinishedRun.open(path) for path in paths]
+    blind_run = choose_blind([FinishedRun.open(path, "blind") for path in blind]) if blind else None
     for path, run in zip(paths, runs, strict=True):
         if run.trained.corpus_digest != runs[0].trained.corpus_digest:
             raise UserError(f"run: {path} and {paths[0]} are runs of different corpora: name runs of one")
@@ -76,6 +147,12 @@ def explore(paths: Sequence[str], sentences: int, output: Path) -> str:
             f"run: {paths[0]} is a run of data={runs[0].config['data']['name']}, whose targets continue a given "
             "prefix, which the page cannot show: name runs of a corpus without prefixes"
         )
+    for path, run in zip(paths, runs, strict=True):
+        if blind_run is not None and _scored_with(blind_run) != _scored_with(run):
+            raise UserError(
+                f"blind: {blind_run.path} and {path} differ in corpus or vocabulary, so that their bits cannot be "
+                "compared: name runs of one"
+            )
     vocabularies = {run.trained.vocabularies.digest: run.trained.vocabularies for run in runs}
     encoded = [each.source.encode(list(test["source"])) for each in vocabularies.values()]
     short = [i for i in range(len(test)) if all(len(rows[i]) < LONGEST_SHOWN for rows in encoded)]
@@ -86,21 +163,90 @@ def explore(paths: Sequence[str], sentences: int, output: Path) -> str:
     words = test["source_words"][:]
     chosen = [short[i] for i in choose_sentences([words[i] for i in short], sentences)]
     names = name_runs([run.config for run in runs])
-    content = page_content(
+    bits = None
+    if blind_run is not None:
+        needed = {name: sentence_nats(run, test, chosen) for name, run in zip(names, runs, strict=True)}
+        bits = ReferenceBits(sentence_nats(blind_run, test, chosen), needed)
+    models = LiveModels.follow(
         {name: run.trained for name, run in zip(names, runs, strict=True)},
         [(test[i]["id"], test[i]["source"], test[i]["target"]) for i in chosen],
         {name: run.settings.search for name, run in zip(names, runs, strict=True)},
-        f"Watch it translate: {runs[0].config['data']['name']}, {corpus.source_language} to {corpus.target_language}",
     )
-    write_whole(output, write_page(content))
-    size = output.stat().st_size / 1e6
+    title = (
+        f"Watch it translate: {runs[0].config['data']['name']}, {corpus.source_language} to {corpus.target_language}"
+    )
     long = len(test) - len(short)
     left_out = f"; left out: {long:,} test sentences of more than {LONGEST_SHOWN} pieces" if long else ""
-    return f"{output} ({size:.1f} MB, {len(chosen)} sentences, {', '.join(names)}){left_out}"
+    summary = f"{len(chosen)} sentences, {', '.join(names)}){left_out}"
+    return Page(models.content(title, bits), models, summary)
+
+
+def _scored_with(run: FinishedRun) -> tuple[str, str]:
+    return run.metrics.corpus_digest, run.metrics.tokenizer_digest
+
+
+def sentence_nats(run: FinishedRun, test: Any, rows: Sequence[int]) -> list[np.ndarray]:
+    """Return the negative log-likelihood of each target token of some test sentences, in nats, under teacher forcing.
+
+    Args:
+        run: whose likelihoods are kept, or are computed by its best checkpoint.
+        test: the test split of its corpus.
+        rows: numbers of the sentences.
+
+    Raises:
+        UserError: the run has neither, or they are damaged.
+    """
+    if run.folder.likelihoods.exists():
+        kept = kept_likelihoods(run.folder.likelihoods)
+        return [kept.nats[row] for row in rows]
+    trained = run.trained
+    temperature = 1.0
+    if trained.config["optimizer"]["label_smoothing"]:
+        temperature = best_temperature(run, trained, encode_split(trained, run.prepared, "dev"))
+    pairs = Pairs.of_split(trained.vocabularies, test.select(list(rows)))
+    return reference_nats(trained.model, pairs, temperature=temperature)
+
+
+@dataclass(frozen=True)
+class ReferenceBits:
+    """What the references of N sentences cost each model, in nats per target token, end-of-sentence the last.
+
+    Attributes:
+        blind: N arrays, of the decoder that never sees the source.
+        variants: N arrays of each model, by its name on the page.
+    """
+
+    blind: Sequence[np.ndarray]
+    variants: Mapping[str, Sequence[np.ndarray]]
+
+
+def word_bits(pieces: Sequence[str], nats: np.ndarray) -> tuple[list[str], list[float]]:
+    """Return the words of a reference and the bits that each needs: the sum over its pieces.
+
+    A piece that does not begin with the mark of a space continues the word before it. In a language written without
+    spaces, a word is then as long as the text up to the next space: each piece stands for itself there.
+
+    Args:
+        pieces: of the reference, without end-of-sentence.
+        nats: of each piece, and of end-of-sentence.
+
+    Returns:
+        W words and their bits; the last is the end of the sentence, "(end)".
+    """
+    words: list[str] = []
+    bits: list[float] = []
+    spaced = any(piece.startswith(SPACE) for piece in pieces[1:])
+    for piece, cost in zip(pieces, nats, strict=False):
+        if not words or not spaced or piece.startswith(SPACE):
+            words.append("")
+            bits.append(0.0)
+        words[-1] += piece.removeprefix(SPACE)
+        bits[-1] += float(cost) * BITS_A_NAT
+    return [*words, "(end)"], [*bits, float(nats[-1]) * BITS_A_NAT]
 
 
 def name_runs(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a distinct name for each run: its attention, and where runs share it, encoder and cells that differ.
+    """Return a distinct name for each run: its attention, and where runs share it, the settings of `NAMED` that differ.
 
     Where these are the same, too, it has its seed or a number.
     """
@@ -124,11 +270,15 @@ class Followed:
     Attributes:
         source: S pieces.
         target: T pieces; the last is end-of-sentence, unless the output limit came first.
-        alternatives: T lists of (piece, probability), likeliest first; the first is the output.
+        alternatives: T lists of (piece, probability), likeliest first; the first is the output, unless one is forced.
         states: [S, M] of the encoder; M is 0 for an encoder without states.
         contexts: [T, M] weighted sums of the states; None without attention weights.
         weights: [T, S] attention weights; None without.
+        scores: [T, S] what the softmax reads; None where there is no one score of a position.
         summary: [D] the fixed vector.
+        start: [H] the top layer's state before the first step; None for a cell whose state is no such vector.
+        hidden: [T, H] the decoder's state that each readout is computed from.
+        readouts: [T, R] what the output layer reads.
         text: the translation.
     """
 
@@ -138,51 +288,86 @@ class Followed:
     states: np.ndarray
     contexts: np.ndarray | None
     weights: np.ndarray | None
+    scores: np.ndarray | None
     summary: np.ndarray
+    start: np.ndarray | None
+    hidden: np.ndarray
+    readouts: np.ndarray
     text: str
 
 
 @torch.inference_mode()
-def follow(trained: Trained, text: str, limit: int, alternatives: int = 5) -> Followed:
+def follow(
+    trained: Trained, text: str, limit: int, alternatives: int = ALTERNATIVES, forced: Sequence[int] = ()
+) -> Followed:
     """Translate a sentence greedily and keep the vectors, weights and probabilities of each step.
 
     Args:
         trained: the model.
         text: a sentence.
         limit: output pieces at most, end-of-sentence included.
-        alternatives: pieces kept of each step, the chosen one among them.
+        alternatives: pieces kept of each step, the likeliest ones.
+        forced: ranks of the pieces that are taken at the first steps, from 0, which is the likeliest; below
+            `alternatives`.
     """
     model, vocabularies = trained.model, trained.vocabularies
     ids = [*vocabularies.source.encode([text])[0], EOS]
     memory = model.encode(torch.tensor([ids]), torch.tensor([len(ids)]))
     decoder, prepared = model.decoder, model.decoder.attention.prepare(memory)
     state, token = decoder.start(memory), BOS
+    top = decoder.cell.query(state.layers[-1])[0]
+    start = top.numpy() if top.shape == (decoder.hidden_size,) else None
     output: list[int] = []
     choices: list[list[tuple[str, float]]] = []
+    hidden: list[np.ndarray] = []
+    readouts: list[np.ndarray] = []
     weights: list[np.ndarray] = []
-    while len(output) < limit and token != EOS:
-        embedding = model.embedding(torch.tensor([token]))
-        readout, state, weight = decoder.step(embedding, state, prepared, len(output))
-        logits = model.output(readout)[0]
-        logits[[PAD, BOS]] = float("-inf")  # Never in an output.
-        best, places = logits.softmax(-1).topk(min(alternatives, len(logits) - 2))
-        pieces = vocabularies.target.pieces(places.tolist())
-        choices.append(list(zip(pieces, best.tolist(), strict=True)))
-        token = int(places[0])
-        output.append(token)
-        if weight is not None:
-            weights.append(weight[0].numpy())
+    queries: list[torch.Tensor] = []
+    # What the decoder asks its attention, and what its readout reads, as a step passes them on.
+    hooks = [decoder.attention.register_forward_pre_hook(lambda _, inputs: queries.append(inputs[0]))]
+    if decoder.readout is not None:
+        read_hidden = slice(0, decoder.hidden_size)
+        hooks.append(
+            decoder.readout.register_forward_pre_hook(
+                lambda _, inputs: hidden.append(inputs[0][0, read_hidden].numpy())
+            )
+        )
+    try:
+        while len(output) < limit and token != EOS:
+            embedding = model.embedding(torch.tensor([token]))
+            readout, state, weight = decoder.step(embedding, state, prepared, len(output))
+            logits = model.output(readout)[0]
+            logits[[PAD, BOS]] = float("-inf")  # Never in an output.
+            best, places = logits.softmax(-1).topk(min(alternatives, len(logits) - 2))
+            pieces = vocabularies.target.pieces(places.tolist())
+            choices.append(list(zip(pieces, best.tolist(), strict=True)))
+            rank = forced[len(output)] if len(output) < len(forced) else 0
+            token = int(places[min(rank, len(places) - 1)])
+            output.append(token)
+            readouts.append(readout[0].numpy())
+            if weight is not None:
+                weights.append(weight[0].numpy())
+    finally:
+        for hook in hooks:
+            hook.remove()
     states, summary = memory.states[0].numpy(), memory.summary[0].numpy()
     contexts = np.stack(weights) @ states if weights else None
+    attention, scores = decoder.attention, None
+    if isinstance(attention, ScoredAttention) and attention.heads == 1:
+        scores = np.concatenate([attention.scores(query, prepared)[0].numpy() for query in queries])
     return Followed(
-        vocabularies.source.pieces(ids),
-        vocabularies.target.pieces(output),
-        choices,
-        states,
-        contexts,
-        np.stack(weights) if weights else None,
-        summary,
-        vocabularies.target.decode([output])[0],
+        source=vocabularies.source.pieces(ids),
+        target=vocabularies.target.pieces(output),
+        alternatives=choices,
+        states=states,
+        contexts=contexts,
+        weights=np.stack(weights) if weights else None,
+        scores=scores,
+        summary=summary,
+        start=start,
+        hidden=np.stack(hidden or readouts),  # decoder.readout=state: the readout is the state.
+        readouts=np.stack(readouts),
+        text=vocabularies.target.decode([output])[0],
     )
 
 
@@ -214,7 +399,11 @@ def choose_sentences(lengths: Sequence[int], count: int) -> list[int]:
 
 
 def page_content(
-    models: Mapping[str, Trained], sentences: Sequence[tuple[str, str, str]], limits: Mapping[str, Any], title: str
+    models: Mapping[str, Trained],
+    sentences: Sequence[tuple[str, str, str]],
+    limits: Mapping[str, Any],
+    title: str,
+    bits: ReferenceBits | None = None,
 ) -> dict[str, Any]:
     """Return the content of the page as plain values.
 
@@ -223,52 +412,117 @@ def page_content(
         sentences: id, source and reference of each.
         limits: search settings by the same names; their `limit` ends a translation.
         title: of the page.
+        bits: of the references; None: without a blind decoder.
     """
-    followed = {
-        name: [
-            follow(trained, source, limits[name].limit(1 + len(trained.vocabularies.source.encode([source])[0])))
-            for _, source, _ in sentences
-        ]
-        for name, trained in models.items()
-    }
-    shown = {name: _shown(rows) for name, rows in followed.items()}
-    return {
-        "title": visible(title),
-        "levels": LEVELS,
-        "parts": PARTS,
-        "variants": [
-            {
-                "name": visible(name),
-                "attention": trained.config["attention"]["name"],
-                "width": int(followed[name][0].summary.size),
-                "reads": _reads(trained),
-            }
+    return LiveModels.follow(models, sentences, limits).content(title, bits)
+
+
+@dataclass(frozen=True)
+class LiveModels:
+    """Models that have been followed through some sentences, and can be through others, shown in the same way.
+
+    Attributes:
+        models: by their names on the page.
+        limits: search settings by the same names; their `limit` ends a translation.
+        sentences: id, source and reference of each.
+        followed: a translation of each sentence by each model.
+        shown: the numbers that the page shows of each model.
+    """
+
+    models: Mapping[str, Trained]
+    limits: Mapping[str, Any]
+    sentences: Sequence[tuple[str, str, str]]
+    followed: Mapping[str, Sequence[Followed]]
+    shown: Mapping[str, "_Shown"]
+
+    @classmethod
+    def follow(
+        cls, models: Mapping[str, Trained], sentences: Sequence[tuple[str, str, str]], limits: Mapping[str, Any]
+    ) -> "LiveModels":
+        """Follow models through sentences, and choose the numbers that are shown of each.
+
+        Args:
+            models: by their names on the page.
+            sentences: id, source and reference of each.
+            limits: search settings by the same names.
+        """
+        followed = {
+            name: [follow(trained, source, _limit(trained, source, limits[name])) for _, source, _ in sentences]
             for name, trained in models.items()
-        ],
-        "sentences": [
-            {
-                "id": identity,
-                "source": visible(source),
-                "words": count_words(source, next(iter(models.values())).languages[0]),
-                "reference": visible(reference),
-                "disorder": round(
-                    float(
-                        np.mean(
-                            [
-                                disorder(rows[number].weights)  # type: ignore[arg-type]
-                                for name, rows in followed.items()
-                                if rows[number].weights is not None and models[name].model.decoder.attention.reads_query
-                            ]
-                            or [0.0]
-                        )
-                    ),
-                    4,
-                ),
-                "views": [_view(followed[name][number], shown[name]) for name in models],
-            }
-            for number, (identity, source, reference) in enumerate(sentences)
-        ],
-    }
+        }
+        shown = {name: _shown(rows, _reading(models[name])["directions"] == "both") for name, rows in followed.items()}
+        return cls(models, limits, sentences, followed, shown)
+
+    def content(self, title: str, bits: ReferenceBits | None) -> dict[str, Any]:
+        """Return the content of the page as plain values; see `page_content`."""
+        first = next(iter(self.models.values()))
+        return {
+            "title": visible(title),
+            "levels": LEVELS,
+            "parts": PARTS,
+            "variants": [
+                {
+                    "name": visible(name),
+                    "attention": trained.config["attention"]["name"],
+                    "width": int(self.followed[name][0].summary.size),
+                    "reads": _reads(trained),
+                    "encoder": _reading(trained),
+                    "decoder": _asking(trained),
+                    "scales": self.shown[name].scales,
+                    "forward": self.shown[name].forward,
+                }
+                for name, trained in self.models.items()
+            ],
+            "sentences": [
+                self._sentence(identity, source, reference, [self.followed[name][number] for name in self.models])
+                | ({} if bits is None else _meter(first, reference, bits, list(self.models), number))
+                for number, (identity, source, reference) in enumerate(self.sentences)
+            ],
+        }
+
+    def translate(self, text: str, forced: Sequence[Sequence[int]]) -> dict[str, Any]:
+        """Return a sentence in the form of those in `content`, without reference.
+
+        Args:
+            text: the source.
+            forced: ranks of each model's first pieces, see `follow`; empty: of none.
+
+        Raises:
+            UserError: the text is too long, or there are other than that many rows of ranks.
+        """
+        rows = list(forced) or [()] * len(self.models)
+        if len(rows) != len(self.models) or any(not 0 <= rank < ALTERNATIVES for row in rows for rank in row):
+            raise UserError(
+                f"forced: a row of ranks from 0 to {ALTERNATIVES - 1} for each of {len(self.models)} models"
+            )
+        followed = []
+        for (name, trained), ranks in zip(self.models.items(), rows, strict=True):
+            pieces = len(trained.vocabularies.source.encode([text])[0])
+            if pieces >= LONGEST_SHOWN:
+                raise UserError(f"the text has {pieces} pieces, and {LONGEST_SHOWN - 1} at most can be drawn")
+            trained.model.check_length(pieces + 1, "the text")
+            followed.append(follow(trained, text, _limit(trained, text, self.limits[name]), forced=ranks))
+        return self._sentence("", text, "", followed)
+
+    def _sentence(self, identity: str, source: str, reference: str, followed: Sequence[Followed]) -> dict[str, Any]:
+        looking = [
+            disorder(one.weights)
+            for one, trained in zip(followed, self.models.values(), strict=True)
+            if one.weights is not None and trained.model.decoder.attention.reads_query
+        ]
+        return {
+            "id": identity,
+            "source": visible(source),
+            "words": count_words(source, next(iter(self.models.values())).languages[0]),
+            "reference": visible(reference),
+            "disorder": round(float(np.mean(looking or [0.0])), 4),
+            "views": [_view(one, self.shown[name]) for name, one in zip(self.models, followed, strict=True)],
+        }
+
+
+def _limit(trained: Trained, source: str, search: Any) -> int:
+    """Return how many pieces a translation has at most, by the search settings of the run."""
+    return int(search.limit(1 + len(trained.vocabularies.source.encode([source])[0])))
 
 
 def _reads(trained: Trained) -> str:
@@ -279,35 +533,82 @@ def _reads(trained: Trained) -> str:
     return "vector" if attention.context_size else "start"
 
 
+def _reading(trained: Trained) -> dict[str, Any]:
+    """Return how the encoder goes through the source.
+
+    `directions` are those of the layer whose states are shown: "both", "forward", or "none" where all positions are
+    read at once; `reversed`: the words are read last to first, and the end of the sentence last.
+    """
+    encoder, options = trained.model.encoder, trained.config["encoder"]
+    if not isinstance(encoder, RecurrentEncoder):
+        return {"name": options["name"], "directions": "none", "reversed": False, "layers": 1}
+    ways, layers = options["bidirectional"], int(options["layers"])
+    both = ways in (True, "split") or (ways == "first" and layers == 1)
+    directions = "both" if both else "forward"
+    return {"name": "rnn", "directions": directions, "reversed": bool(options["reverse_source"]), "layers": layers}
+
+
+def _asking(trained: Trained) -> dict[str, Any]:
+    """Return how the decoder uses its attention: when it asks, and what its readout reads."""
+    settings = trained.model.decoder.settings
+    return {
+        "query": settings.query,
+        "feeding": settings.input_feeding,
+        "readout": settings.readout,
+        "start": settings.start,
+        "width": settings.hidden_size,
+    }
+
+
+# The kinds of vectors on the page: those of a kind have their places and their scale in common.
+KINDS = ("states", "summary", "hidden", "readouts")
+
+
 @dataclass(frozen=True)
 class _Shown:
-    """The places of the numbers that are shown of a model's vectors, and the value that fills a cell."""
+    """The places of the numbers that are shown of each kind of a model's vectors, and the values that fill a cell.
 
-    states: np.ndarray
-    summary: np.ndarray
-    scale: float
-    summary_scale: float
+    Attributes:
+        places: F of each kind.
+        scales: of each kind.
+        forward: how many of a state's numbers shown are of the forward direction; 0: there is no other.
+    """
+
+    places: dict[str, np.ndarray]
+    scales: dict[str, float]
+    forward: int
+
+    def levels(self, kind: str, vectors: np.ndarray) -> list[list[int]]:
+        """Return vectors [N, width] of a kind as whole numbers, [N, F]."""
+        scaled = np.clip(vectors[:, self.places[kind]] / self.scales[kind], -1, 1) * LEVELS
+        rows: list[list[int]] = scaled.round().astype(int).tolist()
+        return rows
 
 
-def _shown(rows: Sequence[Followed]) -> _Shown:
-    states = np.concatenate([row.states for row in rows])
-    summaries = np.stack([row.summary for row in rows])
-    return _Shown(_varying(states), _varying(summaries), _largest(states), _largest(summaries))
+def _shown(rows: Sequence[Followed], two_directions: bool) -> _Shown:
+    vectors = {
+        "states": np.concatenate([row.states for row in rows]),
+        "summary": np.stack([row.summary for row in rows]),
+        "hidden": np.concatenate([row.hidden for row in rows]),
+        "readouts": np.concatenate([row.readouts for row in rows]),
+    }
+    places = {kind: _varying(vectors[kind], SHOWN) for kind in KINDS}
+    forward = 0
+    if two_directions:  # As many of each, the forward direction first, as in the state itself.
+        half = vectors["states"].shape[1] // 2
+        halves = [_varying(vectors["states"][:, part], SHOWN // 2) for part in (slice(0, half), slice(half, None))]
+        places["states"], forward = np.concatenate([halves[0], half + halves[1]]), len(halves[0])
+    return _Shown(places, {kind: _largest(vectors[kind]) for kind in KINDS}, forward)
 
 
-def _varying(vectors: np.ndarray) -> np.ndarray:
+def _varying(vectors: np.ndarray, count: int) -> np.ndarray:
     """Return the places of the numbers that vary most, in ascending order."""
-    return np.sort(np.argsort(-vectors.std(0), kind="stable")[:SHOWN])
+    return np.sort(np.argsort(-vectors.std(0), kind="stable")[:count])
 
 
 def _largest(vectors: np.ndarray) -> float:
-    return float(np.quantile(np.abs(vectors), 0.99)) or 1.0 if vectors.size else 1.0
-
-
-def _levels(vectors: np.ndarray, places: np.ndarray, scale: float) -> list[list[int]]:
-    scaled = np.clip(vectors[:, places] / scale, -1, 1) * LEVELS
-    rows: list[list[int]] = scaled.round().astype(int).tolist()
-    return rows
+    """Return the value that fills a cell, to 4 digits."""
+    return float(f"{np.quantile(np.abs(vectors), 0.99):.4g}") or 1.0 if vectors.size else 1.0
 
 
 def _view(followed: Followed, shown: _Shown) -> dict[str, Any]:
@@ -317,15 +618,36 @@ def _view(followed: Followed, shown: _Shown) -> dict[str, Any]:
         "target": [_readable(piece) for piece in followed.target],
         "text": visible(followed.text),
         "choices": [[[_readable(piece), round(PARTS * p)] for piece, p in step] for step in followed.alternatives],
-        "states": _levels(followed.states, shown.states, shown.scale),
-        "summary": _levels(followed.summary[None], shown.summary, shown.summary_scale)[0],
+        "states": shown.levels("states", followed.states),
+        "summary": shown.levels("summary", followed.summary[None])[0],
+        "hidden": shown.levels("hidden", followed.hidden),
+        "readouts": shown.levels("readouts", followed.readouts),
     }
+    if followed.start is not None:
+        view["start"] = shown.levels("hidden", followed.start[None])[0]
     if followed.weights is not None:
         assert followed.contexts is not None
         view["parts"] = 10 ** weight_decimals(followed.weights.shape[1])
         view["weights"] = (view["parts"] * followed.weights).round().astype(int).tolist()
-        view["contexts"] = _levels(followed.contexts, shown.states, shown.scale)
+        view["contexts"] = shown.levels("states", followed.contexts)
+    if followed.scores is not None:
+        view["scores"] = [[round(score, 2) for score in row] for row in followed.scores.astype(float).tolist()]
     return view
+
+
+def _meter(trained: Trained, reference: str, bits: ReferenceBits, names: Sequence[str], number: int) -> dict[str, Any]:
+    """Return the words of a reference, and the bits that they cost the blind decoder and each variant."""
+    vocabulary = trained.vocabularies.target
+    pieces = vocabulary.pieces(vocabulary.encode([reference])[0])
+    words, blind = word_bits(pieces, bits.blind[number])
+    needed = [word_bits(pieces, bits.variants[name][number])[1] for name in names]
+    return {
+        "bits": {
+            "words": [visible(word) for word in words],
+            "blind": [round(value, 2) for value in blind],
+            "variants": [[round(value, 2) for value in row] for row in needed],
+        }
+    }
 
 
 def _readable(piece: str) -> str:
@@ -334,8 +656,25 @@ def _readable(piece: str) -> str:
 
 
 def write_page(content: Mapping[str, Any]) -> str:
-    """Return the page: the template with its data, which loads nothing else."""
+    """Return the page: the built template with its data, which loads nothing else."""
     template = resources.files("hourglass.analysis").joinpath("explorer.html").read_text(encoding="utf-8")
     data = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    # A tag in the data could end the script element.
-    return template.replace("/*DATA*/null", data.replace("<", "\\u003c"))
+    # A tag in the data could end the script element, so they have none.
+    # The data first: without a tag, they hold no place for the text.
+    filled = {DATA_PLACE: data.replace("<", "\\u003c"), TEXT_PLACE: page_text(content)}
+    for place, value in filled.items():
+        before, _, after = template.partition(place)
+        template = f"{before}{value}{after}"
+    return template
+
+
+def page_text(content: Mapping[str, Any]) -> str:
+    """Return what the page tells without JavaScript: each sentence, its reference, and how each variant translates."""
+    names = [variant["name"] for variant in content["variants"]]
+    parts = []
+    for sentence in content["sentences"]:
+        texts = [("source", sentence["source"]), ("reference", sentence["reference"])]
+        texts += [(name, view["text"]) for name, view in zip(names, sentence["views"], strict=True)]
+        rows = "".join(f'<dt>{html.escape(name)}</dt><dd dir="auto">{html.escape(text)}</dd>' for name, text in texts)
+        parts.append(f"<dl>{rows}</dl>")
+    return "".join(parts)

@@ -32,7 +32,7 @@ WITHOUT_EFFECT = (
 
 
 # The values of options in runs that are older than these.
-OLDER_THAN = {"search.precision": "32", "data.clauses": "0"}
+OLDER_THAN = {"search.precision": "32", "data.clauses": "0", "data.curriculum": "0.0"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +148,7 @@ def group_runs(runs: Sequence[FinishedRun], by: Sequence[str]) -> Grouping:
     facts = [{**_facts(run), RUN: name} for run, name in zip(runs, _folder_names(runs), strict=True)]
     keys = list(dict.fromkeys(key for known in facts for key in known))
     differing = [key for key in keys if len({known.get(key, "null") for known in facts}) > 1]
-    deciding = [key for key in differing if key not in (SEED, RUN, COMMIT, *ROUNDING, *WITHOUT_EFFECT)]
+    deciding = [key for key in differing if key not in (SEED, RUN, COMMIT, *ROUNDING) and not _is_idle(key)]
     axes = _choose_axes(facts, by, [key for key in deciding if key not in by])
     parts: dict[tuple[str, ...], list[FinishedRun]] = defaultdict(list)
     for run, known in zip(runs, facts, strict=True):
@@ -173,6 +173,11 @@ def group_runs(runs: Sequence[FinishedRun], by: Sequence[str]) -> Grouping:
         ],
         repeated=repeated,
     )
+
+
+def _is_idle(key: str) -> bool:
+    """Whether a setting, or the group that it is of, does not change translations."""
+    return key in WITHOUT_EFFECT or key.partition(".")[0] in WITHOUT_EFFECT
 
 
 def shown_setting(key: str) -> str:
@@ -225,11 +230,13 @@ def _facts(run: FinishedRun) -> dict[str, str]:
 
 def _check_content(run: FinishedRun) -> None:
     """Check that a run, which may come from a stranger, has what the comparison reads of its settings and metrics."""
-    data, edges = run.config.get("data"), run.config.get("edges")
+    data, edges, metrics = (run.config.get(name) for name in ("data", "edges", "metrics"))
     pairs = run.metrics.corpus.get("pairs")
     whole = (
         isinstance(data, Mapping)
         and all(isinstance(data.get(key), str) for key in ("name", "source", "target"))
+        and isinstance(metrics, Mapping)
+        and isinstance(metrics.get("main"), str)
         and isinstance(edges, list)
         and all(isinstance(edge, int) for edge in edges)
         and isinstance(run.metrics.corpus.get("digest"), str)

@@ -342,6 +342,11 @@ class Information:
         ]
         return [*with_baseline, *self.contrasts]
 
+    @property
+    def differences(self) -> dict[tuple[str, str], BitsDifference]:
+        """Of each pair that is compared, a variant and its reference, the bits of the one less those of the other."""
+        return {(contrast.variant, contrast.reference): contrast.difference for contrast in self.all_contrasts}
+
     def less(self, variant: str, reference: str, bucket: int | None = None) -> Difference | None:
         """Return the bits that a variant receives more than another; None where the two are not compared.
 
@@ -350,14 +355,13 @@ class Information:
             reference: the other.
             bucket: number of a length bucket; None: over all test sentences.
         """
-        for contrast in self.all_contrasts:
-            whole, parts = contrast.difference.whole, contrast.difference.by_length
-            own = whole if bucket is None else parts[bucket]
-            if (contrast.variant, contrast.reference) == (variant, reference):
-                return own
-            if (contrast.variant, contrast.reference) == (reference, variant):
-                return None if own is None else own.reversed
-        return None
+        differences = self.differences
+        turned = (variant, reference) not in differences
+        difference = differences.get((reference, variant) if turned else (variant, reference))
+        if difference is None:
+            return None
+        own = difference.whole if bucket is None else difference.by_length[bucket]
+        return own.reversed if own is not None and turned else own
 
     def frozen_from(self, variant: str) -> str | None:
         """Return the variant that has a fresh decoder on the frozen encoders of another; None if there is none."""

@@ -19,12 +19,12 @@ import numpy as np
 
 from hourglass.analysis.comparing import Draws, SentenceLengths
 from hourglass.analysis.convergence import JUDGED_TOKENS
-from hourglass.analysis.information import BitsDifference, Information
+from hourglass.analysis.information import BitsDifference
 from hourglass.metrics.likelihood import mean_quantity
 from hourglass.metrics.significance import Difference, Estimate, Interval, Quantity, compare_quantities, pool
 from hourglass.system.records import read_record, write_record
 
-LADDER_VERSION = 2
+LADDER_VERSION = 3
 # A straight line through a few budgets says nothing further away than so many doublings of the largest.
 DOUBLINGS = 10
 # Of a gap, see `judge_gap`.
@@ -37,13 +37,13 @@ class RungScores:
 
     Attributes:
         dev_loss: nats per target token, of each seed.
-        bleu: on all test sentences.
-        bleu_by_length: in each length bucket; None for a bucket without sentences.
+        score: on all test sentences.
+        score_by_length: in each length bucket; None for a bucket without sentences.
     """
 
     dev_loss: list[float]
-    bleu: Estimate
-    bleu_by_length: list[Estimate | None]
+    score: Estimate
+    score_by_length: list[Estimate | None]
 
 
 @dataclass(frozen=True)
@@ -191,18 +191,6 @@ def gap_changes(
         )
         for pair in estimands
     ]
-
-
-def gap_of(information: Information, pair: tuple[str, str]) -> BitsDifference:
-    """Return the bits of the first variant of a pair less those of the second.
-
-    Raises:
-        KeyError: the two are not compared.
-    """
-    for contrast in information.all_contrasts:
-        if (contrast.variant, contrast.reference) == pair:
-            return contrast.difference
-    raise KeyError(pair)
 
 
 def climb(

@@ -19,6 +19,7 @@ from hourglass.analysis.evaluation import TranslatedSentence
 from hourglass.corpora.languages import count_words
 from hourglass.errors import UserError
 from hourglass.metrics import scoring
+from hourglass.metrics.metrics import Metrics
 from hourglass.runs.folder import RunFolder
 from hourglass.runs.translations import Translation
 from hourglass.system.arrays import read_arrays, write_arrays
@@ -55,12 +56,12 @@ class SentenceScores:
 
     Attributes:
         source_words: [N], at least 1.
-        bleu: [N, 10] counts of `metrics.scoring.bleu_statistics`.
+        statistics: [N, counts] of the main metric.
         whole: over all sentences.
     """
 
     source_words: np.ndarray
-    bleu: np.ndarray
+    statistics: np.ndarray
     whole: TestScores
 
     @property
@@ -76,7 +77,7 @@ def score_sentences(
     edges: Sequence[int],
     examples: int,
     source_language: str,
-    target_language: str,
+    metrics: Metrics,
 ) -> SentenceScores:
     """Score the translations of a run.
 
@@ -86,19 +87,18 @@ def score_sentences(
         edges: first number of source words of each length bucket.
         examples: number of sentences that are kept with their translation, at even ranks of length, short to long.
         source_language: decides how words are counted.
-        target_language: selects BLEU's tokenizer.
+        metrics: which scores.
     """
     source_words = np.array([max(edges[0], count_words(row.source, source_language)) for row in rows])
-    _, sources, references, hypotheses = ([row[side] for row in rows] for side in range(4))
+    sources, hypotheses = [row.source for row in rows], [row.hypothesis for row in rows]
+    references = [row.references for row in rows]
     order = np.argsort(source_words, kind="stable")
     ranks = np.linspace(0, len(order) - 1, num=examples + 2).round().astype(int)[1:-1]
     whole = TestScores(
         ids_digest=lines_digest(row.id for row in rows),
-        test_digest=lines_digest("\t".join(row[:3]) for row in rows),
+        test_digest=lines_digest("\t".join([row.id, row.source, *row.references]) for row in rows),
         edges=list(edges),
-        scores=scoring.score(
-            hypotheses, references, sources, source_words.tolist(), edges=edges, target_language=target_language
-        ),
+        scores=scoring.score(hypotheses, references, sources, source_words.tolist(), edges=edges, metrics=metrics),
         examples=[
             TranslatedSentence(
                 id=rows[index].id,
@@ -110,7 +110,7 @@ def score_sentences(
             for index in order[ranks].tolist()
         ],
     )
-    return SentenceScores(source_words, scoring.bleu_statistics(hypotheses, references, target_language), whole)
+    return SentenceScores(source_words, metrics.main.statistics(hypotheses, references, sources), whole)
 
 
 def lines_digest(lines: Iterable[str]) -> str:
@@ -120,8 +120,10 @@ def lines_digest(lines: Iterable[str]) -> str:
 
 def write_sentence_scores(folder: RunFolder, scores: SentenceScores) -> None:
     """Write the scores into the folder of a run."""
-    counts = {"source_words": scores.source_words.astype(np.int32), "bleu": scores.bleu.astype(np.int32)}
-    write_arrays(folder.sentence_scores, counts)
+    own = scores.statistics
+    counts = own.astype(np.int32) if np.issubdtype(own.dtype, np.integer) else own
+    name = scoring.main_of(scores.whole.scores)
+    write_arrays(folder.sentence_scores, {"source_words": scores.source_words.astype(np.int32), name: counts})
     write_record(folder.scores, scores.whole, VERSION)
 
 
@@ -137,8 +139,14 @@ def read_sentence_scores(folder: RunFolder, remedy: str) -> SentenceScores:
     """
     whole = read_record(folder.scores, TestScores, VERSION, remedy)
     arrays = read_arrays(folder.sentence_scores)
-    shapes = {name: array.shape for name, array in arrays.items()}
-    sentences = whole.scores.get("sentences")
-    if shapes != {"source_words": (sentences,), "bleu": (sentences, scoring.STATISTICS)}:
+    sentences, name = whole.scores.get("sentences"), scoring.main_of(whole.scores)
+    shapes = {key: array.shape for key, array in arrays.items()}
+    wanted = {"source_words": 1, name: 2}  # Their dimensions.
+    if {key: len(shape) for key, shape in shapes.items()} != wanted or {shape[0] for shape in shapes.values()} != {
+        sentences
+    }:
         raise UserError(f"{folder.sentence_scores}: not of the {sentences} sentences of {folder.scores}: run {remedy}")
-    return SentenceScores(arrays["source_words"].astype(np.int64), arrays["bleu"].astype(np.int64), whole)
+    statistics = arrays[name]
+    if np.issubdtype(statistics.dtype, np.integer):
+        statistics = statistics.astype(np.int64)
+    return SentenceScores(arrays["source_words"].astype(np.int64), statistics, whole)

@@ -25,7 +25,7 @@ from hourglass.decoding.precision import PRECISIONS, SearchPrecision, in_precisi
 from hourglass.decoding.search import SearchSettings, search
 from hourglass.decoding.translate import translate
 from hourglass.errors import UserError
-from hourglass.metrics.scoring import bleu
+from hourglass.metrics.translation import bleu
 from hourglass.models.checkpoint import Trained, load_trained
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.runs.folder import open_run

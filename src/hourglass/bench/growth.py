@@ -20,6 +20,7 @@ from hourglass.data.encoded import EncodedSplit
 from hourglass.data.pieces import FIXED_PIECES
 from hourglass.errors import UserError
 from hourglass.metrics import significance
+from hourglass.metrics.translation import Bleu
 
 # Batches that `measure_corpus` reads.
 BATCHES = 300
@@ -78,7 +79,7 @@ def measure_comparisons(settings: BenchSettings) -> None:
 
         def compare_all() -> None:
             counts = significance.draw_resamples(1000)
-            quantities = [significance.bleu_quantity(seeds, counts) for seeds in statistics]
+            quantities = [significance.metric_quantity(Bleu("en"), seeds, counts) for seeds in statistics]
             pooled = significance.pool(quantities)
             for quantity in quantities[1:]:
                 significance.compare_quantities(quantity, quantities[0], pooled)

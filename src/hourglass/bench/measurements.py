@@ -14,8 +14,8 @@ from hourglass.system.machine import describe_machine
 from hourglass.system.project import code_version
 
 # How the names of measurements begin: speed of a training, the same on a GPU, speed of a step on a device, the share of
-# the machine's rate of products that a training step reaches, the speed beside other processes, and the speed and the
-# parts of a training step by precision.
+# the machine's rate of products that a training step reaches, the speed beside other processes, the speed and the parts
+# of a training step by precision, and its speed by cell.
 TRAINING = "training, "
 ON_GPU_TRAINING = "training on a GPU, "
 DEVICE = "device, "
@@ -23,6 +23,7 @@ LIMIT = "share of the rate of 1024 x 1024 in training, "
 CONTENDED = "speed beside others, "
 PRECISION = "precision, "
 PROFILE = "profile, "
+CELL = "cell, "
 # And the speed of a search by its precision.
 SEARCH = "search, "
 

@@ -9,6 +9,7 @@ from hourglass.bench.peers import read_targets
 from hourglass.bench.settings import BenchSettings
 from hourglass.bench.tables import (
     by_size,
+    cell_rows,
     contention_rows,
     device_rows,
     gpu_rows,
@@ -87,6 +88,12 @@ def print_tables(_: BenchSettings, path: str) -> None:
             "precision",
             precision_rows(lines, targets.precision_ratios),
             "Training steps on a CPU by precision, all taking turns in one run. In brackets: the range of the rounds.",
+        ),
+        _table(
+            "cells",
+            cell_rows(lines),
+            "Training steps at the default settings by the cell of encoder and decoder, all taking turns in one run. "
+            "Ratios are those of a round; in brackets: their range.",
         ),
         _table(
             "searches",

@@ -39,7 +39,8 @@ class BenchSettings:
         device_seconds: duration of the measurement of a step in these two.
         gpu_target_tokens: length of a whole training on a GPU: first variant, one seed for each round.
         default_variants: name and overrides of variants of the default settings of src/train.py, whose training steps
-            `bench.py precisions` and `bench.py profile` measure beside that of the first of `variants`.
+            `bench.py precisions` and `bench.py profile` measure beside that of the first of `variants`; of the first of
+            them, `bench.py cells` measures all cells.
         default_length: source and target pieces of the sentences of their batches.
         threads: threads of every measurement.
     """

@@ -49,15 +49,20 @@ def build_variant(settings: BenchSettings, variant: str, size: int) -> Seq2Seq:
 def default_and_peers_steps(settings: BenchSettings) -> Iterator[StepKind]:
     """Yield steps of the default settings of src/train.py, and the first variant's of the peers' task, largest size."""
     for name, overrides in settings.default_variants.items():
-        config = compose_settings(overrides.split())
-        torch.manual_seed(1)
-        pieces, length = config["tokenizer"]["vocabulary_size"], settings.default_length
-        model = build_model(config, pieces, pieces, joint=config["tokenizer"]["joint"])
-        sentences = max(1, config["trainer"]["batch_tokens"] // length)
-        yield StepKind(name, model, random_batch(model, sentences, length, length))
+        yield default_step(settings, name, overrides)
     variant, size = settings.first_variant, max(settings.decoder_sizes)
     model = build_variant(settings, variant, size)
     yield StepKind(f"{variant}, decoder {size}", model, random_batch(model))
+
+
+def default_step(settings: BenchSettings, name: str, overrides: str) -> StepKind:
+    """Return a step of the default settings of src/train.py with overrides, on a batch of trainer.batch_tokens."""
+    config = compose_settings(overrides.split())
+    torch.manual_seed(1)
+    pieces, length = config["tokenizer"]["vocabulary_size"], settings.default_length
+    model = build_model(config, pieces, pieces, joint=config["tokenizer"]["joint"])
+    sentences = max(1, config["trainer"]["batch_tokens"] // length)
+    return StepKind(name, model, random_batch(model, sentences, length, length))
 
 
 def random_batch(

@@ -10,6 +10,7 @@ from typing import Any
 
 from hourglass.bench.clock import growth_exponent
 from hourglass.bench.measurements import (
+    CELL,
     CONTENDED,
     DEVICE,
     LIMIT,
@@ -73,6 +74,11 @@ def _shapes(name: str) -> str:
 def _percent(value: float, rounds: Sequence[float]) -> str:
     """Return a share, with the lowest and the highest of its rounds in brackets."""
     return f"{100 * value:.0f} % ({100 * min(rounds):.0f} to {100 * max(rounds):.0f})"
+
+
+def _ratio(value: float, rounds: Sequence[float]) -> str:
+    """Return a ratio, with the lowest and the highest of its rounds in brackets."""
+    return f"{value:.2f} ({min(rounds):.2f} to {max(rounds):.2f})"
 
 
 def _yes_or_no(reached: bool) -> str:
@@ -153,17 +159,32 @@ def precision_rows(lines: Iterable[Mapping[str, Any]], target_ratios: Mapping[st
         lines: of these, those of `bench.py precisions` are compared; without any, the head is the only row.
         target_ratios: by training step, the ratio to float32 that is the target.
     """
-    last = {line["what"]: line for line in lines if line["what"].startswith(PRECISION)}
-    head = ["training step", "float32, target tokens/s", "bf16-mixed, target tokens/s", "ratio", "target", "reached"]
-    rows = [[*head, "processor"]]
-    for name, line in last.items():
+    last = {(line["threads"], line["what"]): line for line in lines if line["what"].startswith(PRECISION)}
+    head = ["training step", "threads", "float32, target tokens/s", "bf16-mixed, target tokens/s", "ratio", "target"]
+    rows = [[*head, "reached", "processor"]]
+    for (threads, name), line in last.items():
         kind, _, ratio = name.removeprefix(PRECISION).partition(": ")
         if line["unit"] == "ratio":
-            speeds = [f"{last[f'{PRECISION}{kind}: {precision}']['value']:,.0f}" for precision in ratio.split(" over ")]
+            speeds = [last[threads, f"{PRECISION}{kind}: {precision}"]["value"] for precision in ratio.split(" over ")]
             target = target_ratios.get(kind)
             cells = ["", ""] if target is None else [f"at least {target:g}", _yes_or_no(line["value"] >= target)]
-            spread = f"{line['value']:.2f} ({min(line['all']):.2f} to {max(line['all']):.2f})"
-            rows.append([kind, *reversed(speeds), spread, *cells, line["processor"]])
+            shown = [f"{speed:,.0f}" for speed in reversed(speeds)]
+            spread = _ratio(line["value"], line["all"])
+            rows.append([kind, str(threads), *shown, spread, *cells, line["processor"]])
+    return rows
+
+
+def cell_rows(lines: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+    """Compare training steps by cell, as `bench.py cells` has measured them; without any, only the head."""
+    last = {line["what"]: line for line in lines if line["what"].startswith(CELL)}
+    head = ["cell", "state of a decoder layer, numbers", "parameters", "target tokens/s", "time of a step over lstm's"]
+    rows = [[*head, "processor"]]
+    for name, line in last.items():
+        if line["unit"] != "ratio":
+            ratio = last.get(f"{name} over lstm")
+            spread = "" if ratio is None else _ratio(ratio["value"], ratio["all"])
+            cells = [f"{line['state_numbers']:,}", f"{line['parameters']:,}", f"{line['value']:,.0f}", spread]
+            rows.append([name.removeprefix(CELL), *cells, line["processor"]])
     return rows
 
 
@@ -173,7 +194,7 @@ def search_rows(lines: Iterable[Mapping[str, Any]]) -> list[list[str]]:
     rows = [[*head, "processor"]]
     for line in {line["what"]: line for line in lines if line["what"].startswith(SEARCH)}.values():
         kind, _, precision = line["what"].removeprefix(SEARCH).partition(": ")
-        ratio = f"{line['ratio']:.2f} ({min(line['ratios']):.2f} to {max(line['ratios']):.2f})"
+        ratio = _ratio(line["ratio"], line["ratios"])
         cells = [f"{line['value']:,.0f}", ratio, f"{line['bleu']:.2f}", f"{100 * line['equal']:.0f} %"]
         rows.append([kind, str(line["decoder"]), precision, *cells, line["processor"]])
     return rows
@@ -229,7 +250,7 @@ def gpu_rows(lines: Iterable[Mapping[str, Any]], peers: Sequence[GpuPeer]) -> li
 def other_rows(lines: Iterable[Mapping[str, Any]]) -> list[list[str]]:
     """List the measurements that no other table compares; each size of a measurement has its row."""
     rows = [["measurement", "size", "value", "unit", "memory, MB"]]
-    own_table = (DEVICE, CONTENDED, PRECISION, PROFILE, SEARCH)
+    own_table = (DEVICE, CONTENDED, PRECISION, PROFILE, SEARCH, CELL)
     others = [
         line for line in lines if not {"work", "dev_loss"} & line.keys() and not line["what"].startswith(own_table)
     ]

@@ -21,6 +21,7 @@ GROUPS = {
     "optimizer": "optimizer and learning-rate schedule",
     "trainer": "devices, budget, validation and checkpoints",
     "search": "decoding of the test split",
+    "metrics": "scores of dev and test",
     "logger": "training curves",
     "sweep": "search over settings, with -m",
 }

@@ -10,7 +10,8 @@ from typing import ClassVar, Literal
 
 from pydantic import NonNegativeInt
 
-from hourglass.corpora.clauses import cut_clauses, group_clauses, join_clauses
+from hourglass.corpora.clauses import cut_clauses, join_clauses
+from hourglass.corpora.joining import group_neighbours
 from hourglass.corpora.recipe import LimitedRecipe, Pair, Split
 from hourglass.errors import UserError
 
@@ -61,7 +62,7 @@ class KjvWeb(LimitedRecipe):
     def _sentences(self, verse: Pair) -> Iterator[Pair]:
         """Yield a verse in sentences of its clauses: Genesis 1:1 [2-3] has the second and third."""
         clauses = cut_clauses(" ".join(verse.source.split()), " ".join(verse.target.split()))
-        for group in group_clauses(clauses, self.clauses, verse.id):
+        for group in group_neighbours(len(clauses), self.clauses, verse.id):
             own = clauses[group.start : group.stop]
             first, last = group.start + 1, group.stop
             name = verse.id

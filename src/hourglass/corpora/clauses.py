@@ -8,9 +8,7 @@ A cut needs both sides: what stands between two ends of one side translates what
 other only if both have as many. So a verse whose sides disagree stays longer, or whole, and no word is lost.
 """
 
-import hashlib
 import re
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -62,25 +60,6 @@ def _pieces(end: re.Pattern[str], text: str) -> list[str]:
     """Return what the ends, which include a space, divide a text into."""
     ends = [0, *(match.end() for match in end.finditer(text)), len(text) + 1]
     return [text[start : stop - 1] for start, stop in pairwise(ends)]
-
-
-def group_clauses(clauses: list[Clause], most: int, name: str) -> Iterator[range]:
-    """Yield the numbers of the clauses of each sentence: 1 to `most` neighbours, and each clause in one sentence.
-
-    Their number is drawn evenly, by a hash of the verse and the first clause, which is the same on every machine. The
-    last sentence of a verse has no more clauses than are left.
-
-    Args:
-        clauses: of the verse, in their order.
-        most: the largest number of clauses in a sentence.
-        name: of the verse, which decides the draws.
-    """
-    start = 0
-    while start < len(clauses):
-        digest = hashlib.blake2b(f"{name}.{start}".encode(), digest_size=8).digest()
-        end = min(start + 1 + int.from_bytes(digest, "big") % most, len(clauses))
-        yield range(start, end)
-        start = end
 
 
 def join_clauses(clauses: list[Clause]) -> Clause:

@@ -5,11 +5,10 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 from hourglass.corpora.languages import count_words
-from hourglass.corpora.recipe import SPLITS, Recipe, Split
+from hourglass.corpora.recipe import SPLITS, Pair, Recipe, Split
 from hourglass.errors import UserError
 
 # A training sentence of more characters than this times the limit in words is too long, however few its words.
@@ -81,7 +80,7 @@ def clean_pairs(recipe: Recipe, split: Split, tally: Tally) -> Iterator[dict[str
             tally.dropped["too long"] += 1
             continue
         if recipe.removes_leaks:
-            sentences = {normalise(text) for text in {source, target, *chain.from_iterable(pair.parts)}}
+            sentences = {normalise(text) for text in _searched(recipe, pair, source, target)}
             if not sentences.isdisjoint(tally.held_out):
                 if may_drop:
                     tally.dropped["leak"] += 1
@@ -93,8 +92,17 @@ def clean_pairs(recipe: Recipe, split: Split, tally: Tally) -> Iterator[dict[str
         tally.source_words[split] += source_words
         tally.target_words[split] += target_words
         row = {"source": source, "target": target, "id": pair.id, "source_words": source_words}
+        if recipe.has_alternatives:
+            row["alternatives"] = [" ".join(text.split()) for text in pair.alternatives]
         yield row if prefix is None else {**row, "prefix": prefix}
     tally.held_out |= own
+
+
+def _searched(recipe: Recipe, pair: Pair, source: str, target: str) -> set[str]:
+    """Return the texts of a pair that must not be in train and in dev or test: its sides, and those of its parts."""
+    sides = {"source": 0, "target": 1}
+    texts = [(source, target), *pair.parts, *((source, other) for other in pair.alternatives)]
+    return {text[sides[side]] for text in texts for side in recipe.leak_sides}
 
 
 def _too_long(recipe: Recipe, words: tuple[int, int], texts: tuple[str, str]) -> bool:

@@ -36,6 +36,8 @@ CORPUS_VERSION = 1
 # The file with digest and facts of a corpus, beside its splits.
 RECORD = "corpus.json"
 ROWS_AT_ONCE = 10_000
+# Options of the group that are no options of a recipe.
+USED_ELSEWHERE = ("vocabulary_size", "curriculum")
 # Sentences of each split whose script is looked at.
 LOOKED_AT = 200
 
@@ -46,7 +48,8 @@ class Corpus:
 
     Attributes:
         splits: train, dev and test, memory-mapped, with the columns source, target, id (text) and source_words (int);
-            and prefix (text), where each target continues a given one: the target is what follows it.
+            prefix (text), where each target continues a given one: the target is what follows it; and alternatives
+            (texts), where targets have further references.
         digest: SHA-256 of the content of all splits, independent of path and time.
         source_language: language code of the source side.
         target_language: language code of the target side.
@@ -110,6 +113,8 @@ def summary(facts: Mapping[str, Any], digest: str) -> str:
     words = facts["source_words"]["train"] / facts["pairs"]["train"]
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in facts["dropped"].items())
     leaks = "" if facts["leaks_removed"] else " (synthetic pairs are not searched for leaks)"
+    if "leak_sides" in facts:
+        leaks = f" (leaks are searched on the {' and '.join(facts['leak_sides'])} side alone)"
     return (
         f"corpus {facts['name']} {facts['source']}-{facts['target']}: pairs {pairs}; "
         f"{words:.1f} words per training source; dropped from train: {dropped}{leaks}; digest {digest[:12]}"
@@ -125,26 +130,42 @@ def prefixes_of(rows: Any) -> list[str] | None:
     return list(rows["prefix"]) if "prefix" in getattr(rows, "column_names", rows) else None
 
 
+def references_of(rows: Any) -> list[tuple[str, ...]]:
+    """Return the references of rows: the target of each, and its further references, if the corpus has them.
+
+    Args:
+        rows: a split or some rows of one.
+    """
+    if "alternatives" not in rows.column_names:
+        return [(target,) for target in rows["target"]]
+    return [(target, *others) for target, others in zip(rows["target"], rows["alternatives"], strict=True)]
+
+
 def check_leaks(corpus: Corpus) -> int:
-    """Count, by reading the splits again, the training pairs with a sentence that dev or test has on either side."""
+    """Count, by reading the splits again, the training pairs with a sentence that dev or test has.
+
+    Sentences are looked for on either side, or on those that `Recipe.leak_sides` names.
+    """
+    searched = corpus.facts.get("leak_sides", ["source", "target"])
     held_out: set[str] = set()
     for split in ("dev", "test"):
-        for side in ("source", "target"):
+        for side in searched:
             held_out.update(map(normalise, corpus.splits[split][side]))
     train = corpus.splits["train"]
-    sides = zip(train["source"], train["target"], strict=True)
-    return sum(normalise(source) in held_out or normalise(target) in held_out for source, target in sides)
+    pairs = zip(*(train[side] for side in searched), strict=True)
+    return sum(any(normalise(text) in held_out for text in texts) for texts in pairs)
 
 
 def check_recipe(options: Mapping[str, Any]) -> tuple[str, Recipe]:
     """Return the name and the checked recipe of a config group `data`.
 
-    `vocabulary_size` is part of the group, as it depends on the corpus, but the tokenizer uses it.
+    `vocabulary_size` and `curriculum` are part of the group, as they depend on the corpus, but the tokenizer and the
+    order of the batches use them.
 
     Raises:
         UserError: an option is unknown, missing, or outside its choices.
     """
-    own = {key: value for key, value in options.items() if key not in ("name", "vocabulary_size")}
+    own = {key: value for key, value in options.items() if key not in ("name", *USED_ELSEWHERE)}
     if options.get("name") is None:
         raise UserError(f"data.name: not set; choose from {', '.join(sorted(RECIPES))}")
     for side in ("source", "target"):
@@ -192,7 +213,7 @@ def _write(name: str, recipe: Recipe, folder: Path) -> None:
     for split in (*held_out, "train"):
         log.info("preparing %s: %s", name, split)
         rows = clean_pairs(recipe, split, tally)
-        written[split] = _write_split(rows, folder / f"{split}.arrow", digest, prefixes=recipe.has_prefixes)
+        written[split] = _write_split(rows, folder / f"{split}.arrow", digest, recipe=recipe)
         if not tally.pairs[split]:
             dropped = ", ".join(f"{count} {reason}" for reason, count in tally.dropped.items())
             remedy = f": train has too few to take some from it: set data.{split}" if split in recipe.taken() else ""
@@ -217,20 +238,22 @@ def _write(name: str, recipe: Recipe, folder: Path) -> None:
         "leaks_removed": recipe.removes_leaks,
         "dev_pairs_in_test": tally.dev_pairs_in_test,
     }
+    if recipe.removes_leaks and len(recipe.leak_sides) < len(Recipe.leak_sides):
+        facts["leak_sides"] = list(recipe.leak_sides)
     record = json.dumps({"digest": digest.hexdigest(), "facts": facts}, indent=1)
     (folder / RECORD).write_text(record, encoding="utf-8")
 
 
-def _write_split(rows: Iterable[dict[str, Any]], file: Path, digest: Any, *, prefixes: bool) -> "datasets.Dataset":
+def _write_split(rows: Iterable[dict[str, Any]], file: Path, digest: Any, *, recipe: Recipe) -> "datasets.Dataset":
     """Write rows to an Arrow file, `ROWS_AT_ONCE` at a time, update the digest, and return the file memory-mapped.
 
     Args:
         rows: by column.
         file: to write.
         digest: of hashlib.
-        prefixes: whether the rows have the column prefix.
+        recipe: says whether the rows have the columns prefix and alternatives.
     """
-    from datasets import Dataset, Features, Value
+    from datasets import Dataset, Features, List, Value
     from datasets.arrow_writer import ArrowWriter
 
     columns = {
@@ -240,15 +263,18 @@ def _write_split(rows: Iterable[dict[str, Any]], file: Path, digest: Any, *, pre
         "source_words": Value("int32"),
     }
     texts = ["id", "source", "target"]
-    if prefixes:
+    if recipe.has_prefixes:
         columns["prefix"] = Value("string")
         texts.append("prefix")
+    if recipe.has_alternatives:
+        columns["alternatives"] = List(Value("string"))
     rows = iter(rows)
     digest.update(f"{file.name}\n".encode())
     with ArrowWriter(features=Features(columns), path=str(file)) as writer:
         while batch := list(islice(rows, ROWS_AT_ONCE)):
             writer.write_batch({column: [row[column] for row in batch] for column in columns})
-            digest.update("".join("\t".join(row[text] for text in texts) + "\n" for row in batch).encode())
+            lines = ("\t".join([*(row[text] for text in texts), *row.get("alternatives", ())]) for row in batch)
+            digest.update("".join(f"{line}\n" for line in lines).encode())
         writer.finalize()
     # The library's own fingerprint holds the time of the file: a corpus that is made again would differ in its bytes.
     return Dataset(Dataset.from_file(str(file)).data, fingerprint=digest.hexdigest()[:16])

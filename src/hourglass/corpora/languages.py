@@ -48,6 +48,11 @@ def _parse(language: str) -> tuple[str, str | None]:
     return base, named or (str(likely).split("_")[1] if likely else None)
 
 
+def language_of(language: str) -> str:
+    """Return the language of a code in its usual spelling, without country and script."""
+    return _parse(language)[0]
+
+
 def is_unspaced(language: str) -> bool:
     """Return whether a language is written without spaces between words; one that is not known is written with them."""
     return _parse(language)[1] in _UNSPACED
@@ -114,7 +119,7 @@ def _script_of(character: str) -> str:
 
 
 def check_script(texts: Iterable[str], language: str, option: str) -> str | None:
-    """Check a language against the script of its texts, as its words are counted and BLEU is computed by it.
+    """Check a language against the script of its texts, as its words are counted and scores are computed by it.
 
     Args:
         texts: sentences.

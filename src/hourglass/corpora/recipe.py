@@ -9,6 +9,7 @@ from typing import ClassVar, Literal, NamedTuple
 from pydantic import PositiveInt
 
 Split = Literal["train", "dev", "test"]
+Side = Literal["source", "target"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
 
@@ -24,6 +25,7 @@ class Pair(NamedTuple):
             search looks at them, too.
         prefix: what the target continues, where the recipe has prefixes: the decoder reads it, and neither loss nor
             score counts it.
+        alternatives: further references, as good as the target, where the recipe has them: scores count the closest.
     """
 
     id: str
@@ -32,6 +34,7 @@ class Pair(NamedTuple):
     places: tuple[str, str]
     parts: tuple[tuple[str, str], ...] = ()
     prefix: str | None = None
+    alternatives: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,26 @@ class Recipe(ABC):
     # Whether training pairs with a sentence of dev or test are dropped. Not for synthetic corpora, whose distribution
     # is known exactly and would change.
     removes_leaks: ClassVar[bool] = True
+    # The sides whose sentences must not be in dev or test. Not the target, where different sources rightly have the
+    # same: homophones, or commands with the same actions.
+    leak_sides: ClassVar[tuple[Side, ...]] = ("source", "target")
     # Whether every pair has a prefix.
     has_prefixes: ClassVar[bool] = False
+    # Whether pairs of dev and test may have further references.
+    has_alternatives: ClassVar[bool] = False
 
     @property
     def limit(self) -> int | None:
         """The maximum number of words on a side of a training pair; None: unlimited."""
         return None
+
+    @property
+    def joined(self) -> int:
+        """The largest number of training pairs that are read as one sentence, drawn anew in each epoch.
+
+        Dev and test are joined by `pairs`. A recipe with prefixes has 1.
+        """
+        return 1
 
     def taken(self) -> tuple[Split, ...]:
         """Return the splits that are taken from train, as the user has named none (corpora/held_out.py)."""

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from hourglass.corpora.held_out import take
 from hourglass.corpora.hub import load_from_hub, read_rows
+from hourglass.corpora.joining import join_pairs
 from hourglass.corpora.lines import find_files, read_pairs
 from hourglass.corpora.recipe import SPLITS, LimitedRecipe, Pair, Split
 from hourglass.errors import UserError
@@ -66,10 +67,14 @@ class Multi30k(LimitedRecipe):
     Attributes:
         folder: folder of the raw files (train.de.gz, train.en.gz, val..., test_...); None: load from the hub.
         test: the test set, or several to concatenate; the hub has only that of 2016.
+        captions: the largest number of descriptions in a sentence. In train, 1 to so many are drawn anew in each
+            epoch. Those of dev, and of test, are cut into such groups once, which have none in common.
     """
 
     folder: str | None
     test: Multi30kTest | Annotated[list[Multi30kTest], Field(min_length=1)]
+    # Runs of earlier versions lack it.
+    captions: PositiveInt = 1
 
     name: ClassVar = "multi30k"
     HUB: ClassVar = "bentrevett/multi30k"
@@ -88,8 +93,20 @@ class Multi30k(LimitedRecipe):
             file for split in SPLITS for name in self._names(split) for file in self._files(name, folder=self.folder)
         ]
 
+    @property
+    def joined(self) -> int:
+        """See `Recipe.joined`."""
+        return self.captions
+
     def pairs(self, split: Split) -> Iterator[Pair]:
-        """Yield the descriptions of a split; with several test sets, the ids start with their names."""
+        """Yield the descriptions of train, and those of dev or test in groups of 1 to `captions`.
+
+        With several test sets, the ids start with their names.
+        """
+        pairs = self._descriptions(split)
+        return pairs if split == "train" or self.captions == 1 else join_pairs(list(pairs), self.captions, split)
+
+    def _descriptions(self, split: Split) -> Iterator[Pair]:
         if self.folder is None:
             yield from read_rows(self._from_hub[split], self.HUB, split, self.source, self.target, column=None)
             return

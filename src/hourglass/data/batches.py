@@ -1,5 +1,7 @@
 """Batches of sentences of similar length, in a shuffled stream that can stop and resume at any step."""
 
+import math
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -9,17 +11,21 @@ from torch.utils.data import Sampler
 IntArray = np.ndarray[Any, np.dtype[np.integer[Any]]]
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
-# Keeps the random numbers of nulled sources apart from those of the order, which are of [seed, epoch].
-NULLED_STREAM = 1
+# Share of the pairs, the shortest ones, that a curriculum begins with.
+FIRST_SHARE = 0.1
+# Keep the random numbers of nulled sources and of joined pairs apart from those of the order, of [seed, epoch].
+NULLED_STREAM, JOINED_STREAM = 1, 2
+# In the place of a row number: a sentence is joined from fewer pairs.
+NO_ROW = -1
 
 
 class Part(NamedTuple):
     """The share of a global batch that one rank reads at once."""
 
-    rows: IntArray  # row numbers in the split
+    rows: IntArray  # [sentences] row numbers in the split; or [sentences, most], see `join_at_random`
     step_tokens: int  # target tokens of the whole global batch that the loss counts
     blank: bool = False  # a placeholder for a rank that got no sentence: it adds nothing to the loss
-    nulled: BoolArray | None = None  # [rows] pairs whose source is read as empty; None: none
+    nulled: BoolArray | None = None  # [sentences] whose source is read as empty; None: none
 
 
 def cut(order: IntArray, source_lengths: IntArray, target_lengths: IntArray, batch_tokens: int) -> list[IntArray]:
@@ -44,6 +50,38 @@ def cut(order: IntArray, source_lengths: IntArray, target_lengths: IntArray, bat
     return batches
 
 
+def join_at_random(pairs: int, most: int, random: np.random.Generator) -> IntArray:
+    """Return the row numbers of pairs in groups of 1 to `most`, each pair in one: [groups, most], filled with NO_ROW.
+
+    The pairs are in random order. The size of a group is drawn evenly; the last has no more pairs than are left.
+
+    Args:
+        pairs: their number, 1 or more.
+        most: the largest size of a group.
+        random: draws both.
+    """
+    order = random.permutation(pairs)
+    sizes = random.integers(1, most + 1, pairs)  # More than enough.
+    starts = np.cumsum(sizes) - sizes
+    sizes, starts = sizes[starts < pairs], starts[starts < pairs]
+    sizes[-1] = pairs - starts[-1]
+    groups = np.full((len(sizes), most), NO_ROW)
+    groups[np.repeat(np.arange(len(sizes)), sizes), np.arange(pairs) - np.repeat(starts, sizes)] = order
+    return groups
+
+
+def joined_lengths(lengths: IntArray, rows: IntArray) -> IntArray:
+    """Return the tokens of sentences, [sentences], with end-of-sentence.
+
+    Args:
+        lengths: [pairs] tokens of each pair, with end-of-sentence.
+        rows: see `Part`. Of joined pairs, the last alone keeps its end-of-sentence.
+    """
+    if rows.ndim == 1:
+        return lengths[rows]
+    return 1 + np.where(rows == NO_ROW, 0, lengths[rows] - 1).sum(1)
+
+
 def in_order(source_lengths: IntArray, target_lengths: IntArray, batch_tokens: int) -> list[IntArray]:
     """Return the batches of a dev or test split by length, the longest last; for the arguments see `cut`."""
     return cut(np.lexsort((target_lengths, source_lengths)), source_lengths, target_lengths, batch_tokens)
@@ -59,6 +97,14 @@ class TrainingStream:
     after a step do not depend on the number of processes (except for dropout, which each process draws itself).
     Which sources are nulled is drawn for each global batch, by seed and step, so that it does not depend on it either,
     nor on where a run has resumed. The batches are those of a stream without nulled sources.
+    With `joined`, the sentences of an epoch are 1 to so many pairs in a row, which are drawn anew in each epoch.
+
+    A curriculum reads the same batches in another order, short pairs first: until the share `curriculum` of the budget
+    is read, the next batch is the first of the shuffled ones that has no pair longer than a limit. The limit is the
+    length of the longest of a share of the pairs by length, which grows evenly with the tokens read, from
+    `FIRST_SHARE` to 1 (the linear competence of Platanios et al. 2019, "Competence-based curriculum learning for neural
+    machine translation", section 3; there sentences are drawn, and here each is read once an epoch). If no batch is
+    short enough, the shortest is next.
 
     Args:
         source_lengths: [pairs], in tokens.
@@ -69,6 +115,8 @@ class TrainingStream:
         seed: of the order, and of which sources are nulled.
         null_source: probability that a pair is read with an empty source, anew in each epoch; from 0 to below 1.
         prefix_lengths: [pairs], target tokens that are given, which neither budget nor loss counts; None: 0 of each.
+        joined: the largest number of pairs in a sentence. Pairs with a prefix are not joined.
+        curriculum: share of the budget in which the longest pairs come in, from 0 (none) to 1.
 
     Attributes:
         steps: optimizer steps of the run.
@@ -88,10 +136,14 @@ class TrainingStream:
         seed: int,
         null_source: float = 0.0,
         prefix_lengths: IntArray | None = None,
+        joined: int = 1,
+        curriculum: float = 0.0,
     ):
-        self.source_lengths, self.target_lengths = source_lengths, target_lengths
+        assert joined == 1 or prefix_lengths is None
+        self.source_lengths, self.target_lengths, self.joined = source_lengths, target_lengths, joined
         self.loss_lengths = target_lengths if prefix_lengths is None else target_lengths - prefix_lengths
         self.batch_tokens, self.seed, self.null_source = batch_tokens, seed, null_source
+        self.curriculum_tokens = curriculum * target_tokens
         self._last: tuple[int, list[IntArray]] | None = None
         steps, positions, real = self._measure(target_tokens)
         self.steps = max(1, round(steps / validations)) * validations
@@ -104,10 +156,10 @@ class TrainingStream:
         epoch = 0
         while tokens < budget:
             for batch in self.epoch(epoch):
-                source, target = self.source_lengths[batch], self.target_lengths[batch]
+                source, target = (joined_lengths(each, batch) for each in (self.source_lengths, self.target_lengths))
                 positions += len(batch) * int(source.max() + target.max())
                 real += int(source.sum() + target.sum())
-                tokens += int(self.loss_lengths[batch].sum())
+                tokens += int(joined_lengths(self.loss_lengths, batch).sum())
                 steps += 1
                 if tokens >= budget:
                     break
@@ -115,7 +167,7 @@ class TrainingStream:
         return steps, positions, real
 
     def epoch(self, number: int) -> list[IntArray]:
-        """Return the global batches of one epoch, each as row numbers of the split.
+        """Return the global batches of one epoch, each as row numbers of the split, see `Part`.
 
         The last epoch is kept: the first one is needed twice, to count steps and to train, and takes seconds for
         millions of pairs.
@@ -126,12 +178,49 @@ class TrainingStream:
 
     def _order(self, number: int) -> list[IntArray]:
         random = np.random.default_rng([self.seed, number])
-        tie_break = random.permutation(len(self.source_lengths))
+        sentences: IntArray = np.arange(len(self.source_lengths))
+        if self.joined > 1:
+            drawing = np.random.default_rng([self.seed, number, JOINED_STREAM])
+            sentences = join_at_random(len(sentences), self.joined, drawing)
+        source, target = (joined_lengths(each, sentences) for each in (self.source_lengths, self.target_lengths))
+        tie_break = random.permutation(len(sentences))
         # By target length first, as the output layer takes the most time, then by source length.
-        order = np.lexsort((tie_break, self.source_lengths, self.target_lengths))
-        batches = cut(order, self.source_lengths, self.target_lengths, self.batch_tokens)
+        order = np.lexsort((tie_break, source, target))
+        batches = cut(order, source, target, self.batch_tokens)
         random.shuffle(batches)
-        return batches
+        # Of joined pairs it is more than was read, as each counts an end of its own.
+        tokens = number * int(self.loss_lengths.sum())
+        if tokens < self.curriculum_tokens:
+            batches = self._short_first(batches, np.maximum(source, target), sentences, tokens)
+        return [sentences[batch] for batch in batches]
+
+    def _short_first(
+        self, batches: list[IntArray], longer: IntArray, sentences: IntArray, tokens: int
+    ) -> list[IntArray]:
+        """Return the batches of an epoch in the order of the curriculum, from the target tokens read before it on.
+
+        Args:
+            batches: numbers of sentences.
+            longer: [sentences] tokens on the longer side of each.
+            sentences: the rows of each, see `Part`.
+            tokens: target tokens read before the epoch.
+        """
+        by_length = np.sort(longer)
+        # Batches of equal length in shuffled order, and the place of each in the shuffled epoch.
+        waiting: dict[int, deque[int]] = {}
+        for place, batch in enumerate(batches):
+            waiting.setdefault(int(longer[batch].max()), deque()).append(place)
+        order: list[int] = []
+        while waiting and tokens < self.curriculum_tokens:
+            share = FIRST_SHARE + (1 - FIRST_SHARE) * tokens / self.curriculum_tokens
+            limit = by_length[math.ceil(share * len(by_length)) - 1]
+            allowed = [length for length in waiting if length <= limit] or [min(waiting)]
+            length = min(allowed, key=lambda each: waiting[each][0])
+            order.append(waiting[length].popleft())
+            if not waiting[length]:
+                del waiting[length]
+            tokens += int(joined_lengths(self.loss_lengths, sentences[batches[order[-1]]]).sum())
+        return [batches[place] for place in [*order, *sorted(place for rest in waiting.values() for place in rest)]]
 
     def parts(self, *, first_step: int, rank: int, ranks: int, accumulate: int) -> Iterator[Part]:
         """Yield the parts of one rank from optimizer step `first_step` on, `accumulate` parts a step."""
@@ -141,7 +230,7 @@ class TrainingStream:
                 if step >= self.steps:
                     return
                 if step >= first_step:
-                    tokens = int(self.loss_lengths[batch].sum())
+                    tokens = int(joined_lengths(self.loss_lengths, batch).sum())
                     nulled = self._draw_nulled(step, len(batch))
                     for turn in range(accumulate):
                         own = slice(turn * ranks + rank, None, ranks * accumulate)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from hourglass.corpora.corpus import Corpus, prefixes_of
-from hourglass.data.batches import IntArray, Part
+from hourglass.data.batches import NO_ROW, IntArray, Part, joined_lengths
 from hourglass.data.pieces import BOS, EOS, PAD
 from hourglass.data.tokenizer import Vocabularies
 from hourglass.system.cache import fill_cache, reading
@@ -33,7 +33,7 @@ class Batch(NamedTuple):
     source: Tensor  # [B, S] ids, each row ending in end-of-sentence
     source_lengths: Tensor  # [B]
     target: Tensor  # [B, T+1] ids, from beginning-of-sentence to end-of-sentence
-    rows: Tensor  # [B] row numbers in the split
+    rows: Tensor  # [B] row numbers in the split; of a joined sentence, of its first pair
     step_tokens: int  # target tokens of the whole global batch of this optimizer step, without prefixes
     prefix_lengths: Tensor | None = None  # [B] target tokens after the first that are given; None: the corpus has none
 
@@ -82,10 +82,11 @@ class EncodedSplit(Dataset[Batch]):
         return int(self.target_lengths[rows].sum()) - given
 
     def __getitem__(self, part: Part) -> Batch:
-        target = pad(list(self.target_ids.rows(part.rows)), first=[BOS], last=[EOS])
+        target = pad(list(self.target_ids.joined(part.rows)), first=[BOS], last=[EOS])
         if part.blank:
             target[:, 1:] = PAD
-        source, lengths = list(self.source_ids.rows(part.rows)), self.source_lengths[part.rows].astype(np.int64)
+        source = list(self.source_ids.joined(part.rows))
+        lengths = joined_lengths(self.source_lengths, part.rows).astype(np.int64)
         if part.nulled is not None:
             source = [ids[:0] if nulled else ids for ids, nulled in zip(source, part.nulled, strict=True)]
             lengths[part.nulled] = 1  # End-of-sentence alone.
@@ -96,7 +97,7 @@ class EncodedSplit(Dataset[Batch]):
             pad(source, last=[EOS]),
             torch.from_numpy(lengths),
             target,
-            torch.from_numpy(part.rows),
+            torch.from_numpy(part.rows if part.rows.ndim == 1 else part.rows[:, 0]),
             part.step_tokens,
             given,
         )
@@ -124,6 +125,15 @@ class Lists:
         for chunk, row in zip(chunks.tolist(), (rows - self._starts[chunks]).tolist(), strict=True):
             first, end = self._offsets[chunk][row : row + 2]
             yield self._values[chunk][first:end]
+
+    def joined(self, rows: IntArray) -> Iterator[IntArray]:
+        """Yield the lists of sentences, each joined from those of its pairs; see `Part`."""
+        if rows.ndim == 1:
+            yield from self.rows(rows)
+            return
+        lists = self.rows(rows[rows != NO_ROW])
+        for pairs in (rows != NO_ROW).sum(1).tolist():
+            yield np.concatenate([next(lists) for _ in range(pairs)])
 
 
 def pad(rows: Sequence[Sequence[int] | IntArray], *, first: Sequence[int] = (), last: Sequence[int] = ()) -> Tensor:

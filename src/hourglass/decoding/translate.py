@@ -44,10 +44,10 @@ def translate(
     prefixes: Iterable[str] | None = None,
     with_prefix: bool = True,
     progress: Callable[[int], object] = lambda lines: None,
-    name: str = "line",
+    place: Callable[[int], str] = "line {}".format,
 ) -> Iterator[str]:
     """Yield the best translation of each text by one model; see `translate_n_best`."""
-    options: dict[str, Any] = {"prefixes": prefixes, "with_prefix": with_prefix, "progress": progress, "name": name}
+    options: dict[str, Any] = {"prefixes": prefixes, "with_prefix": with_prefix, "progress": progress, "place": place}
     lists = translate_n_best([model], vocabularies, texts, settings, 1, **options)
     return (best.text for best, *_ in lists)
 
@@ -62,7 +62,7 @@ def translate_n_best(
     prefixes: Iterable[str] | None = None,
     with_prefix: bool = True,
     progress: Callable[[int], object] = lambda lines: None,
-    name: str = "line",
+    place: Callable[[int], str] = "line {}".format,
 ) -> Iterator[list[ScoredTranslation]]:
     """Yield the translations of each text in order, best first; at most `WINDOW` texts are read ahead.
 
@@ -79,7 +79,7 @@ def translate_n_best(
         prefixes: what the translation of each text begins with, cut into pieces by itself; None: nothing.
         with_prefix: whether the text of a translation holds its prefix; its pieces always do.
         progress: called with the number of texts that were finished since the last call.
-        name: what warnings and errors call a text, before its number.
+        place: returns what warnings and errors call a text, given its number from 1.
 
     Raises:
         UserError: a text is longer than a model can read (attention=luong_location, encoder=convolution), a prefix is
@@ -93,12 +93,12 @@ def translate_n_best(
         sources = [[*ids, EOS] for ids in vocabularies.source.encode(cleaned)]
         for number, ids in enumerate(sources, first):
             for model in models:
-                model.check_length(len(ids), f"{name} {number}")
+                model.check_length(len(ids), place(number))
         starts = [clean(prefix) for prefix in islice(of_texts, len(window))] if of_texts is not None else None
         given = None if starts is None else vocabularies.target.encode(starts)
         for number, (ids, prefix) in enumerate(zip(sources, given or [], strict=False), first):
-            settings.check_prefix(len(prefix), settings.limit(len(ids)), f"{name} {number}")
-        _warn_of_long(sources, settings, name, first)
+            settings.check_prefix(len(prefix), settings.limit(len(ids)), place(number))
+        _warn_of_long(sources, settings, place, first)
         first += len(window)
         lists = _search_all(models, sources, settings, count, progress=progress, prefixes=given)
         for row, (text, hypotheses) in enumerate(zip(cleaned, lists, strict=True)):
@@ -154,7 +154,7 @@ def translate_split(
                 prefixes=prefixes_of(split),
                 with_prefix=False,
                 progress=bar.update,
-                name=f"{name} sentence",
+                place=lambda number: f"{name} sentence {number}",
             )
         )
 
@@ -223,14 +223,13 @@ def _to_text(
     return vocabularies.target.decode([shown])[0]
 
 
-def _warn_of_long(sources: list[list[int]], settings: SearchSettings, name: str, first: int) -> None:
+def _warn_of_long(sources: list[list[int]], settings: SearchSettings, place: Callable[[int], str], first: int) -> None:
     """Warn of texts that are longer than the absolute output limit."""
     for number, ids in enumerate(sources, first):
         if len(ids) > settings.output_most:
             log.warning(
-                "%s %d has %d pieces: its translation ends at search.output_most=%d pieces at the latest",
-                name,
-                number,
+                "%s has %d pieces: its translation ends at search.output_most=%d pieces at the latest",
+                place(number),
                 len(ids),
                 settings.output_most,
             )

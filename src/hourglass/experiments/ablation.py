@@ -28,6 +28,7 @@ from hourglass.config.plugins import load_plugins
 from hourglass.corpora.overlap import OVERLAP_VERSION, CorpusOverlap
 from hourglass.errors import UserError
 from hourglass.experiments.rate_search import possible_rates
+from hourglass.metrics.metrics import Metrics, make_metrics
 from hourglass.metrics.scoring import length_buckets
 from hourglass.runs.folder import RunFolder
 from hourglass.system.commands import path_override, quoted
@@ -69,6 +70,7 @@ class CorpusSettings:
         budgets: target tokens of a run, in ascending order: the rungs of a ladder.
         tune_tokens: budget of a candidate of the search.
         edges: first number of source words of each length bucket.
+        overrides: of every run, before those of all corpora.
     """
 
     variants: Names
@@ -78,6 +80,7 @@ class CorpusSettings:
     edges: list[int]
     controls: list[str] = field(default_factory=list)
     models: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         length_buckets(self.edges)
@@ -92,7 +95,8 @@ class AblationSettings:
         baseline: the variant that all others are compared with.
         validations: of a run.
         resamples: of the bootstrap.
-        floor: BLEU that the baseline must reach before slopes over length are reported.
+        floor: points from the worst score (0 of BLEU, 100 of an error rate) that the baseline must have come before
+            slopes over length are reported.
         converged: share of the dev loss; a run whose last fifth of the budget gained less counts as converged.
         estimands: pairs of variants whose gap in bits is the ablation's first result.
         flattened: share of such a gap; a doubling of the budget that is sure to change it by less has not changed it.
@@ -199,6 +203,16 @@ class Ablation:
             variant: [self.sentence_scores(variant, seed, budget) for seed in self.seeds(variant)]
             for variant in self.variants(corpus)
         }
+
+    def metrics(self, corpus: str) -> Metrics:
+        """Return the metrics of a corpus's runs.
+
+        Raises:
+            UserError: one is unknown, or cannot score the corpus.
+        """
+        plugins = [f"plugins=[{','.join(self.settings.plugins)}]"] if self.settings.plugins else []
+        config = self.compose([*self.data_overrides(corpus), *plugins, *self.settings.overrides])
+        return make_metrics(config["metrics"], str(config["data"]["target"]))
 
     def seeds(self, variant: Variant) -> list[int]:
         """The seeds that a variant is trained with."""
@@ -394,9 +408,10 @@ class Ablation:
         ]
 
     def data_overrides(self, corpus: str) -> list[str]:
-        """Return the overrides that select a corpus, its cache and its length buckets."""
-        edges = ",".join(map(str, self.corpora[corpus].edges))
-        return [f"data={corpus}", path_override("cache", self.made(corpus) / "cache"), f"edges=[{edges}]"]
+        """Return the overrides that select a corpus, its cache and its length buckets, and those that it has itself."""
+        settings = self.corpora[corpus]
+        edges = f"edges=[{','.join(map(str, settings.edges))}]"
+        return [f"data={corpus}", path_override("cache", self.made(corpus) / "cache"), edges, *settings.overrides]
 
     def chosen(self, variant: Variant) -> list[str]:
         """Return the overrides that a variant's search chose; anything but one of its candidates is refused.

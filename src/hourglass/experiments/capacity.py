@@ -3,10 +3,12 @@
 The settings are in conf/capacity/NAME.yaml, the runs in pipeline/capacity/NAME.
 """
 
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -14,11 +16,13 @@ from hourglass.analysis.capacity import Capacity, CapacityPoint
 from hourglass.analysis.channel import longest_copied, summarise_channel
 from hourglass.analysis.convergence import judge_convergence
 from hourglass.analysis.evaluation import SCHEMA_VERSION as TUNING_VERSION
-from hourglass.analysis.evaluation import Tuning, rate_word
+from hourglass.analysis.evaluation import Tuning
 from hourglass.config.compose import compose_settings
-from hourglass.config.options import build, read_settings
+from hourglass.config.options import Config, build, read_settings
+from hourglass.corpora.corpus import check_recipe
+from hourglass.corpora.synthetic import ChannelRecipe
 from hourglass.errors import UserError
-from hourglass.experiments.rate_search import run_search
+from hourglass.experiments.rate_search import find_rate, search_file
 from hourglass.models.cells import CellName
 from hourglass.system.commands import path_override
 from hourglass.system.project import ROOT, code_version
@@ -161,20 +165,27 @@ def check_capacity_runs(settings: CapacitySettings) -> None:
     for run in list_capacity_runs(settings):
         config = compose_settings([*settings.overrides, *run.overrides])
         try:
-            check_settings(config)
-            data = config["data"]
-            if data["test_pairs"] < 2 * (data["longest"] - data["shortest"] + 1):
-                raise UserError(f"data.test_pairs={data['test_pairs']}: each length needs two sequences: raise it")
-            if config["trainer"]["validations"] < 2:
-                raise UserError("trainer.validations=1: convergence is judged from two: set trainer.validations=5")
+            check_measurable(config)
         except UserError as error:
             raise UserError(f"{run.name}: {error}") from None
 
 
+def check_measurable(config: Config) -> None:
+    """Check that a run can be trained, and its bits and its convergence measured.
+
+    Raises:
+        UserError: it cannot.
+    """
+    check_settings(config)
+    _, recipe = check_recipe(config["data"])
+    if isinstance(recipe, ChannelRecipe) and recipe.test_pairs < 2 * len(recipe.size_range):
+        raise UserError(f"data.test_pairs={recipe.test_pairs}: each length needs two sequences: raise it")
+    if config["trainer"]["validations"] < 2:
+        raise UserError("trainer.validations=1: convergence is judged from two: set trainer.validations=5")
+
+
 def train_capacity_runs(settings: CapacitySettings, folder: Path) -> None:
     """Search for the learning rate of each run and train it, where that is not complete; an interrupted run resumes.
-
-    A rate that suits a wide neck and not a narrow one would draw a curve of rates, not of widths.
 
     Args:
         settings: of the sweep.
@@ -184,38 +195,47 @@ def train_capacity_runs(settings: CapacitySettings, folder: Path) -> None:
         UserError: a run failed; the message names its log.
     """
     check_capacity_runs(settings)
-    folder.mkdir(parents=True, exist_ok=True)
-    runs = list_capacity_runs(settings)
 
-    def start(run: CapacityRun) -> str:
-        words = [*settings.overrides, *run.overrides, "logger=csv", "if_exists=continue_or_replace"]
-        words += [path_override("cache", folder / "cache")]
-        with (folder / f"{run.name}.log").open("w", encoding="utf-8") as log:
+    def start(run: CapacityRun, log: IO[str]) -> None:
+        words = [*settings.overrides, *run.overrides, *common_words(folder / "cache")]
+        chosen = find_rate(settings.learning_rates, settings.search_tokens, words, folder, run.name, output=log)
+        run_training([*words, *chosen, path_override("run_dir", folder / run.name)], log)
+
+    train_all({run.name: partial(start, run) for run in list_capacity_runs(settings)}, folder, settings.workers)
+
+
+def common_words(cache: Path) -> list[str]:
+    """Return the overrides that all runs of a sweep share, given its cache; a run that is complete is left alone."""
+    return ["logger=csv", "if_exists=continue_or_replace", path_override("cache", cache)]
+
+
+def train_all(trainings: Mapping[str, Callable[[IO[str]], object]], folder: Path, workers: int) -> None:
+    """Train several things at the same time, and print the name of each that is done.
+
+    Args:
+        trainings: by name; each is called with its log, FOLDER/NAME.log.
+        folder: for the logs.
+        workers: how many are trained at the same time.
+
+    Raises:
+        UserError: one failed; the message names its log. Those that had not begun do not begin.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def start(name: str) -> str:
+        with (folder / f"{name}.log").open("w", encoding="utf-8") as log:
             try:
-                chosen = [rate_word(settings.learning_rates[0])]
-                if len(settings.learning_rates) > 1:
-                    chosen = run_search(
-                        settings.learning_rates,
-                        [*words, f"trainer.target_tokens={settings.search_tokens}", "trainer.test=false"],
-                        lambda number: folder / "search" / f"{run.name}-{number}",
-                        _search_file(folder, run),
-                        output=log,
-                    ).chosen
-                run_training([*words, *chosen, path_override("run_dir", folder / run.name)], log)
+                trainings[name](log)
             except UserError as error:
                 return str(error)
             return ""
 
-    with ThreadPoolExecutor(settings.workers) as pool:
-        for number, (run, failure) in enumerate(zip(runs, pool.map(start, runs), strict=True), 1):
+    with ThreadPoolExecutor(workers) as pool:
+        for number, (name, failure) in enumerate(zip(trainings, pool.map(start, trainings), strict=True), 1):
             if failure:
                 pool.shutdown(cancel_futures=True)
-                raise UserError(f"{run.name}: {failure}; see {folder / run.name}.log")
-            print(f"{number}/{len(runs)}: {run.name}", flush=True)
-
-
-def _search_file(folder: Path, run: CapacityRun) -> Path:
-    return folder / "search" / f"{run.name}.json"
+                raise UserError(f"{name}: {failure}; see {folder / name}.log")
+            print(f"{number}/{len(trainings)}: {name}", flush=True)
 
 
 def measure_capacity(settings: CapacitySettings, folder: Path) -> Capacity:
@@ -225,21 +245,43 @@ def measure_capacity(settings: CapacitySettings, folder: Path) -> Capacity:
         UserError: a run is missing, or not of a calibrated channel.
     """
     runs = list_capacity_runs(settings)
-    points = [_measure_run(run, FinishedRun.open(folder / run.name), settings.converged) for run in runs]
+    points = [
+        measure_run(run.name, run.line, run.width, FinishedRun.open(folder / run.name), settings.converged)
+        for run in runs
+    ]
     if len(settings.learning_rates) > 1:
-        files = [_search_file(folder, run) for run in runs]
-        tunings = [read_record(file, Tuning, TUNING_VERSION, "the sweep again") for file in files]
-        points = [replace(point, tuning=tuning) for point, tuning in zip(points, tunings, strict=True)]
+        points = [replace(point, tuning=read_tuning(folder, point.name)) for point in points]
     return Capacity(points, settings.converged, code_version()["commit"])
 
 
-def _measure_run(run: CapacityRun, finished: FinishedRun, converged: float) -> CapacityPoint:
+def read_tuning(folder: Path, name: str) -> Tuning:
+    """Return the outcome of the search of a run or a point of a sweep in `folder`.
+
+    Raises:
+        UserError: it is missing, damaged, or of another version.
+    """
+    return read_record(search_file(folder, name), Tuning, TUNING_VERSION, "the sweep again")
+
+
+def measure_run(name: str, line: str, width: int, finished: FinishedRun, converged: float) -> CapacityPoint:
+    """Measure one run of a sweep.
+
+    Args:
+        name: see `CapacityPoint`.
+        line: see `CapacityPoint`.
+        width: see `CapacityPoint`.
+        finished: the run.
+        converged: share of the dev loss below which the last fifth of its budget counts as no gain.
+
+    Raises:
+        UserError: the run is not of a calibrated channel.
+    """
     channel, metrics, translations = summarise_channel(finished), finished.metrics, finished.translations
     convergence = judge_convergence(finished, converged)
     return CapacityPoint(
-        name=run.name,
-        line=run.line,
-        width=run.width,
+        name=name,
+        line=line,
+        width=width,
         channel=channel,
         longest_copied=longest_copied(
             [row.hypothesis.split() for row in translations], [row.reference.split() for row in translations]

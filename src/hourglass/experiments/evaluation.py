@@ -7,12 +7,12 @@ import numpy as np
 import torch
 
 from hourglass.analysis.comparing import (
-    BleuByLength,
+    ScoreByLength,
     SentenceLengths,
-    bleu_from_sentences,
-    compare_bleu,
+    compare_scores,
     length_slope,
     make_draws,
+    score_from_sentences,
 )
 from hourglass.analysis.convergence import Doubling, describe_verdict, judge_convergence, judge_doubling
 from hourglass.analysis.evaluation import (
@@ -32,6 +32,8 @@ from hourglass.config.options import Config
 from hourglass.corpora.overlap import CorpusOverlap
 from hourglass.errors import UserError
 from hourglass.experiments.ablation import REMEDY, Ablation, Variant
+from hourglass.metrics.metric import Metric, facts_of
+from hourglass.metrics.scoring import main_of
 from hourglass.metrics.significance import Difference, Quantity, compare_quantities, pool
 from hourglass.models.build import build_model
 from hourglass.training.finished import FinishedRun
@@ -50,55 +52,67 @@ def evaluate(ablation: Ablation, corpus: str) -> Evaluation:
         variant: ablation.sentence_scores(variant, ablation.seeds(variant)[0], half_budget)
         for variant in (kept if half_budget else [])
     }
-    lengths = shared_lengths(ablation, corpus, [*kept.values(), *([half] for half in halves.values())])
+    metric = ablation.metrics(corpus).main
+    lengths = shared_lengths(ablation, corpus, metric, [*kept.values(), *([half] for half in halves.values())])
     if kept[ablation.variants(corpus)[0]][0].whole.ids_digest != lines_digest(overlap.ids["test"]):
         raise UserError(f"{ablation.overlap_file(corpus)}: not of the sentences that were translated: run {REMEDY}")
     draws = make_draws(lengths, ablation.settings.resamples)
-    bleu = {
-        variant: bleu_from_sentences([own.bleu for own in seeds], lengths, draws) for variant, seeds in kept.items()
+    scores = {
+        variant: score_from_sentences(metric, [own.statistics for own in seeds], lengths, draws)
+        for variant, seeds in kept.items()
     }
     baseline = ablation.variant(corpus, ablation.settings.baseline)
     variants = {
-        variant: _evaluate_variant(ablation, variant, [scores.whole for scores in kept[variant]], own)
-        for variant, own in bleu.items()
+        variant: _evaluate_variant(ablation, variant, [each.whole for each in kept[variant]], own)
+        for variant, own in scores.items()
     }
-    others = {variant: baseline for variant in bleu if variant != baseline}
-    for variant, difference in compare_bleu(bleu, others).items():
+    others = {variant: baseline for variant in scores if variant != baseline}
+    for variant, difference in compare_scores(scores, others).items():
         variants[variant] = replace(variants[variant], difference=difference)
     for variant, half in halves.items():
-        of_half = bleu_from_sentences([half.bleu], lengths, draws).whole
-        doubling = _judge_doubling(ablation, variant, half_budget, of_half, bleu[variant].whole)
+        of_half = score_from_sentences(metric, [half.statistics], lengths, draws).whole
+        doubling = _judge_doubling(ablation, variant, half_budget, of_half, scores[variant].whole)
         variants[variant] = replace(variants[variant], doubling=doubling)
-    refused = _refuse_slopes(ablation, variants[baseline], bleu[baseline])
+    refused = _refuse_slopes(ablation, metric, variants[baseline], scores[baseline])
     return Evaluation(
         corpus=facts,
         baseline=baseline.name,
         resamples=ablation.settings.resamples,
         converged=ablation.settings.converged,
         floor=ablation.settings.floor,
+        metrics=facts_of(next(iter(kept.values()))[0].whole.scores),
         sentences=len(lengths.source_words),
         buckets=_count_buckets(lengths),
         variants={variant.name: result for variant, result in variants.items()},
-        slopes={} if refused else _compare_slopes(baseline, bleu, lengths),
+        slopes={} if refused else _compare_slopes(baseline, scores, lengths),
         slopes_refused=refused,
-        pairs=_pair_up(variants, bleu),
+        pairs=_pair_up(variants, scores),
         examples=_gather_examples([seeds[0].whole for seeds in kept.values()]),
-        clean_part=_score_clean_part(ablation, overlap, kept, others) if facts.leaks_removed else None,
+        clean_part=_score_clean_part(ablation, metric, overlap, kept, others) if facts.leaks_removed else None,
     )
 
 
-def shared_lengths(ablation: Ablation, corpus: str, kept: Iterable[Sequence[SentenceScores]]) -> SentenceLengths:
+def shared_lengths(
+    ablation: Ablation, corpus: str, metric: Metric, kept: Iterable[Sequence[SentenceScores]]
+) -> SentenceLengths:
     """Return the lengths of the sentences that all runs have translated.
 
     Args:
         ablation: whose runs they are.
         corpus: of which.
+        metric: its main one.
         kept: what is kept of runs.
 
     Raises:
-        UserError: two runs have translated different sentences.
+        UserError: two runs have translated different sentences, or one is scored by another metric.
     """
     first, *others = [scores for seeds in kept for scores in seeds]
+    for scores in (first, *others):
+        if (own := main_of(scores.whole.scores)) != metric.name:
+            raise UserError(
+                f"{ablation.results(corpus) / 'runs'}: scored by {own}, and metrics.main of data={corpus} is "
+                f"{metric.name}: run {REMEDY}"
+            )
     if any(scores.whole.test_digest != first.whole.test_digest for scores in others):
         raise UserError(
             f"{ablation.results(corpus) / 'runs'}: its runs do not translate the same sentences: run {REMEDY}"
@@ -125,6 +139,7 @@ def _judge_doubling(
 
 def _score_clean_part(
     ablation: Ablation,
+    metric: Metric,
     overlap: CorpusOverlap,
     kept: Mapping[Variant, Sequence[SentenceScores]],
     baselines: Mapping[Variant, Variant],
@@ -136,11 +151,11 @@ def _score_clean_part(
     source_words = next(iter(kept.values()))[0].source_words[clean]
     part = SentenceLengths(source_words, bounds=[])
     draws = make_draws(part, ablation.settings.resamples)
-    bleu = {
-        variant: bleu_from_sentences([scores.bleu[clean] for scores in seeds], part, draws)
+    of_variants = {
+        variant: score_from_sentences(metric, [scores.statistics[clean] for scores in seeds], part, draws)
         for variant, seeds in kept.items()
     }
-    differences = compare_bleu(bleu, baselines)
+    differences = compare_scores(of_variants, baselines)
     return CleanPart(
         sentences=len(clean),
         mean_source_words=float(source_words.mean()),
@@ -148,7 +163,7 @@ def _score_clean_part(
             variant.name: CleanScores(
                 own.whole.estimate, differences[variant].whole if variant in differences else None
             )
-            for variant, own in bleu.items()
+            for variant, own in of_variants.items()
         },
     )
 
@@ -162,7 +177,7 @@ def _count_buckets(lengths: SentenceLengths) -> list[SentenceBucket]:
 
 
 def _evaluate_variant(
-    ablation: Ablation, variant: Variant, kept: Sequence[TestScores], bleu: BleuByLength
+    ablation: Ablation, variant: Variant, kept: Sequence[TestScores], score: ScoreByLength
 ) -> VariantResult:
     """Return what a variant is, what it cost, how its trainings went, and its scores, without a difference."""
     settings = ablation.corpora[variant.corpus]
@@ -170,9 +185,7 @@ def _evaluate_variant(
     runs = ablation.open_runs(variant, settings.budgets[-1])
     scores = [own.scores for own in kept]
     first = runs[0]
-    chrf, brevity_penalty, length_ratio = (
-        float(np.mean([score[name] for score in scores])) for name in ("chrf", "brevity_penalty", "length_ratio")
-    )
+    main, *others = facts_of(scores[0])
     return VariantResult(
         config={name: value for name, value in first.config.items() if name not in PLACES},
         traits=_traits(first.config),
@@ -191,26 +204,23 @@ def _evaluate_variant(
                 dev=run.metrics.dev,
                 convergence=judge_convergence(run, ablation.settings.converged),
                 curves=run.dev_curves,
-                chrf=score["chrf"],
+                others={name: own[name] for name in others},
             )
-            for seed, run, score in zip(seeds, runs, scores, strict=True)
+            for seed, run, own in zip(seeds, runs, scores, strict=True)
         ],
-        bleu=bleu.whole.estimate,
-        chrf=chrf,
-        brevity_penalty=brevity_penalty,
-        length_ratio=length_ratio,
-        copy_bleu=scores[0]["copy_bleu"],
-        signature=scores[0]["signature"],
-        chrf_signature=scores[0]["chrf_signature"],
+        score=score.whole.estimate,
+        others={name: _mean([own[name] for own in scores]) for name in others},
+        brevity_penalty=_mean([own.get("brevity_penalty") for own in scores]),
+        length_ratio=_mean([own.get("length_ratio") for own in scores]),
+        copied=scores[0].get(f"copy_{main}"),
         buckets=[
             BucketScores(
-                bleu=estimate,
-                copy_bleu=scores[0]["buckets"][bucket]["copy_bleu"],
-                chrf=_mean([score["buckets"][bucket]["chrf"] for score in scores]),
-                brevity_penalty=_mean([score["buckets"][bucket]["brevity_penalty"] for score in scores]),
-                length_ratio=_mean([score["buckets"][bucket]["length_ratio"] for score in scores]),
+                score=estimate,
+                copied=scores[0]["buckets"][bucket].get(f"copy_{main}"),
+                brevity_penalty=_mean([own["buckets"][bucket].get("brevity_penalty") for own in scores]),
+                length_ratio=_mean([own["buckets"][bucket].get("length_ratio") for own in scores]),
             )
-            for bucket, estimate in enumerate(bleu.estimates(len(settings.edges)))
+            for bucket, estimate in enumerate(score.estimates(len(settings.edges)))
         ],
         difference=None,
     )
@@ -235,28 +245,30 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _refuse_slopes(ablation: Ablation, baseline: VariantResult, bleu: BleuByLength) -> str | None:
+def _refuse_slopes(ablation: Ablation, metric: Metric, baseline: VariantResult, score: ScoreByLength) -> str | None:
     """Return why slopes over length would say nothing about the baseline's fixed vector; None where they would."""
     name = ablation.settings.baseline
     if not baseline.converged:
         verdict = describe_verdict(baseline.converged)
         return f"variant {name} {verdict}, so its length curve may show missing training as well"
-    if baseline.bleu.mean < ablation.settings.floor:
+    floor = ablation.settings.floor if metric.higher_is_better else 100 - ablation.settings.floor
+    if metric.is_better(floor, baseline.score.mean):
+        side = "below the floor" if metric.higher_is_better else "above the ceiling"
         return (
-            f"variant {name} scores {baseline.bleu.mean:.1f} BLEU, below the floor of {ablation.settings.floor:g}: it "
-            "has not learnt to translate at any length"
+            f"variant {name} scores {baseline.score.mean:.1f} {metric.title}, {side} of {floor:g}: it has not learnt "
+            "its task at any length"
         )
-    scorable = sum(bucket.scorable for bucket in bleu.buckets.values())
+    scorable = sum(bucket.scorable for bucket in score.buckets.values())
     if scorable < 2:
         return f"a slope over length needs two buckets with intervals, and there is {scorable}"
     return None
 
 
 def _compare_slopes(
-    baseline: Variant, bleu: Mapping[Variant, BleuByLength], lengths: SentenceLengths
+    baseline: Variant, scores: Mapping[Variant, ScoreByLength], lengths: SentenceLengths
 ) -> dict[str, Difference]:
-    """Return, for each variant, how many BLEU its lead over the baseline grows per 10 more source words."""
-    slopes = {variant: length_slope(own, lengths) for variant, own in bleu.items()}
+    """Return, for each variant, by how much its difference to the baseline grows per 10 more source words."""
+    slopes = {variant: length_slope(own, lengths) for variant, own in scores.items()}
     seeds = pool(list(slopes.values()))
     return {
         variant.name: compare_quantities(own, slopes[baseline], seeds)
@@ -265,15 +277,16 @@ def _compare_slopes(
     }
 
 
-def _pair_up(variants: Mapping[Variant, VariantResult], bleu: Mapping[Variant, BleuByLength]) -> list[VariantPair]:
-    """Return in what each two variants differ, and the difference in BLEU of those that differ in one trait."""
-    seeds = pool([own.whole for own in bleu.values()])
+def _pair_up(variants: Mapping[Variant, VariantResult], scores: Mapping[Variant, ScoreByLength]) -> list[VariantPair]:
+    """Return in what each two variants differ, and the difference in score of those that differ in one trait."""
+    seeds = pool([own.whole for own in scores.values()])
     pairs = []
     for number, first in enumerate(variants):
         for second in list(variants)[number + 1 :]:
             of_first, of_second = variants[first].traits, variants[second].traits
             traits = [trait for trait in of_first if of_first[trait] != of_second[trait]]
-            difference = compare_quantities(bleu[first].whole, bleu[second].whole, seeds) if len(traits) == 1 else None
+            both = scores[first].whole, scores[second].whole
+            difference = compare_quantities(*both, seeds) if len(traits) == 1 else None
             pairs.append(VariantPair(first.name, second.name, traits, difference))
     return pairs
 

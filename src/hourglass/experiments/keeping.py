@@ -1,5 +1,6 @@
 """Keep in git what an ablation needs of a run: settings, curves, and the scores of each test sentence; some models."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from hourglass.analysis.sentence_scores import score_sentences, write_sentence_s
 from hourglass.experiments.ablation import BLIND, Ablation, Variant
 from hourglass.metrics.likelihood import reference_nats
 from hourglass.models.checkpoint import load_trained, write_rounded
-from hourglass.runs.folder import write_config
+from hourglass.runs.folder import RunFolder, write_config
 from hourglass.runs.translations import Translation, read_translations
 from hourglass.system.files import read_json, write_json, write_whole
 from hourglass.training.finished import FinishedRun
@@ -46,9 +47,24 @@ def keep_sentence_scores(ablation: Ablation, variant: Variant, seed: int, budget
         edges=ablation.corpora[variant.corpus].edges,
         examples=ablation.settings.examples,
         source_language=facts.source,
-        target_language=facts.target,
+        metrics=ablation.metrics(variant.corpus),
     )
     write_sentence_scores(ablation.kept(variant, seed, budget), scores)
+
+
+def left_as_it_is(result: Path, runs: Sequence[RunFolder]) -> str | None:
+    """Return a line that a kept result stays, where it is there and weights that make it are not; None otherwise.
+
+    Git keeps the result, but not the weights of the runs.
+
+    Args:
+        result: file or folder.
+        runs: whose best weights make it.
+    """
+    absent = [str(run.path) for run in runs if not run.best.exists()]
+    if not absent or not result.exists():
+        return None
+    return f"left as it is: {result} (no weights of {', '.join(absent)} on this machine)"
 
 
 def _from_root(ablation: Ablation, path: Path) -> str:
@@ -76,8 +92,8 @@ def keep_model(ablation: Ablation, variant: Variant) -> str:
         UserError: the run or the corpus is missing or damaged.
     """
     folder, kept = ablation.run(variant, ablation.seeds(variant)[0]), ablation.model(variant)
-    if kept.best.exists() and not folder.best.exists():
-        return f"left as it is: {kept.path} (no weights of {folder.path} on this machine)"
+    if kept.best.exists() and (line := left_as_it_is(kept.path, [folder])):
+        return line
     run = FinishedRun.open(folder.path)
     usual = ablation.compose([])["cache"]
     places = {"run_dir": _from_root(ablation, kept.path), "start_from": None, "cache": usual}

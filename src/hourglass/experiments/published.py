@@ -24,9 +24,10 @@ from hourglass.config.options import Config, build
 from hourglass.config.plugins import plugin_words
 from hourglass.decoding.translate import translate_split
 from hourglass.errors import UserError
-from hourglass.metrics.scoring import bleu_statistics, length_buckets
+from hourglass.metrics.scoring import length_buckets
+from hourglass.metrics.translation import bleu_statistics
 from hourglass.runs.folder import RunFolder
-from hourglass.runs.translations import Translation, read_translations, write_translations
+from hourglass.runs.translations import Translation, read_translations, rows_of, write_translations
 from hourglass.system.commands import path_override
 from hourglass.system.files import write_whole
 from hourglass.system.project import ROOT
@@ -209,8 +210,7 @@ def make_published_run(run: PublishedRun, settings: PublishedSettings, folder: s
         hypotheses = translate_split(
             finished.trained, test, search_settings, finished.settings.trainer.device, f"{run.system} {name} test"
         )
-        rows = zip(test["id"], test["source"], test["target"], hypotheses, strict=True)
-        write_translations(run.translations(name), rows)
+        write_translations(run.translations(name), rows_of(test, hypotheses))
     _record(run, finished, settings)
     return True
 

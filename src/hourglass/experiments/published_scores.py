@@ -21,18 +21,22 @@ from hourglass.experiments.published import (
     read_counts,
     read_published_record,
 )
-from hourglass.metrics.scoring import length_buckets, signature
+from hourglass.metrics.scoring import length_buckets
 from hourglass.metrics.significance import (
     AdjustedDifference,
     Estimate,
     Quantity,
     adjust_differences,
-    bleu_quantity,
     compare_quantities,
     draw_resamples,
+    metric_quantity,
     pool,
 )
+from hourglass.metrics.translation import Bleu
 from hourglass.system.records import read_record, write_record
+
+# The counts hang on the language, the score of counts does not.
+_BLEU = Bleu("en")
 
 # Of the dataclasses below: add 1 whenever a field is added, removed, renamed, or changes its meaning.
 SCORES_VERSION = 1
@@ -161,7 +165,7 @@ def _score_direction(settings: PublishedSettings, direction: str) -> DirectionSc
     recorded = {system: [run for run in runs if is_recorded(run, settings)] for system, runs in all_runs.items()}
     runs_of = {system: runs for system, runs in recorded.items() if runs}
     _check_one_corpus([run for runs in runs_of.values() for run in runs])
-    target_signature = signature(direction.split("-")[1])
+    target_signature = Bleu(direction.split("-")[1]).signature()
     if not runs_of:
         return DirectionScores({}, [], target_signature)
     bleu = {(system, search): _score(runs, search, settings) for system, runs in runs_of.items() for search in SEARCHES}
@@ -187,7 +191,8 @@ def _score_direction(settings: PublishedSettings, direction: str) -> DirectionSc
                 for test in settings.tests
             },
             buckets=[
-                bleu_quantity([seed[rows] for seed in counts[system]], drawn).estimate for rows, drawn in resamples
+                metric_quantity(_BLEU, [seed[rows] for seed in counts[system]], drawn).estimate
+                for rows, drawn in resamples
             ],
         )
         for system, runs in runs_of.items()
@@ -252,7 +257,9 @@ def _score(runs: Sequence[PublishedRun], search: str, settings: PublishedSetting
     counts = [read_counts(run) for run in runs]
     names = {test: f"{test}.{search}" for test in settings.tests}
     return {
-        test: bleu_quantity([seed[name] for seed in counts], draw_resamples(len(counts[0][name]), settings.resamples))
+        test: metric_quantity(
+            _BLEU, [seed[name] for seed in counts], draw_resamples(len(counts[0][name]), settings.resamples)
+        )
         for test, name in names.items()
     }
 

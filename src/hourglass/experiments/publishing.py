@@ -22,9 +22,9 @@ from hourglass.runs.curves import read_points
 from hourglass.runs.folder import RunFolder
 from hourglass.system.bars import Bar
 from hourglass.tracking.client import (
-    BY_LENGTH,
     PARAMETERS_AT_ONCE,
     asking,
+    by_length_name,
     dataset_input,
     find_experiment,
     flatten,
@@ -199,10 +199,10 @@ def read_children(ablation: Ablation, corpus: str, evaluation: Evaluation) -> It
             stage = "control" if name in controls else "train"
             curves = {
                 f"dev/{score}": [(round(tokens), value) for tokens, value in curve]
-                for score, curve in (("loss", training.curves.loss), ("bleu", training.curves.bleu))
+                for score, curve in (("loss", training.curves.loss), (evaluation.main, training.curves.score))
             }
-            curves[BY_LENGTH] = [
-                (bucket.source_words[0], scores.bleu.by_seed[index]) for bucket, scores in buckets if scores.bleu
+            curves[by_length_name(evaluation.main)] = [
+                (bucket.source_words[0], scores.score.by_seed[index]) for bucket, scores in buckets if scores.score
             ]
             yield Child(
                 part=f"{corpus} {name} {training.seed}",
@@ -217,15 +217,15 @@ def read_children(ablation: Ablation, corpus: str, evaluation: Evaluation) -> It
                     "dirty": str(result.dirty),
                     "dvc_stage": f"pipelines/ablation/dvc.yaml:{stage}-{corpus}@{name}-{training.seed}",
                     "corpus_digest": evaluation.corpus.digest,
-                    "bleu_signature": result.signature,
+                    f"{evaluation.main}_signature": evaluation.metric.signature,
                     "converged": _converged_tag(training.convergence.converged),
                 },
                 parameters={**dict(flatten(result.config)), "seed": training.seed, "parameters": result.parameters},
                 metrics={
-                    "test/bleu": result.bleu.by_seed[index],
-                    "test/chrf": training.chrf,
+                    f"test/{evaluation.main}": result.score.by_seed[index],
+                    **{f"test/{name}": value for name, value in training.others.items() if value is not None},
                     "best/loss": training.dev.loss,
-                    "best/bleu": training.dev.bleu,
+                    f"best/{training.dev.metric}": training.dev.score,
                     "train_target_tokens": training.target_tokens,
                     "train_seconds": training.seconds,
                 },
@@ -234,8 +234,8 @@ def read_children(ablation: Ablation, corpus: str, evaluation: Evaluation) -> It
                     {
                         "source_words": show_bounds(bucket.source_words),
                         "sentences": bucket.sentences,
-                        "bleu": scores.bleu.by_seed[index] if scores.bleu else None,
-                        "copy_bleu": scores.copy_bleu,
+                        evaluation.main: scores.score.by_seed[index] if scores.score else None,
+                        **({} if scores.copied is None else {f"copy_{evaluation.main}": scores.copied}),
                     }
                     for bucket, scores in buckets
                 ],

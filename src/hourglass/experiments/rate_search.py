@@ -52,6 +52,36 @@ def run_search(
     return tuning
 
 
+def find_rate(
+    rates: Sequence[float], search_tokens: int, words: Sequence[str], folder: Path, name: str, *, output: IO[str]
+) -> list[str]:
+    """Return the override of the learning rate for a point of a sweep, by a search of its own.
+
+    A rate that suits a wide neck and not a narrow one, or one cell and not another, would draw a curve of rates.
+
+    Args:
+        rates: the grid; one alone is taken as it is.
+        search_tokens: budget of each candidate.
+        words: overrides of the point.
+        folder: of the sweep; candidates and outcome are in its folder `search`.
+        name: of the point.
+        output: the file for what the trainings print.
+
+    Raises:
+        UserError: a training failed, or all diverged.
+    """
+    if len(rates) == 1:
+        return [rate_word(rates[0])]
+    common = [*words, f"trainer.target_tokens={search_tokens}", "trainer.test=false"]
+    file = search_file(folder, name)
+    return run_search(rates, common, lambda number: file.with_name(f"{name}-{number}"), file, output=output).chosen
+
+
+def search_file(folder: Path, name: str) -> Path:
+    """Return the record of the outcome of `find_rate`."""
+    return folder / "search" / f"{name}.json"
+
+
 def _train(common: Sequence[str], overrides: list[str], folder: Path, output: IO[str] | None) -> Candidate:
     try:
         run_training([*common, *overrides, path_override("run_dir", folder)], output)

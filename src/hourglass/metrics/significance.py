@@ -1,8 +1,8 @@
 """Intervals on scores and on their differences: the paired bootstrap (Koehn 2004), over sentences and over seeds.
 
 A resample draws as many test sentences as there are, with replacement. One set of draws serves all variants and all
-seeds, so that what is easy or hard about a draw cancels in a difference. BLEU is recomputed from the draw's summed
-counts, brevity penalty and all.
+seeds, so that what is easy or hard about a draw cancels in a difference. The score is recomputed from the
+draw's summed counts, for BLEU with brevity penalty and all.
 
 Where seeds vary as well, an error has two independent parts, of the sentences and of the seeds. Each has a variance
 with degrees of freedom of its own, and so a 95 % interval of its own by Student's t. The squares of their half-widths
@@ -23,7 +23,7 @@ import numpy as np
 from scipy.stats import t as student_t
 
 from hourglass.errors import UserError
-from hourglass.metrics.scoring import ORDERS, bleu_from_statistics
+from hourglass.metrics.metric import Metric
 
 Name = TypeVar("Name")
 
@@ -86,7 +86,7 @@ class Estimate:
     mean: float
     by_seed: list[float]
     interval: Interval | None
-    own_spread: Interval | None = None  # Older results of BLEU lack it.
+    own_spread: Interval | None = None  # Older results lack it.
 
     @property
     def spread(self) -> float | None:
@@ -101,7 +101,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number of each seed of one variant (BLEU, BLEU in a bucket, a slope), and of each resample.
+    """A number of each seed of one variant (a score, that of a bucket, a slope), and of each resample.
 
     Attributes:
         value: [K], on the test set as it is.
@@ -220,21 +220,22 @@ def draw_resamples(sentences: int, resamples: int = RESAMPLES, seed: int = 12345
     return np.stack([np.bincount(indices, minlength=sentences) for indices in chosen]).astype(np.float64)
 
 
-def bleu_quantity(statistics: Sequence[np.ndarray], counts: np.ndarray) -> Quantity:
-    """Return BLEU of each seed and each resample.
+def metric_quantity(metric: Metric, statistics: Sequence[np.ndarray], counts: np.ndarray) -> Quantity:
+    """Return the score of each seed and of each resample.
 
-    A resample without a reference of four tokens has no 4-gram to match: sacreBLEU gives it 0 whatever the output, and
-    intervals over such zeros would speak of the draw. It has no score here.
+    A resample without a sentence that the metric can score (`Metric.scorable`: for BLEU, one with a reference of four
+    tokens) has no score.
 
     Args:
-        statistics: K arrays [N, 10] of `scoring.bleu_statistics`.
+        metric: which score.
+        statistics: K arrays [N, counts] of `Metric.statistics`.
         counts: [R, N] of `draw_resamples`.
     """
-    value = np.array([bleu_from_statistics(item.sum(0)) for item in statistics])
-    drawn = np.stack([bleu_from_statistics(counts @ item) for item in statistics])
-    long_enough = (statistics[0][:, -1] >= ORDERS).astype(np.float64)  # [N]
-    drawn[:, counts @ long_enough == 0] = np.nan
-    return Quantity(value, drawn, counts.shape[1], Interval(0.0, 100.0))
+    value = np.array([float(metric.score(item.sum(0))) for item in statistics])
+    drawn = np.stack([metric.score(counts @ item) for item in statistics])
+    scorable = metric.scorable(statistics[0]).astype(np.float64)  # [N]
+    drawn[:, counts @ scorable == 0] = np.nan
+    return Quantity(value, drawn, counts.shape[1], Interval(metric.lowest, metric.highest))
 
 
 def pool(quantities: Sequence[Quantity]) -> VarianceEstimate:
@@ -385,12 +386,12 @@ def adjust_differences(differences: Mapping[Name, Difference]) -> dict[Name, Adj
 
 
 def slope(buckets: Sequence[Quantity], source_words: Sequence[float], sentences: Sequence[int]) -> Quantity:
-    """Return the slope of a length curve in BLEU per 10 source words, by least squares weighted by sentences.
+    """Return the slope of a length curve per 10 source words, by least squares weighted by sentences.
 
     A slope is linear in the curve, so the slope of a difference is the difference of slopes.
 
     Args:
-        buckets: B quantities, BLEU in each bucket.
+        buckets: B quantities, the score in each bucket.
         source_words: B mean lengths of the buckets' sources.
         sentences: B numbers of sentences; a bucket without any is left out by the caller.
 

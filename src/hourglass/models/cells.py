@@ -10,8 +10,8 @@ matrix_cells.py and selective_ssm.py, and models/recurrent.py registers them.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import AfterValidator
@@ -23,6 +23,9 @@ from hourglass.config.registry import Registry
 
 # The parts of a state, each [N, ...] in a shape of its own: LSTM: (h, c); GRU: (h,).
 CellState = tuple[Tensor, ...]
+
+# Where the numbers of a part of a state lie: between -1 and 1; above 0; anywhere.
+StateRange = Literal["unit", "positive", "real"]
 
 # Added to gates at padding. Sigmoid of it is exactly 1, and of its negative exactly 0, in every float format.
 SHUT = 1e4
@@ -45,7 +48,9 @@ class Cell(nn.Module, ABC):
         h_t = output(s_t, p_t)   what the layer above, the attention and the decoder read
 
     Class attributes: `name` as in encoder.cell and decoder.cell; `state_parts`, the names of the state's parts;
-    `width_multiple`, how many heads of equal width share H, which must be a multiple of it.
+    `width_multiple`, how many heads of equal width share H, which must be a multiple of it; `state_ranges`, where the
+    numbers of a part lie, anywhere unless it is named here; `unread_parts`, the parts that no step reads, but only what
+    asks for `query` before a step.
 
     Args:
         input_size: I.
@@ -55,6 +60,8 @@ class Cell(nn.Module, ABC):
     name: str
     state_parts: tuple[str, ...] = ("h",)
     width_multiple = 1
+    state_ranges: ClassVar[Mapping[str, StateRange]] = {}
+    unread_parts: tuple[str, ...] = ()
 
     def __init__(self, input_size: int, hidden_size: int):
         super().__init__()
@@ -69,6 +76,12 @@ class Cell(nn.Module, ABC):
     def state_size(cls, hidden_size: int) -> int:
         """Return how many numbers the state of one row has."""
         return sum(math.prod(shape) for shape in cls.state_shapes(hidden_size))
+
+    @classmethod
+    def read_size(cls, hidden_size: int) -> int:
+        """Return how many numbers of the state of one row later steps read: all but those of `unread_parts`."""
+        parts = zip(cls.state_parts, cls.state_shapes(hidden_size), strict=True)
+        return sum(math.prod(shape) for part, shape in parts if part not in cls.unread_parts)
 
     def zero_state(self, rows: int, like: Tensor) -> CellState:
         """Return the zero state of `rows` rows, with the type and on the device of `like`."""
@@ -180,6 +193,7 @@ class GatedCell(Cell):
 
     library: type[nn.LSTM] | type[nn.GRU] = nn.GRU
     biased = True
+    state_ranges: ClassVar[Mapping[str, StateRange]] = {"h": "unit"}
 
     def __init__(self, input_size: int, hidden_size: int):
         super().__init__(input_size, hidden_size)

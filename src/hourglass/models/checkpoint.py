@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from hourglass.config.differences import changes
+from hourglass.config.older import in_present_form
 from hourglass.config.options import Config
 from hourglass.config.plugins import check_record
 from hourglass.data.tokenizer import Vocabularies
@@ -78,6 +79,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             if not all(isinstance(part, dict) for part in mappings):
                 raise TypeError
             own["corpus_digest"], content["global_step"]
+            own["config"] = in_present_form(own["config"])
         except Exception:  # torch, zipfile and pickle raise errors of many types for a damaged file.
             raise DamagedCheckpointError(
                 f"{path}: not a whole checkpoint of hourglass: cut short, damaged, or of something else"

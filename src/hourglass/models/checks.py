@@ -89,25 +89,24 @@ def check_start(encoder: Encoder, settings: ModelSettings) -> None:
 def _check_final_states(
     encoder: RecurrentEncoder, settings: RecurrentEncoderSettings, decoder: DecoderSettings
 ) -> None:
-    if settings.summary_tanh or settings.summary_bits:
-        option, off = ("summary_tanh", "false") if settings.summary_tanh else ("summary_bits", "0")
-        value = str(getattr(settings, option)).lower()
-        raise UserError(
-            f"encoder.{option}={value} contradicts decoder.start=pass, which hands over the final states as they are: "
-            f"set encoder.{option}={off}, or decoder.start=dense"
-        )
+    """Check the final states against the state of the decoder; all that contradicts it is refused at once."""
+    contradictions = []
+    if settings.summary_tanh:
+        contradictions.append("encoder.summary_tanh=true changes it: set encoder.summary_tanh=false")
     names = CELLS[settings.cell].state_parts, CELLS[decoder.cell].state_parts
     shapes = encoder.final_shapes, (CELLS[decoder.cell].state_shapes(decoder.hidden_size),) * decoder.layers
     if shapes[0] != shapes[1] or names[0] != names[1]:
         given, needed = (_describe_states(*each) for each in zip(names, shapes, strict=True))
+        contradictions.append(f"the encoder has {given}, the decoder {needed}: make them equal")
+    sizes = list(dict.fromkeys((encoder.final_size, decoder.state_size)))
+    if settings.summary_size not in sizes:
+        wanted = " or ".join(f"encoder.summary_size={size}" for size in sizes)
+        which = ", the numbers of the states that you choose" if len(sizes) > 1 else ""
+        contradictions.append(f"set {wanted}, not {settings.summary_size}{which}")
+    if contradictions:
         raise UserError(
-            "decoder.start=pass hands each layer of the decoder the final state of the encoder's: "
-            f"the encoder has {given}, the decoder {needed}: make them equal, or set decoder.start=dense"
-        )
-    if settings.summary_size != encoder.final_size:
-        raise UserError(
-            f"decoder.start=pass hands over the final states as they are, {encoder.final_size} numbers: set "
-            f"encoder.summary_size={encoder.final_size}, not {settings.summary_size}, or decoder.start=dense"
+            "decoder.start=pass hands each layer of the decoder the final state of the encoder's as it is: "
+            f"{'; '.join(contradictions)}; or set decoder.start=dense"
         )
 
 

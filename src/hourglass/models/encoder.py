@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from hourglass.config.registry import Registry
 from hourglass.errors import UserError
 from hourglass.models.bag import BagEncoder
-from hourglass.models.cells import CELLS, CellName
+from hourglass.models.cells import CELLS, CellName, StateRange
 from hourglass.models.convolution import ConvolutionalEncoder
 from hourglass.models.memory import Dropout, Encoder, EncoderSettings, Memory, mask_of
 from hourglass.models.recurrent import RecurrentLayer
-from hourglass.models.summary import SummaryBits, SummaryProjection
+from hourglass.models.summary import StateRounding, SummaryBits, project_summary
 from hourglass.models.transformer import TransformerEncoder
 
 
@@ -45,7 +45,8 @@ class RecurrentEncoderSettings(EncoderSettings):
         summary_tanh: the summary is the tanh of the projection (Cho et al. 2014, appendix A).
         summary_bits: the tanh of the projection is rounded to this number of bits a component, so that the neck holds
             D times as many bits and no more. The gradient passes as if nothing were rounded (straight-through: Bengio
-            et al. 2013, "Estimating or propagating gradients through stochastic neurons"). 0: not rounded.
+            et al. 2013, "Estimating or propagating gradients through stochastic neurons"). A final state that is handed
+            on as it is has no tanh: see `StateRounding`. 0: not rounded.
         dropout: on embeddings and between layers.
 
     Raises:
@@ -103,6 +104,7 @@ class RecurrentEncoder(Encoder):
     def __init__(self, settings: RecurrentEncoderSettings, embedding: nn.Embedding, *, final_states: bool):
         super().__init__()
         self.embedding = embedding
+        self.cell = settings.cell
         self.residual_from = settings.residual_from
         self.reverse_source = settings.reverse_source
         self.memory_size = settings.hidden_size
@@ -113,13 +115,13 @@ class RecurrentEncoder(Encoder):
         self.backward_layers = self._stack(settings) if settings.bidirectional == "split" else None
         stacks = [self.layers] if self.backward_layers is None else [self.layers, self.backward_layers]
         self.final_shapes = tuple(layer.final_shapes for level in zip(*stacks, strict=True) for layer in level)
-        projects = settings.summary_size > 0 and not final_states
-        self.summarise = (
-            SummaryProjection(
-                self.final_size, settings.summary_size, tanh=settings.summary_tanh, bits=settings.summary_bits
-            )
-            if projects
-            else None
+        projected = 0 if final_states else settings.summary_size
+        self.summarise = project_summary(
+            self.final_size, projected, tanh=settings.summary_tanh, bits=settings.summary_bits
+        )
+        hands_on = settings.summary_size > 0 and final_states
+        self.round_state = (
+            StateRounding(self._ranges(), settings.summary_bits) if hands_on and self.summary_bits else None
         )
 
     @staticmethod
@@ -136,6 +138,16 @@ class RecurrentEncoder(Encoder):
     def final_size(self) -> int:
         """How many numbers the final states of all layers have."""
         return sum(math.prod(shape) for layer in self.final_shapes for shape in layer)
+
+    def _ranges(self) -> list[StateRange]:
+        """Return where each of the numbers of the final states lies, [final_size]."""
+        cell = CELLS[self.cell]
+        return [
+            cell.state_ranges.get(part, "real")
+            for layer in self.final_shapes
+            for part, shape in zip(cell.state_parts, layer, strict=True)
+            for _ in range(math.prod(shape))
+        ]
 
     def forward(self, source: Tensor, lengths: Tensor) -> Memory:
         """See `Encoder.forward`."""
@@ -159,7 +171,8 @@ class RecurrentEncoder(Encoder):
         if self.summary_size == 0:
             return Memory(states, mask, lengths, states.new_zeros(len(source), 0))
         final = torch.cat(finals, -1)  # [B, final_size]: layer by layer, part by part, direction by direction
-        return Memory(states, mask, lengths, self.summarise(final) if self.summarise else final)
+        hand_on = self.summarise or self.round_state
+        return Memory(states, mask, lengths, hand_on(final) if hand_on else final)
 
     def _climb(self, layers: nn.ModuleList, states: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Run a stack over [B, S, E]: return the outputs of its top layer [B, S, width] and all final states."""

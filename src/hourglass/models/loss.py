@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from hourglass.data.pieces import PAD
 
-# Numbers of logits in a part: half a megabyte in float32.
-PART = 2**17
+# Numbers of logits in a part: 2 megabytes in float32.
+PART = 2**19
 
 # Of torch's nll_loss: what `reduction="sum"` is called in its operators.
 _SUM = 2
@@ -76,23 +76,60 @@ class _PartedLosses(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        of_smoothed, of_nll = gradients
         saved, labels, *shifts = ctx.saved_tensors
-        smoothing, vocabulary = ctx.smoothing, saved.shape[-1]
-        of_label = of_smoothed * (1 - smoothing) + of_nll
-        of_each = (-(of_smoothed * smoothing)).expand(len(labels)) * (labels != PAD) if smoothing else None
-        if not smoothing:  # As in `_sums`, where the smoothed loss reads the other twice.
-            of_label = of_label + of_smoothed * smoothing
-        total_weight = of_label.new_zeros(())  # Not read in a sum.
-        result = torch.empty_like(saved)
-        for rows in _parts(saved):
-            part = saved[rows].float() - shifts[0][rows] if shifts else saved[rows]
-            arguments = (part, labels[rows], None, _SUM, PAD, total_weight)
-            gradient = torch.ops.aten.nll_loss_backward(of_label, *arguments)
-            if of_each is not None:
-                gradient += (of_each[rows] / vocabulary).unsqueeze(-1)
-            result[rows] = torch.ops.aten._log_softmax_backward_data(gradient, part, -1, part.dtype)
-        return result, None, None
+        if shifts:
+            return _gradient_of_logits(saved, labels, shifts[0], ctx.smoothing, gradients), None, None
+        return _gradient_by_operations(saved, labels, ctx.smoothing, gradients), None, None
+
+
+def _gradient_by_operations(
+    log_probabilities: Tensor, labels: Tensor, smoothing: float, gradients: tuple[Tensor, ...]
+) -> Tensor:
+    """Return the gradient of logits [N, V] by the operations of autograd, given those of the two sums."""
+    of_smoothed, of_nll = gradients
+    vocabulary = log_probabilities.shape[-1]
+    of_label = of_smoothed * (1 - smoothing) + of_nll
+    of_each = (-(of_smoothed * smoothing)).expand(len(labels)) * (labels != PAD) if smoothing else None
+    if not smoothing:  # As in `_sums`, where the smoothed loss reads the other twice.
+        of_label = of_label + of_smoothed * smoothing
+    total_weight = of_label.new_zeros(())  # Not read in a sum.
+    result = torch.empty_like(log_probabilities)
+    for rows in _parts(log_probabilities):
+        part = log_probabilities[rows]
+        arguments = (part, labels[rows], None, _SUM, PAD, total_weight)
+        gradient = torch.ops.aten.nll_loss_backward(of_label, *arguments)
+        if of_each is not None:
+            gradient += (of_each[rows] / vocabulary).unsqueeze(-1)
+        result[rows] = torch.ops.aten._log_softmax_backward_data(gradient, part, -1, part.dtype)
+    return result
+
+
+def _gradient_of_logits(
+    logits: Tensor, labels: Tensor, shifts: Tensor, smoothing: float, gradients: tuple[Tensor, ...]
+) -> Tensor:
+    """Return the gradient of 16-bit logits [N, V], given those of the two sums: probabilities less the target.
+
+    Args:
+        logits: [N, V].
+        labels: [N].
+        shifts: [N, 1], the logarithms of the sums of exponentials, in float32.
+        smoothing: see `token_losses`.
+        gradients: those of the two sums.
+    """
+    of_smoothed, of_nll = gradients
+    counted = (labels != PAD).to(shifts.dtype).unsqueeze(-1)
+    of_label = (of_smoothed * (1 - smoothing) + of_nll) * counted
+    of_all = of_smoothed * smoothing * counted
+    result = torch.empty_like(logits)
+    for rows in _parts(logits):
+        part = logits[rows].float()
+        part.sub_(shifts[rows]).exp_().mul_(of_label[rows] + of_all[rows])
+        # Before the result is rounded: it is small where the label's probability is near 1.
+        part.scatter_add_(1, labels[rows].unsqueeze(-1), -of_label[rows])
+        if smoothing:
+            part.sub_(of_all[rows] / logits.shape[-1])
+        result[rows] = part
+    return result
 
 
 def _parts(logits: Tensor) -> Iterator[slice]:

@@ -8,12 +8,14 @@ that the paper trains.
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hourglass.models.cells import CellState
+from hourglass.models.cells import CellState, StateRange
 from hourglass.models.parallel_cells import ProjectedCell, linear_scan, widen
 
 
@@ -24,6 +26,8 @@ def positive(numbers: Tensor) -> Tensor:
 
 class MinimalCell(ProjectedCell):
     """Base of cells with h' = a * h + b, where a and b, each [H], depend on the inputs alone."""
+
+    state_ranges: ClassVar[Mapping[str, StateRange]] = {"h": "positive"}
 
     @abstractmethod
     def gates(self, projected: Tensor) -> tuple[Tensor, Tensor]:

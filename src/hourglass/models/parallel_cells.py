@@ -64,6 +64,7 @@ class MatrixCell(ProjectedCell):
     """
 
     state_parts: tuple[str, ...] = ("h", "S")
+    unread_parts = ("h",)
     heads = 4
     width_multiple = heads
     chunk = 16

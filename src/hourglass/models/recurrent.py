@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hourglass.models.cells import CELLS, Cell, CellName, CellState, KernelCell, PartialProjection
 from hourglass.models.matrix_cells import MLSTM, DeltaNet, LinearAttention
@@ -18,6 +19,9 @@ from hourglass.models.selective_ssm import SelectiveSSM
 # Here, as these cells are subclasses of what cells.py has, and every model imports this module.
 for _kind in (MinGRU, MinLSTM, LinearAttention, MLSTM, DeltaNet, SelectiveSSM):
     CELLS.register(_kind)
+
+# Numbers in bfloat16 in a row of a tile of AMX.
+TILE = 32
 
 # The weights of an encoder get a column at every call, so cuDNN packs them at every call: some microseconds.
 warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk of memory")
@@ -134,9 +138,25 @@ class RecurrentLayer(nn.Module):
         settings = (True, 1, 0.0, self.training, self.bidirectional, True)  # biases, layers, dropout, ..., batch first
         dtype = weights[0].dtype
         state = tuple(part.to(dtype).contiguous() for part in state)  # cuDNN takes no other.
+        inputs = inputs.to(dtype)
+        if dtype == torch.bfloat16 and inputs.device.type == "cpu":
+            inputs, weights = _in_whole_tiles(inputs, weights)
         # Autocast would have cuDNN compute in float16, bf16-mixed or not, where gradients vanish that are not scaled.
         with torch.autocast(inputs.device.type, enabled=False):
-            return cell.kernel(inputs.to(dtype), state, weights, *settings)
+            return cell.kernel(inputs, state, weights, *settings)
+
+
+def _in_whole_tiles(inputs: Tensor, weights: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """Return inputs [B, T, I] and the weights of their kernel with I filled up by zeros to a multiple of TILE.
+
+    oneDNN computes other widths without the tiles of AMX, in twice the time.
+    """
+    filling = -inputs.shape[-1] % TILE
+    if not filling:
+        return inputs, weights
+    of_inputs = range(0, len(weights), 4)  # W, U, b and b' of each direction.
+    weights = [F.pad(weight, (0, filling)) if index in of_inputs else weight for index, weight in enumerate(weights)]
+    return F.pad(inputs, (0, filling)), weights
 
 
 def _names(layer: RecurrentLayer, prefix: str) -> Iterator[tuple[str, str]]:

@@ -39,6 +39,7 @@ class SelectiveSSM(ProjectedCell):
 
     name = "selective_ssm"
     state_parts = ("h", "S")
+    unread_parts = ("h",)
     state_width = 16
 
     def __init__(self, input_size: int, hidden_size: int):

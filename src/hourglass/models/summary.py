@@ -4,6 +4,7 @@ Shapes: B batch, S source length, E embedding, M memory, D summary, F what a sum
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -12,6 +13,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from hourglass.errors import UserError
+from hourglass.models.cells import StateRange
 from hourglass.models.memory import Dropout, Encoder, EncoderSettings, Memory, mask_of
 
 SummaryBits = Annotated[int, Field(ge=0, le=16)]
@@ -39,6 +41,11 @@ class SummaryProjection(nn.Linear):
         return round_to_bits(summary, self.bits) if self.bits else summary
 
 
+def project_summary(inputs: int, summary_size: int, *, tanh: bool, bits: int) -> SummaryProjection | None:
+    """Return the layer that makes a summary, see `SummaryProjection`; None for a summary of width 0, which has none."""
+    return SummaryProjection(inputs, summary_size, tanh=tanh, bits=bits) if summary_size else None
+
+
 def round_to_bits(values: Tensor, bits: int) -> Tensor:
     """Round values from -1 to 1 to 2^bits evenly spaced levels, -1 and 1 included; the gradient is that of `values`.
 
@@ -48,6 +55,44 @@ def round_to_bits(values: Tensor, bits: int) -> Tensor:
     wide = values.detach().to(torch.promote_types(values.dtype, torch.float32))
     level = (((wide + 1) / 2 * steps).round() / steps * 2 - 1).to(values.dtype)
     return level + (values - values.detach())  # In this order the sum is exactly the level.
+
+
+class StateRounding(nn.Module):
+    """Rounds a state that is handed on as it is (decoder.start=pass) to a number of bits a component.
+
+        u = x                   of a part between -1 and 1
+        u = (x - 1) / (x + 1)   of a part above 0
+        u = x / (1 + |x|)       of any other
+        u' = the middle of that of 2^bits equal intervals from -1 to 1 in which u lies
+        x' = the x that gives u'
+
+    so that a component takes 2^bits values, close together near 0, or 1, and far apart where it is large (companding:
+    Smith 1957). The gradient is that of x (straight-through). A linear map would need a range for the cells whose
+    states have none.
+
+    Args:
+        ranges: of each of the F numbers of a state.
+        bits: 1 or more.
+    """
+
+    unit: Tensor  # [F] bool
+    positive: Tensor  # [F] bool
+
+    def __init__(self, ranges: Sequence[StateRange], bits: int):
+        super().__init__()
+        self.bits = bits
+        for kind in ("unit", "positive"):
+            self.register_buffer(kind, torch.tensor([own == kind for own in ranges]), persistent=False)
+
+    def forward(self, state: Tensor) -> Tensor:
+        """Return the rounded state [B, F] of [B, F]; computed in float32 or wider."""
+        x = state.detach().to(torch.promote_types(state.dtype, torch.float32))
+        above = x.clamp(min=0.0)
+        u = torch.where(self.unit, x, torch.where(self.positive, (above - 1) / (above + 1), x / (1 + x.abs())))
+        levels = 2**self.bits
+        u = (((u + 1) / 2 * levels).floor().clamp(0, levels - 1) + 0.5) / levels * 2 - 1
+        x = torch.where(self.unit, u, torch.where(self.positive, (1 + u) / (1 - u), u / (1 - u.abs())))
+        return x.to(state.dtype) + (state - state.detach())  # In this order the sum is exactly the level.
 
 
 class AttentionPooling(nn.Module):
@@ -123,12 +168,8 @@ class PooledEncoder(Encoder):
         self.pooling = settings.summary
         read = settings.summary_size > 0
         self.pool = AttentionPooling(self.memory_size) if read and settings.summary == "attention" else None
-        self.summarise = (
-            SummaryProjection(
-                self.memory_size, settings.summary_size, tanh=settings.summary_tanh, bits=settings.summary_bits
-            )
-            if read
-            else None
+        self.summarise = project_summary(
+            self.memory_size, settings.summary_size, tanh=settings.summary_tanh, bits=settings.summary_bits
         )
 
     @abstractmethod

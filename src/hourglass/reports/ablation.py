@@ -23,14 +23,13 @@ from hourglass.reports.ablation_tables import (
     pairs_table,
     search_table,
     show_clean_part,
-    show_tokens,
     variants_table,
 )
 from hourglass.reports.bits import BITS_DEFINED, bits_section, summarise_bits
 from hourglass.reports.document import Block, Bullets, Example, Heading, Paragraph, Table
 from hourglass.reports.ladder import ladder_section, summarise_ladder
 from hourglass.reports.objections import list_objections
-from hourglass.reports.phrases import NOT_CHOOSING, ONCE, REREAD, in_brackets, listing, widest
+from hourglass.reports.phrases import NOT_CHOOSING, ONCE, REREAD, in_brackets, listing, show_tokens, widest
 from hourglass.reports.width import find_causes, width_section
 
 TITLE = "What a fixed context vector costs, and what attention buys back"
@@ -75,7 +74,8 @@ def write_ablation(
     blocks: list[Block] = [Heading(1, TITLE), Paragraph(QUESTION), _headline_table(evaluations)]
     for name, evaluation in evaluations.items():
         languages = f"{evaluation.corpus.source} to {evaluation.corpus.target}"
-        blocks += [Heading(2, f"Translation quality on {name} ({languages})"), Bullets(summarise_bleu(evaluation))]
+        quality = "Translation quality" if evaluation.main == "bleu" else evaluation.metric.heading
+        blocks += [Heading(2, f"{quality} on {name} ({languages})"), Bullets(summarise_scores(evaluation))]
     if information:
         blocks += [Heading(2, "Bits that reach the decoder"), Paragraph(BITS_DEFINED)]
     for name, bits in information.items():
@@ -120,13 +120,25 @@ def _explain_reading(evaluations: Mapping[str, Evaluation]) -> list[str]:
         texts = [*texts[:-1], f"{texts[-1]} {tried}"] if list(reversing) == [ONCE] else [*texts, tried]
     return [
         *texts,
-        "copy: BLEU of the source as its own translation.",
+        *_explain_copies(evaluations),
         "Each difference has up to three 95 % intervals. These trained models: another test set would give other "
         "scores. This architecture: so would other seeds. Its pooled interval uses the variance over seeds of all "
         "variants; its own-spread interval uses that of the two variants alone. Few seeds make both wide. Quote own "
         "spread where some variants vary more between seeds than others.",
         f"Intervals of single lengths are pointwise. A filled mark stands for {FEW} sentences or more.",
     ]
+
+
+def _explain_copies(evaluations: Mapping[str, Evaluation]) -> list[str]:
+    """Return what the line `copy` is, in figures that have it."""
+    having = [own for own in evaluations.values() if next(iter(own.variants.values())).copied is not None]
+    titles = dict.fromkeys(own.metric.heading for own in having)
+    return [f"copy: {' or '.join(titles)} of the source as its own translation."] if titles else []
+
+
+def _direction(evaluation: Evaluation) -> str:
+    """Return, of a metric of which less is better, that it is so."""
+    return "" if evaluation.metric.higher_is_better else f" ({evaluation.metric.direction})"
 
 
 def best_attention(evaluation: Evaluation) -> str:
@@ -141,10 +153,10 @@ def _chooses(name: str) -> bool:
     return name != ONCE and name not in NOT_CHOOSING
 
 
-def summarise_bleu(evaluation: Evaluation) -> list[str]:
-    """Return the findings on BLEU, a few sentences each: the difference that attention makes, and the caveats."""
+def summarise_scores(evaluation: Evaluation) -> list[str]:
+    """Return the findings on scores, a few sentences each: the difference that attention makes, and the caveats."""
     name, best, variants = evaluation.baseline, best_attention(evaluation), evaluation.variants
-    baseline = variants[name]
+    baseline, unit = variants[name], evaluation.metric.heading
     difference = variants[best].difference
     assert difference is not None
     interval, covers = widest(difference.whole)
@@ -153,22 +165,22 @@ def summarise_bleu(evaluation: Evaluation) -> list[str]:
     if name == ONCE:
         of_baseline = "The model whose decoder receives one fixed vector before its first step"
     findings = [
-        f"{of_best} (variant {best}) scores {variants[best].bleu.mean:.1f} BLEU. {of_baseline} (variant {name}) "
-        f"scores {baseline.bleu.mean:.1f}. The difference is {difference.whole.value:.1f} BLEU"
-        f"{in_brackets(interval, covers)}."
+        f"{of_best} (variant {best}) scores {variants[best].score.mean:.1f} {unit}"
+        f"{_direction(evaluation)}. {of_baseline} (variant {name}) scores {baseline.score.mean:.1f}. "
+        f"The difference is {difference.whole.value:.1f} {unit}{in_brackets(interval, covers)}."
     ]
     if part := evaluation.clean_part:
         clean = part.variants[best].difference
         assert clean is not None
         interval, covers = widest(clean)
         findings.append(
-            f"On {show_clean_part(evaluation, part)}, the difference is {clean.value:.1f} BLEU"
+            f"On {show_clean_part(evaluation, part)}, the difference is {clean.value:.1f} {unit}"
             f"{in_brackets(interval, covers)}."
         )
     if REREAD in variants and name != REREAD:
         findings.append(
             f"A decoder that reads the fixed vector again at every step (variant {REREAD}) scores "
-            f"{variants[REREAD].bleu.mean:.1f} BLEU."
+            f"{variants[REREAD].score.mean:.1f} {unit}."
         )
     return [*findings, _growth(evaluation, best), *_caveats(evaluation)]
 
@@ -198,7 +210,8 @@ def _growth(evaluation: Evaluation, best: str) -> str:
     slope = evaluation.slopes[best]
     interval, covers = widest(slope)
     return (
-        f"For every 10 more source words the difference grows by {slope.value:.1f} BLEU{in_brackets(interval, covers)}."
+        f"For every 10 more source words the difference grows by {slope.value:.1f} "
+        f"{evaluation.metric.heading}{in_brackets(interval, covers)}."
     )
 
 
@@ -209,13 +222,13 @@ def _headline_table(evaluations: Mapping[str, Evaluation]) -> Table:
         difference = variants[best].difference
         assert difference is not None
         interval, _ = widest(difference.whole)
-        reread = f"{variants[REREAD].bleu.mean:.1f}" if REREAD in variants else "-"
+        reread = f"{variants[REREAD].score.mean:.1f}" if REREAD in variants else "-"
         rows.append(
             [
                 name,
-                f"{variants[evaluation.baseline].bleu.mean:.1f}",
+                f"{variants[evaluation.baseline].score.mean:.1f}",
                 reread,
-                f"{variants[best].bleu.mean:.1f} ({best})",
+                f"{variants[best].score.mean:.1f} ({best})",
                 f"{difference.whole.value:+.1f}",
                 f"{interval.low:.1f} to {interval.high:.1f}" if interval else "-",
             ]
@@ -226,18 +239,24 @@ def _headline_table(evaluations: Mapping[str, Evaluation]) -> Table:
     of_best = "attention" if choosing else "other"
     head = ["corpus", f"{of_baseline} ({baselines})", f"fixed vector, every step ({REREAD})"]
     head += [f"{of_best} (the best on dev)", f"{of_best} minus {baselines}", "95 % interval"]
-    caption = "BLEU on the test set, from 0 to 100: means over seeds."
+    metrics = {evaluation.metric.heading: evaluation for evaluation in evaluations.values()}
+    titles = " or ".join(f"{title}{_direction(evaluation)}" for title, evaluation in metrics.items())
+    range_ = ", from 0 to 100" if list(metrics) == ["BLEU"] else ""
+    caption = f"{titles} on the test set{range_}: means over seeds."
     return Table("headline", head, rows, caption)
 
 
 def _corpus_section(evaluation: Evaluation) -> list[Block]:
     facts, first = evaluation.corpus, next(iter(evaluation.variants.values()))
+    copied = ""
+    if first.copied is not None:
+        copied = f" The source, copied unchanged, scores {first.copied:.1f} {evaluation.metric.heading}."
+    of_bleu = [ratio_figure(evaluation), brevity_figure(evaluation)] if first.brevity_penalty is not None else []
     blocks: list[Block] = [
         Heading(2, f"{facts.name}: {facts.source} to {facts.target}"),
         Paragraph(
             f"{facts.pairs['train']:,} training pairs, {facts.pairs['test']:,} test sentences. Every run read about "
-            f"{show_tokens(first.seeds[0].target_tokens)} target tokens. The source, copied unchanged, scores "
-            f"{first.copy_bleu:.1f} BLEU."
+            f"{show_tokens(first.seeds[0].target_tokens)} target tokens.{copied}"
         ),
         variants_table(evaluation),
         *([clean_table(evaluation, evaluation.clean_part)] if evaluation.clean_part else []),
@@ -245,8 +264,7 @@ def _corpus_section(evaluation: Evaluation) -> list[Block]:
         difference_figure(evaluation),
         lengths_table(evaluation),
         learning_figure(evaluation),
-        ratio_figure(evaluation),
-        brevity_figure(evaluation),
+        *of_bleu,
         *([doubling] if (doubling := doubling_table(evaluation)) else []),
         pairs_table(evaluation),
         search_table(evaluation),
@@ -299,8 +317,7 @@ def _provenance_column(evaluation: Evaluation) -> dict[str, str]:
         "machine": f"{machine['gpu'] or machine['processor']}; CPU threads: {' or '.join(map(str, threads))}",
         "torch": str(machine["torch"]),
         "bootstrap resamples": f"{evaluation.resamples:,}",
-        "BLEU": first.signature,
-        "chrF": first.chrf_signature,
+        **{facts.heading: facts.signature for facts in evaluation.metrics.values()},
     }
 
 

@@ -13,31 +13,32 @@ LENGTH = "mean source words of a bucket"
 
 
 def length_figure(evaluation: Evaluation) -> Picture:
-    """Return BLEU by length of the source, with that of the copied source."""
-    name, order = evaluation.corpus.name, list(evaluation.variants)
+    """Return the score by length of the source, with that of the copied source."""
+    name, order, title = evaluation.corpus.name, list(evaluation.variants), evaluation.metric.heading
     x, few = _lengths(evaluation)
     scores = {
-        variant: [bucket.bleu for bucket in result.buckets if bucket.bleu is not None]
+        variant: [bucket.score for bucket in result.buckets if bucket.score is not None]
         for variant, result in evaluation.variants.items()
     }
     lines = {variant: estimate_line(x, estimates, few) for variant, estimates in scores.items()}
     cover = cover_of_estimates(item for estimates in scores.values() for item in estimates)
     # The source is the same for all variants.
-    copied = _bucket_line(evaluation, next(iter(evaluation.variants.values())), lambda bucket: bucket.copy_bleu)
+    first, floor = next(iter(evaluation.variants.values())), None
+    if first.copied is not None:
+        copied = _bucket_line(evaluation, first, lambda bucket: bucket.copied)
+        floor = ("copy", Line(copied.x, copied.y))
     return Picture(
-        f"{name}-bleu-by-length",
-        draw_lines(
-            lines, x_label=LENGTH, y_label="BLEU", order=order, floor=("copy", Line(copied.x, copied.y)), bands=cover
-        ),
-        f"BLEU of {', '.join(order)} on {name} by length of the source",
-        "BLEU by length of the source, means over seeds; small dots: single seeds, where there are several. Bands: "
+        f"{name}-{evaluation.main}-by-length",
+        draw_lines(lines, x_label=LENGTH, y_label=title, order=order, floor=floor, bands=cover),
+        f"{title} of {', '.join(order)} on {name} by length of the source",
+        f"{title} by length of the source, means over seeds; small dots: single seeds, where there are several. Bands: "
         f"pointwise 95 %, {cover}.",
     )
 
 
 def difference_figure(evaluation: Evaluation) -> Picture:
     """Return the lead of each variant over the baseline by length of the source."""
-    name, baseline = evaluation.corpus.name, evaluation.baseline
+    name, baseline, title = evaluation.corpus.name, evaluation.baseline, evaluation.metric.heading
     x, few = _lengths(evaluation)
     differences = {
         variant: list(result.difference.by_length.values())
@@ -49,13 +50,13 @@ def difference_figure(evaluation: Evaluation) -> Picture:
         draw_lines(
             {variant: difference_line(x, rows, few) for variant, rows in differences.items()},
             x_label=LENGTH,
-            y_label=f"BLEU minus {baseline}",
+            y_label=f"{title} minus {baseline}",
             zero=True,
             order=list(evaluation.variants),
             bands=cover_of_differences(row for rows in differences.values() for row in rows),
         ),
-        f"BLEU of each variant minus that of {baseline} on {name} by length of the source",
-        f"BLEU minus that of {baseline}, by length of the source. Bands: pointwise 95 %, at each length the widest "
+        f"{title} of each variant minus that of {baseline} on {name} by length of the source",
+        f"{title} minus that of {baseline}, by length of the source. Bands: pointwise 95 %, at each length the widest "
         "interval of the table below.",
     )
 

@@ -13,26 +13,28 @@ from hourglass.reports.phrases import (
     difference_cells,
     p_cells,
     show_range,
+    show_tokens,
     widest,
 )
 
 
 def variants_table(evaluation: Evaluation) -> Table:
     """Return scores, differences and costs of all variants."""
-    name, baseline = evaluation.corpus.name, evaluation.baseline
+    name, baseline, title = evaluation.corpus.name, evaluation.baseline, evaluation.metric.heading
+    others = {name: facts for name, facts in evaluation.metrics.items() if name != evaluation.main}
     rows = []
     for variant, result in evaluation.variants.items():
-        spread = result.bleu.spread
+        spread = result.score.spread
         tokens = [training.target_tokens for training in result.seeds]
         gain = max(training.convergence.gain_of_last_fifth for training in result.seeds)
         rows.append(
             [
                 variant,
                 show_convergence(result.converged, [training.convergence for training in result.seeds]),
-                f"{result.bleu.mean:.2f}",
+                f"{result.score.mean:.2f}",
                 "-" if spread is None else f"{spread:.2f}",
-                f"{result.chrf:.2f}",
-                f"{result.brevity_penalty:.3f}",
+                *(_show(result.others[name], facts.digits) for name, facts in others.items()),
+                *([f"{result.brevity_penalty:.3f}"] if result.brevity_penalty is not None else []),
                 *difference_cells(result.difference.whole if result.difference else None),
                 *p_cells(result.difference.whole if result.difference else None),
                 _show_choice(result),
@@ -43,21 +45,34 @@ def variants_table(evaluation: Evaluation) -> Table:
                 str(len(result.seeds)),
             ]
         )
-    head = ["variant", "converged", "BLEU", "SD over seeds", "chrF", "BP", f"minus {baseline}", *DIFFERENCE_HEADINGS]
-    head += [*P_HEADINGS, "learning rate", "parameters", NECK, "M tokens", "last fifth, %", "seeds"]
+    has_penalty = all(result.brevity_penalty is not None for result in evaluation.variants.values())
+    head = ["variant", "converged", title, "SD over seeds", *(facts.heading for facts in others.values())]
+    head += [
+        *(["BP"] if has_penalty else []),
+        f"minus {baseline}",
+        *DIFFERENCE_HEADINGS,
+        *P_HEADINGS,
+        "learning rate",
+        "parameters",
+        NECK,
+        "M tokens",
+        "last fifth, %",
+        "seeds",
+    ]
     caption = (
         f"Variants on {name}, test set, means over seeds. The difference to {baseline} has 95 % intervals and the p of "
         "a paired bootstrap over sentences; Holm's p is adjusted for the number of variants. "
         f"{_define_convergence(evaluation)} Last fifth, %: the largest share over seeds by which the last fifth of the "
         "budget lowered the best dev loss. A slope over length is reported only if "
-        f"{baseline} has converged and scores {evaluation.floor:g} BLEU or more. BP: brevity penalty. {NECK_DEFINED} "
-        f"{next(iter(evaluation.variants.values())).signature}{_explain_verdicts(evaluation)}"
+        f"{baseline} has converged and scores {_show_floor(evaluation)}. "
+        f"{'BP: brevity penalty. ' if has_penalty else ''}{NECK_DEFINED} "
+        f"{evaluation.metric.signature}{_explain_verdicts(evaluation)}"
     )
     return Table(f"{name}-variants", head, rows, caption, text_columns=2)
 
 
 def clean_table(evaluation: Evaluation, part: CleanPart) -> Table:
-    """Return BLEU and its differences on the test sentences that share no n-gram with train, beside those on all."""
+    """Return scores and differences on the test sentences that share no n-gram with train, beside those on all."""
     name, baseline = evaluation.corpus.name, evaluation.baseline
     rows = []
     for variant, scores in part.variants.items():
@@ -65,15 +80,16 @@ def clean_table(evaluation: Evaluation, part: CleanPart) -> Table:
         rows.append(
             [
                 variant,
-                f"{result.bleu.mean:.2f}",
-                f"{scores.bleu.mean:.2f}",
-                show_range(scores.bleu.widest),
+                f"{result.score.mean:.2f}",
+                f"{scores.score.mean:.2f}",
+                show_range(scores.score.widest),
                 f"{result.difference.whole.value:+.2f}" if result.difference else "-",
                 *difference_cells(scores.difference),
                 *p_cells(scores.difference),
             ]
         )
-    head = ["variant", "BLEU, all", "BLEU, clean part", "95 % interval", f"minus {baseline}, all"]
+    title = evaluation.metric.heading
+    head = ["variant", f"{title}, all", f"{title}, clean part", "95 % interval", f"minus {baseline}, all"]
     head += [f"minus {baseline}, clean part", *DIFFERENCE_HEADINGS, *P_HEADINGS]
     caption = (
         f"The clean part of {name}: {show_clean_part(evaluation, part)}. Case, punctuation, symbols and variants of "
@@ -94,12 +110,12 @@ def show_clean_part(evaluation: Evaluation, part: CleanPart) -> str:
 
 
 def lengths_table(evaluation: Evaluation) -> Table:
-    """Return BLEU and its differences by length of the source."""
+    """Return scores and differences by length of the source."""
     name = evaluation.corpus.name
     rows = []
     for number, bucket in enumerate(evaluation.buckets):
         for variant, result in evaluation.variants.items():
-            score = result.buckets[number].bleu
+            score = result.buckets[number].score
             if score is None:
                 continue
             difference = result.difference.by_length[number] if result.difference else None
@@ -115,12 +131,12 @@ def lengths_table(evaluation: Evaluation) -> Table:
                     *p_cells(difference),
                 ]
             )
-    head = ["source words", "variant", "converged", "sentences", "BLEU", "95 % interval"]
+    head = ["source words", "variant", "converged", "sentences", evaluation.metric.heading, "95 % interval"]
     head += [f"minus {evaluation.baseline}", *DIFFERENCE_HEADINGS, *P_HEADINGS]
     caption = (
-        f"BLEU on {name} by length of the source. Each bucket is resampled within itself, so intervals are pointwise. "
-        f"Holm's p is adjusted for the number of all rows with a p. *: fewer than {FEW} sentences. {UNDEFINED}"
-        f"{_explain_verdicts(evaluation)}"
+        f"{evaluation.metric.heading} on {name} by length of the source. Each bucket is resampled within itself, so "
+        f"intervals are pointwise. Holm's p is adjusted for the number of all rows with a p. *: fewer than {FEW} "
+        f"sentences. {UNDEFINED}{_explain_verdicts(evaluation)}"
     )
     return Table(f"{name}-lengths", head, rows, caption, text_columns=3)
 
@@ -135,8 +151,8 @@ def doubling_table(evaluation: Evaluation) -> Table | None:
             [
                 variant,
                 show_convergence(result.converged, [training.convergence for training in result.seeds]),
-                f"{doubling.half_bleu:.2f}",
-                f"{doubling.half_bleu + doubling.difference.value:.2f}",
+                f"{doubling.half_score:.2f}",
+                f"{doubling.half_score + doubling.difference.value:.2f}",
                 f"{doubling.difference.value:+.2f}",
                 show_range(doubling.difference.trained),
                 f"{doubling.half_dev_loss:.4f}",
@@ -144,7 +160,8 @@ def doubling_table(evaluation: Evaluation) -> Table | None:
                 show_tokens(doubling.half_tokens),
             ]
         )
-    head = ["variant", "converged", "BLEU, half", "BLEU, whole", "gain", "95 % interval", "dev loss, half"]
+    title = evaluation.metric.heading
+    head = ["variant", "converged", f"{title}, half", f"{title}, whole", "gain", "95 % interval", "dev loss, half"]
     head += ["lower by, %", "tokens, half"]
     seed = next(iter(evaluation.variants.values())).seeds[0].seed
     caption = (
@@ -163,7 +180,7 @@ def _define_convergence(evaluation: Evaluation) -> str:
 
 
 def pairs_table(evaluation: Evaluation) -> Table:
-    """Return in what each two variants differ, and the difference in BLEU of those that differ in one trait."""
+    """Return in what each two variants differ, and the difference in score of those that differ in one trait."""
     name = evaluation.corpus.name
     rows = []
     for pair in evaluation.pairs:
@@ -177,7 +194,13 @@ def pairs_table(evaluation: Evaluation) -> Table:
         f"In what each two variants on {name} differ. Only those that differ in one trait are compared, so that the "
         "difference belongs to this trait."
     )
-    return Table(f"{name}-pairs", ["pair", "differ in", "BLEU", "95 % interval"], rows, caption, text_columns=2)
+    return Table(
+        f"{name}-pairs",
+        ["pair", "differ in", evaluation.metric.heading, "95 % interval"],
+        rows,
+        caption,
+        text_columns=2,
+    )
 
 
 def search_table(evaluation: Evaluation) -> Table:
@@ -198,9 +221,15 @@ def search_table(evaluation: Evaluation) -> Table:
     return Table(f"{name}-search", ["variant", "candidate", "dev loss", "minutes"], rows, caption, text_columns=2)
 
 
-def show_tokens(tokens: int) -> str:
-    """Return a number of tokens as text, in millions where it is large."""
-    return f"{tokens / 1e6:.2f} million" if tokens >= 100_000 else f"{tokens:,}"
+def _show(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _show_floor(evaluation: Evaluation) -> str:
+    """Return the scores from which a baseline counts as having learnt its task."""
+    if evaluation.metric.higher_is_better:
+        return f"{evaluation.floor:g} {evaluation.metric.heading} or more"
+    return f"{100 - evaluation.floor:g} {evaluation.metric.heading} or less"
 
 
 def _explain_verdicts(evaluation: Evaluation) -> str:

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 from hourglass.analysis.apart import ApartComparison, ApartScores, SentenceKind
-from hourglass.metrics.scoring import FEW, signature
+from hourglass.metrics.scoring import FEW
 from hourglass.metrics.significance import RESAMPLES
-from hourglass.reports.comparison import GROUP_HEADINGS, NOTE_ON_FEW, NOTE_ON_UNITS, show_sentences
+from hourglass.metrics.translation import Bleu
+from hourglass.reports.comparison import GROUP_HEADINGS, NOTE_ON_FEW, note_on_units, show_sentences
 from hourglass.reports.document import Block, Bullets, Heading, Picture, Table
 from hourglass.reports.phrases import (
     P_HEADINGS,
@@ -50,7 +51,7 @@ def apart_table(comparison: ApartComparison) -> Table:
     caption = (
         "Test sentences that are joined from two or more clauses: translated as they are, and their clauses one by "
         "one, with the outputs in a row; means over seeds, 95 % intervals of the difference. "
-        f"{NOTE_ON_FEW} {signature(comparison.target_language)}"
+        f"{NOTE_ON_FEW} {Bleu(comparison.target_language).signature()}"
     )
     return Table("apart", head, rows, caption, text_columns=2)
 
@@ -109,7 +110,7 @@ def describe_apart(comparison: ApartComparison, left_out: Mapping[str, str]) -> 
         "either kind: joined less apart is what translating them at once costs (below 0) or gains (above 0).",
         "Joined clauses also see each other. What a variant with attention gains or loses is an estimate of that; the "
         "table of contrasts subtracts it.",
-        NOTE_ON_UNITS,
+        note_on_units([Bleu(comparison.target_language)]),
         f"Intervals are of 95 %, from {RESAMPLES:,} resamples of the sentences, the same for both ways and all "
         "variants. These trained models: another test set would give other scores. These settings: so would other "
         "seeds; a difference is that of one model to itself, so seeds that are good both ways do not widen it.",

@@ -205,7 +205,7 @@ def _draw(
             lines[name] = _level(make_line(group), widths) if not group[0].width else make_line(group)
     figure = draw_lines(
         lines,
-        x_label="width D of the neck, numbers",
+        x_label="width D of the neck, numbers projected from the states",
         y_label=y_label,
         order=order,
         zero=True,

@@ -1,7 +1,8 @@
 """The report of a comparison of finished runs in groups: tables, figures, and what a reader must know to judge them."""
 
+import math
 import re
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 
 from hourglass.analysis.comparing import GroupScores, TestSetComparison
 from hourglass.analysis.convergence import NOT_JUDGED, Convergence, all_converged, judge_convergence, show_convergence
@@ -9,7 +10,9 @@ from hourglass.analysis.grouping import RunGroup, axis_numbers, shown_setting
 from hourglass.analysis.neck import NECK, NECK_DEFINED, neck_of
 from hourglass.corpora.overlap import NGRAM
 from hourglass.errors import UserError
-from hourglass.metrics.scoring import FEW, show_bounds, signature
+from hourglass.metrics.metric import Metric
+from hourglass.metrics.metrics import heading_of
+from hourglass.metrics.scoring import FEW, show_bounds
 from hourglass.metrics.significance import CONVERGED, RESAMPLES, Interval
 from hourglass.reports.document import Block, Bullets, Heading, Picture, Table
 from hourglass.reports.phrases import (
@@ -36,12 +39,24 @@ LENGTH = "mean source words of a bucket"
 GROUP_HEADINGS = ("these trained models", "these settings, pooled", "these settings, own spread")
 
 NOTE_ON_FEW = f"*: fewer than {FEW} sentences."
-# Of BLEU, its differences, and p.
-NOTE_ON_UNITS = (
-    "BLEU is from 0 to 100, and differences are in points of it. p: two-sided, of a paired bootstrap over test "
-    "sentences for these trained models, if the two scored the same; Holm's p is adjusted for the number of all p of "
-    "its table."
+# Of differences, and p.
+_NOTE_ON_P = (
+    "p: two-sided, of a paired bootstrap over test sentences for these trained models, if the two scored the same; "
+    "Holm's p is adjusted for the number of all p of its table."
 )
+
+
+def note_on_units(metrics: Iterable[Metric]) -> str:
+    """Return what scores, their differences and p are."""
+    units = []
+    for title, metric in {metric.title: metric for metric in metrics}.items():
+        if math.isfinite(metric.highest):
+            direction = "" if metric.higher_is_better else ", lower is better"
+            units.append(f"{title} is from {metric.lowest:g} to {metric.highest:g}{direction}")
+        else:
+            direction = "higher" if metric.higher_is_better else "lower"
+            units.append(f"{title} is {metric.lowest:g} or more, {direction} is better")
+    return f"{'; '.join(units)}, and differences are in points of it. {_NOTE_ON_P}"
 
 
 def write_comparison(
@@ -55,7 +70,8 @@ def write_comparison(
         by_length: whether scores and differences are shown by source length, too.
     """
     axes = list(map(shown_setting, _axes(parts)))
-    blocks: list[Block] = [Heading(1, f"BLEU by {', '.join(axes)}" if axes else "BLEU over seeds")]
+    by = f"by {', '.join(axes)}" if axes else "over seeds"
+    blocks: list[Block] = [Heading(1, f"{_title(parts)} {by}")]
     blocks += [scores_table(parts), *([differences_table(parts)] if _compared(parts) else [])]
     blocks += [*([clean_scores_table(parts)] if any(part.clean for part in parts) else []), runs_table(parts)]
     for part in parts:
@@ -64,13 +80,24 @@ def write_comparison(
     return [*blocks, Heading(2, "How to read this"), Bullets(describe_comparison(parts, left_out, by_length=by_length))]
 
 
+def _title(parts: Sequence[TestSetComparison]) -> str:
+    """Return the heading of the score, or of the scores where test sets have several."""
+    return " or ".join(dict.fromkeys(part.metric.title for part in parts))
+
+
+def _dev_title(parts: Sequence[TestSetComparison]) -> str:
+    """Return the heading of the main metric of the runs, which dev is scored by."""
+    runs = [run.metrics for part in parts for item in part.scores for run in item.group.runs]
+    return " or ".join(dict.fromkeys(heading_of(run.dev.metric) for run in runs))
+
+
 def scores_table(parts: Sequence[TestSetComparison]) -> Table:
-    """Return BLEU of each group, with its intervals."""
+    """Return the score of each group, with its intervals."""
     over_seeds = any(item.pooled or item.own_spread for part in parts for item in part.scores)
     rows = []
     for part in parts:
         for item in part.scores:
-            whole, spread = item.bleu.whole, item.bleu.whole.spread
+            whole, spread = item.score.whole, item.score.whole.spread
             cells = [f"{whole.mean:.2f}", show_range(whole.interval)]
             if over_seeds:
                 cells.insert(1, "-" if spread is None else f"{spread:.2f}")
@@ -79,11 +106,13 @@ def scores_table(parts: Sequence[TestSetComparison]) -> Table:
                 [*_labels(part, item.group, parts), show_sentences(part.test.rows), *cells, str(len(item.group.runs))]
             )
     trained, pooled, own = GROUP_HEADINGS
-    head = [*_label_heads(parts), "sentences", "BLEU", *(["SD over seeds"] if over_seeds else []), trained]
+    head = [*_label_heads(parts), "sentences", _title(parts), *(["SD over seeds"] if over_seeds else []), trained]
     head += [*([pooled, own] if over_seeds else []), "number of seeds"]
-    signatures = "; ".join(dict.fromkeys(signature(part.test.target_language) for part in parts))
+    signatures = "; ".join(dict.fromkeys(part.metric.signature() for part in parts))
     partial = next((f" ({part.partial})" for part in parts if part.partial), "")
-    caption = f"BLEU on test{partial}, means over seeds, with 95 % intervals.{_note_on_few(parts)} {signatures}"
+    caption = (
+        f"{_title(parts)} on test{partial}, means over seeds, with 95 % intervals.{_note_on_few(parts)} {signatures}"
+    )
     return Table("scores", head, rows, caption, text_columns=len(_label_heads(parts)))
 
 
@@ -101,13 +130,13 @@ def differences_table(parts: Sequence[TestSetComparison]) -> Table:
         for item in part.scores
         if item.difference is not None
     ]
-    head = [*_label_heads(parts), "minus", "sentences", "BLEU", *GROUP_HEADINGS, *P_HEADINGS]
+    head = [*_label_heads(parts), "minus", "sentences", _title(parts), *GROUP_HEADINGS, *P_HEADINGS]
     caption = f"Each group less its baseline, with 95 % intervals.{_note_on_few(parts)}"
     return Table("differences", head, rows, caption, text_columns=len(_label_heads(parts)) + 1)
 
 
 def clean_scores_table(parts: Sequence[TestSetComparison]) -> Table:
-    """Return BLEU and its differences on the sentences that share no n-gram with train, beside those on all."""
+    """Return scores and differences on the sentences that share no n-gram with train, beside those on all."""
     rows = []
     for part in parts:
         if part.clean is None:
@@ -119,16 +148,23 @@ def clean_scores_table(parts: Sequence[TestSetComparison]) -> Table:
                 [
                     *_labels(part, item.group, parts),
                     show_sentences(part.clean.test.rows),
-                    f"{item.bleu.whole.mean:.2f}",
-                    f"{own.bleu.whole.mean:.2f}",
-                    show_range(own.bleu.whole.interval),
+                    f"{item.score.whole.mean:.2f}",
+                    f"{own.score.whole.mean:.2f}",
+                    show_range(own.score.whole.interval),
                     str(item.baseline or "-"),
                     f"{whole.value:+.2f}" if whole else "-",
                     *difference_cells(difference),
                     *p_cells(difference),
                 ]
             )
-    head = [*_label_heads(parts), "sentences", "BLEU, all", "BLEU, clean part", GROUP_HEADINGS[0], "minus"]
+    head = [
+        *_label_heads(parts),
+        "sentences",
+        f"{_title(parts)}, all",
+        f"{_title(parts)}, clean part",
+        GROUP_HEADINGS[0],
+        "minus",
+    ]
     head += ["difference, all", "difference, clean part", *GROUP_HEADINGS, *P_HEADINGS]
     caption = (
         f"The clean part: test sentences whose target shares no {NGRAM}-gram of words with a training target of any "
@@ -171,7 +207,7 @@ def runs_table(parts: Sequence[TestSetComparison]) -> Table:
             rows.append(
                 [
                     *_labels(part, item.group, parts),
-                    f"{sum(run.dev.bleu for run in metrics) / len(metrics):.2f}",
+                    f"{sum(run.dev.score for run in metrics) / len(metrics):.2f}",
                     f"{sum(run.dev.loss for run in metrics) / len(metrics):.3f}",
                     " or ".join(f"{count:,}" for count in sorted({run.parameters for run in metrics})),
                     " or ".join(sorted({str(neck_of(run.config)) for run in item.group.runs})),
@@ -183,7 +219,15 @@ def runs_table(parts: Sequence[TestSetComparison]) -> Table:
                     ", ".join(dict.fromkeys(run.code for run in metrics)),
                 ]
             )
-    head = [*_label_heads(parts), "dev BLEU", "dev loss", "parameters", NECK, "training pairs", "target tokens"]
+    head = [
+        *_label_heads(parts),
+        f"dev {_dev_title(parts)}",
+        "dev loss",
+        "parameters",
+        NECK,
+        "training pairs",
+        "target tokens",
+    ]
     head += ["converged (gain of the last fifth)", "precision", "seeds", "commit"]
     caption = (
         "The trainings, means over seeds. Converged: in every seed, the last fifth of the budget lowered the best dev "
@@ -274,7 +318,7 @@ def _describe_intervals(parts: Sequence[TestSetComparison], *, by_length: bool) 
     everyone = [item for part in parts for item in part.scores]
     notes = [f"Intervals are of 95 %, from {RESAMPLES:,} resamples of the test sentences, the same for all groups."]
     if _compared(parts):
-        notes.insert(0, NOTE_ON_UNITS)
+        notes.insert(0, note_on_units(part.metric for part in parts))
     if any(item.pooled for item in everyone):
         notes.append(
             "These trained models: another test set would give other scores. These settings: so would other seeds. "
@@ -301,26 +345,27 @@ def _has_undefined(part: TestSetComparison, *, by_length: bool) -> bool:
     return any(
         not quantity.scorable
         for item in part.scores
-        for quantity in [item.bleu.whole, *(item.bleu.buckets.values() if by_length else ())]
+        for quantity in [item.score.whole, *(item.score.buckets.values() if by_length else ())]
     )
 
 
 def _axis_figures(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> list[Picture]:
-    """Return BLEU against the first axis of numbers, or else of each group in a row of its own."""
-    grouping, name = part.grouping, _figure_name("bleu", part, parts)
+    """Return the score against the first axis of numbers, or else of each group in a row of its own."""
+    grouping, name = part.grouping, _figure_name(part.metric.name, part, parts)
     if len(part.scores) < 2:
         return []
     bands = "Bands" if (numbers := axis_numbers(grouping)) else "Lines"
     test_set = _test_set(part, parts)
-    caption = f"BLEU on {test_set}, means over seeds; small dots: single seeds. {bands}: 95 %, {_covered(part)}."
+    title = part.metric.title
+    caption = f"{title} on {test_set}, means over seeds; small dots: single seeds. {bands}: 95 %, {_covered(part)}."
     if len(part.test.rows) < FEW:
         caption += f" Only {len(part.test.rows)} sentences{' (hollow marks)' if numbers else ''}."
     if not numbers:
-        rows = {item.group.name: item.bleu.whole.value.tolist() for item in part.scores}
+        rows = {item.group.name: item.score.whole.value.tolist() for item in part.scores}
         widths = [_widest_of_mean(item) for item in part.scores]
         intervals = [None if width is None else (width.low, width.high) for width in widths]
-        figure = draw_estimates(rows, intervals, x_label="BLEU", bands=_covered_in_short(part))
-        return [Picture(name, figure, f"BLEU of {', '.join(rows)}", caption)]
+        figure = draw_estimates(rows, intervals, x_label=title, bands=_covered_in_short(part))
+        return [Picture(name, figure, f"{title} of {', '.join(rows)}", caption)]
     axis, values = next(iter(numbers.items()))
     lines: dict[str, list[GroupScores]] = {}
     for item in sorted(part.scores, key=lambda item: float(item.group.values[axis])):
@@ -331,20 +376,20 @@ def _axis_figures(part: TestSetComparison, parts: Sequence[TestSetComparison]) -
         {
             line: banded(
                 [float(item.group.values[axis]) for item in members],
-                [item.bleu.whole.mean for item in members],
+                [item.score.whole.mean for item in members],
                 [_widest_of_mean(item) for item in members],
                 [few] * len(members),
-                [item.bleu.whole.value.tolist() for item in members],
+                [item.score.whole.value.tolist() for item in members],
             )
             for line, members in lines.items()
         },
         x_label=shown_setting(axis),
-        y_label="BLEU",
+        y_label=title,
         x_values=values,
         log_x=values[0] > 0 and values[-1] > DECADE * values[0],
         bands=_covered_in_short(part),
     )
-    return [Picture(name, figure, f"BLEU against {shown_setting(axis)}", caption)]
+    return [Picture(name, figure, f"{title} against {shown_setting(axis)}", caption)]
 
 
 def _settings_tables(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> list[Table]:
@@ -362,13 +407,14 @@ def _settings_tables(part: TestSetComparison, parts: Sequence[TestSetComparison]
 
 
 def _lengths(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> list[Block]:
-    """Return BLEU and differences by source length, as tables and figures."""
+    """Return scores and differences by source length, as tables and figures."""
+    title = part.metric.title
     test, names, test_set = part.test, [item.group.name for item in part.scores], _test_set(part, parts)
-    inside = {bucket: test.inside(bucket) for bucket in part.scores[0].bleu.buckets}
+    inside = {bucket: test.inside(bucket) for bucket in part.scores[0].score.buckets}
     x = [float(test.source_words[rows].mean()) for rows in inside.values()]
     few = [len(rows) < FEW for rows in inside.values()]
     scores = {
-        item.group.name: [quantity.estimate for quantity in [*item.bleu.buckets.values(), item.bleu.whole]]
+        item.group.name: [quantity.estimate for quantity in [*item.score.buckets.values(), item.score.whole]]
         for item in part.scores
     }
     counts = ", ".join(f"{show_bounds(test.bounds[bucket])}: {len(rows):,}" for bucket, rows in inside.items())
@@ -379,23 +425,23 @@ def _lengths(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> lis
     rows = [[name, *(f"{item.mean:.2f} {show_range(item.interval)}" for item in row)] for name, row in scores.items()]
     lines = {name: estimate_line(x, row[:-1], few) for name, row in scores.items()}
     table, figure = (
-        _figure_name("bleu-by-length", part, parts),
-        draw_lines(lines, x_label=LENGTH, y_label="BLEU", zero=True, bands=cover),
+        _figure_name(f"{part.metric.name}-by-length", part, parts),
+        draw_lines(lines, x_label=LENGTH, y_label=title, zero=True, bands=cover),
     )
     blocks: list[Block] = [
         Picture(
             table,
             figure,
-            f"BLEU of {', '.join(names)} by source length",
-            f"BLEU on {test_set} by source length, means over seeds; small dots: single seeds, where there are "
+            f"{title} of {', '.join(names)} by source length",
+            f"{title} on {test_set} by source length, means over seeds; small dots: single seeds, where there are "
             f"several. Bands: pointwise 95 %, {cover}. Hollow: fewer than {FEW} sentences.",
         ),
         Table(
             table,
             head,
             rows,
-            f"BLEU on {test_set} by source length, means over seeds, with 95 % intervals of these trained models (over "
-            f"test sentences, not over seeds). Sentences: {counts}. {NOTE_ON_FEW}",
+            f"{title} on {test_set} by source length, means over seeds, with 95 % intervals of these trained models "
+            f"(over test sentences, not over seeds). Sentences: {counts}. {NOTE_ON_FEW}",
         ),
     ]
     compared = {item.group.name: item for item in part.scores if item.difference is not None}
@@ -418,7 +464,7 @@ def _lengths(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> lis
         f"Each group less its baseline on {test_set} by source length. Each bucket is resampled within itself, so "
         f"intervals are pointwise. Holm's p is adjusted for the number of all rows with a p. {NOTE_ON_FEW}"
     )
-    head = ["source words", "group", "minus", "sentences", "BLEU", *GROUP_HEADINGS, *P_HEADINGS]
+    head = ["source words", "group", "minus", "sentences", _title(parts), *GROUP_HEADINGS, *P_HEADINGS]
     table = _figure_name("differences-by-length", part, parts)
     differences = {
         name: list(item.difference.by_length.values()) for name, item in compared.items() if item.difference is not None
@@ -426,7 +472,7 @@ def _lengths(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> lis
     figure = draw_lines(
         {name: difference_line(x, of_buckets, few) for name, of_buckets in differences.items()},
         x_label=LENGTH,
-        y_label="BLEU minus the baseline",
+        y_label=f"{title} minus the baseline",
         zero=True,
         order=names,
         bands=cover_of_differences(item for of_buckets in differences.values() for item in of_buckets),
@@ -436,9 +482,9 @@ def _lengths(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> lis
         Picture(
             table,
             figure,
-            f"BLEU of {', '.join(compared)} minus that of their baselines by source length",
-            f"BLEU on {test_set} of each group minus that of its baseline, by source length. Bands: pointwise 95 %, at "
-            "each length the widest interval of the table below.",
+            f"{title} of {', '.join(compared)} minus that of their baselines by source length",
+            f"{title} on {test_set} of each group minus that of its baseline, by source length. Bands: pointwise 95 %, "
+            "at each length the widest interval of the table below.",
         ),
         Table(table, head, rows, caption, text_columns=3),
     ]
@@ -463,7 +509,7 @@ def _is_unfinished(group: RunGroup) -> bool:
 def _widest_of_mean(scores: GroupScores) -> Interval | None:
     """Return the wider of the two intervals over sentences and seeds, or else that over sentences."""
     over_seeds = [interval for interval in (scores.pooled, scores.own_spread) if interval]
-    return max(over_seeds, key=lambda interval: interval.high - interval.low, default=scores.bleu.whole.interval)
+    return max(over_seeds, key=lambda interval: interval.high - interval.low, default=scores.score.whole.interval)
 
 
 def _covered_in_short(part: TestSetComparison) -> str:

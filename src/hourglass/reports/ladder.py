@@ -7,7 +7,7 @@ from hourglass.analysis.width import Cause
 from hourglass.metrics.scoring import FEW, show_bounds
 from hourglass.metrics.significance import Difference
 from hourglass.reports.document import Block, Heading, Paragraph, Picture, Table
-from hourglass.reports.phrases import banded, cover_of_differences, show_range, widest
+from hourglass.reports.phrases import banded, cover_of_differences, show_range, show_tokens, widest
 from hourglass.reports.plots import draw_lines
 
 # What a course says, for a reader who has not read the rule.
@@ -55,9 +55,10 @@ def summarise_ladder(ladder: Ladder, causes: Causes = ()) -> list[str]:
     for number, (first, second) in enumerate(ladder.estimands):
         course, last = ladder.whole[number], ladder.rungs[-1].gaps[number].whole
         interval, covers = widest(last)
+        budget = show_tokens(ladder.rungs[-1].budget, ".3g")
         of = f" ({show_range(interval)}, {covers})" if interval else ""
         sentences.append(
-            f"With {_tokens(ladder.rungs[-1].budget)} target tokens, {first} receives {last.value:.1f} bits a sentence "
+            f"With {budget} target tokens, {first} receives {last.value:.1f} bits a sentence "
             f"more than {second}{of}; {_tell(course)}."
         )
         cause = causes[number][0] if causes else None
@@ -76,7 +77,7 @@ def _tell(course: GapCourse) -> str:
     if course.course == "falls":
         if course.closes_at is None:
             return f"{by}: it still falls, too slowly to tell when it would be gone"
-        gone = f"it would be gone at {_tokens(course.closes_at)} target tokens"
+        gone = f"it would be gone at {show_tokens(course.closes_at, '.3g')} target tokens"
         return f"{by}: it still falls, and by a straight line {gone}"
     return {
         "not shown": f"its interval holds 0, so no gap is shown; {by}",
@@ -84,10 +85,6 @@ def _tell(course: GapCourse) -> str:
         "grows": f"{by}: the gap still grows",
         "cannot be told": f"{by}: whether it still changes cannot be told, and takes more seeds or sentences",
     }[course.course]
-
-
-def _tokens(tokens: float) -> str:
-    return f"{tokens / 1e9:.3g} billion" if tokens >= 1e9 else f"{tokens / 1e6:.3g} million"
 
 
 def _figure(ladder: Ladder, number: int) -> Picture:
@@ -144,7 +141,7 @@ def _table(ladder: Ladder, causes: Causes) -> Table:
                     show_range(widest(last)[0]),
                     "-" if course.change is None else f"{course.change:+.2f}",
                     show_range(course.interval),
-                    "-" if course.closes_at is None else _tokens(course.closes_at),
+                    "-" if course.closes_at is None else show_tokens(course.closes_at, ".3g"),
                     *([causes[number][0 if bucket is None else bucket + 1] or "-"] if causes else []),
                 ]
             )

@@ -8,7 +8,7 @@ from hourglass.reports.phrases import listing
 FEW_SEEDS = 5
 # Share of the budget of a candidate of the search below which it may prefer a rate that only starts well.
 SHORT_SEARCH = 0.5
-# BLEU of the source as its own translation, from which source and target are close.
+# Score of the source as its own output, from which source and target are close.
 CLOSE_LANGUAGES = 10.0
 
 
@@ -77,12 +77,13 @@ def _parameters(evaluation: Evaluation) -> str:
 
 
 def _languages(evaluation: Evaluation) -> str:
-    copied = next(iter(evaluation.variants.values())).copy_bleu
-    if copied < CLOSE_LANGUAGES:
+    copied = next(iter(evaluation.variants.values())).copied
+    if copied is None or copied < CLOSE_LANGUAGES:
         return ""
     return (
-        f"The task. The source as its own translation has {copied:.1f} BLEU: much of a reference can be copied, which "
-        "favours a decoder that sees the source's words. It is one corpus and one pair of languages."
+        f"The task. The source as its own translation has {copied:.1f} {evaluation.metric.heading}: much of a "
+        "reference can be copied, which favours a decoder that sees the source's words. It is one corpus and one pair "
+        "of languages."
     )
 
 

@@ -31,7 +31,7 @@ P_HEADINGS = ("p", "p, Holm")
 
 UNDEFINED = (
     f"A dash in place of an interval: fewer than {FEWEST_SENTENCES} sentences, of which intervals and p cannot be "
-    "relied on, or resamples without a reference of four tokens, on which BLEU is not defined."
+    "relied on, or resamples without a sentence that the metric can score (BLEU: one with a reference of four tokens)."
 )
 
 
@@ -119,6 +119,13 @@ def in_brackets(interval: Interval | None, covers: str) -> str:
 def show_p(value: float | None) -> str:
     """Return a p-value to four decimals, or a dash where there is none."""
     return "-" if value is None else f"{value:.4f}"
+
+
+def show_tokens(tokens: float, digits: str = ".2f") -> str:
+    """Return a number of tokens as text, in millions or billions where it is large, with `digits` as in a format."""
+    if tokens >= 1e9:
+        return f"{tokens / 1e9:{digits}} billion"
+    return f"{tokens / 1e6:{digits}} million" if tokens >= 100_000 else f"{tokens:,.0f}"
 
 
 def listing(names: Sequence[str]) -> str:

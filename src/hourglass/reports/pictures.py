@@ -1,8 +1,8 @@
-"""Figures of one run: alignments during training, learning curves, BLEU and output length by sentence length."""
+"""Figures of one run: alignments during training, learning curves, scores and output length by sentence length."""
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hourglass.corpora.languages import count_words
+from hourglass.metrics.metric import facts_of
+from hourglass.metrics.metrics import heading_of
+from hourglass.metrics.scoring import main_of
 from hourglass.reports.plots import Line, draw_lines, draw_matrices, draw_points, to_svg
 from hourglass.runs.curves import read_curves
 from hourglass.runs.folder import RunFolder
 from hourglass.runs.translations import read_translations
 from hourglass.system.files import read_json, write_whole
 from hourglass.training.alignments import LONGEST_RECORDED, alignment_files
+from hourglass.training.finished import DevScores
 
 # Number of validations whose alignments are drawn; the first and the last are among them.
 DRAWN = 4
@@ -38,21 +42,40 @@ def draw_picture(run: RunFolder, name: str) -> Path | None:
     return file
 
 
-def _draw_curve(run: RunFolder, *, score: str, label: str) -> Figure | None:
+def _draw_loss(run: RunFolder) -> Figure | None:
+    return _draw_curve(run, "loss", "dev loss, nats per token")
+
+
+def _draw_dev_score(run: RunFolder) -> Figure | None:
+    dev = _metrics(run).get("dev")
+    if not dev:
+        return None
+    metric = DevScores.of(dev).metric
+    return _draw_curve(run, metric, f"dev {heading_of(metric)}")
+
+
+def _draw_curve(run: RunFolder, score: str, label: str) -> Figure | None:
     points = read_curves(run.curves) if run.curves.exists() else []
     curve = [(step, value) for step, point, value in points if point == f"dev/{score}"]
     line = Line([float(step) for step, _ in curve], [value for _, value in curve])
     return draw_lines({"dev": line}, x_label="step", y_label=label) if curve else None
 
 
-def _draw_bleu(run: RunFolder) -> Figure | None:
+def _draw_scores(run: RunFolder) -> Figure | None:
     test = _metrics(run).get("test")
     if not test:
         return None
     buckets = [bucket for bucket in test["buckets"] if bucket["sentences"]]
     x = [float(bucket["source_words"][0]) for bucket in buckets]
-    lines = {"BLEU": Line(x, [b["bleu"] for b in buckets]), "copied": Line(x, [b["copy_bleu"] for b in buckets])}
-    return draw_lines(lines, x_label="source words, from", y_label="BLEU")
+    main, (facts, *_) = main_of(test), facts_of(test).values()
+    lines = {facts.heading: Line(x, [_or_nan(b[main]) for b in buckets])}
+    if f"copy_{main}" in test:
+        lines["copied"] = Line(x, [_or_nan(b[f"copy_{main}"]) for b in buckets])
+    return draw_lines(lines, x_label="source words, from", y_label=facts.heading)
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _draw_lengths(run: RunFolder) -> Figure | None:
@@ -89,9 +112,9 @@ def _read_short(file: Path) -> list[Mapping[str, Any]]:
 
 # By the names of their files.
 PICTURES: Mapping[str, Callable[[RunFolder], Figure | None]] = {
-    "dev-loss": partial(_draw_curve, score="loss", label="dev loss, nats per token"),
-    "dev-bleu": partial(_draw_curve, score="bleu", label="dev BLEU"),
-    "bleu-by-length": _draw_bleu,
+    "dev-loss": _draw_loss,
+    "dev-score": _draw_dev_score,
+    "score-by-length": _draw_scores,
     "lengths": _draw_lengths,
     "alignments": _draw_alignments,
 }

@@ -10,7 +10,7 @@ PATH/curves.csv                 training curves: step, name, value, time (not wi
 PATH/system.csv                 the same for the machine: CPU, memory, GPU (logger.system_metrics)
 PATH/metrics.json               scores, counts, seed, commit, machine
 PATH/translations.test.tsv      id, source, reference, hypothesis
-PATH/sentence_scores.npz        of each test sentence its counts for BLEU and its length (kept runs of an ablation)
+PATH/sentence_scores.npz        of each test sentence its counts for the score and its length (kept runs of an ablation)
 PATH/scores.json                scores over all test sentences and by length, and some examples (kept runs)
 PATH/likelihoods.npz            of each target token of test its negative log-likelihood (kept runs)
 PATH/alignments/STEP.json       attention weights over a few dev pairs at each validation
@@ -38,6 +38,7 @@ from typing import Any
 
 import yaml
 
+from hourglass.config.older import in_present_form
 from hourglass.errors import UserError
 from hourglass.system.commands import printed_command
 from hourglass.system.files import write_whole
@@ -117,7 +118,7 @@ class RunFolder:
 
     @property
     def sentence_scores(self) -> Path:
-        """The counts for BLEU of each test sentence, without the sentences."""
+        """The counts for the score of each test sentence, without the sentences."""
         return self.path / "sentence_scores.npz"
 
     @property
@@ -215,7 +216,7 @@ def open_run(path: str, option: str) -> tuple[RunFolder, dict[str, Any]]:
         raise UserError(f"{option}={path}: not a run folder ({run.config}: {reason})") from None
     if not isinstance(config, dict):
         raise UserError(f"{option}={path}: not a run folder ({run.config} holds no settings)")
-    return run, config
+    return run, in_present_form(config)
 
 
 def resume_run(path: str, overrides: Sequence[str]) -> tuple[RunFolder, dict[str, Any]]:

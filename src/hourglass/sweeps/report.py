@@ -205,7 +205,7 @@ def _light_is_good(name: str, settings: SweepSettings) -> bool:
     maximised = dict(zip(settings.objectives, settings.directions, strict=True))
     objective = name.removeprefix("parallel-")
     several = len(settings.objectives) > 1 and objective != name
-    return several and maximised[objective] == StudyDirection.MAXIMIZE  # type: ignore[index]
+    return several and maximised[objective] == StudyDirection.MAXIMIZE
 
 
 def _make_readable(figure: Any, name: str, settings: SweepSettings) -> None:

@@ -10,11 +10,13 @@ from optuna.study import StudyDirection
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from hourglass.errors import UserError
+from hourglass.metrics.metrics import METRICS
 from hourglass.system.secrets import check_address
 
-Objective = Literal["bleu", "loss", "parameters", "sentences_per_second"]
-# The others are minimised.
-MAXIMISED = ("bleu", "sentences_per_second")
+# A metric by its name, or one of OF_EVERY_RUN.
+Objective = Annotated[str, Field(min_length=1)]
+# Objectives whatever the metrics; the first alone is maximised.
+OF_EVERY_RUN = ("sentences_per_second", "loss", "parameters")
 Name = Annotated[str, Field(min_length=1, pattern=r"^[^/\\]+$")]
 
 
@@ -65,11 +67,17 @@ class SweepSettings:
         else:
             check_address(self.uri, "OPTUNA_STORAGE", environment=None)
         for objective in self.objectives:
+            if objective not in (*METRICS, *OF_EVERY_RUN):
+                raise UserError(
+                    f"hydra.sweeper.objective={objective}: no such objective: set the main metric of the runs, "
+                    f"or one of {', '.join(OF_EVERY_RUN)}"
+                )
             if self.objectives.count(objective) > 1:
                 raise UserError(f"hydra.sweeper.objective: {objective} is given twice")
         if self.pruner not in ("auto", "none") and self.reported is None:
             raise UserError(
-                f"hydra.sweeper.objective={self.objective}: a pruner needs bleu or loss as the only objective: set "
+                f"hydra.sweeper.objective={self.objective}: a pruner needs the main metric or loss as the "
+                "only objective: set "
                 "hydra.sweeper.pruner=auto"
             )
 
@@ -87,7 +95,7 @@ class SweepSettings:
     def reported(self) -> str | None:
         """The score that a trial reports at each validation, if it is the only objective."""
         only = self.objectives[0] if len(self.objectives) == 1 else None
-        return only if only in ("bleu", "loss") else None
+        return only if only in METRICS or only == "loss" else None
 
     @property
     def chosen_pruner(self) -> str:
@@ -99,7 +107,12 @@ class SweepSettings:
     @property
     def directions(self) -> list[StudyDirection]:
         """Whether to maximise or to minimise each objective."""
-        return [StudyDirection.MAXIMIZE if o in MAXIMISED else StudyDirection.MINIMIZE for o in self.objectives]
+        return [StudyDirection.MAXIMIZE if is_maximised(o) else StudyDirection.MINIMIZE for o in self.objectives]
+
+
+def is_maximised(objective: str) -> bool:
+    """Return whether more of an objective is better."""
+    return METRICS[objective].higher_is_better if objective in METRICS else objective == OF_EVERY_RUN[0]
 
 
 def over_seeds(values: Sequence[float], objective: str, how: str) -> float:
@@ -112,4 +125,4 @@ def over_seeds(values: Sequence[float], objective: str, how: str) -> float:
     """
     if how == "mean":
         return float(np.mean(values))
-    return float(np.quantile(values, 0.25 if objective in MAXIMISED else 0.75))
+    return float(np.quantile(values, 0.25 if is_maximised(objective) else 0.75))

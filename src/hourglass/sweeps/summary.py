@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hourglass.errors import UserError
-from hourglass.metrics.scoring import show_bounds
+from hourglass.metrics.metrics import METRICS, heading_of
+from hourglass.metrics.scoring import main_of, show_bounds
 from hourglass.reports.document import Table
 from hourglass.system.commands import printed_command
 from hourglass.training.finished import FinishedRun, RunMetrics
@@ -42,7 +43,7 @@ def varying(overrides: Sequence[Sequence[str]]) -> list[dict[str, str]]:
 
 
 def jobs_table(jobs: Sequence[SweptJob], kind: str) -> Table:
-    """Return the table of jobs: choices that vary, dev, test, and BLEU by length; means over seeds, if several.
+    """Return the table of jobs: choices that vary, dev, test, and the score by length; means over seeds, if several.
 
     Args:
         jobs: in the order of the rows.
@@ -53,21 +54,21 @@ def jobs_table(jobs: Sequence[SweptJob], kind: str) -> Table:
     others = list(dict.fromkeys(name for job in jobs for name in job.values))
     buckets = sorted({bucket for job in jobs for run in metrics[job.number] for bucket in _buckets(run)}, key=_bounds)
     tested = any(run.test is not None for runs in metrics.values() for run in runs)
-    head = [kind, *keys, "state", *others, "dev BLEU", "dev loss", *(["test BLEU"] if tested else [])]
+    title = _title([run for runs in metrics.values() for run in runs])
+    head = [kind, *keys, "state", *others, f"dev {title}", "dev loss", *([f"test {title}"] if tested else [])]
     head += [f"{show_bounds(bucket)} words" for bucket in buckets]
     rows = []
     for job in jobs:
         runs = metrics[job.number]
         row = [str(job.number), *(job.choices.get(key, "") for key in keys), job.state]
         row += [f"{job.values[name]:.6g}" if name in job.values else "" for name in others]
-        row += [_mean([run.dev.bleu for run in runs], 2), _mean([run.dev.loss for run in runs], 3)]
-        tests = [run.test["bleu"] for run in runs if run.test is not None]
+        row += [_mean([run.dev.score for run in runs], 2), _mean([run.dev.loss for run in runs], 3)]
+        tests = [run.test[main_of(run.test)] for run in runs if run.test is not None]
         row += [_mean(tests, 2)] if tested else []
         row += [_mean([_buckets(run)[bucket] for run in runs if bucket in _buckets(run)], 2) for bucket in buckets]
         rows.append([*row, *([job.runs[0] if len(job.runs) == 1 else f"{len(job.runs)} runs"] if job.runs else [""])])
-    return Table(
-        "jobs", [*head, "run"], rows, "The last columns: BLEU on test by source words.", text_columns=len(keys) + 2
-    )
+    caption = f"The last columns: {title} on test by source words."
+    return Table("jobs", [*head, "run"], rows, caption, text_columns=len(keys) + 2)
 
 
 def summarise_jobs(jobs: Sequence[SweptJob], kind: str) -> str:
@@ -107,7 +108,8 @@ def comparing_commands(jobs: Sequence[SweptJob]) -> list[str]:
             if run is not None and run.test is not None:
                 by_loss = FinishedRun.open(path).config["trainer"]["select"] == "loss"
                 settings = {key: value for key, value in job.choices.items() if key != "seed"}
-                scores[run.corpus_digest].append((-run.dev.loss if by_loss else run.dev.bleu, Path(path), settings))
+                rank = -run.dev.loss if by_loss else _rank(run.dev.metric, run.dev.score)
+                scores[run.corpus_digest].append((rank, Path(path), settings))
     commands = []
     for group in scores.values():
         if len(group) < 2:
@@ -134,9 +136,24 @@ def _read(path: str) -> RunMetrics | None:
 
 
 def _buckets(run: RunMetrics) -> dict[tuple[int, int | None], float]:
-    """Return BLEU on test by the bounds of the buckets that have sentences."""
-    result = (run.test or {}).get("buckets", [])
-    return {tuple(bucket["source_words"]): bucket["bleu"] for bucket in result if bucket["sentences"]}
+    """Return the main metric on test by the bounds of the buckets that have sentences."""
+    test = run.test or {}
+    buckets, main = test.get("buckets", []), main_of(test)
+    return {tuple(bucket["source_words"]): bucket[main] for bucket in buckets if bucket["sentences"]}
+
+
+def _title(runs: Sequence[RunMetrics]) -> str:
+    """Return what the columns of the main metric are called: its heading, or `score` where runs have several."""
+    names = {run.dev.metric for run in runs}
+    if len(names) != 1:
+        return "score"
+    (name,) = names
+    return heading_of(name)
+
+
+def _rank(metric: str, score: float) -> float:
+    """Return a number that is larger for a better score; of a plugin's metric that is not loaded, the score itself."""
+    return -score if metric in METRICS and not METRICS[metric].higher_is_better else score
 
 
 def _bounds(bucket: tuple[int, int | None]) -> tuple[int, float]:

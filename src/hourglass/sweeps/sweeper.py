@@ -30,7 +30,7 @@ from hourglass.config.options import build
 from hourglass.errors import UserError
 from hourglass.sweeps.combinations import PARENT_RUN, CombinationSweeper
 from hourglass.sweeps.report import open_parent, write_sweep_report
-from hourglass.sweeps.settings import SweepSettings
+from hourglass.sweeps.settings import OF_EVERY_RUN, SweepSettings
 from hourglass.sweeps.space import drawn_overrides, each_choice, search_space
 from hourglass.sweeps.summary import summarise_jobs
 from hourglass.sweeps.trials import Heartbeat, Worker, root_cause, run_trial, summarise_study, swept_trial, trial_folder
@@ -100,6 +100,12 @@ class OptunaSweeper(Sweeper):
             raise UserError(
                 f"hydra.sweeper.n_jobs={settings.n_jobs}: the basic launcher runs one job at a time: add "
                 "hydra/launcher=joblib, or start the same command in several shells"
+            )
+        main = self.config.metrics.main
+        if other := next((name for name in settings.objectives if name not in (main, *OF_EVERY_RUN)), None):
+            raise UserError(
+                f"hydra.sweeper.objective={other}: dev is scored by metrics.main, and that is {main}: set one of "
+                "them to the other"
             )
         if settings.reported not in (None, select := self.config.trainer.select):
             raise UserError(

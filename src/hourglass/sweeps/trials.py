@@ -425,7 +425,7 @@ def swept_trial(trial: FrozenTrial, settings: SweepSettings) -> SweptJob:
         choices,
         runs=runs_of(trial),
         error=trial.user_attrs.get("error"),
-        values={name: value for name, value in values.items() if name not in ("bleu", "loss")},
+        values={name: value for name, value in values.items() if name in ("parameters", "sentences_per_second")},
     )
 
 

@@ -16,8 +16,6 @@ from hourglass.tracking.artifacts import check_location, database_file, follow_d
 from hourglass.tracking.database import check_tables, create_tables
 from hourglass.tracking.server import check_database
 
-# The curve of BLEU by source length, whose steps are the first lengths of the buckets.
-BY_LENGTH = "test/bleu_by_source_words"
 # Limits of MLflow for one request.
 PARAMETERS_AT_ONCE = 100
 POINTS_AT_ONCE = 1000
@@ -157,6 +155,11 @@ def find_experiment(ask: Callable[..., Any], name: str, uri: str) -> str:
         ask("set_experiment_tag", experiment.experiment_id, VIEW, json.dumps(view_of_scores()))
     experiment_id: str = experiment.experiment_id
     return experiment_id
+
+
+def by_length_name(metric: str) -> str:
+    """Return the name of the curve of a score by source length, whose steps are the first lengths of the buckets."""
+    return f"test/{metric}_by_source_words"
 
 
 def view_of_scores() -> dict[str, Any]:

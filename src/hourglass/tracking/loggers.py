@@ -15,7 +15,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from hourglass.errors import UserError
 from hourglass.runs.folder import RunFolder
 from hourglass.system.files import write_whole
-from hourglass.tracking.client import BY_LENGTH, flatten
+from hourglass.tracking.client import by_length_name, flatten
 from hourglass.tracking.scores import LoggedScores
 from hourglass.tracking.server import error_line
 from hourglass.tracking.settings import LoggerSettings, TensorBoardSettings, WandbSettings
@@ -89,8 +89,8 @@ class TensorBoard:
         """Log the scores, and the settings beside them for the tab HPARAMS."""
         if scores is not None:
             self.logger.log_hyperparams(dict(flatten(self._config)), scores.values)
-            for words, bleu in scores.bleu_by_length.items():
-                self.logger.experiment.add_scalar(BY_LENGTH, bleu, words)
+            for words, value in scores.by_length.items():
+                self.logger.experiment.add_scalar(by_length_name(scores.main), value, words)
         self.logger.finalize("success")
 
     def hint(self) -> str:
@@ -139,15 +139,16 @@ class WeightsAndBiases:
             ) from None
 
     def end(self, scores: LoggedScores | None) -> None:
-        """Log the scores as the run's summary, and BLEU by length as a table."""
+        """Log the scores as the run's summary, and the main metric by length as a table."""
         import wandb
 
         experiment = self.logger.experiment
         if scores is not None:
             experiment.summary.update(dict(scores.values))
-            if scores.bleu_by_length:
-                rows = [list(row) for row in scores.bleu_by_length.items()]
-                experiment.log({BY_LENGTH: wandb.Table(columns=["source_words", "bleu"], data=rows)})
+            if scores.by_length:
+                rows = [list(row) for row in scores.by_length.items()]
+                table = wandb.Table(columns=["source_words", scores.main], data=rows)
+                experiment.log({by_length_name(scores.main): table})
         experiment.finish(exit_code=0 if scores is not None else 1)
 
     def hint(self) -> str:

@@ -20,8 +20,8 @@ from hourglass.runs.folder import RunFolder
 from hourglass.system.files import read_json, write_json
 from hourglass.system.secrets import without_secrets
 from hourglass.tracking.client import (
-    BY_LENGTH,
     PARAMETERS_AT_ONCE,
+    by_length_name,
     connect,
     dataset_input,
     find_experiment,
@@ -30,7 +30,7 @@ from hourglass.tracking.client import (
     log_model,
     log_points,
 )
-from hourglass.tracking.scores import logged_scores
+from hourglass.tracking.scores import logged_scores, shown_scores
 
 log = logging.getLogger(__name__)
 
@@ -224,11 +224,10 @@ class Mirror:
             for name, value in scores.values.items()
             if known.get(name) != float(value)
         ]
-        known_steps = self._steps(BY_LENGTH) if BY_LENGTH in known else set()
+        curve = by_length_name(scores.main)
+        known_steps = self._steps(curve) if curve in known else set()
         points += [
-            Metric(BY_LENGTH, value, at, step)
-            for step, value in scores.bleu_by_length.items()
-            if step not in known_steps
+            Metric(curve, value, at, step) for step, value in scores.by_length.items() if step not in known_steps
         ]
         params = [Param(name, str(value)) for name, value in scores.constants.items() if name not in data.params]
         new_tags = [RunTag(*tag) for tag in scores.signatures.items()]
@@ -238,8 +237,7 @@ class Mirror:
         """Send everything that MLflow keeps as artifacts, except the model."""
         test = read_json(self.run.metrics).get("test") if self.run.metrics.exists() else None
         if test:
-            columns = ("sentences", "bleu", "copy_bleu", "chrf", "brevity_penalty", "length_ratio")
-            columns += tuple(test.get("metrics", {}))
+            columns = ("sentences", *shown_scores(test))
             rows = [
                 {"source_words": show_bounds(bucket["source_words"]), **{name: bucket[name] for name in columns}}
                 for bucket in test["buckets"]

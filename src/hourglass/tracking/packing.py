@@ -48,7 +48,7 @@ WIDEST = 50
 # The libraries that translating imports.
 REQUIREMENTS = ("babel", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "regex", "sentencepiece", "torch", "tqdm")
 SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec(DataType.string, "source")]),
+    inputs=Schema([ColSpec(DataType.string, "source"), ColSpec(DataType.string, "prefix", required=False)]),
     outputs=Schema(
         [
             ColSpec(DataType.string, "translation"),
@@ -61,6 +61,7 @@ SIGNATURE = ModelSignature(
             ParamSpec("alignments", DataType.boolean, False),
             ParamSpec("beam", DataType.long, 0),
             ParamSpec("precision", DataType.string, ""),
+            ParamSpec("prefix", DataType.string, ""),
         ]
     ),
 )
@@ -72,7 +73,8 @@ with warnings.catch_warnings(record=True):  # MLflow recommends type hints to ch
         """A packed model: translates sentences. Loading it has MLflow refuse unknown parameters of requests to it.
 
         Parameters of a request: `alignments`, whether to return word alignments; `beam`, 0 for that of the run;
-        `precision` of the search, 32, bf16 or int8, empty for that of the run.
+        `precision` of the search, 32, bf16 or int8, empty for that of the run; `prefix`, what every translation begins
+        with. The column `prefix`, if there is one, has what that of each row begins with, which may be empty.
         """
 
         def load_context(self, context: Any) -> None:
@@ -101,23 +103,22 @@ with warnings.catch_warnings(record=True):  # MLflow recommends type hints to ch
 
             Args:
                 context: unused.
-                model_input: a table with the column `source`.
+                model_input: a table with the column `source`, and `prefix` if rows have prefixes of their own.
                 params: see the class.
 
             Raises:
                 MlflowException: the model has no attention weights for alignments, the beam is too wide, the machine
-                    or the model cannot do the precision, or a source is not text; a server answers with status 400 and
-                    this message.
+                    or the model cannot do the precision, a source or prefix is not text, there is a prefix of all rows
+                    beside those of rows, or one is longer than a translation may be; a server answers with status 400
+                    and this message.
             """
             try:
-                return self._translate(list(model_input["source"]), dict(params or {}))
+                words = dict(params or {})
+                return self._translate(_texts(model_input["source"]), _prefixes(model_input, words), words)
             except UserError as error:
                 raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
 
-        def _translate(self, sources: list[Any], params: dict[str, Any]) -> pd.DataFrame:
-            for number, source in enumerate(sources):
-                if not isinstance(source, str):
-                    raise UserError(f"source: row {number} is {source}, not text")
+        def _translate(self, sources: list[str], prefixes: list[str] | None, params: Mapping[str, Any]) -> pd.DataFrame:
             search, beam = self.search, int(params.get("beam") or 0)
             if not 0 <= beam <= WIDEST:
                 raise UserError(f"beam={beam}: set 1 to {WIDEST}, or 0 for the model's own")
@@ -131,7 +132,10 @@ with warnings.catch_warnings(record=True):  # MLflow recommends type hints to ch
                 check_weights([model], "alignments=true", "leave it out")
             texts = list(map(clean, sources))
             converted = self._in_precision(search.precision)
-            translations = [best for best, *_ in translate_n_best([converted], vocabularies, texts, search, 1)]
+            lists = translate_n_best(
+                [converted], vocabularies, texts, search, 1, prefixes=prefixes, place="row {}".format
+            )
+            translations = [best for best, *_ in lists]
             table = pd.DataFrame(
                 {"translation": [t.text for t in translations], "score": [t.score for t in translations]}
             )
@@ -143,6 +147,35 @@ with warnings.catch_warnings(record=True):  # MLflow recommends type hints to ch
                     links.append(to_pharaoh(align_words(vocabularies, self.trained.languages, text, target, weights)))
                 table["alignment"] = links
             return table
+
+
+def _texts(column: pd.Series) -> list[str]:
+    """Return the values of a column of a request.
+
+    Raises:
+        UserError: one is not text.
+    """
+    for number, value in enumerate(column, 1):
+        if not isinstance(value, str):
+            raise UserError(f"{column.name}: row {number} is {value}, not text")
+    return list(column)
+
+
+def _prefixes(table: pd.DataFrame, params: Mapping[str, Any]) -> list[str] | None:
+    """Return what the translation of each row of a request begins with; None: nothing.
+
+    Raises:
+        UserError: all rows have a prefix, and each has one of its own; or one is not text.
+    """
+    of_all = str(params.get("prefix") or "")
+    if "prefix" not in table:
+        return [of_all] * len(table) if of_all else None
+    if of_all:
+        raise UserError(
+            f"prefix={of_all} and the column prefix: either all rows have one prefix, or each has its own: leave one "
+            "out"
+        )
+    return _texts(table["prefix"].fillna(""))
 
 
 def refuse_unknown_parameters() -> None:

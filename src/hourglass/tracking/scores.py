@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from hourglass.metrics.metric import facts_of
+from hourglass.metrics.scoring import main_of
+
 
 class LoggedScores(NamedTuple):
     """The numbers of one run.
@@ -10,13 +13,16 @@ class LoggedScores(NamedTuple):
     Attributes:
         values: by name: cost, dev scores of the best checkpoint, test scores.
         constants: by name: what does not depend on the training.
-        bleu_by_length: test BLEU by the fewest source words of each bucket with sentences; empty without a test.
+        main: name of the main metric.
+        by_length: the main metric on test by the fewest source words of each bucket with sentences; empty without a
+            test.
         signatures: of the test scores, by name.
     """
 
     values: dict[str, float]
     constants: dict[str, float]
-    bleu_by_length: dict[int, float]
+    main: str
+    by_length: dict[int, float]
     signatures: dict[str, str]
 
 
@@ -32,11 +38,20 @@ def logged_scores(metrics: Mapping[str, Any]) -> LoggedScores:
     constants |= {f"corpus/dropped {reason}": count for reason, count in metrics["corpus"]["dropped"].items()}
     test = metrics.get("test")
     if not test:
-        return LoggedScores(values, constants, {}, {})
-    further = test.get("metrics", {})
-    names = ("bleu", "chrf", "copy_bleu", "brevity_penalty", "length_ratio", *further)
-    values |= {f"test/{name}": test[name] for name in names if test[name] is not None}
-    signatures = {"bleu_signature": test["signature"], "chrf_signature": test["chrf_signature"]}
-    signatures |= {f"{name}_signature": metric["signature"] for name, metric in further.items()}
-    by_length = {bucket["source_words"][0]: bucket["bleu"] for bucket in test["buckets"] if bucket["sentences"]}
-    return LoggedScores(values, constants, by_length, signatures)
+        return LoggedScores(values, constants, "", {}, {})
+    values |= {f"test/{name}": test[name] for name in shown_scores(test) if test[name] is not None}
+    signatures = {f"{name}_signature": facts.signature for name, facts in facts_of(test).items()}
+    main = main_of(test)
+    by_length = {
+        bucket["source_words"][0]: bucket[main]
+        for bucket in test["buckets"]
+        if bucket["sentences"] and bucket[main] is not None
+    }
+    return LoggedScores(values, constants, main, by_length, signatures)
+
+
+def shown_scores(test: Mapping[str, Any]) -> list[str]:
+    """Return the names of the numbers to show of the scores of test: the metrics, and what belongs to the main one."""
+    main = main_of(test)
+    further = (f"copy_{main}", "brevity_penalty", "length_ratio")
+    return [main, *(name for name in further if name in test), *(name for name in facts_of(test) if name != main)]

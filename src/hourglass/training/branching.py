@@ -37,11 +37,13 @@ def check_start_from(config: Config, settings: Settings) -> None:
             f"{option} with optimizer.warmup={optimizer.warmup:g}, a share of the budget: set it to a number of steps "
             "in both runs"
         )
-    for name, contradicts in (("patience", trainer.patience), ("scheduled_sampling", trainer.scheduled_sampling)):
+    for name, contradicts in (
+        ("trainer.patience", trainer.patience),
+        ("trainer.scheduled_sampling", trainer.scheduled_sampling),
+        ("data.curriculum", settings.curriculum),
+    ):
         if contradicts:
-            raise UserError(
-                f"{option} contradicts trainer.{name}={contradicts:g}, which hangs on the budget: set it to 0"
-            )
+            raise UserError(f"{option} contradicts {name}={contradicts:g}, which hangs on the budget: set it to 0")
     if under_torchrun():
         raise UserError(f"{option}: not under torchrun: train on one machine, or leave it out")
     run, before = open_run(str(config["start_from"]), "start_from")

@@ -29,16 +29,30 @@ class DevScores:
 
     Attributes:
         loss: negative log-likelihood, nats per target token.
-        bleu: from 0 to 100.
+        metric: name of the main metric.
+        score: of the main metric.
         step: optimizer step of the checkpoint.
         smoothed_loss: cross-entropy against the smoothed target, which the training minimised, nats per target token;
             None without label smoothing, and in a run of an earlier version.
     """
 
     loss: float
-    bleu: float
+    metric: str
+    score: float
     step: int
     smoothed_loss: float | None = None
+
+    @classmethod
+    def of(cls, best: Mapping[str, Any]) -> "DevScores":
+        """Return the scores that metrics.json has: the main metric stands there by its name."""
+        return cls(**cls.fields_of(best))
+
+    @staticmethod
+    def fields_of(best: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the scores that metrics.json has by the names of the fields; what is missing there is missing here."""
+        own: dict[str, Any] = {name: best[name] for name in ("loss", "step", "smoothed_loss") if name in best}
+        others = [name for name in best if name not in ("loss", "step", "smoothed_loss")]
+        return {**own, "metric": others[0], "score": best[others[0]]} if len(others) == 1 else own
 
     @property
     def criterion(self) -> float:
@@ -99,12 +113,12 @@ class DevCurves:
 
     Attributes:
         loss: negative log-likelihood, nats per target token.
-        bleu: from 0 to 100.
+        score: of the main metric.
         smoothed_loss: see `DevScores`; empty where there is none.
     """
 
     loss: list[tuple[float, float]]
-    bleu: list[tuple[float, float]]
+    score: list[tuple[float, float]]
     smoothed_loss: list[tuple[float, float]] = field(default_factory=list)
 
     @property
@@ -165,6 +179,8 @@ class FinishedRun:
         """
         content = read_json(self.folder.metrics)
         try:
+            if isinstance(content, dict) and isinstance(content.get("dev"), dict):
+                content = {**content, "dev": DevScores.fields_of(content["dev"])}
             return TypeAdapter(RunMetrics).validate_python(content)
         except ValidationError as error:
             place = ".".join(map(str, error.errors()[0]["loc"]))
@@ -213,7 +229,7 @@ class FinishedRun:
 
     @cached_property
     def dev_curves(self) -> DevCurves:
-        """Losses and BLEU on dev by the number of target tokens read; empty for a run without curves."""
+        """Losses and the main metric on dev by the number of target tokens read; empty for a run without curves."""
         points = read_curves(self.folder.curves)
         tokens = {step: value for step, name, value in points if name == "train/target_tokens"}
         total, last = self.metrics.train_target_tokens, max((step for step, _, _ in points), default=0)
@@ -222,7 +238,7 @@ class FinishedRun:
             values = {_tokens_at(tokens, step, last, total): value for step, point, value in points if point == name}
             return sorted(values.items())
 
-        return DevCurves(curve("dev/loss"), curve("dev/bleu"), curve("dev/smoothed_loss"))
+        return DevCurves(curve("dev/loss"), curve(f"dev/{self.metrics.dev.metric}"), curve("dev/smoothed_loss"))
 
 
 def _tokens_at(tokens: Mapping[int, float], step: int, last: int, total: int) -> float:

@@ -74,7 +74,12 @@ def measure_fingerprint(config: Config) -> Fingerprint:
         )
         module = TranslationModule(model, prepared, config, settings, code=CODE)
         checkpoints = Checkpoints(
-            job.run, settings.trainer, steps=stream.steps, validate_every=stream.validate_every, resume=None
+            job.run,
+            settings.trainer,
+            settings.metrics.main,
+            steps=stream.steps,
+            validate_every=stream.validate_every,
+            resume=None,
         )
         fit(module, data, checkpoints=checkpoints, callbacks=[first_steps], loggers=[], resume=None)
     dev = prepared.splits["dev"]

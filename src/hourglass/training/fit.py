@@ -59,7 +59,10 @@ def fit(
     all_callbacks: list[pl.Callback] = [meter, ProgressBar(data.stream.steps, meter), checkpoints]
     if settings.patience:
         smoothed = "smoothed_" if module.settings.optimizer.label_smoothing else ""
-        monitor, mode = ("dev/bleu", "max") if settings.select == "bleu" else (f"dev/{smoothed}loss", "min")
+        monitor, mode = f"dev/{smoothed}loss", "min"
+        if settings.select != "loss":
+            main = module.settings.metrics.main
+            monitor, mode = f"dev/{main.name}", "max" if main.higher_is_better else "min"
         all_callbacks.append(EarlyStopping(monitor, mode=mode, patience=settings.patience))
     all_callbacks += callbacks  # Lightning moves `checkpoints` to the end, where it sees whether the others stop.
     strategy: Any = settings.strategy

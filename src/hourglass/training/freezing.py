@@ -16,7 +16,7 @@ import torch
 from hourglass.config.differences import differences, known_to
 from hourglass.config.options import Config
 from hourglass.corpora.sampling import evenly_spaced
-from hourglass.data.batches import Part
+from hourglass.data.batches import Part, join_at_random
 from hourglass.data.encoded import EncodedSplit
 from hourglass.data.tokenizer import Vocabularies
 from hourglass.errors import UserError
@@ -95,7 +95,7 @@ def copy_encoder(model: Seq2Seq, config: Config, vocabularies: Vocabularies, cor
 
 
 @torch.no_grad()
-def standardise_summary(encoder: Encoder, train: EncodedSplit) -> None:
+def standardise_summary(encoder: Encoder, train: EncodedSplit, joined: int) -> None:
     """Give each component of the summary mean 0 and standard deviation 1 over training sentences.
 
     The change goes into the weights of the layer that makes the summary. A component that does not vary stays as it is.
@@ -104,13 +104,15 @@ def standardise_summary(encoder: Encoder, train: EncodedSplit) -> None:
     Args:
         encoder: with the weights of a finished run.
         train: its training split.
+        joined: the largest number of pairs that a training sentence is joined from.
     """
     layer = getattr(encoder, "summarise", None)
     if not isinstance(layer, SummaryProjection) or layer.tanh:
         return
     training = encoder.training
     encoder.eval()
-    rows = np.array(evenly_spaced(len(train), _SAMPLE))
+    sentences = np.arange(len(train)) if joined == 1 else join_at_random(len(train), joined, np.random.default_rng(0))
+    rows = sentences[evenly_spaced(len(sentences), _SAMPLE)]
     parts = np.array_split(rows, -(-len(rows) // _ROWS_AT_ONCE))
     batches = [train[Part(part, step_tokens=0)] for part in parts]
     summaries = torch.cat([encoder(batch.source, batch.source_lengths).summary for batch in batches])  # [rows, D]

@@ -37,7 +37,7 @@ class Outcome:
 
     Attributes:
         run: path of the run folder.
-        dev: scores of best.ckpt on dev: bleu, and loss in nats per token.
+        dev: scores of best.ckpt on dev: the main metric by its name, and loss in nats per token.
         parameters: of the model.
         sentences_per_second: speed of translating dev; None unless the ticket asks for it.
         pruned: whether the sweep stopped the training early.
@@ -58,7 +58,7 @@ class TrialTicket:
         storage: address of the study's database; it may hold a password, so it is never part of a config.
         study: name of the study.
         trial_id: the trial's number in the database.
-        objective: the score to report, bleu or loss; empty with several objectives, which allow no pruning.
+        objective: the score to report, the main metric or loss; empty with several objectives, which allow no pruning.
         pruner: options of the pruner.
         seed_index: which of the trial's seeds the job trains, from 0.
         first_step: the study's step before the job's first validation; the steps of a trial's seeds follow each other.

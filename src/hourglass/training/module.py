@@ -14,13 +14,13 @@ from tqdm import tqdm
 
 from hourglass.config.options import Config
 from hourglass.config.plugins import load_plugins, plugin_record
+from hourglass.corpora.corpus import references_of
 from hourglass.corpora.sampling import evenly_spaced
 from hourglass.data.encoded import Batch
 from hourglass.data.pieces import PAD
 from hourglass.decoding.precision import in_precision
 from hourglass.decoding.search import search
 from hourglass.errors import DivergedError
-from hourglass.metrics.scoring import bleu
 from hourglass.models.loss import without_prefixes
 from hourglass.models.precision import in_bfloat16
 from hourglass.models.seq2seq import Seq2Seq
@@ -68,10 +68,10 @@ class TranslationModule(pl.LightningModule):
         # Not `prepared` itself: Lightning hands this object to every process that it spawns.
         self.vocabularies = prepared.vocabularies
         self.corpus_digest = prepared.corpus.digest
-        self.target_language = prepared.corpus.target_language
         self.steps = prepared.stream.steps
         dev = prepared.corpus.splits["dev"]
-        self.dev_references = list(dev.select(evenly_spaced(len(dev), settings.trainer.dev_sentences))["target"])
+        chosen = dev.select(evenly_spaced(len(dev), settings.trainer.dev_sentences))
+        self.dev_references, self.dev_sources = references_of(chosen), list(chosen["source"])
         self.greedy = settings.search.greedy
         self._dev_loss = torch.zeros(3, dtype=torch.float64)  # nats, smoothed nats, tokens
         self._dev_output: list[tuple[int, str]] = []
@@ -216,7 +216,7 @@ class TranslationModule(pl.LightningModule):
         self._dev_output += zip(batch.rows.tolist(), texts, strict=True)
 
     def on_validation_epoch_end(self) -> None:
-        """Gather the parts of all ranks, and log dev/loss (nats per token) and dev/bleu.
+        """Gather the parts of all ranks, and log dev/loss (nats per token) and dev/METRIC.
 
         With label smoothing, dev/smoothed_loss is what the training minimises, on dev. The negative log-likelihood
         alone would favour early checkpoints: smoothing holds it above 0 however well a model has learnt.
@@ -233,7 +233,8 @@ class TranslationModule(pl.LightningModule):
         self.log("dev/loss", nats / tokens, prog_bar=True)
         if self.settings.optimizer.label_smoothing:
             self.log("dev/smoothed_loss", smoothed / tokens)
-        self.log("dev/bleu", bleu(hypotheses, self.dev_references, self.target_language), prog_bar=True)
+        metric = self.settings.metrics.main
+        self.log(f"dev/{metric.name}", metric.total(hypotheses, self.dev_references, self.dev_sources), prog_bar=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what makes the checkpoint self-contained.

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from hourglass.config.plugins import plugin_record, resume_command
+from hourglass.corpora.corpus import references_of
 from hourglass.corpora.sampling import evenly_spaced
 from hourglass.decoding.translate import translate_split
 from hourglass.errors import UserError
@@ -16,7 +17,7 @@ from hourglass.metrics.scoring import format_table, score
 from hourglass.models.checkpoint import load_trained
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.runs.folder import RunFolder
-from hourglass.runs.translations import write_translations
+from hourglass.runs.translations import rows_of, write_translations
 from hourglass.system.files import read_json, write_json
 from hourglass.system.machine import describe_machine
 from hourglass.system.markup import visible
@@ -86,15 +87,14 @@ def score_test(job: Job, prepared: PreparedData) -> dict[str, Any]:
     search = job.settings.search
     torch.manual_seed(job.config["seed"])  # For search=sample: the same draws whichever process trained.
     hypotheses = translate_split(trained, test, search, job.settings.trainer.device, name="test")
-    sources, references = list(test["source"]), list(test["target"])
-    write_translations(job.run.translations, zip(test["id"], sources, references, hypotheses, strict=True))
+    sources, references = list(test["source"]), references_of(test)
+    write_translations(job.run.translations, rows_of(test, hypotheses))
     scores = score(
         hypotheses,
         references,
         sources,
         list(test["source_words"]),
         edges=job.config["edges"],
-        target_language=prepared.corpus.target_language,
         metrics=job.settings.metrics,
     )
     part = "all" if len(test) == len(split) else "a sample of"

@@ -62,8 +62,6 @@ def prepare(config: Config, settings: Settings) -> PreparedData:
             "so that the others would be unknown: raise data.train_pairs"
         )
     splits = encode_corpus(corpus, vocabularies, cache)
-    if warning := unknown_pieces(splits["train"], pieces_option(config)):
-        log.warning("%s", warning)
     for name in ("dev", "test"):
         _check_prefixes(name, splits[name], settings)
     stream = TrainingStream(
@@ -75,17 +73,15 @@ def prepare(config: Config, settings: Settings) -> PreparedData:
         seed=config["seed"],
         null_source=settings.trainer.null_source,
         prefix_lengths=splits["train"].prefix_lengths,
+        joined=recipe.joined,
+        curriculum=settings.curriculum,
     )
     return PreparedData(corpus, vocabularies, splits, stream)
 
 
-def unknown_pieces(train: EncodedSplit, option: str) -> str | None:
-    """Return a warning where more than a thousandth of the pieces of train are unknown; None otherwise.
-
-    Args:
-        train: of which a sample is counted.
-        option: the setting that the number of pieces comes from.
-    """
+def warn_of_unknown_pieces(config: Config, prepared: PreparedData) -> None:
+    """Warn, before a training, where more than a thousandth of the pieces of train are unknown; a sample is counted."""
+    train = prepared.splits["train"]
     rows = np.array(evenly_spaced(len(train), _SAMPLE))
     shares = []
     for side, lists in (("source", train.source_ids), ("target", train.target_ids)):
@@ -93,9 +89,12 @@ def unknown_pieces(train: EncodedSplit, option: str) -> str | None:
         share = float((pieces == UNK).mean()) if len(pieces) else 0.0
         if share > _UNKNOWN:
             shares.append(f"{100 * share:.1f} % of the {side} pieces")
-    if not shares:
-        return None
-    return f"train: {' and '.join(shares)} are unknown, so that a model cannot tell them apart: raise {option}"
+    if shares:
+        log.warning(
+            "train: %s are unknown, so that a model cannot tell them apart: raise %s",
+            " and ".join(shares),
+            pieces_option(config),
+        )
 
 
 def _check_prefixes(name: str, split: EncodedSplit, settings: Settings) -> None:

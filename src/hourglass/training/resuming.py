@@ -18,7 +18,12 @@ from hourglass.system.project import PACKAGE
 DECIDING = (
     "hourglass/data",
     "hourglass/decoding/search.py",
-    "hourglass/metrics/scoring.py",
+    "hourglass/metrics/exact.py",
+    "hourglass/metrics/metric.py",
+    "hourglass/metrics/metrics.py",
+    "hourglass/metrics/summarisation.py",
+    "hourglass/metrics/transcription.py",
+    "hourglass/metrics/translation.py",
     "hourglass/models",
     "hourglass/training/branching.py",
     "hourglass/training/datamodule.py",
@@ -44,7 +49,7 @@ class Progress:
         step: optimizer steps done.
         target_tokens: target tokens read.
         seconds: duration of training without validations, over all starts.
-        best: `bleu`, `loss` and `step` of best.ckpt on dev; empty before the first validation.
+        best: the main metric by its name, `loss` and `step` of best.ckpt on dev; empty before the first validation.
         finished: whether the training has reached its end.
         pruned: whether a sweep stopped it early.
     """

@@ -121,7 +121,7 @@ def choose_start(job: Job, prepared: PreparedData, model: Seq2Seq) -> Start | No
         fill_embeddings(model, job.config, prepared.vocabularies)
         if has_frozen_encoder(job.config):
             copy_encoder(model, job.config, prepared.vocabularies, prepared.corpus.digest)
-            standardise_summary(model.encoder, prepared.splits["train"])
+            standardise_summary(model.encoder, prepared.splits["train"], prepared.stream.joined)
     return start
 
 
@@ -228,6 +228,7 @@ def train_model(
     checkpoints = Checkpoints(
         run,
         settings.trainer,
+        settings.metrics.main,
         steps=prepared.stream.steps,
         validate_every=prepared.stream.validate_every,
         stable=settings.optimizer.stable_steps(prepared.stream.steps),

@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from hourglass.errors import UserError
+from hourglass.metrics.metric import Metric
 from hourglass.models.checkpoint import write_checkpoint
 from hourglass.runs.folder import RunFolder
 from hourglass.system.files import writing
@@ -47,6 +48,7 @@ class Checkpoints(Checkpoint):
     Args:
         run: the folder for the checkpoints.
         settings: trainer.checkpoint_every, select and keep.
+        metric: the main metric.
         steps: of the whole run.
         validate_every: steps from one validation to the next, after which last.ckpt is written too.
         stable: the step after which stable.ckpt is written; None: none.
@@ -57,15 +59,17 @@ class Checkpoints(Checkpoint):
         self,
         run: RunFolder,
         settings: TrainerSettings,
+        metric: Metric,
         *,
         steps: int,
         validate_every: int,
         stable: int | None = None,
         resume: Path | None,
     ):
-        self.run, self.settings, self.steps, self.validate_every = run, settings, steps, validate_every
+        self.run, self.settings, self.metric = run, settings, metric
+        self.steps, self.validate_every = steps, validate_every
         self.stable = stable
-        self.best: dict[str, float] = {}  # dev bleu, dev loss, with label smoothing dev smoothed_loss, step
+        self.best: dict[str, float] = {}  # dev metric, dev loss, with label smoothing dev smoothed_loss, step
         self.finished = False
         self._last_is_whole = resume is None or resume == run.last
         self._sigterm_received = False  # by this process
@@ -102,7 +106,7 @@ class Checkpoints(Checkpoint):
         """Write best.ckpt if the scores are the best so far, then last.ckpt."""
         dev = {
             name: float(trainer.callback_metrics[f"dev/{name}"])
-            for name in ("bleu", "loss", "smoothed_loss")
+            for name in (self.metric.name, "loss", "smoothed_loss")
             if f"dev/{name}" in trainer.callback_metrics
         }
         better = not self.best or self._rank(dev) > self._rank(self.best)
@@ -141,8 +145,8 @@ class Checkpoints(Checkpoint):
 
     def _rank(self, dev: Mapping[str, float]) -> tuple[float, float]:
         """Return the key to compare scores by; the other score decides between equals (BLEU is often 0 at first)."""
-        loss = dev.get("smoothed_loss", dev["loss"])
-        return (dev["bleu"], -loss) if self.settings.select == "bleu" else (-loss, dev["bleu"])
+        loss, score = dev.get("smoothed_loss", dev["loss"]), self.metric.rank(dev[self.metric.name])
+        return (-loss, score) if self.settings.select == "loss" else (score, -loss)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state to keep in the checkpoint."""

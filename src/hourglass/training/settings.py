@@ -1,7 +1,7 @@
 """Check the whole configuration before any data is read: every option, and every contradiction between groups."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -17,8 +17,8 @@ from hourglass.data.tokenizer import PIECES_OPTION, TokenizerSettings, pieces_op
 from hourglass.decoding.precision import check_machine, check_model
 from hourglass.decoding.search import SearchSettings
 from hourglass.errors import UserError
-from hourglass.metrics.metric import Metric, make_metrics
-from hourglass.metrics.scoring import check_language, length_buckets
+from hourglass.metrics.metrics import Metrics, make_metrics
+from hourglass.metrics.scoring import length_buckets
 from hourglass.models.build import build_model
 from hourglass.models.encoder import BlindEncoder, RecurrentEncoder
 from hourglass.models.seq2seq import Seq2Seq
@@ -30,7 +30,9 @@ from hourglass.training.trainer import TrainerSettings
 # The range that both torch and numpy accept.
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
-GROUPS = ("data", "tokenizer", "encoder", "attention", "decoder", "optimizer", "trainer", "logger", "search")
+Share = Annotated[float, Field(ge=0, le=1)]
+
+GROUPS = ("data", "tokenizer", "encoder", "attention", "decoder", "optimizer", "trainer", "logger", "search", "metrics")
 
 # Options outside all groups, with their types.
 OPTIONS: dict[str, Any] = {
@@ -59,7 +61,8 @@ class Settings:
         trainer: the config group `trainer`.
         search: the config group `search`.
         logger: the config group `logger`.
-        metrics: further scores of the test split.
+        metrics: the config group `metrics`.
+        curriculum: data.curriculum, the share of the budget in which the longest pairs come in; see `TrainingStream`.
     """
 
     tokenizer: TokenizerSettings
@@ -67,7 +70,8 @@ class Settings:
     trainer: TrainerSettings
     search: SearchSettings
     logger: LoggerSettings
-    metrics: Sequence[Metric] = ()
+    metrics: Metrics
+    curriculum: float = 0.0
 
 
 def check_settings(config: Config) -> Settings:
@@ -92,10 +96,12 @@ def _check_groups(config: Config) -> Settings:
         build(TrainerSettings, config["trainer"], "trainer"),
         build(SearchSettings, config["search"], "search"),
         check_logger(config["logger"]),
-        make_metrics(config.get("metrics", []), str(config["data"].get("target"))),
+        make_metrics(config["metrics"], str(config["data"].get("target"))),
+        # Runs of earlier versions lack it.
+        check(Share, config["data"].get("curriculum", 0.0), "data.curriculum"),
     )
     _, recipe = check_recipe(config["data"])
-    check_language(config["data"]["target"])
+    _check_selection(settings)
     length_buckets(config["edges"])
     # Build the model without allocating memory: its constructors check their options before any data is read.
     with torch.device("meta"):
@@ -115,14 +121,30 @@ def _check_groups(config: Config) -> Settings:
 
 
 def check_to_read(config: Config) -> Settings:
-    """Check the settings of a run that is only read, whatever machine it was trained on.
+    """Check the settings of a run that is only read, whatever machine it was trained on, and whatever it is scored by.
 
     Raises:
         UserError: as `check_settings`.
     """
     one_cpu = {"accelerator": "cpu", "devices": 1, "nodes": 1, "strategy": "auto", "precision": "32-true"}
-    here = {"trainer": {**config["trainer"], **one_cpu}, "logger": {"name": "none"}, "metrics": []}
+    trainer = {**config["trainer"], **one_cpu, "select": "loss"}
+    here = {"trainer": trainer, "logger": {"name": "none"}, "metrics": _OF_TRANSLATION}
     return _check_groups({**config, **here})
+
+
+# Of a run that is only read, whose metrics may need a plugin that translating does not.
+_OF_TRANSLATION = {"main": "bleu", "others": [], "options": []}
+
+
+def _check_selection(settings: Settings) -> None:
+    """Check that trainer.select is a score of dev.
+
+    Raises:
+        UserError: it is not.
+    """
+    select, main = settings.trainer.select, settings.metrics.main.name
+    if select not in (main, "loss"):
+        raise UserError(f"trainer.select={select}: dev has the scores {main} (metrics.main) and loss: set one of them")
 
 
 def _build_tokenizer(config: Config) -> TokenizerSettings:

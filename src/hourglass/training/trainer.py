@@ -36,8 +36,8 @@ class TrainerSettings:
         dev_sentences: number of dev sentences to read, evenly spaced over dev; 0: all.
         test: whether the run ends with scores on the test split.
         test_sentences: number of test sentences to translate, evenly spaced over test; 0: all.
-        select: the score that decides which checkpoint is best on dev: bleu (highest) or loss (lowest; with label
-            smoothing the smoothed loss, which the training minimises).
+        select: the score that decides which checkpoint is best on dev: the main metric of the config group `metrics`,
+            by its name, or loss (lowest; with label smoothing the smoothed loss, which the training minimises).
         patience: validations without a new best score after which the run stops; 0: never.
         checkpoint_every: steps from one last.ckpt to the next: the most that a kill loses.
         keep: number of validations whose checkpoints are kept, for src/translate.py checkpoint=average.
@@ -68,7 +68,7 @@ class TrainerSettings:
     dev_sentences: NonNegativeInt
     test: bool
     test_sentences: NonNegativeInt
-    select: Literal["bleu", "loss"]
+    select: Annotated[str, Field(min_length=1)]
     patience: NonNegativeInt
     checkpoint_every: PositiveInt
     keep: NonNegativeInt

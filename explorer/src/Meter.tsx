@@ -1,0 +1,97 @@
+// The bits meter: which words of the reference came through, and how the bits that they save add up.
+
+import { useState } from "preact/hooks";
+import type { Bits, Variant } from "./data.ts";
+import { fate, saved, summed } from "./bits.ts";
+import { useWidth } from "./width.ts";
+
+const HEIGHT = 210, LEFT = 44, RIGHT = 120, TOP = 12, BOTTOM = 26;
+const DASHES = ["", "7 4", "2 3", "10 3 2 3", "1 5", "14 5"];
+
+interface Props {
+  bits: Bits;
+  shown: { variant: Variant; index: number }[];
+}
+
+/** Return at which heights labels stand so that none covers another; all stay between `least` and `most`. */
+export function spread(heights: number[], gap: number, most: number): number[] {
+  const order = heights.map((_, at) => at).sort((a, b) => heights[a] - heights[b]);
+  const placed = [...heights];
+  order.forEach((at, rank) => { if (rank) placed[at] = Math.max(placed[at], placed[order[rank - 1]] + gap); });
+  let roof = most;
+  for (const at of [...order].reverse()) {
+    placed[at] = Math.min(placed[at], roof);
+    roof = placed[at] - gap;
+  }
+  return placed;
+}
+
+export function Meter({ bits, shown }: Props) {
+  const [box, pixels] = useWidth();
+  const width = Math.min(pixels, 900);
+  const [word, setWord] = useState<number | null>(null);
+  const own = shown.map(({ variant, index }) => {
+    const each = saved(bits.blind, bits.variants[index]);
+    return { variant, index, each, sums: summed(each) };
+  });
+  const need = summed(bits.blind)[bits.blind.length];
+  const highest = Math.max(1, ...own.flatMap(one => one.sums)), lowest = Math.min(0, ...own.flatMap(one => one.sums));
+  const x = (at: number) => LEFT + (at / bits.words.length) * (width - LEFT - RIGHT);
+  const y = (value: number) => TOP + ((highest - value) / (highest - lowest)) * (HEIGHT - TOP - BOTTOM);
+  const labels = spread(own.map(one => y(one.sums[one.sums.length - 1])), 15, HEIGHT - BOTTOM);
+  const totals = own.map(one => `${one.variant.name} ${one.sums[one.sums.length - 1].toFixed(0)}`).join(", ");
+  const say = word === null ? "" : `${bits.words[word]}: the blind decoder needs ${bits.blind[word].toFixed(1)} bits; saved by `
+    + own.map(one => `${one.variant.name} ${one.each[word].toFixed(1)}`).join(", ");
+  return (
+    <section class="meter" id="meter" aria-label="bits meter">
+      <h2>Bits meter: which words came through?</h2>
+      <p class="faint">A decoder that never sees the source needs {need.toFixed(0)} bits for this reference. Saved of them: {totals}. Bold
+        and underlined: the word came through, as at least half of its bits are saved. Pale: it did not. In brackets:
+        the blind decoder needs less than a bit for it, so that it takes no source.</p>
+      {own.map(({ variant, index, each }) => (
+        <p key={variant.name} class="fates" data-variant={variant.name}>
+          <span class="name">{variant.name}</span>
+          {bits.words.map((text, at) => {
+            const known = fate(bits.blind[at], bits.variants[index][at]);
+            const name = known.replaceAll(" ", "-");
+            return (
+              <span key={at} class={`fate ${name} ${at === word ? "pointed" : ""}`} title={`${each[at].toFixed(1)} of ${bits.blind[at].toFixed(1)} bits saved`}
+                onMouseEnter={() => setWord(at)} onMouseLeave={() => setWord(null)}>
+                {known === "needs no source" ? `(${text.replace(/^\(|\)$/g, "")})` : text}
+              </span>
+            );
+          })}
+        </p>
+      ))}
+      <div ref={box} />
+      <svg class="chart" width={width} height={HEIGHT} viewBox={`0 0 ${width} ${HEIGHT}`} role="img" aria-label={`bits saved over the blind decoder, summed along the sentence: in the end ${totals}`}>
+        {[lowest, 0, highest].filter(value => value === 0 || Math.abs(y(value) - y(0)) > 14).map(value => (
+          <g key={value}>
+            <path class="frame" d={`M${LEFT} ${y(value)}H${width - RIGHT}`} />
+            <text class="small" x={LEFT - 6} y={y(value) + 4} text-anchor="end">{value.toFixed(0)}</text>
+          </g>
+        ))}
+        <text class="small" x={LEFT} y={HEIGHT - 6}>words of the reference, from the first to the last; bits saved so far</text>
+        {own.map((one, rank) => (
+          <g key={one.variant.name} class="line" data-variant={one.variant.name}>
+            <path class="sum" d={one.sums.map((value, at) => `${at ? "L" : "M"}${x(at).toFixed(1)} ${y(value).toFixed(1)}`).join("")}
+              stroke-dasharray={DASHES[one.index % DASHES.length]} />
+            {word !== null && <circle class="dot" cx={x(word + 1)} cy={y(one.sums[word + 1])} r={4} />}
+            <text x={width - RIGHT + 6} y={labels[rank] + 4}>{one.variant.name}</text>
+          </g>
+        ))}
+      </svg>
+      <p class="faint tip" dir="auto">{say}</p>
+    </section>
+  );
+}
+
+export function NoMeter() {
+  return (
+    <section class="meter" id="meter" aria-label="bits meter">
+      <h2>Bits meter</h2>
+      <p class="faint">No bits here: the page was written without a decoder that never sees the source. Name one to see which
+        words came through: <code>python pipelines/explore.py RUN blind=RUN</code>.</p>
+    </section>
+  );
+}

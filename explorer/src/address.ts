@@ -1,0 +1,51 @@
+// Deep links: #sentence=ID&step=write-5&variants=none,luong_general&stage=2&mode=presenter
+
+import type { Moment } from "./timeline.ts";
+
+export interface Address {
+  sentence?: string; // its id
+  step?: Moment;
+  variants?: string[];
+  stage?: number; // of attention, from 1
+  presenter?: boolean;
+}
+
+export function writeMoment(moment: Moment): string {
+  switch (moment.phase) {
+    case "read": return `read-${moment.step}`;
+    case "write": return `write-${moment.step + 1}`;
+    default: return moment.phase;
+  }
+}
+
+export function readMoment(text: string): Moment | undefined {
+  if (text === "neck" || text === "hand-over") return { phase: text };
+  const [, phase, number] = /^(read|write)-(\d{1,4})$/.exec(text) ?? [];
+  if (!phase || Number(number) < 1) return undefined;
+  return phase === "read" ? { phase, step: Number(number) } : { phase: "write", step: Number(number) - 1 };
+}
+
+/** Return what comes after the # of a link. */
+export function writeAddress(address: Address): string {
+  const parts: [string, string][] = [];
+  if (address.sentence !== undefined) parts.push(["sentence", address.sentence]);
+  if (address.step) parts.push(["step", writeMoment(address.step)]);
+  if (address.variants) parts.push(["variants", address.variants.join(",")]);
+  if (address.stage) parts.push(["stage", String(address.stage)]);
+  if (address.presenter) parts.push(["mode", "presenter"]);
+  return parts.map(([key, value]) => `${key}=${encodeURIComponent(value).replaceAll("%2C", ",")}`).join("&");
+}
+
+/** Read a link; what it does not say, or says wrongly, is left out. */
+export function readAddress(hash: string): Address {
+  const values = new URLSearchParams(hash.replace(/^#/, ""));
+  const stage = Number(values.get("stage"));
+  const step = readMoment(values.get("step") ?? "");
+  return {
+    ...(values.has("sentence") && { sentence: values.get("sentence")! }),
+    ...(step && { step }),
+    ...(values.get("variants") && { variants: values.get("variants")!.split(",") }),
+    ...(Number.isInteger(stage) && stage > 0 && { stage }),
+    ...(values.get("mode") === "presenter" && { presenter: true }),
+  };
+}

@@ -1,0 +1,162 @@
+// What the page computes, without a browser.
+import assert from "node:assert/strict";
+import test from "node:test";
+import { readAddress, readMoment, writeAddress, writeMoment } from "../src/address.ts";
+import { fate, saved, summed } from "../src/bits.ts";
+import type { Decoder, Encoder, Variant, View } from "../src/data.ts";
+import { show } from "../src/data.ts";
+import { wrap } from "../src/export.ts";
+import { finals, scene } from "../src/Flow.tsx";
+import { marks, nearest } from "../src/Lengths.tsx";
+import { added, forcedRanks, ranks } from "../src/live.ts";
+import { layOut, textWidth } from "../src/layout.ts";
+import { spread } from "../src/Meter.tsx";
+import { heaviest, workedSum } from "../src/Stages.tsx";
+import { STAGES, stages } from "../src/stages.ts";
+import { cells } from "../src/Strip.tsx";
+import { filled, type Moment, readingOrder, Timeline } from "../src/timeline.ts";
+import { TOUR, tourSentence } from "../src/tour.ts";
+
+const encoder: Encoder = { name: "rnn", directions: "both", reversed: false, layers: 1 };
+const decoder: Decoder = { query: "current", feeding: false, readout: "tanh", start: "dense", width: 4 };
+const variant: Variant = {
+  name: "luong_general", attention: "luong_general", width: 2, reads: "states", encoder, decoder, forward: 1,
+  scales: { states: 2, summary: 1, hidden: 1, readouts: 1 },
+};
+const view: View = {
+  source: ["\u2581a", "\u2581b", "(end)"], target: ["\u2581x", "(end)"], text: "x", choices: [[["\u2581x", 900]], [["(end)", 990]]],
+  states: [[10, 0], [-50, 20], [0, 40]], summary: [1, 2], hidden: [[1, 1], [2, 2]], readouts: [[3], [4]], start: [0, 0],
+  parts: 100, weights: [[10, 90, 0], [0, 0, 100]], contexts: [[-44, 18], [0, 40]], scores: [[0, 2.2, -5], [0, 0, 9]],
+};
+
+test("a time line has every moment once, and says where each is", () => {
+  const timeline = new Timeline([view, { source: ["\u2581a", "(end)"], target: Array(5).fill("\u2581x") }]);
+  assert.equal(timeline.length, 3 + 2 + 5);
+  const moments = Array.from({ length: timeline.length }, (_, at) => timeline.moment(at));
+  moments.forEach((moment, at) => assert.equal(timeline.place(moment), at));
+  assert.deepEqual(moments.map(moment => moment.phase), ["read", "read", "read", "neck", "hand-over", ...Array(5).fill("write")]);
+  assert.equal(timeline.describe(0), "reading 1 of 3");
+  assert.equal(timeline.describe(9), "writing 5 of 5");
+  assert.equal(timeline.clamp(99), 9);
+  assert.equal(timeline.place({ phase: "write", step: 99 }), 9);
+  assert.equal(timeline.place({ phase: "read", step: 99 }), 2);
+});
+
+test("both directions fill the states from their ends", () => {
+  const at = filled(3, encoder, 1);
+  assert.deepEqual([at.forward, at.backward, at.now], [[true, false, false], [false, false, true], [0, 2]]);
+  const all = filled(3, encoder, 3);
+  assert.deepEqual([all.forward, all.backward], [[true, true, true], [true, true, true]]);
+  assert.deepEqual(filled(3, encoder, 4).now, []);
+  assert.deepEqual(filled(3, { ...encoder, directions: "forward" }, 2).backward, [false, false, false]);
+  assert.deepEqual(filled(2, { ...encoder, directions: "none" }, 1).forward, [true, true]);
+});
+
+test("a reversed source has its words last to first, and the end last", () => {
+  assert.deepEqual(readingOrder(4, { reversed: true }), [2, 1, 0, 3]);
+  assert.deepEqual(finals(view, { ...variant, encoder: { ...encoder, directions: "forward", reversed: true } }), [2]);
+  assert.deepEqual(finals(view, variant), [2, 0]);
+});
+
+test("a link says what is shown, and is read back", () => {
+  const moments: Moment[] = [{ phase: "read", step: 3 }, { phase: "neck" }, { phase: "hand-over" }, { phase: "write", step: 0 }];
+  for (const moment of moments) assert.deepEqual(readMoment(writeMoment(moment)), moment);
+  const address = { sentence: "Job 3:1 [2] & so=on", step: moments[3], variants: ["none", "luong general, seed"], stage: 2, presenter: true };
+  assert.deepEqual(readAddress("#" + writeAddress({ ...address, variants: ["none", "fixed"] })), { ...address, variants: ["none", "fixed"] });
+  assert.deepEqual(readAddress("#step=write-0&stage=x&variants="), {});
+  assert.equal(readMoment("write-1e9"), undefined);
+});
+
+test("a word came through where half of its bits are saved", () => {
+  assert.deepEqual(saved([8, 1], [2, 3]), [6, -2]);
+  assert.deepEqual(summed([6, -2, 1]), [0, 6, 4, 5]);
+  assert.equal(fate(8, 4), "came through");
+  assert.equal(fate(8, 4.1), "did not");
+  assert.equal(fate(0.9, 0), "needs no source");
+});
+
+test("all of a sentence fits in the width, in rows or smaller", () => {
+  for (const count of [1, 12, 60, 150]) for (const pixels of [300, 420, 1300]) {
+    const { places, width, height, scale } = layOut(Array(count).fill("translation"), 48, pixels);
+    assert.ok(places.every(one => one.x - one.width / 2 >= -1e-6 && one.x + one.width / 2 <= width + 1e-6));
+    assert.ok(Math.abs(width * scale - pixels) < 1e-6);
+    if (scale > 0.36) assert.ok(height * scale <= (pixels < 380 ? 560 : 330));
+    const seen = new Set(places.map(one => `${one.x} ${one.y}`));
+    assert.equal(seen.size, count);
+  }
+  assert.ok(layOut(["x".repeat(80)], 48, 300).places[0].width <= 300 / 0.36);
+  assert.ok(textWidth("漢字") > textWidth("ab"));
+});
+
+test("Luong asks after the step, Bahdanau before it", () => {
+  const names = (query: "previous" | "current") => stages({ attention: "bahdanau", decoder: { ...decoder, query } }).map(stage => stage.name);
+  assert.deepEqual(names("current"), ["state", "scores", "softmax", "products", "sum", "readout", "choice"]);
+  assert.deepEqual(names("previous"), ["scores", "softmax", "products", "sum", "state", "readout", "choice"]);
+  assert.equal(names("current").length, STAGES);
+  assert.match(stages({ attention: "bahdanau", decoder })[1].equation, /tanh\(W q \+ U k/);
+  assert.match(stages({ attention: "of_a_plugin", decoder })[1].equation, /of_a_plugin/);
+});
+
+test("the worked sum is that of the numbers shown", () => {
+  assert.deepEqual(heaviest([1, 5, 3], 2), [1, 2]);
+  assert.equal(workedSum(view, variant, 100, 0), "0.90 × (−1.00) + 0.10 × 0.20 + 0.00 × 0.00 = (−0.88)");
+});
+
+test("what reaches the decoder, by variant and moment", () => {
+  const none: Variant = { ...variant, reads: "start" }, fixed: Variant = { ...variant, reads: "vector" };
+  const plain: View = { ...view, weights: undefined, contexts: undefined, scores: undefined };
+  const write = (step: number): Moment => ({ phase: "write", step });
+  assert.equal(scene(plain, none, write(0)).passes, true);
+  assert.equal(scene(plain, none, write(1)).passes, false);
+  assert.equal(scene(plain, none, write(1)).note, "nothing to look back at");
+  assert.deepEqual(scene(plain, none, write(1)).decoder, [2, 2]);
+  assert.deepEqual(scene(plain, fixed, write(1)).vector?.numbers, view.summary);
+  assert.deepEqual(scene(view, variant, write(0)).threads, [0.1, 0.9, 0]);
+  assert.deepEqual(scene(view, variant, { phase: "hand-over" }).threads, [0.12, 0.12, 0.12]);
+  assert.deepEqual(scene(plain, none, { phase: "hand-over" }).threads, [0, 0, 0]);
+  assert.deepEqual(scene(view, variant, { phase: "neck" }).threads, [0.6, 0, 0.6]);
+});
+
+test("cells above zero are filled, cells below outlined, and what is not read yet is empty", () => {
+  const [above, below] = cells([99, -99, 0], 99, 5, 10);
+  assert.equal(above.split("M").length - 1, 2);
+  assert.equal(below, "M5.5 10v-10h4v10z");
+  assert.deepEqual(cells([99, -99], 99, 5, 10, () => false), ["", ""]);
+});
+
+test("pieces are shown as words", () => {
+  assert.deepEqual(["\u2581the", "s", "\u2581", "(end)"].map(show), ["the", "+s", "\u2423", "(end)"]);
+});
+
+test("labels do not cover each other, and lines do not pass the width", () => {
+  const heights = spread([10, 11, 180], 15, 184);
+  assert.ok(heights[1] - heights[0] >= 15 && heights[2] <= 184);
+  assert.deepEqual(spread([184, 184], 15, 184), [169, 184]);
+  assert.deepEqual(wrap(["aaaa", "bbbb", "cccc"], textWidth("aaaa bbbb")), ["aaaa bbbb", "cccc"]);
+});
+
+test("another piece is forced by ranks: those of the pieces before it, and its own", () => {
+  const choices: [string, number][][] = [[["a", 5], ["b", 3]], [["c", 5], ["d", 3]], [["e", 9]]];
+  assert.deepEqual(forcedRanks({ choices, target: ["b", "c", "e"] }, 1, 1), [1, 1]);
+  assert.deepEqual(forcedRanks({ choices, target: ["b", "c", "e"] }, 0, 1), [1]);
+  assert.deepEqual(ranks({ choices, target: ["b", "d", "e"] }), [1, 1, 0]);
+  const content = { title: "", levels: 1, parts: 1, variants: [], sentences: [] };
+  const own = { id: "", source: "x", reference: "", words: 1, disorder: 0, views: [] };
+  const [more, number] = added(content, own);
+  assert.deepEqual([more.sentences[number].id, more.sentences[number].source, content.sentences.length], ["own-0", "x", 0]);
+});
+
+test("bits by length are the sums of what each word saves, short sentences first", () => {
+  const one = { id: "", source: "", reference: "", disorder: 0, views: [] };
+  const bits = { words: ["a", "(end)"], blind: [5, 2], variants: [[1, 1], [6, 2]] };
+  const all = marks({ sentences: [{ ...one, words: 9, bits }, { ...one, words: 3, bits }, { ...one, words: 4 }] });
+  assert.deepEqual(all.map(each => [each.sentence, each.words, ...each.bits]), [[1, 3, 5, -1], [0, 9, 5, -1]]);
+  assert.equal(nearest(all, 7), 0);
+  assert.equal(nearest(all, -4), 1);
+});
+
+test("the tour has eight stops and a sentence of middle length", () => {
+  assert.equal(TOUR.length, 8);
+  const sentences = [3, 11, 40].map(words => ({ id: "", source: "", reference: "", words, disorder: 0, views: [] }));
+  assert.equal(tourSentence({ sentences }), 1);
+});

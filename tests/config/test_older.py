@@ -1,0 +1,33 @@
+"""Settings of earlier versions mean the same today."""
+
+from typing import Any
+
+import pytest
+from helpers import compose_config
+
+from hourglass.config.differences import changes
+from hourglass.config.older import in_present_form
+from hourglass.metrics.metrics import make_metrics
+
+
+@pytest.mark.parametrize(
+    ("older", "others", "options"),
+    [
+        ([], ["chrf"], []),
+        (["ter"], ["chrf", "ter"], []),
+        ([{"name": "ter", "case_sensitive": True}], ["chrf", "ter"], [{"name": "ter", "case_sensitive": True}]),
+    ],
+)
+def test_a_list_of_metrics_stood_beside_bleu_and_chrf(older: Any, others: list[str], options: list[Any]) -> None:
+    config = compose_config() | {"metrics": older}
+    present = in_present_form(config)
+    assert present["metrics"] == {"main": "bleu", "others": others, "options": options}
+    assert [metric.name for metric in make_metrics(present["metrics"], "en").all] == ["bleu", *others]
+    assert in_present_form(present) == present
+
+
+def test_a_run_of_before_has_the_default_metrics_and_no_other_settings() -> None:
+    now = compose_config()
+    before = {key: value for key, value in now.items() if key != "metrics"}
+    assert changes(in_present_form(before | {"metrics": []}), now) == []
+    assert changes(in_present_form(before), now) == []
