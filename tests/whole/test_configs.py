@@ -82,7 +82,7 @@ def _explained_by_parent(file: str, key: str) -> bool:
             ["trainer.cuda_graphs=true"],
             r"trainer\.cuda_graphs=true is for NVIDIA's GPUs: set ",
         ),
-        (["trainer.select=chrf"], r"trainer\.select=chrf: .*'bleu' or 'loss'"),
+        (["trainer.select=chrf"], r"trainer\.select=chrf: dev has the scores bleu \(metrics\.main\) and loss"),
         (["trainer.batch_tokens=0"], r"trainer\.batch_tokens=0: .*greater than 0"),
         (["encoder=blind"], r"encoder=blind has none: set attention=none"),
         (
