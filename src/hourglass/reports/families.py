@@ -102,9 +102,9 @@ def _picture(
         f"{channel}: bits per sequence that came through, against the bits of {meaning} ({size}), for sequences of "
         f"{lowest} to {highest} symbols or entries. Both axes are logarithmic, the vertical one above {LINEAR:g} bit. "
         f"Bands, and lines at single points: 95 %, {covered}; small dots: single seeds. Hollow marks: the last fifth "
-        f"of training still lowered the dev loss of a seed by {100 * converged:g} % or more, or that cannot be told, so that more training would "
-        f"probably raise the point. On the line of the ceiling every bit of the neck would be used; the dotted line is "
-        f"the information in the source.{control}",
+        f"of training still lowered the dev loss of a seed by {100 * converged:g} % or more, or that "
+        f"cannot be told, so that more training would probably raise the point. On the line of the "
+        f"ceiling every bit of the neck would be used; the dotted line is the information in the source.{control}",
     )
 
 
@@ -130,8 +130,8 @@ def _figure(points: Sequence[FamilyPoint], families: Sequence[str], x_label: str
     axes = figure.axes[0]
     for number, family in enumerate(families):  # A band of one point has no width.
         if family in lines and len(lines[family].x) == 1:
-            own = lines[family]
-            axes.vlines(own.x, own.low or own.y, own.high or own.y, color=look(number)[0], linewidth=1, alpha=0.6)
+            line = lines[family]
+            axes.vlines(line.x, line.low or line.y, line.high or line.y, color=look(number)[0], linewidth=1, alpha=0.6)
     lowest = min([0.0, *(min(line.low or line.y) for line in lines.values())])
     top = 1.5 * max(source, ends[1])
     axes.set_xscale("log", base=2)
