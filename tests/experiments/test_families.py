@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from helpers import CONF, ROOT, compose_config
+from matplotlib.collections import LineCollection
 from scipy.stats import t as student_t
 
 from hourglass.analysis.capacity import CapacityPoint
@@ -181,6 +182,9 @@ def test_the_figures_say_what_a_size_is_of_and_points_that_have_not_converged_ar
         if np.array_equal(np.asarray(line.get_xdata()), np.asarray(line.get_ydata()))
     ]
     assert ceiling, "the ceiling is the diagonal"
+    (interval,) = (each for each in rounded.axes[0].collections if isinstance(each, LineCollection))
+    ends = np.asarray(interval.get_segments())[0, :, 1]
+    assert tuple(ends) == pytest.approx((points[2].interval.low, points[2].interval.high))
     (table,) = (block for block in blocks if isinstance(block, Table))
     rows = [dict(zip(table.head, row, strict=True)) for row in table.rows]
     assert [row["neck"] for row in rows] == ["a state", "a state", "a state, rounded to 2 bits", "a projection", "none"]

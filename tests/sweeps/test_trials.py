@@ -489,7 +489,7 @@ def test_every_pruner_decides(name: str) -> None:
     [
         (
             {"objective": ["bleu", "parameters"], "pruner": "median"},
-            r"a pruner needs bleu or loss as the only objective: set .*pruner=auto",
+            r"a pruner needs the main metric or loss as the only objective: set .*pruner=auto",
         ),
         ({"objective": ["bleu", "bleu"], "pruner": "none"}, "bleu is given twice"),
         ({"storage": "postgresql://me:secret@host/db"}, r"has a password.*OPTUNA_STORAGE"),

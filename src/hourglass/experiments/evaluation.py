@@ -37,6 +37,7 @@ from hourglass.metrics.scoring import main_of
 from hourglass.metrics.significance import Difference, Quantity, compare_quantities, pool
 from hourglass.models.build import build_model
 from hourglass.training.finished import FinishedRun
+from hourglass.training.freezing import has_frozen_encoder
 
 
 def evaluate(ablation: Ablation, corpus: str) -> Evaluation:
@@ -233,10 +234,13 @@ def _traits(config: Config) -> dict[str, str | bool | int]:
     return {
         "score": config["attention"]["name"],
         "query": config["decoder"]["query"],
+        "encoder": " ".join(str(config["encoder"].get(key, "")) for key in ("name", "cell")),
+        "encoder frozen": has_frozen_encoder(config),
         "encoder directions": config["encoder"].get("bidirectional", True),
         "source order": "reversed" if config["encoder"].get("reverse_source") else "as it is",
         "context into the RNN": config["decoder"]["query"] == "previous" and attention.context_size > 0,
-        "context width": attention.context_size,
+        # One trait, as the context of `fixed` is the vector.
+        "vector or context width": f"{config['encoder']['summary_size']}, {attention.context_size}",
     }
 
 

@@ -85,6 +85,12 @@ def _title(parts: Sequence[TestSetComparison]) -> str:
     return " or ".join(dict.fromkeys(part.metric.title for part in parts))
 
 
+def _direction(parts: Sequence[TestSetComparison]) -> str:
+    """Return, where less of a score is better, that it is so."""
+    lower = dict.fromkeys(part.metric.title for part in parts if not part.metric.higher_is_better)
+    return f" ({' and '.join(lower)}: lower is better)" if lower else ""
+
+
 def _dev_title(parts: Sequence[TestSetComparison]) -> str:
     """Return the heading of the main metric of the runs, which dev is scored by."""
     runs = [run.metrics for part in parts for item in part.scores for run in item.group.runs]
@@ -111,7 +117,8 @@ def scores_table(parts: Sequence[TestSetComparison]) -> Table:
     signatures = "; ".join(dict.fromkeys(part.metric.signature() for part in parts))
     partial = next((f" ({part.partial})" for part in parts if part.partial), "")
     caption = (
-        f"{_title(parts)} on test{partial}, means over seeds, with 95 % intervals.{_note_on_few(parts)} {signatures}"
+        f"{_title(parts)} on test{partial}{_direction(parts)}, means over seeds, with 95 % intervals."
+        f"{_note_on_few(parts)} {signatures}"
     )
     return Table("scores", head, rows, caption, text_columns=len(_label_heads(parts)))
 

@@ -10,7 +10,7 @@ from hourglass.analysis.convergence import NOT_JUDGED, show_verdict
 from hourglass.analysis.families import FamilyPoint, FamilyPoints, NeckKind
 from hourglass.analysis.neck import FLOAT_BITS
 from hourglass.reports.document import Block, Heading, Paragraph, Picture, Table
-from hourglass.reports.plots import Line, draw_lines
+from hourglass.reports.plots import Line, draw_lines, look
 
 # Names of lines of the figures that are no family.
 SOURCE, CEILING = "bits in the source", "ceiling: the bits of the neck"
@@ -101,10 +101,10 @@ def _picture(
         f"Bits that came through {short} against its own bits, {channel}{', rounded' if rounded else ''}",
         f"{channel}: bits per sequence that came through, against the bits of {meaning} ({size}), for sequences of "
         f"{lowest} to {highest} symbols or entries. Both axes are logarithmic, the vertical one above {LINEAR:g} bit. "
-        f"Bands: 95 %, {covered}; small dots: single seeds. Hollow marks: the last fifth of training still lowered the "
-        f"dev loss of a seed by {100 * converged:g} % or more, or that cannot be told, so that more training would "
-        f"probably raise the point. On the line of the ceiling every bit of the neck would be used; the dotted line is "
-        f"the information in the source.{control}",
+        f"Bands, and lines at single points: 95 %, {covered}; small dots: single seeds. Hollow marks: the last fifth "
+        f"of training still lowered the dev loss of a seed by {100 * converged:g} % or more, or that "
+        f"cannot be told, so that more training would probably raise the point. On the line of the "
+        f"ceiling every bit of the neck would be used; the dotted line is the information in the source.{control}",
     )
 
 
@@ -128,6 +128,10 @@ def _figure(points: Sequence[FamilyPoint], families: Sequence[str], x_label: str
         bands=covered,
     )
     axes = figure.axes[0]
+    for number, family in enumerate(families):  # A band of one point has no width.
+        if family in lines and len(lines[family].x) == 1:
+            line = lines[family]
+            axes.vlines(line.x, line.low or line.y, line.high or line.y, color=look(number)[0], linewidth=1, alpha=0.6)
     lowest = min([0.0, *(min(line.low or line.y) for line in lines.values())])
     top = 1.5 * max(source, ends[1])
     axes.set_xscale("log", base=2)
