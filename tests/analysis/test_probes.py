@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from helpers import compose_config, make_run, run_script, teacher_forced_nats, tiny_model, weights
 from num2words import num2words
 
-from hourglass.analysis.bits import find_frozen
+from hourglass.analysis.bits import find_frozen, owners_of_encoders
 from hourglass.analysis.frozen import check_joint, fresh_config, read_frozen, train_fresh
 from hourglass.analysis.probes import (
     AT_POSITION,
@@ -23,7 +24,7 @@ from hourglass.analysis.probes import (
 from hourglass.corpora.corpus import check_recipe
 from hourglass.data.pieces import EOS
 from hourglass.errors import UserError
-from hourglass.runs.folder import RunFolder
+from hourglass.runs.folder import RunFolder, write_config
 from hourglass.training.finished import FinishedRun
 
 WORDS = (
@@ -46,6 +47,22 @@ def test_a_frozen_encoder_is_known_by_its_run() -> None:
     mixed = [fresh[0], run_of("c", "runs/fixed-1")]
     with pytest.raises(UserError, match="mixed: its seeds have the frozen encoders of fixed and none"):
         find_frozen({"none": none, "fixed": others, "mixed": mixed})
+
+
+def test_a_fresh_decoder_is_compared_with_the_own_decoders_of_its_encoders(tmp_path: Path) -> None:
+    def run_of(name: str, **config: Any) -> FinishedRun:
+        return FinishedRun(RunFolder(tmp_path / name), config)
+
+    owners = [run_of(f"none-{seed}", seed=seed) for seed in (1, 2, 3)]
+    fresh = run_of("fresh", seed=7, frozen_encoder=str(tmp_path / "none-2"))
+    assert owners_of_encoders([fresh], owners) == [owners[1]]
+    # A copy elsewhere has the seed of the run that it is of.
+    kept = tmp_path / "models" / "none"
+    kept.mkdir(parents=True)
+    write_config(RunFolder(kept), compose_config("seed=3"))
+    assert owners_of_encoders([run_of("a", seed=1, frozen_encoder=str(kept))], owners) == [owners[2]]
+    # Nothing is known of one that is gone.
+    assert owners_of_encoders([run_of("b", seed=1, frozen_encoder=str(tmp_path / "gone"))], owners) == owners
 
 
 def test_questions_have_the_answers_that_the_sentences_have() -> None:

@@ -482,9 +482,9 @@ def test_differences_of_bits_have_the_variance_over_seeds_pooled_over_all_varian
         measured[name] = SimpleNamespace(
             whole=whole, buckets={0: part}, test=test, needed=needed, joined_quantities={2: part} if number else {}
         )
-    differences = {name: bits._compare(measured, name, "none") for name in ("mean", "fixed")}
+    differences = {name: bits._compare(measured, name, "none", {}) for name in ("mean", "fixed")}
     assert differences["mean"].joined == {}  # What one of the two lacks is not compared.
-    joined = bits._compare(measured, "mean", "fixed").joined
+    joined = bits._compare(measured, "mean", "fixed", {}).joined
     assert joined[2].value == measured["mean"].buckets[0].mean - measured["fixed"].buckets[0].mean
     for bucket in (None, 0):
         quantities = {name: own.whole if bucket is None else own.buckets[0] for name, own in measured.items()}

@@ -8,6 +8,7 @@ Shapes: N test sentences, R resamples, K seeds of a variant.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +44,7 @@ from hourglass.metrics.nulled import null_share
 from hourglass.metrics.saturation import FOLDS, Saturation, find_plateau, straight_slope
 from hourglass.metrics.scoring import length_buckets
 from hourglass.metrics.significance import Difference, Interval, Quantity, compare_quantities, draw_resamples, pool
+from hourglass.runs.folder import open_run
 from hourglass.runs.translations import rows_of
 from hourglass.system.bars import Bar
 from hourglass.training.finished import FinishedRun
@@ -95,6 +97,17 @@ def measure_bits(
         name: _Measurement(likelihoods[blind], [likelihoods[run] for run in seeds], test, draws)
         for name, seeds in variants.items()
     }
+    # A fresh decoder is compared with the own decoders of the very encoders that it reads, not of those of other seeds.
+    own_decoders = {
+        (name, owner): _Measurement(
+            likelihoods[blind],
+            [likelihoods[run] for run in owners_of_encoders(variants[name], variants[owner])],
+            test,
+            draws,
+        )
+        for name, owner in frozen.items()
+        if owner in variants
+    }
     numbers = _read_digits(blind.config, test)
     blind_bits = sentence_bits(likelihoods[blind].nats)
     return Information(
@@ -141,7 +154,7 @@ def measure_bits(
                     bits_in_training(blind.dev_curves.loss, run.dev_curves.loss, _dev_pieces(run, blind.prepared))
                     for run in seeds
                 ],
-                difference=None if name == baseline else _compare(measured, name, baseline),
+                difference=None if name == baseline else _compare(measured, name, baseline, own_decoders),
                 contrastive=own.contrastive,
                 nulled=own.nulled(null_share(seeds[0].config)),
                 frozen_encoder=frozen.get(name),
@@ -150,7 +163,7 @@ def measure_bits(
             for own in [measured[name]]
         },
         contrasts=[
-            Contrast(name, reference, _compare(measured, name, reference))
+            Contrast(name, reference, _compare(measured, name, reference, own_decoders))
             for name, reference in _other_pairs(
                 {name: seeds[0].config["attention"]["name"] for name, seeds in variants.items()},
                 frozen,
@@ -203,6 +216,26 @@ def find_frozen(variants: Mapping[str, Sequence[FinishedRun]]) -> dict[str, str]
             )
         frozen[name] = owners.get(paths[0], paths[0].name)
     return frozen
+
+
+def owners_of_encoders(fresh: Sequence[FinishedRun], owners: Sequence[FinishedRun]) -> list[FinishedRun]:
+    """Return the runs of a variant whose encoders the runs of another have.
+
+    They are known by their path, or, of a small model that git keeps, by its seed. Where none is known, all count.
+
+    Args:
+        fresh: runs with frozen encoders.
+        owners: runs of the variant that the encoders are of.
+    """
+    paths = {Path(str(run.config[FROZEN_ENCODER])).expanduser() for run in fresh}
+    known = [run for run in owners if run.path.resolve() in {path.resolve() for path in paths}]
+    if known:
+        return known
+    seeds = set()
+    for path in paths:
+        with suppress(UserError):  # It is no longer there.
+            seeds.add(open_run(str(path), FROZEN_ENCODER)[1].get("seed"))
+    return [run for run in owners if run.config["seed"] in seeds] or list(owners)
 
 
 def have_one_encoder(config: Config, other: Config) -> bool:
@@ -448,9 +481,21 @@ class _Measurement:
         return Quantity(exact.mean() - needed.value, exact.mean() - needed.drawn, needed.sentences, most)
 
 
-def _compare(measured: Mapping[str, _Measurement], name: str, reference: str) -> BitsDifference:
-    """Compare a variant with another; the pooled variance over seeds is that of all variants."""
-    own, base = measured[name], measured[reference]
+def _compare(
+    measured: Mapping[str, _Measurement],
+    name: str,
+    reference: str,
+    own_decoders: Mapping[tuple[str, str], _Measurement],
+) -> BitsDifference:
+    """Compare a variant with another; the pooled variance over seeds is that of all variants.
+
+    Args:
+        measured: the variants.
+        name: the one.
+        reference: the other.
+        own_decoders: in place of the other's seeds, where the first has frozen encoders of some of them.
+    """
+    own, base = measured[name], own_decoders.get((name, reference), measured[reference])
     seeds = pool([each.whole for each in measured.values()])
 
     def in_bucket(bucket: int) -> Difference | None:
