@@ -167,9 +167,18 @@ def unused_bits(information: Information, variant: str) -> Difference | None:
 
 
 def lost_by_encoder(information: Information, variant: str) -> Difference | None:
-    """Return what a variant's encoder has not put into its vector; None where that was not measured."""
-    fresh, joint = information.frozen_from(variant), _rereading(information, variant)
-    return None if fresh is None or joint is None else information.less(joint, fresh)
+    """Return what a variant's encoder has not put into its vector.
+
+    None where that was not measured, or the fresh decoder has not learnt to read the vector.
+    """
+    fresh, joint, unused = (
+        information.frozen_from(variant),
+        _rereading(information, variant),
+        unused_bits(information, variant),
+    )
+    if fresh is None or joint is None or (unused is not None and reads_less(unused)):
+        return None
+    return information.less(joint, fresh)
 
 
 def _rereading(information: Information, variant: str) -> str | None:
