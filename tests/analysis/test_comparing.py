@@ -18,7 +18,15 @@ from scipy import stats
 
 from hourglass.analysis import comparing
 from hourglass.analysis.comparing import GroupScores, TestSetComparison, compare_groups
-from hourglass.analysis.grouping import RUN, axis_numbers, find_settings, group_runs, open_finished, setting_text
+from hourglass.analysis.grouping import (
+    OLDER_THAN,
+    RUN,
+    axis_numbers,
+    find_settings,
+    group_runs,
+    open_finished,
+    setting_text,
+)
 from hourglass.corpora.overlap import CorpusOverlap, SideOverlap
 from hourglass.errors import UserError
 from hourglass.metrics.significance import draw_resamples
@@ -160,6 +168,13 @@ def test_equal_numbers_and_rounding_make_no_groups(make: Make) -> None:
     assert [setting_text(value) for value in (1.0, 1, True, None, 1e-5, "1", float("inf"))] == [
         *("1", "1", "true", "null", "1e-05", "1", "inf")
     ]
+
+
+def test_an_option_at_its_default_tells_no_run_from_one_that_is_older_than_it(make: Make) -> None:
+    newer = {"search": {"precision": 32}, "data__clauses": 0, "data__captions": 1, "data__curriculum": 0.0}
+    grouping = group_runs(opened(make("older"), make("newer", seed=2, **newer)), [])
+    assert (grouping.axes, [group.seeds for group in grouping.groups]) == ([], [[1, 2]])
+    assert {key.replace("__", ".") for key in newer} == {key.replace("search.precision", "search") for key in OLDER_THAN}
 
 
 def test_another_corpus_under_the_same_settings_is_another_group(make: Make) -> None:

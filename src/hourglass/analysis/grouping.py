@@ -31,8 +31,8 @@ WITHOUT_EFFECT = (
 )
 
 
-# The values of options in runs that are older than these.
-OLDER_THAN = {"search.precision": "32", "data.clauses": "0", "data.curriculum": "0.0"}
+# The values of options in runs that are older than these, as `setting_text` writes them.
+OLDER_THAN = {"search.precision": "32", "data.clauses": "0", "data.captions": "1", "data.curriculum": "0"}
 
 
 @dataclass(frozen=True, eq=False)
