@@ -174,7 +174,7 @@ def test_an_option_at_its_default_tells_no_run_from_one_that_is_older_than_it(ma
     newer = {"search": {"precision": 32}, "data__clauses": 0, "data__captions": 1, "data__curriculum": 0.0}
     grouping = group_runs(opened(make("older"), make("newer", seed=2, **newer)), [])
     assert (grouping.axes, [group.seeds for group in grouping.groups]) == ([], [[1, 2]])
-    assert {key.replace("__", ".") for key in newer} == {key.replace("search.precision", "search") for key in OLDER_THAN}
+    assert {*("search.precision", *(key.replace("__", ".") for key in newer))} - {"search"} == set(OLDER_THAN)
 
 
 def test_another_corpus_under_the_same_settings_is_another_group(make: Make) -> None:

@@ -106,8 +106,9 @@ def _figure(comparison: ApartComparison) -> Picture:
 def describe_apart(comparison: ApartComparison, left_out: Mapping[str, str]) -> list[str]:
     """Return what is compared, what the intervals cover, and what is left out."""
     notes = [
-        "The parts (clauses, or descriptions), the reference and the number of words are the same both ways, and training has sentences of "
-        "either kind: joined less apart is what translating them at once costs (below 0) or gains (above 0).",
+        "The parts (clauses, or descriptions), the reference and the number of words are the same both ways, and "
+        "training has sentences of either kind: joined less apart is what translating them at once costs (below 0) or "
+        "gains (above 0).",
         "Joined parts also see each other. What a variant with attention gains or loses is an estimate of that; the "
         "table of contrasts subtracts it.",
         note_on_units([Bleu(comparison.target_language)]),
