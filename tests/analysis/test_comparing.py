@@ -241,22 +241,26 @@ def test_a_run_that_repeats_another_is_no_second_sample(make: Make) -> None:
 
 def test_runs_that_are_not_finished_are_left_out(make: Make) -> None:
     good = make("good")
-    running, untested, damaged, foreign = (make(name) for name in ("running", "untested", "damaged", "foreign"))
+    names = ("running", "untested", "kept", "damaged", "foreign")
+    running, untested, kept, damaged, foreign = map(make, names)
     (Path(running) / "metrics.json").unlink()
-    (Path(untested) / "translations.test.tsv").unlink()
+    for path in (untested, kept):
+        (Path(path) / "translations.test.tsv").unlink()
+    (Path(kept) / "sentence_scores.npz").touch()
     table = Path(damaged) / "translations.test.tsv"
     table.write_text(table.read_text()[:-5])
     (Path(foreign) / "config.yaml").write_text("seed: 1\n")
     Path("runs/mlflow.db").touch()
     Path("runs/multirun").mkdir()
     Path("runs/latest").symlink_to("good")
-    paths = [good, running, untested, damaged, foreign, "runs/mlflow.db", "runs/multirun", "runs/latest"]
+    paths = [good, running, untested, kept, damaged, foreign, "runs/mlflow.db", "runs/multirun", "runs/latest"]
     runs, left_out = open_finished(paths)
     assert [str(run.path) for run in runs] == [good]
     assert list(left_out) == paths[1:]
     reasons = [
         "not finished",
         "was not translated",
+        "kept by an ablation without its translations",
         "not a whole file",
         "not those of a training",
         *["not a run folder"] * 2,

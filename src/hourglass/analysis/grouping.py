@@ -217,6 +217,10 @@ def _open(path: str) -> FinishedRun:
     except UserError:
         if not untested:
             raise
+    if run.folder.sentence_scores.exists():
+        raise UserError(
+            f"{path}: kept by an ablation without its translations (docs/ablation.md): its report compares the scores"
+        )
     raise UserError(f"{path}: its test split was not translated (trainer.test=false, or pruned by a search)")
 
 
