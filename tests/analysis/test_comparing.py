@@ -18,7 +18,15 @@ from scipy import stats
 
 from hourglass.analysis import comparing
 from hourglass.analysis.comparing import GroupScores, TestSetComparison, compare_groups
-from hourglass.analysis.grouping import RUN, axis_numbers, find_settings, group_runs, open_finished, setting_text
+from hourglass.analysis.grouping import (
+    OLDER_THAN,
+    RUN,
+    axis_numbers,
+    find_settings,
+    group_runs,
+    open_finished,
+    setting_text,
+)
 from hourglass.corpora.overlap import CorpusOverlap, SideOverlap
 from hourglass.errors import UserError
 from hourglass.metrics.significance import draw_resamples
@@ -162,6 +170,13 @@ def test_equal_numbers_and_rounding_make_no_groups(make: Make) -> None:
     ]
 
 
+def test_an_option_at_its_default_tells_no_run_from_one_that_is_older_than_it(make: Make) -> None:
+    newer = {"search": {"precision": 32}, "data__clauses": 0, "data__captions": 1, "data__curriculum": 0.0}
+    grouping = group_runs(opened(make("older"), make("newer", seed=2, **newer)), [])
+    assert (grouping.axes, [group.seeds for group in grouping.groups]) == ([], [[1, 2]])
+    assert {*("search.precision", *(key.replace("__", ".") for key in newer))} - {"search"} == set(OLDER_THAN)
+
+
 def test_another_corpus_under_the_same_settings_is_another_group(make: Make) -> None:
     runs = opened(make("a"), make("b", seed=2, digest="e" * 64))
     assert group_runs(runs, []).axes == ["corpus digest"]
@@ -226,22 +241,26 @@ def test_a_run_that_repeats_another_is_no_second_sample(make: Make) -> None:
 
 def test_runs_that_are_not_finished_are_left_out(make: Make) -> None:
     good = make("good")
-    running, untested, damaged, foreign = (make(name) for name in ("running", "untested", "damaged", "foreign"))
+    names = ("running", "untested", "kept", "damaged", "foreign")
+    running, untested, kept, damaged, foreign = map(make, names)
     (Path(running) / "metrics.json").unlink()
-    (Path(untested) / "translations.test.tsv").unlink()
+    for path in (untested, kept):
+        (Path(path) / "translations.test.tsv").unlink()
+    (Path(kept) / "sentence_scores.npz").touch()
     table = Path(damaged) / "translations.test.tsv"
     table.write_text(table.read_text()[:-5])
     (Path(foreign) / "config.yaml").write_text("seed: 1\n")
     Path("runs/mlflow.db").touch()
     Path("runs/multirun").mkdir()
     Path("runs/latest").symlink_to("good")
-    paths = [good, running, untested, damaged, foreign, "runs/mlflow.db", "runs/multirun", "runs/latest"]
+    paths = [good, running, untested, kept, damaged, foreign, "runs/mlflow.db", "runs/multirun", "runs/latest"]
     runs, left_out = open_finished(paths)
     assert [str(run.path) for run in runs] == [good]
     assert list(left_out) == paths[1:]
     reasons = [
         "not finished",
         "was not translated",
+        "kept by an ablation without its translations",
         "not a whole file",
         "not those of a training",
         *["not a run folder"] * 2,

@@ -640,12 +640,17 @@ def test_a_live_page_is_for_this_machine_alone(live: LiveServer) -> None:
     for body, message in (
         ("{", "malformed"),
         ("[]", "malformed"),
+        ("[" * 19_000, "malformed"),
+        ('{"text": 5}', "malformed"),
+        ('{"text": "s1 \\ud800"}', "malformed"),
+        ('{"text": "s1", "forced": [[Infinity], [], [], []]}', "malformed"),
         ('{"text": " "}', "there is no text"),
         ('{"text": "s1", "forced": [[9], [], [], []]}', "ranks from 0 to 4"),
         ('{"text": "s1", "forced": [[0]]}', "for each of 4 models"),
     ):
         status, answer = ask("POST", "/translate", body)
         assert (status, message in json.loads(answer)["error"]) == (400, True), answer
+    assert json.loads(ask("POST", "/translate", '{"text": " s1\\t\\n s2 "}')[1])["source"] == "s1 s2"
     assert "too long" in ask("POST", "/translate", " " * 30_000)[1]
     with pytest.raises(UserError, match=r"port: .* set port=0"):
         LiveServer("", live.translator, live.server_port)

@@ -391,7 +391,8 @@ def test_options_of_a_metric_are_checked(folder: Path) -> None:
             "^metrics.options: ter is not among the metrics: add it to metrics.others$",
         ),
         (beside(options=[{"name": "chrf"}] * 2), "^metrics.options: chrf is named twice"),
-        (beside("wer"), r"^metrics=wer: no such choice; choose from bleu, .*; one of your own needs plugins="),
+        (beside("wer"), r"^metrics\.others=wer: no such choice; choose from bleu, .*; one of your own needs plugins="),
+        ({**beside(), "main": "wer"}, r"^metrics\.main=wer: no such choice; choose from bleu, "),
         (beside(options=[{"factor": 1}]), r"^metrics.options: None is not among the metrics"),
         (["ter"], r"^metrics=\['ter'\]: write metrics=NAME, a file of conf/metrics, and metrics.others=\[NAME\] for "),
     ):

@@ -182,5 +182,5 @@ def test_another_metric_than_the_main_one_keeps_its_options() -> None:
     assert main_metric(config).name == "exact"
     assert "case:mixed" in main_metric(config, "ter").signature()
     assert main_metric(config, "rouge1").name == "rouge1"
-    with pytest.raises(UserError, match=r"^metrics=wer: no such choice"):
+    with pytest.raises(UserError, match=r"^metric=wer: no such choice"):
         main_metric(config, "wer")

@@ -96,6 +96,19 @@ def test_the_best_is_the_best_by_the_score_that_selects(tmp_path: Path) -> None:
         assert comparing_commands(jobs)[0].endswith(f"compare.py {paths[best]} {paths[0]}")
 
 
+def test_jobs_of_several_main_metrics_are_compared_by_one_of_them(tmp_path: Path) -> None:
+    jobs = []
+    for number, name in enumerate(("exact", "phoneme_error_rate")):
+        path = Path(write_run(tmp_path / name, 90.0, {1: 9.0}, select=name))
+        metrics = json.loads((path / "metrics.json").read_text())
+        metrics["dev"] = {"loss": 1.0, name: 90.0, "step": 5}
+        metrics["test"] = {"main": name, name: 90.0, "buckets": []}
+        (path / "metrics.json").write_text(json.dumps(metrics))
+        jobs.append(SweptJob(number, "complete", {"metrics": name}, [str(path)]))
+    (command,) = comparing_commands(jobs)
+    assert command.endswith(f"compare.py {tmp_path}/exact {tmp_path}/phoneme_error_rate metric=exact")
+
+
 def test_two_seeds_of_a_setting_are_not_compared_with_each_other(tmp_path: Path) -> None:
     """The best is compared with the first of another setting; where only seeds vary, all are in one command."""
     bleu = {("none", "1"): 1.0, ("none", "2"): 9.0, ("mean", "1"): 2.0, ("mean", "2"): 3.0}

@@ -202,6 +202,10 @@ def test_sweep_without_m_is_refused_with_the_right_command(tmp_path: Path) -> No
             marks=pytest.mark.more,
         ),
         pytest.param(["hydra.sweeper.objective=loss"], "set trainer.select=loss (it is bleu)", marks=pytest.mark.more),
+        (
+            ["metrics=choice(translation,exact)"],
+            "error: hydra.sweeper.objective=bleu: trials with optimizer.learning_rate=",
+        ),
         pytest.param(
             ["run_dir=here"],
             "error: run_dir=here: in a sweep every job gets a folder of its own",

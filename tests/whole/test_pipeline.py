@@ -299,7 +299,7 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
             "apart": "of pipelines/apart.py",
             "frozen": "of pipelines/probes.py",
             "grouping": "of pipelines/compare.py",
-            "live": "serves a page that is not kept",
+            "live": "of pipelines/explore.py serve=true",
             "nulled": "of pipelines/nulled.py",
             "probes": "of pipelines/probes.py",
             **dict.fromkeys(("capacity", "channel"), "of pipelines/capacity/dvc.yaml"),

@@ -176,8 +176,8 @@ def find_joined(run: FinishedRun, sentences: int) -> list[JoinedSentence]:
             by_count.setdefault(len(own), []).append(sentence)
     if not by_count:
         raise UserError(
-            f"{run.path}: no test sentence is joined from clauses (data={data['name']}, data.clauses="
-            f"{data.get('clauses', 'not an option of it')}): train with data=kjv_web data.clauses=2 or more"
+            f"{run.path}: no test sentence of data={data['name']} is joined from parts: train with data=kjv_web "
+            "data.clauses=2 or more, or with data=multi30k data.captions=2 or more"
         )
     chosen = [own[place] for own in by_count.values() for place in evenly_spaced(len(own), sentences)]
     return sorted(chosen, key=lambda sentence: sentence.row)

@@ -31,8 +31,8 @@ WITHOUT_EFFECT = (
 )
 
 
-# The values of options in runs that are older than these.
-OLDER_THAN = {"search.precision": "32", "data.clauses": "0", "data.curriculum": "0.0"}
+# The values of options in runs that are older than these, as `setting_text` writes them.
+OLDER_THAN = {"search.precision": "32", "data.clauses": "0", "data.captions": "1", "data.curriculum": "0"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,6 +217,10 @@ def _open(path: str) -> FinishedRun:
     except UserError:
         if not untested:
             raise
+    if run.folder.sentence_scores.exists():
+        raise UserError(
+            f"{path}: kept by an ablation without its translations (docs/ablation.md): its report compares the scores"
+        )
     raise UserError(f"{path}: its test split was not translated (trainer.test=false, or pruned by a search)")
 
 

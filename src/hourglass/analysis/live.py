@@ -123,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _read_request(body: bytes) -> tuple[str, list[list[int]]]:
-    """Return the text and the ranks of a request.
+    """Return the text, with one space between words as in a corpus, and the ranks of a request.
 
     Raises:
         UserError: it is malformed.
@@ -132,8 +132,10 @@ def _read_request(body: bytes) -> tuple[str, list[list[int]]]:
         content = json.loads(body)
         text, forced = content["text"], content.get("forced", [])
         ranks = [[int(rank) for rank in row] for row in forced]
-    except (ValueError, KeyError, TypeError, AttributeError):
+        text = " ".join(text.split())
+        text.encode("utf-8")  # JSON can write half of a surrogate pair.
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise UserError("the request is malformed") from None
-    if not isinstance(text, str) or not text.strip():
+    if not text:
         raise UserError("there is no text")
-    return text.strip(), ranks
+    return text, ranks

@@ -328,7 +328,10 @@ def _one_line(message: str) -> str:
     if choice and choices:
         names = [name for line in choices for name in line.split(", ")]
         hint = f": did you mean {alike[0]}?" if (alike := difflib.get_close_matches(choice[2], names, 1)) else ":"
-        return f"{choice[1]}={choice[2]}: no such choice{hint} There are {', '.join(names)}"
+        scores = "; single scores: metrics.main=NAME, metrics.others=[NAME]" if choice[1] == "metrics" else ""
+        return f"{choice[1]}={choice[2]}: no such choice{hint} There are {', '.join(names)}{scores}"
+    if listed := re.search(r"Could not load 'metrics/(.+?)'", mistake):  # As it was written before it was a group.
+        return f"metrics=[{listed[1]}]: is one file of conf/metrics; for further scores: metrics.others=[{listed[1]}]"
     unknown = re.search(r"Could not override '([\w.]+)'.*Key '(\w+)' is not in struct", mistake)
     if unknown:
         return unknown_key(unknown[1], unknown[2])

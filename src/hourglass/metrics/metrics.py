@@ -117,7 +117,8 @@ def main_metric(config: Config, name: str | None = None) -> Metric:
         UserError: it is unknown, or its plugin is not loaded.
     """
     settings = _check(config["metrics"])
-    return _build(name or settings.main, settings, str(config["data"]["target"]))
+    option = "metric" if name else "metrics.main"
+    return _build(name or settings.main, settings, str(config["data"]["target"]), option)
 
 
 def _check(chosen: Any) -> MetricSettings:
@@ -140,12 +141,12 @@ def _check(chosen: Any) -> MetricSettings:
 
 def _make(chosen: Any, target_language: str) -> Metrics:
     settings = _check(chosen)
-    main, *others = (_build(name, settings, target_language) for name in (settings.main, *settings.others))
-    return Metrics(main, others)
+    main = _build(settings.main, settings, target_language, "metrics.main")
+    return Metrics(main, [_build(name, settings, target_language, "metrics.others") for name in settings.others])
 
 
-def _build(name: str, settings: MetricSettings, target_language: str) -> Metric:
-    kind = choose(METRICS, name, "metrics")
+def _build(name: str, settings: MetricSettings, target_language: str, option: str) -> Metric:
+    kind = choose(METRICS, name, option)
     return build(kind, settings.options_of(name), f"metrics.options.{name}", target_language=target_language)
 
 

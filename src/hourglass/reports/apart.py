@@ -49,7 +49,7 @@ def apart_table(comparison: ApartComparison) -> Table:
     head = ["variant", "sentences of", "sentences", "mean source words", "BLEU apart", "BLEU joined"]
     head += ["joined less apart", *GROUP_HEADINGS, *P_HEADINGS]
     caption = (
-        "Test sentences that are joined from two or more clauses: translated as they are, and their clauses one by "
+        "Test sentences that are joined from two or more parts: translated as they are, and their parts one by "
         "one, with the outputs in a row; means over seeds, 95 % intervals of the difference. "
         f"{NOTE_ON_FEW} {Bleu(comparison.target_language).signature()}"
     )
@@ -97,7 +97,7 @@ def _figure(comparison: ApartComparison) -> Picture:
         "apart-by-length",
         figure,
         f"BLEU of {', '.join(comparison.scores)} by length of the joined sentence, joined and apart",
-        "BLEU by the length of the joined sentence: of the sentence, and of its clauses translated one by one. Where "
+        "BLEU by the length of the joined sentence: of the sentence, and of its parts translated one by one. Where "
         f"the first falls and the second does not, length is what costs. Bands: pointwise 95 %, {cover}. Hollow: fewer "
         f"than {FEW} sentences.",
     )
@@ -106,9 +106,10 @@ def _figure(comparison: ApartComparison) -> Picture:
 def describe_apart(comparison: ApartComparison, left_out: Mapping[str, str]) -> list[str]:
     """Return what is compared, what the intervals cover, and what is left out."""
     notes = [
-        "The clauses, the reference and the number of words are the same both ways, and training has sentences of "
-        "either kind: joined less apart is what translating them at once costs (below 0) or gains (above 0).",
-        "Joined clauses also see each other. What a variant with attention gains or loses is an estimate of that; the "
+        "The parts (clauses, or descriptions), the reference and the number of words are the same both ways, and "
+        "training has sentences of either kind: joined less apart is what translating them at once costs (below 0) or "
+        "gains (above 0).",
+        "Joined parts also see each other. What a variant with attention gains or loses is an estimate of that; the "
         "table of contrasts subtracts it.",
         note_on_units([Bleu(comparison.target_language)]),
         f"Intervals are of 95 %, from {RESAMPLES:,} resamples of the sentences, the same for both ways and all "

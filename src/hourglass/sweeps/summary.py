@@ -99,9 +99,11 @@ def comparing_commands(jobs: Sequence[SweptJob]) -> list[str]:
     """Return commands for the jobs that share a test set: the best on dev with the first, and all in groups.
 
     The best is the one with the best score that selects checkpoints (trainer.select). It is compared with the first
-    that differs from it in more than the seed.
+    that differs from it in more than the seed. Jobs of several main metrics are compared by that of the first, and have
+    no best.
     """
     scores: dict[str, list[tuple[float, Path, dict[str, str]]]] = defaultdict(list)
+    metrics: dict[str, dict[str, None]] = defaultdict(dict)
     for job in jobs:
         for path in job.runs:
             run = _read(path)
@@ -110,11 +112,15 @@ def comparing_commands(jobs: Sequence[SweptJob]) -> list[str]:
                 settings = {key: value for key, value in job.choices.items() if key != "seed"}
                 rank = -run.dev.loss if by_loss else _rank(run.dev.metric, run.dev.score)
                 scores[run.corpus_digest].append((rank, Path(path), settings))
+                metrics[run.corpus_digest][main_of(run.test)] = None
     commands = []
-    for group in scores.values():
+    for digest, group in scores.items():
         if len(group) < 2:
             continue
         paths = [path for _, path, _ in group]
+        if len(metrics[digest]) > 1:
+            commands.append(printed_command("pipelines/compare.py", *paths, f"metric={next(iter(metrics[digest]))}"))
+            continue
         _, best, settings = max(group, key=lambda scored: scored[0])
         others = [path for _, path, other in group if other != settings]
         commands += [printed_command("pipelines/compare.py", best, other) for other in others[:1]]

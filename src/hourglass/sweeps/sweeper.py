@@ -122,7 +122,13 @@ class OptunaSweeper(Sweeper):
         if settings.seeds > 1 and "seed" in space:
             raise UserError(f"hydra.sweeper.seeds={settings.seeds}: every trial has these seeds: leave seed=... out")
         refuse_folders(arguments)
-        self.validate_batch_is_legal([[*fixed, *drawn] for drawn in each_choice(space)])
+        for drawn in each_choice(space):
+            job = self.hydra_context.config_loader.load_sweep_config(self.config, [*fixed, *drawn])
+            if main in settings.objectives and job.metrics.main != main:
+                raise UserError(
+                    f"hydra.sweeper.objective={main}: trials with {' '.join(drawn)} have metrics.main="
+                    f"{job.metrics.main}: set metrics.main={main} for all"
+                )
         logger = check_logger(plain_values(self.config.logger))
         worker = Worker(settings, Path(self.config.hydra.sweep.dir), space, fixed)
         if isinstance(logger, MlflowSettings):
