@@ -250,7 +250,7 @@ def measure_capacity(settings: CapacitySettings, folder: Path) -> Capacity:
         for run in runs
     ]
     if len(settings.learning_rates) > 1:
-        points = [replace(point, tuning=read_tuning(folder, point.name)) for point in points]
+        points = [replace(point, tuning=read_tuning(folder, run.name)) for run, point in zip(runs, points, strict=True)]
     return Capacity(points, settings.converged, code_version()["commit"])
 
 
