@@ -71,7 +71,7 @@ export function Meter({ bits, shown }: Props) {
             <text class="small" x={LEFT - 6} y={y(value) + 4} text-anchor="end">{value.toFixed(0)}</text>
           </g>
         ))}
-        <text class="small" x={LEFT} y={HEIGHT - 6}>words of the reference, from the first to the last; bits saved so far</text>
+        <text class="small" x={LEFT} y={HEIGHT - 6}>bits saved so far, by word of the reference</text>
         {own.map((one, rank) => (
           <g key={one.variant.name} class="line" data-variant={one.variant.name}>
             <path class="sum" d={one.sums.map((value, at) => `${at ? "L" : "M"}${x(at).toFixed(1)} ${y(value).toFixed(1)}`).join("")}
