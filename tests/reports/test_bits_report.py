@@ -420,9 +420,13 @@ def test_a_fresh_decoder_tells_what_the_encoder_has_lost() -> None:
     shown = explain_losses(replace(frozen(), variants={**frozen().variants, "fresh": nothing}))[-1]
     assert "nothing was shown to be in the vector and unused" in shown
     worse = replace(frozen().variants["fresh"], difference=difference(-9.0, -10.0, -8.0))
-    unread = explain_losses(replace(frozen(), variants={**frozen().variants, "fresh": worse}))[-1]
+    poor = replace(frozen(), variants={**frozen().variants, "fresh": worse})
+    unread = explain_losses(poor)[-1]
     assert "has not learnt to read the vector" in unread
     assert "the encoder has lost" not in unread
+    assert lost_by_encoder(poor, "none") is None
+    assert "in the vector, unused" in tables(report_bits(poor))[1].head
+    assert "lost by the encoder" not in tables(report_bits(poor))[1].head
     assert "they cannot answer that" in explain_losses(rereading())[-1]
     # The variant that rereads is the one that was trained together with its encoder.
     assert "Lost by the decoder? Variant fixed reads" in explain_losses(frozen())[2]
