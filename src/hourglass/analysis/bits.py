@@ -208,7 +208,7 @@ def find_frozen(variants: Mapping[str, Sequence[FinishedRun]]) -> dict[str, str]
     for name, seeds in variants.items():
         if not has_frozen_encoder(seeds[0].config):
             continue
-        paths = [Path(str(run.config[FROZEN_ENCODER])).expanduser().resolve() for run in seeds]
+        paths = [_encoder_path(run) for run in seeds]
         of = {owners.get(path, path.name) for path in paths}
         if len(of) > 1 and of & set(owners.values()):
             raise UserError(
@@ -216,6 +216,11 @@ def find_frozen(variants: Mapping[str, Sequence[FinishedRun]]) -> dict[str, str]
             )
         frozen[name] = owners.get(paths[0], paths[0].name)
     return frozen
+
+
+def _encoder_path(run: FinishedRun) -> Path:
+    """Return the run folder whose encoder a run has, which does not move."""
+    return Path(str(run.config[FROZEN_ENCODER])).expanduser().resolve()
 
 
 def owners_of_encoders(fresh: Sequence[FinishedRun], owners: Sequence[FinishedRun]) -> list[FinishedRun]:
@@ -227,8 +232,8 @@ def owners_of_encoders(fresh: Sequence[FinishedRun], owners: Sequence[FinishedRu
         fresh: runs with frozen encoders.
         owners: runs of the variant that the encoders are of.
     """
-    paths = {Path(str(run.config[FROZEN_ENCODER])).expanduser() for run in fresh}
-    known = [run for run in owners if run.path.resolve() in {path.resolve() for path in paths}]
+    paths = {_encoder_path(run) for run in fresh}
+    known = [run for run in owners if run.path.resolve() in paths]
     if known:
         return known
     seeds = set()

@@ -1,6 +1,5 @@
 """King James to modern English: two public-domain Bibles, aligned verse by verse, and clause by clause within them."""
 
-import hashlib
 import importlib.util
 import re
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pydantic import NonNegativeInt
 from hourglass.corpora.clauses import cut_clauses, join_clauses
 from hourglass.corpora.joining import group_neighbours
 from hourglass.corpora.recipe import LimitedRecipe, Pair, Split
+from hourglass.corpora.sampling import draw_by_hash
 from hourglass.errors import UserError
 
 
@@ -73,8 +73,7 @@ class KjvWeb(LimitedRecipe):
     @staticmethod
     def split_of(book: int, chapter: int) -> Split:
         """Return the split of a chapter, by a hash that is the same on every machine: 1/20 each in test and dev."""
-        digest = hashlib.blake2b(f"{book}.{chapter}".encode(), digest_size=8).digest()
-        match int.from_bytes(digest, "big") % 20:
+        match draw_by_hash(f"{book}.{chapter}") % 20:
             case 0:
                 return "test"
             case 1:

@@ -1,10 +1,10 @@
 """Dev and test pairs from train, for a corpus that has none: by a hash, so that a pair stays in its split."""
 
-import hashlib
 from collections.abc import Callable, Collection, Iterator
 
 from hourglass.corpora.cleaning import normalise
 from hourglass.corpora.recipe import Pair, Split
+from hourglass.corpora.sampling import draw_by_hash
 
 # The share of the pairs of train in each of dev and test, and their number at most, about.
 SHARE = 1 / 20
@@ -27,8 +27,7 @@ def split_of(source: str, share: float, taken: Collection[Split]) -> Split:
         share: of each split that is taken from train.
         taken: the splits that are.
     """
-    digest = hashlib.blake2b(normalise(source).encode(), digest_size=8).digest()
-    place = int.from_bytes(digest, "big") / 2**64
+    place = draw_by_hash(normalise(source)) / 2**64
     if "test" in taken and place < share:
         return "test"
     if "dev" in taken and 0.5 <= place < 0.5 + share:

@@ -1,9 +1,10 @@
 """Neighbouring parts of a text in groups of random size, the same on every machine: clauses, or whole pairs."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 
+from hourglass.corpora.clauses import Clause, join_clauses
 from hourglass.corpora.recipe import Pair
+from hourglass.corpora.sampling import draw_by_hash
 
 
 def group_neighbours(parts: int, most: int, name: str) -> Iterator[range]:
@@ -19,8 +20,7 @@ def group_neighbours(parts: int, most: int, name: str) -> Iterator[range]:
     """
     start = 0
     while start < parts:
-        digest = hashlib.blake2b(f"{name}.{start}".encode(), digest_size=8).digest()
-        end = min(start + 1 + int.from_bytes(digest, "big") % most, parts)
+        end = min(start + 1 + draw_by_hash(f"{name}.{start}") % most, parts)
         yield range(start, end)
         start = end
 
@@ -40,6 +40,5 @@ def join_pairs(pairs: Sequence[Pair], most: int, name: str) -> Iterator[Pair]:
         if len(own) == 1 or not all(pair.source.strip() and pair.target.strip() for pair in own):
             yield from own
             continue
-        source, target = (" ".join(sides) for sides in zip(*((pair.source, pair.target) for pair in own), strict=True))
-        parts = tuple((pair.source, pair.target) for pair in own)
-        yield Pair(f"{own[0].id} [{len(own)}]", source, target, own[0].places, parts)
+        parts = [Clause(pair.source, pair.target) for pair in own]
+        yield Pair(f"{own[0].id} [{len(own)}]", *join_clauses(parts), own[0].places, tuple(parts))

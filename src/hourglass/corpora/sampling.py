@@ -1,4 +1,6 @@
-"""A sample of the rows of a split."""
+"""A sample of the rows of a split, and draws that are the same on every machine."""
+
+import hashlib
 
 import numpy as np
 
@@ -17,3 +19,8 @@ def evenly_spaced(total: int, most: int) -> list[int]:
     ends = np.arange(count + 1) * total // max(count, 1)
     rows: list[int] = np.random.default_rng(SEED).integers(ends[:-1], ends[1:]).tolist() if count else []
     return rows
+
+
+def draw_by_hash(text: str) -> int:
+    """Return an even draw from 0 to below 2^64 by a hash of a text: the same on every machine, and without a seed."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -12,7 +12,6 @@ The published splits by length and by primitive follow from the grammar. That of
 its sizes are published: here it follows from a hash.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
@@ -20,6 +19,7 @@ from typing import ClassVar, Literal, NamedTuple
 from pydantic import PositiveInt
 
 from hourglass.corpora.recipe import Pair, Recipe, Split
+from hourglass.corpora.sampling import draw_by_hash
 from hourglass.errors import UserError
 
 PRIMITIVES = ("walk", "look", "run", "jump")
@@ -154,6 +154,6 @@ def _parted(commands: list[Command], tested: list[bool]) -> tuple[list[Command],
     return [command for command, test in pairs if not test], [command for command, test in pairs if test]
 
 
-def _place(words: tuple[str, ...]) -> bytes:
+def _place(words: tuple[str, ...]) -> int:
     """Return what commands are sorted by to draw some of them: the same on every machine."""
-    return hashlib.blake2b(" ".join(words).encode(), digest_size=8).digest()
+    return draw_by_hash(" ".join(words))
