@@ -149,7 +149,7 @@ class RecurrentLayer(nn.Module):
 def _in_whole_tiles(inputs: Tensor, weights: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
     """Return inputs [B, T, I] and the weights of their kernel with I filled up by zeros to a multiple of TILE.
 
-    oneDNN computes other widths without the tiles of AMX, in twice the time.
+    oneDNN computes other widths without the tiles of AMX, and more slowly.
     """
     filling = -inputs.shape[-1] % TILE
     if not filling:
