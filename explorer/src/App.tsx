@@ -135,7 +135,8 @@ export function App({ content: written }: { content: Content }) {
     return () => clearTimeout(timer);
   }, [playing, at, timeline]);
 
-  useEffect(() => {
+  // Before the browser draws: whoever reads the address after a key press reads that of what is shown.
+  useLayoutEffect(() => {
     if (playing) return; // The address follows when it stands still.
     const address = writeAddress({ sentence: sentence.id, step: moment, variants: panels.map(one => one.variant.name), stage: shown.stage, presenter: shown.presenter });
     if (location.hash !== `#${address}`) history.replaceState(null, "", `#${address}`);
@@ -147,7 +148,7 @@ export function App({ content: written }: { content: Content }) {
     return () => removeEventListener("hashchange", follow);
   }, [content]);
 
-  useEffect(() => { document.body.classList.toggle("presenter", shown.presenter); }, [shown.presenter]);
+  useLayoutEffect(() => { document.body.classList.toggle("presenter", shown.presenter); }, [shown.presenter]);
 
   const keys: Record<string, () => void> = {
     " ": play, ArrowLeft: () => move(-1), ArrowRight: () => move(1), "[": () => neighbour(-1), "]": () => neighbour(1),

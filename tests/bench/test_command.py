@@ -21,6 +21,7 @@ from hourglass.bench.training import measure_training, measure_whole_training
 from hourglass.config.command_line import read_command
 from hourglass.errors import UserError
 from hourglass.runs.folder import RunFolder, write_config
+from hourglass.system.machine import bfloat16_instructions
 from hourglass.system.project import code_version
 
 
@@ -77,13 +78,19 @@ def test_trainings_and_translations_are_measured_and_stand_in_the_tables(
     single = dataclasses.replace(settings, device_precisions=["32-true"], rounds=1)
     measure_whole_training(single, folder, "trainer=cpu", "a GPU")
     printed = capsys.readouterr().out
-    lines = {line["what"]: line for line in map(json.loads, printed.splitlines())}
+    every = [json.loads(line) for line in printed.splitlines()]
+    lines = {line["what"]: line for line in every}
+    half = bool(bfloat16_instructions())
     for name in ("training, general feeding, decoder 16", "decoding, greedy", "decoding, beam 5"):
-        line = lines[name]
-        rounds = 1 if name.startswith("training") else 2
-        assert len(line["all"]) == len(line["step_rates"]) == rounds
-        assert line["value"] == pytest.approx(sum(line["all"]) / rounds, rel=1e-4)
-        assert line["work"] > 0
+        training = name.startswith("training")
+        own = {line["precision"]: line for line in every if line["what"] == name}
+        reduced = {"bf16-mixed": half} if training else {"bf16": half, "int8": True}
+        assert set(own) == {"32-true", *(precision for precision, possible in reduced.items() if possible)}
+        for line in own.values():
+            rounds = 1 if training else 2
+            assert len(line["all"]) == len(line["step_rates"]) == rounds
+            assert line["value"] == pytest.approx(sum(line["all"]) / rounds, rel=1e-4)
+            assert line["work"] == own["32-true"]["work"] > 0
     # Counted on batches without padding, and by whole translations.
     assert lines["training, general feeding, decoder 16"]["work"] == pytest.approx(
         1e6 * lines["matrix multiply work, general feeding, decoder 16"]["value"], rel=1e-4

@@ -25,7 +25,7 @@ def test_a_target_is_a_ratio_to_the_peer_whatever_the_rate_of_the_machine() -> N
     last = {**line, "value": 300, "all": [100, 300, 500], "step_rates": [800.0, 1000.0, 1250.0]}
     lines = [first, {"what": "a rate", "value": 1, "unit": "GFLOP/s"}, last]
     _, *rows = peer_rows(lines, peers)
-    ours = ["training, x, decoder 4", "float32", "300 target tokens", "60 % (25 to 80)", "48.0 %"]
+    ours = ["training, x, decoder 4", "32-true", "300 target tokens", "60 % (25 to 80)", "48.0 %"]
     assert rows == [
         [*ours, "slow", "100 (20 %)", "3.00", "3", "yes"],
         [*ours, "quick", "1,000 (200 %)", "0.30", "3", "no"],
@@ -41,7 +41,16 @@ def test_a_target_is_a_ratio_to_the_peer_whatever_the_rate_of_the_machine() -> N
         "yes",
     ]
     assert peer_rows(lines[:1], peers[:1])[1][7:] == ["2.00", "3", "no"]
-    assert peer_rows([{**last, "precision": "bf16-mixed"}], [])[1][1] == "bf16-mixed"
+    # Each precision has its rows, and a peer's is named.
+    half = {**last, "precision": "bf16-mixed", "value": 600}
+    rival = Peer("half", "training, x, decoder 4", 400, 1, "bf16")
+    rows = peer_rows([last, half], [peers[0], rival])[1:]
+    assert [(row[1], row[5], row[7]) for row in rows] == [
+        ("32-true", "slow", "3.00"),
+        ("32-true", "half, bf16", "0.75"),
+        ("bf16-mixed", "slow", "6.00"),
+        ("bf16-mixed", "half, bf16", "1.50"),
+    ]
     assert peer_rows(lines[:1], [])[1][5:] == [""] * 5
     # The best rate may be another variant's of the same size, or the other search's.
     other = {**last, "what": "training, y, decoder 4", "step_rates": [2000.0] * 3}
@@ -74,6 +83,12 @@ def test_other_targets_are_reached_or_not() -> None:
         ["training, z, decoder 8: ratio to the speed of x", "1.00", "at least 1", "yes"],
         ["padding in training, largest share of a variant", "4.0 %", "under 5 %", "yes"],
     ]
+    assert (
+        target_rows([*limits, *speeds, *({**line, "precision": "bf16-mixed", "value": 1} for line in speeds)], targets)[
+            1:
+        ]
+        == rows
+    )  # They are those of float32.
     # Times for each token are no speeds.
     times = [{"what": f"training, {name}, us/target token by tokens a sentence", "value": 1} for name in ("x", "z")]
     assert target_rows([*limits, *speeds, *times], targets)[1:] == rows
@@ -106,8 +121,8 @@ def test_trainings_on_a_gpu_are_compared_with_peers_on_the_same_gpu() -> None:
     ]
     lines += [{"what": "training, x", "value": 1.0}, lines[0] | {"device": "B"}]
     peers = [
-        GpuPeer("slow", "training on a GPU, x", 10.0, 8, "A"),
-        GpuPeer("quick", "training on a GPU, x", 40, 2.5, "A"),
+        GpuPeer("slow", "training on a GPU, x", 10.0, 8, device="A"),
+        GpuPeer("quick", "training on a GPU, x", 40, 2.5, device="A"),
     ]
     scores = ["80 (40 80 90)", "3.00 (2.00 2.50 4.50)", "20.0 (10.0 20.0 30.0)"]
     assert gpu_rows(lines, peers)[1:] == [

@@ -70,7 +70,7 @@ def test_another_layout_is_refused_with_the_command(before: str, after: str, mes
 @pytest.mark.parametrize("content", ["", '{"schema_version": 3, "na', "[3]"])
 def test_a_damaged_or_missing_file_is_refused_with_the_command(content: str, tmp_path: Path) -> None:
     file = tmp_path / "record.json"
-    with pytest.raises(UserError, match=r"record\.json: not a whole JSON file \(.*No such file.*\): run dvc repro$"):
+    with pytest.raises(UserError, match=r"record\.json: cannot be read \(No such file or directory\): run dvc repro$"):
         read_record(file, Outer, 3, "dvc repro")
     file.write_text(content)
     with pytest.raises(UserError, match=r"record\.json: .*: run dvc repro$"):

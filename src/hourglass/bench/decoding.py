@@ -1,10 +1,12 @@
 """Measure decoding: sentences a second, and agreement with the plain search."""
 
 import functools
+import itertools
 import logging
 import math
 import statistics
 import time
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -98,7 +100,9 @@ def _searches(settings: SearchSettings) -> dict[str, SearchSettings]:
 
 
 def measure_decoding(settings: BenchSettings, folder: str, path: str) -> None:
-    """Measure sentences a second of translating test_2016_flickr, without the start. Both searches take turns.
+    """Measure sentences a second of translating test_2016_flickr, without the start.
+
+    Both searches take turns, each in all precisions that this machine has.
 
     Args:
         settings: conf/bench.yaml.
@@ -107,34 +111,51 @@ def measure_decoding(settings: BenchSettings, folder: str, path: str) -> None:
     """
     task = open_decoding_run(settings, folder, path)
     count = len(task.sources)
-    speeds: dict[str, list[float]] = {name: [] for name in task.searches}
-    rates: dict[str, list[float]] = {name: [] for name in task.searches}
+    kinds = list(itertools.product(task.searches, _models_by_precision(task.trained.model).items()))
+    speeds: dict[tuple[str, SearchPrecision], list[float]] = defaultdict(list)
+    rates: dict[tuple[str, SearchPrecision], list[float]] = defaultdict(list)
     pieces = {}
-    for options in task.searches.values():
-        _translate_all(task, options)  # Warm-up.
-    for _ in range(settings.rounds):
-        for name, options in task.searches.items():
+    for turn in range(settings.rounds + 1):
+        for name, (precision, model) in kinds:
+            options = task.searches[name]
             rows = options.batch_tokens // SOURCE_LENGTH
-            rates[name].append(step_rate(settings.seconds, rows, max(settings.decoder_sizes)))
+            rate = step_rate(settings.seconds, rows, max(settings.decoder_sizes))
             started = time.perf_counter()
-            translations = _translate_all(task, options)
-            speeds[name].append(count / (time.perf_counter() - started))
-            pieces[name] = sum(map(len, task.trained.vocabularies.target.encode(translations))) / count
-    for name, options in task.searches.items():
+            translations = _translate_all(task, model, replace(options, precision=precision))
+            speed = count / (time.perf_counter() - started)
+            if turn:  # The first is a warm-up.
+                speeds[name, precision].append(speed)
+                rates[name, precision].append(rate)
+                pieces[name, precision] = sum(map(len, task.trained.vocabularies.target.encode(translations))) / count
+    for (name, precision), values in speeds.items():
+        # That of float32, in all precisions: it is counted by torch's products.
+        work = count_operations(functools.partial(_translate_all, task, task.trained.model, task.searches[name]))
         print_measurement(
             f"decoding, {name}",
-            statistics.median(speeds[name]),
+            statistics.median(values),
             "sentences/s",
-            all=speeds[name],
-            pieces=pieces[name],
+            all=values,
+            precision="32-true" if precision == 32 else precision,
+            pieces=pieces[name, precision],
             run=path,
-            work=count_operations(functools.partial(_translate_all, task, options)) / count,
-            step_rates=rates[name],
+            work=work / count,
+            step_rates=rates[name, precision],
         )
 
 
-def _translate_all(task: DecodingTask, options: SearchSettings) -> list[str]:
-    return list(translate(task.trained.model, task.trained.vocabularies, task.sources, options))
+def _models_by_precision(model: Seq2Seq) -> dict[SearchPrecision, Seq2Seq]:
+    """Return a model in each precision that this machine and the model have."""
+    models: dict[SearchPrecision, Seq2Seq] = {}
+    for precision in PRECISIONS:
+        try:
+            models[precision] = in_precision(model, precision)
+        except UserError as error:
+            log.warning("not measured: %s", error)
+    return models
+
+
+def _translate_all(task: DecodingTask, model: Seq2Seq, options: SearchSettings) -> list[str]:
+    return list(translate(model, task.trained.vocabularies, task.sources, options))
 
 
 def measure_searches(settings: BenchSettings, path: str) -> None:
@@ -152,12 +173,7 @@ def measure_searches(settings: BenchSettings, path: str) -> None:
     test = corpus.splits["test"]
     test = test.select(evenly_spaced(len(test), settings.search_sentences))
     sources, references = list(test["source"]), list(test["target"])
-    models: dict[SearchPrecision, Seq2Seq] = {}
-    for precision in PRECISIONS:
-        try:
-            models[precision] = in_precision(trained.model, precision)
-        except UserError as error:
-            log.warning("not measured: %s", error)
+    models = _models_by_precision(trained.model)
     for name, options in _searches(checked.search).items():
         translations: dict[SearchPrecision, list[str]] = {}
         seconds: dict[SearchPrecision, list[float]] = {precision: [] for precision in models}

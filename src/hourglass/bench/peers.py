@@ -1,6 +1,6 @@
 """What speeds are compared with: the peers' figures and the targets of conf/peers.yaml."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import Field, PositiveFloat
@@ -20,12 +20,14 @@ class Peer:
         what: name of the measurement, as pipelines/bench.py prints it.
         speed: tokens or sentences a second.
         target_ratio: our speed is to be this many times the peer's.
+        precision: of the peer.
     """
 
     peer: str
     what: str
     speed: PositiveFloat
     target_ratio: PositiveFloat
+    precision: str = "32-true"
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class GpuPeer(Peer):
         device: the GPU's name, as torch has it; speeds are compared on the same GPU only.
     """
 
-    device: str
+    device: str = field(kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ class BenchSettings:
         overrides: command line of src/train.py that all variants share.
         decoder_sizes: H, the sizes of the decoder state.
         variants: name and further overrides of each variant; `{size}` stands for H.
+        precisions: of the timed trainings.
         target_tokens: length of a timed training.
         decoding_target_tokens: length of the training of the model that decodes: first variant, largest size.
         search_sentences: test sentences that are translated in each precision of the search, evenly spaced.
@@ -48,6 +49,7 @@ class BenchSettings:
     overrides: list[str]
     decoder_sizes: list[PositiveInt]
     variants: dict[str, str]
+    precisions: Annotated[list[Precision], Field(min_length=1)]
     target_tokens: PositiveInt
     decoding_target_tokens: PositiveInt
     search_sentences: PositiveInt

@@ -22,6 +22,8 @@ from hourglass.bench.measurements import (
 )
 from hourglass.bench.peers import GpuPeer, Peer, Targets
 
+PLAIN = "32-true"  # The precision of a line that names none.
+
 
 def peer_rows(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer]) -> list[list[str]]:
     """Compare speeds on a CPU with the peers' speeds, and with the machine's rate of matrix products.
@@ -32,21 +34,20 @@ def peer_rows(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer]) -> list
 
     Args:
         lines: of these, those with a speed are compared.
-        peers: the peers' speeds, in float32, and the target ratios.
+        peers: the peers' speeds, and the target ratios.
     """
     head = ["measurement", "precision", "ours, per second", "share of the step's rate", "share of the best rate"]
     rows = [[*head, "peer", "peer's speed", "ratio", "target", "reached"]]
-    speeds = {line["what"]: line for line in lines if "work" in line}
+    speeds = {(line["what"], line.get("precision", PLAIN)): line for line in lines if "work" in line}
     best: dict[str, float] = {}
-    for name, line in speeds.items():
+    for (name, _), line in speeds.items():
         best[_shapes(name)] = max(best.get(_shapes(name), 0.0), *line["step_rates"])
-    for name, line in speeds.items():
+    for (name, precision), line in speeds.items():
         # The speed at which the step would reach the whole rate, in each round.
         limits = [rate / line["work"] for rate in line["step_rates"]]
         shares = sorted(value / limit for value, limit in zip(line["all"], limits, strict=True))
         speed, share, limit = line["value"], statistics.median(shares), statistics.median(limits)
         best_share = f"{100 * speed * line['work'] / best[_shapes(name)]:.1f} %"
-        precision = line.get("precision", "float32")
         ours = [name, precision, f"{speed:,.0f} {line['unit'].partition('/')[0]}", _percent(share, shares), best_share]
         rivals = [peer for peer in peers if peer.what == name]
         for rival in rivals:
@@ -54,7 +55,7 @@ def peer_rows(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer]) -> list
             rows.append(
                 [
                     *ours,
-                    rival.peer,
+                    rival.peer if rival.precision == PLAIN else f"{rival.peer}, {rival.precision}",
                     f"{rival.speed:,.0f} ({100 * rival.speed / limit:.0f} %)",
                     f"{ratio:.2f}",
                     f"{rival.target_ratio:g}",
@@ -86,8 +87,8 @@ def _yes_or_no(reached: bool) -> str:
 
 
 def target_rows(lines: Iterable[Mapping[str, Any]], targets: Targets) -> list[list[str]]:
-    """Compare with the targets that need no peer: shares of the machine's rate, variants no slower, padding."""
-    last = {line["what"]: line for line in lines}
+    """Compare with the targets that need no peer, in float32: shares of the rate, variants no slower, padding."""
+    last = {line["what"]: line for line in lines if line.get("precision", PLAIN) == PLAIN}
     rows = [["measurement", "measured", "target", "reached"]]
     for variant, share in targets.square_shares.items():
         for name, line in last.items():

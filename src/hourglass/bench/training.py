@@ -1,6 +1,7 @@
 """Measure trainings by src/train.py: their speed, the time to their first step, and whole trainings on a GPU."""
 
 import itertools
+import logging
 import shutil
 import statistics
 import tempfile
@@ -12,20 +13,26 @@ import torch
 
 from hourglass.bench.clock import step_rate
 from hourglass.bench.measurements import ON_GPU_TRAINING, TRAINING, print_measurement
-from hourglass.bench.settings import BATCH_SENTENCES, BenchSettings
+from hourglass.bench.settings import BATCH_SENTENCES, BenchSettings, Precision
 from hourglass.bench.steps import operations_per_token
 from hourglass.config.plugins import plugin_words
 from hourglass.errors import UserError
 from hourglass.runs.curves import read_points
 from hourglass.system.commands import path_override
 from hourglass.system.files import read_json
+from hourglass.system.machine import BFLOAT16_INSTRUCTIONS, bfloat16_instructions
 from hourglass.system.project import TRAIN_SCRIPT
 from hourglass.training.jobs import JobFailedError, start_job
 from hourglass.training.preparation import folder_override
 
 
+log = logging.getLogger(__name__)
+
+_Kind = tuple[int, str, Precision]  # decoder size, variant
+
+
 def measure_training(settings: BenchSettings, folder: str) -> None:
-    """Measure the speed of trainings, without their start. All variants take turns.
+    """Measure the speed of trainings, without their start. All variants take turns, in each precision.
 
     Before each training the rate of matrix products is measured, as the rate of a shared machine varies.
 
@@ -33,28 +40,35 @@ def measure_training(settings: BenchSettings, folder: str) -> None:
         settings: conf/bench.yaml.
         folder: the raw files of Multi30k.
     """
-    kinds = [(variant, size) for size in settings.decoder_sizes for variant in settings.variants]
-    speeds: dict[tuple[str, int], list[float]] = {kind: [] for kind in kinds}
-    rates: dict[tuple[str, int], list[float]] = {kind: [] for kind in kinds}
-    padding: dict[tuple[str, int], float] = {}
+    precisions = settings.precisions
+    if "bf16-mixed" in precisions and not bfloat16_instructions():
+        log.warning("train: without bf16-mixed, as this CPU has neither %s", " nor ".join(BFLOAT16_INSTRUCTIONS))
+        precisions = [precision for precision in precisions if precision != "bf16-mixed"]
+    kinds = list(itertools.product(settings.decoder_sizes, settings.variants, precisions))
+    speeds: dict[_Kind, list[float]] = {kind: [] for kind in kinds}
+    rates: dict[_Kind, list[float]] = {kind: [] for kind in kinds}
+    padding: dict[_Kind, float] = {}
     corpus = folder_override(folder, settings.overrides)
     with tempfile.TemporaryDirectory() as scratch:
         for _ in range(settings.rounds):
-            for variant, size in kinds:
-                rates[variant, size].append(step_rate(settings.seconds, BATCH_SENTENCES, size))
+            for kind in kinds:
+                size, variant, precision = kind
+                rates[kind].append(step_rate(settings.seconds, BATCH_SENTENCES, size))
                 overrides = [*_timing_overrides(corpus, scratch), f"trainer.target_tokens={settings.target_tokens}"]
-                metrics = _train_once(settings, variant, size, Path(scratch), *overrides, "logger=none")
-                speeds[variant, size].append(metrics["train_target_tokens_per_second"])
-                padding[variant, size] = metrics["padding_share"]
-    for (variant, size), values in speeds.items():
+                overrides += [f"trainer.precision={precision}", "logger=none"]
+                metrics = _train_once(settings, variant, size, Path(scratch), *overrides)
+                speeds[kind].append(metrics["train_target_tokens_per_second"])
+                padding[kind] = metrics["padding_share"]
+    for (size, variant, precision), values in speeds.items():
         print_measurement(
             f"{TRAINING}{variant}, decoder {size}",
             statistics.median(values),
             "target tokens/s",
             all=values,
+            precision=precision,
             work=operations_per_token(settings, variant, size),
-            step_rates=rates[variant, size],
-            padding=padding[variant, size],
+            step_rates=rates[size, variant, precision],
+            padding=padding[size, variant, precision],
         )
 
 

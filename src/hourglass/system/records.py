@@ -39,7 +39,9 @@ def read_record(file: Path, kind: type[T], version: int, command: str) -> T:
     try:
         text = file.read_text(encoding="utf-8")
         content = json.loads(text)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}): run {command}") from None
+    except ValueError as error:
         raise UserError(f"{file}: not a whole JSON file ({error}): run {command}") from None
     stored = content.get("schema_version") if isinstance(content, dict) else None
     if stored != version:
