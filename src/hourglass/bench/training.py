@@ -25,7 +25,6 @@ from hourglass.system.project import TRAIN_SCRIPT
 from hourglass.training.jobs import JobFailedError, start_job
 from hourglass.training.preparation import folder_override
 
-
 log = logging.getLogger(__name__)
 
 _Kind = tuple[int, str, Precision]  # decoder size, variant
