@@ -63,6 +63,7 @@ class CorpusFacts:
         target_tokens: number of target pieces in each split.
         source_words_of_test: number of test sentences by their number of source words.
         overlap: n-grams of dev and of test that train has, too, by split and side.
+        leak_sides: the sides on which leaks are searched for, where it is not both.
     """
 
     name: str
@@ -80,6 +81,7 @@ class CorpusFacts:
     target_tokens: dict[str, int]
     source_words_of_test: dict[int, int]
     overlap: dict[str, dict[str, OverlapFacts]] | None = None  # Older results lack it.
+    leak_sides: list[str] | None = None
 
 
 @dataclass(frozen=True)

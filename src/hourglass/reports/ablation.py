@@ -305,7 +305,8 @@ def _provenance_column(evaluation: Evaluation) -> dict[str, str]:
         "dev pairs": f"{facts.pairs['dev']:,}",
         "test pairs": f"{facts.pairs['test']:,}",
         "dropped from train": dropped if facts.leaks_removed else f"{dropped}; synthetic pairs are not searched",
-        "training pairs with a sentence of dev or test": f"{facts.leaks:,}",
+        "training pairs with a sentence of dev or test": f"{facts.leaks:,}"
+        + (f" (searched on the {' and '.join(facts.leak_sides)} side alone)" if facts.leak_sides else ""),
         f"test targets that share an {NGRAM}-gram of words with a training target": _show_overlap(facts),
         "digest of the corpus": facts.digest[:12],
         "tokenizer": f"{facts.tokenizer.pieces:,} pieces, digest {facts.tokenizer.digest[:12]}",
