@@ -127,7 +127,7 @@ def test_certain_switches_and_no_mass_stay_finite() -> None:
     assert final.isfinite().all()
     others = [v for v in range(7) if v != 5]
     torch.testing.assert_close(final[0, 0, others], scores[0].log_softmax(-1)[others], atol=1e-4, rtol=1e-4)
-    assert float(final[0, 0, 5].detach()) == pytest.approx(-60.0, abs=1e-3)  # Copied, ever so rarely: its weights sum to 1.
+    assert float(final[0, 0, 5].detach()) == pytest.approx(-60.0, abs=1e-3)  # Copied, ever so rarely.
     assert float(final[1, 0, 5].detach().exp()) == pytest.approx(1.0, abs=1e-5)
     final.sum().backward()
     for each in (scores, switch, weights):
