@@ -14,13 +14,16 @@ from hourglass.system.interrupts import end_at_once
 if __name__ == "__main__":  # Before the imports below, which take seconds.
     end_at_once()
 
+import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
 
 from hourglass.config.command_line import RunPaths, one_line_errors, read_command
 from hourglass.config.options import build
 from hourglass.corpora.languages import words_of
 from hourglass.corpora.lines import decode_line
+from hourglass.data.pieces import EOS
 from hourglass.data.tokenizer import Tokenizer
+from hourglass.decoding.copied import check_copies, copied_shares, mark_copied
 from hourglass.decoding.precision import all_in_precision, check_machine, check_model
 from hourglass.decoding.search import SearchSettings
 from hourglass.decoding.translate import ScoredTranslation, clean, translate_n_best
@@ -59,7 +62,8 @@ class TranslateSettings:
         n_best: translations of each line; if more than one, each is on a line of its own with its score.
         prefix: what every translation begins with; None: nothing.
         prefix_column: whether each line is a source, a tab, and what its translation begins with.
-        output: text; text with word alignments in Pharaoh's format; or JSON with the weights of pieces.
+        output: text; text with word alignments in Pharaoh's format; JSON with the weights of pieces, and of models that
+            copy with the share of copying; or text with copied words in square brackets.
         interactive: prompt for lines, and draw the attention weights.
         seed: of sampling, with search.temperature above 0.
         accelerator: cpu, gpu, or auto for the best that the machine has.
@@ -71,7 +75,7 @@ class TranslateSettings:
     n_best: PositiveInt
     prefix: str | None
     prefix_column: bool
-    output: Literal["text", "pharaoh", "json"]
+    output: Literal["text", "pharaoh", "json", "marked"]
     interactive: bool
     seed: NonNegativeInt
     accelerator: Accelerator
@@ -97,6 +101,8 @@ def main(values: Mapping[str, Any]) -> None:
         sys.stdout.reconfigure(encoding="utf-8")  # In every locale.
     if settings.output != "text":
         check_weights(models, f"output={settings.output}", "set output=text")
+    if settings.output == "marked":
+        check_copies(models, "output=marked", "set output=text, or take a run with decoder.copy=true")
     if settings.interactive:
         prompt_for_lines(models, trained[0], search, settings.prefix)
         return
@@ -223,13 +229,20 @@ def format_translations(
     vocabularies, languages = trained.vocabularies, trained.languages
     for batch, sources in batch_for_weights(rows, vocabularies.source):
         matrices = read_weights(models, sources, [translation.tokens for *_, translation in batch])
-        for (number, line, translation), weights in zip(batch, matrices, strict=True):
+        copied: Sequence[np.ndarray | None] = [None] * len(batch)
+        if all(model.copies for model in models):
+            copied = copied_shares(models, sources, [[*translation.tokens, EOS] for *_, translation in batch])
+        for (number, line, translation), weights, shares in zip(batch, matrices, copied, strict=True):
             if settings.output == "json":
-                yield to_json(vocabularies, languages, line, translation, weights, line=number)
+                more = {} if shares is None else {"copied": shares.round(3).tolist()}
+                yield to_json(vocabularies, languages, line, translation, weights, line=number, **more)
                 continue
-            words = align_words(vocabularies, languages, line, translation.tokens, weights)
-            aligned = f"{translation.text} ||| {to_pharaoh(words)}"
-            yield aligned if settings.n_best == 1 else f"{number} ||| {aligned} ||| {translation.score:.6f}"
+            if settings.output == "marked" and shares is not None:
+                shown = mark_copied(vocabularies, languages[1], translation.tokens, shares[:-1])
+            else:
+                words = align_words(vocabularies, languages, line, translation.tokens, weights)
+                shown = f"{translation.text} ||| {to_pharaoh(words)}"
+            yield shown if settings.n_best == 1 else f"{number} ||| {shown} ||| {translation.score:.6f}"
 
 
 def batch_for_weights(

@@ -48,6 +48,9 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("luong_location", {}),
     ("luong_local_m", {}),
     ("luong_local_p", {"decoder.query": "previous"}),
+    ("bahdanau", {"decoder.copy": True, "attention.coverage": True}),
+    ("luong_general", {"decoder.copy": True, "decoder.input_feeding": True}),
+    ("luong_local_p", {"decoder.copy": True}),
 ]
 
 

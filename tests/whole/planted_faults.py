@@ -565,6 +565,47 @@ FAULTS = (
             ),
         )
     ),
+    # ---- Copies and coverage -----------------------------------------------------------------------------------------
+    *(
+        Fault(name, f"{PACKAGE}/{file}.py", old, new, f"tests/models/test_copying.py -k {words}")
+        for name, file, old, new, words in (
+            (
+                "sentences that leave the search take the pieces of others with them",
+                "decoding/search",
+                "copyable = copyable and copyable.select(stay)",
+                "pass",
+                "'search and counts'",
+            ),
+            (
+                "a beam has the coverage of another",
+                "models/decoder",
+                "self.coverage.index_select(0, index)",
+                "self.coverage[: len(index)]",
+                "'steps and coverage'",
+            ),
+            (
+                "the coverage loss counts padding",
+                "models/seq2seq",
+                "(coverage_losses(weights) * (labels != PAD)).sum()",
+                "coverage_losses(weights).sum()",
+                "equations_12",
+            ),
+            (
+                "weights that sum to less than one are not divided by their sum",
+                "models/seq2seq",
+                "weights = weights / weights.sum(-1, keepdim=True)",
+                "pass",
+                "'equation_9 and local_p'",
+            ),
+            (
+                "a vocabulary for each side is taken for one",
+                "models/build",
+                "check_copy(attention, decoder, joint=joint)",
+                "check_copy(attention, decoder, joint=True)",
+                "refused",
+            ),
+        )
+    ),
     # ---- Dropout -----------------------------------------------------------------------------------------------------
     *(
         Fault(f"no dropout {where}", f"{PACKAGE}/models/{file}.py", old, new, f"{WIRING} -k dropout")

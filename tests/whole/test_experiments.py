@@ -36,6 +36,7 @@ LUONG = APART | {
     "init_range": 0.1,
 }
 TWO_LAYERS = {"cell": "lstm", "layers": 2, "hidden_size": 200, "dropout": 0.5}
+ONE_LAYER = {"cell": "lstm", "layers": 1, "embedding_size": 128, "dropout": 0.0}
 GATED = APART | {
     "encoder.cell": "gru_cho",
     "encoder.layers": 1,
@@ -156,6 +157,23 @@ EXPECTED: dict[str, dict[str, Any]] = {
         **{"optimizer.name": "adam", "optimizer.learning_rate": 0.001, "optimizer.clip_norm": 5.0},
         **{"optimizer.decay": "none", "optimizer.label_smoothing": 0.0, "search.beam": 1},
     },
+    "see2017": {
+        **{
+            "data.name": "docstrings",
+            "metrics.main": "rouge_l",
+            "attention.name": "bahdanau",
+            "attention.query": "current",
+        },
+        **{
+            "attention.coverage": True,
+            "attention.coverage_loss": 1.0,
+            "decoder.copy": True,
+            "decoder.query": "current",
+        },
+        **{f"{side}.{option}": value for side in ("encoder", "decoder") for option, value in ONE_LAYER.items()},
+        **{"encoder.hidden_size": 512, "decoder.hidden_size": 256, "encoder.bidirectional": True},
+        **{"optimizer.clip_norm": 2.0, "optimizer.label_smoothing": 0.0, "tokenizer.joint": True},
+    },
     "tensorflow_nmt": IWSLT15,
     "tensorflow_nmt_wmt16": IWSLT15 | WMT16 | {"encoder.layers": 4, "decoder.layers": 4},
     "tensorflow_nmt_gnmt": GNMT | TENSORFLOW | WMT16 | {"decoder.query": "previous"},
@@ -228,7 +246,7 @@ def test_each_can_be_tried_in_seconds(name: str) -> None:
         ),
         pytest.param(
             ["luong2015_local_p_dot", "attention=bahdanau"],
-            "attention.score: no such option; attention takes size: leave it out (of an experiment: ~attention.score)",
+            "attention.score: no such option; attention takes coverage, coverage_loss, size: leave it out (of an exp",
             marks=pytest.mark.more,
         ),
     ],

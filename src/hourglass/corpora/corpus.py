@@ -53,7 +53,8 @@ class Corpus:
         digest: SHA-256 of the content of all splits, independent of path and time.
         source_language: language code of the source side.
         target_language: language code of the target side.
-        facts: pairs and words by split, and training pairs dropped by reason; plain values.
+        facts: pairs and words by split, training pairs dropped by reason, and the versions of the packages that they
+            are taken from; plain values.
         path: the folder, which `datasets.load_from_disk` can read.
     """
 
@@ -115,8 +116,9 @@ def summary(facts: Mapping[str, Any], digest: str) -> str:
     leaks = "" if facts["leaks_removed"] else " (synthetic pairs are not searched for leaks)"
     if "leak_sides" in facts:
         leaks = f" (leaks are searched on the {' and '.join(facts['leak_sides'])} side alone)"
+    made_of = "".join(f" of {name} {version}," for name, version in facts.get("made_of", {}).items())[:-1]
     return (
-        f"corpus {facts['name']} {facts['source']}-{facts['target']}: pairs {pairs}; "
+        f"corpus {facts['name']} {facts['source']}-{facts['target']}{made_of}: pairs {pairs}; "
         f"{words:.1f} words per training source; dropped from train: {dropped}{leaks}; digest {digest[:12]}"
     )
 
@@ -240,6 +242,8 @@ def _write(name: str, recipe: Recipe, folder: Path) -> None:
     }
     if recipe.removes_leaks and len(recipe.leak_sides) < len(Recipe.leak_sides):
         facts["leak_sides"] = list(recipe.leak_sides)
+    if made_of := recipe.made_of():
+        facts["made_of"] = made_of
     record = json.dumps({"digest": digest.hexdigest(), "facts": facts}, indent=1)
     (folder / RECORD).write_text(record, encoding="utf-8")
 

@@ -83,6 +83,10 @@ class Recipe(ABC):
         """Return the files that the pairs are read from: the corpus is built again when their bytes change."""
         return ()
 
+    def made_of(self) -> dict[str, str]:
+        """Return the version of each package that the pairs are taken from, for the record of a run."""
+        return {}
+
     @abstractmethod
     def pairs(self, split: Split) -> Iterator[Pair]:
         """Yield the pairs of a split, in a fixed order.

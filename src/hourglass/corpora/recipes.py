@@ -2,6 +2,7 @@
 
 from hourglass.config.registry import Registry
 from hourglass.corpora.bibles import KjvWeb
+from hourglass.corpora.docstrings import Docstrings
 from hourglass.corpora.hub import Hub
 from hourglass.corpora.lookup import NgramLookup, PhoneBook, Recall
 from hourglass.corpora.pronunciations import Cmudict
@@ -13,5 +14,5 @@ from hourglass.corpora.text import Multi30k, Text
 RECIPES: Registry[Recipe] = Registry(
     "data.name",
     Recipe,  # type: ignore[type-abstract]
-    (KjvWeb, Numbers, Text, Multi30k, Hub, Copy, Reverse, Recall, PhoneBook, NgramLookup, Scan, Cmudict),
+    (KjvWeb, Numbers, Text, Multi30k, Hub, Copy, Reverse, Recall, PhoneBook, NgramLookup, Scan, Cmudict, Docstrings),
 )

@@ -233,7 +233,7 @@ def _score_chosen(model: Seq2Seq, pairs: Pairs, chosen: IntArray, temperature: f
             for first in range(0, len(inside), size):
                 some = inside[first : first + size]
                 read = torch.from_numpy(some[:1] if tell_nothing else some).to(device)
-                part = Memory(*(side.index_select(0, read) for side in memory))
+                part = memory.select(read)
                 scores[i, batch[some]] = _score_target(model, part, target, temperature)
     return np.take_along_axis(scores, columns, 1)
 

@@ -33,6 +33,7 @@ from hourglass.data.pieces import BOS, EOS, PAD
 from hourglass.data.tokenizer import Vocabularies
 from hourglass.errors import UserError
 from hourglass.metrics.significance import Quantity
+from hourglass.models.copying import Readouts, join_readouts
 from hourglass.models.loss import without_prefixes
 from hourglass.models.seq2seq import LOGIT_ROWS, Seq2Seq
 
@@ -131,8 +132,8 @@ def fit_temperature(model: Seq2Seq, pairs: Pairs, *, batch_tokens: int = 4000) -
     Raises:
         UserError: the minimum lies at a bound of the search, so that no temperature corrects the model.
     """
-    parts = [(readouts, labels) for _, readouts, labels, _ in _read(model, pairs, batch_tokens)]
-    readouts, labels = (torch.cat(side) for side in zip(*parts, strict=True))
+    parts = [(read, labels) for _, read, labels, _ in _read(model, pairs, batch_tokens)]
+    readouts, labels = join_readouts([read for read, _ in parts]), torch.cat([label for _, label in parts])
 
     def loss(log_temperature: float) -> float:
         return float(label_nats(model, readouts, labels, math.exp(log_temperature)).double().sum())
@@ -149,7 +150,7 @@ def fit_temperature(model: Seq2Seq, pairs: Pairs, *, batch_tokens: int = 4000) -
 
 
 @torch.inference_mode()
-def _read(model: Seq2Seq, pairs: Pairs, batch_tokens: int) -> Iterator[tuple[list[int], Tensor, Tensor, Tensor]]:
+def _read(model: Seq2Seq, pairs: Pairs, batch_tokens: int) -> Iterator[tuple[list[int], Readouts, Tensor, Tensor]]:
     """Yield batches: numbers of pairs; readouts [tokens, R] and labels [tokens], row by row; real tokens [B, T].
 
     The real tokens are those that count: neither padding nor prefix.
@@ -177,7 +178,7 @@ def _read(model: Seq2Seq, pairs: Pairs, batch_tokens: int) -> Iterator[tuple[lis
 @torch.inference_mode()
 def label_nats(
     model: Seq2Seq,
-    readouts: Tensor,
+    readouts: Readouts,
     labels: Tensor,
     temperature: float,
     *,
@@ -188,7 +189,7 @@ def label_nats(
     parts = []
     for first in range(0, len(labels), LOGIT_ROWS):
         rows = slice(first, first + LOGIT_ROWS)
-        logits = model.output(readouts[rows])
+        logits = model.scores(readouts[rows])
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
         if among is not None:
             outside = torch.ones(logits.shape[-1], dtype=torch.bool, device=logits.device)

@@ -6,7 +6,7 @@ from torch import nn
 from hourglass.config.options import Config, build
 from hourglass.data.pieces import PAD
 from hourglass.models.attention import Sizes
-from hourglass.models.checks import check_readout, check_start, check_ties, without_unread_summary
+from hourglass.models.checks import check_copy, check_readout, check_start, check_ties, without_unread_summary
 from hourglass.models.decoder import Decoder
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.models.settings import read_model_settings
@@ -38,6 +38,7 @@ def build_model(config: Config, source_size: int, target_size: int, *, joint: bo
     attention = build(settings.attention_class, settings.attention, "attention", sizes=sizes)
     check_start(encoder, settings)
     check_readout(attention, decoder)
+    check_copy(attention, decoder, joint=joint)
     return Seq2Seq(encoder, Decoder(decoder, attention, encoder.summary_size), embedding)
 
 

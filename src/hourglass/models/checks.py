@@ -124,6 +124,32 @@ def _listed(words: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
+def check_copy(attention: Attention, decoder: DecoderSettings, *, joint: bool) -> None:
+    """Check that pieces can be copied from the source.
+
+    Args:
+        attention: says which.
+        decoder: its settings.
+        joint: whether source and target share one vocabulary.
+
+    Raises:
+        UserError: they cannot.
+    """
+    if not decoder.copy:
+        return
+    if not (attention.has_weights and attention.reads_query):
+        lacks = "has weights that choose nothing" if attention.has_weights else "has no weights"
+        raise UserError(
+            f"decoder.copy=true copies what the attention points at, and attention={attention.name} {lacks}: set "
+            "attention=luong_general or another with scores, or decoder.copy=false"
+        )
+    if not joint:
+        raise UserError(
+            "decoder.copy=true writes pieces of the source, which have to be pieces of the target: set "
+            "tokenizer.joint=true, or decoder.copy=false"
+        )
+
+
 def check_readout(attention: Attention, decoder: DecoderSettings) -> None:
     """Check that something reads the context of the attention.
 

@@ -11,6 +11,8 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
+from hourglass.models.copying import Copyable
+
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -21,6 +23,12 @@ class Memory(NamedTuple):
     mask: Tensor  # [B, S] bool, True at real tokens
     lengths: Tensor  # [B]
     summary: Tensor  # [B, D], the fixed vector
+    copyable: Copyable | None = None  # added by the model, with decoder.copy
+
+    def select(self, index: Tensor) -> "Memory":
+        """Return the sentences `index` [B'], in this order."""
+        parts = (part.index_select(0, index) for part in self[:4])
+        return Memory(*parts, None if self.copyable is None else self.copyable.select(index))
 
 
 @dataclass(frozen=True, kw_only=True)
