@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from hourglass.errors import UserError
@@ -72,6 +72,9 @@ class DecoderSettings:
             states of the encoder; "zero": zero, so that with attention nothing of the source comes through the
             summary.
         dropout: on embeddings, between layers and on the readout.
+        gate_context: the context is multiplied by sigmoid(w q + b), where q is the query (Xu et al. 2015, section
+            4.2.1).
+        doubly_stochastic: of the penalty on attention weights, see `doubly_stochastic_penalty`; 0: none.
 
     Raises:
         UserError: options contradict each other.
@@ -92,6 +95,9 @@ class DecoderSettings:
     input_feeding: bool
     start: Literal["dense", "pass", "zero"]
     dropout: Dropout
+    # Checkpoints of earlier versions lack these.
+    gate_context: bool = False
+    doubly_stochastic: NonNegativeFloat = 0.0
 
     def __post_init__(self) -> None:
         if self.query_layer == "bottom" and self.layers == 1:
@@ -154,12 +160,14 @@ class Decoder(nn.Module):
         read = settings.hidden_size + attention.context_size + (settings.embedding_size if reads_embedding else 0)
         written = settings.readout_size * (2 if settings.readout == "maxout" else 1)
         self.readout = nn.Linear(read, written) if settings.readout != "state" else None
+        self.gate = nn.Linear(settings.hidden_size, 1) if settings.gate_context else None
 
     @property
     def one_pass(self) -> bool:
         """Whether a known target can be read in one pass: no input of a step depends on the step before it."""
         carries = self.feed_size > 0 or self.carried_size > 0
-        return not carries and (self.query == "current" or not self.attention.reads_query)
+        reads_query = self.attention.reads_query or self.gate is not None
+        return not carries and (self.query == "current" or not reads_query)
 
     def start(self, memory: Memory) -> DecoderState:
         """Return the state before the first step, N = B."""
@@ -295,17 +303,23 @@ class Decoder(nn.Module):
         """Compute the contexts of T queries [B, T, H]; without weights a part at a time, so that memory is bounded."""
         steps = torch.arange(queries.shape[1], device=queries.device)
         if with_weights:
-            return self.attention(queries, prepared, steps)
+            context, weights = self.attention(queries, prepared, steps)
+            return self._gated(context, queries), weights
         size = max(1, WEIGHTS_LIMIT // (prepared.mask.numel() * self.attention.heads))
         parts = zip(queries.split(size, 1), steps.split(size), strict=True)
-        return torch.cat([self.attention(part, prepared, at)[0] for part, at in parts], 1), None
+        context = torch.cat([self.attention(part, prepared, at)[0] for part, at in parts], 1)
+        return self._gated(context, queries), None
+
+    def _gated(self, context: Tensor, query: Tensor) -> Tensor:
+        """Return contexts [..., C], multiplied by their gates if the decoder has them; of queries [..., H]."""
+        return context if self.gate is None else context * self.gate(query).sigmoid()
 
     def _attend(self, query: Tensor, prepared: PreparedMemory, t: int) -> tuple[Tensor, Tensor | None]:
         """Compute the context of one query a row [N, H]; the beams of a sentence share one copy of its memory."""
         sentences = len(prepared.mask)
         steps = torch.full((len(query) // sentences,), t, device=query.device)
         context, weights = self.attention(query.view(sentences, -1, self.hidden_size), prepared, steps)
-        return context.flatten(0, 1), None if weights is None else weights.flatten(0, 1)
+        return self._gated(context.flatten(0, 1), query), None if weights is None else weights.flatten(0, 1)
 
     def _read(self, hidden: Tensor, context: Tensor, embedding: Tensor) -> Tensor:
         """Return the readout [..., R] of hidden [..., H], context [..., C] and embedding [..., E]."""

@@ -1,6 +1,6 @@
 """What an encoder is given and what it returns: the base of all encoders, and the memory.
 
-Shapes: B batch, S source length, E embedding, M memory, D summary.
+Shapes: B batch, S source length, F numbers of a region, E embedding, M memory, D summary.
 """
 
 from abc import ABC, abstractmethod
@@ -37,7 +37,9 @@ class EncoderSettings:
 
 
 class Encoder(nn.Module, ABC):
-    """Base of all encoders. A subclass is called with its settings, the source embedding and `final_states`.
+    """Base of all encoders. A subclass is called with its settings, the layer below it and `final_states`.
+
+    That layer (models/inputs.py) gives vectors [B, S, E]: the source embedding, or a projection of features.
 
     Class attributes: `name`, as in conf/encoder; `settings_class`, the type of its settings.
     Instance attributes: `memory_size`, M (0: no states); `summary_size`, D; `summary_bits`, to how many bits a
@@ -70,8 +72,8 @@ class Encoder(nn.Module, ABC):
         """Encode a batch.
 
         Args:
-            source: ids [B, S], padded on the right, each row ending in end-of-sentence.
-            lengths: [B], with end-of-sentence.
+            source: ids [B, S], padded on the right, each row ending in end-of-sentence; or features [B, S, F].
+            lengths: [B], with end-of-sentence; or the regions of each.
         """
 
 

@@ -14,7 +14,7 @@ from hourglass.data.pieces import BOS, PAD
 from hourglass.models.cells import Cell
 from hourglass.models.decoder import Decoder
 from hourglass.models.encoder import Encoder, Memory
-from hourglass.models.loss import token_losses, without_prefixes
+from hourglass.models.loss import doubly_stochastic_penalty, token_losses, without_prefixes
 
 # Rows of logits that exist at once: [LOGIT_ROWS, V].
 LOGIT_ROWS = 8192
@@ -23,7 +23,9 @@ LOGIT_ROWS = 8192
 class TokenLoss(NamedTuple):
     """Sums over the target tokens of a batch, with end-of-sentence, without padding and forced prefixes."""
 
-    smoothed: Tensor  # [], nats, cross-entropy against the smoothed target: what training minimises
+    # [], nats, cross-entropy against the smoothed target, and the penalty of decoder.doubly_stochastic: what training
+    # minimises
+    smoothed: Tensor
     nll: Tensor  # [], nats, negative log-likelihood: what is reported
 
 
@@ -69,7 +71,7 @@ class Seq2Seq(nn.Module):
         self.decoder.attention.check_length(longest, where)
 
     def encode(self, source: Tensor, lengths: Tensor) -> Memory:
-        """Encode source ids [B, S] of `lengths` [B]; see `Encoder.forward`."""
+        """Encode a source, ids [B, S] or features [B, S, F], of `lengths` [B]; see `Encoder.forward`."""
         return self.encoder(source, lengths)
 
     def readouts(self, target: Tensor, memory: Memory, step_loop: bool = False) -> Tensor:
@@ -130,7 +132,7 @@ class Seq2Seq(nn.Module):
         """Compute the loss of a batch.
 
         Args:
-            source: ids [B, S], padded on the right, each row ending in end-of-sentence.
+            source: ids [B, S], padded on the right, each row ending in end-of-sentence; or features [B, S, F].
             lengths: [B], of the source.
             target: ids [B, T+1], from beginning-of-sentence to end-of-sentence, padded on the right.
             smoothing: the probability that label smoothing spreads evenly over all V tokens (Szegedy et al. 2016,
@@ -142,8 +144,12 @@ class Seq2Seq(nn.Module):
         """
         memory = self.encode(source, lengths)
         inputs, labels = target[:, :-1], target[:, 1:]
+        penalty, factor = None, self.decoder.settings.doubly_stochastic
         if sampling:
             readouts = self.sampled_readouts(inputs, memory, sampling, prefix_lengths)
+        elif factor:
+            readouts, weights = self.decoder(self.dropout(self.embedding(inputs)), memory, step_loop)
+            penalty = factor * doubly_stochastic_penalty(weights, memory.mask, labels != PAD)
         else:
             readouts = self.readouts(inputs, memory, step_loop)
         if prefix_lengths is not None:
@@ -160,13 +166,14 @@ class Seq2Seq(nn.Module):
             return token_losses(F.linear(part, weight, bias), label, smoothing)
 
         if len(rows) <= LOGIT_ROWS:
-            return TokenLoss(*losses(rows, labels))
-        sums = [
-            checkpoint(losses, part, label, use_reentrant=False, preserve_rng_state=False)
-            for part, label in zip(rows.split(LOGIT_ROWS), labels.split(LOGIT_ROWS), strict=True)
-        ]
-        smoothed, nll = (torch.stack(column).sum() for column in zip(*sums, strict=True))
-        return TokenLoss(smoothed, nll)
+            smoothed, nll = losses(rows, labels)
+        else:
+            sums = [
+                checkpoint(losses, part, label, use_reentrant=False, preserve_rng_state=False)
+                for part, label in zip(rows.split(LOGIT_ROWS), labels.split(LOGIT_ROWS), strict=True)
+            ]
+            smoothed, nll = (torch.stack(column).sum() for column in zip(*sums, strict=True))
+        return TokenLoss(smoothed if penalty is None else smoothed + penalty, nll)
 
 
 def _leaves_padding_out(readouts: Tensor) -> bool:
