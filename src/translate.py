@@ -172,7 +172,12 @@ def check_input(settings: TranslateSettings, search: SearchSettings, trained: Se
     Raises:
         UserError: they are not, or an option is of texts alone.
     """
-    width = trained[0].config["data"].get("feature_size")
+    widths = [each.config["data"].get("feature_size") for each in trained]
+    width = widths[0]
+    if len(set(widths)) > 1:
+        raise UserError(
+            "run: the models read features of different widths, or some of them texts: name runs of one corpus"
+        )
     if width is None:
         if settings.features is not None:
             raise UserError(f"features={settings.features}: {settings.run[0]} reads texts: leave it out")
