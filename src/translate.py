@@ -19,16 +19,19 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from hourglass.config.command_line import RunPaths, one_line_errors, read_command
 from hourglass.config.options import build
+from hourglass.corpora.features import check_features, open_features
 from hourglass.corpora.languages import words_of
 from hourglass.corpora.lines import decode_line
+from hourglass.corpora.recipe import FeatureArray
 from hourglass.data.pieces import EOS
 from hourglass.data.tokenizer import Tokenizer
 from hourglass.decoding.copied import check_copies, copied_shares, mark_copied
 from hourglass.decoding.precision import all_in_precision, check_machine, check_model
-from hourglass.decoding.search import SearchSettings
+from hourglass.decoding.search import SearchSettings, check_source_words
 from hourglass.decoding.translate import ScoredTranslation, clean, translate_n_best
 from hourglass.decoding.word_alignment import (
     align_words,
+    caption_to_json,
     check_weights,
     draw_alignment,
     read_weights,
@@ -62,6 +65,7 @@ class TranslateSettings:
         n_best: translations of each line; if more than one, each is on a line of its own with its score.
         prefix: what every translation begins with; None: nothing.
         prefix_column: whether each line is a source, a tab, and what its translation begins with.
+        features: a file of features, see `open_features`, in place of lines; for models that read features.
         output: text; text with word alignments in Pharaoh's format; JSON with the weights of pieces, and of models that
             copy with the share of copying; or text with copied words in square brackets.
         interactive: prompt for lines, and draw the attention weights.
@@ -75,6 +79,7 @@ class TranslateSettings:
     n_best: PositiveInt
     prefix: str | None
     prefix_column: bool
+    features: str | None
     output: Literal["text", "pharaoh", "json", "marked"]
     interactive: bool
     seed: NonNegativeInt
@@ -93,6 +98,7 @@ def main(values: Mapping[str, Any]) -> None:
     check_options(settings, search)
     trained = [load_run(run, settings.checkpoint) for run, _ in runs]
     check_models(trained, [run.path for run, _ in runs], search)
+    check_input(settings, search, trained)
     prepare_torch(settings.threads, settings.seed)
     device = find_device(settings.accelerator)
     check_machine(search.precision, device)
@@ -105,6 +111,11 @@ def main(values: Mapping[str, Any]) -> None:
         check_copies(models, "output=marked", "set output=text, or take a run with decoder.copy=true")
     if settings.interactive:
         prompt_for_lines(models, trained[0], search, settings.prefix)
+        return
+    if settings.features is not None:
+        for line in describe_pictures(models, trained[0], search, settings):
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
         return
     sources, copies, prefixes = split_columns(read_sources(decode_lines(sys.stdin.buffer), settings), settings)
     with Bar("translating", None, "lines") as bar:
@@ -159,6 +170,79 @@ def check_options(settings: TranslateSettings, search: SearchSettings) -> None:
         )
     if settings.prefix_column and settings.interactive:
         raise UserError("prefix_column=true with interactive=true: set prefix=TEXT, or interactive=false")
+
+
+def check_input(settings: TranslateSettings, search: SearchSettings, trained: Sequence[Trained]) -> None:
+    """Check that models that read features are given some, and others none.
+
+    Raises:
+        UserError: they are not, or an option is of texts alone.
+    """
+    widths = [each.config["data"].get("feature_size") for each in trained]
+    width = widths[0]
+    if len(set(widths)) > 1:
+        raise UserError(
+            "run: the models read features of different widths, or some of them texts: name runs of one corpus"
+        )
+    if width is None:
+        if settings.features is not None:
+            raise UserError(f"features={settings.features}: {settings.run[0]} reads texts: leave it out")
+        return
+    if settings.features is None:
+        raise UserError(
+            f"features: not set, and {settings.run[0]} reads features of {width} numbers a region, not lines: set "
+            "features=FILE (.npy, .npz or .arrow)"
+        )
+    check_source_words(search)
+    for option, is_set in (
+        ("prefix_column=true", settings.prefix_column),
+        ("interactive=true", settings.interactive),
+        ("output=pharaoh", settings.output == "pharaoh"),
+    ):
+        if is_set:
+            raise UserError(f"{option} is for lines of text, and features={settings.features} has none: leave it out")
+
+
+def describe_pictures(
+    models: Sequence[Seq2Seq], trained: Trained, search: SearchSettings, settings: TranslateSettings
+) -> Iterator[str]:
+    """Yield the lines of output for the pictures of a file of features, in its order.
+
+    Args:
+        models: in float32; with attention weights, unless settings.output is text.
+        trained: one of them.
+        search: how to translate.
+        settings: with the file and the format.
+    """
+    file, width = Path(str(settings.features)).expanduser(), trained.config["data"]["feature_size"]
+    if not file.is_file():
+        raise UserError(f"features={settings.features}: no such file")
+
+    def read() -> Iterator[FeatureArray]:
+        rows = enumerate(open_features(file).rows, 1)
+        return (check_features(features, width, f"{file}: picture {number}") for number, features in rows)
+
+    count = open_features(file).count
+    vocabularies = trained.vocabularies
+    with Bar("translating", count, "pictures") as bar:
+        translations = translate_n_best(
+            models,
+            vocabularies,
+            read(),
+            search,
+            settings.n_best,
+            prefixes=None if settings.prefix is None else itertools.repeat(settings.prefix, count),
+            progress=bar.update,
+            place=f"{file}: picture {{}}".format,
+        )
+        for number, (features, best) in enumerate(zip(read(), translations, strict=True)):
+            for caption in best:
+                if settings.output == "text":
+                    scored = f"{number} ||| {caption.text} ||| {caption.score:.6f}"
+                    yield caption.text if settings.n_best == 1 else scored
+                    continue
+                (weights,) = read_weights(models, [features], [caption.tokens])
+                yield caption_to_json(vocabularies, caption, weights, line=number)
 
 
 class Line(NamedTuple):

@@ -156,17 +156,16 @@ def test_the_table_reads_what_a_command_printed(
 
 
 @pytest.mark.parametrize(
-    ("name", "tables", "figures"),
-    [("speed", 2, 0), ("speed-epyc", 1, 0), ("speed-growth", 0, 5), ("speed-gpu", 1, 0)],
+    ("name", "counts"), [("speed", (2, 0)), ("speed-epyc", (1, 0)), ("speed-growth", (0, 5)), ("speed-gpu", (1, 0))]
 )
 def test_the_page_on_speed_has_the_tables_and_figures_of_recorded_measurements(
     tmp_path: Path,
     bench: Callable[..., None],
     capsys: pytest.CaptureFixture[str],
     name: str,
-    tables: int,
-    figures: int,
+    counts: tuple[int, int],
 ) -> None:
+    tables, figures = counts
     recorded, copy = ROOT / "results" / f"{name}.jsonl", tmp_path / f"{name}.jsonl"
     copy.write_bytes(recorded.read_bytes())
     bench("table", str(copy))

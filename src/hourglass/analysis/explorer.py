@@ -27,6 +27,7 @@ from hourglass.analysis.live import LiveServer
 from hourglass.corpora.corpus import prefixes_of
 from hourglass.corpora.languages import count_words
 from hourglass.data.pieces import BOS, EOS, PAD
+from hourglass.data.sources import has_features
 from hourglass.decoding.word_alignment import weight_decimals
 from hourglass.errors import UserError
 from hourglass.metrics.likelihood import BITS_A_NAT, Pairs, reference_nats
@@ -146,6 +147,11 @@ def open_page(paths: Sequence[str], sentences: int, blind: Sequence[str] = ()) -
         raise UserError(
             f"run: {paths[0]} is a run of data={runs[0].config['data']['name']}, whose targets continue a given "
             "prefix, which the page cannot show: name runs of a corpus without prefixes"
+        )
+    if has_features(test):
+        raise UserError(
+            f"run: {paths[0]} is a run of data={runs[0].config['data']['name']}, whose sources are features, which the "
+            "page cannot show: name runs of a corpus of texts"
         )
     for path, run in zip(paths, runs, strict=True):
         if blind_run is not None and _scored_with(blind_run) != _scored_with(run):

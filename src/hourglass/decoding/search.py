@@ -121,6 +121,19 @@ class SearchSettings:
         return min(math.ceil(self.output_ratio * source_tokens) + self.output_extra, self.output_most)
 
 
+def check_source_words(search: SearchSettings) -> None:
+    """Check that a search that reads features does not look for words of the source.
+
+    Raises:
+        UserError: it does.
+    """
+    if search.replace_unknown:
+        raise UserError(
+            "search.replace_unknown=true inserts words of the source, and features have none: set "
+            "search.replace_unknown=false"
+        )
+
+
 class Hypothesis(NamedTuple):
     """A translation of one sentence."""
 

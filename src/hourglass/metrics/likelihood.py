@@ -16,7 +16,7 @@ K seeds of a variant, P data symbols.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +27,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hourglass.corpora.corpus import prefixes_of
+from hourglass.corpora.recipe import FeatureArray
+from hourglass.corpora.shapes import caption_bits
 from hourglass.data.batches import in_order
-from hourglass.data.encoded import pad
+from hourglass.data.encoded import pad, pad_sources
 from hourglass.data.pieces import BOS, EOS, PAD
+from hourglass.data.sources import Source, encode_sources, positions_of, sources_of
 from hourglass.data.tokenizer import Vocabularies
 from hourglass.errors import UserError
 from hourglass.metrics.significance import Quantity
@@ -53,12 +56,12 @@ class Pairs:
     """Sentence pairs as ids, without beginning- and end-of-sentence.
 
     Attributes:
-        sources: N lists.
+        sources: N lists, or N arrays of features.
         targets: N lists, of what follows the prefix.
         prefixes: N lists, which the decoder reads before the targets and no likelihood counts; None: all are empty.
     """
 
-    sources: Sequence[Sequence[int]]
+    sources: Sequence[Source]
     targets: Sequence[Sequence[int]]
     prefixes: Sequence[Sequence[int]] | None = None
 
@@ -66,13 +69,13 @@ class Pairs:
     def encode(
         cls,
         vocabularies: Vocabularies,
-        sources: Sequence[str],
+        sources: Iterable[str] | Iterable[FeatureArray],
         targets: Sequence[str],
         prefixes: Sequence[str] | None = None,
     ) -> "Pairs":
-        """Encode texts."""
+        """Encode texts; sources may be features."""
         return cls(
-            vocabularies.source.encode(list(sources)),
+            encode_sources(vocabularies, sources),
             vocabularies.target.encode(list(targets)),
             None if prefixes is None else vocabularies.target.encode(list(prefixes)),
         )
@@ -80,7 +83,7 @@ class Pairs:
     @classmethod
     def of_split(cls, vocabularies: Vocabularies, split: Any) -> "Pairs":
         """Encode the rows of a split, which has the column prefix only where its corpus has prefixes."""
-        return cls.encode(vocabularies, split["source"], split["target"], prefixes_of(split))
+        return cls.encode(vocabularies, sources_of(split), split["target"], prefixes_of(split))
 
 
 def reference_nats(
@@ -159,12 +162,12 @@ def _read(model: Seq2Seq, pairs: Pairs, batch_tokens: int) -> Iterator[tuple[lis
     was_training = model.training
     model.eval()
     try:
-        sources = [[*ids, EOS] for ids in pairs.sources]
         prefixes: Sequence[Sequence[int]] = [[] for _ in pairs.targets] if pairs.prefixes is None else pairs.prefixes
         targets = [[BOS, *prefix, *ids, EOS] for prefix, ids in zip(prefixes, pairs.targets, strict=True)]
-        lengths = np.array([len(ids) for ids in sources]), np.array([len(ids) for ids in targets])
+        lengths = np.array(list(map(positions_of, pairs.sources))), np.array([len(ids) for ids in targets])
         for batch in in_order(*lengths, batch_tokens):
-            source, target = (pad([side[i] for i in batch]).to(device) for side in (sources, targets))
+            source = pad_sources([pairs.sources[i] for i in batch]).to(device)
+            target = pad([targets[i] for i in batch]).to(device)
             memory = model.encode(source, torch.from_numpy(lengths[0][batch]).to(device))
             real = target[:, 1:] != PAD
             if pairs.prefixes is not None:
@@ -233,3 +236,16 @@ def numbers_bits(digits: int, shortest: int, longest: int) -> float:
         longest: most digits.
     """
     return math.log2(longest - shortest + 1) + math.log2(9) + (digits - 1) * math.log2(10)
+
+
+def shapes_bits(shapes: int, fewest: int, most: int) -> float:
+    """Return the information in a caption of the corpus `shapes`, in bits.
+
+    All numbers of shapes from `fewest` to `most` are equally likely, and so are the scenes of so many shapes.
+
+    Args:
+        shapes: of this caption.
+        fewest: of a caption in the corpus.
+        most: likewise.
+    """
+    return math.log2(most - fewest + 1) + caption_bits(shapes)

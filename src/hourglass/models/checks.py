@@ -41,6 +41,28 @@ def check_ties(settings: ModelSettings, *, joint: bool) -> None:
         )
 
 
+def check_features_read(settings: ModelSettings) -> None:
+    """Check that an encoder can read features.
+
+    Raises:
+        UserError: an option is one of texts.
+    """
+    encoder = settings.encoder
+    if getattr(encoder, "embedding_file", None) is not None:
+        raise UserError(
+            "encoder.embedding_file: the corpus has features, which have no embedding: set encoder.embedding_file=null"
+        )
+    if getattr(encoder, "summary", None) == "last":
+        raise UserError(
+            "encoder.summary=last is the state of end-of-sentence, and the corpus has features, which have none: set "
+            "encoder.summary=mean or encoder.summary=attention"
+        )
+    if settings.decoder.copy:
+        raise UserError(
+            "decoder.copy=true copies pieces of the source, and the corpus has features: set decoder.copy=false"
+        )
+
+
 def without_unread_summary(settings: ModelSettings) -> ModelSettings:
     """Return the settings with summary_size=0 where nothing reads the summary.
 
@@ -151,11 +173,20 @@ def check_copy(attention: Attention, decoder: DecoderSettings, *, joint: bool) -
 
 
 def check_readout(attention: Attention, decoder: DecoderSettings) -> None:
-    """Check that something reads the context of the attention.
+    """Check that something reads the context of the attention, and that it has what the decoder's options are about.
 
     Raises:
-        UserError: nothing does.
+        UserError: nothing does, or it has not.
     """
+    if decoder.gate_context and not attention.context_size:
+        raise UserError(
+            f"decoder.gate_context=true: attention={attention.name} has no context: set decoder.gate_context=false"
+        )
+    if decoder.doubly_stochastic and not attention.has_weights:
+        raise UserError(
+            f"decoder.doubly_stochastic={decoder.doubly_stochastic:g} is of attention weights, and "
+            f"attention={attention.name} has none: set decoder.doubly_stochastic=0"
+        )
     read = decoder.readout != "state" or decoder.query == "previous" or decoder.context_to_all
     if attention.context_size and not read:
         raise UserError(

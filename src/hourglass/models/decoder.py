@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from hourglass.errors import UserError
@@ -74,6 +74,9 @@ class DecoderSettings:
             states of the encoder; "zero": zero, so that with attention nothing of the source comes through the
             summary.
         dropout: on embeddings, between layers and on the readout.
+        gate_context: the context is multiplied by sigmoid(w q + b), where q is the query (Xu et al. 2015, section
+            4.2.1).
+        doubly_stochastic: of the penalty on attention weights, see `doubly_stochastic_penalty`; 0: none.
         copy: the next piece is generated or copied from the source, by a learned switch (models/copying.py).
 
     Raises:
@@ -95,7 +98,10 @@ class DecoderSettings:
     input_feeding: bool
     start: Literal["dense", "pass", "zero"]
     dropout: Dropout
-    copy: bool = False  # Runs of earlier versions lack it.
+    # Checkpoints of earlier versions lack these.
+    copy: bool = False
+    gate_context: bool = False
+    doubly_stochastic: NonNegativeFloat = 0.0
 
     def __post_init__(self) -> None:
         if self.query_layer == "bottom" and self.layers == 1:
@@ -158,6 +164,7 @@ class Decoder(nn.Module):
         read = settings.hidden_size + attention.context_size + (settings.embedding_size if reads_embedding else 0)
         written = settings.readout_size * (2 if settings.readout == "maxout" else 1)
         self.readout = nn.Linear(read, written) if settings.readout != "state" else None
+        self.gate = nn.Linear(settings.hidden_size, 1) if settings.gate_context else None
         # Last, so that without it a seed gives the same other weights. Its inputs are those of See et al. 2017, eq. 8.
         switched = settings.hidden_size + attention.context_size + settings.embedding_size
         self.switch = nn.Linear(switched, 1) if settings.copy else None
@@ -166,7 +173,8 @@ class Decoder(nn.Module):
     def one_pass(self) -> bool:
         """Whether a known target can be read in one pass: no input of a step depends on the step before it."""
         carries = self.feed_size > 0 or self.carried_size > 0 or self.attention.reads_coverage
-        return not carries and (self.query == "current" or not self.attention.reads_query)
+        reads_query = self.attention.reads_query or self.gate is not None
+        return not carries and (self.query == "current" or not reads_query)
 
     def start(self, memory: Memory) -> DecoderState:
         """Return the state before the first step, N = B."""
@@ -309,10 +317,16 @@ class Decoder(nn.Module):
         """Compute the contexts of T queries [B, T, H]; without weights a part at a time, so that memory is bounded."""
         steps = torch.arange(queries.shape[1], device=queries.device)
         if with_weights:
-            return self.attention(queries, prepared, steps)
+            context, weights = self.attention(queries, prepared, steps)
+            return self._gated(context, queries), weights
         size = max(1, WEIGHTS_LIMIT // (prepared.mask.numel() * self.attention.heads))
         parts = zip(queries.split(size, 1), steps.split(size), strict=True)
-        return torch.cat([self.attention(part, prepared, at)[0] for part, at in parts], 1), None
+        context = torch.cat([self.attention(part, prepared, at)[0] for part, at in parts], 1)
+        return self._gated(context, queries), None
+
+    def _gated(self, context: Tensor, query: Tensor) -> Tensor:
+        """Return contexts [..., C], multiplied by their gates if the decoder has them; of queries [..., H]."""
+        return context if self.gate is None else context * self.gate(query).sigmoid()
 
     def _attend(
         self, query: Tensor, prepared: PreparedMemory, t: int, coverage: Tensor | None
@@ -325,7 +339,7 @@ class Decoder(nn.Module):
             context, weights = self.attention(*inputs)
         else:
             context, weights = self.attention(*inputs, coverage.view(sentences, -1, coverage.shape[-1]))
-        return context.flatten(0, 1), None if weights is None else weights.flatten(0, 1)
+        return self._gated(context.flatten(0, 1), query), None if weights is None else weights.flatten(0, 1)
 
     def _read(self, hidden: Tensor, context: Tensor, embedding: Tensor) -> Tensor:
         """Return the readout [..., R] of hidden [..., H], context [..., C] and embedding [..., E]; see `step`."""

@@ -1,6 +1,6 @@
 """What an encoder is given and what it returns: the base of all encoders, and the memory.
 
-Shapes: B batch, S source length, E embedding, M memory, D summary.
+Shapes: B batch, S source length, F numbers of a region, E embedding, M memory, D summary.
 """
 
 from abc import ABC, abstractmethod
@@ -27,8 +27,13 @@ class Memory(NamedTuple):
 
     def select(self, index: Tensor) -> "Memory":
         """Return the sentences `index` [B'], in this order."""
-        parts = (part.index_select(0, index) for part in self[:4])
-        return Memory(*parts, None if self.copyable is None else self.copyable.select(index))
+        return Memory(
+            self.states.index_select(0, index),
+            self.mask.index_select(0, index),
+            self.lengths.index_select(0, index),
+            self.summary.index_select(0, index),
+            None if self.copyable is None else self.copyable.select(index),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +50,9 @@ class EncoderSettings:
 
 
 class Encoder(nn.Module, ABC):
-    """Base of all encoders. A subclass is called with its settings, the source embedding and `final_states`.
+    """Base of all encoders. A subclass is called with its settings, the layer below it and `final_states`.
+
+    That layer (models/inputs.py) gives vectors [B, S, E]: the source embedding, or a projection of features.
 
     Class attributes: `name`, as in conf/encoder; `settings_class`, the type of its settings.
     Instance attributes: `memory_size`, M (0: no states); `summary_size`, D; `summary_bits`, to how many bits a
@@ -78,8 +85,8 @@ class Encoder(nn.Module, ABC):
         """Encode a batch.
 
         Args:
-            source: ids [B, S], padded on the right, each row ending in end-of-sentence.
-            lengths: [B], with end-of-sentence.
+            source: ids [B, S], padded on the right, each row ending in end-of-sentence; or features [B, S, F].
+            lengths: [B], with end-of-sentence; or the regions of each.
         """
 
 

@@ -15,7 +15,7 @@ from hourglass.models.cells import Cell
 from hourglass.models.copying import Copyable, Readouts, copy_readouts, coverage_losses, mix_copies
 from hourglass.models.decoder import Decoder
 from hourglass.models.encoder import Encoder, Memory
-from hourglass.models.loss import token_losses, without_prefixes
+from hourglass.models.loss import doubly_stochastic_penalty, token_losses, without_prefixes
 
 # Rows of logits that exist at once: [LOGIT_ROWS, V].
 LOGIT_ROWS = 8192
@@ -24,7 +24,9 @@ LOGIT_ROWS = 8192
 class TokenLoss(NamedTuple):
     """Sums over the target tokens of a batch, with end-of-sentence, without padding and forced prefixes."""
 
-    smoothed: Tensor  # [], nats, cross-entropy against the smoothed target, and coverage loss: what training minimises
+    # [], nats, cross-entropy against the smoothed target, and the penalties of attention.coverage_loss and of
+    # decoder.doubly_stochastic: what training minimises
+    smoothed: Tensor
     nll: Tensor  # [], nats, negative log-likelihood: what is reported
 
 
@@ -76,7 +78,7 @@ class Seq2Seq(nn.Module):
         return self.decoder.settings.copy
 
     def encode(self, source: Tensor, lengths: Tensor) -> Memory:
-        """Encode source ids [B, S] of `lengths` [B]; see `Encoder.forward`."""
+        """Encode a source, ids [B, S] or features [B, S, F], of `lengths` [B]; see `Encoder.forward`."""
         memory: Memory = self.encoder(source, lengths)
         return memory._replace(copyable=Copyable.of(source)) if self.copies else memory
 
@@ -121,7 +123,8 @@ class Seq2Seq(nn.Module):
     @property
     def _reads_weights(self) -> bool:
         """Whether the loss reads the weights of the attention."""
-        return self.copies or self.decoder.attention.coverage_loss > 0
+        penalised = self.decoder.attention.coverage_loss > 0 or self.decoder.settings.doubly_stochastic > 0
+        return self.copies or penalised
 
     def forward(self, source: Tensor, lengths: Tensor, target: Tensor, step_loop: bool = False) -> Tensor:
         """Return the scores [B, T, V] of every next token; for the arguments see `encode` and `readouts`."""
@@ -180,7 +183,7 @@ class Seq2Seq(nn.Module):
         """Compute the loss of a batch.
 
         Args:
-            source: ids [B, S], padded on the right, each row ending in end-of-sentence.
+            source: ids [B, S], padded on the right, each row ending in end-of-sentence; or features [B, S, F].
             lengths: [B], of the source.
             target: ids [B, T+1], from beginning-of-sentence to end-of-sentence, padded on the right.
             smoothing: the probability that label smoothing spreads evenly over all V tokens (Szegedy et al. 2016,
@@ -199,11 +202,28 @@ class Seq2Seq(nn.Module):
         if prefix_lengths is not None:
             labels = without_prefixes(labels, prefix_lengths)
         of_tokens = self._token_loss(readouts, labels, smoothing)
-        if self.decoder.attention.coverage_loss == 0:
-            return of_tokens
+        penalty = self._penalty(weights, memory.mask, labels)
+        return of_tokens if penalty is None else of_tokens._replace(smoothed=of_tokens.smoothed + penalty)
+
+    def _penalty(self, weights: Tensor | None, mask: Tensor, labels: Tensor) -> Tensor | None:
+        """Return what the loss adds for attention weights [B, T, S], summed over a batch []; None: nothing.
+
+        Args:
+            weights: None, if nothing reads them.
+            mask: [B, S], True at real source positions.
+            labels: [B, T].
+        """
+        coverage, doubly_stochastic = self.decoder.attention.coverage_loss, self.decoder.settings.doubly_stochastic
+        if not (coverage or doubly_stochastic):
+            return None
         assert weights is not None
-        repeated = (coverage_losses(weights) * (labels != PAD)).sum()
-        return of_tokens._replace(smoothed=of_tokens.smoothed + self.decoder.attention.coverage_loss * repeated)
+        real = labels != PAD
+        penalty = weights.new_zeros(())
+        if coverage:
+            penalty = penalty + coverage * (coverage_losses(weights) * real).sum()
+        if doubly_stochastic:
+            penalty = penalty + doubly_stochastic * doubly_stochastic_penalty(weights, mask, real)
+        return penalty
 
     def _token_loss(self, readouts: Readouts, labels: Tensor, smoothing: float) -> TokenLoss:
         """Return the loss of labels [B, T] after readouts [B, T, R]."""
@@ -220,12 +240,13 @@ class Seq2Seq(nn.Module):
             return token_losses(scores if isinstance(part, Tensor) else mix_copies(scores, part), label, smoothing)
 
         if len(rows) <= LOGIT_ROWS:
-            return TokenLoss(*losses(rows, labels))
-        sums = [
-            checkpoint(losses, part, label, use_reentrant=False, preserve_rng_state=False)
-            for part, label in zip(rows.split(LOGIT_ROWS), labels.split(LOGIT_ROWS), strict=True)
-        ]
-        smoothed, nll = (torch.stack(column).sum() for column in zip(*sums, strict=True))
+            smoothed, nll = losses(rows, labels)
+        else:
+            sums = [
+                checkpoint(losses, part, label, use_reentrant=False, preserve_rng_state=False)
+                for part, label in zip(rows.split(LOGIT_ROWS), labels.split(LOGIT_ROWS), strict=True)
+            ]
+            smoothed, nll = (torch.stack(column).sum() for column in zip(*sums, strict=True))
         return TokenLoss(smoothed, nll)
 
 

@@ -801,25 +801,39 @@ def _digits_picture(information: Information) -> Picture:
     few = [bucket.sentences < FEW for bucket in buckets]
     by_digits = {name: [bucket.variants[name] for bucket in buckets] for name in order}
     cover = _cover(by_digits)
+    if information.corpus == "shapes":
+        size, whole, text = "shapes", "caption", _BITS_OF_CAPTIONS
+    else:
+        size, whole, text = "digits", "number", _BITS_OF_NUMBERS
+    owner = "picture" if size == "shapes" else "number"
     return Picture(
-        f"{information.corpus}-bits-by-digits",
+        f"{information.corpus}-bits-by-{size}",
         draw_lines(
             {name: estimate_line(x, bits, few) for name, bits in by_digits.items()},
-            x_label="digits of the number",
-            y_label="bits about the number\nthat reach the decoder",
+            x_label=f"{size} of the {owner}",
+            y_label=f"bits about the {whole}\nthat reach the decoder",
             order=order,
             zero=True,
-            floor=("information in the number", Line(x, [bucket.exact_bits for bucket in buckets])),
+            floor=(f"information in the {whole}", Line(x, [bucket.exact_bits for bucket in buckets])),
             bands=cover,
         ),
-        f"Bits about a number that reach the decoder of {', '.join(order)}, by the number of its digits",
-        "Bits about a number that reach the decoder, by its digits. Bands: pointwise 95 %, "
-        f"{cover}. The information in a number is known exactly: all digit counts are equally likely, and so are the "
-        "9 * 10^(k-1) numbers of k digits. So no blind decoder is needed: the figure is this information minus the "
-        "bits that the variant needs. "
-        "(No number stands in two splits, so a decoder that knew all of train by heart would need slightly fewer bits "
-        "for numbers of few digits.)",
+        f"Bits about a {whole} that reach the decoder of {', '.join(order)}, by the number of its {size}",
+        f"Bits about a {whole} that reach the decoder, by its {size}. Bands: pointwise 95 %, {cover}. {text}",
     )
+
+
+_BITS_OF_NUMBERS = (
+    "The information in a number is known exactly: all digit counts are equally likely, and so are the 9 * 10^(k-1) "
+    "numbers of k digits. So no blind decoder is needed: the figure is this information minus the bits that the "
+    "variant needs. (No number stands in two splits, so a decoder that knew all of train by heart would need slightly "
+    "fewer bits for numbers of few digits.)"
+)
+_BITS_OF_CAPTIONS = (
+    "The information in a caption is known exactly: all numbers of shapes are equally likely, and so are all scenes of "
+    "so many shapes. So no blind decoder is needed: the figure is this information minus the bits that the variant "
+    "needs. (No scene is in two splits, so a decoder that knew all of train by heart would need slightly fewer bits "
+    "for captions of few shapes.)"
+)
 
 
 def _position_picture(information: Information) -> Picture:

@@ -1,12 +1,14 @@
 """Figures with matplotlib; lines differ in colour, dash and marker, so that they stay legible in greyscale."""
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -211,6 +213,33 @@ def draw_matrices(columns: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) ->
             axes.set_yticks(*((range(len(target)), target) if column == 0 else ([], [])), fontsize=6)
             if row == 0:
                 axes.set_title(visible(heading), fontsize=9)
+    return figure
+
+
+def draw_over_pictures(pairs: Sequence[Mapping[str, Any]], columns: int = 10) -> Figure:
+    """Draw attention weights over pictures: each picture by itself, then once for each word, bright where it is read.
+
+    Args:
+        pairs: for each picture its `pixels` [H, H, 3], `target` pieces and `weights` [T, S], S patches row by row.
+        columns: panels in a row.
+    """
+    rows = [1 + len(pair["target"]) // columns for pair in pairs]  # With the picture by itself.
+    figure = Figure(figsize=(1.05 * columns, 1.2 * sum(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(sum(rows), columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for pair, first in zip(pairs, np.cumsum(rows) - rows, strict=True):
+        panels = grid[first:].flat
+        pixels, weights = np.array(pair["pixels"]), np.array(pair["weights"])
+        next(panels).imshow(pixels)
+        side = math.isqrt(weights.shape[1])
+        enlarged = np.ones((len(pixels) // side,) * 2)
+        for word, row in zip(pair["target"], weights, strict=True):
+            axes = next(panels)
+            light = np.kron(row.reshape(side, side) / max(row.max(), 1e-9), enlarged)
+            axes.imshow(pixels * (0.15 + 0.85 * light[..., None]))
+            axes.set_title(visible(word.replace("\u2581", " ").strip()), fontsize=7, pad=2)
     return figure
 
 

@@ -224,7 +224,8 @@ def train_model(
     )
     others = list(callbacks)
     if count := settings.trainer.pictures:
-        others.append(Alignments(run, prepared.splits["dev"], prepared.vocabularies, count, first_step))
+        patch = job.config["data"].get("patch")
+        others.append(Alignments(run, prepared.splits["dev"], prepared.vocabularies, count, first_step, patch=patch))
     checkpoints = Checkpoints(
         run,
         settings.trainer,
