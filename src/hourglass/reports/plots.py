@@ -194,6 +194,28 @@ def draw_points(x: Sequence[float], y: Sequence[float], *, x_label: str, y_label
 
 
 @mpl.rc_context(_PLAIN_TEXT)
+def draw_words(words: Sequence[str], places: Sequence[Sequence[float]], *, title: str) -> Figure:
+    """Draw words at their places in a plane.
+
+    Args:
+        words: N.
+        places: [N, 2].
+        title: what the figure says of itself.
+    """
+    figure = Figure(figsize=(9, 9), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.scatter([x for x, _ in places], [y for _, y in places], s=4, color=COLOURS[2])
+    for word, (x, y) in zip(words, places, strict=True):
+        axes.annotate(visible(word), (x, y), xytext=(2, 2), textcoords="offset points", fontsize=7)
+    axes.set_title(visible(title), loc="right", fontsize=7, color="#666666")
+    axes.set_xlabel("first principal component")
+    axes.set_ylabel("second principal component")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+@mpl.rc_context(_PLAIN_TEXT)
 def draw_matrices(columns: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> Figure:
     """Draw attention weights as matrices, dark where they are large: a row of matrices for each sentence.
 
