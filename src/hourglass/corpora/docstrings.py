@@ -129,15 +129,24 @@ def read_docstrings(file: Path) -> Iterator[Docstring]:
             tree = ast.parse(content)
     except (SyntaxError, ValueError, RecursionError):
         return
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
+    for node in _documented(tree):
         text = ast.get_docstring(node, clean=False)
         if text is None:
             continue
         assert isinstance(node.body[0], ast.Expr)
         if found := split_docstring(text, node.body[0].lineno):
             yield found
+
+
+def _documented(
+    block: ast.AST,
+) -> Iterator[ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Yield what may have a docstring, in the order of the file. Only statements are looked at, not expressions."""
+    if isinstance(block, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        yield block
+    for part in ("body", "handlers", "orelse", "finalbody"):
+        for statement in getattr(block, part, ()):
+            yield from _documented(statement)
 
 
 def split_docstring(text: str, line: int) -> Docstring | None:
