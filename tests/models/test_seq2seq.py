@@ -91,6 +91,7 @@ def test_logits_are_readouts_through_the_output_layer() -> None:
     model = tiny_model()
     source, target = batch()
     readouts_BTR = model.readouts(target, model.encode(source, LENGTHS))
+    assert isinstance(readouts_BTR, Tensor)
     expected = readouts_BTR @ model.output.weight.T + model.output.bias
     torch.testing.assert_close(model(source, LENGTHS, target), expected)
 
