@@ -368,8 +368,8 @@ def test_a_contradiction_is_refused_by_name(words: list[str], message: str) -> N
 
 @pytest.mark.slow
 def test_copying_is_learnt_with_the_switch_and_not_without_in_the_same_steps() -> None:
-    """Repeat four symbols of 300, of which each is seen a few times: too few to learn it by heart, not to copy it."""
-    symbols, length, count = 300, 4, 24
+    """Repeat four symbols of 1,000, each seen 14 times: too few to learn it by heart, not to copy it."""
+    symbols, length, count = 1000, 4, 24
 
     def batch(seed: int) -> tuple[Tensor, Tensor, Tensor]:
         draws = torch.Generator().manual_seed(seed)
@@ -385,7 +385,7 @@ def test_copying_is_learnt_with_the_switch_and_not_without_in_the_same_steps() -
         size = FIXED_PIECES + symbols
         model = build_model(tiny_config("luong_general", changes), size, size, joint=True)
         optimizer = torch.optim.Adam(model.parameters(), 0.01)
-        for step in range(500):
+        for step in range(150):
             source, lengths, target = batch(step)
             optimizer.zero_grad()
             (model.loss(source, lengths, target).smoothed / target[:, 1:].numel()).backward()

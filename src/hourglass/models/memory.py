@@ -27,13 +27,9 @@ class Memory(NamedTuple):
 
     def select(self, index: Tensor) -> "Memory":
         """Return the sentences `index` [B'], in this order."""
-        return Memory(
-            self.states.index_select(0, index),
-            self.mask.index_select(0, index),
-            self.lengths.index_select(0, index),
-            self.summary.index_select(0, index),
-            None if self.copyable is None else self.copyable.select(index),
-        )
+        states, mask, lengths, summary = (part.index_select(0, index) for part in self[:4])
+        copyable = None if self.copyable is None else self.copyable.select(index)
+        return Memory(states, mask, lengths, summary, copyable)
 
 
 @dataclass(frozen=True, kw_only=True)
