@@ -138,9 +138,15 @@ def test_attention_is_drawn_over_the_pictures(shapes_run: RunFolder) -> None:
     dev = load_corpus(trained.config["data"], Path(trained.config["cache"])).splits["dev"]
     pairs = read_json(alignment_files(shapes_run)[-1][1])
     assert len(pairs) == 2
+    # Features are standardised by those of train.
+    train_split = load_corpus(trained.config["data"], Path(trained.config["cache"])).splits["train"]
+    regions = np.concatenate([np.asarray(each, np.float64) for each in sources_of(train_split)])
+    layer: Any = trained.model.encoder.embedding
+    np.testing.assert_allclose(layer.mean, regions.mean(0), atol=0.03)
+    np.testing.assert_allclose(layer.spread, regions.std(0), atol=0.03)
     for pair, patches in zip(pairs, sources_of(dev), strict=False):
         pixels = np.array(pair["pixels"])
-        np.testing.assert_allclose(cut_into_patches(pixels, 12), patches, atol=0.006)
+        np.testing.assert_allclose(cut_into_patches(pixels, 12), np.asarray(patches), atol=0.006)
         assert np.array(pair["weights"]).shape == (len(pair["target"]), 9)
 
 
