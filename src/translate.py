@@ -65,13 +65,13 @@ class TranslateSettings:
         n_best: translations of each line; if more than one, each is on a line of its own with its score.
         prefix: what every translation begins with; None: nothing.
         prefix_column: whether each line is a source, a tab, and what its translation begins with.
-        features: a file of features, see `open_features`, in place of lines; for models that read features.
         output: text; text with word alignments in Pharaoh's format; JSON with the weights of pieces, and of models that
             copy with the share of copying; or text with copied words in square brackets.
         interactive: prompt for lines, and draw the attention weights.
         seed: of sampling, with search.temperature above 0.
         accelerator: cpu, gpu, or auto for the best that the machine has.
         threads: CPU threads; 0: torch decides.
+        features: a file of features, see `open_features`, in place of lines; for models that read features.
     """
 
     run: RunPaths
@@ -79,12 +79,12 @@ class TranslateSettings:
     n_best: PositiveInt
     prefix: str | None
     prefix_column: bool
-    features: str | None
     output: Literal["text", "pharaoh", "json", "marked"]
     interactive: bool
     seed: NonNegativeInt
     accelerator: Accelerator
     threads: NonNegativeInt
+    features: str | None = None
 
 
 def main(values: Mapping[str, Any]) -> None:
@@ -222,7 +222,7 @@ def describe_pictures(
         rows = enumerate(open_features(file).rows, 1)
         return (check_features(features, width, f"{file}: picture {number}") for number, features in rows)
 
-    count = open_features(file).count
+    count = open_features(file).pictures
     vocabularies = trained.vocabularies
     with Bar("translating", count, "pictures") as bar:
         translations = translate_n_best(

@@ -71,7 +71,7 @@ def test_every_kind_of_file_gives_the_same_corpus(
 ) -> None:
     corpus = load(write_folder(tmp_path / "files", write), tmp_path / "cache")
     for split, rows in corpus.splits.items():
-        kept = list(sources_of(rows))
+        kept: list[Any] = list(sources_of(rows))
         wanted = numbers_of(split)
         if split == "train":  # Each of two captions is a pair.
             wanted = [*wanted[:2], *wanted[1:]]
@@ -89,7 +89,7 @@ def test_an_array_of_one_or_of_many_regions(tmp_path: Path) -> None:
     np.save(tmp_path / "many.npy", whole)
     np.save(tmp_path / "one.npy", whole[:, 0])
     many, one = open_features(tmp_path / "many.npy"), open_features(tmp_path / "one.npy")
-    assert (many.count, one.count) == (2, 2)
+    assert (many.pictures, one.pictures) == (2, 2)
     assert [row.tolist() for row in many.rows] == whole.tolist()
     assert [row.tolist() for row in one.rows] == whole[:, :1].tolist()
 

@@ -69,12 +69,13 @@ def test_shapes_are_drawn_evenly() -> None:
     """Each place, form, colour and size comes as often, within five standard errors."""
     random = np.random.default_rng(3)
     drawn = [draw_scene(1, random)[0] for _ in range(20_000)]
-    for values, choices in (
+    columns: list[tuple[list[Any], Any]] = [
         ([shape.place for shape in drawn], range(len(PLACES))),
         ([shape.form for shape in drawn], FORMS),
         ([shape.colour for shape in drawn], COLOURS),
         ([shape.size for shape in drawn], SIZES),
-    ):
+    ]
+    for values, choices in columns:
         share = 1 / len(choices)
         error = math.sqrt(share * (1 - share) / len(drawn))
         assert all(abs(values.count(choice) / len(drawn) - share) < 5 * error for choice in choices)
@@ -93,6 +94,12 @@ def test_a_caption_is_that_of_its_scene_and_no_scene_is_in_two_splits() -> None:
     assert [len(pair.source.split()) for pair in pairs["dev"]] == [2, 3, 4, 5, 6] * 4
     words = {word for own in pairs.values() for pair in own for word in pair.target.split()}
     assert len(words) + 4 == compose_config("data=shapes")["data"]["vocabulary_size"]
+
+
+def test_draws_that_exhaust_nearly_all_scenes_repeat_none() -> None:
+    made = recipe(shortest=1, longest=1, train_pairs=280)
+    sources = [pair.source for split in SPLITS for pair in made.pairs(split)]
+    assert len(set(sources)) == len(sources) == 320
 
 
 def test_test_and_dev_do_not_hang_on_the_size_of_train() -> None:

@@ -259,7 +259,7 @@ def test_a_translation_begins_with_its_prefix(trained: Trained, monkeypatch: pyt
 
 
 def test_a_line_may_have_a_prefix_of_its_own() -> None:
-    values = translate_script.TranslateSettings(["a"], "best", 1, None, True, None, "text", False, 1, "cpu", 0)
+    values = translate_script.TranslateSettings(["a"], "best", 1, None, True, "text", False, 1, "cpu", 0)
     assert list(translate_script.read_sources(["a b\tc", "d\t"], values)) == [("a b", "c"), ("d", "")]
     with pytest.raises(UserError, match=r"standard input:2: 1 column instead of two, with prefix_column=true"):
         list(translate_script.read_sources(["a\tb", "c"], values))
@@ -283,7 +283,7 @@ def test_no_line_is_kept_that_has_been_written(prefix: str | None, prefix_column
             alive -= 1
 
     values = translate_script.TranslateSettings(
-        ["a"], "best", 1, prefix, prefix_column, None, "text", False, 1, "cpu", 0
+        ["a"], "best", 1, prefix, prefix_column, "text", False, 1, "cpu", 0
     )
     lines = (Counted(f"s{number}", f"p{number}") for number in range(300))
     sources, copies, prefixes = translate_script.split_columns(lines, values)

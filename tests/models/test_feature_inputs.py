@@ -44,13 +44,15 @@ def encode(model: Seq2Seq, sources: list[np.ndarray]) -> Any:
 def test_the_encoder_is_its_equations() -> None:
     model = features_model("features", decoder_tie="output")
     (picture,) = pictures(4)
+    regions = np.random.default_rng(5).normal(3, 2, size=(50, WIDTH))
+    assert isinstance(model.encoder.embedding, FeatureProjection)
+    model.encoder.embedding.standardise(torch.from_numpy(regions))
     memory = encode(model, [picture])
     weights = {name: weight.numpy() for name, weight in model.encoder.state_dict().items()}
     states = []
     for place, region in enumerate(picture.astype(np.float64)):
-        projected = weights["embedding.project.weight"] @ region + weights["embedding.project.bias"]
-        normed = (projected - projected.mean()) / np.sqrt(projected.var() + 1e-5)
-        vector = normed * weights["embedding.norm.weight"] + weights["embedding.norm.bias"]
+        standard = (region - regions.mean(0)) / regions.std(0)
+        vector = weights["embedding.project.weight"] @ standard + weights["embedding.project.bias"]
         hidden = np.maximum(0, np.sqrt(len(vector)) * (vector + weights["positions"][place]))
         states.append(weights["project.weight"] @ hidden + weights["project.bias"])
     np.testing.assert_allclose(memory.states[0].detach().numpy(), states, rtol=1e-10)
@@ -60,10 +62,18 @@ def test_the_encoder_is_its_equations() -> None:
 
 def test_first_vectors_are_as_long_as_embeddings_whatever_the_scale_of_the_features() -> None:
     layer = FeatureProjection(40, 64)
-    features = torch.rand(3, 7, 40)
+    features = torch.rand(30, 7, 40)
     for scale in (0.01, 1.0, 500.0):
+        layer.standardise(scale * features.flatten(0, 1))
         lengths = layer(scale * features).norm(dim=-1)
-        torch.testing.assert_close(lengths, torch.ones(3, 7), rtol=0.2, atol=0)
+        assert float(lengths.detach().mean()) == pytest.approx(1, abs=0.1)
+
+
+def test_a_number_that_is_always_the_same_is_not_divided_by_its_spread() -> None:
+    layer = FeatureProjection(2, 3)
+    layer.standardise(torch.tensor([[5.0, 1.0], [5.0, 3.0]]))
+    torch.testing.assert_close(layer.mean, torch.tensor([5.0, 2.0]))
+    torch.testing.assert_close(layer.spread, torch.tensor([1.0, 1.0]))
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -113,7 +123,7 @@ def test_a_source_without_embedding_ties_only_the_target() -> None:
     assert model.output.weight is model.embedding.weight
     assert isinstance(model.encoder.embedding, FeatureProjection)
     names = {name for name, _ in model.named_parameters() if "embedding" in name}
-    own = {f"encoder.embedding.{name}" for name in ("project.weight", "project.bias", "norm.weight", "norm.bias")}
+    own = {f"encoder.embedding.project.{name}" for name in ("weight", "bias")}
     assert names == {"embedding.weight", *own}
 
 

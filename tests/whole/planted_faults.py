@@ -162,8 +162,8 @@ FAULTS = (
     Fault(
         "a nulled source keeps its length",
         f"{PACKAGE}/data/encoded.py",
-        "lengths[part.nulled] = 1 ",
-        "lengths[part.nulled] += 0 ",
+        "source = [each[:0] if nulled",
+        "source = [0 * each if nulled",
         f"{BATCHES} -k nulled",
     ),
     Fault(
@@ -256,6 +256,34 @@ FAULTS = (
         "for side in recipe.leak_sides}",
         "for side in sides}",
         "tests/corpora/test_scan.py",
+    ),
+    Fault(
+        "a source of features has an end-of-sentence",
+        f"{PACKAGE}/data/sources.py",
+        "return max(1, len(source)) if is_features(source)",
+        "return 1 + len(source) if is_features(source)",
+        "tests/corpora/test_feature_files.py",
+    ),
+    Fault(
+        "features in reverse keep their last region",
+        f"{PACKAGE}/models/encoder.py",
+        "lengths if source.is_floating_point() else lengths - 1",
+        "lengths - 1",
+        "tests/models/test_feature_inputs.py -k reverse",
+    ),
+    Fault(
+        "the penalty counts padding",
+        f"{PACKAGE}/models/loss.py",
+        "((1 - looks) ** 2 * mask).sum()",
+        "((1 - looks) ** 2).sum()",
+        "tests/models/test_feature_inputs.py -k penalty",
+    ),
+    Fault(
+        "a scene may come twice",
+        f"{PACKAGE}/corpora/shapes.py",
+        "while (scene := draw_scene(shapes, random)) in drawn:",
+        "while (scene := draw_scene(shapes, random)) in ():",
+        "tests/corpora/test_shapes.py -k exhaust",
     ),
     Fault(
         "dev is translated by the beam of the settings",

@@ -100,10 +100,18 @@ def test_runs_of_several_main_metrics_need_one_to_compare_by(tmp_path: Path) -> 
 
 
 SHAPES = (
-    *("data=shapes", "data.shortest=2", "data.longest=3", "data.train_pairs=3000", "data.dev_pairs=40"),
+    *("data=shapes", "data.shortest=2", "data.longest=3", "data.train_pairs=600", "data.dev_pairs=40"),
     *("data.test_pairs=40", "data.patch=12", "data.feature_size=432", "encoder=features", "encoder.embedding_size=48"),
     *("encoder.hidden_size=48", "attention=bahdanau", "attention.size=32", "decoder.hidden_size=48"),
-    *("trainer.target_tokens=60000", "trainer.test_sentences=0", "search=greedy", "trainer.pictures=2"),
+    *("trainer.target_tokens=8000", "trainer.test_sentences=0", "search=greedy", "trainer.pictures=2"),
+)
+# Pictures of one shape, of which 40 are described that were not seen in training.
+ONE_SHAPE = (
+    *SHAPES,
+    *("data.shortest=1", "data.longest=1", "data.train_pairs=240", "data.dev_pairs=30", "attention=fixed"),
+    *("encoder.summary_size=48", "decoder.embedding_size=32", "decoder.readout_size=32"),
+    *("encoder.dropout=0", "decoder.dropout=0", "optimizer.label_smoothing=0", "optimizer.learning_rate=1e-2"),
+    *("trainer.target_tokens=60000", "trainer.batch_tokens=200", "trainer.pictures=0"),
 )
 
 
@@ -113,13 +121,13 @@ def shapes_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 @pytest.mark.slow
-def test_captions_are_learnt_from_pictures(shapes_run: RunFolder) -> None:
-    """The first colour is that of the picture far more often than the one in six that guesses would have."""
-    rows = read_translations(shapes_run.translations)
+def test_captions_are_learnt_from_pictures(tmp_path: Path) -> None:
+    """The colour is that of the picture far more often than the one in six that guesses would have."""
+    words = [word for word in ONE_SHAPE if word != "attention.size=32"]
+    rows = read_translations(train(tmp_path, "run", *words).translations)
+    assert len(rows) == 40
     right = [row.hypothesis.split()[2:3] == row.reference.split()[2:3] for row in rows]
-    assert sum(right) > 0.6 * len(right)
-    buckets = read_json(shapes_run.metrics)["test"]["buckets"]
-    assert [bucket["sentences"] for bucket in buckets] == [40, 0]
+    assert sum(right) > 0.5 * len(right)
 
 
 @pytest.mark.slow
@@ -130,9 +138,15 @@ def test_attention_is_drawn_over_the_pictures(shapes_run: RunFolder) -> None:
     dev = load_corpus(trained.config["data"], Path(trained.config["cache"])).splits["dev"]
     pairs = read_json(alignment_files(shapes_run)[-1][1])
     assert len(pairs) == 2
+    # Features are standardised by those of train.
+    train_split = load_corpus(trained.config["data"], Path(trained.config["cache"])).splits["train"]
+    regions = np.concatenate([np.asarray(each, np.float64) for each in sources_of(train_split)])
+    layer: Any = trained.model.encoder.embedding
+    np.testing.assert_allclose(layer.mean, regions.mean(0), atol=0.03)
+    np.testing.assert_allclose(layer.spread, regions.std(0), atol=0.03)
     for pair, patches in zip(pairs, sources_of(dev), strict=False):
         pixels = np.array(pair["pixels"])
-        np.testing.assert_allclose(cut_into_patches(pixels, 12), patches, atol=0.006)
+        np.testing.assert_allclose(cut_into_patches(pixels, 12), np.asarray(patches), atol=0.006)
         assert np.array(pair["weights"]).shape == (len(pair["target"]), 9)
 
 
@@ -180,10 +194,12 @@ def test_a_file_of_features_is_described_as_the_corpus_is(shapes_run: RunFolder,
 def test_bits_of_captions_are_counted_from_what_they_hold(shapes_run: RunFolder, tmp_path: Path) -> None:
     """With two lengths, half of the captions have each; a mean over both of what the model needs, by hand."""
     changes = ("trainer.select=loss", "trainer.test=false", "trainer.pictures=0", "optimizer.label_smoothing=0")
+    shared = [word for word in (*WORDS, *SHAPES, *changes) if not word.startswith(("encoder", "attention"))]
+    runs = []
     # Any encoder reads features: the default one does here.
-    small = tuple(word for word in SHAPES if not word.startswith(("encoder", "attention")))
-    names = (("seen", ()), ("blind", ("encoder=blind", "attention=none", "~encoder.hidden_size")))
-    runs = [train(tmp_path, name, *small, *changes, *words) for name, words in names]
+    for name, words in (("seen", ("encoder.hidden_size=16",)), ("blind", ("encoder=blind", "attention=none"))):
+        folders = f"cache={tmp_path / 'cache'}", f"run_dir={tmp_path / name}"
+        runs.append(train_config(compose_config(*shared, *words, "encoder.summary_size=8", *folders)))
     seen, blind = (FinishedRun.open(run.path) for run in runs)
     options: dict[str, Any] = {"edges": [1, 3], "resamples": 200, "converged": 0.01, "blind_rates": [0.002]}
     information = measure_bits(blind, {"seen": [seen]}, baseline="seen", contrastive=8, **options)

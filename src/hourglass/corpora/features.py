@@ -79,10 +79,10 @@ class FeatureFiles(LimitedRecipe, FeatureRecipe):
         file, captions = self._features(split), self._captions(split)
         features = open_features(file)
         lines = sum(1 for _ in read_lines(captions))
-        if lines != features.count:
+        if lines != features.pictures:
             raise UserError(
-                f"{file} has features of {features.count:,} pictures and {captions} has {lines:,} lines: line N must "
-                "describe picture N"
+                f"{file} has features of {features.pictures:,} pictures and {captions} has {lines:,} lines: line N "
+                "must describe picture N"
             )
         for number, (regions, line) in enumerate(zip(features.rows, read_lines(captions), strict=True), 1):
             first, *others = line.split("\t")
@@ -119,11 +119,11 @@ class FeaturesInFile(NamedTuple):
     """The features of all pictures of a file.
 
     Attributes:
-        count: N.
+        pictures: N.
         rows: yields N arrays [S, F], one at a time, so that the file is never in memory as a whole.
     """
 
-    count: int
+    pictures: int
     rows: Iterable[FeatureArray]
 
 
@@ -189,9 +189,9 @@ def _rows_of_archive(file: Path, lengths: Sequence[int], width: int) -> Iterator
 
 def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Read the header of an array in an archive: its shape, whether it lies column by column, and its type."""
-    version = np.lib.format.read_magic(stream)  # type: ignore[arg-type]
+    version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, in_columns, kind = read(stream)  # type: ignore[arg-type]
+    shape, in_columns, kind = read(stream)
     return shape, in_columns, kind
 
 

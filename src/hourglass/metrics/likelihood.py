@@ -32,7 +32,7 @@ from hourglass.corpora.shapes import caption_bits
 from hourglass.data.batches import in_order
 from hourglass.data.encoded import pad, pad_sources
 from hourglass.data.pieces import BOS, EOS, PAD
-from hourglass.data.sources import Source, encode_sources, positions_of, sources_of
+from hourglass.data.sources import encode_sources, positions_of, sources_of
 from hourglass.data.tokenizer import Vocabularies
 from hourglass.errors import UserError
 from hourglass.metrics.significance import Quantity
@@ -61,7 +61,7 @@ class Pairs:
         prefixes: N lists, which the decoder reads before the targets and no likelihood counts; None: all are empty.
     """
 
-    sources: Sequence[Source]
+    sources: Sequence[Any]  # See `Source`.
     targets: Sequence[Sequence[int]]
     prefixes: Sequence[Sequence[int]] | None = None
 

@@ -108,7 +108,7 @@ class Alignments(pl.Callback):
         """Return the name of each position of a source: its pieces, or the numbers of its regions from 1."""
         if is_features(source):
             return [str(number) for number in range(1, len(source) + 1)]
-        return [*self.vocabularies.source.pieces(source), "(end)"]
+        return [*self.vocabularies.source.pieces(list(map(int, source))), "(end)"]
 
     def _pixels(self, source: Source) -> dict[str, Any]:
         """Return the pixels [H, H, 3] of a picture from 0 to 1, if the source is one."""
