@@ -65,6 +65,16 @@ class Line:
     each: Sequence[Sequence[float]] = ()
 
 
+class LineFigure(Figure):
+    """A figure of named lines, which can be read.
+
+    Attributes:
+        drawn: name, line and colour; the elements of number N have ids that begin with series-N-.
+    """
+
+    drawn: Sequence[tuple[str, Line, str]]
+
+
 def look(number: int) -> tuple[str, Any, str]:
     """Return colour, dash and marker of a line by its number; the first 49 differ from each other."""
     lap, at = divmod(number, len(COLOURS))
@@ -84,7 +94,7 @@ def draw_lines(
     x_values: Sequence[float] = (),
     log_x: bool = False,
     bands: str = "",
-) -> Figure:
+) -> LineFigure:
     """Draw named lines over each other.
 
     Args:
@@ -99,25 +109,34 @@ def draw_lines(
         log_x: whether the horizontal axis is logarithmic.
         bands: what the bands cover, which the figure says; empty: there are none.
     """
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    figure = LineFigure(figsize=(6.4, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     looks = list(order or lines)
     handles = []
-    for name, line in lines.items():
+    drawn = []
+    for number, (name, line) in enumerate(lines.items()):
         colour, dash, marker = look(looks.index(name))
+        drawn.append((name, line, colour))
         points: dict[str, Any] = {} if line.level else {"marker": marker, "markersize": 5}
-        handles += axes.plot(line.x, line.y, color=colour, linestyle=dash, **points)
+        handles += axes.plot(line.x, line.y, color=colour, linestyle=dash, gid=f"series-{number}-line", **points)
+        points = {"color": colour, "linestyle": ""}
         hollow = [i for i, few in enumerate(line.few or ()) if few]
         if hollow:
             x, y = [line.x[i] for i in hollow], [line.y[i] for i in hollow]
-            axes.plot(x, y, color=colour, linestyle="", marker=marker, markersize=5, markerfacecolor="white")
+            few_points = {"marker": marker, "markersize": 5, "markerfacecolor": "white"}
+            axes.plot(x, y, gid=f"series-{number}-few", **points, **few_points)
         if line.low is not None and line.high is not None:
-            axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
-        for x_of_seeds, values in zip(line.x, line.each, strict=False):
-            axes.plot([x_of_seeds] * len(values), values, color=colour, linestyle="", marker=".", markersize=4)
+            band: dict[str, Any] = {"color": colour, "alpha": 0.15, "linewidth": 0}
+            axes.fill_between(line.x, line.low, line.high, gid=f"series-{number}-band", **band)
+        for place, (x_of_seeds, values) in enumerate(zip(line.x, line.each, strict=False)):
+            gid = f"series-{number}-seeds-{place}"
+            axes.plot([x_of_seeds] * len(values), values, gid=gid, marker=".", markersize=4, **points)
     if floor:
-        handles += axes.plot(floor[1].x, floor[1].y, color="#666666", linestyle=(0, (1, 3)), linewidth=1)
+        thin: dict[str, Any] = {"color": "#666666", "linestyle": (0, (1, 3)), "linewidth": 1}
+        handles += axes.plot(floor[1].x, floor[1].y, gid=f"series-{len(lines)}-line", **thin)
+        drawn.append((*floor, "#666666"))
+    figure.drawn = drawn
     if zero:
         axes.axhline(0, color="#666666", linewidth=0.8)
     bottom, top = axes.get_ylim()
