@@ -481,7 +481,7 @@ def test_the_report_says_what_this_ablation_is(evaluation: Evaluation) -> None:
     text = report(evaluation)
     assert "reverse order" not in text
     assert not in_a_sentence(text, "learning rate", "search on dev")
-    assert "On numbers, attention helps: none has " in text
+    assert "On numbers, attention helps: BLEU is " in text
     more = [f"optimizer.learning_rate={rate}" for rate in (0.001, 0.002)]
     candidates = [Candidate(words, 1.0, 100, 60.0) for words in ([more[0]], [more[1]], [more[0], REVERSED_SOURCE])]
     searched = replace(evaluation.variants["luong_dot"], tuning=Tuning(candidates[0].overrides, candidates))
@@ -491,7 +491,7 @@ def test_the_report_says_what_this_ablation_is(evaluation: Evaluation) -> None:
     text = report(renamed(luong_general="fixed", luong_dot="mean"))
     assert "The best other model (variant " in text
     assert "model with attention" not in text
-    assert "On numbers, another variant is better: none has " in text
+    assert "On numbers, another variant is better: BLEU is " in text
     text = report(renamed(none="mean"))
     assert "The baseline (variant mean) scores" in text
     assert "Variant none" not in text
@@ -853,7 +853,10 @@ def test_the_first_screen_has_the_difference_and_its_interval(evaluation: Evalua
     assert difference is not None
     interval, covers = widest(difference.whole)
     assert interval is not None
-    shown = (f"{difference.whole.value:+.1f} BLEU", f"95 % interval {interval.low:+.1f} to {interval.high:+.1f}")
+    shown = (
+        f"a difference of {difference.whole.value:+.1f}",
+        f"95 % interval {interval.low:+.1f} to {interval.high:+.1f}",
+    )
     assert in_a_sentence(opening, "On numbers, attention helps", *shown)
     assert in_a_sentence(rest, f"{difference.whole.value:.1f} BLEU", covers)
     slope = evaluation.slopes[best].value

@@ -39,7 +39,7 @@ def test_each_number_of_a_variant_leads_to_its_runs_and_each_run_to_its_folder_a
     for seed in (1, 2, 3):
         assert f'<a href="verses/runs/l-{seed}/config.yaml">config.yaml</a>' in page
         assert f'<a href="verses/runs/l-{seed}" tabindex="-1">{58 + seed}.00</a>' in page
-    anchors = set(re.findall(r'href="#([^"]+)"', page))
+    anchors = set(re.findall(r'<a href="#([^"]+)"', page))
     assert anchors == {f"runs-verses-{name}" for name in made_evaluation().variants}
     assert all(page.count(f'id="{anchor}"') == 1 for anchor in anchors)
     for name in ("verses-answer", "verses-variants", "verses-lengths"):
@@ -112,7 +112,7 @@ def test_a_variant_that_is_not_chosen_is_in_no_figure(browser: Any, address: str
     first = page.locator("figure").first
     names = first.locator(".choices label").all_inner_texts()
     assert [name.strip() for name in names] == ["fixed", "luong_general"]
-    page.get_by_text("verses: by length of the source").click()
+    page.get_by_text("BLEU by length of the source").click()
     others = page.locator("figure").nth(2).locator(".choices label").all_inner_texts()
     assert [name.strip() for name in others] == ["fixed", "luong_general", "forward"]
     assert shown(page, 0, 0)
@@ -219,6 +219,6 @@ def test_without_a_script_the_page_is_complete(browser: Any, address: str) -> No
         "luong_general: 51 (46 to 56) BLEU minus none"
         in page.locator("figure").first.locator("circle title").last.text_content()
     )
-    page.get_by_text("verses: every run").click()
+    page.get_by_text("Every run: its folder").click()
     assert page.get_by_text("train 3").is_visible()
     context.close()

@@ -18,8 +18,9 @@ from made_evaluation import (
     with_variant_result,
 )
 
-from hourglass.analysis.evaluation import CleanPart, CleanScores, Evaluation
-from hourglass.analysis.information import Information, LearningPoint, SettingDifference
+from hourglass.analysis.convergence import Convergence
+from hourglass.analysis.evaluation import CleanPart, CleanScores, Evaluation, VariantResult
+from hourglass.analysis.information import Contrast, Information, LearningPoint, Provenance, SettingDifference
 from hourglass.analysis.ladder import GapCourse, Ladder
 from hourglass.corpora.overlap import OverlapFacts
 from hourglass.metrics.metric import MetricFacts
@@ -104,11 +105,12 @@ def evaluations() -> Iterator[dict[str, Evaluation]]:
         "worse": two(made_variant("mean", 4.0, -6.0), "mean"),
     }
     yield {"worse": two(made_variant("mean", 4.0, -6.0, half=1.0), "mean")}
+    yield {name: made_evaluation(name) for name in ("better", "also", "third")}
     yield {"better": two(made_variant("mean", 40.0, 30.0), "mean")}
     yield {"small": two(made_variant("luong_general", 40.0, 30.0, half=None))}
     once = two(made_variant("luong_general", 40.0, 30.0, seeds=1))
     yield {"one of two": once}
-    yield {"both": with_variant_result(once, "none", seeds=once.variants["none"].seeds[:1])}
+    yield {"both": replace(once, variants={**once.variants, "none": made_variant("none", 10.0, seeds=1)})}
     alone = made_variant("luong_general", 40.0, 30.0, seeds=1)
     assert alone.difference is not None
     no_seeds = replace(alone.difference, whole=replace(alone.difference.whole, architecture=None))
@@ -125,7 +127,7 @@ def evaluations() -> Iterator[dict[str, Evaluation]]:
     }
     older = {name: replace(own, doubling=None) for name, own in plain.variants.items()}
     yield {"older": replace(plain, variants=older)}
-    short = {name: replace(unfinished(own, False), doubling=None) for name, own in plain.variants.items()}
+    short = {name: still_falling(own) for name, own in plain.variants.items()}
     yield {"older and unfinished": replace(plain, variants=short)}
     edges = {
         name: replace(reversing(own), tuning=replace(own.tuning, chosen=own.tuning.candidates[-1].overrides))
@@ -165,6 +167,12 @@ def evaluations() -> Iterator[dict[str, Evaluation]]:
     }
 
 
+def still_falling(own: VariantResult) -> VariantResult:
+    """Return a variant of an older result that had not converged by the last fifth of its budget."""
+    seeds = [replace(seed, convergence=Convergence(False, 0.1)) for seed in own.seeds]
+    return replace(own, doubling=None, seeds=seeds)
+
+
 def two(other: Any, name: str = "luong_general") -> Evaluation:
     """Return none and one other variant."""
     made = made_evaluation()
@@ -181,6 +189,25 @@ def ladders() -> Iterator[Ladder]:
     yield made_ladder("not shown", half=20.0)
     yield made_ladder("cannot be told")
     yield made_ladder("cannot be told", rungs=1)
+
+
+def widths() -> Information:
+    """Return none, an attention, and a vector of two widths that is read at every step."""
+    made = rereading()
+
+    def provenance(attention: str, width: int) -> Provenance:
+        config = {"encoder": {"name": "rnn", "summary_size": width}, "decoder": {"start": "dense"}}
+        return Provenance([1], ["c"], [6000], {**config, "attention": {"name": attention}})
+
+    variants = {
+        "none": replace(made.variants["none"], provenance=provenance("none", 256)),
+        "fixed": replace(made.variants["fixed"], provenance=provenance("fixed", 256)),
+        "fixed_16": replace(made.variants["fixed"], provenance=provenance("fixed", 16)),
+        "luong_general": replace(made.variants["plain"], provenance=provenance("luong_general", 256)),
+    }
+    pairs = [("luong_general", "fixed"), ("luong_general", "fixed_16"), ("fixed", "fixed_16")]
+    contrasts = [Contrast(*pair, difference(7.0, 6.0, 8.0, slope(0.5))) for pair in pairs]
+    return replace(made, variants=variants, contrasts=contrasts)
 
 
 def informations() -> Iterator[Information]:
@@ -202,7 +229,13 @@ def informations() -> Iterator[Information]:
     yield with_variant(received, "none", converged=[False])
     yield with_variant(with_variant(rereading(), "plain", converged=[None]), "none", converged=[False])
     yield with_variant(result(), "plain", attention="mean")
+    yield with_variant(rereading(), "fixed", attention="mean")
     yield with_variant(result(), "plain", bits=bits(7.0, 6.0, 8.0))
+    yield with_variant(result(), "plain", bits=replace(bits(7.0, 6.0, 8.0), own_spread=None))
+    yield with_variant(rereading(), "fixed", bits=bits(0.5))
+    yield with_variant(result(), "none", bits=bits(0.5))
+    joined = replace(difference(9.0, 8.0, 10.0), joined={2: difference(9.0, 8.0, 10.0).whole})
+    yield with_variant(result(), "plain", difference=joined)
     yield with_variant(result(), "none", learning=[[]], provenance=None, slopes=[1.0, 2.0])
     for flat in (True, False):
         level = Saturation(-0.4, Interval(-1, 1), 0.0, 1.0, 5.0, Interval(4, 6), flat, 2.0, 9.0)
@@ -232,16 +265,16 @@ def test_every_branch_of_every_sentence_is_rendered(branches: Branches) -> None:
     for number, made in enumerate(evaluations()):
         for ladder in ladders() if number == 0 else [made_ladder("falls", 32e6)] if number % 2 else [None]:
             names = {name: ladder for name in made if ladder is not None}
-            information = {name: replace(rereading(), corpus=name) for name in made} if number == 0 else {}
+            information = {name: replace(widths(), corpus=name) for name in made} if number == 0 else {}
             origins = {name: {("none", 1): RunOrigin("a", "a/c", "train", "c")} for name in made} if number == 0 else {}
             text = to_markdown(write_ablation(made, ORIGIN, information, names, origins), "figures")
-            assert "  " not in re.sub(r"\n *", "\n", text)
-            assert not re.search(r"\w \.|\( | \)| ,|\.\.|::", text.replace("...", ""))
+            assert not re.search(r"\w \.|\( | \)|\w  \w|\w ,|\.\.", text)
+    assert to_html(write_ablation({"verses": made_evaluation()}, ORIGIN))  # The readings of points.
     for course in ("learning", "capacity", "encoder or decoder", None):
         ladder_section(made_ladder("falls", 32e6), [[course, None]])
     for information_of in informations():
         text = to_markdown(report_bits(information_of), "figures")
-        assert not re.search(r"\w \.|\( | \)|  \w| ,", text)
+        assert not re.search(r"\w \.|\( | \)|\w  \w|\w ,|\.\.", text)
     assert (say("bits", "defined"), say("bits", "absolute")) == (BITS_DEFINED, ABSOLUTE)
     unrendered = branches.known - branches.seen
     assert not sorted(unrendered)
@@ -263,7 +296,7 @@ def test_every_template_is_rendered() -> None:
 
 
 def test_a_fact_that_is_missing_is_an_error() -> None:
-    with pytest.raises(UndefinedError, match="'share' is undefined"):
+    with pytest.raises(UndefinedError, match="'share' was not provided"):
         say("objections", "short_search")
 
 

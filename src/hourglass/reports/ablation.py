@@ -78,14 +78,21 @@ def write_ablation(
     blocks.append(Folded(2, say("reading", "heading"), _explain_reading(evaluations)))
     for name, evaluation in evaluations.items():
         parts = _corpus_parts(evaluation, information.get(name), ladders.get(name))
-        every = Folded(2, say("reading", "runs", corpus=name), [run_table(evaluation, runs.get(name, {}))])
-        search = Folded(2, say("reading", "search", corpus=name), [search_table(evaluation)])
-        blocks += [*link_runs(parts, evaluation), search, every]
+        linked = {part: link_runs(own, evaluation) for part, own in parts.items()}
+        # The runs of a search are not these.
+        others: dict[str, list[Block]] = {
+            "search": [search_table(evaluation)],
+            "runs": [run_table(evaluation, runs.get(name, {}))],
+        }
+        facts = {"corpus": name if several else "", "unit": evaluation.metric.heading}
+        blocks += [Folded(2, say("reading", part, **facts), own) for part, own in {**linked, **others}.items() if own]
     return [*blocks, _provenance(evaluations, origin)]
 
 
-def _corpus_parts(evaluation: Evaluation, information: Information | None, ladder: Ladder | None) -> list[Block]:
-    """Return what the report has of a corpus beside the answer, each part folded."""
+def _corpus_parts(
+    evaluation: Evaluation, information: Information | None, ladder: Ladder | None
+) -> dict[str, list[Block]]:
+    """Return what the report has of a corpus beside the answer, by the name of the part; some parts may be empty."""
     parts: dict[str, list[Block]] = {
         "findings": [Bullets(summarise_scores(evaluation))],
         "objections": [Bullets(objections)] if (objections := list_objections(evaluation)) else [],
@@ -102,8 +109,7 @@ def _corpus_parts(evaluation: Evaluation, information: Information | None, ladde
         parts["ladder"] = ladder_section(ladder, causes)[1:] or ([Paragraph(" ".join(told))] if told else [])
     if information:
         parts["width"] = width_section(information, best_attention(evaluation))[1:]
-    parts |= {"pairs": [pairs_table(evaluation)], "examples": _examples_part(evaluation)}
-    return [Folded(2, say("reading", name, e=evaluation), blocks) for name, blocks in parts.items() if blocks]
+    return parts | {"pairs": [pairs_table(evaluation)], "examples": _examples_part(evaluation)}
 
 
 def _explain_reading(evaluations: Mapping[str, Evaluation]) -> list[Block]:

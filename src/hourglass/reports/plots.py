@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
 
 from hourglass.system.markup import visible
 
@@ -116,22 +119,9 @@ def draw_lines(
     handles = []
     drawn = []
     for number, (name, line) in enumerate(lines.items()):
-        colour, dash, marker = look(looks.index(name))
-        drawn.append((name, line, colour))
-        points: dict[str, Any] = {} if line.level else {"marker": marker, "markersize": 5}
-        handles += axes.plot(line.x, line.y, color=colour, linestyle=dash, gid=f"series-{number}-line", **points)
-        points = {"color": colour, "linestyle": ""}
-        hollow = [i for i, few in enumerate(line.few or ()) if few]
-        if hollow:
-            x, y = [line.x[i] for i in hollow], [line.y[i] for i in hollow]
-            few_points = {"marker": marker, "markersize": 5, "markerfacecolor": "white"}
-            axes.plot(x, y, gid=f"series-{number}-few", **points, **few_points)
-        if line.low is not None and line.high is not None:
-            band: dict[str, Any] = {"color": colour, "alpha": 0.15, "linewidth": 0}
-            axes.fill_between(line.x, line.low, line.high, gid=f"series-{number}-band", **band)
-        for place, (x_of_seeds, values) in enumerate(zip(line.x, line.each, strict=False)):
-            gid = f"series-{number}-seeds-{place}"
-            axes.plot([x_of_seeds] * len(values), values, gid=gid, marker=".", markersize=4, **points)
+        own = look(looks.index(name))
+        handles += _draw_line(axes, line, number, own)
+        drawn.append((name, line, own[0]))
     if floor:
         thin: dict[str, Any] = {"color": "#666666", "linestyle": (0, (1, 3)), "linewidth": 1}
         handles += axes.plot(floor[1].x, floor[1].y, gid=f"series-{len(lines)}-line", **thin)
@@ -158,10 +148,45 @@ def draw_lines(
     names = [visible(name) for name in [*lines, *([floor[0]] if floor else [])]]
     legend: dict[str, Any] = {"handles": handles, "labels": names, "frameon": False, "fontsize": 8}
     if len(lines) > MOST_INSIDE:
-        figure.legend(**legend, ncols=3, loc="outside upper left")
+        _name_legend(figure.legend(**legend, ncols=3, loc="outside upper left"))
     else:
-        axes.legend(**legend)
+        _name_legend(axes.legend(**legend))
     return figure
+
+
+def _draw_line(axes: Axes, line: Line, number: int, looks: tuple[str, Any, str]) -> list[Line2D]:
+    """Draw a line with its band and the values of its seeds, and return what the legend shows.
+
+    Args:
+        axes: to draw on.
+        line: to draw.
+        number: of its ids.
+        looks: colour, dash and marker.
+    """
+    gid, (colour, dash, marker) = f"series-{number}", looks
+    points: dict[str, Any] = {} if line.level else {"marker": marker, "markersize": 5}
+    handles = axes.plot(line.x, line.y, color=colour, linestyle=dash, gid=f"{gid}-line", **points)
+    hollow = [i for i, few in enumerate(line.few or ()) if few]
+    if hollow:
+        x, y = [line.x[i] for i in hollow], [line.y[i] for i in hollow]
+        points = {"marker": marker, "markersize": 5, "markerfacecolor": "white"}
+        axes.plot(x, y, color=colour, linestyle="", gid=f"{gid}-few", **points)
+    if line.low is not None and line.high is not None:
+        band: dict[str, Any] = {"color": colour, "alpha": 0.15, "linewidth": 0}
+        axes.fill_between(line.x, line.low, line.high, gid=f"{gid}-band", **band)
+    for place, (x_of_seeds, values) in enumerate(zip(line.x, line.each, strict=False)):
+        points = {"marker": ".", "markersize": 4}
+        own = f"{gid}-seeds-{place}"
+        axes.plot([x_of_seeds] * len(values), values, color=colour, linestyle="", gid=own, **points)
+    return handles
+
+
+def _name_legend(shown: Legend) -> None:
+    """Give the entries of a legend the ids of their lines."""
+    for number, (handle, text) in enumerate(zip(shown.legend_handles, shown.get_texts(), strict=True)):
+        if handle is not None:
+            handle.set_gid(f"series-{number}-handle")
+        text.set_gid(f"series-{number}-name")
 
 
 @mpl.rc_context(_PLAIN_TEXT)
