@@ -51,7 +51,7 @@ def made_variant(attention: str, score: float, lead: float | None = None, **chan
     curve = [(share * BUDGET, loss + 1 - share) for share in (0.2, 0.4, 0.6, 0.8, 1.0)]
     candidates = [Candidate([f"optimizer.learning_rate={rate}"], 2.0 + rate, BUDGET, 60.0) for rate in rates]
     whole = None if lead is None else score_difference(lead, half, seeds)
-    by_length = {} if whole is None else {place: replace(whole, value=whole.value + place) for place in (0, 1)}
+    by_length = {} if lead is None else {place: score_difference(lead + place, half, seeds) for place in (0, 1)}
     doubled = Difference(1.0, Interval(0, 2), None, None, 0.1)
     made = VariantResult(
         config={

@@ -112,7 +112,7 @@ def test_a_variant_that_is_not_chosen_is_in_no_figure(browser: Any, address: str
     first = page.locator("figure").first
     names = first.locator(".choices label").all_inner_texts()
     assert [name.strip() for name in names] == ["fixed", "luong_general"]
-    page.get_by_text("BLEU by length of the source").click()
+    page.get_by_role("heading", name="BLEU by length of the source").click()
     others = page.locator("figure").nth(2).locator(".choices label").all_inner_texts()
     assert [name.strip() for name in others] == ["fixed", "luong_general", "forward"]
     assert shown(page, 0, 0)
@@ -219,6 +219,6 @@ def test_without_a_script_the_page_is_complete(browser: Any, address: str) -> No
         "luong_general: 51 (46 to 56) BLEU minus none"
         in page.locator("figure").first.locator("circle title").last.text_content()
     )
-    page.get_by_text("Every run: its folder").click()
+    page.get_by_role("heading", name="Every run: its folder").click()
     assert page.get_by_text("train 3").is_visible()
     context.close()

@@ -57,10 +57,10 @@ class Branches(Environment):
                 choice.else_.insert(0, self._mark(f"{place} else", choice))
         for loop in tree.find_all(nodes.For):
             loop.body.insert(0, self._mark(f"{name}:{loop.lineno} for", loop))
-        for choice in list(tree.find_all(nodes.CondExpr)):
-            place = f"{name}:{choice.lineno} inline"
-            choice.expr1 = self._marked(f"{place} {choice.expr1} if", choice.expr1)
-            choice.expr2 = self._marked(f"{place} {choice.expr1} else", choice.expr2 or nodes.Const(""))
+        for inline in list(tree.find_all(nodes.CondExpr)):
+            place = f"{name}:{inline.lineno} inline {inline.expr1}"
+            inline.expr1 = self._marked(f"{place} if", inline.expr1)
+            inline.expr2 = self._marked(f"{place} else", inline.expr2 or nodes.Const("", lineno=inline.lineno))
         tree.set_environment(self)
         return tree
 
@@ -154,7 +154,8 @@ def evaluations() -> Iterator[dict[str, Evaluation]]:
     }
     yield {"brief": replace(plain, variants=brief, metrics={"per": MetricFacts("PER", 2, "per", False)})}
     scores = {
-        name: CleanScores(own.score, own.difference and own.difference.whole) for name, own in plain.variants.items()
+        name: CleanScores(own.score, None if own.difference is None else own.difference.whole)
+        for name, own in plain.variants.items()
     }
     facts = OverlapFacts(sentences=40, short=0, sharing=10, half_covered=0, words=400, covered=0)
     shared = replace(plain.corpus, overlap={"test": {"target": facts}})

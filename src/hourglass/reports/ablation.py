@@ -98,7 +98,8 @@ def _corpus_parts(
         "objections": [Bullets(objections)] if (objections := list_objections(evaluation)) else [],
         "scores": _scores_part(evaluation),
         "lengths": _lengths_part(evaluation),
-        "learning": _learning_part(evaluation),
+        "learning": [learning_figure(evaluation)],
+        "doubling": [doubling] if (doubling := doubling_table(evaluation)) else [],
     }
     causes = find_causes(information, ladder) if information and ladder else []
     if information:
@@ -211,13 +212,6 @@ def _lengths_part(evaluation: Evaluation) -> list[Block]:
         difference_figure(evaluation),
         lengths_table(evaluation),
         *([ratio_figure(evaluation), brevity_figure(evaluation)] if of_bleu else []),
-    ]
-
-
-def _learning_part(evaluation: Evaluation) -> list[Block]:
-    return [
-        learning_figure(evaluation),
-        *([doubling] if (doubling := doubling_table(evaluation)) else []),
     ]
 
 

@@ -204,7 +204,7 @@ def answer_table(evaluation: Evaluation) -> Table:
                 say("answer", "sees", way=_way(own.config["attention"]["name"])),
                 f"{own.score.mean:.1f}",
                 "-" if difference is None else f"{difference.value:+.1f}",
-                f"{interval.low:+.1f} to {interval.high:+.1f}" if interval else "-",
+                f"[{interval.low:.1f}, {interval.high:.1f}]" if interval else "-",
             ]
         )
     caption = say(

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from hourglass.reports.plots import LineFigure, to_pdf, to_svg
-from hourglass.reports.readings import ReadSeries, read_points
+from hourglass.reports.readings import ReadSeries, read_figure
 from hourglass.system.commands import printed_command
 from hourglass.system.files import write_whole
 from hourglass.system.markup import csv_cell, escape_latex, escape_markdown, escape_markdown_block, visible
@@ -185,7 +185,7 @@ class DrawnPicture(NamedTuple):
 def _drawn(picture: Picture) -> DrawnPicture:
     label = Markup('<svg role="img" aria-label="{}"').format(visible(picture.alt))
     svg = to_svg(picture.figure, picture.name).replace("<svg", label, 1)
-    series = read_points(picture.figure) if isinstance(picture.figure, LineFigure) else []
+    series = read_figure(picture.figure) if isinstance(picture.figure, LineFigure) else []
     return DrawnPicture(Markup(svg.rstrip().removesuffix("</svg>")), series)
 
 

@@ -44,7 +44,7 @@ class ReadSeries:
     points: list[ReadPoint]
 
 
-def read_points(figure: LineFigure) -> list[ReadSeries]:
+def read_figure(figure: LineFigure) -> list[ReadSeries]:
     """Return the readings of a figure that has been written as SVG: before that, its layout is not known."""
     axes = figure.axes[0]
     return [
