@@ -9,8 +9,11 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
 
 from hourglass.system.markup import visible
 
@@ -67,6 +70,16 @@ class Line:
     each: Sequence[Sequence[float]] = ()
 
 
+class LineFigure(Figure):
+    """A figure of named lines, which can be read.
+
+    Attributes:
+        drawn: name, line and colour; the elements of number N have ids that begin with series-N-.
+    """
+
+    drawn: Sequence[tuple[str, Line, str]]
+
+
 def look(number: int) -> tuple[str, Any, str]:
     """Return colour, dash and marker of a line by its number; the first 49 differ from each other."""
     lap, at = divmod(number, len(COLOURS))
@@ -86,7 +99,7 @@ def draw_lines(
     x_values: Sequence[float] = (),
     log_x: bool = False,
     bands: str = "",
-) -> Figure:
+) -> LineFigure:
     """Draw named lines over each other.
 
     Args:
@@ -101,25 +114,21 @@ def draw_lines(
         log_x: whether the horizontal axis is logarithmic.
         bands: what the bands cover, which the figure says; empty: there are none.
     """
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    figure = LineFigure(figsize=(6.4, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     looks = list(order or lines)
     handles = []
-    for name, line in lines.items():
-        colour, dash, marker = look(looks.index(name))
-        points: dict[str, Any] = {} if line.level else {"marker": marker, "markersize": 5}
-        handles += axes.plot(line.x, line.y, color=colour, linestyle=dash, **points)
-        hollow = [i for i, few in enumerate(line.few or ()) if few]
-        if hollow:
-            x, y = [line.x[i] for i in hollow], [line.y[i] for i in hollow]
-            axes.plot(x, y, color=colour, linestyle="", marker=marker, markersize=5, markerfacecolor="white")
-        if line.low is not None and line.high is not None:
-            axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
-        for x_of_seeds, values in zip(line.x, line.each, strict=False):
-            axes.plot([x_of_seeds] * len(values), values, color=colour, linestyle="", marker=".", markersize=4)
+    drawn = []
+    for number, (name, line) in enumerate(lines.items()):
+        own = look(looks.index(name))
+        handles += _draw_line(axes, line, number, own)
+        drawn.append((name, line, own[0]))
     if floor:
-        handles += axes.plot(floor[1].x, floor[1].y, color="#666666", linestyle=(0, (1, 3)), linewidth=1)
+        thin: dict[str, Any] = {"color": "#666666", "linestyle": (0, (1, 3)), "linewidth": 1}
+        handles += axes.plot(floor[1].x, floor[1].y, gid=f"series-{len(lines)}-line", **thin)
+        drawn.append((*floor, "#666666"))
+    figure.drawn = drawn
     if zero:
         axes.axhline(0, color="#666666", linewidth=0.8)
     bottom, top = axes.get_ylim()
@@ -141,10 +150,45 @@ def draw_lines(
     names = [visible(name) for name in [*lines, *([floor[0]] if floor else [])]]
     legend: dict[str, Any] = {"handles": handles, "labels": names, "frameon": False, "fontsize": 8}
     if len(lines) > MOST_INSIDE:
-        figure.legend(**legend, ncols=3, loc="outside upper left")
+        _name_legend(figure.legend(**legend, ncols=3, loc="outside upper left"))
     else:
-        axes.legend(**legend)
+        _name_legend(axes.legend(**legend))
     return figure
+
+
+def _draw_line(axes: Axes, line: Line, number: int, looks: tuple[str, Any, str]) -> list[Line2D]:
+    """Draw a line with its band and the values of its seeds, and return what the legend shows.
+
+    Args:
+        axes: to draw on.
+        line: to draw.
+        number: of its ids.
+        looks: colour, dash and marker.
+    """
+    gid, (colour, dash, marker) = f"series-{number}", looks
+    points: dict[str, Any] = {} if line.level else {"marker": marker, "markersize": 5}
+    handles = axes.plot(line.x, line.y, color=colour, linestyle=dash, gid=f"{gid}-line", **points)
+    hollow = [i for i, few in enumerate(line.few or ()) if few]
+    if hollow:
+        x, y = [line.x[i] for i in hollow], [line.y[i] for i in hollow]
+        points = {"marker": marker, "markersize": 5, "markerfacecolor": "white"}
+        axes.plot(x, y, color=colour, linestyle="", gid=f"{gid}-few", **points)
+    if line.low is not None and line.high is not None:
+        band: dict[str, Any] = {"color": colour, "alpha": 0.15, "linewidth": 0}
+        axes.fill_between(line.x, line.low, line.high, gid=f"{gid}-band", **band)
+    for place, (x_of_seeds, values) in enumerate(zip(line.x, line.each, strict=False)):
+        points = {"marker": ".", "markersize": 4}
+        own = f"{gid}-seeds-{place}"
+        axes.plot([x_of_seeds] * len(values), values, color=colour, linestyle="", gid=own, **points)
+    return handles
+
+
+def _name_legend(shown: Legend) -> None:
+    """Give the entries of a legend the ids of their lines."""
+    for number, (handle, text) in enumerate(zip(shown.legend_handles, shown.get_texts(), strict=True)):
+        if handle is not None:
+            handle.set_gid(f"series-{number}-handle")
+        text.set_gid(f"series-{number}-name")
 
 
 @mpl.rc_context(_PLAIN_TEXT)
