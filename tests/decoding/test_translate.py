@@ -282,9 +282,7 @@ def test_no_line_is_kept_that_has_been_written(prefix: str | None, prefix_column
             nonlocal alive
             alive -= 1
 
-    values = translate_script.TranslateSettings(
-        ["a"], "best", 1, prefix, prefix_column, "text", False, 1, "cpu", 0
-    )
+    values = translate_script.TranslateSettings(["a"], "best", 1, prefix, prefix_column, "text", False, 1, "cpu", 0)
     lines = (Counted(f"s{number}", f"p{number}") for number in range(300))
     sources, copies, prefixes = translate_script.split_columns(lines, values)
     for number, (source, copy) in enumerate(zip(sources, copies, strict=True)):

@@ -216,6 +216,7 @@ def informations() -> Iterator[Information]:
     yield rereading()
     yield frozen()
     yield exactly_known(result(), plain=bits(30.0))
+    yield replace(exactly_known(result(), plain=bits(30.0)), corpus="shapes")
     unused = replace(frozen().variants["fresh"], difference=difference(0.1, -0.25, 0.45))
     yield replace(frozen(), variants={**frozen().variants, "fresh": unused})
     worse = replace(frozen().variants["fresh"], difference=difference(-9.0, -10.0, -8.0))

@@ -614,7 +614,8 @@ def _digits_picture(information: Information) -> Picture:
     few = [bucket.sentences < FEW for bucket in buckets]
     by_digits = {name: [bucket.variants[name] for bucket in buckets] for name in order}
     cover = _cover(by_digits)
-    size, whole, owner = ("shapes", "caption", "picture") if information.corpus == "shapes" else ("digits", *["number"] * 2)
+    of_shapes = information.corpus == "shapes"
+    size, whole, owner = ("shapes", "caption", "picture") if of_shapes else ("digits", "number", "number")
     return Picture(
         f"{information.corpus}-bits-by-{size}",
         draw_lines(
