@@ -89,11 +89,18 @@ def test_docstrings_of_modules_classes_and_functions_are_read_and_nothing_is_run
     assert all(each.summary in lines[each.line - 1] for each in found)
 
 
-@pytest.mark.parametrize("text", ["print 'two'", "def f(:\n", "\0"])
+@pytest.mark.parametrize("text", ["print 'two'", "def f(:\n", "\0", "(" * 1000, "x = " + "-" * 100_000 + "1"])
 def test_a_file_that_cannot_be_parsed_has_none(text: str, tmp_path: Path) -> None:
     file = tmp_path / "module.py"
     file.write_text(text)
     assert list(read_docstrings(file)) == []
+
+
+def test_a_chain_as_long_as_that_of_a_dispatcher_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "module.py"
+    chain = "if x == 0:\n    pass\n" + "".join(f"elif x == {number}:\n    pass\n" for number in range(1, 1500))
+    file.write_text(f'{chain}else:\n    def f():\n        """Say what f does.\n\n        {BODY}\n        """\n')
+    assert [each.summary for each in read_docstrings(file)] == ["Say what f does."]
 
 
 def test_no_summary_and_no_body_is_in_two_splits(install: Callable[..., None], tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def read_docstrings(file: Path) -> Iterator[Docstring]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Of the packages' own code.
             tree = ast.parse(content)
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # MemoryError: nested too deeply.
         return
     for node in _documented(tree):
         text = ast.get_docstring(node, clean=False)
@@ -139,14 +139,16 @@ def read_docstrings(file: Path) -> Iterator[Docstring]:
 
 
 def _documented(
-    block: ast.AST,
+    tree: ast.Module,
 ) -> Iterator[ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
     """Yield what may have a docstring, in the order of the file. Only statements are looked at, not expressions."""
-    if isinstance(block, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        yield block
-    for part in ("body", "handlers", "orelse", "finalbody"):
-        for statement in getattr(block, part, ()):
-            yield from _documented(statement)
+    stack: list[ast.AST] = [tree]  # No recursion: a chain of elif is as deep as it is long.
+    while stack:
+        block = stack.pop()
+        if isinstance(block, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield block
+        parts = ("body", "handlers", "orelse", "finalbody")
+        stack += [statement for part in parts for statement in getattr(block, part, ())][::-1]
 
 
 def split_docstring(text: str, line: int) -> Docstring | None:
