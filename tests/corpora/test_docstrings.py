@@ -157,6 +157,7 @@ def test_a_body_is_cut_after_so_many_words(install: Callable[..., None], tmp_pat
         ({"packages": ["no-such"]}, "data.packages: no-such is not installed: pip install no-such, or leave it out of"),
         ({"packages": []}, "data.packages=[]: list should have at least 1 item"),
         ({"packages": ["made", "made"]}, "data.packages=['made', 'made']: a package is given twice"),
+        ({"packages": ["ma.de", "Ma-De"]}, "data.packages=['ma.de', 'Ma-De']: a package is given twice"),
         ({"packages": "made"}, "data.packages=made: input should be a valid list"),
         ({"body_words": 0}, "data.body_words=0: input should be greater than 0"),
         ({"source": "de"}, "data.source=de: input should be 'en'"),
@@ -180,7 +181,7 @@ def test_a_package_without_a_list_of_files_and_one_with_few_docstrings(
     with pytest.raises(UserError, match=r"data.packages: bare has no list of its files \(RECORD\): install it by pip"):
         load_corpus(options(packages=["bare"]), tmp_path / "cache")
     install("few", "1", many("few", 1))
-    with pytest.raises(UserError, match=r"no pair in (test|dev|train)"):
+    with pytest.raises(UserError, match=r"data.packages=\['few'\]: 2 docstrings .* none is in a file of (test|dev)"):
         load_corpus(options(packages=["few"]), tmp_path / "cache")
 
 
