@@ -93,6 +93,8 @@ def test_words_and_map_by_command(folder: Path, tmp_path: Path, kept: Any) -> No
         ([str(folder), "near=s1"], "side=target: no piece of this run's vocabulary is a word"),
         ([str(tmp_path), "near=king"], "not a run folder"),
         ([str(run), "near=king", "side=middle"], "side=middle"),
+        ([str(run), 'near="king - king"'], "near: the words cancel each other"),
+        ([str(run), f"map={map_file}", "map_words=2"], "map: 2 words with vectors of size 192 make no plane"),
     ):
         failed = run_script("pipelines/embeddings.py", *words)
         assert failed.returncode == 1

@@ -89,11 +89,18 @@ def test_docstrings_of_modules_classes_and_functions_are_read_and_nothing_is_run
     assert all(each.summary in lines[each.line - 1] for each in found)
 
 
-@pytest.mark.parametrize("text", ["print 'two'", "def f(:\n", "\0"])
+@pytest.mark.parametrize("text", ["print 'two'", "def f(:\n", "\0", "(" * 1000, "x = " + "-" * 100_000 + "1"])
 def test_a_file_that_cannot_be_parsed_has_none(text: str, tmp_path: Path) -> None:
     file = tmp_path / "module.py"
     file.write_text(text)
     assert list(read_docstrings(file)) == []
+
+
+def test_a_chain_as_long_as_that_of_a_dispatcher_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "module.py"
+    chain = "if x == 0:\n    pass\n" + "".join(f"elif x == {number}:\n    pass\n" for number in range(1, 1500))
+    file.write_text(f'{chain}else:\n    def f():\n        """Say what f does.\n\n        {BODY}\n        """\n')
+    assert [each.summary for each in read_docstrings(file)] == ["Say what f does."]
 
 
 def test_no_summary_and_no_body_is_in_two_splits(install: Callable[..., None], tmp_path: Path) -> None:
@@ -150,6 +157,7 @@ def test_a_body_is_cut_after_so_many_words(install: Callable[..., None], tmp_pat
         ({"packages": ["no-such"]}, "data.packages: no-such is not installed: pip install no-such, or leave it out of"),
         ({"packages": []}, "data.packages=[]: list should have at least 1 item"),
         ({"packages": ["made", "made"]}, "data.packages=['made', 'made']: a package is given twice"),
+        ({"packages": ["ma.de", "Ma-De"]}, "data.packages=['ma.de', 'Ma-De']: a package is given twice"),
         ({"packages": "made"}, "data.packages=made: input should be a valid list"),
         ({"body_words": 0}, "data.body_words=0: input should be greater than 0"),
         ({"source": "de"}, "data.source=de: input should be 'en'"),
@@ -173,7 +181,7 @@ def test_a_package_without_a_list_of_files_and_one_with_few_docstrings(
     with pytest.raises(UserError, match=r"data.packages: bare has no list of its files \(RECORD\): install it by pip"):
         load_corpus(options(packages=["bare"]), tmp_path / "cache")
     install("few", "1", many("few", 1))
-    with pytest.raises(UserError, match=r"no pair in (test|dev|train)"):
+    with pytest.raises(UserError, match=r"data.packages=\['few'\]: 2 docstrings .* none is in a file of (test|dev)"):
         load_corpus(options(packages=["few"]), tmp_path / "cache")
 
 

@@ -1,6 +1,7 @@
 """Features and captions in files: every kind of file says the same, nothing is read as a whole, mistakes are named."""
 
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,20 @@ def test_every_kind_of_file_gives_the_same_corpus(
     assert references_of(test) == [("two cats",), ("a ball", "the ball", "a red ball")]
     assert test["source_words"][:] == [2, 2]
     assert corpus.splits["train"]["target"][:3] == ["a dog", "a cat", "one cat on a mat"]
+
+
+def write_table(folder: Path, name: str, kind: pa.DataType, rows: list[Any]) -> None:
+    table = pa.table({"features": pa.array(rows, pa.list_(pa.list_(kind)))})
+    with pa.OSFile(str(folder / f"{name}.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+def test_a_table_of_whole_numbers_is_read_and_one_without_pictures_is_refused(tmp_path: Path) -> None:
+    write_table(tmp_path, "train", pa.int32(), [[[1, 2], [3, 4]], [[5, 6]]])
+    assert [row.tolist() for row in open_features(tmp_path / "train.arrow").rows] == [[[1, 2], [3, 4]], [[5, 6]]]
+    write_table(tmp_path, "train", pa.float32(), [])
+    with pytest.raises(UserError, match=r"train\.arrow: it has no pictures$"):
+        check_recipe(options(tmp_path, feature_size=None))
 
 
 def test_an_array_of_one_or_of_many_regions(tmp_path: Path) -> None:
@@ -202,6 +217,31 @@ def spoil_name(folder: Path) -> None:
     np.savez(folder / "dev.npz", regions=np.zeros((2, 3, F)))
 
 
+def spoil_header(folder: Path) -> None:
+    (folder / "dev.npz").unlink()
+    (folder / "dev.npy").write_bytes(b"\x93NUMPY\x01\x00\x08\x00(((((((\n")
+
+
+def spoil_header_in_archive(folder: Path) -> None:
+    spoil_header(folder)
+    with zipfile.ZipFile(folder / "dev.npz", "w") as archive:
+        archive.write(folder / "dev.npy", "features.npy")
+    (folder / "dev.npy").unlink()
+
+
+def spoil_stream(folder: Path) -> None:
+    rows = np.random.default_rng(0).random((2, 5000, F), np.float32)
+    np.savez_compressed(folder / "dev.npz", features=rows)
+    content = bytearray((folder / "dev.npz").read_bytes())
+    content[80_000:80_400] = bytes(400)
+    (folder / "dev.npz").write_bytes(content)
+
+
+def spoil_range(folder: Path) -> None:
+    (folder / "dev.npz").unlink()
+    np.save(folder / "dev.npy", np.full((2, 2, F), 1e300))
+
+
 def remove(folder: Path) -> None:
     (folder / "dev.npz").unlink()
 
@@ -225,6 +265,10 @@ def remove(folder: Path) -> None:
         (spoil_words, r"dev\.npy: no features can be read from it \(its numbers are of type <U1\)$"),
         (spoil_form, r"dev\.npy: no features can be read from it \(its array is \[2, 2, 2, 4\], not \[N, S, F\] or "),
         (spoil_archive, r"dev\.npz: no features can be read from it \("),
+        (spoil_header, r"dev\.npy: no features can be read from it \("),
+        (spoil_header_in_archive, r"dev\.npz: no features can be read from it \("),
+        (spoil_stream, r"dev\.npz: picture [12]: cannot be read \("),
+        (spoil_range, r"dev\.npy: picture 1: number 1 of region 1 is 1e\+300: features are finite numbers of at most"),
         (spoil_lengths, r"dev\.npz: no features .*its array lengths does not divide the 3 regions among pictures\)$"),
         (spoil_name, r"dev\.npz: no features .*it has regions, and no array features\)$"),
         (remove, r"^data\.folder=.*: no such file; tried .*dev\.npy, .*dev\.npz, .*dev\.arrow$"),

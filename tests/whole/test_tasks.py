@@ -170,7 +170,12 @@ def test_a_file_of_features_is_described_as_the_corpus_is(shapes_run: RunFolder,
     model = mlflow.pyfunc.load_model(str(tmp_path / "packed"))
     rows = pd.DataFrame({"source": [json.dumps(each.tolist()) for each in features[:5]]})
     assert model.predict(rows)["translation"].tolist() == captions[:5]
-    for source, message in (("a text", "row 1 is no list of regions"), ("[[1.0]]", "1 numbers a region, and data.fea")):
+    for source, message in (
+        ("a text", "row 1 is no list of regions"),
+        ("[" * 100_000, "row 1 is no list of regions"),
+        (f"[[1{'0' * 400}]]", "row 1 is no list of regions"),
+        ("[[1.0]]", "1 numbers a region, and data.fea"),
+    ):
         with pytest.raises(MlflowException, match=message):
             model.predict(pd.DataFrame({"source": [source]}))
 

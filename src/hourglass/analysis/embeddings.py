@@ -99,12 +99,15 @@ class WordEmbeddings:
             count: number of words, at most.
 
         Raises:
-            UserError: the vocabulary cannot spell a word.
+            UserError: the vocabulary cannot spell a word, or the sum is zero.
         """
         asked = [self.pieces_of(term.word) for term in terms]
         vectors = torch.stack([F.normalize(self.vectors[ids].mean(0), dim=0) for ids in asked])  # [terms, E]
         signs = torch.tensor([float(term.sign) for term in terms])
-        cosines = F.normalize(self.vectors[self.words], dim=1) @ F.normalize(signs @ vectors, dim=0)  # [N]
+        total = signs @ vectors  # [E]
+        if total.norm() < 1e-4:
+            raise UserError("near: the words cancel each other, and nothing is near to a vector of zeros")
+        cosines = F.normalize(self.vectors[self.words], dim=1) @ F.normalize(total, dim=0)  # [N]
         excluded = {ids[0] for ids in asked if len(ids) == 1}
         order = [place for place in cosines.argsort(descending=True).tolist() if self.words[place] not in excluded]
         return [(self.spell(self.words[place]), float(cosines[place])) for place in order[:count]]
@@ -113,8 +116,16 @@ class WordEmbeddings:
         """Return the most frequent words, their places [N, 2] in a plane, and the share of variance that it shows.
 
         The plane is that of the first two principal components of their vectors of length 1.
+
+        Raises:
+            UserError: there is no such plane of fewer than three words or two numbers.
         """
         words = self.words[:count]
+        if len(words) < 3 or self.vectors.shape[1] < 2:
+            raise UserError(
+                f"map: {len(words)} words with vectors of size {self.vectors.shape[1]} make no plane: it needs three "
+                "words (map_words=3 or more) and vectors of two numbers"
+            )
         centred = F.normalize(self.vectors[words], dim=1)
         centred = centred - centred.mean(0)
         _, values, axes = torch.linalg.svd(centred, full_matrices=False)

@@ -6,6 +6,7 @@ read from the source files of this environment, which are parsed and never impor
 
 import ast
 import inspect
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,7 +61,8 @@ class Docstrings(Recipe):
     name: ClassVar = "docstrings"
 
     def __post_init__(self) -> None:
-        if len(set(self.packages)) < len(self.packages):
+        # pip knows scikit-learn as scikit_learn and Scikit-Learn, too.
+        if len({re.sub(r"[-_.]+", "-", package).lower() for package in self.packages}) < len(self.packages):
             raise UserError(f"data.packages={self.packages}: a package is given twice")
 
     def inputs(self) -> list[Path]:
@@ -72,8 +74,18 @@ class Docstrings(Recipe):
         return {installed.name: _version(installed) for installed in self._installed}
 
     def pairs(self, split: Split) -> Iterator[Pair]:
-        """Yield the docstrings of the files of a split, in the order of the packages."""
-        return (pair for own, pair in self._pairs if own == split)
+        """Return the docstrings of the files of a split, in the order of the packages.
+
+        Raises:
+            UserError: there are none.
+        """
+        own = [pair for place, pair in self._pairs if place == split]
+        if not own:
+            raise UserError(
+                f"data.packages={self.packages}: {len(self._pairs)} docstrings with a summary and a body, and none is "
+                f"in a file of {split}: name more packages, or larger ones"
+            )
+        return iter(own)
 
     @staticmethod
     def split_of(file: str) -> Split:
@@ -127,7 +139,7 @@ def read_docstrings(file: Path) -> Iterator[Docstring]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Of the packages' own code.
             tree = ast.parse(content)
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # MemoryError: nested too deeply.
         return
     for node in _documented(tree):
         text = ast.get_docstring(node, clean=False)
@@ -139,14 +151,16 @@ def read_docstrings(file: Path) -> Iterator[Docstring]:
 
 
 def _documented(
-    block: ast.AST,
+    tree: ast.Module,
 ) -> Iterator[ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
     """Yield what may have a docstring, in the order of the file. Only statements are looked at, not expressions."""
-    if isinstance(block, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        yield block
-    for part in ("body", "handlers", "orelse", "finalbody"):
-        for statement in getattr(block, part, ()):
-            yield from _documented(statement)
+    stack: list[ast.AST] = [tree]  # No recursion: a chain of elif is as deep as it is long.
+    while stack:
+        block = stack.pop()
+        if isinstance(block, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield block
+        parts = ("body", "handlers", "orelse", "finalbody")
+        stack += [statement for part in parts for statement in getattr(block, part, ())][::-1]
 
 
 def split_docstring(text: str, line: int) -> Docstring | None:

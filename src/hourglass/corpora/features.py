@@ -20,6 +20,7 @@ from hourglass.corpora.languages import count_words
 from hourglass.corpora.lines import read_lines
 from hourglass.corpora.recipe import SPLITS, FeatureArray, LimitedRecipe, Pair, Recipe, Split
 from hourglass.errors import UserError
+from hourglass.system.arrays import UNREADABLE
 
 # The array of an archive, or the column of a table, with the features; and that with the regions of each picture.
 _FEATURES, _LENGTHS = "features", "lengths"
@@ -65,7 +66,10 @@ class FeatureFiles(LimitedRecipe, FeatureRecipe):
             )
         if self.feature_size is None:
             file = self._features("train")
-            width = next(iter(open_features(file).rows)).shape[-1]
+            first = next(iter(open_features(file).rows), None)
+            if first is None:
+                raise UserError(f"{file}: it has no pictures")
+            width = first.shape[-1]
             raise UserError(
                 f"data.feature_size: not set, and {file} has {width} numbers a region: set data.feature_size={width}"
             )
@@ -141,7 +145,7 @@ def open_features(file: Path) -> FeaturesInFile:
         if file.suffix == ".npz":
             return _open_archive(file)
         return _open_table(file) if file.suffix == ".arrow" else _open_array(file)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, pa.ArrowException) as error:
+    except (*UNREADABLE, pa.ArrowException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{file}: no features can be read from it ({reason})") from None
 
@@ -183,7 +187,7 @@ def _rows_of_archive(file: Path, lengths: Sequence[int], width: int) -> Iterator
             try:
                 content = stream.read(length * width * kind.itemsize)
                 yield np.frombuffer(content, kind).reshape(length, width)
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            except UNREADABLE as error:
                 raise UserError(f"{file}: picture {number}: cannot be read ({error})") from None
 
 
@@ -218,7 +222,8 @@ def _open_table(file: Path) -> FeaturesInFile:
         raise ValueError(f"it has {', '.join(table.column_names) or 'no columns'}, and no column {_FEATURES}")
     column = table[_FEATURES]
     inner = getattr(column.type, "value_type", pa.null())
-    if not pa.types.is_floating(getattr(inner, "value_type", pa.null())):
+    kind = getattr(inner, "value_type", pa.null())
+    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
         raise ValueError(f"its column {_FEATURES} has {column.type}, not lists of lists of numbers")
     return FeaturesInFile(len(column), _rows_of_table(file, column))
 
@@ -254,7 +259,8 @@ def check_features(features: FeatureArray | None, width: int | None, place: str)
         raise UserError(
             f"{place}: {features.shape[1]} numbers a region, and data.feature_size={width}: all features have one width"
         )
-    kept = features if features.dtype == np.float16 else features.astype(np.float32)
+    with np.errstate(over="ignore"):  # Refused below.
+        kept = features if features.dtype == np.float16 else features.astype(np.float32)
     wrong = np.argwhere(~np.isfinite(kept))
     if len(wrong):
         region, number = wrong[0]

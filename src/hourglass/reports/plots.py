@@ -322,7 +322,8 @@ def to_svg(figure: Figure, salt: str) -> str:
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     # Ids are global in the page that embeds the figure. The text between tags may spell the same.
-    text = re.sub(r"<[^>]+>", lambda tag: re.sub(r'\bid="|xlink:href="#|url\(#', rf"\g<0>{salt}-", tag[0]), text)
+    mark = re.sub(r"[^\w.-]", "-", salt)  # What an id may hold.
+    text = re.sub(r"<[^>]+>", lambda tag: re.sub(r'\bid="|xlink:href="#|url\(#', rf"\g<0>{mark}-", tag[0]), text)
     return text[text.index("<svg") :]
 
 

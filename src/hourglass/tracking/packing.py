@@ -188,7 +188,7 @@ def _read_features(column: list[str], width: int) -> list[FeatureArray]:
     for number, text in enumerate(column, 1):
         try:
             features = np.array(json.loads(text), dtype=np.float32)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError, RecursionError):
             features = np.empty(0, np.float32)
         if features.ndim != 2:
             raise UserError(
