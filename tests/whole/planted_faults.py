@@ -614,7 +614,7 @@ FAULTS = (
             (
                 "the coverage loss counts padding",
                 "models/seq2seq",
-                "(coverage_losses(weights) * (labels != PAD)).sum()",
+                "(coverage_losses(weights) * real).sum()",
                 "coverage_losses(weights).sum()",
                 "equations_12",
             ),
