@@ -1,6 +1,7 @@
 """The first screen: one sentence with its interval, one figure, one table of five columns, and two sentences twice."""
 
 import re
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -16,9 +17,12 @@ from made_evaluation import (
 from hourglass.analysis.evaluation import Evaluation
 from hourglass.analysis.ladder import Ladder
 from hourglass.metrics.metric import MetricFacts
+from hourglass.metrics.significance import Interval
 from hourglass.reports.ablation import ReportOrigin, write_ablation
 from hourglass.reports.answer import find_answer, how_sure, say_answers, what_would_change_it
 from hourglass.reports.document import Folded, Heading, Paragraph, Picture, Table, to_markdown
+
+NO_NUMBERS = Interval(math.nan, math.nan)
 
 
 def of(other: Any, **changes: Any) -> Evaluation:
@@ -127,7 +131,7 @@ def np_y(line: Any) -> list[float]:
 def test_how_sure_is_two_sentences_on_the_interval_and_on_training() -> None:
     evaluation = made_evaluation()
     text = how_sure(find_answer(evaluation), evaluation)
-    assert "trained with 3 seeds or more, so few that it is wide. Both had converged" in text
+    assert "trained with 3 seeds or more, and with so few seeds an interval is wide. Both had converged" in text
     late = replace(evaluation, variants={k: unfinished(own, False) for k, own in evaluation.variants.items()})
     assert "Variant none had not converged after 4.00 million target tokens" in how_sure(find_answer(late), late)
     small = of(made_variant("luong_general", 40.0, 30.0, half=None))
@@ -185,3 +189,10 @@ def test_the_ladder_of_the_answer_is_the_nearest() -> None:
     assert "between luong_general and fixed" in told(*others)
     assert "between luong_general and none" in told(*others, ("luong_general", "none"))
     assert "between fixed and none" in told(("fixed", "forward"), ("fixed", "none"))
+
+
+def test_an_interval_without_numbers_tells_nothing() -> None:
+    answer = find_answer(made_evaluation())
+    assert answer.verdict == "helps"
+    lost = replace(answer.difference, value=math.nan, trained=NO_NUMBERS, architecture=NO_NUMBERS, own_spread=None)
+    assert replace(answer, difference=lost).verdict == "cannot be told"

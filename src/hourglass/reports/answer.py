@@ -66,7 +66,8 @@ class Answer:
     @property
     def verdict(self) -> Verdict:
         """Whether the best is better than the baseline, by the interval."""
-        if self.interval is None or self.interval.holds(0):
+        # Not `holds(0)`: no number is in an interval without numbers.
+        if self.interval is None or not (self.interval.low > 0 or self.interval.high < 0):
             return "cannot be told"
         return "helps" if (self.value > 0) == self.higher_is_better else "harms"
 
