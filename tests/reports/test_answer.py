@@ -1,7 +1,7 @@
 """The first screen: one sentence with its interval, one figure, one table of five columns, and two sentences twice."""
 
-import re
 import math
+import re
 from dataclasses import replace
 from typing import Any
 
