@@ -62,8 +62,12 @@ def write_reference(app: Sphinx) -> None:
 
 
 def skip_fields(app: Sphinx, what: str, name: str, member: object, *others: object) -> bool | None:
-    """Leave out the fields of named tuples, which stand in the signature: their docstrings are Python's own."""
-    return True if (member.__doc__ or "").startswith("Alias for field number") else None
+    """Leave out fields of named tuples, which stand in the signature, and the `set` that matplotlib writes anew.
+
+    The docstrings of the first are Python's own, and that of the second has marks that matplotlib's site alone knows.
+    """
+    text = member.__doc__ or ""
+    return True if text.startswith("Alias for field number") or ":mpltype:" in text else None
 
 
 def mark_up(app: Sphinx, what: str, name: str, member: object, *others: list[str]) -> None:

@@ -14,18 +14,24 @@ from hourglass.system.interrupts import end_at_once
 if __name__ == "__main__":  # Before the imports below, which take seconds.
     end_at_once()
 
+import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
 
 from hourglass.config.command_line import RunPaths, one_line_errors, read_command
 from hourglass.config.options import build
+from hourglass.corpora.features import check_features, open_features
 from hourglass.corpora.languages import words_of
 from hourglass.corpora.lines import decode_line
+from hourglass.corpora.recipe import FeatureArray
+from hourglass.data.pieces import EOS
 from hourglass.data.tokenizer import Tokenizer
+from hourglass.decoding.copied import check_copies, copied_shares, mark_copied
 from hourglass.decoding.precision import all_in_precision, check_machine, check_model
-from hourglass.decoding.search import SearchSettings
+from hourglass.decoding.search import SearchSettings, check_source_words
 from hourglass.decoding.translate import ScoredTranslation, clean, translate_n_best
 from hourglass.decoding.word_alignment import (
     align_words,
+    caption_to_json,
     check_weights,
     draw_alignment,
     read_weights,
@@ -59,11 +65,13 @@ class TranslateSettings:
         n_best: translations of each line; if more than one, each is on a line of its own with its score.
         prefix: what every translation begins with; None: nothing.
         prefix_column: whether each line is a source, a tab, and what its translation begins with.
-        output: text; text with word alignments in Pharaoh's format; or JSON with the weights of pieces.
+        output: text; text with word alignments in Pharaoh's format; JSON with the weights of pieces, and of models that
+            copy with the share of copying; or text with copied words in square brackets.
         interactive: prompt for lines, and draw the attention weights.
         seed: of sampling, with search.temperature above 0.
         accelerator: cpu, gpu, or auto for the best that the machine has.
         threads: CPU threads; 0: torch decides.
+        features: a file of features, see `open_features`, in place of lines; for models that read features.
     """
 
     run: RunPaths
@@ -71,11 +79,12 @@ class TranslateSettings:
     n_best: PositiveInt
     prefix: str | None
     prefix_column: bool
-    output: Literal["text", "pharaoh", "json"]
+    output: Literal["text", "pharaoh", "json", "marked"]
     interactive: bool
     seed: NonNegativeInt
     accelerator: Accelerator
     threads: NonNegativeInt
+    features: str | None = None
 
 
 def main(values: Mapping[str, Any]) -> None:
@@ -89,6 +98,7 @@ def main(values: Mapping[str, Any]) -> None:
     check_options(settings, search)
     trained = [load_run(run, settings.checkpoint) for run, _ in runs]
     check_models(trained, [run.path for run, _ in runs], search)
+    check_input(settings, search, trained)
     prepare_torch(settings.threads, settings.seed)
     device = find_device(settings.accelerator)
     check_machine(search.precision, device)
@@ -97,8 +107,15 @@ def main(values: Mapping[str, Any]) -> None:
         sys.stdout.reconfigure(encoding="utf-8")  # In every locale.
     if settings.output != "text":
         check_weights(models, f"output={settings.output}", "set output=text")
+    if settings.output == "marked":
+        check_copies(models, "output=marked", "set output=text, or take a run with decoder.copy=true")
     if settings.interactive:
         prompt_for_lines(models, trained[0], search, settings.prefix)
+        return
+    if settings.features is not None:
+        for line in describe_pictures(models, trained[0], search, settings):
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
         return
     sources, copies, prefixes = split_columns(read_sources(decode_lines(sys.stdin.buffer), settings), settings)
     with Bar("translating", None, "lines") as bar:
@@ -153,6 +170,79 @@ def check_options(settings: TranslateSettings, search: SearchSettings) -> None:
         )
     if settings.prefix_column and settings.interactive:
         raise UserError("prefix_column=true with interactive=true: set prefix=TEXT, or interactive=false")
+
+
+def check_input(settings: TranslateSettings, search: SearchSettings, trained: Sequence[Trained]) -> None:
+    """Check that models that read features are given some, and others none.
+
+    Raises:
+        UserError: they are not, or an option is of texts alone.
+    """
+    widths = [each.config["data"].get("feature_size") for each in trained]
+    width = widths[0]
+    if len(set(widths)) > 1:
+        raise UserError(
+            "run: the models read features of different widths, or some of them texts: name runs of one corpus"
+        )
+    if width is None:
+        if settings.features is not None:
+            raise UserError(f"features={settings.features}: {settings.run[0]} reads texts: leave it out")
+        return
+    if settings.features is None:
+        raise UserError(
+            f"features: not set, and {settings.run[0]} reads features of {width} numbers a region, not lines: set "
+            "features=FILE (.npy, .npz or .arrow)"
+        )
+    check_source_words(search)
+    for option, is_set in (
+        ("prefix_column=true", settings.prefix_column),
+        ("interactive=true", settings.interactive),
+        ("output=pharaoh", settings.output == "pharaoh"),
+    ):
+        if is_set:
+            raise UserError(f"{option} is for lines of text, and features={settings.features} has none: leave it out")
+
+
+def describe_pictures(
+    models: Sequence[Seq2Seq], trained: Trained, search: SearchSettings, settings: TranslateSettings
+) -> Iterator[str]:
+    """Yield the lines of output for the pictures of a file of features, in its order.
+
+    Args:
+        models: in float32; with attention weights, unless settings.output is text.
+        trained: one of them.
+        search: how to translate.
+        settings: with the file and the format.
+    """
+    file, width = Path(str(settings.features)).expanduser(), trained.config["data"]["feature_size"]
+    if not file.is_file():
+        raise UserError(f"features={settings.features}: no such file")
+
+    def read() -> Iterator[FeatureArray]:
+        rows = enumerate(open_features(file).rows, 1)
+        return (check_features(features, width, f"{file}: picture {number}") for number, features in rows)
+
+    count = open_features(file).pictures
+    vocabularies = trained.vocabularies
+    with Bar("translating", count, "pictures") as bar:
+        translations = translate_n_best(
+            models,
+            vocabularies,
+            read(),
+            search,
+            settings.n_best,
+            prefixes=None if settings.prefix is None else itertools.repeat(settings.prefix, count),
+            progress=bar.update,
+            place=f"{file}: picture {{}}".format,
+        )
+        for number, (features, best) in enumerate(zip(read(), translations, strict=True)):
+            for caption in best:
+                if settings.output == "text":
+                    scored = f"{number} ||| {caption.text} ||| {caption.score:.6f}"
+                    yield caption.text if settings.n_best == 1 else scored
+                    continue
+                (weights,) = read_weights(models, [features], [caption.tokens])
+                yield caption_to_json(vocabularies, caption, weights, line=number)
 
 
 class Line(NamedTuple):
@@ -223,13 +313,20 @@ def format_translations(
     vocabularies, languages = trained.vocabularies, trained.languages
     for batch, sources in batch_for_weights(rows, vocabularies.source):
         matrices = read_weights(models, sources, [translation.tokens for *_, translation in batch])
-        for (number, line, translation), weights in zip(batch, matrices, strict=True):
+        copied: Sequence[np.ndarray | None] = [None] * len(batch)
+        if all(model.copies for model in models):
+            copied = copied_shares(models, sources, [[*translation.tokens, EOS] for *_, translation in batch])
+        for (number, line, translation), weights, shares in zip(batch, matrices, copied, strict=True):
             if settings.output == "json":
-                yield to_json(vocabularies, languages, line, translation, weights, line=number)
+                more = {} if shares is None else {"copied": shares.round(3).tolist()}
+                yield to_json(vocabularies, languages, line, translation, weights, line=number, **more)
                 continue
-            words = align_words(vocabularies, languages, line, translation.tokens, weights)
-            aligned = f"{translation.text} ||| {to_pharaoh(words)}"
-            yield aligned if settings.n_best == 1 else f"{number} ||| {aligned} ||| {translation.score:.6f}"
+            if settings.output == "marked" and shares is not None:
+                shown = mark_copied(vocabularies, languages[1], translation.tokens, shares[:-1])
+            else:
+                words = align_words(vocabularies, languages, line, translation.tokens, weights)
+                shown = f"{translation.text} ||| {to_pharaoh(words)}"
+            yield shown if settings.n_best == 1 else f"{number} ||| {shown} ||| {translation.score:.6f}"
 
 
 def batch_for_weights(

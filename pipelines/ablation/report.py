@@ -21,6 +21,7 @@ def main() -> None:
         {corpus: ablation.information(corpus) for corpus in ablation.corpora},
         # Results recorded before the ladder lack it.
         {name: read_ladder(file, REMEDY) for name in ablation.corpora if (file := ablation.ladder_file(name)).exists()},
+        {corpus: ablation.run_origins(corpus) for corpus in ablation.corpora},
     )
     write_files(ablation.results_folder, blocks)
 

@@ -54,7 +54,7 @@ class Analytic(nn.Module):
     def __init__(self, k: int):
         super().__init__()
         self.k = k
-        self.output = nn.Identity()
+        self.scores = nn.Identity()
         self.where = nn.Parameter(torch.zeros(1))
 
     def encode(self, source: Tensor, lengths: Tensor) -> Tensor:
@@ -370,7 +370,7 @@ class StateReader(nn.Module):
 
     def __init__(self, state: Callable[[Tensor], Tensor]):
         super().__init__()
-        self.state, self.output, self.where = state, nn.Identity(), nn.Parameter(torch.zeros(1))
+        self.state, self.scores, self.where = state, nn.Identity(), nn.Parameter(torch.zeros(1))
 
     def encode(self, source: Tensor, lengths: Tensor) -> Tensor:
         return source
@@ -445,7 +445,7 @@ class FirstWordKnown(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.output, self.where = nn.Identity(), nn.Parameter(torch.zeros(1))
+        self.scores, self.where = nn.Identity(), nn.Parameter(torch.zeros(1))
 
     def encode(self, source: Tensor, lengths: Tensor) -> Tensor:
         return source

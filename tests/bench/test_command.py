@@ -155,10 +155,17 @@ def test_the_table_reads_what_a_command_printed(
             bench("table", str(file))
 
 
-@pytest.mark.parametrize(("name", "tables"), [("speed", 2), ("speed-gpu", 1)])
+@pytest.mark.parametrize(
+    ("name", "counts"), [("speed", (2, 0)), ("speed-epyc", (1, 0)), ("speed-growth", (0, 5)), ("speed-gpu", (1, 0))]
+)
 def test_the_page_on_speed_has_the_tables_and_figures_of_recorded_measurements(
-    tmp_path: Path, bench: Callable[..., None], capsys: pytest.CaptureFixture[str], name: str, tables: int
+    tmp_path: Path,
+    bench: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    counts: tuple[int, int],
 ) -> None:
+    tables, figures = counts
     recorded, copy = ROOT / "results" / f"{name}.jsonl", tmp_path / f"{name}.jsonl"
     copy.write_bytes(recorded.read_bytes())
     bench("table", str(copy))
@@ -168,7 +175,7 @@ def test_the_page_on_speed_has_the_tables_and_figures_of_recorded_measurements(
         assert block.strip() in page
     for figure in tmp_path.glob("*.svg"):
         assert figure.read_bytes() == (recorded.parent / figure.name).read_bytes()
-    assert len(list(tmp_path.glob("*.svg"))) == (5 if name == "speed" else 0)
+    assert len(list(tmp_path.glob("*.svg"))) == figures
 
 
 def test_mistakes_on_the_command_line_end_in_one_line(bench: Callable[..., None]) -> None:

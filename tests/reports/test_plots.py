@@ -30,6 +30,11 @@ def test_lines_are_in_the_legend_by_their_names(count: int) -> None:
     assert {"$x$", "␛"} <= set(shown)
 
 
+@pytest.mark.parametrize("salt", ['a"b', "<script>", r"\1", "a&b"])
+def test_any_name_makes_ids(salt: str) -> None:
+    assert "x" in texts(draw_lines({"a": Line([1], [1])}, x_label="x", y_label="y"), salt)
+
+
 def test_pieces_are_on_the_axes_as_they_are() -> None:
     pair = {"source": NAMES, "target": NAMES[:2], "weights": [[0.1] * len(NAMES)] * 2}
     assert texts(draw_matrices([("step $1$", [pair])])) == [*SHOWN, *SHOWN[:2], "step $1$"]

@@ -162,8 +162,8 @@ FAULTS = (
     Fault(
         "a nulled source keeps its length",
         f"{PACKAGE}/data/encoded.py",
-        "lengths[part.nulled] = 1 ",
-        "lengths[part.nulled] += 0 ",
+        "source = [each[:0] if nulled",
+        "source = [0 * each if nulled",
         f"{BATCHES} -k nulled",
     ),
     Fault(
@@ -256,6 +256,34 @@ FAULTS = (
         "for side in recipe.leak_sides}",
         "for side in sides}",
         "tests/corpora/test_scan.py",
+    ),
+    Fault(
+        "a source of features has an end-of-sentence",
+        f"{PACKAGE}/data/sources.py",
+        "return max(1, len(source)) if is_features(source)",
+        "return 1 + len(source) if is_features(source)",
+        "tests/corpora/test_feature_files.py",
+    ),
+    Fault(
+        "features in reverse keep their last region",
+        f"{PACKAGE}/models/encoder.py",
+        "lengths if source.is_floating_point() else lengths - 1",
+        "lengths - 1",
+        "tests/models/test_feature_inputs.py -k reverse",
+    ),
+    Fault(
+        "the penalty counts padding",
+        f"{PACKAGE}/models/loss.py",
+        "((1 - looks) ** 2 * mask).sum()",
+        "((1 - looks) ** 2).sum()",
+        "tests/models/test_feature_inputs.py -k penalty",
+    ),
+    Fault(
+        "a scene may come twice",
+        f"{PACKAGE}/corpora/shapes.py",
+        "while (scene := draw_scene(shapes, random)) in drawn:",
+        "while (scene := draw_scene(shapes, random)) in ():",
+        "tests/corpora/test_shapes.py -k exhaust",
     ),
     Fault(
         "dev is translated by the beam of the settings",
@@ -562,6 +590,47 @@ FAULTS = (
                 "        self.encoder.check_length(longest, where)\n",
                 "",
                 "tests/models/test_seq2seq.py -k length",
+            ),
+        )
+    ),
+    # ---- Copies and coverage -----------------------------------------------------------------------------------------
+    *(
+        Fault(name, f"{PACKAGE}/{file}.py", old, new, f"tests/models/test_copying.py -k {words}")
+        for name, file, old, new, words in (
+            (
+                "sentences that leave the search take the pieces of others with them",
+                "decoding/search",
+                "copyable = copyable and copyable.select(stay)",
+                "pass",
+                "'search and counts'",
+            ),
+            (
+                "a beam has the coverage of another",
+                "models/decoder",
+                "self.coverage.index_select(0, index)",
+                "self.coverage[: len(index)]",
+                "'steps and coverage'",
+            ),
+            (
+                "the coverage loss counts padding",
+                "models/seq2seq",
+                "(coverage_losses(weights) * real).sum()",
+                "coverage_losses(weights).sum()",
+                "equations_12",
+            ),
+            (
+                "weights that sum to less than one are not divided by their sum",
+                "models/seq2seq",
+                "weights = weights / weights.sum(-1, keepdim=True)",
+                "pass",
+                "'equation_9 and local_p'",
+            ),
+            (
+                "a vocabulary for each side is taken for one",
+                "models/build",
+                "check_copy(attention, decoder, joint=joint)",
+                "check_copy(attention, decoder, joint=True)",
+                "refused",
             ),
         )
     ),

@@ -20,7 +20,9 @@ from hourglass.training.settings import GROUPS, check_settings
 NEEDS = {
     "data/text": ("data.source=de", "data.target=en", "data.train=a", "data.dev=b", "data.test=c"),
     "data/hub": ("data.source=de", "data.target=en", "data.path=somewhere"),
+    "data/features": ("data.folder=a", "data.feature_size=8"),
     "encoder/blind": ("attention=none",),
+    "encoder/features": ("data=shapes",),
     "trainer/ddp": ("trainer.accelerator=cpu",),
 }
 # Needs a GPU; without one, the error says so.

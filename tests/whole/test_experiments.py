@@ -36,6 +36,7 @@ LUONG = APART | {
     "init_range": 0.1,
 }
 TWO_LAYERS = {"cell": "lstm", "layers": 2, "hidden_size": 200, "dropout": 0.5}
+ONE_LAYER = {"cell": "lstm", "layers": 1, "embedding_size": 128, "dropout": 0.0}
 GATED = APART | {
     "encoder.cell": "gru_cho",
     "encoder.layers": 1,
@@ -156,6 +157,30 @@ EXPECTED: dict[str, dict[str, Any]] = {
         **{"optimizer.name": "adam", "optimizer.learning_rate": 0.001, "optimizer.clip_norm": 5.0},
         **{"optimizer.decay": "none", "optimizer.label_smoothing": 0.0, "search.beam": 1},
     },
+    "see2017": {
+        **{
+            "data.name": "docstrings",
+            "metrics.main": "rouge_l",
+            "attention.name": "bahdanau",
+            "attention.query": "current",
+        },
+        **{
+            "attention.coverage": True,
+            "attention.coverage_loss": 1.0,
+            "decoder.copy": True,
+            "decoder.query": "current",
+        },
+        **{f"{side}.{option}": value for side in ("encoder", "decoder") for option, value in ONE_LAYER.items()},
+        **{"encoder.hidden_size": 512, "decoder.hidden_size": 256, "encoder.bidirectional": True},
+        **{"optimizer.clip_norm": 2.0, "optimizer.label_smoothing": 0.0, "tokenizer.joint": True},
+    },
+    "show_attend_tell2015": {
+        **{"data.name": "shapes", "encoder.name": "features", "encoder.positions": "none", "encoder.summary": "mean"},
+        **{"attention.name": "bahdanau", "decoder.query": "previous", "decoder.cell": "lstm", "decoder.start": "dense"},
+        **{"decoder.gate_context": True, "decoder.doubly_stochastic": 1.0, "decoder.readout": "deep"},
+        **{"decoder.tie": "none", "optimizer.name": "adam", "optimizer.decay": "none"},
+        "optimizer.label_smoothing": 0.0,
+    },
     "tensorflow_nmt": IWSLT15,
     "tensorflow_nmt_wmt16": IWSLT15 | WMT16 | {"encoder.layers": 4, "decoder.layers": 4},
     "tensorflow_nmt_gnmt": GNMT | TENSORFLOW | WMT16 | {"decoder.query": "previous"},
@@ -178,11 +203,13 @@ def test_each_is_what_its_paper_says_and_runs(name: str) -> None:
         assert (config[group[0]] if group else config)[key] == value, option
     settings = check_settings(config)
     model = build_model(config, 12, 12, joint=settings.tokenizer.joint)
-    model.loss(SOURCE, LENGTHS, TARGET, 0.1).smoothed.backward()
+    width = config["data"].get("feature_size")
+    source = SOURCE if width is None else torch.rand(*SOURCE.shape, width)
+    model.loss(source, LENGTHS, TARGET, 0.1).smoothed.backward()
     idle = {name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()}
     assert idle <= ({"decoder.bridge.weight"} if config["encoder"]["name"] == "blind" else set())
     few = SearchSettings(**{**vars(settings.search), "beam": 2, "output_most": 4})
-    assert len(search(model.eval(), SOURCE, LENGTHS, few)) == 2
+    assert len(search(model.eval(), source, LENGTHS, few)) == 2
 
 
 @pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name[-1].isdigit() or "_nmt" in name])
@@ -228,7 +255,7 @@ def test_each_can_be_tried_in_seconds(name: str) -> None:
         ),
         pytest.param(
             ["luong2015_local_p_dot", "attention=bahdanau"],
-            "attention.score: no such option; attention takes size: leave it out (of an experiment: ~attention.score)",
+            "attention.score: no such option; attention takes coverage, coverage_loss, size: leave it out (of an exp",
             marks=pytest.mark.more,
         ),
     ],

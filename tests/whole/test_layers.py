@@ -27,7 +27,7 @@ IMPORTS: dict[str, set[str]] = {
     "models": {"config", "corpora", "data"},
     "decoding": {"corpora", "data", "models"},
     "metrics": {"config", "corpora", "data", "models"},
-    "tracking": {"config", "decoding", "metrics", "models", "runs"},
+    "tracking": {"config", "corpora", "decoding", "metrics", "models", "runs"},
     "training": {"config", "corpora", "data", "decoding", "metrics", "models", "runs", "tracking"},
     "analysis": {"config", "corpora", "data", "decoding", "metrics", "models", "runs", "training"},
     "reports": {"analysis", "corpora", "metrics", "runs", "training"},

@@ -297,6 +297,7 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
         "analysis": {
             "alignment": "reads trained models",
             "apart": "of pipelines/apart.py",
+            "embeddings": "of pipelines/embeddings.py",
             "frozen": "of pipelines/probes.py",
             "grouping": "of pipelines/compare.py",
             "live": "of pipelines/explore.py serve=true",
@@ -309,7 +310,7 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
         "config": "checks settings",
         "decoding": {
             **dict.fromkeys(("precision", "translate"), "of the stage translate, which hangs on the runs"),
-            "word_alignment": "of translate.py",
+            **dict.fromkeys(("copied", "word_alignment"), "of translate.py"),
         },
         "errors.py": "exceptions",
         "experiments": {

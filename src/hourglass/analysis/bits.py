@@ -39,7 +39,7 @@ from hourglass.config.options import Config
 from hourglass.corpora.languages import count_words
 from hourglass.corpora.sampling import evenly_spaced
 from hourglass.errors import UserError
-from hourglass.metrics.likelihood import BITS_A_NAT, end_bits, mean_quantity, numbers_bits, sentence_bits
+from hourglass.metrics.likelihood import BITS_A_NAT, end_bits, mean_quantity, numbers_bits, sentence_bits, shapes_bits
 from hourglass.metrics.nulled import null_share
 from hourglass.metrics.saturation import FOLDS, Saturation, find_plateau, straight_slope
 from hourglass.metrics.scoring import length_buckets
@@ -550,11 +550,11 @@ def _mean(values: np.ndarray) -> float | None:
 
 @dataclass(frozen=True)
 class _Digits:
-    """Sentences of the corpus `numbers`, each of which writes one number.
+    """Sentences whose information is known: of `numbers`, each of which writes one number, or of `shapes`.
 
     Attributes:
-        digits: [N] digits of each number.
-        bits: [N] information in a number of so many digits.
+        digits: [N] digits of each number, or shapes of each picture.
+        bits: [N] information in a number of so many digits, or in a caption of so many shapes.
     """
 
     digits: np.ndarray
@@ -562,13 +562,14 @@ class _Digits:
 
 
 def _read_digits(config: Config, test: TestSet) -> _Digits | None:
-    """Return the numbers' digits; None for a corpus other than `numbers`."""
+    """Return the numbers' digits, or the pictures' shapes; None for a corpus other than `numbers` and `shapes`."""
     data = config["data"]
-    if data["name"] != "numbers":
+    if data["name"] not in ("numbers", "shapes"):
         return None
+    bits_of = numbers_bits if data["name"] == "numbers" else shapes_bits
     # An id is SPLIT-kDIGITS-NUMBER.
     digits = np.array([int(row.id.split("-")[1].removeprefix("k")) for row in test.rows])
-    return _Digits(digits, np.array([numbers_bits(int(k), data["shortest"], data["longest"]) for k in digits]))
+    return _Digits(digits, np.array([bits_of(int(k), data["shortest"], data["longest"]) for k in digits]))
 
 
 def _by_digits(numbers: _Digits, measured: Mapping[str, _Measurement], counts: np.ndarray) -> list[DigitBucket]:

@@ -27,6 +27,7 @@ from hourglass.analysis.live import LiveServer
 from hourglass.corpora.corpus import prefixes_of
 from hourglass.corpora.languages import count_words
 from hourglass.data.pieces import BOS, EOS, PAD
+from hourglass.data.sources import has_features
 from hourglass.decoding.word_alignment import weight_decimals
 from hourglass.errors import UserError
 from hourglass.metrics.likelihood import BITS_A_NAT, Pairs, reference_nats
@@ -146,6 +147,11 @@ def open_page(paths: Sequence[str], sentences: int, blind: Sequence[str] = ()) -
         raise UserError(
             f"run: {paths[0]} is a run of data={runs[0].config['data']['name']}, whose targets continue a given "
             "prefix, which the page cannot show: name runs of a corpus without prefixes"
+        )
+    if has_features(test):
+        raise UserError(
+            f"run: {paths[0]} is a run of data={runs[0].config['data']['name']}, whose sources are features, which the "
+            "page cannot show: name runs of a corpus of texts"
         )
     for path, run in zip(paths, runs, strict=True):
         if blind_run is not None and _scored_with(blind_run) != _scored_with(run):
@@ -322,9 +328,9 @@ def follow(
     hidden: list[np.ndarray] = []
     readouts: list[np.ndarray] = []
     weights: list[np.ndarray] = []
-    queries: list[torch.Tensor] = []
+    queries: list[tuple[torch.Tensor, tuple[torch.Tensor, ...]]] = []  # each with its coverage, if that is read
     # What the decoder asks its attention, and what its readout reads, as a step passes them on.
-    hooks = [decoder.attention.register_forward_pre_hook(lambda _, inputs: queries.append(inputs[0]))]
+    hooks = [decoder.attention.register_forward_pre_hook(lambda _, inputs: queries.append((inputs[0], inputs[3:])))]
     if decoder.readout is not None:
         read_hidden = slice(0, decoder.hidden_size)
         hooks.append(
@@ -336,7 +342,8 @@ def follow(
         while len(output) < limit and token != EOS:
             embedding = model.embedding(torch.tensor([token]))
             readout, state, weight = decoder.step(embedding, state, prepared, len(output))
-            logits = model.output(readout)[0]
+            read = model.with_copies(readout, weight, memory.copyable)
+            logits = model.scores(read)[0]
             logits[[PAD, BOS]] = float("-inf")  # Never in an output.
             best, places = logits.softmax(-1).topk(min(alternatives, len(logits) - 2))
             pieces = vocabularies.target.pieces(places.tolist())
@@ -344,7 +351,7 @@ def follow(
             rank = forced[len(output)] if len(output) < len(forced) else 0
             token = int(places[min(rank, len(places) - 1)])
             output.append(token)
-            readouts.append(readout[0].numpy())
+            readouts.append((read if isinstance(read, torch.Tensor) else read.vectors)[0].numpy())
             if weight is not None:
                 weights.append(weight[0].numpy())
     finally:
@@ -354,7 +361,7 @@ def follow(
     contexts = np.stack(weights) @ states if weights else None
     attention, scores = decoder.attention, None
     if isinstance(attention, ScoredAttention) and attention.heads == 1:
-        scores = np.concatenate([attention.scores(query, prepared)[0].numpy() for query in queries])
+        scores = np.concatenate([attention.scores(query, prepared, *more)[0].numpy() for query, more in queries])
     return Followed(
         source=vocabularies.source.pieces(ids),
         target=vocabularies.target.pieces(output),

@@ -72,12 +72,12 @@ class PositionBucket:
 
 @dataclass(frozen=True)
 class DigitBucket:
-    """Test sentences of the corpus `numbers` that write numbers of equally many digits.
+    """Test sentences of `numbers` that write numbers of equally many digits, or of `shapes` with as many shapes.
 
     Attributes:
-        digits: of each number.
+        digits: of each number; or shapes of each picture.
         sentences: number of sentences.
-        exact_bits: information in such a number.
+        exact_bits: information in such a number, or caption.
         variants: bits of it that each variant's decoder has received, by variant.
     """
 
@@ -311,7 +311,7 @@ class Information:
         sentences: of the test set.
         lengths: length buckets.
         positions: position buckets.
-        digits: buckets by number of digits; None for a corpus other than `numbers`.
+        digits: buckets by number of digits, or of shapes; None for a corpus other than `numbers` and `shapes`.
         exact_bits: information in a reference; None where it is not known.
         blind: the decoder that never sees the source.
         variants: by name.

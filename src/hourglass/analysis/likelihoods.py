@@ -63,9 +63,11 @@ def read_likelihoods(run: FinishedRun, prepared: PreparedData, contrastive: int 
     dev, pairs = (encode_split(trained, prepared, name) for name in ("dev", "test"))
     smoothed = trained.config["optimizer"]["label_smoothing"] > 0
     temperature = best_temperature(run, trained, dev)
-    # Two items of a synthetic corpus in one input are no item of that corpus; two prefixes cannot stand before both.
-    synthetic = issubclass(RECIPES[trained.config["data"]["name"]], SyntheticRecipe)
-    joined = {} if synthetic or pairs.prefixes is not None else _read_joined(model, pairs, temperature)
+    # Two items of a synthetic corpus in one input are no item of it; two prefixes cannot stand before both, and two
+    # pictures are not one.
+    recipe = RECIPES[trained.config["data"]["name"]]
+    whole = issubclass(recipe, SyntheticRecipe) or recipe.has_features or pairs.prefixes is not None
+    joined = {} if whole else _read_joined(model, pairs, temperature)
     nats = reference_nats(model, pairs, temperature=temperature)
     pointwise = None
     if null_share(run.config):
@@ -158,7 +160,7 @@ def _read_joined(model: Seq2Seq, pairs: Pairs, temperature: float) -> dict[int, 
         groups = [range(first, first + count) for first in range(0, used, count)]
         longer = Pairs(
             *(
-                [[piece for row in group for piece in side[row]] for group in groups]
+                [[int(piece) for row in group for piece in side[row]] for group in groups]
                 for side in (pairs.sources, pairs.targets)
             )
         )

@@ -119,6 +119,11 @@ def check_probed(run: FinishedRun) -> None:
     config = run.config
     if config["encoder"]["name"] == "blind":
         raise UserError(f"{run.path}: encoder=blind has no vector to probe")
+    if config["data"].get("feature_size") is not None:
+        raise UserError(
+            f"{run.path}: data={config['data']['name']} has features, and probes ask for words of the source: name a "
+            "run of a corpus of texts"
+        )
     if config["decoder"]["start"] == "zero" and config["attention"]["name"] != "fixed":
         raise UserError(
             f"{run.path}: decoder.start=zero with attention={config['attention']['name']}: nothing reads a fixed "

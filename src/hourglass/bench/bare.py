@@ -31,7 +31,8 @@ class _Layers(nn.Module):
         single_lstm = len(decoder.layers) == 1 and decoder.settings.cell == LSTM.name
         if not isinstance(model.encoder, RecurrentEncoder):
             raise UserError(f"encoder={model.encoder.name}: bare calls are not implemented for this encoder")
-        if not single_lstm or (attention.reads_query and not scored) or decoder.carried_size:
+        further = decoder.carried_size > 0 or attention.reads_coverage or model.copies
+        if not single_lstm or (attention.reads_query and not scored) or further:
             raise UserError(f"attention={attention.name}: bare calls are not implemented for this model")
         self.previous_query = decoder.query == "previous"
         self.additive = isinstance(attention, BahdanauAttention)

@@ -1,6 +1,6 @@
 """What speeds are compared with: the peers' figures and the targets of conf/peers.yaml."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field, PositiveFloat
@@ -18,6 +18,8 @@ class Peer:
     Attributes:
         peer: the toolkit's name and version.
         what: name of the measurement, as pipelines/bench.py prints it.
+        device: the processor, as pipelines/bench.py prints it, or the GPU, as torch has it; speeds are compared on the
+            same device only.
         speed: tokens or sentences a second.
         target_ratio: our speed is to be this many times the peer's.
         precision: of the peer.
@@ -25,20 +27,10 @@ class Peer:
 
     peer: str
     what: str
+    device: str
     speed: PositiveFloat
     target_ratio: PositiveFloat
     precision: str = "32-true"
-
-
-@dataclass(frozen=True)
-class GpuPeer(Peer):
-    """The measured speed of another toolkit on a GPU.
-
-    Attributes:
-        device: the GPU's name, as torch has it; speeds are compared on the same GPU only.
-    """
-
-    device: str = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -47,7 +39,7 @@ class Targets:
 
     Attributes:
         peers: speeds of other toolkits on a CPU.
-        square_rate: GFLOP/s of the product 1,024 x 1,024 x 1,024 when these were measured, to compare machines by.
+        square_rates: by processor, GFLOP/s of the product 1,024 x 1,024 x 1,024 when these were measured.
         square_shares: by variant, the share of the rate of square products that a training step is to reach.
         no_slower: by variant, the variant whose training speed it is to reach.
         padding_share: upper bound of the share of padding positions.
@@ -58,13 +50,13 @@ class Targets:
     """
 
     peers: list[Peer]
-    square_rate: PositiveFloat
+    square_rates: dict[str, PositiveFloat]
     square_shares: dict[str, _Share]
     no_slower: dict[str, str]
     padding_share: _Share
     device_ratios: dict[str, PositiveFloat]
     precision_ratios: dict[str, PositiveFloat]
-    gpu_peers: list[GpuPeer]
+    gpu_peers: list[Peer]
 
 
 def read_targets() -> Targets:
@@ -77,6 +69,5 @@ def read_targets() -> Targets:
 
 
 def _build_targets(content: dict[str, Any]) -> Targets:
-    kinds = {"peers": Peer, "gpu_peers": GpuPeer}
-    lists = {key: [build(kind, entry, key) for entry in content.get(key, [])] for key, kind in kinds.items()}
+    lists = {key: [build(Peer, entry, key) for entry in content.get(key, [])] for key in ("peers", "gpu_peers")}
     return build(Targets, {**content, **lists}, "peers")

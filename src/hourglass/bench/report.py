@@ -62,8 +62,8 @@ def print_tables(_: BenchSettings, path: str) -> None:
             peer_rows(lines, targets.peers),
             "Comparison with peers. The shares of the rate are the distance to the machine, and no target. In "
             "brackets: the range of the rounds, and the share of the rate that the peer would reach if it did the "
-            f"work that is counted for ours. The machine made {targets.square_rate:g} GFLOP/s of square products of "
-            f"1,024 when the peers were measured. Commits: {', '.join(_commits(lines))}.",
+            f"work that is counted for ours.{_square_rates(lines, targets.square_rates)} Commits: "
+            f"{', '.join(_commits(lines))}.",
         ),
         _table("targets", target_rows(lines, targets), "Other targets. In brackets: the range of the rounds."),
         _table(
@@ -131,6 +131,15 @@ def _draw_growth(groups: Mapping[str, Sequence[Mapping[str, Any]]], file: Path) 
         if lines:
             figure = draw_lines(lines, x_label=plot.x_label, y_label=plot.y_label)
             write_whole(file.with_name(f"{file.stem}{plot.suffix}.svg"), to_svg(figure, f"speed{plot.suffix}"))
+
+
+def _square_rates(lines: Iterable[Mapping[str, Any]], rates: Mapping[str, float]) -> str:
+    """Return sentences with the rate of products of the machines of the measurements, when peers ran there."""
+    processors = sorted({line["processor"] for line in lines} & rates.keys())
+    return "".join(
+        f" {processor} made {rates[processor]:g} GFLOP/s of square products of 1,024 when the peers were measured."
+        for processor in processors
+    )
 
 
 def _commits(lines: Iterable[Mapping[str, Any]]) -> list[str]:

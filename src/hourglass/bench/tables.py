@@ -20,7 +20,7 @@ from hourglass.bench.measurements import (
     SEARCH,
     TRAINING,
 )
-from hourglass.bench.peers import GpuPeer, Peer, Targets
+from hourglass.bench.peers import Peer, Targets
 
 PLAIN = "32-true"  # The precision of a line that names none.
 
@@ -49,7 +49,7 @@ def peer_rows(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer]) -> list
         speed, share, limit = line["value"], statistics.median(shares), statistics.median(limits)
         best_share = f"{100 * speed * line['work'] / best[_shapes(name)]:.1f} %"
         ours = [name, precision, f"{speed:,.0f} {line['unit'].partition('/')[0]}", _percent(share, shares), best_share]
-        rivals = [peer for peer in peers if peer.what == name]
+        rivals = [peer for peer in peers if (peer.what, peer.device) == (name, line["processor"])]
         for rival in rivals:
             ratio = speed / rival.speed
             rows.append(
@@ -215,7 +215,7 @@ def profile_rows(lines: Iterable[Mapping[str, Any]]) -> list[list[str]]:
     return rows
 
 
-def gpu_rows(lines: Iterable[Mapping[str, Any]], peers: Sequence[GpuPeer]) -> list[list[str]]:
+def gpu_rows(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer]) -> list[list[str]]:
     """Compare whole trainings on a GPU with the peers' on the same GPU, as `bench.py gpu` has measured them.
 
     Args:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from hourglass.corpora.features import check_features
 from hourglass.corpora.languages import count_words
 from hourglass.corpora.recipe import SPLITS, Pair, Recipe, Split
 from hourglass.errors import UserError
@@ -57,7 +58,7 @@ def clean_pairs(recipe: Recipe, split: Split, tally: Tally) -> Iterator[dict[str
 
     Raises:
         UserError: a side of a dev or test pair is empty, or a pair has a prefix and the recipe has none, or the
-            reverse.
+            reverse; or features are not as wide as the recipe says, or not finite.
     """
     own: set[str] = set()
     may_drop = split == "train" or split in recipe.taken()
@@ -75,7 +76,8 @@ def clean_pairs(recipe: Recipe, split: Split, tally: Tally) -> Iterator[dict[str
                 f"{pair.places[1]}: {'a' if prefix else 'no'} prefix, and {type(recipe).__name__}.has_prefixes is "
                 f"{recipe.has_prefixes}: a recipe gives every pair a prefix, or none"
             )
-        source_words, target_words = count_words(source, recipe.source), count_words(target, recipe.target)
+        source_words = count_words(source, recipe.source) if pair.length is None else pair.length
+        target_words = count_words(target, recipe.target)
         if split == "train" and _too_long(recipe, (source_words, target_words), (source, target)):
             tally.dropped["too long"] += 1
             continue
@@ -94,6 +96,8 @@ def clean_pairs(recipe: Recipe, split: Split, tally: Tally) -> Iterator[dict[str
         row = {"source": source, "target": target, "id": pair.id, "source_words": source_words}
         if recipe.has_alternatives:
             row["alternatives"] = [" ".join(text.split()) for text in pair.alternatives]
+        if recipe.has_features:
+            row["features"] = check_features(pair.features, getattr(recipe, "feature_size", None), pair.places[0])
         yield row if prefix is None else {**row, "prefix": prefix}
     tally.held_out |= own
 

@@ -9,15 +9,18 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from hourglass.config.options import build, choose
 from hourglass.config.plugins import plugin_of
 from hourglass.corpora.cleaning import Tally, clean_pairs, normalise
+from hourglass.corpora.features import array_of_features
 from hourglass.corpora.languages import check_code, check_script
 from hourglass.corpora.recipe import SPLITS, Recipe, Split
 from hourglass.corpora.recipes import RECIPES
@@ -36,6 +39,7 @@ CORPUS_VERSION = 1
 # The file with digest and facts of a corpus, beside its splits.
 RECORD = "corpus.json"
 ROWS_AT_ONCE = 10_000
+FEATURES_AT_ONCE = 200
 # Options of the group that are no options of a recipe.
 USED_ELSEWHERE = ("vocabulary_size", "curriculum")
 # Sentences of each split whose script is looked at.
@@ -48,12 +52,14 @@ class Corpus:
 
     Attributes:
         splits: train, dev and test, memory-mapped, with the columns source, target, id (text) and source_words (int);
-            prefix (text), where each target continues a given one: the target is what follows it; and alternatives
-            (texts), where targets have further references.
+            prefix (text), where each target continues a given one: the target is what follows it; alternatives
+            (texts), where targets have further references; and features (lists of S regions of F numbers), which are
+            read in place of the source.
         digest: SHA-256 of the content of all splits, independent of path and time.
         source_language: language code of the source side.
         target_language: language code of the target side.
-        facts: pairs and words by split, and training pairs dropped by reason; plain values.
+        facts: pairs and words by split, training pairs dropped by reason, and the versions of the packages that they
+            are taken from; plain values.
         path: the folder, which `datasets.load_from_disk` can read.
     """
 
@@ -115,8 +121,9 @@ def summary(facts: Mapping[str, Any], digest: str) -> str:
     leaks = "" if facts["leaks_removed"] else " (synthetic pairs are not searched for leaks)"
     if "leak_sides" in facts:
         leaks = f" (leaks are searched on the {' and '.join(facts['leak_sides'])} side alone)"
+    made_of = "".join(f" of {name} {version}," for name, version in facts.get("made_of", {}).items())[:-1]
     return (
-        f"corpus {facts['name']} {facts['source']}-{facts['target']}: pairs {pairs}; "
+        f"corpus {facts['name']} {facts['source']}-{facts['target']}{made_of}: pairs {pairs}; "
         f"{words:.1f} words per training source; dropped from train: {dropped}{leaks}; digest {digest[:12]}"
     )
 
@@ -240,6 +247,8 @@ def _write(name: str, recipe: Recipe, folder: Path) -> None:
     }
     if recipe.removes_leaks and len(recipe.leak_sides) < len(Recipe.leak_sides):
         facts["leak_sides"] = list(recipe.leak_sides)
+    if made_of := recipe.made_of():
+        facts["made_of"] = made_of
     record = json.dumps({"digest": digest.hexdigest(), "facts": facts}, indent=1)
     (folder / RECORD).write_text(record, encoding="utf-8")
 
@@ -251,7 +260,7 @@ def _write_split(rows: Iterable[dict[str, Any]], file: Path, digest: Any, *, rec
         rows: by column.
         file: to write.
         digest: of hashlib.
-        recipe: says whether the rows have the columns prefix and alternatives.
+        recipe: says whether the rows have the columns prefix, alternatives and features.
     """
     from datasets import Dataset, Features, List, Value
     from datasets.arrow_writer import ArrowWriter
@@ -269,12 +278,31 @@ def _write_split(rows: Iterable[dict[str, Any]], file: Path, digest: Any, *, rec
     if recipe.has_alternatives:
         columns["alternatives"] = List(Value("string"))
     rows = iter(rows)
+    if recipe.has_features and (first := next(rows, None)):
+        rows = chain([first], rows)
+        columns["features"] = List(List(Value(str(first["features"].dtype)), length=first["features"].shape[1]))
     digest.update(f"{file.name}\n".encode())
     with ArrowWriter(features=Features(columns), path=str(file)) as writer:
-        while batch := list(islice(rows, ROWS_AT_ONCE)):
-            writer.write_batch({column: [row[column] for row in batch] for column in columns})
+        while batch := list(islice(rows, FEATURES_AT_ONCE if recipe.has_features else ROWS_AT_ONCE)):
+            if recipe.has_features:
+                writer.write_table(_table_with_features(batch, Features(columns).arrow_schema))
+            else:
+                writer.write_batch({column: [row[column] for row in batch] for column in columns})
             lines = ("\t".join([*(row[text] for text in texts), *row.get("alternatives", ())]) for row in batch)
             digest.update("".join(f"{line}\n" for line in lines).encode())
+            for row in batch if recipe.has_features else ():
+                digest.update(row["features"].tobytes())
         writer.finalize()
     # The library's own fingerprint holds the time of the file: a corpus that is made again would differ in its bytes.
     return Dataset(Dataset.from_file(str(file)).data, fingerprint=digest.hexdigest()[:16])
+
+
+def _table_with_features(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Return rows as a table of this schema; features as they lie in memory, not number by number."""
+    arrays = [
+        array_of_features([row[name] for row in rows])
+        if name == "features"
+        else pa.array([row[name] for row in rows], schema.field(name).type)
+        for name in schema.names
+    ]
+    return pa.Table.from_arrays(arrays, schema.names).cast(schema)

@@ -1,16 +1,21 @@
-"""The interface of a corpus recipe: its options, and the sentence pairs of each split."""
+"""The interface of a corpus recipe: its options, and the sentence pairs of each split.
+
+Shapes: S regions of a picture or frames of a recording, F numbers of each.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
 from pydantic import PositiveInt
 
 Split = Literal["train", "dev", "test"]
 Side = Literal["source", "target"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+FeatureArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 
 class Pair(NamedTuple):
@@ -26,6 +31,9 @@ class Pair(NamedTuple):
         prefix: what the target continues, where the recipe has prefixes: the decoder reads it, and neither loss nor
             score counts it.
         alternatives: further references, as good as the target, where the recipe has them: scores count the closest.
+        features: [S, F], what a model reads in place of the source, where the recipe has features. The source is then a
+            name by which leaks are searched, and reports show it.
+        length: what counts as the words of such a source.
     """
 
     id: str
@@ -35,6 +43,8 @@ class Pair(NamedTuple):
     parts: tuple[tuple[str, str], ...] = ()
     prefix: str | None = None
     alternatives: tuple[str, ...] = ()
+    features: FeatureArray | None = None
+    length: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,8 @@ class Recipe(ABC):
     has_prefixes: ClassVar[bool] = False
     # Whether pairs of dev and test may have further references.
     has_alternatives: ClassVar[bool] = False
+    # Whether every pair has features, as wide as the recipe's field `feature_size`.
+    has_features: ClassVar[bool] = False
 
     @property
     def limit(self) -> int | None:
@@ -82,6 +94,10 @@ class Recipe(ABC):
     def inputs(self) -> Iterable[Path]:
         """Return the files that the pairs are read from: the corpus is built again when their bytes change."""
         return ()
+
+    def made_of(self) -> dict[str, str]:
+        """Return the version of each package that the pairs are taken from, for the record of a run."""
+        return {}
 
     @abstractmethod
     def pairs(self, split: Split) -> Iterator[Pair]:

@@ -1,11 +1,13 @@
 """Encoded corpora: token ids on disk, read by memory-mapping, and the padded batches made of them.
 
-Shapes: B sentences of a batch, S source length, T target length.
+Features are read where the corpus has them.
+
+Shapes: B sentences of a batch, S source length, F numbers of a region, T target length.
 """
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,8 +18,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from hourglass.corpora.corpus import Corpus, prefixes_of
-from hourglass.data.batches import NO_ROW, IntArray, Part, joined_lengths
+from hourglass.data.batches import IntArray, Part
 from hourglass.data.pieces import BOS, EOS, PAD
+from hourglass.data.sources import FEATURES, Lists, Source, has_features, is_features, positions_of
 from hourglass.data.tokenizer import Vocabularies
 from hourglass.system.cache import fill_cache, reading
 
@@ -30,7 +33,7 @@ log = logging.getLogger(__name__)
 class Batch(NamedTuple):
     """A batch of sentences, padded on the right."""
 
-    source: Tensor  # [B, S] ids, each row ending in end-of-sentence
+    source: Tensor  # [B, S] ids, each row ending in end-of-sentence; or features [B, S, F], padded with zeros
     source_lengths: Tensor  # [B]
     target: Tensor  # [B, T+1] ids, from beginning-of-sentence to end-of-sentence
     rows: Tensor  # [B] row numbers in the split; of a joined sentence, of its first pair
@@ -51,27 +54,32 @@ class EncodedSplit(Dataset[Batch]):
     Args:
         file: an Arrow stream of lists, source_ids and target_ids, and of numbers, prefix_lengths, where the corpus has
             prefixes.
+        features: Arrow streams with the column features, in place of source_ids; none for a corpus of texts.
 
     Attributes:
-        source_ids: of each pair, without end-of-sentence.
+        has_features: whether sources are features.
+        sources: of each pair: ids, without end-of-sentence, or features [S, F].
         target_ids: of each pair, with the prefix, without beginning-of-sentence and end-of-sentence.
-        source_lengths: [pairs] source tokens, with end-of-sentence.
+        source_lengths: [pairs] source tokens, with end-of-sentence; or regions.
         target_lengths: [pairs] target tokens, with the prefix and end-of-sentence.
         prefix_lengths: [pairs] target tokens that are given; None: the corpus has no prefixes.
     """
 
-    def __init__(self, file: Path):
-        self.file = file
-        table = pa.ipc.open_stream(pa.memory_map(str(file))).read_all()
-        self.source_ids, self.target_ids = Lists(table["source_ids"]), Lists(table["target_ids"])
-        self.source_lengths, self.target_lengths = self.source_ids.lengths() + 1, self.target_ids.lengths() + 1
+    def __init__(self, file: Path, features: tuple[Path, ...] = ()):
+        self.file, self.features = file, features
+        table = _map(file)
+        self.has_features = bool(features)
+        self.sources = Lists(pa.concat_tables(map(_map, features))[FEATURES] if features else table["source_ids"])
+        self.target_ids = Lists(table["target_ids"])
+        self.source_lengths = self.sources.lengths() + (0 if self.has_features else 1)
+        self.target_lengths = self.target_ids.lengths() + 1
         self.prefix_lengths: IntArray | None = None
         if "prefix_lengths" in table.column_names:
             self.prefix_lengths = table["prefix_lengths"].to_numpy()
 
-    def __reduce__(self) -> tuple[type["EncodedSplit"], tuple[Path]]:
-        """Pickle the file's path: another process maps the file itself."""
-        return EncodedSplit, (self.file,)
+    def __reduce__(self) -> tuple[type["EncodedSplit"], tuple[Path, tuple[Path, ...]]]:
+        """Pickle the paths of the files: another process maps them itself."""
+        return EncodedSplit, (self.file, self.features)
 
     def __len__(self) -> int:
         return len(self.source_lengths)
@@ -85,55 +93,21 @@ class EncodedSplit(Dataset[Batch]):
         target = pad(list(self.target_ids.joined(part.rows)), first=[BOS], last=[EOS])
         if part.blank:
             target[:, 1:] = PAD
-        source = list(self.source_ids.joined(part.rows))
-        lengths = joined_lengths(self.source_lengths, part.rows).astype(np.int64)
+        source = list(self.sources.joined(part.rows))
         if part.nulled is not None:
-            source = [ids[:0] if nulled else ids for ids, nulled in zip(source, part.nulled, strict=True)]
-            lengths[part.nulled] = 1  # End-of-sentence alone.
+            source = [each[:0] if nulled else each for each, nulled in zip(source, part.nulled, strict=True)]
+        lengths = np.array(list(map(positions_of, source)))
         given = None
         if self.prefix_lengths is not None:
             given = torch.from_numpy(self.prefix_lengths[part.rows].astype(np.int64))
         return Batch(
-            pad(source, last=[EOS]),
+            pad_sources(source),
             torch.from_numpy(lengths),
             target,
             torch.from_numpy(part.rows if part.rows.ndim == 1 else part.rows[:, 0]),
             part.step_tokens,
             given,
         )
-
-
-class Lists:
-    """A column of lists, read in Arrow's memory without a copy: ten times as fast as rows of the table.
-
-    Args:
-        column: lists of integers, without nulls.
-    """
-
-    def __init__(self, column: pa.ChunkedArray):
-        self._values = [chunk.values.to_numpy() for chunk in column.chunks]
-        self._offsets = [chunk.offsets.to_numpy() for chunk in column.chunks]
-        self._starts = np.cumsum([0, *map(len, column.chunks)])[:-1]  # The first row of each chunk.
-
-    def lengths(self) -> IntArray:
-        """Return the length of each list, [rows]."""
-        return np.concatenate([np.empty(0, np.int32), *map(np.diff, self._offsets)])
-
-    def rows(self, rows: IntArray) -> Iterator[IntArray]:
-        """Yield the lists of these rows."""
-        chunks = np.searchsorted(self._starts, rows, side="right") - 1
-        for chunk, row in zip(chunks.tolist(), (rows - self._starts[chunks]).tolist(), strict=True):
-            first, end = self._offsets[chunk][row : row + 2]
-            yield self._values[chunk][first:end]
-
-    def joined(self, rows: IntArray) -> Iterator[IntArray]:
-        """Yield the lists of sentences, each joined from those of its pairs; see `Part`."""
-        if rows.ndim == 1:
-            yield from self.rows(rows)
-            return
-        lists = self.rows(rows[rows != NO_ROW])
-        for pairs in (rows != NO_ROW).sum(1).tolist():
-            yield np.concatenate([next(lists) for _ in range(pairs)])
 
 
 def pad(rows: Sequence[Sequence[int] | IntArray], *, first: Sequence[int] = (), last: Sequence[int] = ()) -> Tensor:
@@ -157,6 +131,24 @@ def pad(rows: Sequence[Sequence[int] | IntArray], *, first: Sequence[int] = (), 
     return torch.from_numpy(padded)
 
 
+def pad_sources(sources: Sequence[Source]) -> Tensor:
+    """Return sources as one tensor, padded on the right.
+
+    Args:
+        sources: B lists of ids, without end-of-sentence, or B arrays of features [S_b, F].
+
+    Returns:
+        ids [B, S], each row ending in end-of-sentence; or features [B, S, F] in float32, padded with zeros.
+    """
+    if not is_features(sources[0]):
+        return pad(sources, last=[EOS])  # type: ignore[arg-type]
+    width = np.shape(sources[0])[1]
+    padded = np.zeros((len(sources), max(map(positions_of, sources)), width), dtype=np.float32)
+    for row, features in zip(padded, sources, strict=True):
+        row[: len(features)] = features
+    return torch.from_numpy(padded)
+
+
 def encode_corpus(corpus: Corpus, vocabularies: Vocabularies, cache: Path) -> dict[str, EncodedSplit]:
     """Encode all splits of a corpus, or take them from the cache; return them memory-mapped, by name.
 
@@ -177,7 +169,19 @@ def encode_corpus(corpus: Corpus, vocabularies: Vocabularies, cache: Path) -> di
 
     folder = fill_cache(cache, "encoded", key, write)
     with reading(folder):
-        return {name: EncodedSplit(folder / f"{name}.arrow") for name in corpus.splits}
+        return {
+            name: EncodedSplit(folder / f"{name}.arrow", _feature_files(split)) for name, split in corpus.splits.items()
+        }
+
+
+def _feature_files(split: "datasets.Dataset") -> tuple[Path, ...]:
+    """Return the files in which the features of a split lie, in order; none for a split of texts."""
+    return tuple(Path(file["filename"]) for file in split.cache_files) if has_features(split) else ()
+
+
+def _map(file: Path) -> pa.Table:
+    """Return the table of an Arrow stream, memory-mapped."""
+    return pa.ipc.open_stream(pa.memory_map(str(file))).read_all()
 
 
 def _encode_split(split: "datasets.Dataset", vocabularies: Vocabularies, file: Path) -> None:
@@ -186,15 +190,15 @@ def _encode_split(split: "datasets.Dataset", vocabularies: Vocabularies, file: P
     from datasets.arrow_writer import ArrowWriter
 
     ids = Sequence(Value("int32"))
-    columns = {"source_ids": ids, "target_ids": ids}
+    columns = {"target_ids": ids} if has_features(split) else {"source_ids": ids, "target_ids": ids}
     if "prefix" in split.column_names:
         columns["prefix_lengths"] = Value("int32")
+    split = split.select_columns([name for name in split.column_names if name != FEATURES])
     with ArrowWriter(features=Features(columns), path=str(file)) as writer:
         for rows in split.iter(batch_size=1000):
-            encoded: dict[str, list[Any]] = {
-                "source_ids": vocabularies.source.encode(rows["source"]),
-                "target_ids": vocabularies.target.encode(rows["target"]),
-            }
+            encoded: dict[str, list[Any]] = {"target_ids": vocabularies.target.encode(rows["target"])}
+            if "source_ids" in columns:
+                encoded["source_ids"] = vocabularies.source.encode(rows["source"])
             if (prefixes := prefixes_of(rows)) is not None:
                 # Encoded apart from the target, as a search encodes it, which does not know the target.
                 given = vocabularies.target.encode(prefixes)

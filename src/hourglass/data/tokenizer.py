@@ -283,7 +283,8 @@ def train_vocabularies(
 
     Args:
         settings: see `TokenizerSettings`.
-        train_split: rows with the columns source and target, and prefix, which counts as text of the target side.
+        train_split: rows with the columns source and target, and prefix, which counts as text of the target side. Where
+            sources are features, the vocabulary of the target side is that of both.
         corpus_digest: names the content of the split.
         cache: the cache folder; the models are SentencePiece files in its folder tokenizer/KEY.
         option: the setting that the number of pieces comes from: see `pieces_option`.
@@ -293,6 +294,8 @@ def train_vocabularies(
     """
     target_side = ["target", "prefix"] if "prefix" in train_split.column_names else ["target"]
     sides = {"joint": ["source", *target_side]} if settings.joint else {"source": ["source"], "target": target_side}
+    if "features" in train_split.column_names:
+        sides = {"target": target_side}
 
     def write(folder: Path) -> None:
         sample = train_split.select(evenly_spaced(len(train_split), settings.lines))

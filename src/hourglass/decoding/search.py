@@ -17,6 +17,7 @@ from hourglass.data.pieces import BOS, EOS, PAD
 from hourglass.decoding.precision import SearchPrecision, check_precision
 from hourglass.errors import UserError
 from hourglass.models.attention import Attention, PreparedMemory
+from hourglass.models.copying import Copyable
 from hourglass.models.decoder import DecoderState
 from hourglass.models.seq2seq import Seq2Seq
 
@@ -120,6 +121,19 @@ class SearchSettings:
         return min(math.ceil(self.output_ratio * source_tokens) + self.output_extra, self.output_most)
 
 
+def check_source_words(search: SearchSettings) -> None:
+    """Check that a search that reads features does not look for words of the source.
+
+    Raises:
+        UserError: it does.
+    """
+    if search.replace_unknown:
+        raise UserError(
+            "search.replace_unknown=true inserts words of the source, and features have none: set "
+            "search.replace_unknown=false"
+        )
+
+
 class Hypothesis(NamedTuple):
     """A translation of one sentence."""
 
@@ -212,11 +226,13 @@ def n_best(
     memories = [model.encode(source, lengths) for model in models]
     prepared = [model.decoder.attention.prepare(memory) for model, memory in zip(models, memories, strict=True)]
     states = [model.decoder.start(memory) for model, memory in zip(models, memories, strict=True)]
+    copyable = next((memory.copyable for memory in memories if memory.copyable is not None), None)
     now = _start(memories[0].mask, limits, settings, prefixes)
 
     t = 0
     while len(now.sentence):
-        predictions, states, weights = _step(models, now.tokens[:, :, -1].flatten(), states, prepared, t)
+        last = now.tokens[:, :, -1].flatten()
+        predictions, states, weights = _step(models, last, states, prepared, t, copyable=copyable)
         t += 1
         width = now.live.shape[1]
         if weights is not None:
@@ -260,6 +276,7 @@ def n_best(
             states = [state.select(rows) for state in states]
         if len(stay) < len(now.sentence):
             prepared = [memory.keep_sentences(stay) for memory in prepared]
+            copyable = copyable and copyable.select(stay)
             now = _Beams(*(part[stay] for part in now))
     # A model whose weights have become NaN has no hypothesis.
     return [best or [Hypothesis([], -math.inf, -math.inf, False)] for best in results]
@@ -436,7 +453,13 @@ def _keep(best: list[Hypothesis], hypothesis: Hypothesis, count: int) -> list[Hy
 
 
 def _step(
-    models: Sequence[Seq2Seq], last: Tensor, states: list[DecoderState], prepared: list[PreparedMemory], t: int
+    models: Sequence[Seq2Seq],
+    last: Tensor,
+    states: list[DecoderState],
+    prepared: list[PreparedMemory],
+    t: int,
+    *,
+    copyable: Copyable | None,
 ) -> tuple[Tensor, list[DecoderState], Tensor | None]:
     """Advance all models by one piece.
 
@@ -447,7 +470,7 @@ def _step(
     predictions, after, all_weights = [], [], []
     for model, state, memory in zip(models, states, prepared, strict=True):
         output, state_after, weights = model.decoder.step(model.embedding(pieces), state, memory, t, rows=rows)
-        scores = model.output(output)
+        scores = model.scores(model.with_copies(output, weights, copyable))
         predictions.append(scores.to(torch.promote_types(scores.dtype, torch.float32)).log_softmax(-1))
         after.append(state_after)
         if weights is not None:

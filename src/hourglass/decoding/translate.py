@@ -1,4 +1,7 @@
-"""Translating text: lines in, lines out, in order, in bounded memory. Used wherever a trained model translates."""
+"""Translating text: lines in, lines out, in order, in bounded memory. Used wherever a trained model translates.
+
+A source may be features [S, F], S regions of F numbers, in place of a text: then the translation is its caption.
+"""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,9 +12,11 @@ import numpy as np
 import torch
 
 from hourglass.corpora.corpus import prefixes_of
+from hourglass.corpora.recipe import FeatureArray
 from hourglass.data.batches import in_order
-from hourglass.data.encoded import pad
-from hourglass.data.pieces import EOS, UNK
+from hourglass.data.encoded import pad_sources
+from hourglass.data.pieces import UNK
+from hourglass.data.sources import Source, encode_sources, positions_of, sources_of
 from hourglass.data.tokenizer import Vocabularies
 from hourglass.decoding.precision import all_in_precision
 from hourglass.decoding.search import Hypothesis, SearchSettings, n_best
@@ -24,7 +29,7 @@ log = logging.getLogger(__name__)
 
 # A window is this number of texts, or of characters; texts are sorted by length within it.
 WINDOW = 4096
-WINDOW_CHARACTERS = 2_000_000
+WINDOW_CHARACTERS = 2_000_000  # Or numbers of features.
 
 
 class ScoredTranslation(NamedTuple):
@@ -38,7 +43,7 @@ class ScoredTranslation(NamedTuple):
 def translate(
     model: Seq2Seq,
     vocabularies: Vocabularies,
-    texts: Iterable[str],
+    texts: Iterable[str] | Iterable[FeatureArray],
     settings: SearchSettings,
     *,
     prefixes: Iterable[str] | None = None,
@@ -55,7 +60,7 @@ def translate(
 def translate_n_best(
     models: Sequence[Seq2Seq],
     vocabularies: Vocabularies,
-    texts: Iterable[str],
+    texts: Iterable[str] | Iterable[FeatureArray],
     settings: SearchSettings,
     count: int,
     *,
@@ -73,7 +78,7 @@ def translate_n_best(
         models: in evaluation mode, on one device, in float32 or in `settings.precision`, which they are converted to;
             the probability of a piece is the mean over models.
         vocabularies: of the models.
-        texts: one sentence each.
+        texts: one sentence each, or the features of one picture each.
         settings: of the search.
         count: translations of each text, at most `settings.beam`.
         prefixes: what the translation of each text begins with, cut into pieces by itself; None: nothing.
@@ -89,16 +94,17 @@ def translate_n_best(
     first = 1
     of_texts = None if prefixes is None else iter(prefixes)
     for window in _windows(texts):
-        cleaned = list(map(clean, window))
-        sources = [[*ids, EOS] for ids in vocabularies.source.encode(cleaned)]
-        for number, ids in enumerate(sources, first):
+        cleaned = [clean(each) if isinstance(each, str) else "" for each in window]
+        sources = encode_sources(vocabularies, cleaned if isinstance(window[0], str) else window)
+        lengths = list(map(positions_of, sources))
+        for number, length in enumerate(lengths, first):
             for model in models:
-                model.check_length(len(ids), place(number))
+                model.check_length(length, place(number))
         starts = [clean(prefix) for prefix in islice(of_texts, len(window))] if of_texts is not None else None
         given = None if starts is None else vocabularies.target.encode(starts)
-        for number, (ids, prefix) in enumerate(zip(sources, given or [], strict=False), first):
-            settings.check_prefix(len(prefix), settings.limit(len(ids)), place(number))
-        _warn_of_long(sources, settings, place, first)
+        for number, (length, prefix) in enumerate(zip(lengths, given or [], strict=False), first):
+            settings.check_prefix(len(prefix), settings.limit(length), place(number))
+        _warn_of_long(lengths, settings, place, first)
         first += len(window)
         lists = _search_all(models, sources, settings, count, progress=progress, prefixes=given)
         for row, (text, hypotheses) in enumerate(zip(cleaned, lists, strict=True)):
@@ -118,12 +124,12 @@ def clean(text: str) -> str:
     return " ".join(text.split())
 
 
-def _windows(texts: Iterable[str]) -> Iterator[list[str]]:
-    window: list[str] = []
+def _windows(texts: Iterable[str] | Iterable[FeatureArray]) -> Iterator[list[Any]]:
+    window: list[Any] = []
     characters = 0
     for text in texts:
         window.append(text)
-        characters += len(text)
+        characters += len(text) if isinstance(text, str) else text.size
         if len(window) >= WINDOW or characters >= WINDOW_CHARACTERS:
             yield window
             window, characters = [], 0
@@ -138,13 +144,14 @@ def translate_split(
 
     Args:
         trained: the model.
-        split: rows with the column source, and prefix where the translations continue one, which they are without.
+        split: rows with the column source, or features, and prefix where the translations continue one, which they are
+            without.
         settings: of the search.
         device: where the model is moved to.
         name: of the split, for messages.
     """
-    model, sources = trained.model.to(device), list(split["source"])
-    with Bar(f"translating {name}", len(sources), "sentences") as bar:
+    model, sources = trained.model.to(device), sources_of(split)
+    with Bar(f"translating {name}", len(split), "sentences") as bar:
         return list(
             translate(
                 model,
@@ -161,7 +168,7 @@ def translate_split(
 
 def _search_all(
     models: Sequence[Seq2Seq],
-    sources: list[list[int]],
+    sources: list[Source],
     settings: SearchSettings,
     count: int,
     *,
@@ -170,15 +177,15 @@ def _search_all(
 ) -> list[list[Hypothesis]]:
     """Search for translations of all sources, in batches of similar length; return a list for each, in order."""
     device = next(models[0].parameters()).device
-    lengths = np.array([len(ids) for ids in sources])
+    lengths = np.array(list(map(positions_of, sources)))
     lists = [[_EMPTY._replace(tokens=list(prefix))] for prefix in prefixes or [[]] * len(sources)]
-    with_words = np.flatnonzero(lengths > 1)
+    with_words = np.flatnonzero([len(source) > 0 for source in sources])
     progress(len(sources) - len(with_words))
     if not len(with_words):
         return lists
     for rows in in_order(lengths[with_words], lengths[with_words], max(1, settings.batch_tokens // settings.beam)):
         batch = with_words[rows]
-        source = pad([sources[i] for i in batch]).to(device)
+        source = pad_sources([sources[i] for i in batch]).to(device)
         given = None if prefixes is None else [prefixes[i] for i in batch]
         results = n_best(models, source, torch.from_numpy(lengths[batch]).to(device), settings, count, prefixes=given)
         for i, best in zip(batch, results, strict=True):
@@ -223,13 +230,13 @@ def _to_text(
     return vocabularies.target.decode([shown])[0]
 
 
-def _warn_of_long(sources: list[list[int]], settings: SearchSettings, place: Callable[[int], str], first: int) -> None:
+def _warn_of_long(lengths: list[int], settings: SearchSettings, place: Callable[[int], str], first: int) -> None:
     """Warn of texts that are longer than the absolute output limit."""
-    for number, ids in enumerate(sources, first):
-        if len(ids) > settings.output_most:
+    for number, length in enumerate(lengths, first):
+        if length > settings.output_most:
             log.warning(
                 "%s has %d pieces: its translation ends at search.output_most=%d pieces at the latest",
                 place(number),
-                len(ids),
+                length,
                 settings.output_most,
             )

@@ -20,8 +20,9 @@ import torch
 
 from hourglass.corpora.languages import word_spans
 from hourglass.data.batches import in_order
-from hourglass.data.encoded import pad
+from hourglass.data.encoded import pad, pad_sources
 from hourglass.data.pieces import BOS, EOS
+from hourglass.data.sources import Source, positions_of
 from hourglass.data.tokenizer import Vocabularies
 from hourglass.decoding.translate import ScoredTranslation
 from hourglass.errors import UserError
@@ -50,7 +51,7 @@ def check_weights(models: Sequence[Seq2Seq], option: str, remedy: str) -> None:
 @torch.inference_mode()
 def read_weights(
     models: Sequence[Seq2Seq],
-    sources: Sequence[Sequence[int]],
+    sources: Sequence[Source],
     targets: Sequence[Sequence[int]],
     batch_tokens: int = 4000,
 ) -> list[np.ndarray]:
@@ -58,15 +59,15 @@ def read_weights(
 
     Args:
         models: with attention weights; of several models the mean.
-        sources: ids, without end-of-sentence.
+        sources: ids, without end-of-sentence, or features.
         targets: ids, without end-of-sentence.
         batch_tokens: padded tokens of a batch, at most.
     """
-    source_ids, target_ids = [[*ids, EOS] for ids in sources], [[BOS, *ids] for ids in targets]
-    lengths = [np.array([len(ids) for ids in side]) for side in (source_ids, target_ids)]
-    matrices: list[np.ndarray] = [np.empty((0, 0))] * len(source_ids)
-    for rows in in_order(lengths[0], lengths[1], batch_tokens) if source_ids else []:
-        source, target = pad([source_ids[i] for i in rows]), pad([target_ids[i] for i in rows])
+    target_ids = [[BOS, *ids] for ids in targets]
+    lengths = np.array(list(map(positions_of, sources))), np.array(list(map(len, target_ids)))
+    matrices: list[np.ndarray] = [np.empty((0, 0))] * len(sources)
+    for rows in in_order(lengths[0], lengths[1], batch_tokens) if len(sources) else []:
+        source, target = pad_sources([sources[i] for i in rows]), pad([target_ids[i] for i in rows])
         total = np.zeros((len(rows), target.shape[1], source.shape[1]))
         for model in models:
             device = next(model.parameters()).device
@@ -221,6 +222,27 @@ def to_json(
             "alignment": links(words),
             "source_pieces": vocabularies.source.pieces([*source_ids, EOS]),
             "target_pieces": vocabularies.target.pieces([*translation.tokens, EOS]),
+            "weights": weights.round(weight_decimals(weights.shape[1])).tolist(),
+        },
+        ensure_ascii=False,
+    )
+
+
+def caption_to_json(vocabularies: Vocabularies, caption: ScoredTranslation, weights: np.ndarray, **more: Any) -> str:
+    """Return what was written about features, with its weights, as one line of JSON.
+
+    Args:
+        vocabularies: of the model.
+        caption: of a picture.
+        weights: [T, S] of regions.
+        more: further fields.
+    """
+    return json.dumps(
+        {
+            "translation": caption.text,
+            **more,
+            "score": round(caption.score, 6),
+            "target_pieces": vocabularies.target.pieces([*caption.tokens, EOS]),
             "weights": weights.round(weight_decimals(weights.shape[1])).tolist(),
         },
         ensure_ascii=False,

@@ -31,6 +31,7 @@ from hourglass.experiments.rate_search import possible_rates
 from hourglass.metrics.metrics import Metrics, make_metrics
 from hourglass.metrics.scoring import length_buckets
 from hourglass.runs.folder import RunFolder
+from hourglass.runs.origin import RunOrigin
 from hourglass.system.commands import path_override, quoted
 from hourglass.system.project import ROOT
 from hourglass.system.records import read_record
@@ -267,6 +268,28 @@ class Ablation:
             UserError: a run is missing or not finished.
         """
         return [FinishedRun.open(self.kept(variant, seed, budget).path) for seed in self.seeds(variant)]
+
+    def training_stage(self, variant: Variant, seed: int) -> str:
+        """Return the stage of DVC that trains a variant that reads a source, with every budget."""
+        kind = "control" if variant.name in self.corpora[variant.corpus].controls else "train"
+        return f"pipelines/ablation/dvc.yaml:{kind}-{variant.corpus}@{variant.name}-{seed}"
+
+    def run_origins(self, corpus: str) -> dict[tuple[str, int], RunOrigin]:
+        """Return where the runs of a corpus with the largest budget lie, and how they are made again.
+
+        Raises:
+            UserError: a run is missing or not finished.
+        """
+        budget, found = self.corpora[corpus].budgets[-1], {}
+        for variant in self.variants(corpus):
+            for seed, run in zip(self.seeds(variant), self.open_runs(variant, budget), strict=True):
+                kept = self.kept(variant, seed, budget)
+                folder, settings = (
+                    path.relative_to(self.results_folder).as_posix() for path in (kept.path, kept.config)
+                )
+                command = f"dvc repro {self.training_stage(variant, seed)}"
+                found[variant.name, seed] = RunOrigin(folder, settings, command, run.metrics.code)
+        return found
 
     def fingerprint_file(self, variant: Variant) -> Path:
         """The file that tells how a variant behaves in its first steps."""

@@ -8,8 +8,6 @@ the same settings, is not made again, on any machine.
 
 import io
 import re
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -28,6 +26,7 @@ from hourglass.metrics.scoring import length_buckets
 from hourglass.metrics.translation import bleu_statistics
 from hourglass.runs.folder import RunFolder
 from hourglass.runs.translations import Translation, read_translations, rows_of, write_translations
+from hourglass.system.arrays import UNREADABLE
 from hourglass.system.commands import path_override
 from hourglass.system.files import write_whole
 from hourglass.system.project import ROOT
@@ -287,7 +286,7 @@ def read_counts(run: PublishedRun) -> dict[str, np.ndarray]:
     try:
         with np.load(run.counts_file, allow_pickle=False) as content:
             return {name: content[name].astype(np.int64) for name in content.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (*UNREADABLE, AttributeError) as error:  # AttributeError: a single array, which is no archive.
         raise UserError(
             f"{run.counts_file}: not a whole file of counts ({error}): delete {run.record_file.name} beside it, "
             "and make the run again"

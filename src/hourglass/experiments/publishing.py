@@ -191,12 +191,10 @@ def _is_new(child: Child, known: Run | None) -> bool:
 
 def read_children(ablation: Ablation, corpus: str, evaluation: Evaluation) -> Iterator[Child]:
     """Yield the MLflow runs of a corpus."""
-    controls = ablation.corpora[corpus].controls
     for name, result in evaluation.variants.items():
         buckets = list(zip(evaluation.buckets, result.buckets, strict=True))
         for index, training in enumerate(result.seeds):
             variant = Variant(corpus, name)
-            stage = "control" if name in controls else "train"
             curves = {
                 f"dev/{score}": [(round(tokens), value) for tokens, value in curve]
                 for score, curve in (("loss", training.curves.loss), (evaluation.main, training.curves.score))
@@ -215,7 +213,7 @@ def read_children(ablation: Ablation, corpus: str, evaluation: Evaluation) -> It
                     "decoder": result.config["decoder"]["cell"],
                     "commit": ", ".join(result.commits),
                     "dirty": str(result.dirty),
-                    "dvc_stage": f"pipelines/ablation/dvc.yaml:{stage}-{corpus}@{name}-{training.seed}",
+                    "dvc_stage": ablation.training_stage(variant, training.seed),
                     "corpus_digest": evaluation.corpus.digest,
                     f"{evaluation.main}_signature": evaluation.metric.signature,
                     "converged": _converged_tag(training.convergence.converged),

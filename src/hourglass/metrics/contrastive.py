@@ -48,8 +48,9 @@ from torch import Tensor
 
 from hourglass.corpora.sampling import evenly_spaced
 from hourglass.data.batches import IntArray, in_order
-from hourglass.data.encoded import pad
+from hourglass.data.encoded import pad_sources
 from hourglass.data.pieces import BOS, EOS
+from hourglass.data.sources import positions_of
 from hourglass.errors import UserError
 from hourglass.metrics.likelihood import BITS_A_NAT, Pairs, label_nats
 from hourglass.models.encoder import Memory
@@ -156,7 +157,7 @@ def read_contrast(
             f"contrastive={sources}, of a test set of {total} sentences: the own source and another one are the least"
         )
     count = min(sources, total)
-    classes = divide_by_length([len(ids) for ids in pairs.sources], count)
+    classes = divide_by_length([len(source) for source in pairs.sources], count)
     rows = np.array(evenly_spaced(total, sentences))
     draws = np.random.default_rng(seed)
     bits = np.empty(len(rows))
@@ -213,19 +214,22 @@ def _own_and_others(row: int, panel: IntArray) -> IntArray:
 @torch.inference_mode()
 def _score_chosen(model: Seq2Seq, pairs: Pairs, chosen: IntArray, temperature: float, batch_tokens: int) -> np.ndarray:
     """Return log q(y|x) [n, K] in nats of the reference of row chosen[i, 0], given the source of row chosen[i, k]."""
-    number: dict[tuple[int, ...], int] = {}  # of each distinct source: equal ones are scored once
+    number: dict[bytes, int] = {}  # of each distinct source: equal ones are scored once
     rows, places = np.unique(chosen, return_inverse=True)
-    numbers = np.array([number.setdefault(tuple(pairs.sources[row]), len(number)) for row in rows.tolist()])
+    keys = [np.asarray(pairs.sources[row]).tobytes() for row in rows.tolist()]
+    numbers = np.array([number.setdefault(key, len(number)) for key in keys])
+    firsts = rows[np.unique(numbers, return_index=True)[1]]  # [D]
     columns = numbers[places.reshape(chosen.shape)]  # [n, K]
     wanted = np.zeros((len(chosen), len(number)), bool)  # [n, D]
     np.put_along_axis(wanted, columns, True, 1)
     scores = np.full(wanted.shape, np.nan)  # [n, D]
     device = next(model.parameters()).device
     targets = [torch.tensor([BOS, *pairs.targets[row], EOS], device=device) for row in chosen[:, 0].tolist()]
-    sources = [[*ids, EOS] for ids in number]
-    lengths = np.array([len(ids) for ids in sources])
+    sources = [pairs.sources[row] for row in firsts.tolist()]
+    lengths = np.array(list(map(positions_of, sources)))
     for batch in in_order(lengths, lengths, batch_tokens):
-        memory = model.encode(pad([sources[i] for i in batch]).to(device), torch.from_numpy(lengths[batch]).to(device))
+        source = pad_sources([sources[i] for i in batch]).to(device)
+        memory = model.encode(source, torch.from_numpy(lengths[batch]).to(device))
         tell_nothing = _are_equal(model, memory)
         for i, target in enumerate(targets):
             inside = np.flatnonzero(wanted[i, batch])
@@ -233,7 +237,7 @@ def _score_chosen(model: Seq2Seq, pairs: Pairs, chosen: IntArray, temperature: f
             for first in range(0, len(inside), size):
                 some = inside[first : first + size]
                 read = torch.from_numpy(some[:1] if tell_nothing else some).to(device)
-                part = Memory(*(side.index_select(0, read) for side in memory))
+                part = memory.select(read)
                 scores[i, batch[some]] = _score_target(model, part, target, temperature)
     return np.take_along_axis(scores, columns, 1)
 

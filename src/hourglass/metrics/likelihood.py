@@ -16,7 +16,7 @@ K seeds of a variant, P data symbols.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,12 +27,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hourglass.corpora.corpus import prefixes_of
+from hourglass.corpora.recipe import FeatureArray
+from hourglass.corpora.shapes import caption_bits
 from hourglass.data.batches import in_order
-from hourglass.data.encoded import pad
+from hourglass.data.encoded import pad, pad_sources
 from hourglass.data.pieces import BOS, EOS, PAD
+from hourglass.data.sources import encode_sources, positions_of, sources_of
 from hourglass.data.tokenizer import Vocabularies
 from hourglass.errors import UserError
 from hourglass.metrics.significance import Quantity
+from hourglass.models.copying import Readouts, join_readouts
 from hourglass.models.loss import without_prefixes
 from hourglass.models.seq2seq import LOGIT_ROWS, Seq2Seq
 
@@ -52,12 +56,12 @@ class Pairs:
     """Sentence pairs as ids, without beginning- and end-of-sentence.
 
     Attributes:
-        sources: N lists.
+        sources: N lists, or N arrays of features.
         targets: N lists, of what follows the prefix.
         prefixes: N lists, which the decoder reads before the targets and no likelihood counts; None: all are empty.
     """
 
-    sources: Sequence[Sequence[int]]
+    sources: Sequence[Any]  # See `Source`.
     targets: Sequence[Sequence[int]]
     prefixes: Sequence[Sequence[int]] | None = None
 
@@ -65,13 +69,13 @@ class Pairs:
     def encode(
         cls,
         vocabularies: Vocabularies,
-        sources: Sequence[str],
+        sources: Iterable[str] | Iterable[FeatureArray],
         targets: Sequence[str],
         prefixes: Sequence[str] | None = None,
     ) -> "Pairs":
-        """Encode texts."""
+        """Encode texts; sources may be features."""
         return cls(
-            vocabularies.source.encode(list(sources)),
+            encode_sources(vocabularies, sources),
             vocabularies.target.encode(list(targets)),
             None if prefixes is None else vocabularies.target.encode(list(prefixes)),
         )
@@ -79,7 +83,7 @@ class Pairs:
     @classmethod
     def of_split(cls, vocabularies: Vocabularies, split: Any) -> "Pairs":
         """Encode the rows of a split, which has the column prefix only where its corpus has prefixes."""
-        return cls.encode(vocabularies, split["source"], split["target"], prefixes_of(split))
+        return cls.encode(vocabularies, sources_of(split), split["target"], prefixes_of(split))
 
 
 def reference_nats(
@@ -131,8 +135,8 @@ def fit_temperature(model: Seq2Seq, pairs: Pairs, *, batch_tokens: int = 4000) -
     Raises:
         UserError: the minimum lies at a bound of the search, so that no temperature corrects the model.
     """
-    parts = [(readouts, labels) for _, readouts, labels, _ in _read(model, pairs, batch_tokens)]
-    readouts, labels = (torch.cat(side) for side in zip(*parts, strict=True))
+    parts = [(read, labels) for _, read, labels, _ in _read(model, pairs, batch_tokens)]
+    readouts, labels = join_readouts([read for read, _ in parts]), torch.cat([label for _, label in parts])
 
     def loss(log_temperature: float) -> float:
         return float(label_nats(model, readouts, labels, math.exp(log_temperature)).double().sum())
@@ -149,7 +153,7 @@ def fit_temperature(model: Seq2Seq, pairs: Pairs, *, batch_tokens: int = 4000) -
 
 
 @torch.inference_mode()
-def _read(model: Seq2Seq, pairs: Pairs, batch_tokens: int) -> Iterator[tuple[list[int], Tensor, Tensor, Tensor]]:
+def _read(model: Seq2Seq, pairs: Pairs, batch_tokens: int) -> Iterator[tuple[list[int], Readouts, Tensor, Tensor]]:
     """Yield batches: numbers of pairs; readouts [tokens, R] and labels [tokens], row by row; real tokens [B, T].
 
     The real tokens are those that count: neither padding nor prefix.
@@ -158,12 +162,12 @@ def _read(model: Seq2Seq, pairs: Pairs, batch_tokens: int) -> Iterator[tuple[lis
     was_training = model.training
     model.eval()
     try:
-        sources = [[*ids, EOS] for ids in pairs.sources]
         prefixes: Sequence[Sequence[int]] = [[] for _ in pairs.targets] if pairs.prefixes is None else pairs.prefixes
         targets = [[BOS, *prefix, *ids, EOS] for prefix, ids in zip(prefixes, pairs.targets, strict=True)]
-        lengths = np.array([len(ids) for ids in sources]), np.array([len(ids) for ids in targets])
+        lengths = np.array(list(map(positions_of, pairs.sources))), np.array([len(ids) for ids in targets])
         for batch in in_order(*lengths, batch_tokens):
-            source, target = (pad([side[i] for i in batch]).to(device) for side in (sources, targets))
+            source = pad_sources([pairs.sources[i] for i in batch]).to(device)
+            target = pad([targets[i] for i in batch]).to(device)
             memory = model.encode(source, torch.from_numpy(lengths[0][batch]).to(device))
             real = target[:, 1:] != PAD
             if pairs.prefixes is not None:
@@ -177,7 +181,7 @@ def _read(model: Seq2Seq, pairs: Pairs, batch_tokens: int) -> Iterator[tuple[lis
 @torch.inference_mode()
 def label_nats(
     model: Seq2Seq,
-    readouts: Tensor,
+    readouts: Readouts,
     labels: Tensor,
     temperature: float,
     *,
@@ -188,7 +192,7 @@ def label_nats(
     parts = []
     for first in range(0, len(labels), LOGIT_ROWS):
         rows = slice(first, first + LOGIT_ROWS)
-        logits = model.output(readouts[rows])
+        logits = model.scores(readouts[rows])
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
         if among is not None:
             outside = torch.ones(logits.shape[-1], dtype=torch.bool, device=logits.device)
@@ -232,3 +236,16 @@ def numbers_bits(digits: int, shortest: int, longest: int) -> float:
         longest: most digits.
     """
     return math.log2(longest - shortest + 1) + math.log2(9) + (digits - 1) * math.log2(10)
+
+
+def shapes_bits(shapes: int, fewest: int, most: int) -> float:
+    """Return the information in a caption of the corpus `shapes`, in bits.
+
+    All numbers of shapes from `fewest` to `most` are equally likely, and so are the scenes of so many shapes.
+
+    Args:
+        shapes: of this caption.
+        fewest: of a caption in the corpus.
+        most: likewise.
+    """
+    return math.log2(most - fewest + 1) + caption_bits(shapes)

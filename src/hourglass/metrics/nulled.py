@@ -88,8 +88,11 @@ def pointwise_information(nats: Sequence[np.ndarray], nulled_nats: Sequence[np.n
 
 
 def without_sources(pairs: Pairs) -> Pairs:
-    """Return the pairs with empty sources, which a model reads as end-of-sentence alone, as in training."""
-    return Pairs([[] for _ in pairs.targets], pairs.targets, pairs.prefixes)
+    """Return the pairs with empty sources, as in training.
+
+    A model reads an empty source as end-of-sentence alone, or where sources are features as one region of zeros.
+    """
+    return Pairs([source[:0] for source in pairs.sources], pairs.targets, pairs.prefixes)
 
 
 def null_share(config: Config) -> float:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from typing import Literal, NamedTuple
 
 import torch
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -60,9 +60,11 @@ class Attention(nn.Module, ABC):
     """Base of all variants.
 
     Class attributes: `name` as in conf/attention; `reads_query`, whether the context depends on the decoder's state;
-    `has_weights`, whether there are weights over source positions.
+    `has_weights`, whether there are weights over source positions; `sums_to_one`, whether their sum is 1.
     Instance attributes: `context_size`, C; `heads`, how many weights it computes for each source position (it returns
-    their mean); `longest_source`, the number of source positions that it has parameters for, None without such a limit.
+    their mean); `longest_source`, the number of source positions that it has parameters for, None without such a limit;
+    `reads_coverage`, whether it is called with the sum of the weights of earlier steps; `coverage_loss`, the weight of
+    the loss for attending again (`coverage_losses`).
 
     Args:
         sizes: the widths of query, memory and summary.
@@ -71,9 +73,12 @@ class Attention(nn.Module, ABC):
     name: str
     reads_query = True
     has_weights = True
+    sums_to_one = True
     context_size: int
     heads: int = 1
     longest_source: int | None = None
+    reads_coverage: bool = False
+    coverage_loss: float = 0.0
 
     def __init__(self, sizes: Sizes):
         super().__init__()
@@ -208,26 +213,58 @@ class MeanAttention(ScoredAttention):
 class BahdanauAttention(ScoredAttention):
     """score = v . tanh(W q + U k) (Bahdanau et al. 2014, appendix A.1.2).
 
+    With coverage, score_s = v . tanh(W q + U k_s + w coverage_s), where coverage is the sum of the weights of all
+    earlier steps (See, Liu and Manning 2017, equations 10 and 11).
+
     Args:
         sizes: see `Attention`.
         size: A, the width of the hidden layer.
+        coverage: whether the score reads coverage.
+        coverage_loss: the weight of the loss for attending again (equation 13).
+
+    Raises:
+        UserError: there is such a loss without coverage.
     """
 
     name = "bahdanau"
 
-    def __init__(self, sizes: Sizes, *, size: PositiveInt):
+    def __init__(
+        self, sizes: Sizes, *, size: PositiveInt, coverage: bool = False, coverage_loss: NonNegativeFloat = 0.0
+    ):
         super().__init__(sizes)
+        if coverage_loss and not coverage:
+            raise UserError(
+                f"attention.coverage_loss={coverage_loss:g} trains an attention that reads its coverage: set "
+                "attention.coverage=true, or attention.coverage_loss=0.0"
+            )
+        self.reads_coverage, self.coverage_loss = coverage, coverage_loss
         self.query_layer = nn.Linear(sizes.query, size, bias=False)
         self.key_layer = nn.Linear(sizes.memory, size, bias=False)
         self.energy = nn.Parameter(torch.empty(size).uniform_(-(size**-0.5), size**-0.5))
+        # Drawn last: without it, a seed gives the same other weights.
+        self.coverage_column = nn.Parameter(torch.empty(size).uniform_(-(size**-0.5), size**-0.5)) if coverage else None
 
     def keys(self, states: Tensor) -> Tensor:
         """Return U k."""
         return self.key_layer(states)
 
-    def scores(self, query: Tensor, prepared: PreparedMemory) -> Tensor:
-        """See `ScoredAttention.scores`."""
-        return additive_scores(self.query_layer(query), prepared.keys, self.energy)
+    def forward(
+        self, query: Tensor, prepared: PreparedMemory, steps: Tensor, coverage: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """See `Attention.forward`; C is M.
+
+        Args:
+            query: [B, T, H].
+            prepared: see `Attention.forward`.
+            steps: see `Attention.forward`.
+            coverage: [B, T, S] the sum of the weights of earlier steps, where the score reads it.
+        """
+        weights = self.normalise(self.scores(query, prepared, coverage), self.window(query, prepared, steps))
+        return weights @ prepared.values, weights
+
+    def scores(self, query: Tensor, prepared: PreparedMemory, coverage: Tensor | None = None) -> Tensor:
+        """See `ScoredAttention.scores` and `forward`."""
+        return additive_scores(self.query_layer(query), prepared.keys, self.energy, coverage, self.coverage_column)
 
 
 class NormedBahdanauAttention(BahdanauAttention):
@@ -236,19 +273,24 @@ class NormedBahdanauAttention(BahdanauAttention):
     Args:
         sizes: see `Attention`.
         size: A, the width of the hidden layer.
+        coverage: see `BahdanauAttention`.
+        coverage_loss: see `BahdanauAttention`.
     """
 
     name = "bahdanau_normed"
 
-    def __init__(self, sizes: Sizes, *, size: PositiveInt):
-        super().__init__(sizes, size=size)
+    def __init__(
+        self, sizes: Sizes, *, size: PositiveInt, coverage: bool = False, coverage_loss: NonNegativeFloat = 0.0
+    ):
+        super().__init__(sizes, size=size, coverage=coverage, coverage_loss=coverage_loss)
         self.scale = nn.Parameter(torch.tensor(size**-0.5))
         self.bias = nn.Parameter(torch.zeros(size))
 
-    def scores(self, query: Tensor, prepared: PreparedMemory) -> Tensor:
-        """See `ScoredAttention.scores`."""
+    def scores(self, query: Tensor, prepared: PreparedMemory, coverage: Tensor | None = None) -> Tensor:
+        """See `BahdanauAttention.scores`."""
         energy = self.scale * self.energy / self.energy.norm()
-        return additive_scores(self.query_layer(query) + self.bias, prepared.keys, energy)
+        shifted = self.query_layer(query) + self.bias
+        return additive_scores(shifted, prepared.keys, energy, coverage, self.coverage_column)
 
 
 class DotAttention(ScoredAttention):
@@ -306,6 +348,8 @@ class ConcatAttention(BahdanauAttention):
     Args:
         sizes: see `Attention`.
         size: A, the width of the hidden layer.
+        coverage: see `BahdanauAttention`.
+        coverage_loss: see `BahdanauAttention`.
     """
 
     name = "luong_concat"
@@ -468,6 +512,7 @@ class LocalPredictiveAttention(LocalMonotonicAttention):
     """
 
     name = "luong_local_p"
+    sums_to_one = False
 
     def __init__(self, sizes: Sizes, *, score: ContentScore, size: PositiveInt, window: PositiveInt):
         super().__init__(sizes, score=score, window=window)
@@ -525,25 +570,37 @@ def check_equal_widths(sizes: Sizes, option: str, remedy: str) -> None:
         )
 
 
-def additive_scores(query: Tensor, keys: Tensor, energy: Tensor) -> Tensor:
-    """Return energy . tanh(query + keys), in bounded memory.
+def additive_scores(
+    query: Tensor, keys: Tensor, energy: Tensor, coverage: Tensor | None = None, column: Tensor | None = None
+) -> Tensor:
+    """Return energy . tanh(query + keys), or with coverage energy . tanh(query + keys + coverage column).
+
+    The memory that it takes is bounded.
 
     Args:
         query: [B, T, A].
         keys: [B, S, A].
         energy: [A].
+        coverage: [B, T, S].
+        column: [A], what coverage is multiplied by.
 
     Returns:
         scores [B, T, S].
     """
 
-    def score_part(part: Tensor) -> Tensor:
-        return torch.tanh(part.unsqueeze(2) + keys.unsqueeze(1)) @ energy
+    def score_part(part: Tensor, covered: Tensor | None = None) -> Tensor:
+        hidden = part.unsqueeze(2) + keys.unsqueeze(1)
+        if covered is not None and column is not None:
+            hidden = hidden + covered.to(hidden.dtype).unsqueeze(-1) * column
+        return torch.tanh(hidden) @ energy
 
     steps = max(1, ADDITIVE_LIMIT // max(1, keys.numel()))
     if steps >= query.shape[1]:
-        return score_part(query)
+        return score_part(query, coverage)
+    queries = query.split(steps, 1)
+    covered = [None] * len(queries) if coverage is None else coverage.split(steps, 1)
     parts = [
-        checkpoint(score_part, part, use_reentrant=False, preserve_rng_state=False) for part in query.split(steps, 1)
+        checkpoint(score_part, part, more, use_reentrant=False, preserve_rng_state=False)
+        for part, more in zip(queries, covered, strict=True)
     ]
     return torch.cat(parts, 1)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from hourglass.errors import UserError
+from hourglass.models.inputs import SourceInput
 from hourglass.models.summary import PooledEncoder, PooledEncoderSettings
 
 
@@ -36,14 +37,14 @@ class BagEncoder(PooledEncoder):
 
     Args:
         settings: see `BagEncoderSettings`.
-        embedding: the source embedding, [V, E].
+        embedding: of ids, [V, E], or of features.
         final_states: see `PooledEncoder`.
     """
 
     name = "bag"
     settings_class = BagEncoderSettings
 
-    def __init__(self, settings: BagEncoderSettings, embedding: nn.Embedding, *, final_states: bool):
+    def __init__(self, settings: BagEncoderSettings, embedding: SourceInput, *, final_states: bool):
         super().__init__(settings, embedding, final_states=final_states)
         self.project = nn.Linear(settings.embedding_size, settings.hidden_size)
 

@@ -6,8 +6,16 @@ from torch import nn
 from hourglass.config.options import Config, build
 from hourglass.data.pieces import PAD
 from hourglass.models.attention import Sizes
-from hourglass.models.checks import check_readout, check_start, check_ties, without_unread_summary
+from hourglass.models.checks import (
+    check_copy,
+    check_features_read,
+    check_readout,
+    check_start,
+    check_ties,
+    without_unread_summary,
+)
 from hourglass.models.decoder import Decoder
+from hourglass.models.inputs import FeatureProjection, SourceInput
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.models.settings import read_model_settings
 
@@ -17,7 +25,8 @@ def build_model(config: Config, source_size: int, target_size: int, *, joint: bo
 
     Args:
         config: the settings, with the groups encoder, attention and decoder. With `frozen_encoder`, the source
-            embedding is not tied to others.
+            embedding is not tied to others. With `data.feature_size`, the source is features of this width, which have
+            no embedding: decoder.tie=all is as output then.
         source_size: pieces of the source vocabulary.
         target_size: pieces of the target vocabulary.
         joint: whether both sides share one vocabulary.
@@ -26,18 +35,26 @@ def build_model(config: Config, source_size: int, target_size: int, *, joint: bo
         UserError: an option is unknown, outside its choices, or contradicts another.
     """
     settings = read_model_settings(config)
-    check_ties(settings, joint=joint)
+    feature_size = config.get("data", {}).get("feature_size")
+    if feature_size is None:
+        check_ties(settings, joint=joint)
+    else:
+        check_features_read(settings)
     settings = without_unread_summary(settings)
     decoder = settings.decoder
+    source_embedding: SourceInput
     embedding = source_embedding = _embedding(target_size, decoder.embedding_size)
+    if feature_size is not None:
+        source_embedding = FeatureProjection(feature_size, settings.encoder.embedding_size)
     # The source embedding of a frozen encoder does not move, and that of the target does.
-    if decoder.tie != "all" or config.get("frozen_encoder") is not None:
+    elif decoder.tie != "all" or config.get("frozen_encoder") is not None:
         source_embedding = _embedding(source_size, settings.encoder.embedding_size)
     encoder = settings.encoder_class(settings.encoder, source_embedding, final_states=decoder.start == "pass")
     sizes = Sizes(decoder.hidden_size, encoder.memory_size, encoder.summary_size)
     attention = build(settings.attention_class, settings.attention, "attention", sizes=sizes)
     check_start(encoder, settings)
     check_readout(attention, decoder)
+    check_copy(attention, decoder, joint=joint)
     return Seq2Seq(encoder, Decoder(decoder, attention, encoder.summary_size), embedding)
 
 

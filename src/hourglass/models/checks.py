@@ -41,6 +41,28 @@ def check_ties(settings: ModelSettings, *, joint: bool) -> None:
         )
 
 
+def check_features_read(settings: ModelSettings) -> None:
+    """Check that an encoder can read features.
+
+    Raises:
+        UserError: an option is one of texts.
+    """
+    encoder = settings.encoder
+    if getattr(encoder, "embedding_file", None) is not None:
+        raise UserError(
+            "encoder.embedding_file: the corpus has features, which have no embedding: set encoder.embedding_file=null"
+        )
+    if getattr(encoder, "summary", None) == "last":
+        raise UserError(
+            "encoder.summary=last is the state of end-of-sentence, and the corpus has features, which have none: set "
+            "encoder.summary=mean or encoder.summary=attention"
+        )
+    if settings.decoder.copy:
+        raise UserError(
+            "decoder.copy=true copies pieces of the source, and the corpus has features: set decoder.copy=false"
+        )
+
+
 def without_unread_summary(settings: ModelSettings) -> ModelSettings:
     """Return the settings with summary_size=0 where nothing reads the summary.
 
@@ -124,12 +146,47 @@ def _listed(words: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def check_readout(attention: Attention, decoder: DecoderSettings) -> None:
-    """Check that something reads the context of the attention.
+def check_copy(attention: Attention, decoder: DecoderSettings, *, joint: bool) -> None:
+    """Check that pieces can be copied from the source.
+
+    Args:
+        attention: says which.
+        decoder: its settings.
+        joint: whether source and target share one vocabulary.
 
     Raises:
-        UserError: nothing does.
+        UserError: they cannot.
     """
+    if not decoder.copy:
+        return
+    if not (attention.has_weights and attention.reads_query):
+        lacks = "has weights that choose nothing" if attention.has_weights else "has no weights"
+        raise UserError(
+            f"decoder.copy=true copies what the attention points at, and attention={attention.name} {lacks}: set "
+            "attention=luong_general or another with scores, or decoder.copy=false"
+        )
+    if not joint:
+        raise UserError(
+            "decoder.copy=true writes pieces of the source, which have to be pieces of the target: set "
+            "tokenizer.joint=true, or decoder.copy=false"
+        )
+
+
+def check_readout(attention: Attention, decoder: DecoderSettings) -> None:
+    """Check that something reads the context of the attention, and that it has what the decoder's options are about.
+
+    Raises:
+        UserError: nothing does, or it has not.
+    """
+    if decoder.gate_context and not attention.context_size:
+        raise UserError(
+            f"decoder.gate_context=true: attention={attention.name} has no context: set decoder.gate_context=false"
+        )
+    if decoder.doubly_stochastic and not attention.has_weights:
+        raise UserError(
+            f"decoder.doubly_stochastic={decoder.doubly_stochastic:g} is of attention weights, and "
+            f"attention={attention.name} has none: set decoder.doubly_stochastic=0"
+        )
     read = decoder.readout != "state" or decoder.query == "previous" or decoder.context_to_all
     if attention.context_size and not read:
         raise UserError(

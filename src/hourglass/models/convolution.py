@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hourglass.errors import UserError
+from hourglass.models.inputs import SourceInput
 from hourglass.models.summary import PooledEncoder, PooledEncoderSettings
 
 
@@ -57,7 +58,7 @@ class ConvolutionalEncoder(PooledEncoder):
 
     Args:
         settings: see `ConvolutionalEncoderSettings`.
-        embedding: the source embedding, [V, E].
+        embedding: of ids, [V, E], or of features.
         final_states: see `PooledEncoder`.
     """
 
@@ -65,7 +66,7 @@ class ConvolutionalEncoder(PooledEncoder):
     settings_class = ConvolutionalEncoderSettings
     longest_source: int
 
-    def __init__(self, settings: ConvolutionalEncoderSettings, embedding: nn.Embedding, *, final_states: bool):
+    def __init__(self, settings: ConvolutionalEncoderSettings, embedding: SourceInput, *, final_states: bool):
         super().__init__(settings, embedding, final_states=final_states)
         width, size, kept = settings.embedding_size, settings.hidden_size, 1 - settings.dropout
         self.longest_source = settings.longest_source

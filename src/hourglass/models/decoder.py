@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from hourglass.errors import UserError
@@ -31,6 +31,7 @@ class DecoderState(NamedTuple):
     layers: tuple[CellState, ...]  # the state of each layer, parts of N rows
     feed: Tensor  # [N, R] with input feeding: the last readout; [N, 0] without
     context: Tensor  # [N, C] where layers read the last step's context; [N, 0] elsewhere
+    coverage: Tensor | None = None  # [N, S] the sum of all weights so far, where attention reads it
 
     def select(self, index: Tensor) -> "DecoderState":
         """Return the rows `index` [N'], in this order."""
@@ -38,6 +39,7 @@ class DecoderState(NamedTuple):
             tuple(tuple(part.index_select(0, index) for part in layer) for layer in self.layers),
             self.feed.index_select(0, index),
             self.context.index_select(0, index),
+            None if self.coverage is None else self.coverage.index_select(0, index),
         )
 
 
@@ -72,6 +74,10 @@ class DecoderSettings:
             states of the encoder; "zero": zero, so that with attention nothing of the source comes through the
             summary.
         dropout: on embeddings, between layers and on the readout.
+        gate_context: the context is multiplied by sigmoid(w q + b), where q is the query (Xu et al. 2015, section
+            4.2.1).
+        doubly_stochastic: of the penalty on attention weights, see `doubly_stochastic_penalty`; 0: none.
+        copy: the next piece is generated or copied from the source, by a learned switch (models/copying.py).
 
     Raises:
         UserError: options contradict each other.
@@ -92,6 +98,10 @@ class DecoderSettings:
     input_feeding: bool
     start: Literal["dense", "pass", "zero"]
     dropout: Dropout
+    # Checkpoints of earlier versions lack these.
+    copy: bool = False
+    gate_context: bool = False
+    doubly_stochastic: NonNegativeFloat = 0.0
 
     def __post_init__(self) -> None:
         if self.query_layer == "bottom" and self.layers == 1:
@@ -154,12 +164,17 @@ class Decoder(nn.Module):
         read = settings.hidden_size + attention.context_size + (settings.embedding_size if reads_embedding else 0)
         written = settings.readout_size * (2 if settings.readout == "maxout" else 1)
         self.readout = nn.Linear(read, written) if settings.readout != "state" else None
+        self.gate = nn.Linear(settings.hidden_size, 1) if settings.gate_context else None
+        # Last, so that without it a seed gives the same other weights. Its inputs are those of See et al. 2017, eq. 8.
+        switched = settings.hidden_size + attention.context_size + settings.embedding_size
+        self.switch = nn.Linear(switched, 1) if settings.copy else None
 
     @property
     def one_pass(self) -> bool:
         """Whether a known target can be read in one pass: no input of a step depends on the step before it."""
-        carries = self.feed_size > 0 or self.carried_size > 0
-        return not carries and (self.query == "current" or not self.attention.reads_query)
+        carries = self.feed_size > 0 or self.carried_size > 0 or self.attention.reads_coverage
+        reads_query = self.attention.reads_query or self.gate is not None
+        return not carries and (self.query == "current" or not reads_query)
 
     def start(self, memory: Memory) -> DecoderState:
         """Return the state before the first step, N = B."""
@@ -173,7 +188,12 @@ class Decoder(nn.Module):
             layers = tuple(cell.unflatten_state(part) for cell, part in zip(cells, parts, strict=True))
             if self.bridge is not None:
                 layers = tuple(cell.bound_state(layer) for cell, layer in zip(cells, layers, strict=True))
-        return DecoderState(layers, like.new_zeros(rows, self.feed_size), like.new_zeros(rows, self.carried_size))
+        state = DecoderState(layers, like.new_zeros(rows, self.feed_size), like.new_zeros(rows, self.carried_size))
+        if not self.attention.reads_coverage:
+            return state
+        # In float32 or wider: in 16 bits, small weights would not add up.
+        wide = torch.promote_types(like.dtype, torch.float32)
+        return state._replace(coverage=like.new_zeros(*memory.mask.shape, dtype=wide))
 
     def step(
         self, embedding: Tensor, state: DecoderState, prepared: PreparedMemory, t: int, *, rows: Tensor | None = None
@@ -189,7 +209,8 @@ class Decoder(nn.Module):
                 on the token alone is computed once.
 
         Returns:
-            the readout [N, R], the next state, and the weights [N, S] or None.
+            the readout [N, R], with decoder.copy [N, R+1], the logit of p_gen last; the next state; and the weights
+            [N, S] or None.
         """
         ahead = None
         if rows is not None:
@@ -198,7 +219,7 @@ class Decoder(nn.Module):
             embedding = embedding[rows]
         hidden, context, after, weights = self._advance(embedding, state, prepared, t, ahead)
         readout = self._read(hidden, context, embedding)
-        return readout, after._replace(feed=readout) if self.feed_size else after, weights
+        return readout, after._replace(feed=self._feed(readout)) if self.feed_size else after, weights
 
     def _project_ahead(self, embeddings: Tensor) -> PartialProjection | None:
         """Project embeddings [..., E] by the bottom layer, where its cell can do that apart from its other inputs."""
@@ -216,7 +237,7 @@ class Decoder(nn.Module):
         context, weights = state.context, None
         if self.query == "previous":
             cell = self._layer(self.query_depth).cell
-            context, weights = self._attend(cell.query(state.layers[self.query_depth]), prepared, t)
+            context, weights = self._attend(cell.query(state.layers[self.query_depth]), prepared, t, state.coverage)
         below = torch.cat([embedding, state.feed], -1) if ahead is None else state.feed
         layers = []
         for depth, before in enumerate(state.layers):
@@ -225,9 +246,10 @@ class Decoder(nn.Module):
             layers.append(after)
             below = self._output(hidden, below, depth)
             if self.query == "current" and depth == self.query_depth:
-                context, weights = self._attend(below, prepared, t)
+                context, weights = self._attend(below, prepared, t, state.coverage)
         carried = context if self.carried_size else state.context
-        return below, context, DecoderState(tuple(layers), state.feed, carried), weights
+        coverage = state.coverage if state.coverage is None or weights is None else state.coverage + weights
+        return below, context, DecoderState(tuple(layers), state.feed, carried, coverage), weights
 
     def forward(
         self, embeddings: Tensor, memory: Memory, step_loop: bool = False, with_weights: bool = True
@@ -241,7 +263,7 @@ class Decoder(nn.Module):
             with_weights: return the weights; without, T and S may be so long that the weights would not fit in memory.
 
         Returns:
-            the readouts [B, T, R] and the weights [B, T, S] or None.
+            the readouts [B, T, R], with decoder.copy [B, T, R+1], and the weights [B, T, S] or None.
         """
         prepared = self.attention.prepare(memory)
         state = self.start(memory)
@@ -255,7 +277,7 @@ class Decoder(nn.Module):
             hidden, context, state, weight = self._advance(embedding, state, prepared, t, now)
             if self.feed_size:  # The next step reads the readout; without feeding, all are computed at once below.
                 readouts.append(self._read(hidden, context, embedding))
-                state = state._replace(feed=readouts[-1])
+                state = state._replace(feed=self._feed(readouts[-1]))
             else:
                 hiddens.append(hidden)
                 contexts.append(context)
@@ -295,20 +317,39 @@ class Decoder(nn.Module):
         """Compute the contexts of T queries [B, T, H]; without weights a part at a time, so that memory is bounded."""
         steps = torch.arange(queries.shape[1], device=queries.device)
         if with_weights:
-            return self.attention(queries, prepared, steps)
+            context, weights = self.attention(queries, prepared, steps)
+            return self._gated(context, queries), weights
         size = max(1, WEIGHTS_LIMIT // (prepared.mask.numel() * self.attention.heads))
         parts = zip(queries.split(size, 1), steps.split(size), strict=True)
-        return torch.cat([self.attention(part, prepared, at)[0] for part, at in parts], 1), None
+        context = torch.cat([self.attention(part, prepared, at)[0] for part, at in parts], 1)
+        return self._gated(context, queries), None
 
-    def _attend(self, query: Tensor, prepared: PreparedMemory, t: int) -> tuple[Tensor, Tensor | None]:
+    def _gated(self, context: Tensor, query: Tensor) -> Tensor:
+        """Return contexts [..., C], multiplied by their gates if the decoder has them; of queries [..., H]."""
+        return context if self.gate is None else context * self.gate(query).sigmoid()
+
+    def _attend(
+        self, query: Tensor, prepared: PreparedMemory, t: int, coverage: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         """Compute the context of one query a row [N, H]; the beams of a sentence share one copy of its memory."""
         sentences = len(prepared.mask)
         steps = torch.full((len(query) // sentences,), t, device=query.device)
-        context, weights = self.attention(query.view(sentences, -1, self.hidden_size), prepared, steps)
-        return context.flatten(0, 1), None if weights is None else weights.flatten(0, 1)
+        inputs = query.view(sentences, -1, self.hidden_size), prepared, steps
+        if coverage is None:
+            context, weights = self.attention(*inputs)
+        else:
+            context, weights = self.attention(*inputs, coverage.view(sentences, -1, coverage.shape[-1]))
+        return self._gated(context.flatten(0, 1), query), None if weights is None else weights.flatten(0, 1)
 
     def _read(self, hidden: Tensor, context: Tensor, embedding: Tensor) -> Tensor:
-        """Return the readout [..., R] of hidden [..., H], context [..., C] and embedding [..., E]."""
+        """Return the readout [..., R] of hidden [..., H], context [..., C] and embedding [..., E]; see `step`."""
+        readout = self._read_out(hidden, context, embedding)
+        if self.switch is None:
+            return readout
+        return torch.cat([readout, self.switch(torch.cat([hidden, context, embedding], -1))], -1)
+
+    def _read_out(self, hidden: Tensor, context: Tensor, embedding: Tensor) -> Tensor:
+        """Return what the output layer reads."""
         if self.readout is None:
             return self.dropout(hidden)
         if self.settings.readout == "tanh":
@@ -317,6 +358,10 @@ class Decoder(nn.Module):
         if self.settings.readout == "deep":
             return self.dropout(mixed.tanh())
         return self.dropout(mixed.unflatten(-1, (-1, 2)).amax(-1))
+
+    def _feed(self, readout: Tensor) -> Tensor:
+        """Return the part [N, R] of a readout that enters the next step."""
+        return readout if self.switch is None else readout[:, :-1]
 
     @property
     def cell(self) -> Cell:

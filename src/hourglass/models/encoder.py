@@ -1,4 +1,4 @@
-"""Encoders: from source ids to a memory of states and one fixed vector, the summary.
+"""Encoders: from source ids, or features, to a memory of states and one fixed vector, the summary.
 
 Here are the recurrent encoder, the one that reads nothing, and the list of all; the others have a file each. What all
 have in common is in models/memory.py, and the summary of those without a final state in models/summary.py.
@@ -21,6 +21,8 @@ from hourglass.errors import UserError
 from hourglass.models.bag import BagEncoder
 from hourglass.models.cells import CELLS, CellName, StateRange
 from hourglass.models.convolution import ConvolutionalEncoder
+from hourglass.models.features import FeatureEncoder
+from hourglass.models.inputs import SourceInput
 from hourglass.models.memory import Dropout, Encoder, EncoderSettings, Memory, mask_of
 from hourglass.models.recurrent import RecurrentLayer
 from hourglass.models.summary import StateRounding, SummaryBits, project_summary
@@ -94,14 +96,14 @@ class RecurrentEncoder(Encoder):
 
     Args:
         settings: see `RecurrentEncoderSettings`.
-        embedding: the source embedding, [V, E].
+        embedding: of ids, [V, E], or of features.
         final_states: the summary is the final states themselves, for a decoder that starts in them.
     """
 
     name = "rnn"
     settings_class = RecurrentEncoderSettings
 
-    def __init__(self, settings: RecurrentEncoderSettings, embedding: nn.Embedding, *, final_states: bool):
+    def __init__(self, settings: RecurrentEncoderSettings, embedding: SourceInput, *, final_states: bool):
         super().__init__()
         self.embedding = embedding
         self.cell = settings.cell
@@ -154,8 +156,9 @@ class RecurrentEncoder(Encoder):
         longest = source.shape[1]
         mask = mask_of(lengths, longest)
         if self.reverse_source:
-            order = reversed_order(lengths - 1, longest)
-            source = source.gather(1, order)
+            # Features have no end-of-sentence.
+            order = reversed_order(lengths if source.is_floating_point() else lengths - 1, longest)
+            source = source.gather(1, order.view(*order.shape, *[1] * (source.ndim - 2)).expand_as(source))
         states = self.dropout(self.embedding(source))
         if self.backward_layers is None:
             states, finals = self._climb(self.layers, states, mask)
@@ -200,7 +203,7 @@ class BlindEncoder(Encoder):
     memory_size = 0
     zero_summary: Tensor  # [D]
 
-    def __init__(self, settings: EncoderSettings, embedding: nn.Embedding, *, final_states: bool):
+    def __init__(self, settings: EncoderSettings, embedding: SourceInput, *, final_states: bool):
         super().__init__()
         del embedding, final_states
         self.summary_size = settings.summary_size
@@ -209,7 +212,7 @@ class BlindEncoder(Encoder):
 
     def forward(self, source: Tensor, lengths: Tensor) -> Memory:
         """See `Encoder.forward`; states are [B, S, 0] and the summary is zero."""
-        batch, longest = source.shape
+        batch, longest = source.shape[:2]
         states = self.zero_summary.new_zeros(batch, longest, 0)
         return Memory(states, mask_of(lengths, longest), lengths, self.zero_summary.expand(batch, -1))
 
@@ -217,7 +220,7 @@ class BlindEncoder(Encoder):
 ENCODERS: Registry[Encoder] = Registry(
     "encoder.name",
     Encoder,  # type: ignore[type-abstract]
-    (RecurrentEncoder, BlindEncoder, BagEncoder, ConvolutionalEncoder, TransformerEncoder),
+    (RecurrentEncoder, BlindEncoder, BagEncoder, ConvolutionalEncoder, TransformerEncoder, FeatureEncoder),
     arguments=("settings", "embedding", "final_states"),
     settings="settings_class",
 )

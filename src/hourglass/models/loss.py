@@ -4,7 +4,7 @@ Autograd goes over the logits ten times in the backward pass alone, and each tim
 gradient of the likelihoods with zeros, writes those of the labels, expands and adds that of label smoothing, and adds
 up. In float32 the result is that of these operations, bit for bit.
 
-Shapes: N target tokens, V vocabulary; B batch, T target length.
+Shapes: N target tokens, V vocabulary; B batch, S source length, T target length.
 """
 
 from collections.abc import Iterator
@@ -43,6 +43,20 @@ def without_prefixes(labels: Tensor, prefix_lengths: Tensor) -> Tensor:
     """Return labels [B, T] in which the first `prefix_lengths` [B] are padding, which no loss counts."""
     positions = torch.arange(labels.shape[1], device=labels.device)
     return labels.masked_fill(positions < prefix_lengths.unsqueeze(1), PAD)
+
+
+def doubly_stochastic_penalty(weights: Tensor, mask: Tensor, real: Tensor) -> Tensor:
+    """Return how unevenly the steps of each target look at its source (Xu et al. 2015, equation 14), summed, [].
+
+        sum_i (1 - sum_t weights_ti)^2
+
+    Args:
+        weights: attention weights [B, T, S].
+        mask: [B, S], True at real source positions i.
+        real: [B, T], True at real target positions t.
+    """
+    looks = (weights * real.unsqueeze(-1)).sum(1)  # [B, S]
+    return ((1 - looks) ** 2 * mask).sum()
 
 
 def _sums(log_probabilities: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:

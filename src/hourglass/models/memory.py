@@ -1,6 +1,6 @@
 """What an encoder is given and what it returns: the base of all encoders, and the memory.
 
-Shapes: B batch, S source length, E embedding, M memory, D summary.
+Shapes: B batch, S source length, F numbers of a region, E embedding, M memory, D summary.
 """
 
 from abc import ABC, abstractmethod
@@ -10,6 +10,8 @@ from typing import Annotated, NamedTuple
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
+
+from hourglass.models.copying import Copyable
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 
@@ -21,6 +23,13 @@ class Memory(NamedTuple):
     mask: Tensor  # [B, S] bool, True at real tokens
     lengths: Tensor  # [B]
     summary: Tensor  # [B, D], the fixed vector
+    copyable: Copyable | None = None  # added by the model, with decoder.copy
+
+    def select(self, index: Tensor) -> "Memory":
+        """Return the sentences `index` [B'], in this order."""
+        states, mask, lengths, summary = (part.index_select(0, index) for part in self[:4])
+        copyable = None if self.copyable is None else self.copyable.select(index)
+        return Memory(states, mask, lengths, summary, copyable)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +46,9 @@ class EncoderSettings:
 
 
 class Encoder(nn.Module, ABC):
-    """Base of all encoders. A subclass is called with its settings, the source embedding and `final_states`.
+    """Base of all encoders. A subclass is called with its settings, the layer below it and `final_states`.
+
+    That layer (models/inputs.py) gives vectors [B, S, E]: the source embedding, or a projection of features.
 
     Class attributes: `name`, as in conf/encoder; `settings_class`, the type of its settings.
     Instance attributes: `memory_size`, M (0: no states); `summary_size`, D; `summary_bits`, to how many bits a
@@ -70,8 +81,8 @@ class Encoder(nn.Module, ABC):
         """Encode a batch.
 
         Args:
-            source: ids [B, S], padded on the right, each row ending in end-of-sentence.
-            lengths: [B], with end-of-sentence.
+            source: ids [B, S], padded on the right, each row ending in end-of-sentence; or features [B, S, F].
+            lengths: [B], with end-of-sentence; or the regions of each.
         """
 
 

@@ -218,8 +218,9 @@ def check_quantised_form(cell: type[Cell]) -> None:
 def quantise_decoder(model: Seq2Seq) -> Seq2Seq:
     """Return a copy of a model whose decoder, attention and output layer are quantised; the encoder is that of `model`.
 
-    The encoder, and with it the neck, stays in float32, as do the map of the summary to the first state, the products
-    of queries, keys and states, and all nonlinearities. So do weights of an attention that are in no nn.Linear.
+    The encoder, and with it the neck, stays in float32, as do the map of the summary to the first state, the copy
+    switch, the products of queries, keys and states, and all nonlinearities. So do weights of an attention that are in
+    no nn.Linear.
 
     Args:
         model: in float32, in evaluation mode, on the CPU.
@@ -237,7 +238,7 @@ def quantise_decoder(model: Seq2Seq) -> Seq2Seq:
         layer.cells = nn.ModuleList([QUANTISED_CELLS[type(layer.cell)](layer.cell, ahead)])
     for parent in list(decoder.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Linear) and child is not decoder.bridge:
+            if isinstance(child, nn.Linear) and child not in (decoder.bridge, decoder.switch):
                 setattr(parent, name, QuantisedLinear(child.weight, child.bias))
     copied.output = QuantisedLinear(copied.output.weight, copied.output.bias)  # type: ignore[assignment]
     return copied.eval()

@@ -12,9 +12,10 @@ from torch.utils.checkpoint import checkpoint
 
 from hourglass.data.pieces import BOS, PAD
 from hourglass.models.cells import Cell
+from hourglass.models.copying import Copyable, Readouts, copy_readouts, coverage_losses, mix_copies
 from hourglass.models.decoder import Decoder
 from hourglass.models.encoder import Encoder, Memory
-from hourglass.models.loss import token_losses, without_prefixes
+from hourglass.models.loss import doubly_stochastic_penalty, token_losses, without_prefixes
 
 # Rows of logits that exist at once: [LOGIT_ROWS, V].
 LOGIT_ROWS = 8192
@@ -23,14 +24,17 @@ LOGIT_ROWS = 8192
 class TokenLoss(NamedTuple):
     """Sums over the target tokens of a batch, with end-of-sentence, without padding and forced prefixes."""
 
-    smoothed: Tensor  # [], nats, cross-entropy against the smoothed target: what training minimises
+    # [], nats, cross-entropy against the smoothed target, and the penalties of attention.coverage_loss and of
+    # decoder.doubly_stochastic: what training minimises
+    smoothed: Tensor
     nll: Tensor  # [], nats, negative log-likelihood: what is reported
 
 
 class Seq2Seq(nn.Module):
     """A sequence-to-sequence model: p(y_t | y_<t, x) = softmax(W readout_t + b).
 
-    With decoder.tie=output or all, W is the target embedding (Press and Wolf 2017); then R is E.
+    With decoder.tie=output or all, W is the target embedding (Press and Wolf 2017); then R is E. With decoder.copy,
+    pieces of the source are copied, too (models/copying.py).
 
     Args:
         encoder: with the source embedding.
@@ -68,11 +72,39 @@ class Seq2Seq(nn.Module):
         self.encoder.check_length(longest, where)
         self.decoder.attention.check_length(longest, where)
 
-    def encode(self, source: Tensor, lengths: Tensor) -> Memory:
-        """Encode source ids [B, S] of `lengths` [B]; see `Encoder.forward`."""
-        return self.encoder(source, lengths)
+    @property
+    def copies(self) -> bool:
+        """Whether pieces may be copied from the source."""
+        return self.decoder.settings.copy
 
-    def readouts(self, target: Tensor, memory: Memory, step_loop: bool = False) -> Tensor:
+    def encode(self, source: Tensor, lengths: Tensor) -> Memory:
+        """Encode a source, ids [B, S] or features [B, S, F], of `lengths` [B]; see `Encoder.forward`."""
+        memory: Memory = self.encoder(source, lengths)
+        return memory._replace(copyable=Copyable.of(source)) if self.copies else memory
+
+    def with_copies(self, readouts: Tensor, weights: Tensor | None, copyable: Copyable | None) -> Readouts:
+        """Return what `scores` reads.
+
+        Args:
+            readouts: of the decoder, [B, T, R] or [N, R]; with decoder.copy one wider.
+            weights: of the attention, [B, T, S] or [N, S].
+            copyable: of the B sentences.
+        """
+        if not self.copies:
+            return readouts
+        assert weights is not None
+        assert copyable is not None
+        if not self.decoder.attention.sums_to_one:
+            weights = weights / weights.sum(-1, keepdim=True)
+        return copy_readouts(readouts, weights, copyable)
+
+    def scores(self, readouts: Readouts) -> Tensor:
+        """Return scores [..., V] of the next piece, whose softmax is its distribution."""
+        if isinstance(readouts, Tensor):
+            return self.output(readouts)
+        return mix_copies(self.output(readouts.vectors), readouts)
+
+    def readouts(self, target: Tensor, memory: Memory, step_loop: bool = False) -> Readouts:
         """Return the readouts [B, T, R] of a known target.
 
         Args:
@@ -80,15 +112,27 @@ class Seq2Seq(nn.Module):
             memory: of the B sentences.
             step_loop: see `Decoder.forward`.
         """
-        return self.decoder(self.dropout(self.embedding(target)), memory, step_loop, with_weights=False)[0]
+        return self._read(target, memory, step_loop)[0]
+
+    def _read(self, target: Tensor, memory: Memory, step_loop: bool) -> tuple[Readouts, Tensor | None]:
+        """Return the readouts of a known target, and the weights [B, T, S] where something reads them."""
+        with_weights = self._reads_weights
+        readouts, weights = self.decoder(self.dropout(self.embedding(target)), memory, step_loop, with_weights)
+        return self.with_copies(readouts, weights, memory.copyable), weights
+
+    @property
+    def _reads_weights(self) -> bool:
+        """Whether the loss reads the weights of the attention."""
+        penalised = self.decoder.attention.coverage_loss > 0 or self.decoder.settings.doubly_stochastic > 0
+        return self.copies or penalised
 
     def forward(self, source: Tensor, lengths: Tensor, target: Tensor, step_loop: bool = False) -> Tensor:
-        """Return the logits [B, T, V] of every next token; for the arguments see `encode` and `readouts`."""
-        return self.output(self.readouts(target, self.encode(source, lengths), step_loop))
+        """Return the scores [B, T, V] of every next token; for the arguments see `encode` and `readouts`."""
+        return self.scores(self.readouts(target, self.encode(source, lengths), step_loop))
 
     def sampled_readouts(
         self, target: Tensor, memory: Memory, sampling: float, prefix_lengths: Tensor | None = None
-    ) -> Tensor:
+    ) -> Readouts:
         """Return the readouts [B, T, R] of a target in which the model replaces some tokens by its own.
 
         Each token but the first, and those of a prefix, is replaced with probability `sampling`, by a draw from the
@@ -100,21 +144,30 @@ class Seq2Seq(nn.Module):
             sampling: from 0 to 1.
             prefix_lengths: see `loss`.
         """
+        return self._sample(target, memory, sampling, prefix_lengths)[0]
+
+    def _sample(
+        self, target: Tensor, memory: Memory, sampling: float, prefix_lengths: Tensor | None
+    ) -> tuple[Readouts, Tensor | None]:
+        """Return `sampled_readouts`, and the weights [B, T, S] where something reads them."""
         prepared, state = self.decoder.attention.prepare(memory), self.decoder.start(memory)
-        readouts, tokens = [], target[:, 0]
+        readouts, all_weights, tokens = [], [], target[:, 0]
         for t in range(target.shape[1]):
-            readout, state, _ = self.decoder.step(self.dropout(self.embedding(tokens)), state, prepared, t)
+            readout, state, weights = self.decoder.step(self.dropout(self.embedding(tokens)), state, prepared, t)
             readouts.append(readout)
+            if weights is not None and self._reads_weights:
+                all_weights.append(weights)
             if t + 1 < target.shape[1]:
                 with torch.no_grad():
-                    logits = self.output(readout).float()
+                    logits = self.scores(self.with_copies(readout, weights, memory.copyable)).float()
                     logits[:, [PAD, BOS]] = float("-inf")  # Never part of a target.
                     drawn = torch.multinomial(logits.softmax(-1), 1).squeeze(1)
                     own = torch.rand(len(target), device=target.device) < sampling
                     if prefix_lengths is not None:
                         own &= t >= prefix_lengths
                     tokens = torch.where(own, drawn, target[:, t + 1])
-        return torch.stack(readouts, 1)
+        stacked = torch.stack(all_weights, 1) if all_weights else None
+        return self.with_copies(torch.stack(readouts, 1), stacked, memory.copyable), stacked
 
     def loss(
         self,
@@ -130,7 +183,7 @@ class Seq2Seq(nn.Module):
         """Compute the loss of a batch.
 
         Args:
-            source: ids [B, S], padded on the right, each row ending in end-of-sentence.
+            source: ids [B, S], padded on the right, each row ending in end-of-sentence; or features [B, S, F].
             lengths: [B], of the source.
             target: ids [B, T+1], from beginning-of-sentence to end-of-sentence, padded on the right.
             smoothing: the probability that label smoothing spreads evenly over all V tokens (Szegedy et al. 2016,
@@ -143,35 +196,63 @@ class Seq2Seq(nn.Module):
         memory = self.encode(source, lengths)
         inputs, labels = target[:, :-1], target[:, 1:]
         if sampling:
-            readouts = self.sampled_readouts(inputs, memory, sampling, prefix_lengths)
+            readouts, weights = self._sample(inputs, memory, sampling, prefix_lengths)
         else:
-            readouts = self.readouts(inputs, memory, step_loop)
+            readouts, weights = self._read(inputs, memory, step_loop)
         if prefix_lengths is not None:
             labels = without_prefixes(labels, prefix_lengths)
+        of_tokens = self._token_loss(readouts, labels, smoothing)
+        penalty = self._penalty(weights, memory.mask, labels)
+        return of_tokens if penalty is None else of_tokens._replace(smoothed=of_tokens.smoothed + penalty)
+
+    def _penalty(self, weights: Tensor | None, mask: Tensor, labels: Tensor) -> Tensor | None:
+        """Return what the loss adds for attention weights [B, T, S], summed over a batch []; None: nothing.
+
+        Args:
+            weights: None, if nothing reads them.
+            mask: [B, S], True at real source positions.
+            labels: [B, T].
+        """
+        coverage, doubly_stochastic = self.decoder.attention.coverage_loss, self.decoder.settings.doubly_stochastic
+        if not (coverage or doubly_stochastic):
+            return None
+        assert weights is not None
+        real = labels != PAD
+        penalty = weights.new_zeros(())
+        if coverage:
+            penalty = penalty + coverage * (coverage_losses(weights) * real).sum()
+        if doubly_stochastic:
+            penalty = penalty + doubly_stochastic * doubly_stochastic_penalty(weights, mask, real)
+        return penalty
+
+    def _token_loss(self, readouts: Readouts, labels: Tensor, smoothing: float) -> TokenLoss:
+        """Return the loss of labels [B, T] after readouts [B, T, R]."""
         # Read here: a backward pass computes parts of the logits again, when other weights may be in their place.
         weight, bias = self.output.weight, self.output.bias
-        if _leaves_padding_out(readouts):
+        if _leaves_padding_out(labels):
             real = labels != PAD
             rows, labels = readouts[real], labels[real]
         else:
             rows, labels = readouts.flatten(0, 1), labels.flatten()
 
-        def losses(part: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-            return token_losses(F.linear(part, weight, bias), label, smoothing)
+        def losses(part: Readouts, label: Tensor) -> tuple[Tensor, Tensor]:
+            scores = F.linear(part if isinstance(part, Tensor) else part.vectors, weight, bias)
+            return token_losses(scores if isinstance(part, Tensor) else mix_copies(scores, part), label, smoothing)
 
         if len(rows) <= LOGIT_ROWS:
-            return TokenLoss(*losses(rows, labels))
-        sums = [
-            checkpoint(losses, part, label, use_reentrant=False, preserve_rng_state=False)
-            for part, label in zip(rows.split(LOGIT_ROWS), labels.split(LOGIT_ROWS), strict=True)
-        ]
-        smoothed, nll = (torch.stack(column).sum() for column in zip(*sums, strict=True))
+            smoothed, nll = losses(rows, labels)
+        else:
+            sums = [
+                checkpoint(losses, part, label, use_reentrant=False, preserve_rng_state=False)
+                for part, label in zip(rows.split(LOGIT_ROWS), labels.split(LOGIT_ROWS), strict=True)
+            ]
+            smoothed, nll = (torch.stack(column).sum() for column in zip(*sums, strict=True))
         return TokenLoss(smoothed, nll)
 
 
-def _leaves_padding_out(readouts: Tensor) -> bool:
+def _leaves_padding_out(labels: Tensor) -> bool:
     """Return whether no logits are computed for padding: on a GPU, counting the real tokens would wait for all work."""
-    return readouts.device.type == "cpu"
+    return labels.device.type == "cpu"
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hourglass.errors import UserError
 from hourglass.models.cells import StateRange
+from hourglass.models.inputs import SourceInput
 from hourglass.models.memory import Dropout, Encoder, EncoderSettings, Memory, mask_of
 
 SummaryBits = Annotated[int, Field(ge=0, le=16)]
@@ -148,14 +149,14 @@ class PooledEncoder(Encoder):
 
     Args:
         settings: see `PooledEncoderSettings`.
-        embedding: the source embedding, [V, E].
+        embedding: of ids, [V, E], or of features.
         final_states: whether the decoder starts in the final states themselves.
 
     Raises:
         UserError: `final_states` is set.
     """
 
-    def __init__(self, settings: PooledEncoderSettings, embedding: nn.Embedding, *, final_states: bool):
+    def __init__(self, settings: PooledEncoderSettings, embedding: SourceInput, *, final_states: bool):
         super().__init__()
         if final_states:
             raise UserError(
@@ -174,7 +175,12 @@ class PooledEncoder(Encoder):
 
     @abstractmethod
     def read(self, source: Tensor, mask: Tensor) -> Tensor:
-        """Return the states [B, S, M] of ids [B, S] with the mask [B, S]; those at padding may be anything finite."""
+        """Return the states [B, S, M] of a source with the mask [B, S]; those at padding may be anything finite.
+
+        Args:
+            source: ids [B, S], or features [B, S, F].
+            mask: True at real positions.
+        """
 
     def forward(self, source: Tensor, lengths: Tensor) -> Memory:
         """See `Encoder.forward`."""

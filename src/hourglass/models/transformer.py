@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hourglass.errors import UserError
+from hourglass.models.inputs import SourceInput
 from hourglass.models.summary import PooledEncoder, PooledEncoderSettings
 
 # The wavelengths of positions go from 2 pi to 2 pi times this (Vaswani et al. 2017, section 3.5).
@@ -79,14 +80,14 @@ class TransformerEncoder(PooledEncoder):
 
     Args:
         settings: see `TransformerEncoderSettings`.
-        embedding: the source embedding, [V, E].
+        embedding: of ids, [V, E], or of features.
         final_states: see `PooledEncoder`.
     """
 
     name = "transformer"
     settings_class = TransformerEncoderSettings
 
-    def __init__(self, settings: TransformerEncoderSettings, embedding: nn.Embedding, *, final_states: bool):
+    def __init__(self, settings: TransformerEncoderSettings, embedding: SourceInput, *, final_states: bool):
         super().__init__(settings, embedding, final_states=final_states)
         self.rotary = settings.positions == "rotary"
         self.head_size = settings.hidden_size // settings.heads

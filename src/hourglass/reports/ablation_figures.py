@@ -1,13 +1,14 @@
 """Figures of the ablation's report."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hourglass.analysis.evaluation import BucketScores, Evaluation, VariantResult
 from hourglass.metrics.scoring import FEW
 from hourglass.reports.document import Picture
 from hourglass.reports.phrases import cover_of_differences, cover_of_estimates, difference_line, estimate_line
 from hourglass.reports.plots import Line, draw_lines
+from hourglass.reports.sentences import say
 
 LENGTH = "mean source words of a bucket"
 
@@ -30,34 +31,44 @@ def length_figure(evaluation: Evaluation) -> Picture:
     return Picture(
         f"{name}-{evaluation.main}-by-length",
         draw_lines(lines, x_label=LENGTH, y_label=title, order=order, floor=floor, bands=cover),
-        f"{title} of {', '.join(order)} on {name} by length of the source",
-        f"{title} by length of the source, means over seeds; small dots: single seeds, where there are several. Bands: "
-        f"pointwise 95 %, {cover}.",
+        say("figures", "scores_alt", title=title, names=order, corpus=name),
+        say("figures", "scores", title=title, cover=cover),
     )
 
 
 def difference_figure(evaluation: Evaluation) -> Picture:
     """Return the lead of each variant over the baseline by length of the source."""
+    return draw_differences(evaluation, "difference", list(evaluation.variants))
+
+
+def draw_differences(evaluation: Evaluation, suffix: str, variants: Sequence[str]) -> Picture:
+    """Return the lead of some variants over the baseline by length of the source.
+
+    Args:
+        evaluation: of all.
+        suffix: of the figure's name.
+        variants: to draw; the baseline among them has no lead.
+    """
     name, baseline, title = evaluation.corpus.name, evaluation.baseline, evaluation.metric.heading
     x, few = _lengths(evaluation)
     differences = {
         variant: list(result.difference.by_length.values())
         for variant, result in evaluation.variants.items()
-        if result.difference is not None
+        if result.difference is not None and variant in variants
     }
+    cover = cover_of_differences(row for rows in differences.values() for row in rows)
     return Picture(
-        f"{name}-difference-by-length",
+        f"{name}-{suffix}-by-length",
         draw_lines(
             {variant: difference_line(x, rows, few) for variant, rows in differences.items()},
             x_label=LENGTH,
             y_label=f"{title} minus {baseline}",
             zero=True,
             order=list(evaluation.variants),
-            bands=cover_of_differences(row for rows in differences.values() for row in rows),
+            bands=cover,
         ),
-        f"{title} of each variant minus that of {baseline} on {name} by length of the source",
-        f"{title} minus that of {baseline}, by length of the source. Bands: pointwise 95 %, at each length the widest "
-        "interval of the table below.",
+        say("figures", "difference_alt", title=title, names=list(differences), baseline=baseline, corpus=name),
+        say("figures", "difference", title=title, baseline=baseline, cover=cover),
     )
 
 
@@ -73,9 +84,8 @@ def learning_figure(evaluation: Evaluation) -> Picture:
             y_label="dev loss, nats per token",
             order=list(evaluation.variants),
         ),
-        f"Dev loss of each variant on {name} during training",
-        "Dev loss during training, means over seeds. A line that still falls at its end belongs to a variant that "
-        "needs more training.",
+        say("figures", "learning_alt", corpus=name),
+        say("figures", "learning"),
     )
 
 
@@ -86,8 +96,7 @@ def ratio_figure(evaluation: Evaluation) -> Picture:
         lambda bucket: bucket.length_ratio,
         suffix="length-ratio",
         y_label="output length / reference length",
-        title="Length of the output over that of the reference",
-        note="Below 1, the output is shorter than the reference.",
+        sentence="ratio",
     )
 
 
@@ -98,8 +107,7 @@ def brevity_figure(evaluation: Evaluation) -> Picture:
         lambda bucket: bucket.brevity_penalty,
         suffix="brevity",
         y_label="brevity penalty",
-        title="Brevity penalty",
-        note="It is the factor by which BLEU is lowered for short output.",
+        sentence="brevity",
     )
 
 
@@ -109,16 +117,15 @@ def _bucket_figure(
     *,
     suffix: str,
     y_label: str,
-    title: str,
-    note: str,
+    sentence: str,
 ) -> Picture:
     name, order = evaluation.corpus.name, list(evaluation.variants)
     lines = {variant: _bucket_line(evaluation, result, value) for variant, result in evaluation.variants.items()}
     return Picture(
         f"{name}-{suffix}",
         draw_lines(lines, x_label=LENGTH, y_label=y_label, order=order, span=0.1),
-        f"{title} on {name} by length of the source",
-        f"{title} by length of the source, means over seeds. {note}",
+        say("figures", f"{sentence}_alt", corpus=name),
+        say("figures", sentence),
     )
 
 

@@ -16,6 +16,7 @@ from hourglass.reports.phrases import (
     show_tokens,
     widest,
 )
+from hourglass.reports.sentences import say
 
 
 def variants_table(evaluation: Evaluation) -> Table:
@@ -59,14 +60,14 @@ def variants_table(evaluation: Evaluation) -> Table:
         "last fifth, %",
         "seeds",
     ]
-    caption = (
-        f"Variants on {name}, test set, means over seeds. The difference to {baseline} has 95 % intervals and the p of "
-        "a paired bootstrap over sentences; Holm's p is adjusted for the number of variants. "
-        f"{_define_convergence(evaluation)} Last fifth, %: the largest share over seeds by which the last fifth of the "
-        "budget lowered the best dev loss. A slope over length is reported only if "
-        f"{baseline} has converged and scores {_show_floor(evaluation)}. "
-        f"{'BP: brevity penalty. ' if has_penalty else ''}{NECK_DEFINED} "
-        f"{evaluation.metric.signature}{_explain_verdicts(evaluation)}"
+    caption = say(
+        "tables",
+        "variants",
+        e=evaluation,
+        doubled=all(result.doubling for result in evaluation.variants.values()),
+        has_penalty=has_penalty,
+        neck=NECK_DEFINED,
+        unjudged=_explain_verdicts(evaluation),
     )
     return Table(f"{name}-variants", head, rows, caption, text_columns=2)
 
@@ -91,22 +92,13 @@ def clean_table(evaluation: Evaluation, part: CleanPart) -> Table:
     title = evaluation.metric.heading
     head = ["variant", f"{title}, all", f"{title}, clean part", "95 % interval", f"minus {baseline}, all"]
     head += [f"minus {baseline}, clean part", *DIFFERENCE_HEADINGS, *P_HEADINGS]
-    caption = (
-        f"The clean part of {name}: {show_clean_part(evaluation, part)}. Case, punctuation, symbols and variants of "
-        f"Unicode make no difference; sentences of fewer than {NGRAM} words share none. The clean part has a mean of "
-        f"{part.mean_source_words:.1f} source words, the whole test set of {evaluation.mean_source_words:.1f}. "
-        "Intervals and p are of the clean part; Holm's p is adjusted for the number of variants."
-    )
+    caption = say("tables", "clean", e=evaluation, part=part, shown_part=show_clean_part(evaluation, part), ngram=NGRAM)
     return Table(f"{name}-clean", head, rows, caption, text_columns=1)
 
 
 def show_clean_part(evaluation: Evaluation, part: CleanPart) -> str:
     """Return how many test sentences the clean part has, and which, as part of a sentence."""
-    return (
-        f"the {part.sentences:,} of {evaluation.sentences:,} test sentences "
-        f"({100 * part.sentences / evaluation.sentences:.1f} %) whose target shares no {NGRAM}-gram of words with a "
-        "training target"
-    )
+    return say("tables", "clean_part", sentences=part.sentences, of=evaluation.sentences, ngram=NGRAM)
 
 
 def lengths_table(evaluation: Evaluation) -> Table:
@@ -133,10 +125,8 @@ def lengths_table(evaluation: Evaluation) -> Table:
             )
     head = ["source words", "variant", "converged", "sentences", evaluation.metric.heading, "95 % interval"]
     head += [f"minus {evaluation.baseline}", *DIFFERENCE_HEADINGS, *P_HEADINGS]
-    caption = (
-        f"{evaluation.metric.heading} on {name} by length of the source. Each bucket is resampled within itself, so "
-        f"intervals are pointwise. Holm's p is adjusted for the number of all rows with a p. *: fewer than {FEW} "
-        f"sentences. {UNDEFINED}{_explain_verdicts(evaluation)}"
+    caption = say(
+        "tables", "lengths", e=evaluation, few=FEW, undefined=UNDEFINED, unjudged=_explain_verdicts(evaluation)
     )
     return Table(f"{name}-lengths", head, rows, caption, text_columns=3)
 
@@ -164,19 +154,8 @@ def doubling_table(evaluation: Evaluation) -> Table | None:
     head = ["variant", "converged", f"{title}, half", f"{title}, whole", "gain", "95 % interval", "dev loss, half"]
     head += ["lower by, %", "tokens, half"]
     seed = next(iter(evaluation.variants.values())).seeds[0].seed
-    caption = (
-        f"What doubling the budget brings on {name}: seed {seed} with half the budget and with the whole, each with a "
-        f"whole schedule of the learning rate. {_define_convergence(evaluation)} Intervals are over sentences."
-        f"{_explain_verdicts(evaluation)}"
-    )
+    caption = say("tables", "doubling", e=evaluation, seed=seed, unjudged=_explain_verdicts(evaluation))
     return Table(f"{name}-doubling", head, rows, caption)
-
-
-def _define_convergence(evaluation: Evaluation) -> str:
-    share = f"{100 * evaluation.converged:g} %"
-    if all(result.doubling for result in evaluation.variants.values()):
-        return f"Converged: doubling the budget lowered the dev loss by less than {share}."
-    return f"Converged: in every seed, the last fifth of the budget lowered the best dev loss by less than {share}."
 
 
 def pairs_table(evaluation: Evaluation) -> Table:
@@ -190,15 +169,11 @@ def pairs_table(evaluation: Evaluation) -> Table:
         else:
             interval, covers = widest(pair.difference)
             rows.append([label, traits, f"{pair.difference.value:+.2f}", f"{show_range(interval)} ({covers})"])
-    caption = (
-        f"In what each two variants on {name} differ. Only those that differ in one trait are compared, so that the "
-        "difference belongs to this trait."
-    )
     return Table(
         f"{name}-pairs",
         ["pair", "differ in", evaluation.metric.heading, "95 % interval"],
         rows,
-        caption,
+        say("tables", "pairs", corpus=name),
         text_columns=2,
     )
 
@@ -214,27 +189,17 @@ def search_table(evaluation: Evaluation) -> Table:
                 label += " (chosen, at the edge of the grid)" if result.tuning.edge else " (chosen)"
             loss = "diverged" if candidate.dev_loss is None else f"{candidate.dev_loss:.4f}"
             rows.append([variant, label, loss, f"{candidate.seconds / 60:.1f}"])
-    caption = (
-        f"The search on dev that every variant on {name} gets, with a smaller budget. The candidate with the lowest "
-        "dev loss wins. With the full budget another one might be best."
-    )
-    return Table(f"{name}-search", ["variant", "candidate", "dev loss", "minutes"], rows, caption, text_columns=2)
+    head = ["variant", "candidate", "dev loss", "minutes"]
+    return Table(f"{name}-search", head, rows, say("tables", "search", corpus=name), text_columns=2)
 
 
 def _show(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _show_floor(evaluation: Evaluation) -> str:
-    """Return the scores from which a baseline counts as having learnt its task."""
-    if evaluation.metric.higher_is_better:
-        return f"{evaluation.floor:g} {evaluation.metric.heading} or more"
-    return f"{100 - evaluation.floor:g} {evaluation.metric.heading} or less"
-
-
 def _explain_verdicts(evaluation: Evaluation) -> str:
     """Return the rule for trainings that are not judged, if there are any, to end a caption with."""
-    return f" {NOT_JUDGED}" if any(result.converged is None for result in evaluation.variants.values()) else ""
+    return NOT_JUDGED if any(result.converged is None for result in evaluation.variants.values()) else ""
 
 
 def _show_choice(result: VariantResult) -> str:

@@ -15,7 +15,6 @@ from hourglass.analysis.information import (
     JoinedBits,
     LearningPoint,
     NulledBits,
-    Provenance,
     VariantBits,
 )
 from hourglass.analysis.neck import NECK, NECK_DEFINED, neck_of
@@ -35,21 +34,14 @@ from hourglass.reports.phrases import (
     difference_cells,
     difference_line,
     estimate_line,
-    in_brackets,
     show_range,
     widest,
 )
 from hourglass.reports.plots import Line, draw_lines
+from hourglass.reports.sentences import say
 
-# How the decoder receives the source, for attentions that give it one vector and nothing else.
-VECTOR = {
-    "none": "receives one fixed vector, before its first step",
-    REREAD: "reads the same fixed vector at every step",
-}
-
-
-AVERAGES = "receives the average of all encoder states, the same at every step"
-LOOKS_BACK = "looks back at all encoder states, and weights them anew at every step"
+# Attentions that give the decoder one vector and nothing else, once or at every step.
+VECTOR = {ONCE: "once", REREAD: "again"}
 
 
 # Attentions whose context does not depend on the decoder's state.
@@ -60,47 +52,17 @@ NO_CHOICE = {*VECTOR, *NOT_CHOOSING}
 SHARES = (0.25, 0.5, 1.0)
 
 
-# For the top of a report.
-BITS_DEFINED = (
-    "How to read bits. A decoder needs minus log2 of the probability that it assigns to the reference translation, in "
-    "bits, summed over the tokens. The more it knows about the source, the fewer bits it needs. So bits that one "
-    "decoder saves over another measure what it knows more. Differences between two variants are the firmest figures: "
-    "they rest on the likelihoods of two models and on nothing else. Figures against a decoder that never sees the "
-    "source (the blind decoder) also depend on how well that decoder is trained."
-)
-
-
-# For captions of tables with plateaus.
-PLATEAU_DEFINED = (
-    "Plateau: shown only if held-out likelihood prefers a curve that levels off, this curve reaches 90 % of its "
-    "plateau within the observed lengths, and the longest third of the sentences is flat; or if all lengths are."
-)
-
-
 # What the interval of a slope or plateau covers where all variants have several seeds.
 OVER_OWN_SPREAD = "over test sentences and the own seeds of the variants"
 
 
+# For the top of a report.
+BITS_DEFINED = say("bits", "defined")
 # Before figures of a single variant: what they assume.
-ABSOLUTE = (
-    "Bits of a single variant assume that the blind decoder is trained as near to its best as the variant: every bit "
-    "that it needs too many counts as one from the source."
-)
-
-
-# What a fresh decoder on a frozen encoder takes for granted.
-FROZEN_ASSUMPTION = (
-    "Frozen encoder: assumes that the fresh decoder is trained as near to its best as the one that it is compared "
-    "with; what it cannot read, another might."
-)
-
-
-# Where a fresh decoder is worse than the encoder's own.
-NOT_READ = (
-    "A fresh decoder that reads less than the encoder's own has not learnt to read the vector, as it may where the "
-    "numbers in the vector are large: this says nothing about the encoder. Another learning rate, more training or an "
-    "encoder of summary_tanh=true may help."
-)
+ABSOLUTE = say("bits", "absolute")
+# What a fresh decoder on a frozen encoder takes for granted, and what one shows that is worse than the encoder's own.
+FROZEN_ASSUMPTION = say("bits", "frozen_assumption")
+NOT_READ = say("bits", "not_read")
 
 
 class ReadingColumn(NamedTuple):
@@ -127,7 +89,7 @@ def readings_side_by_side(information: Information) -> list[ReadingColumn]:
     columns = [
         ReadingColumn(
             f"less {baseline}",
-            "Difference of two variants: assumes nothing beside the two models.",
+            say("bits", "less_assumption"),
             of_each(lambda name, _: _signed(information.less(name, baseline))),
         ),
         ReadingColumn(
@@ -147,13 +109,12 @@ def readings_side_by_side(information: Information) -> list[ReadingColumn]:
         ),
         ReadingColumn(
             "in the vector, unused",
-            f"{FROZEN_ASSUMPTION} In the vector, unused: what it receives more than the encoder's own decoder.",
+            say("bits", "unused_assumption"),
             of_each(lambda name, _: _signed(unused_bits(information, name))),
         ),
         ReadingColumn(
             "lost by the encoder",
-            "Lost by the encoder: what attention=fixed, trained together with its encoder, receives more than the "
-            "fresh decoder; assumes the same of the two.",
+            say("bits", "lost_assumption"),
             of_each(lambda name, _: _signed(lost_by_encoder(information, name))),
         ),
     ]
@@ -222,12 +183,7 @@ def _nulled_cell(own: NulledBits | None) -> str:
 def _readings_table(information: Information) -> Table:
     columns = readings_side_by_side(information)
     rows = [[name, *(column.cells[number] for column in columns)] for number, name in enumerate(information.variants)]
-    caption = " ".join(
-        [
-            f"All readings of {information.corpus} side by side, bits per sentence; 95 % intervals.",
-            *(column.assumption for column in columns),
-        ]
-    )
+    caption = say("bits", "readings", corpus=information.corpus, assumptions=[column.assumption for column in columns])
     return Table(f"{information.corpus}-bits-readings", ["variant", *(c.heading for c in columns)], rows, caption)
 
 
@@ -242,18 +198,7 @@ def bits_provenance(information: Information) -> str:
     """Return seeds, budgets and commits of the runs; their settings are in information.json."""
     kinds = {"blind": information.blind.provenance}
     kinds |= {name: own.provenance for name, own in information.variants.items()}
-    each = "; ".join(f"{name}: {_made(provenance)}" for name, provenance in kinds.items())
-    return (
-        f"How it was made. {each}. {information.resamples:,} bootstrap resamples of {information.sentences:,} test "
-        "sentences."
-    )
-
-
-def _made(provenance: Provenance | None) -> str:
-    if provenance is None:
-        return "not recorded"
-    seeds, commits = ", ".join(map(str, provenance.seeds)), ", ".join(dict.fromkeys(provenance.commits))
-    return f"seed {seeds}, {max(provenance.target_tokens):,} target tokens, commit {commits}"
+    return say("bits", "provenance", made=kinds, resamples=information.resamples, sentences=information.sentences)
 
 
 def bits_section(information: Information) -> list[Block]:
@@ -290,9 +235,8 @@ def bits_section(information: Information) -> list[Block]:
                     zero=True,
                     bands=cover,
                 ),
-                f"Bits that variants receive more than {reference} on {name}, by sentence length",
-                f"Bits that a variant's decoder receives more than that of {reference}, by sentence length. "
-                f"Bands: pointwise 95 %, {cover}. The blind decoder cancels, so no assumption is needed.",
+                say("bits", "difference_figure_alt", reference=reference, corpus=name),
+                say("bits", "difference_figure", reference=reference, cover=cover),
             )
         )
     if information.digits:
@@ -304,13 +248,6 @@ def bits_section(information: Information) -> list[Block]:
         for variant, own in variants.items()
     }
     cover = _cover(by_length)
-    if information.exact_bits is not None:
-        limit = (
-            "The dotted line is the information in a reference, which is known for this corpus. All curves are too "
-            "high by the bits that the blind decoder needs beyond it."
-        )
-    else:
-        limit = "The dotted line, the bits that the blind decoder needs, is the upper limit."
     blocks += [
         Picture(
             f"{name}-bits-by-length",
@@ -323,9 +260,8 @@ def bits_section(information: Information) -> list[Block]:
                 floor=_upper_limit(information, x, buckets),
                 bands=cover,
             ),
-            f"Bits about the translation that reach the decoder of {', '.join(order)} on {name}, by sentence length",
-            "Bits about the translation that reach the decoder, by sentence length. Bands: pointwise 95 %, "
-            f"{cover}. {limit}",
+            say("bits", "length_figure_alt", names=order, corpus=name),
+            say("bits", "length_figure", cover=cover, exact=information.exact_bits),
         ),
         _position_picture(information),
         Picture(
@@ -337,10 +273,8 @@ def bits_section(information: Information) -> list[Block]:
                 order=order,
                 zero=True,
             ),
-            f"Bits that reach the decoder on {name} during training",
-            f"Bits per dev sentence during training, at temperature 1, against {_blind_in_training(information)}. A "
-            "line begins at the first validation that can be compared. One that still rises at its end belongs to a "
-            "variant that needs more training: its bits show what it has learnt so far, not what its vector can hold.",
+            say("bits", "learnt_figure_alt", corpus=name),
+            say("bits", "learnt_figure", learning=information.blind.learning),
         ),
     ]
     return blocks
@@ -364,7 +298,7 @@ def summarise_bits(information: Information) -> list[str]:
                 *(_neck_sentences(information, name, best) for name in shown),
             ]
         ),
-        " ".join(_caveats(information)),
+        _caveats(information),
     ]
 
 
@@ -382,56 +316,44 @@ def _difference_sentences(information: Information, leader: str) -> list[str]:
     ]
     shown.sort(key=lambda contrast: contrast.variant != leader)  # Stable: the baseline first.
     seen = dict.fromkeys(name for contrast in shown for name in (contrast.variant, contrast.reference))
-    described = "; ".join(f"{name} {_access(variants[name])}" for name in seen)
     return [
-        f"On {information.corpus}, {_contrast_sentence(shown[0], 'variant')}",
-        *(_contrast_sentence(contrast, "Variant") for contrast in shown[1:]),
-        f"What their decoders see of the source: {described}.",
+        say("bits", "first_contrast", corpus=information.corpus, **_contrast_facts(shown[0])),
+        *(say("bits", "further_contrast", **_contrast_facts(contrast)) for contrast in shown[1:]),
+        say("bits", "what_decoders_see", ways={name: _access(variants[name]) for name in seen}),
     ]
 
 
-def _contrast_sentence(contrast: Contrast, start: str) -> str:
-    """Return how many bits fewer a variant needs than another, and whether that grows with sentence length."""
-    interval, of = widest(contrast.difference.whole)
-    text = (
-        f"{start} {contrast.variant} needs {_fewer(contrast.difference.whole.value)} per sentence than variant "
-        f"{contrast.reference}{in_brackets(interval, of)}."
-    )
+def _contrast_facts(contrast: Contrast) -> dict[str, object]:
+    """Return what is told of a difference: how many bits it is, and whether that grows with sentence length."""
     curve = contrast.difference.curve
-    return text if curve is None else f"{text} {_difference_by_length(curve)}"
+    _, covers = widest(contrast.difference.whole)
+    return {"contrast": contrast, "covers": covers, "length": "" if curve is None else _difference_by_length(curve)}
 
 
 def _difference_by_length(curve: Saturation) -> str:
     """Return how a difference depends on the length of the source."""
+    interval, covers = _course_of(curve)
+    return say("bits", "difference_by_length", curve=curve, interval=interval, covers=covers)
+
+
+def _course_of(curve: Saturation) -> tuple[Interval | None, str]:
+    """Return the interval of a curve's plateau, or of its slope where it has none, and what it covers."""
     if curve.plateau is None:
-        interval, of = _widest_of(curve.slope_interval, curve.slope_own_spread)
-        return f"Each further source word changes this difference by {curve.slope:+.2f} bits{_to_two(interval, of)}."
-    interval, of = _widest_of(curve.plateau_interval, curve.plateau_own_spread)
-    if curve.flat:
-        return (
-            f"It is the same for all observed lengths, from {curve.shortest:.0f} to {curve.longest:.0f} words: "
-            f"{curve.plateau:+.1f} bits{in_brackets(interval, of)}."
-        )
-    return f"It levels off at {curve.plateau:+.1f} bits{in_brackets(interval, of)} as sentences get longer."
+        return _widest_of(curve.slope_interval, curve.slope_own_spread)
+    return _widest_of(curve.plateau_interval, curve.plateau_own_spread)
 
 
 def _widest_of(over_sentences: Interval | None, own_spread: Interval | None) -> tuple[Interval | None, str]:
     return (own_spread, OVER_OWN_SPREAD) if own_spread else (over_sentences, "over test sentences")
 
 
-def _to_two(interval: Interval | None, covers: str) -> str:
-    return f" (95 % interval {interval.low:+.2f} to {interval.high:+.2f}, {covers})" if interval else ""
-
-
 def describe_search(blind: BlindBits) -> list[str]:
     """Return a sentence where the search for the blind decoder's learning rate leaves room for a better one."""
     rates = ", ".join(f"{rate:g}" for rate in blind.learning_rates)
     if blind.edge:
-        return [
-            f"The blind decoder's learning rate is the {blind.edge} that was tried ({rates}): a better may lie beyond."
-        ]
+        return [say("bits", "searched_to_the_edge", edge=blind.edge, rates=rates)]
     if len(blind.learning_rates) == 1:
-        return [f"The blind decoder's learning rate was not searched: {rates} alone was tried."]
+        return [say("bits", "not_searched", rates=rates)]
     return []
 
 
@@ -441,10 +363,7 @@ def describe_settings(information: Information) -> str:
         f"{item.option} ({', '.join(f'{name}: {_plain(value)}' for name, value in item.values.items())})"
         for item in information.setting_differences
     )
-    return (
-        "The runs also differ in settings other than the attention, and a difference in bits may be due to these as "
-        f"well: {settings}."
-    )
+    return say("bits", "settings", differing=settings)
 
 
 def _plain(value: object) -> str:
@@ -455,20 +374,17 @@ def _access(variant: VariantBits) -> str:
     """Return how a variant's decoder receives the source."""
     if variant.attention in VECTOR:
         return VECTOR[variant.attention]
-    return AVERAGES if variant.attention in NOT_CHOOSING else LOOKS_BACK
+    return "average" if variant.attention in NOT_CHOOSING else "states"
 
 
 def _blind_sentence(information: Information) -> str:
-    blind = information.blind
-    text = (
-        f"The blind decoder needs {blind.bits:.1f} bits per sentence of {information.corpus}, which is "
-        f"{_bits_per_word(information):.1f} bits per word."
-    )
-    if information.exact_bits is None:
-        return text
-    return (
-        f"The references hold {information.exact_bits:.1f} bits each; for this corpus that is known exactly. {text} "
-        "The figures that follow compare each variant with the known information, not with the blind decoder."
+    return say(
+        "bits",
+        "blind",
+        corpus=information.corpus,
+        bits=information.blind.bits,
+        bits_per_word=_bits_per_word(information),
+        exact=information.exact_bits,
     )
 
 
@@ -476,105 +392,71 @@ def _neck_sentences(information: Information, name: str, best: str | None) -> st
     """Return how many bits a variant receives, and whether that levels off as sentences get longer."""
     own = information.variants[name]
     bits = own.reading
-    certainty = in_brackets(bits.widest, _certainty(bits))
     if _near_zero(information, name):
-        return (
-            f"The bits that variant {name} receives cannot be told from zero: {bits.mean:.1f}{certainty}. The data do "
-            "not show whether its vector cannot hold them or its training has not learnt to use them."
-        )
-    words = f"about as much as {bits.mean / _bits_per_word(information):.1f} words of the translation"
-    if information.exact_bits is None:
-        text = f"Variant {name} needs {_fewer(bits.mean)} than the blind decoder{certainty}: {words}."
-    else:
-        text = f"Variant {name} receives {bits.mean:.1f} of the {information.exact_bits:.1f} bits{certainty}: {words}."
-    return text if name == best else f"{text} {_plateau_sentence(own)}"
+        return say("bits", "near_zero", name=name, bits=bits)
+    return say(
+        "bits",
+        "neck",
+        name=name,
+        bits=bits,
+        words=bits.mean / _bits_per_word(information),
+        exact=information.exact_bits,
+        plateau="" if name == best else _plateau_sentence(own),
+    )
 
 
 def _plateau_sentence(own: VariantBits) -> str:
-    curve = own.saturation
-    if curve.plateau is None:
-        interval, of = _widest_of(curve.slope_interval, curve.slope_own_spread)
-        seeds = f"; by seed: {', '.join(f'{slope:+.2f}' for slope in own.slopes)}" if len(own.slopes) > 1 else ""
-        return (
-            f"Up to {curve.longest:.0f} source words, this figure has no plateau that can be shown: each further word "
-            f"changes it by {curve.slope:+.2f} bits {show_range(interval)} ({of}{seeds})."
-        )
-    interval, of = _widest_of(curve.plateau_interval, curve.plateau_own_spread)
-    certainty = in_brackets(interval, of)
-    if curve.flat:
-        return (
-            f"This figure is the same for all observed lengths, from {curve.shortest:.0f} to {curve.longest:.0f} "
-            f"words: {curve.plateau:.1f} bits{certainty}. Longer sentences add nothing to it."
-        )
-    return f"This figure levels off at {curve.plateau:.1f} bits{certainty} as sentences get longer."
+    interval, covers = _course_of(own.saturation)
+    return say("bits", "plateau", curve=own.saturation, interval=interval, covers=covers, slopes=own.slopes)
 
 
-def _caveats(information: Information) -> list[str]:
-    blind, exact = information.blind, information.exact_bits is not None
-    texts = ["How far these figures go."]
-    unfinished = [name for name, own in information.variants.items() if own.verdict is False]
-    if unfinished:
-        texts.append(
-            f"These variants had not converged: {', '.join(unfinished)}. More training may raise their figures."
-        )
-    short = [name for name, own in information.variants.items() if own.verdict is None]
-    if short:
-        texts.append(f"Of these variants convergence cannot be told: {', '.join(short)}. {NOT_JUDGED}")
-    if not blind.converged and not exact:
-        texts.append(
-            f"The blind decoder {describe_verdict(blind.converged)}: the last fifth of its training still saved "
-            f"{blind.last_fifth_bits:.1f} bits per sentence. Its missing training makes all figures against it too "
-            "high; a variant's own missing training makes the variant's figure too low. Differences between two "
-            "variants do not depend on the blind decoder."
-        )
-    texts.append(
-        "All figures are bits about the translation that the decoder used. They are not the capacity of the vector, "
-        "and not bits of the source."
+def _caveats(information: Information) -> str:
+    variants, blind = information.variants, information.blind
+    return say(
+        "bits",
+        "caveats",
+        unfinished=[name for name, own in variants.items() if own.verdict is False],
+        short=[name for name, own in variants.items() if own.verdict is None],
+        not_judged=NOT_JUDGED,
+        blind=blind,
+        exact=information.exact_bits is not None,
+        search=" ".join(describe_search(blind)),
+        settings=describe_settings(information) if information.setting_differences else "",
     )
-    if not exact:
-        texts.append("A better blind decoder would lower all figures against it by the same amount.")
-        texts += describe_search(blind)
-    if information.setting_differences:
-        texts.append(describe_settings(information))
-    texts.append("A wider vector, more training or another language pair may change each figure.")
-    return texts
 
 
 def explain_losses(information: Information) -> list[str]:
     """Return what these runs say about the four reasons why the baseline's decoder may lack bits, a paragraph each."""
     variants, baseline = information.variants, information.baseline
     own = variants[baseline]
-    periods = zip(("after a quarter of its budget", "after half of it", "at its end"), SHARES, strict=True)
-    learnt = [
-        f"{bits:.1f} {period}" for period, share in periods if (bits := _at_share(own.learning, share)) is not None
-    ]
-    received = (
-        f"On dev, variant {baseline} received so many bits per sentence, against {_blind_in_training(information)}: "
-        f"{' and '.join(filter(None, (', '.join(learnt[:-1]), learnt[-1])))}."
-        if learnt
-        else f"No validation of variant {baseline} can be compared with one of the blind decoder."
-    )
+    periods = ("after a quarter of its budget", "after half of it", "at its end")
     texts = [
-        f"What keeps bits from the decoder of variant {baseline}? There are four possible reasons, and all of them "
-        "look alike in one figure.",
-        f"Not learnt yet? {received} It {describe_verdict(own.verdict)}. (These figures are at temperature 1, where "
-        "label smoothing lowers them.)",
+        say("bits", "reasons", baseline=baseline),
+        say(
+            "bits",
+            "learnt_yet",
+            baseline=baseline,
+            learnt=[(_at_share(own.learning, share), period) for share, period in zip(SHARES, periods, strict=True)],
+            learning=information.blind.learning,
+            converged=own.verdict,
+        ),
     ]
     rereading = _rereading(information, baseline)
-    if own.attention == "none" and rereading:
-        difference = variants[rereading].difference
-        assert difference is not None
-        interval, of = widest(difference.whole)
+    difference = variants[rereading].difference if rereading else None
+    if own.attention == ONCE and rereading and difference:
         texts.append(
-            f"Lost by the decoder? Variant {rereading} reads such a vector at every step and needs "
-            f"{_fewer(difference.whole.value)} per sentence than variant {baseline}{in_brackets(interval, of)}. "
-            f"{_verdict(information, rereading)}"
+            say(
+                "bits",
+                "lost_by_decoder",
+                baseline=baseline,
+                rereading=rereading,
+                difference=difference.whole,
+                covers=widest(difference.whole)[1],
+                verdict=_verdict(information, rereading, difference.whole),
+            )
         )
     else:
-        texts.append(
-            "Lost by the decoder? To answer that, fixed has to be compared with none of the same encoder, and one is "
-            "missing here."
-        )
+        texts.append(say("bits", "not_compared"))
     return [*texts, _explain_encoder(information)]
 
 
@@ -583,32 +465,20 @@ def _explain_encoder(information: Information) -> str:
     baseline = information.baseline
     fresh, unused = information.frozen_from(baseline), unused_bits(information, baseline)
     if fresh is None or unused is None:
-        return (
-            "Vector too small, or lost by the encoder? These runs vary neither the width of the vector alone nor the "
-            "reading order alone, so they cannot answer that. The capacity sweep (pipelines/capacity) varies both; a "
-            "fresh decoder on the frozen encoder (pipelines/probes.py, fresh=true) tells what the encoder has lost."
-        )
-    texts = [
-        f"Lost by the encoder? Variant {fresh} is a fresh decoder on the encoder of variant {baseline}, which does not "
-        f"move, and reads the vector at every step. It needs {_fewer(unused.value)} than the encoder's own decoder"
-        f"{in_brackets(*widest(unused))}: {'so many were' if _is_above_zero(unused) else 'nothing was shown to be'} in "
-        "the vector and unused.",
-    ]
-    if reads_less(unused):
-        return f"{texts[0]} {NOT_READ} {FROZEN_ASSUMPTION}"
-    joint, lost = _rereading(information, baseline), lost_by_encoder(information, baseline)
-    if joint is None or lost is None:
-        texts.append(
-            "What was not put in, a run of attention=fixed with the same encoder would tell, and it is missing here."
-        )
-    else:
-        texts.append(
-            f"Variant {joint}, whose encoder was trained together with such a decoder, needs {_fewer(lost.value)} than "
-            f"{fresh}{in_brackets(*widest(lost))}: "
-            f"{'so many the encoder has lost' if _is_above_zero(lost) else 'no loss by the encoder is shown'}, in a "
-            "vector of the same width."
-        )
-    return " ".join([*texts, FROZEN_ASSUMPTION])
+        return say("bits", "no_fresh_decoder")
+    lost = lost_by_encoder(information, baseline)
+    return say(
+        "bits",
+        "fresh_decoder",
+        baseline=baseline,
+        fresh=fresh,
+        unused=unused,
+        unused_covers=widest(unused)[1],
+        reads_less=reads_less(unused),
+        joint=_rereading(information, baseline),
+        lost=lost,
+        lost_covers="" if lost is None else widest(lost)[1],
+    )
 
 
 def reads_less(unused: Difference) -> bool:
@@ -617,46 +487,24 @@ def reads_less(unused: Difference) -> bool:
     return interval is not None and interval.high < 0
 
 
-def _is_above_zero(difference: Difference) -> bool:
-    interval, _ = widest(difference)
-    return interval is not None and interval.low > 0
+def _verdict(information: Information, rereading: str, difference: Difference) -> str:
+    """Return whether forgetting by the decoder explains what the baseline lacks against a variant that rereads.
 
-
-def _verdict(information: Information, rereading: str) -> str:
-    """Return whether forgetting by the decoder explains what the baseline lacks against a variant that rereads."""
-    baseline = information.baseline
-    difference = information.variants[rereading].difference
-    assert difference is not None
-    interval, _ = widest(difference.whole)
+    Where missing training may explain it as well, return the verdict on the baseline's convergence.
+    """
     if _near_zero(information, rereading):
-        return f"But {rereading} itself received nothing, so this tells nothing about what variant {baseline} forgets."
+        return "nothing received"
+    interval = difference.widest
     if interval is None or interval.holds(0):
-        return f"This does not show that the decoder of variant {baseline} forgets its vector."
-    if difference.whole.value < 0:
-        return "So forgetting by the decoder is not the reason."
-    verdict = information.variants[baseline].verdict
-    if verdict:
-        return "So a vector of this width can hold that much, and a decoder that receives it once does not use it."
-    return (
-        f"So a vector of this width can hold that much. But variant {baseline} {describe_verdict(verdict)}, so these "
-        "runs cannot separate loss by the decoder from missing training."
-    )
+        return "not shown"
+    if difference.value < 0:
+        return "not forgetting"
+    converged = information.variants[information.baseline].verdict
+    return "forgets" if converged else describe_verdict(converged)
 
 
 def _bits_per_word(information: Information) -> float:
     return information.blind.bits / max(information.blind.target_words, 1)
-
-
-def _certainty(bits: Estimate) -> str:
-    """Return what an interval of bits covers."""
-    if len(bits.by_seed) == 1:
-        return "over test sentences; another training may differ by more"
-    of = "over test sentences and trainings" if bits.own_spread else "over test sentences"
-    return f"{of}; by seed: {', '.join(f'{value:.1f}' for value in bits.by_seed)}"
-
-
-def _fewer(bits: float) -> str:
-    return f"{abs(bits):.1f} bits {'fewer' if bits >= 0 else 'more'}"
 
 
 def _near_zero(information: Information, name: str) -> bool:
@@ -664,11 +512,6 @@ def _near_zero(information: Information, name: str) -> bool:
     bits, blind = information.variants[name].reading, information.blind
     doubt = 0.0 if information.exact_bits is not None or blind.converged else blind.last_fifth_bits
     return bits.mean <= doubt or (bits.widest is not None and bits.widest.low <= doubt)
-
-
-def _blind_in_training(information: Information) -> str:
-    """Return the blind decoder that the curves of training are held against."""
-    return f"the blind decoder {'after as many target tokens' if information.blind.learning else 'at its best'}"
 
 
 def _difference_table(information: Information) -> Table:
@@ -686,18 +529,7 @@ def _difference_table(information: Information) -> Table:
     head = ["variant", "less", "bits", *DIFFERENCE_HEADINGS, "bits per source word", "word, these trained models"]
     head += ["word, own spread", "plateau", "plateau, own spread"]
     head += ["one by one, without ends" if count == 1 else f"joined by {count}" for count in joined]
-    caption = (
-        f"Bits per sentence that the decoder of a variant receives more than that of another on {information.corpus}: "
-        "the reference's bits under the one less those under the other, sentence by sentence. No blind decoder takes "
-        "part. Bits per source word: the slope of the difference over the length of the source. These trained models: "
-        "95 % over test sentences. Own spread: over test sentences and the two variants' own seeds; a dash where one "
-        f"has a single seed, and nothing is known of another training. {PLATEAU_DEFINED}"
-    )
-    if joined:
-        caption += (
-            " Joined: that many consecutive test sentences are one input, longer than those of training; bits of each "
-            "sentence, ends of sentence not counted."
-        )
+    caption = say("bits", "differences", corpus=information.corpus, joined=bool(joined))
     return Table(f"{information.corpus}-bits-differences", head, rows, caption, text_columns=2)
 
 
@@ -772,27 +604,8 @@ def _joined_cell(joined: Mapping[int, JoinedBits], count: int) -> str:
 
 def _table_caption(information: Information) -> str:
     blind = information.blind
-    caption = (
-        f"Bits about the reference that reach the decoder on {information.corpus}: test set, per sentence, means over "
-        f"seeds. Bits: what the blind decoder needs ({blind.bits:.2f}; {blind.end_bits:.2f} of them for end of "
-        f"sentence; temperature {blind.temperature:.2f}; {blind.raw_bits:.2f} at temperature 1) minus what the variant "
-        "needs. A temperature, fitted on dev, corrects for label smoothing. Bits estimate usable information about the "
-        "target; they are a lower bound only if the blind decoder's excess loss is no larger than the variant's. "
-        f"{PLATEAU_DEFINED} Dev: at temperature 1, against {_blind_in_training(information)}, interpolated between "
-        f"validations. It shows what is not learnt yet. {NECK_DEFINED}"
-    )
-    if blind.joined and any(own.joined for own in information.variants.values()):
-        needed = ", ".join(
-            f"{bits:.1f} {'one by one' if count == 1 else f'joined by {count}'}" for count, bits in blind.joined.items()
-        )
-        caption += (
-            " Joined: that many consecutive test sentences are one input, and the cell shows how many more bits of "
-            "each sentence arrive than when the same sentences are read one by one. Ends of sentence are not counted, "
-            "and no sentence may end where the next begins. The content is the same, and the input longer. But no "
-            "decoder saw such inputs in training, and what the blind decoder loses by that counts as bits: it needs "
-            f"{needed}."
-        )
-    return caption
+    joined = bool(blind.joined) and any(own.joined for own in information.variants.values())
+    return say("bits", "table", corpus=information.corpus, blind=blind, neck=NECK_DEFINED, joined=joined)
 
 
 def _digits_picture(information: Information) -> Picture:
@@ -801,24 +614,21 @@ def _digits_picture(information: Information) -> Picture:
     few = [bucket.sentences < FEW for bucket in buckets]
     by_digits = {name: [bucket.variants[name] for bucket in buckets] for name in order}
     cover = _cover(by_digits)
+    of_shapes = information.corpus == "shapes"
+    size, whole, owner = ("shapes", "caption", "picture") if of_shapes else ("digits", "number", "number")
     return Picture(
-        f"{information.corpus}-bits-by-digits",
+        f"{information.corpus}-bits-by-{size}",
         draw_lines(
             {name: estimate_line(x, bits, few) for name, bits in by_digits.items()},
-            x_label="digits of the number",
-            y_label="bits about the number\nthat reach the decoder",
+            x_label=f"{size} of the {owner}",
+            y_label=f"bits about the {whole}\nthat reach the decoder",
             order=order,
             zero=True,
-            floor=("information in the number", Line(x, [bucket.exact_bits for bucket in buckets])),
+            floor=(f"information in the {whole}", Line(x, [bucket.exact_bits for bucket in buckets])),
             bands=cover,
         ),
-        f"Bits about a number that reach the decoder of {', '.join(order)}, by the number of its digits",
-        "Bits about a number that reach the decoder, by its digits. Bands: pointwise 95 %, "
-        f"{cover}. The information in a number is known exactly: all digit counts are equally likely, and so are the "
-        "9 * 10^(k-1) numbers of k digits. So no blind decoder is needed: the figure is this information minus the "
-        "bits that the variant needs. "
-        "(No number stands in two splits, so a decoder that knew all of train by heart would need slightly fewer bits "
-        "for numbers of few digits.)",
+        say("bits", "digits_figure_alt", names=order, corpus=information.corpus),
+        say("bits", "digits_figure", cover=cover, corpus=information.corpus),
     )
 
 
@@ -848,10 +658,8 @@ def _position_picture(information: Information) -> Picture:
     return Picture(
         f"{information.corpus}-bits-by-position",
         figure,
-        f"Bits per piece that reach the decoder on {information.corpus}, by the piece's position in the translation",
-        "Bits per piece, by its position in the translation, over all sentences that are long enough. Late positions "
-        "exist in long sentences only, so the text differs from position to position: compare the lines at one "
-        f"position. End of sentence is left out. Bands: pointwise 95 %, {cover}.",
+        say("bits", "position_figure_alt", corpus=information.corpus),
+        say("bits", "position_figure", cover=cover),
     )
 
 

@@ -1,17 +1,20 @@
 """A report as blocks, written as HTML, Markdown, CSV and LaTeX."""
 
 import csv
-import html
 import io
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from hourglass.reports.plots import to_pdf, to_svg
+from hourglass.reports.plots import LineFigure, to_pdf, to_svg
+from hourglass.reports.readings import ReadSeries, read_figure
 from hourglass.system.commands import printed_command
 from hourglass.system.files import write_whole
 from hourglass.system.markup import csv_cell, escape_latex, escape_markdown, escape_markdown_block, visible
@@ -27,9 +30,15 @@ class Heading:
 
 @dataclass(frozen=True)
 class Paragraph:
-    """Plain text."""
+    """Plain text.
+
+    Attributes:
+        text: of it.
+        lead: whether it is what a reader should see first.
+    """
 
     text: str
+    lead: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,22 @@ class Bullets:
     """A list of short texts."""
 
     texts: Sequence[str]
+
+
+class Linked(str):
+    """The text of a table's cell that leads somewhere.
+
+    Attributes:
+        target: address, relative to the report; one that begins with # is a place in the page, which Markdown lacks.
+    """
+
+    target: str
+
+    def __new__(cls, text: str, target: str) -> "Linked":
+        """Return the text with its target."""
+        made = super().__new__(cls, text)
+        made.target = target
+        return made
 
 
 @dataclass(frozen=True)
@@ -49,6 +74,7 @@ class Table:
         rows: cells.
         caption: below it.
         text_columns: number of leading columns that hold text; the others hold numbers.
+        row_names: of each row the name that a link leads to, or an empty one; none: no row has one.
     """
 
     name: str
@@ -56,6 +82,7 @@ class Table:
     rows: Sequence[Sequence[str]]
     caption: str
     text_columns: int = 1
+    row_names: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -76,14 +103,40 @@ class Example:
     lines: Sequence[tuple[str, str]]
 
 
-Block = Heading | Paragraph | Bullets | Table | Picture | Example
+@dataclass(frozen=True)
+class Folded:
+    """A part of a report that is closed until a reader opens it. In Markdown, where nothing folds, it is a section.
+
+    Attributes:
+        level: of its heading.
+        summary: its heading.
+        blocks: what it holds.
+    """
+
+    level: int
+    summary: str
+    blocks: "Sequence[Block]"
+
+
+Leaf = Heading | Paragraph | Bullets | Table | Picture | Example
+Block = Leaf | Folded
+
+
+def unfolded(blocks: Sequence[Block]) -> Iterator[Leaf]:
+    """Yield the blocks in their order, of a folded part its heading and what it holds."""
+    for block in blocks:
+        if isinstance(block, Folded):
+            yield Heading(block.level, block.summary)
+            yield from unfolded(block.blocks)
+        else:
+            yield block
 
 
 def write_files(folder: Path, blocks: Sequence[Block]) -> None:
     """Write report.html and report.md, and beside them tables as CSV and LaTeX and figures as SVG and PDF."""
     write_whole(folder / "report.html", to_html(blocks))
     write_whole(folder / "report.md", to_markdown(blocks, "figures"))
-    for block in blocks:
+    for block in unfolded(blocks):
         if isinstance(block, Table):
             write_whole(folder / "tables" / f"{block.name}.csv", to_csv(block))
             write_whole(folder / "tables" / f"{block.name}.tex", to_latex(block))
@@ -104,79 +157,74 @@ def write_made_by(folder: Path, blocks: Sequence[Block], script: str) -> None:
 
 
 def to_html(blocks: Sequence[Block]) -> str:
-    """Return a self-contained page: styles and figures are part of it, and it loads nothing."""
-    title = next(block.text for block in blocks if isinstance(block, Heading))
-    body = "\n".join(map(_html, blocks))
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_escape_html(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n"
-        "</body>\n</html>\n"
+    """Return a self-contained page: styles, figures and script are part of it, and it loads nothing."""
+    every = list(unfolded(blocks))
+    title = next(block.text for block in every if isinstance(block, Heading))
+    moves = len(every) > len(blocks) or any(_can_be_read(block) for block in every)
+    return PAGES.get_template("page.html").render(
+        title=title, blocks=blocks, style=_source("page.css"), script=_source("page.js") if moves else ""
     )
 
 
-def _html(block: Block) -> str:
-    match block:
-        case Heading(level, text):
-            return f"<h{level}>{_escape_html(text)}</h{level}>"
-        case Paragraph(text):
-            return f"<p>{_escape_html(text)}</p>"
-        case Bullets(texts):
-            return "<ul>" + "".join(f"<li>{_escape_html(text)}</li>" for text in texts) + "</ul>"
-        case Table():
-            return _html_table(block)
-        case Picture(name, figure, alt, caption):
-            svg = to_svg(figure, name).replace("<svg", f'<svg role="img" aria-label="{_escape_html(alt)}"', 1)
-            return f"<figure>\n{svg}\n<figcaption>{_escape_html(caption)}</figcaption>\n</figure>"
-        case Example(heading, lines):
-            rows = "".join(f"<dt>{_escape_html(name)}</dt><dd>{_escape_html(text)}</dd>" for name, text in lines)
-            return f"<h4>{_escape_html(heading)}</h4>\n<dl>{rows}</dl>"
+def _can_be_read(block: Leaf) -> bool:
+    return isinstance(block, Picture) and isinstance(block.figure, LineFigure)
 
 
-def _escape_html(text: str) -> str:
-    return html.escape(visible(text))
+class DrawnPicture(NamedTuple):
+    """A picture for the page.
+
+    Attributes:
+        svg: without its end tag, so that the points of its series can follow.
+        series: that can be read and left out; empty: it is not a figure of lines.
+    """
+
+    svg: Markup
+    series: list[ReadSeries]
 
 
-def _html_table(table: Table) -> str:
-    def row(cells: Sequence[str], tag: str) -> str:
-        kinds = ["" if i < table.text_columns else ' class="number"' for i in range(len(cells))]
-        return (
-            "<tr>"
-            + "".join(f"<{tag}{k}>{_escape_html(c)}</{tag}>" for c, k in zip(cells, kinds, strict=True))
-            + "</tr>"
-        )
+def _drawn(picture: Picture) -> DrawnPicture:
+    label = Markup('<svg role="img" aria-label="{}"').format(visible(picture.alt))
+    svg = to_svg(picture.figure, picture.name).replace("<svg", label, 1)
+    series = read_figure(picture.figure) if isinstance(picture.figure, LineFigure) else []
+    return DrawnPicture(Markup(svg.rstrip().removesuffix("</svg>")), series)
 
-    rows = "\n".join(row(cells, "td") for cells in table.rows)
-    caption = f'<p class="caption">{_escape_html(table.caption)}</p>'
-    return (
-        f'<div class="table"><table>\n<thead>{row(table.head, "th")}</thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>'
-        f"\n{caption}"
+
+def _source(name: str) -> Markup:
+    """Return a file that the page has as it is."""
+    assert PAGES.loader is not None
+    return Markup(PAGES.loader.get_source(PAGES, name)[0])
+
+
+def _shown(value: object) -> object:
+    """Return what the page has for a value: text of users with signs in place of control characters."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def make_pages() -> Environment:
+    """Return the environment in which the template of a page is read: it escapes all that it is given."""
+    environment = Environment(
+        loader=PackageLoader("hourglass.reports"),
+        undefined=StrictUndefined,
+        autoescape=True,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    environment.filters["drawn"] = _drawn
+    for kind in (Heading, Paragraph, Bullets, Table, Picture, Example, Folded, Linked):
+        environment.tests[kind.__name__.lower()] = lambda value, kind=kind: isinstance(value, kind)
+    return environment
 
 
-_STYLE = """
-body { margin: 0; background: #fff; color: #111; font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 74rem; margin: 0 auto; padding: 1rem; } p, ul, figcaption { max-width: 56rem; }
-h1 { font-size: 1.7rem; line-height: 1.2; } h2 { margin-top: 2.5rem; } h4 { margin-bottom: 0.2rem; }
-figure { margin: 1.5rem 0; } figure svg { width: 100%; height: auto; max-width: 44rem; font-family: sans-serif; }
-p, li, figcaption { overflow-wrap: anywhere; } ul { padding-left: 1.4rem; } li { margin-bottom: 0.3rem; }
-figcaption, .caption { color: #444; font-size: 0.9rem; }
-.table { overflow-x: auto; } table { border-collapse: collapse; font-size: 0.85rem; }
-th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap; }
-th { white-space: normal; vertical-align: bottom; }
-.number { text-align: right; font-variant-numeric: tabular-nums; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.1rem 0.8rem; margin-top: 0; }
-dt { color: #444; } dd { margin: 0; overflow-wrap: anywhere; }
-@media (max-width: 40rem) { dl { display: block; } dt { margin-top: 0.4rem; font-size: 0.85rem; } }
-"""
+PAGES = make_pages()
 
 
 def to_markdown(blocks: Sequence[Block], figures: str) -> str:
     """Return the report as Markdown; figures are SVG files in the folder `figures`, named as in the blocks."""
-    return "\n\n".join(_markdown(block, figures) for block in blocks) + "\n"
+    return "\n\n".join(_markdown(block, figures) for block in unfolded(blocks)) + "\n"
 
 
-def _markdown(block: Block, figures: str) -> str:
+def _markdown(block: Leaf, figures: str) -> str:
     match block:
         case Heading(level, text):
             return f"{'#' * level} {escape_markdown(text)}"
@@ -198,7 +246,8 @@ def _markdown(block: Block, figures: str) -> str:
 
 
 def _markdown_cell(text: str) -> str:
-    return escape_markdown(text).replace("|", "\\|")
+    cell = escape_markdown(text).replace("|", "\\|")
+    return f"[{cell}](<{text.target}>)" if isinstance(text, Linked) and not text.target.startswith("#") else cell
 
 
 def to_csv(table: Table) -> str:

@@ -2,7 +2,7 @@
 
 from hourglass.analysis.evaluation import Evaluation
 from hourglass.corpora.overlap import NGRAM
-from hourglass.reports.phrases import listing
+from hourglass.reports.sentences import say
 
 # Seeds of a variant below which its spread is hardly known.
 FEW_SEEDS = 5
@@ -19,21 +19,15 @@ def list_objections(evaluation: Evaluation) -> list[str]:
 
 
 def _budget(evaluation: Evaluation) -> str:
-    gains = {
-        name: f"{name} {100 * own.doubling.gain:.1f} %" if own.doubling is not None else name
-        for name, own in evaluation.variants.items()
-        if own.converged is not True
-    }
-    if not gains:
+    unfinished = {name: own.doubling for name, own in evaluation.variants.items() if own.converged is not True}
+    if not unfinished:
         return ""
-    tokens = max(training.target_tokens for own in evaluation.variants.values() for training in own.seeds)
-    gained = (
-        " (by how much doubling the budget lowered the dev loss)" if any("%" in item for item in gains.values()) else ""
-    )
-    return (
-        f"The budget. After {tokens / 1e6:.1f} million target tokens these had not converged, or it cannot be told: "
-        f"{listing(list(gains.values()))}{gained}. A difference from them is one of learning within the budget, and "
-        "says nothing of what the architecture can reach."
+    return say(
+        "objections",
+        "budget",
+        tokens=max(training.target_tokens for own in evaluation.variants.values() for training in own.seeds) / 1e6,
+        unfinished=[name if own is None else f"{name} {100 * own.gain:.1f} %" for name, own in unfinished.items()],
+        gained=any(unfinished.values()),
     )
 
 
@@ -42,10 +36,7 @@ def _seeds(evaluation: Evaluation) -> str:
     if fewest >= FEW_SEEDS:
         return ""
     alone = [name for name, own in evaluation.variants.items() if len(own.seeds) == 1]
-    text = f"Seeds. The variants have {fewest} or more: " if fewest > 1 else "Seeds. "
-    if alone:
-        return f"{text}{listing(alone)} {'has' if len(alone) == 1 else 'have'} one, and no spread of its own."
-    return f"{text}the spread over trainings is estimated from so few, and its intervals lean on Student's t."
+    return say("objections", "seeds", fewest=fewest, alone=alone)
 
 
 def _search(evaluation: Evaluation) -> str:
@@ -55,14 +46,8 @@ def _search(evaluation: Evaluation) -> str:
         if len(own.tuning.candidates) > 1
     ]
     if not shares:
-        return "The search. No setting was searched: a variant may be far from its best."
-    if max(shares) >= SHORT_SEARCH:
-        return ""
-    return (
-        f"The search. Each variant's learning rate was chosen by runs of {100 * max(shares):.0f} % of the budget, with "
-        "the first seed. A rate that starts well need not end well, and a variant that learns late is judged before it "
-        "has begun. Widths, dropout and batches were not searched."
-    )
+        return say("objections", "unsearched")
+    return say("objections", "short_search", share=max(shares)) if max(shares) < SHORT_SEARCH else ""
 
 
 def _parameters(evaluation: Evaluation) -> str:
@@ -70,21 +55,18 @@ def _parameters(evaluation: Evaluation) -> str:
     least, most = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
     if sizes[least] == sizes[most]:
         return ""
-    return (
-        f"Parameters. {most} has {100 * (sizes[most] / sizes[least] - 1):.0f} % more than {least} ({sizes[most]:,} and "
-        f"{sizes[least]:,}): the variants differ in their sizes, too."
-    )
+    return say("objections", "parameters", most=most, least=least, sizes=sizes)
 
 
 def _languages(evaluation: Evaluation) -> str:
+    copied = copied_score(evaluation)
+    return "" if copied is None else say("objections", "languages", copied=copied, unit=evaluation.metric.heading)
+
+
+def copied_score(evaluation: Evaluation) -> float | None:
+    """Return the score of the source as its own translation where it shows that the languages are close."""
     copied = next(iter(evaluation.variants.values())).copied
-    if copied is None or copied < CLOSE_LANGUAGES:
-        return ""
-    return (
-        f"The task. The source as its own translation has {copied:.1f} {evaluation.metric.heading}: much of a "
-        "reference can be copied, which favours a decoder that sees the source's words. It is one corpus and one pair "
-        "of languages."
-    )
+    return None if copied is None or copied < CLOSE_LANGUAGES else copied
 
 
 def _overlap(evaluation: Evaluation) -> str:
@@ -92,7 +74,4 @@ def _overlap(evaluation: Evaluation) -> str:
     if overlap is None or not overlap["test"]["target"].sharing:
         return ""
     facts = overlap["test"]["target"]
-    return (
-        f"Overlap. {100 * facts.sharing / facts.sentences:.1f} % of the test references share {NGRAM} words in a row "
-        "with a training reference; the scores of the rest stand beside those of all."
-    )
+    return say("objections", "overlap", share=facts.sharing / facts.sentences, ngram=NGRAM)

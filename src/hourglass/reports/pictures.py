@@ -13,7 +13,7 @@ from hourglass.corpora.languages import count_words
 from hourglass.metrics.metric import facts_of
 from hourglass.metrics.metrics import heading_of
 from hourglass.metrics.scoring import main_of
-from hourglass.reports.plots import Line, draw_lines, draw_matrices, draw_points, to_svg
+from hourglass.reports.plots import Line, draw_lines, draw_matrices, draw_over_pictures, draw_points, to_svg
 from hourglass.runs.curves import read_curves
 from hourglass.runs.folder import RunFolder
 from hourglass.runs.translations import read_translations
@@ -99,6 +99,13 @@ def _draw_alignments(run: RunFolder) -> Figure | None:
     return draw_matrices(columns) if pairs else None
 
 
+def _draw_attention_over_pictures(run: RunFolder) -> Figure | None:
+    """Draw the weights of the last validation, where sources are pictures."""
+    steps = alignment_files(run)
+    pairs = [pair for pair in _read_short(steps[-1][1]) if "pixels" in pair] if steps else []
+    return draw_over_pictures(pairs) if pairs else None
+
+
 def _metrics(run: RunFolder) -> dict[str, Any]:
     metrics: dict[str, Any] = read_json(run.metrics) if run.metrics.exists() else {}
     return metrics
@@ -117,4 +124,5 @@ PICTURES: Mapping[str, Callable[[RunFolder], Figure | None]] = {
     "score-by-length": _draw_scores,
     "lengths": _draw_lengths,
     "alignments": _draw_alignments,
+    "attention-over-pictures": _draw_attention_over_pictures,
 }

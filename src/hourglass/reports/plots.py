@@ -1,14 +1,19 @@
 """Figures with matplotlib; lines differ in colour, dash and marker, so that they stay legible in greyscale."""
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
 
 from hourglass.system.markup import visible
 
@@ -65,6 +70,16 @@ class Line:
     each: Sequence[Sequence[float]] = ()
 
 
+class LineFigure(Figure):
+    """A figure of named lines, which can be read.
+
+    Attributes:
+        drawn: name, line and colour; the elements of number N have ids that begin with series-N-.
+    """
+
+    drawn: Sequence[tuple[str, Line, str]]
+
+
 def look(number: int) -> tuple[str, Any, str]:
     """Return colour, dash and marker of a line by its number; the first 49 differ from each other."""
     lap, at = divmod(number, len(COLOURS))
@@ -84,7 +99,7 @@ def draw_lines(
     x_values: Sequence[float] = (),
     log_x: bool = False,
     bands: str = "",
-) -> Figure:
+) -> LineFigure:
     """Draw named lines over each other.
 
     Args:
@@ -99,25 +114,21 @@ def draw_lines(
         log_x: whether the horizontal axis is logarithmic.
         bands: what the bands cover, which the figure says; empty: there are none.
     """
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    figure = LineFigure(figsize=(6.4, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     looks = list(order or lines)
     handles = []
-    for name, line in lines.items():
-        colour, dash, marker = look(looks.index(name))
-        points: dict[str, Any] = {} if line.level else {"marker": marker, "markersize": 5}
-        handles += axes.plot(line.x, line.y, color=colour, linestyle=dash, **points)
-        hollow = [i for i, few in enumerate(line.few or ()) if few]
-        if hollow:
-            x, y = [line.x[i] for i in hollow], [line.y[i] for i in hollow]
-            axes.plot(x, y, color=colour, linestyle="", marker=marker, markersize=5, markerfacecolor="white")
-        if line.low is not None and line.high is not None:
-            axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
-        for x_of_seeds, values in zip(line.x, line.each, strict=False):
-            axes.plot([x_of_seeds] * len(values), values, color=colour, linestyle="", marker=".", markersize=4)
+    drawn = []
+    for number, (name, line) in enumerate(lines.items()):
+        own = look(looks.index(name))
+        handles += _draw_line(axes, line, number, own)
+        drawn.append((name, line, own[0]))
     if floor:
-        handles += axes.plot(floor[1].x, floor[1].y, color="#666666", linestyle=(0, (1, 3)), linewidth=1)
+        thin: dict[str, Any] = {"color": "#666666", "linestyle": (0, (1, 3)), "linewidth": 1}
+        handles += axes.plot(floor[1].x, floor[1].y, gid=f"series-{len(lines)}-line", **thin)
+        drawn.append((*floor, "#666666"))
+    figure.drawn = drawn
     if zero:
         axes.axhline(0, color="#666666", linewidth=0.8)
     bottom, top = axes.get_ylim()
@@ -139,10 +150,45 @@ def draw_lines(
     names = [visible(name) for name in [*lines, *([floor[0]] if floor else [])]]
     legend: dict[str, Any] = {"handles": handles, "labels": names, "frameon": False, "fontsize": 8}
     if len(lines) > MOST_INSIDE:
-        figure.legend(**legend, ncols=3, loc="outside upper left")
+        _name_legend(figure.legend(**legend, ncols=3, loc="outside upper left"))
     else:
-        axes.legend(**legend)
+        _name_legend(axes.legend(**legend))
     return figure
+
+
+def _draw_line(axes: Axes, line: Line, number: int, looks: tuple[str, Any, str]) -> list[Line2D]:
+    """Draw a line with its band and the values of its seeds, and return what the legend shows.
+
+    Args:
+        axes: to draw on.
+        line: to draw.
+        number: of its ids.
+        looks: colour, dash and marker.
+    """
+    gid, (colour, dash, marker) = f"series-{number}", looks
+    points: dict[str, Any] = {} if line.level else {"marker": marker, "markersize": 5}
+    handles = axes.plot(line.x, line.y, color=colour, linestyle=dash, gid=f"{gid}-line", **points)
+    hollow = [i for i, few in enumerate(line.few or ()) if few]
+    if hollow:
+        x, y = [line.x[i] for i in hollow], [line.y[i] for i in hollow]
+        points = {"marker": marker, "markersize": 5, "markerfacecolor": "white"}
+        axes.plot(x, y, color=colour, linestyle="", gid=f"{gid}-few", **points)
+    if line.low is not None and line.high is not None:
+        band: dict[str, Any] = {"color": colour, "alpha": 0.15, "linewidth": 0}
+        axes.fill_between(line.x, line.low, line.high, gid=f"{gid}-band", **band)
+    for place, (x_of_seeds, values) in enumerate(zip(line.x, line.each, strict=False)):
+        points = {"marker": ".", "markersize": 4}
+        own = f"{gid}-seeds-{place}"
+        axes.plot([x_of_seeds] * len(values), values, color=colour, linestyle="", gid=own, **points)
+    return handles
+
+
+def _name_legend(shown: Legend) -> None:
+    """Give the entries of a legend the ids of their lines."""
+    for number, (handle, text) in enumerate(zip(shown.legend_handles, shown.get_texts(), strict=True)):
+        if handle is not None:
+            handle.set_gid(f"series-{number}-handle")
+        text.set_gid(f"series-{number}-name")
 
 
 @mpl.rc_context(_PLAIN_TEXT)
@@ -192,6 +238,28 @@ def draw_points(x: Sequence[float], y: Sequence[float], *, x_label: str, y_label
 
 
 @mpl.rc_context(_PLAIN_TEXT)
+def draw_words(words: Sequence[str], places: Sequence[Sequence[float]], *, title: str) -> Figure:
+    """Draw words at their places in a plane.
+
+    Args:
+        words: N.
+        places: [N, 2].
+        title: what the figure says of itself.
+    """
+    figure = Figure(figsize=(9, 9), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.scatter([x for x, _ in places], [y for _, y in places], s=4, color=COLOURS[2])
+    for word, (x, y) in zip(words, places, strict=True):
+        axes.annotate(visible(word), (x, y), xytext=(2, 2), textcoords="offset points", fontsize=7)
+    axes.set_title(visible(title), loc="right", fontsize=7, color="#666666")
+    axes.set_xlabel("first principal component")
+    axes.set_ylabel("second principal component")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+@mpl.rc_context(_PLAIN_TEXT)
 def draw_matrices(columns: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> Figure:
     """Draw attention weights as matrices, dark where they are large: a row of matrices for each sentence.
 
@@ -214,6 +282,33 @@ def draw_matrices(columns: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) ->
     return figure
 
 
+def draw_over_pictures(pairs: Sequence[Mapping[str, Any]], columns: int = 10) -> Figure:
+    """Draw attention weights over pictures: each picture by itself, then once for each word, bright where it is read.
+
+    Args:
+        pairs: for each picture its `pixels` [H, H, 3], `target` pieces and `weights` [T, S], S patches row by row.
+        columns: panels in a row.
+    """
+    rows = [1 + len(pair["target"]) // columns for pair in pairs]  # With the picture by itself.
+    figure = Figure(figsize=(1.05 * columns, 1.2 * sum(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(sum(rows), columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for pair, first in zip(pairs, np.cumsum(rows) - rows, strict=True):
+        panels = grid[first:].flat
+        pixels, weights = np.array(pair["pixels"]), np.array(pair["weights"])
+        next(panels).imshow(pixels)
+        side = math.isqrt(weights.shape[1])
+        enlarged = np.ones((len(pixels) // side,) * 2)
+        for word, row in zip(pair["target"], weights, strict=True):
+            axes = next(panels)
+            light = np.kron(row.reshape(side, side) / max(row.max(), 1e-9), enlarged)
+            axes.imshow(pixels * (0.15 + 0.85 * light[..., None]))
+            axes.set_title(visible(word.replace("\u2581", " ").strip()), fontsize=7, pad=2)
+    return figure
+
+
 def to_svg(figure: Figure, salt: str) -> str:
     """Return a figure as an SVG element that scales with the page; equal figures give equal text.
 
@@ -227,7 +322,8 @@ def to_svg(figure: Figure, salt: str) -> str:
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     # Ids are global in the page that embeds the figure. The text between tags may spell the same.
-    text = re.sub(r"<[^>]+>", lambda tag: re.sub(r'\bid="|xlink:href="#|url\(#', rf"\g<0>{salt}-", tag[0]), text)
+    mark = re.sub(r"[^\w.-]", "-", salt)  # What an id may hold.
+    text = re.sub(r"<[^>]+>", lambda tag: re.sub(r'\bid="|xlink:href="#|url\(#', rf"\g<0>{mark}-", tag[0]), text)
     return text[text.index("<svg") :]
 
 

@@ -10,6 +10,7 @@ from hourglass.metrics.significance import Difference
 from hourglass.reports.document import Block, Heading, Paragraph, Picture, Table
 from hourglass.reports.phrases import cover_of_differences, difference_line, show_range
 from hourglass.reports.plots import draw_lines
+from hourglass.reports.sentences import say
 
 
 def width_section(information: Information, leader: str) -> list[Block]:
@@ -24,11 +25,7 @@ def width_section(information: Information, leader: str) -> list[Block]:
         return []
     return [
         Heading(3, f"{information.corpus}: the gap against the width of the vector"),
-        Paragraph(
-            "Variants of one name and several numbers differ in D, the width of their vector, alone. A gap that "
-            "shrinks as D grows is one of what the vector can hold; one that does not is one of learning, or of the "
-            "encoder or the decoder. Each width has its own search of the learning rate."
-        ),
+        Paragraph(say("width", "opening")),
         *(block for family in families for block in _family_blocks(information, family, leader)),
     ]
 
@@ -83,9 +80,8 @@ def _figure(information: Information, name: str, leader: str, gaps: Mapping[int,
             log_x=True,
             bands=cover,
         ),
-        f"Bits a sentence that {leader} receives more than {name} on {information.corpus}, by width and length",
-        f"Bits a sentence of {leader} less {name} against the width of the vector of {name}, by number of source "
-        f"words. Bands: pointwise 95 %, {cover}.",
+        say("width", "figure_alt", leader=leader, name=name, corpus=information.corpus),
+        say("width", "figure", leader=leader, name=name, cover=cover),
     )
 
 
@@ -118,8 +114,6 @@ def _table(information: Information, family: WidthFamily, leader: str, gaps: Map
         "less the next narrower",
         "95 %",
     ]
-    caption = (
-        f"Bits a sentence on {information.corpus} by D, the width of the vector. Less the next narrower: bits that the "
-        "width brings. Intervals over test sentences, and over seeds where a variant has several."
+    return Table(
+        f"{information.corpus}-width-{family.reference}", head, rows, say("width", "table", corpus=information.corpus)
     )
-    return Table(f"{information.corpus}-width-{family.reference}", head, rows, caption)

@@ -1,6 +1,7 @@
 """Arrays in files: archives of numpy, written whole or not at all, and read without unpickling any object."""
 
 import io
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -10,6 +11,19 @@ import numpy as np
 
 from hourglass.errors import UserError
 from hourglass.system.files import write_whole
+
+# What numpy and zipfile raise at files that are damaged or encrypted, or hold what they cannot read.
+UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def write_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -29,5 +43,5 @@ def read_arrays(file: Path) -> dict[str, np.ndarray]:
         with np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     # AttributeError: a single array, which is no archive.
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except (*UNREADABLE, AttributeError) as error:
         raise UserError(f"{file}: not a whole archive of arrays ({error})") from None

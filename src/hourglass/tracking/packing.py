@@ -5,6 +5,7 @@ package, its requirements and a signature. MLflow loads it by running `served_mo
 """
 
 import importlib.metadata
+import json
 import os
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
 import torch
 from mlflow.exceptions import MlflowException
@@ -24,6 +26,8 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from hourglass.config.options import build, check
 from hourglass.config.plugins import Plugin, load_plugins, loaded_plugins
+from hourglass.corpora.features import check_features
+from hourglass.corpora.recipe import FeatureArray
 from hourglass.decoding.precision import SearchPrecision, in_precision
 from hourglass.decoding.search import SearchSettings
 from hourglass.decoding.translate import clean, translate_n_best
@@ -74,7 +78,8 @@ with warnings.catch_warnings(record=True):  # MLflow recommends type hints to ch
 
         Parameters of a request: `alignments`, whether to return word alignments; `beam`, 0 for that of the run;
         `precision` of the search, 32, bf16 or int8, empty for that of the run; `prefix`, what every translation begins
-        with. The column `prefix`, if there is one, has what that of each row begins with, which may be empty.
+        with. The column `prefix`, if there is one, has what that of each row begins with, which may be empty. Of a
+        model that reads features, the column `source` has them as JSON: a list of regions, each a list of numbers.
         """
 
         def load_context(self, context: Any) -> None:
@@ -114,11 +119,19 @@ with warnings.catch_warnings(record=True):  # MLflow recommends type hints to ch
             """
             try:
                 words = dict(params or {})
-                return self._translate(_texts(model_input["source"]), _prefixes(model_input, words), words)
+                sources = _texts(model_input["source"])
+                width = self.trained.config["data"].get("feature_size")
+                if width is not None:
+                    if words.get("alignments"):
+                        raise UserError("alignments=true: features have no words to align: leave it out")
+                    return self._translate(_read_features(sources, width), _prefixes(model_input, words), words)
+                return self._translate(list(map(clean, sources)), _prefixes(model_input, words), words)
             except UserError as error:
                 raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
 
-        def _translate(self, sources: list[str], prefixes: list[str] | None, params: Mapping[str, Any]) -> pd.DataFrame:
+        def _translate(
+            self, sources: list[str] | list[FeatureArray], prefixes: list[str] | None, params: Mapping[str, Any]
+        ) -> pd.DataFrame:
             search, beam = self.search, int(params.get("beam") or 0)
             if not 0 <= beam <= WIDEST:
                 raise UserError(f"beam={beam}: set 1 to {WIDEST}, or 0 for the model's own")
@@ -130,10 +143,9 @@ with warnings.catch_warnings(record=True):  # MLflow recommends type hints to ch
             model, vocabularies = self.trained.model, self.trained.vocabularies
             if params.get("alignments"):
                 check_weights([model], "alignments=true", "leave it out")
-            texts = list(map(clean, sources))
             converted = self._in_precision(search.precision)
             lists = translate_n_best(
-                [converted], vocabularies, texts, search, 1, prefixes=prefixes, place="row {}".format
+                [converted], vocabularies, sources, search, 1, prefixes=prefixes, place="row {}".format
             )
             translations = [best for best, *_ in lists]
             table = pd.DataFrame(
@@ -141,6 +153,7 @@ with warnings.catch_warnings(record=True):  # MLflow recommends type hints to ch
             )
             if params.get("alignments"):
                 tokens = [translation.tokens for translation in translations]
+                texts = [source for source in sources if isinstance(source, str)]
                 all_weights = read_weights([model], vocabularies.source.encode(texts), tokens)
                 links = []
                 for weights, text, target in zip(all_weights, texts, tokens, strict=True):
@@ -159,6 +172,30 @@ def _texts(column: pd.Series) -> list[str]:
         if not isinstance(value, str):
             raise UserError(f"{column.name}: row {number} is {value}, not text")
     return list(column)
+
+
+def _read_features(column: list[str], width: int) -> list[FeatureArray]:
+    """Return the features [S, F] that the texts of a request hold as JSON.
+
+    Args:
+        column: a text of each row.
+        width: F.
+
+    Raises:
+        UserError: one holds something else.
+    """
+    rows = []
+    for number, text in enumerate(column, 1):
+        try:
+            features = np.array(json.loads(text), dtype=np.float32)
+        except (ValueError, TypeError, OverflowError, RecursionError):
+            features = np.empty(0, np.float32)
+        if features.ndim != 2:
+            raise UserError(
+                f"source: row {number} is no list of regions in JSON, each a list of {width} numbers: [[0.5, ...], ...]"
+            )
+        rows.append(check_features(features, width, f"source: row {number}"))
+    return rows
 
 
 def _prefixes(table: pd.DataFrame, params: Mapping[str, Any]) -> list[str] | None:
@@ -221,6 +258,8 @@ def pack(run: RunFolder, folder: Path) -> bool:
     plugins = [plugin for plugin in loaded_plugins(content["hourglass"].get("plugins", {})) if plugin.is_of_model]
     rows = read_translations(run.translations) if run.translations.exists() else []
     example = rows[0].source if rows else "a sentence"
+    if (width := content["hourglass"]["config"]["data"].get("feature_size")) is not None:
+        example = json.dumps([[0.0] * width])
     kept = {name: content[name] for name in ("hourglass", "state_dict", "global_step")}
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 
+from hourglass.corpora.shapes import join_patches
 from hourglass.data.encoded import EncodedSplit
+from hourglass.data.sources import Source, is_features
 from hourglass.data.tokenizer import Vocabularies
 from hourglass.decoding.word_alignment import read_weights, weight_decimals
 from hourglass.runs.folder import RunFolder
@@ -31,16 +33,27 @@ class Alignments(pl.Callback):
         vocabularies: of the run.
         count: number of dev pairs, the first of at most `LONGEST_RECORDED` pieces on each side.
         first_step: step that the training starts from; files of later steps are removed, as those steps run again.
+        patch: pixels of a side of the patches of a picture, where sources are such, which are written, too; None: they
+            are something else.
     """
 
-    def __init__(self, run: RunFolder, dev: EncodedSplit, vocabularies: Vocabularies, count: int, first_step: int):
-        self.run, self.vocabularies = run, vocabularies
+    def __init__(
+        self,
+        run: RunFolder,
+        dev: EncodedSplit,
+        vocabularies: Vocabularies,
+        count: int,
+        first_step: int,
+        *,
+        patch: int | None = None,
+    ):
+        self.run, self.vocabularies, self.patch = run, vocabularies, patch
         short = np.maximum(dev.source_lengths, dev.target_lengths) <= LONGEST_RECORDED
         rows = np.flatnonzero(short)[:count]
         self.left_out = int((~short[: rows[-1]]).sum()) if len(rows) else len(dev)
         self.disabled = not len(rows)  # No pair is short enough, or an attempt has failed.
-        sides = dev.source_ids, dev.target_ids
-        self.sources, self.targets = ([ids.tolist() for ids in side.rows(rows)] for side in sides)
+        self.sources = list(dev.sources.rows(rows))
+        self.targets = [ids.tolist() for ids in dev.target_ids.rows(rows)]
         for step, file in alignment_files(run):
             if step > first_step:
                 file.unlink()
@@ -79,14 +92,29 @@ class Alignments(pl.Callback):
             weights = read_weights([model], self.sources, self.targets)
         finally:
             model.train(was_training)
-        sides = ((self.vocabularies.source, self.sources), (self.vocabularies.target, self.targets))
-        source, target = ([vocabulary.pieces(ids) for ids in side] for vocabulary, side in sides)
         content = [
-            {"source": [*s, "(end)"], "target": [*t, "(end)"], "weights": w.round(weight_decimals(w.shape[1])).tolist()}
-            for s, t, w in zip(source, target, weights, strict=True)
+            {
+                "source": self._labels(source),
+                "target": [*self.vocabularies.target.pieces(target), "(end)"],
+                "weights": matrix.round(weight_decimals(matrix.shape[1])).tolist(),
+                **self._pixels(source),
+            }
+            for source, target, matrix in zip(self.sources, self.targets, weights, strict=True)
         ]
         file = self.run.path / "alignments" / f"{step:09}.json"
         write_whole(file, json.dumps(content, ensure_ascii=False))
+
+    def _labels(self, source: Source) -> list[str]:
+        """Return the name of each position of a source: its pieces, or the numbers of its regions from 1."""
+        if is_features(source):
+            return [str(number) for number in range(1, len(source) + 1)]
+        return [*self.vocabularies.source.pieces(list(map(int, source))), "(end)"]
+
+    def _pixels(self, source: Source) -> dict[str, Any]:
+        """Return the pixels [H, H, 3] of a picture from 0 to 1, if the source is one."""
+        if self.patch is None:
+            return {}
+        return {"pixels": join_patches(np.asarray(source, np.float64), self.patch).round(2).tolist()}
 
 
 def alignment_files(run: RunFolder) -> list[tuple[int, Path]]:

@@ -84,7 +84,9 @@ def warn_of_unknown_pieces(config: Config, prepared: PreparedData) -> None:
     train = prepared.splits["train"]
     rows = np.array(evenly_spaced(len(train), _SAMPLE))
     shares = []
-    for side, lists in (("source", train.source_ids), ("target", train.target_ids)):
+    for side, lists in (("source", train.sources), ("target", train.target_ids)):
+        if side == "source" and train.has_features:
+            continue
         pieces = np.concatenate([np.empty(0, np.int64), *lists.rows(rows)])
         share = float((pieces == UNK).mean()) if len(pieces) else 0.0
         if share > _UNKNOWN:

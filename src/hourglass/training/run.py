@@ -8,14 +8,17 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 
 from hourglass.config.differences import PLACES
 from hourglass.config.plugins import plugin_record
+from hourglass.corpora.sampling import evenly_spaced
 from hourglass.errors import UserError
 from hourglass.models.build import build_model
+from hourglass.models.inputs import FeatureProjection
 from hourglass.models.pretrained import fill_embeddings
 from hourglass.models.seq2seq import Seq2Seq, draw_evenly
 from hourglass.runs.folder import clear, write_config
@@ -41,6 +44,8 @@ log = logging.getLogger("hourglass")
 CODE = code_digest()
 # Characters of each part of a description; MLflow cuts tags at 8,000.
 DESCRIPTION_LENGTH = 3000
+# Pictures of train by which features are standardised.
+STANDARDISED = 200
 
 
 def meet_hosts(job: Job) -> None:
@@ -83,6 +88,11 @@ def make_model(job: Job, prepared: PreparedData) -> Seq2Seq:
     model = build_model(job.config, vocabularies.source.size, vocabularies.target.size, joint=vocabularies.joint)
     if width := job.config["init_range"]:
         draw_evenly(model, width)
+    layer = getattr(model.encoder, "embedding", None)
+    if isinstance(layer, FeatureProjection):
+        train = prepared.splits["train"]
+        rows = np.array(evenly_spaced(len(train), STANDARDISED))
+        layer.standardise(torch.from_numpy(np.concatenate(list(train.sources.rows(rows))).astype(np.float32)))
     for name, split in prepared.splits.items():
         model.check_length(int(split.source_lengths.max()), name)
     log.info(
@@ -224,7 +234,8 @@ def train_model(
     )
     others = list(callbacks)
     if count := settings.trainer.pictures:
-        others.append(Alignments(run, prepared.splits["dev"], prepared.vocabularies, count, first_step))
+        patch = job.config["data"].get("patch")
+        others.append(Alignments(run, prepared.splits["dev"], prepared.vocabularies, count, first_step, patch=patch))
     checkpoints = Checkpoints(
         run,
         settings.trainer,

@@ -15,7 +15,7 @@ from hourglass.corpora.synthetic import ChannelRecipe
 from hourglass.data.pieces import FIXED_PIECES
 from hourglass.data.tokenizer import PIECES_OPTION, TokenizerSettings, pieces_option
 from hourglass.decoding.precision import check_machine, check_model
-from hourglass.decoding.search import SearchSettings
+from hourglass.decoding.search import SearchSettings, check_source_words
 from hourglass.errors import UserError
 from hourglass.metrics.metrics import Metrics, make_metrics
 from hourglass.metrics.scoring import length_buckets
@@ -114,6 +114,14 @@ def _check_groups(config: Config) -> Settings:
             f"trainer.null_source={settings.trainer.null_source:g} with encoder=blind, which reads no source: set "
             "trainer.null_source=0"
         )
+    if recipe.has_features:
+        _check_features(settings)
+    penalty, sampling = model.decoder.settings.doubly_stochastic, settings.trainer.scheduled_sampling
+    if penalty and sampling:
+        raise UserError(
+            f"decoder.doubly_stochastic={penalty:g} with trainer.scheduled_sampling={sampling:g}, whose steps keep no "
+            "attention weights: set one of them to 0"
+        )
     settings.search.check_attention(model.decoder.attention)
     settings.search.check_words(settings.tokenizer.model)
     check_model(settings.search.precision, model.encoder, type(model.decoder.cell))
@@ -181,6 +189,15 @@ def _check_calibrated(recipe: ChannelRecipe, settings: Settings) -> None:
         raise UserError(
             f"data.train_pairs={recipe.train_pairs} with data.calibrated=true would be read more than once: set "
             f"data.train_pairs={pairs}, or a lower trainer.target_tokens than {trainer.target_tokens}"
+        )
+
+
+def _check_features(settings: Settings) -> None:
+    """Check that no setting is for texts alone, where sources are features."""
+    check_source_words(settings.search)
+    if settings.trainer.cuda_graphs:
+        raise UserError(
+            "trainer.cuda_graphs=true pads batches of ids, and the corpus has features: set trainer.cuda_graphs=false"
         )
 
 

@@ -1,0 +1,198 @@
+"""The first screen: one sentence with its interval, one figure, one table of five columns, and two sentences twice."""
+
+import math
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from made_evaluation import (
+    made_evaluation,
+    made_ladder,
+    made_variant,
+    unfinished,
+    with_variant_result,
+)
+
+from hourglass.analysis.evaluation import Evaluation
+from hourglass.analysis.ladder import Ladder
+from hourglass.metrics.metric import MetricFacts
+from hourglass.metrics.significance import Interval
+from hourglass.reports.ablation import ReportOrigin, write_ablation
+from hourglass.reports.answer import find_answer, how_sure, say_answers, what_would_change_it
+from hourglass.reports.document import Folded, Heading, Paragraph, Picture, Table, to_markdown
+
+NO_NUMBERS = Interval(math.nan, math.nan)
+
+
+def of(other: Any, **changes: Any) -> Evaluation:
+    """An evaluation of none and one attention."""
+    made = made_evaluation(changes.pop("name", "verses"))
+    variants = {"none": made.variants["none"], "luong_general": other}
+    return replace(made, variants=variants, slopes={"luong_general": other.difference.whole}, pairs=[], **changes)
+
+
+def sentences(text: str) -> list[str]:
+    """Return the sentences of a text: a full stop within a number ends none."""
+    return re.findall(r".+?\.(?= [A-Z]|$)", text)
+
+
+ERRORS = {"per": MetricFacts("PER", 2, "per", higher_is_better=False)}
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "words"),
+    [
+        (
+            of(made_variant("luong_general", 60.0, 50.0)),
+            "attention helps: BLEU is 60.0 with luong_general and 10.0 with none, a difference of +50.0 (95 %",
+        ),
+        (of(made_variant("luong_general", 4.0, -6.0)), "attention does harm: BLEU is 4.0 with luong_general"),
+        (of(made_variant("luong_general", 4.0, -6.0), metrics=ERRORS), "attention helps: PER is 4.0"),
+        (of(made_variant("luong_general", 16.0, 6.0), metrics=ERRORS), "attention does harm: PER is 16.0"),
+        (
+            of(made_variant("luong_general", 11.0, 1.0)),
+            "it cannot be told whether attention helps, as the interval of the difference holds 0: BLEU is 11.0",
+        ),
+        (
+            of(made_variant("luong_general", 40.0, 30.0, half=None)),
+            "it cannot be told whether attention helps, as the test set is too small for an interval: BLEU is 40.0",
+        ),
+    ],
+)
+def test_the_answer_of_one_corpus(evaluation: Evaluation, words: str) -> None:
+    text = say_answers([find_answer(evaluation)])
+    assert text.startswith(f"On verses, {words}")
+    assert len(sentences(text)) == 1
+    assert ("less is better" in text) == (evaluation.metric.heading == "PER")
+
+
+def test_several_corpora_have_one_sentence_and_an_answer_each() -> None:
+    evaluations = {
+        "a": of(made_variant("luong_general", 60.0, 50.0), name="a"),
+        "b": of(made_variant("luong_general", 11.0, 1.0), name="b"),
+        "c": of(made_variant("luong_general", 4.0, -6.0), name="c"),
+        "d": of(made_variant("luong_general", 50.0, 40.0), name="d"),
+    }
+    blocks = write_ablation(evaluations, ReportOrigin("c", "today"))
+    lead = blocks[1]
+    assert isinstance(lead, Paragraph)
+    assert lead.lead
+    assert lead.text == (
+        "Attention helps on a (+50.0 BLEU, 95 % interval +45.0 to +55.0) and d (+40.0 BLEU, 95 % interval +35.0 to "
+        "+45.0); attention does harm on c (-6.0 BLEU, 95 % interval -11.0 to -1.0); it cannot be told whether "
+        "attention helps on b (+1.0 BLEU, 95 % interval -4.0 to +6.0)."
+    )
+    shown = [block for block in blocks if not isinstance(block, Folded)]
+    assert [block.text for block in shown if isinstance(block, Heading) and block.level == 2] == list(evaluations)
+    for evaluation in evaluations.values():
+        assert Paragraph(say_answers([find_answer(evaluation)])) in shown
+    assert [block.name for block in shown if isinstance(block, Table)] == [f"{name}-answer" for name in evaluations]
+    unclear = {name: evaluations[name] for name in "bc"}
+    text = to_markdown(write_ablation(unclear, ReportOrigin("c", "today")), "figures")
+    assert "Attention does harm on c" in text
+    assert say_answers([find_answer(evaluations["b"])] * 2).startswith(
+        "It cannot be told whether attention helps on b ("
+    )
+
+
+def test_the_first_screen_is_the_answer_and_all_else_is_folded() -> None:
+    evaluation = made_evaluation()
+    blocks = write_ablation(
+        {"verses": evaluation}, ReportOrigin("c", "today"), {}, {"verses": made_ladder("falls", 32e6)}
+    )
+    kinds = [type(block) for block in blocks]
+    first = [Heading, Paragraph, Picture, Table, Heading, Paragraph, Heading, Paragraph]
+    assert kinds[: len(first)] == first
+    assert set(kinds[len(first) :]) == {Folded}
+    picture, table = blocks[2], blocks[3]
+    assert isinstance(picture, Picture)
+    assert isinstance(table, Table)
+    assert table.head == ["variant", "what its decoder sees of the source", "BLEU", "minus none", "95 % interval"]
+    # The control, of one seed, stands below.
+    assert [row[0] for row in table.rows] == ["none", "fixed", "luong_general"]
+    assert table.rows[0][1:] == ["one vector, before its first step", "10.0", "-", "-"]
+    assert table.rows[2][1:] == ["all encoder states, weighed anew at every step", "60.0", "+50.0", "[45.0, 55.0]"]
+    axes = picture.figure.axes[0]
+    assert [line.get_gid() for line in axes.get_lines() if len(np_y(line)) == 2][:2] == [
+        "series-0-line",
+        "series-1-line",
+    ]
+    assert len([band for band in axes.collections if "band" in str(band.get_gid())]) == 2
+    headings = [block.text for block in blocks[4:8] if isinstance(block, Heading)]
+    assert headings == ["How sure", "What would change it"]
+    assert all(len(sentences(block.text)) == 2 for block in blocks[4:8] if isinstance(block, Paragraph))
+
+
+def np_y(line: Any) -> list[float]:
+    return list(line.get_ydata())
+
+
+def test_how_sure_is_two_sentences_on_the_interval_and_on_training() -> None:
+    evaluation = made_evaluation()
+    text = how_sure(find_answer(evaluation), evaluation)
+    assert "trained with 3 seeds or more, and with so few seeds an interval is wide. Both had converged" in text
+    late = replace(evaluation, variants={k: unfinished(own, False) for k, own in evaluation.variants.items()})
+    assert "Variant none had not converged after 4.00 million target tokens" in how_sure(find_answer(late), late)
+    small = of(made_variant("luong_general", 40.0, 30.0, half=None))
+    assert how_sure(find_answer(small), small).startswith("There is no interval: the test set is too small")
+    once = of(made_variant("luong_general", 40.0, 30.0, seeds=1))
+    assert "as one of the two was trained once." in how_sure(find_answer(once), once)
+    alone = with_variant_result(once, "none", seeds=once.variants["none"].seeds[:1])
+    lead = once.variants["luong_general"].difference
+    assert lead is not None
+    no_seeds = replace(lead, whole=replace(lead.whole, architecture=None))
+    alone = with_variant_result(alone, "luong_general", difference=no_seeds)
+    assert "other test sentences alone: no variant was trained twice" in how_sure(find_answer(alone), alone)
+    for made in (evaluation, late, small, once, alone):
+        assert len(sentences(how_sure(find_answer(made), made))) == 2
+
+
+@pytest.mark.parametrize(
+    ("ladder", "words"),
+    [
+        (None, "More training, hardly: none had converged, though no ladder"),
+        (made_ladder("cannot be told", rungs=1), "More training, hardly: none had converged, though no ladder"),
+        (
+            made_ladder("falls", 32e6),
+            "still falls as the budget doubles, and by a straight line would be gone at 32 million",
+        ),
+        (made_ladder("falls"), "too slowly to tell"),
+        (made_ladder("grows"), "would rather widen it"),
+        (made_ladder("flattened"), "has flattened"),
+        (made_ladder("cannot be told"), "the course is unclear"),
+        (made_ladder("not shown"), "the course is not shown"),
+    ],
+)
+def test_what_would_change_it_is_two_sentences_on_training_and_on_the_task(ladder: Ladder | None, words: str) -> None:
+    evaluation = made_evaluation()
+    text = what_would_change_it(find_answer(evaluation), evaluation, ladder)
+    assert words in text
+    assert len(sentences(text)) == 2
+    assert text.endswith("one corpus and one pair of languages (en to fr).")
+    close = with_variant_result(evaluation, "none", copied=54.0)
+    text = what_would_change_it(find_answer(close), close, ladder)
+    assert "the source as its own translation has 54.0 BLEU" in text
+    assert len(sentences(text)) == 2
+
+
+def test_the_ladder_of_the_answer_is_the_nearest() -> None:
+    """Of the two variants of the answer, else of the best and another, else of the baseline and another."""
+    evaluation = made_evaluation()
+    answer, made = find_answer(evaluation), made_ladder("grows")
+
+    def told(*pairs: tuple[str, str]) -> str:
+        several = replace(made, estimands=list(pairs), whole=made.whole * len(pairs))
+        return what_would_change_it(answer, evaluation, several)
+
+    others = (("fixed", "none"), ("luong_general", "fixed"))
+    assert "between luong_general and fixed" in told(*others)
+    assert "between luong_general and none" in told(*others, ("luong_general", "none"))
+    assert "between fixed and none" in told(("fixed", "forward"), ("fixed", "none"))
+
+
+def test_an_interval_without_numbers_tells_nothing() -> None:
+    answer = find_answer(made_evaluation())
+    assert answer.verdict == "helps"
+    lost = replace(answer.difference, value=math.nan, trained=NO_NUMBERS, architecture=NO_NUMBERS, own_spread=None)
+    assert replace(answer, difference=lost).verdict == "cannot be told"
