@@ -192,7 +192,7 @@ def test_the_whole_pipeline_and_what_a_change_touches(project: Path, tmp_path: P
     assert not (project / "results").exists()
     report = (kept / "report.html").read_text()
     assert "luong_general" in report
-    assert "bits through the neck" in report
+    assert "Bits through the neck" in report
     assert "With 5,000 target tokens, luong_general receives" in report
     assert "cannot be told" in report
     assert "kjv_web" not in report
