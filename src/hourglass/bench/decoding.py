@@ -115,21 +115,23 @@ def measure_decoding(settings: BenchSettings, folder: str, path: str) -> None:
     speeds: dict[tuple[str, SearchPrecision], list[float]] = defaultdict(list)
     rates: dict[tuple[str, SearchPrecision], list[float]] = defaultdict(list)
     pieces = {}
-    for turn in range(settings.rounds + 1):
+    for name, (precision, model) in kinds:
+        _translate_all(task, model, replace(task.searches[name], precision=precision))  # Warm-up.
+    for _ in range(settings.rounds):
         for name, (precision, model) in kinds:
-            options = task.searches[name]
+            options = replace(task.searches[name], precision=precision)
             rows = options.batch_tokens // SOURCE_LENGTH
-            rate = step_rate(settings.seconds, rows, max(settings.decoder_sizes))
+            rates[name, precision].append(step_rate(settings.seconds, rows, max(settings.decoder_sizes)))
             started = time.perf_counter()
-            translations = _translate_all(task, model, replace(options, precision=precision))
-            speed = count / (time.perf_counter() - started)
-            if turn:  # The first is a warm-up.
-                speeds[name, precision].append(speed)
-                rates[name, precision].append(rate)
-                pieces[name, precision] = sum(map(len, task.trained.vocabularies.target.encode(translations))) / count
+            translations = _translate_all(task, model, options)
+            speeds[name, precision].append(count / (time.perf_counter() - started))
+            pieces[name, precision] = sum(map(len, task.trained.vocabularies.target.encode(translations))) / count
+    # That of float32, in all precisions: it is counted by torch's products.
+    work = {
+        name: count_operations(functools.partial(_translate_all, task, task.trained.model, options)) / count
+        for name, options in task.searches.items()
+    }
     for (name, precision), values in speeds.items():
-        # That of float32, in all precisions: it is counted by torch's products.
-        work = count_operations(functools.partial(_translate_all, task, task.trained.model, task.searches[name]))
         print_measurement(
             f"decoding, {name}",
             statistics.median(values),
@@ -138,7 +140,7 @@ def measure_decoding(settings: BenchSettings, folder: str, path: str) -> None:
             precision="32-true" if precision == 32 else precision,
             pieces=pieces[name, precision],
             run=path,
-            work=work / count,
+            work=work[name],
             step_rates=rates[name, precision],
         )
 

@@ -27,7 +27,7 @@ from hourglass.training.preparation import folder_override
 
 log = logging.getLogger(__name__)
 
-_Kind = tuple[int, str, Precision]  # decoder size, variant
+_Kind = tuple[int, str, Precision]  # decoder size, variant, precision
 
 
 def measure_training(settings: BenchSettings, folder: str) -> None:
