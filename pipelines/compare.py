@@ -91,9 +91,8 @@ def print_pair(part: TestSetComparison) -> None:
     assert item.difference is not None
     title = part.metric.title
     for group in scores:
-        print(
-            f"{group.group.runs[0].path}: {group.score.whole.mean:.2f} {title} {show_range(group.score.whole.interval)}"
-        )
+        whole = group.score.whole
+        print(f"{group.group.runs[0].path}: {whole.mean:z.2f} {title} {show_range(whole.interval)}")
     print(f"\n{show_settings(part)}")
     print(f"\n{'source words':<12}  {'sentences':>9}  {title:>10}  {'95 % interval':>18}  {'p':>6}  {'p Holm':>6}")
     for bucket, row in item.difference.by_length.items():

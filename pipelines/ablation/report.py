@@ -22,6 +22,7 @@ def main() -> None:
         # Results recorded before the ladder lack it.
         {name: read_ladder(file, REMEDY) for name in ablation.corpora if (file := ablation.ladder_file(name)).exists()},
         {corpus: ablation.run_origins(corpus) for corpus in ablation.corpora},
+        estimands={corpus: ablation.estimands(corpus) for corpus in ablation.corpora},
     )
     write_files(ablation.results_folder, blocks)
 

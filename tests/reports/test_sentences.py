@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from jinja2 import Environment, UndefinedError, nodes
-from made_bits import bits, difference, exactly_known, frozen, rereading, result, slope, variant, with_variant
+from made_bits import bits, difference, exactly_known, frozen, measured, rereading, result, slope, variant, with_variant
 from made_evaluation import (
     made_evaluation,
     made_ladder,
@@ -19,13 +19,14 @@ from made_evaluation import (
 )
 
 from hourglass.analysis.convergence import Convergence
-from hourglass.analysis.evaluation import CleanPart, CleanScores, Evaluation, VariantResult
+from hourglass.analysis.evaluation import CleanPart, CleanScores, Evaluation, VariantPair, VariantResult
 from hourglass.analysis.information import Contrast, Information, LearningPoint, Provenance, SettingDifference
 from hourglass.analysis.ladder import GapCourse, Ladder
 from hourglass.corpora.overlap import OverlapFacts
+from hourglass.corpora.shapes import Shapes
 from hourglass.metrics.metric import MetricFacts
 from hourglass.metrics.saturation import Saturation
-from hourglass.metrics.significance import Interval
+from hourglass.metrics.significance import Difference, Interval
 from hourglass.reports import sentences
 from hourglass.reports.ablation import ReportOrigin, write_ablation
 from hourglass.reports.bits import ABSOLUTE, BITS_DEFINED, report_bits
@@ -168,6 +169,19 @@ def evaluations() -> Iterator[dict[str, Evaluation]]:
     }
 
 
+def answers_in_bits() -> Iterator[tuple[Evaluation, Information]]:
+    """Yield an evaluation with bits for each branch of the answer; test_answer.py has its words."""
+    plain, level = made_evaluation(), replace(slope(0.5), plateau=9.0, plateau_interval=Interval(8, 10))
+    for curve in (None, slope(0.5), slope(-0.5), slope(0.05), level, replace(level, flat=True)):
+        yield plain, measured(7.0, 6.0, 8.0, curve)
+    yield plain, measured(-7.0, -8.0, -6.0, replace(slope(0.05), slope_interval=None))
+    few = Difference(1.0, None, None, None, None)
+    yield replace(plain, pairs=[VariantPair("luong_general", "fixed", ["score"], few)]), measured()
+    full = replace(few, trained=Interval(0.5, 1.5))
+    pair = VariantPair("fixed", "luong_general", ["score"], full)
+    yield replace(plain, pairs=[pair], metrics={"per": MetricFacts("PER", 2, "per", False)}), measured()
+
+
 def still_falling(own: VariantResult) -> VariantResult:
     """Return a variant of an older result that had not converged by the last fifth of its budget."""
     seeds = [replace(seed, convergence=Convergence(False, 0.1)) for seed in own.seeds]
@@ -216,7 +230,7 @@ def informations() -> Iterator[Information]:
     yield rereading()
     yield frozen()
     yield exactly_known(result(), plain=bits(30.0))
-    yield replace(exactly_known(result(), plain=bits(30.0)), corpus="shapes")
+    yield replace(exactly_known(result(), plain=bits(30.0)), item_names=Shapes.item_names)
     unused = replace(frozen().variants["fresh"], difference=difference(0.1, -0.25, 0.45))
     yield replace(frozen(), variants={**frozen().variants, "fresh": unused})
     worse = replace(frozen().variants["fresh"], difference=difference(-9.0, -10.0, -8.0))
@@ -271,6 +285,10 @@ def test_every_branch_of_every_sentence_is_rendered(branches: Branches) -> None:
             origins = {name: {("none", 1): RunOrigin("a", "a/c", "train", "c")} for name in made} if number == 0 else {}
             text = to_markdown(write_ablation(made, ORIGIN, information, names, origins), "figures")
             assert not re.search(r"\w \.|\( | \)|\w  \w|\w ,|\.\.", text)
+    for made in answers_in_bits():
+        write_ablation(
+            {"verses": made[0]}, ORIGIN, {"verses": made[1]}, estimands={"verses": [("luong_general", "fixed")]}
+        )
     assert to_html(write_ablation({"verses": made_evaluation()}, ORIGIN))  # The readings of points.
     for course in ("learning", "capacity", "encoder or decoder", None):
         ladder_section(made_ladder("falls", 32e6), [[course, None]])

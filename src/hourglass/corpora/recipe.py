@@ -47,6 +47,20 @@ class Pair(NamedTuple):
     length: int | None = None
 
 
+class ItemNames(NamedTuple):
+    """What the items of a corpus are called, where all of one size have the same information, which is known exactly.
+
+    Attributes:
+        size: what an item has more or less of: digits, shapes.
+        drawn: what is drawn: a number, a scene.
+        item: what the target is of it: a number, a caption.
+    """
+
+    size: str
+    drawn: str
+    item: str
+
+
 @dataclass(frozen=True)
 class Recipe(ABC):
     """The origin of a corpus's pairs; the fields are the keys of its config file.

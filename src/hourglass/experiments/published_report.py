@@ -113,16 +113,16 @@ def _runs_table(
         [
             names[system],
             system,
-            f"{np.mean(own.train_seconds) / 60:.0f}",
-            " ".join(f"{loss:.3f}" for loss in own.dev_loss),
+            f"{np.mean(own.train_seconds) / 60:z.0f}",
+            " ".join(f"{loss:z.3f}" for loss in own.dev_loss),
             show_verdict(all_converged(own.converged)),
-            " ".join(f"{100 * gain:.1f}" for gain in own.gain_of_last_fifth),
+            " ".join(f"{100 * gain:z.1f}" for gain in own.gain_of_last_fifth),
         ]
         for system, own in result.systems.items()
     ]
     caption = (
         f"{direction}: each run (seeds {', '.join(map(str, settings.seeds))}). Converged: the last fifth of the budget "
-        f"lowered the best dev loss by less than {100 * settings.converged:g} %, for all seeds."
+        f"lowered the best dev loss by less than {100 * settings.converged:zg} %, for all seeds."
     )
     if any(all_converged(own.converged) is None for own in result.systems.values()):
         caption += f" {NOT_JUDGED}"
@@ -137,7 +137,7 @@ def _scores_table(
     rows = []
     for system, own in result.systems.items():
         scores = own.scores[test]
-        by_seed = [" ".join(f"{bleu:.2f}" for bleu in search.by_seed) for search in (scores.greedy, scores.beam)]
+        by_seed = [" ".join(f"{bleu:z.2f}" for bleu in search.by_seed) for search in (scores.greedy, scores.beam)]
         difference = [*difference_cells(scores.difference), *p_cells(scores.difference)]
         rows.append([names[system], f"{own.parameters:,}", *by_seed, *difference])
     caption = (

@@ -39,8 +39,8 @@ def apart_table(comparison: ApartComparison) -> Table:
         [
             name,
             *_kind_cells(kind),
-            f"{scores.apart.mean:.2f}",
-            f"{scores.joined.mean:.2f}",
+            f"{scores.apart.mean:z.2f}",
+            f"{scores.joined.mean:z.2f}",
             *difference_cells(scores.difference),
             *p_cells(scores.difference),
         ]
@@ -77,7 +77,7 @@ def _rows(comparison: ApartComparison) -> list[tuple[str, SentenceKind, ApartSco
 
 
 def _kind_cells(kind: SentenceKind) -> list[str]:
-    return [kind.name, show_sentences(kind.chosen), f"{kind.source_words:.1f}"]
+    return [kind.name, show_sentences(kind.chosen), f"{kind.source_words:z.1f}"]
 
 
 def _figure(comparison: ApartComparison) -> Picture:

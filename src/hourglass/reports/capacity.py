@@ -50,7 +50,7 @@ def report_capacity(name: str, capacity: Capacity) -> list[Block]:
             f"Bits per sequence that came through, against the width of the neck, for sequences of {lowest} to "
             f"{highest} symbols. (This is the longest quarter. Shorter sequences hold less than a wide neck carries.) "
             f"Bands: 95 %, {BANDS}. Hollow marks: the last fifth of training still lowered the dev loss by "
-            f"{100 * capacity.converged:g} % or more, so more training would probably raise the point. A point near "
+            f"{100 * capacity.converged:zg} % or more, so more training would probably raise the point. A point near "
             "the dotted line is filled: there the sequences are the limit. Short bars: the hard ceiling of a rounded "
             "neck, D times the bits per number. A line without marks is a single run without a neck, drawn at every "
             "width.",
@@ -94,9 +94,9 @@ def _meaning(points: Sequence[CapacityPoint]) -> str:
     return (
         "How to read it. A model copies sequences of random symbols. The encoder writes a sequence into D numbers (the "
         f"neck), and the decoder writes the symbols from them. Sequences of {lowest} to {highest} symbols hold "
-        f"{channel.source_bits:.0f} bits on average. This is known exactly, and earlier symbols tell nothing about "
+        f"{channel.source_bits:z.0f} bits on average. This is known exactly, and earlier symbols tell nothing about "
         "later ones. So the bits that the decoder saves are a lower bound on the bits that came through the neck. Each "
-        f"figure comes from one training. It is precise to {widest:.1f} bits over test sequences (95 %), but no second "
+        f"figure comes from one training. It is precise to {widest:z.1f} bits over test sequences (95 %), but no second "
         "seed was trained. It is what this cell learnt to use in this training, not what a vector of floating-point "
         "numbers could hold: more training, another cell or another task may change it."
     )
@@ -139,7 +139,7 @@ def _check_sentences(points: Sequence[CapacityPoint]) -> list[str]:
     rounded = [point.channel for point in points if point.channel.ceiling is not None]
     if rounded:
         under = all(channel.bits <= (channel.ceiling or 0) + 3 * channel.error for channel in rounded)
-        readings = ", ".join(f"{round(channel.bits, 1) + 0:.1f} of {channel.ceiling}" for channel in rounded)
+        readings = ", ".join(f"{channel.bits:z.1f} of {channel.ceiling}" for channel in rounded)
         texts.append(
             "A neck whose D numbers are rounded to b bits each cannot carry more than D times b bits: the readings "
             f"{'stay below this ceiling' if under else 'EXCEED this ceiling'} ({readings})."
@@ -153,11 +153,11 @@ def _check_sentences(points: Sequence[CapacityPoint]) -> list[str]:
 
 
 def _bits(point: CapacityPoint) -> str:
-    return f"{point.channel.bits:.1f} bits"
+    return f"{point.channel.bits:z.1f} bits"
 
 
 def _per_number(point: CapacityPoint) -> str:
-    return f"{point.width} numbers ({point.channel.bits / point.width:.1f} per number)"
+    return f"{point.width} numbers ({point.channel.bits / point.width:z.1f} per number)"
 
 
 def _bits_figure(points: Sequence[CapacityPoint], order: Sequence[str]) -> Figure:
@@ -329,11 +329,11 @@ def _table(points: Sequence[CapacityPoint]) -> Table:
     head += ["bits, wrong source", "bits of end of sequence", "last fifth, %", "parameters", "M tokens", "minutes"]
     lengths = len(points[0].channel.by_length)
     caption = (
-        f"Bits that came through each neck, of {points[0].channel.source_bits:.2f} bits per sequence in the longest "
+        f"Bits that came through each neck, of {points[0].channel.source_bits:z.2f} bits per sequence in the longest "
         "quarter. 95 %: interval over test sequences. Wrong source: the same when the encoder has read another "
         "sequence of equal length; nothing can come through then. End of sequence: the decoder also learns the length "
         f"of a sequence, which is left out of the bits. With {lengths} equally likely lengths that is up to "
-        f"{np.log2(lengths):.1f} bits, minus those that the end still needs."
+        f"{np.log2(lengths):z.1f} bits, minus those that the end still needs."
     )
     if any(point.converged is None for point in points):
         caption += f" {NOT_JUDGED}"
@@ -348,7 +348,7 @@ def _table(points: Sequence[CapacityPoint]) -> Table:
 
 
 def _learning_rate(tuning: Tuning | None) -> str:
-    return "-" if tuning is None else f"{tuning.learning_rate:g}{'*' if tuning.edge else ''}"
+    return "-" if tuning is None else f"{tuning.learning_rate:zg}{'*' if tuning.edge else ''}"
 
 
 def _row(point: CapacityPoint) -> list[str]:
@@ -358,18 +358,18 @@ def _row(point: CapacityPoint) -> list[str]:
         point.line,
         "reads all" if point.reads_all and not point.converged else show_verdict(point.converged),
         str(point.width or "-"),
-        f"{channel.bits:.2f}",
+        f"{channel.bits:z.2f}",
         # No more bits than the source has. Whether a ceiling holds is what the readings show.
-        f"[{channel.bits - width:.2f}, {min(channel.bits + width, channel.source_bits):.2f}]",
+        f"[{channel.bits - width:z.2f}, {min(channel.bits + width, channel.source_bits):z.2f}]",
         "-" if channel.ceiling is None else str(channel.ceiling),
-        f"{channel.bits / point.width:.2f}" if _has_neck_only(point) else "-",
+        f"{channel.bits / point.width:z.2f}" if _has_neck_only(point) else "-",
         str(point.longest_copied or f"under {channel.shortest}"),
-        f"{channel.wrong_source_bits:.2f}",
-        f"{channel.end_bits:.3f}",
-        f"{100 * point.gain_of_last_fifth:.1f}",
+        f"{channel.wrong_source_bits:z.2f}",
+        f"{channel.end_bits:z.3f}",
+        f"{100 * point.gain_of_last_fifth:z.1f}",
         f"{point.parameters:,}",
-        f"{point.train_target_tokens / 1e6:.2f}",
-        f"{point.train_seconds / 60:.1f}",
+        f"{point.train_target_tokens / 1e6:z.2f}",
+        f"{point.train_seconds / 60:z.1f}",
     ]
 
 
@@ -380,7 +380,7 @@ def _provenance_text(capacity: Capacity) -> str:
     differed = " (files differed from it)" if any(point.dirty for point in points) else ""
     minutes = sum(point.train_seconds for point in points) / 60
     return (
-        f"Trained at commit {commits}{differed}, {minutes:.0f} minutes in total on "
+        f"Trained at commit {commits}{differed}, {minutes:z.0f} minutes in total on "
         f"{machine['gpu'] or machine['processor']} ({machine['threads']} threads per run, torch {machine['torch']}). "
         f"Measured at commit {capacity.commit}. One seed."
     )

@@ -52,10 +52,10 @@ def note_on_units(metrics: Iterable[Metric]) -> str:
     for title, metric in {metric.title: metric for metric in metrics}.items():
         if math.isfinite(metric.highest):
             direction = "" if metric.higher_is_better else ", lower is better"
-            units.append(f"{title} is from {metric.lowest:g} to {metric.highest:g}{direction}")
+            units.append(f"{title} is from {metric.lowest:zg} to {metric.highest:zg}{direction}")
         else:
             direction = "higher" if metric.higher_is_better else "lower"
-            units.append(f"{title} is {metric.lowest:g} or more, {direction} is better")
+            units.append(f"{title} is {metric.lowest:zg} or more, {direction} is better")
     return f"{'; '.join(units)}, and differences are in points of it. {_NOTE_ON_P}"
 
 
@@ -104,9 +104,9 @@ def scores_table(parts: Sequence[TestSetComparison]) -> Table:
     for part in parts:
         for item in part.scores:
             whole, spread = item.score.whole, item.score.whole.spread
-            cells = [f"{whole.mean:.2f}", show_range(whole.interval)]
+            cells = [f"{whole.mean:z.2f}", show_range(whole.interval)]
             if over_seeds:
-                cells.insert(1, "-" if spread is None else f"{spread:.2f}")
+                cells.insert(1, "-" if spread is None else f"{spread:z.2f}")
                 cells += [show_range(item.pooled), show_range(item.own_spread)]
             rows.append(
                 [*_labels(part, item.group, parts), show_sentences(part.test.rows), *cells, str(len(item.group.runs))]
@@ -155,11 +155,11 @@ def clean_scores_table(parts: Sequence[TestSetComparison]) -> Table:
                 [
                     *_labels(part, item.group, parts),
                     show_sentences(part.clean.test.rows),
-                    f"{item.score.whole.mean:.2f}",
-                    f"{own.score.whole.mean:.2f}",
+                    f"{item.score.whole.mean:z.2f}",
+                    f"{own.score.whole.mean:z.2f}",
                     show_range(own.score.whole.interval),
                     str(item.baseline or "-"),
-                    f"{whole.value:+.2f}" if whole else "-",
+                    f"{whole.value:+z.2f}" if whole else "-",
                     *difference_cells(difference),
                     *p_cells(difference),
                 ]
@@ -184,7 +184,7 @@ def clean_scores_table(parts: Sequence[TestSetComparison]) -> Table:
 
 def _clean_lengths(parts: Sequence[TestSetComparison]) -> str:
     lengths = [
-        f"a mean of {part.clean.test.source_words.mean():.1f} source words, all {part.test.source_words.mean():.1f}"
+        f"a mean of {part.clean.test.source_words.mean():z.1f} source words, all {part.test.source_words.mean():z.1f}"
         for part in parts
         if part.clean is not None
     ]
@@ -214,13 +214,13 @@ def runs_table(parts: Sequence[TestSetComparison]) -> Table:
             rows.append(
                 [
                     *_labels(part, item.group, parts),
-                    f"{sum(run.dev.score for run in metrics) / len(metrics):.2f}",
-                    f"{sum(run.dev.loss for run in metrics) / len(metrics):.3f}",
+                    f"{sum(run.dev.score for run in metrics) / len(metrics):z.2f}",
+                    f"{sum(run.dev.loss for run in metrics) / len(metrics):z.3f}",
                     " or ".join(f"{count:,}" for count in sorted({run.parameters for run in metrics})),
                     " or ".join(sorted({str(neck_of(run.config)) for run in item.group.runs})),
                     f"{metrics[0].corpus['pairs']['train']:,}",
-                    f"{tokens:,.0f}",
-                    "-" if gain is None else f"{show_convergence(verdict, trainings)} ({100 * gain:.1f} %)",
+                    f"{tokens:z,.0f}",
+                    "-" if gain is None else f"{show_convergence(verdict, trainings)} ({100 * gain:z.1f} %)",
                     item.group.setting("trainer.precision"),
                     ", ".join(map(str, item.group.seeds)),
                     ", ".join(dict.fromkeys(run.code for run in metrics)),
@@ -238,7 +238,7 @@ def runs_table(parts: Sequence[TestSetComparison]) -> Table:
     head += ["converged (gain of the last fifth)", "precision", "seeds", "commit"]
     caption = (
         "The trainings, means over seeds. Converged: in every seed, the last fifth of the budget lowered the best dev "
-        f"loss by less than {100 * CONVERGED:g} % (in parentheses: the largest such gain)."
+        f"loss by less than {100 * CONVERGED:zg} % (in parentheses: the largest such gain)."
         f"{f' {NOT_JUDGED}' if unjudged else ''} {NECK_DEFINED}"
     )
     return Table("runs", head, rows, caption, text_columns=len(_label_heads(parts)))
@@ -429,7 +429,7 @@ def _lengths(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> lis
     marks = {bucket: "*" if len(rows) < FEW else "" for bucket, rows in inside.items()}
     head = ["group", *(f"{show_bounds(test.bounds[bucket])} words{marks[bucket]}" for bucket in inside), "all"]
     head[-1] += "*" if len(test.rows) < FEW else ""
-    rows = [[name, *(f"{item.mean:.2f} {show_range(item.interval)}" for item in row)] for name, row in scores.items()]
+    rows = [[name, *(f"{item.mean:z.2f} {show_range(item.interval)}" for item in row)] for name, row in scores.items()]
     lines = {name: estimate_line(x, row[:-1], few) for name, row in scores.items()}
     table, figure = (
         _figure_name(f"{part.metric.name}-by-length", part, parts),

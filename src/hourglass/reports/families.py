@@ -100,9 +100,9 @@ def _picture(
         _figure(points, families, f"bits of {short} ({size})", covered),
         f"Bits that came through {short} against its own bits, {channel}{', rounded' if rounded else ''}",
         f"{channel}: bits per sequence that came through, against the bits of {meaning} ({size}), for sequences of "
-        f"{lowest} to {highest} symbols or entries. Both axes are logarithmic, the vertical one above {LINEAR:g} bit. "
+        f"{lowest} to {highest} symbols or entries. Both axes are logarithmic, the vertical one above {LINEAR:zg} bit. "
         f"Bands, and lines at single points: 95 %, {covered}; small dots: single seeds. Hollow marks: the last fifth "
-        f"of training still lowered the dev loss of a seed by {100 * converged:g} % or more, or that "
+        f"of training still lowered the dev loss of a seed by {100 * converged:zg} % or more, or that "
         f"cannot be told, so that more training would probably raise the point. On the line of the "
         f"ceiling every bit of the neck would be used; the dotted line is the information in the source.{control}",
     )
@@ -146,7 +146,7 @@ def _figure(points: Sequence[FamilyPoint], families: Sequence[str], x_label: str
 def _number_ticks(axis: Axis, ticks: Sequence[float], top: float) -> None:
     """Set the ticks of an axis, up to `top`, with numbers in place of powers."""
     shown = [tick for tick in ticks if tick <= top]
-    axis.set_ticks(shown, [f"{tick:,.0f}" for tick in shown])
+    axis.set_ticks(shown, [f"{tick:z,.0f}" for tick in shown])
     axis.set_ticks([], minor=True)
 
 
@@ -171,7 +171,7 @@ def _table(channel: str, points: Sequence[FamilyPoint]) -> Table:
     head += ["bits a number", "share of the neck, %", "parameters", "bits a parameter", "wrong source"]
     head += ["learning rate", "M tokens", "target tokens/s", "minutes"]
     caption = (
-        f"{channel}: bits held, of {points[0].source_bits:.2f} in a sequence of the longest quarter. Neck: the state "
+        f"{channel}: bits held, of {points[0].source_bits:z.2f} in a sequence of the longest quarter. Neck: the state "
         "itself, or a projection of states. Numbers: those of the neck that the decoder reads. Bits of the neck: "
         f"{FLOAT_BITS} a number in float32 (half of it in bfloat16), or those to which each number is rounded. 95 %: "
         "over test sequences and seeds. Bits a number: hold it against about one real number a unit, bits a parameter "
@@ -197,18 +197,18 @@ def _row(point: FamilyPoint) -> list[str]:
         str(point.size or "-"),
         f"{point.numbers:,}" if point.numbers else "-",
         f"{point.neck_bits:,}" if point.numbers else "-",
-        f"{point.bits:.2f}",
-        f"[{interval.low:.2f}, {interval.high:.2f}]",
+        f"{point.bits:z.2f}",
+        f"[{interval.low:z.2f}, {interval.high:z.2f}]",
         str(len(point.trainings)),
-        f"{point.bits / point.numbers:.3f}" if point.numbers else "-",
-        f"{100 * point.bits / point.neck_bits:.2f}" if point.numbers else "-",
+        f"{point.bits / point.numbers:z.3f}" if point.numbers else "-",
+        f"{100 * point.bits / point.neck_bits:z.2f}" if point.numbers else "-",
         f"{point.parameters:,}",
-        f"{point.bits / point.parameters:.5f}",
-        f"{wrong:.2f}",
-        "-" if tuning is None else f"{tuning.learning_rate:g}{'*' if tuning.edge else ''}",
-        f"{point.trainings[0].train_target_tokens / 1e6:.2f}",
-        f"{point.tokens_a_second:,.0f}",
-        f"{point.seconds / 60:.1f}",
+        f"{point.bits / point.parameters:z.5f}",
+        f"{wrong:z.2f}",
+        "-" if tuning is None else f"{tuning.learning_rate:zg}{'*' if tuning.edge else ''}",
+        f"{point.trainings[0].train_target_tokens / 1e6:z.2f}",
+        f"{point.tokens_a_second:z,.0f}",
+        f"{point.seconds / 60:z.1f}",
     ]
 
 
@@ -220,7 +220,7 @@ def _provenance(results: Sequence[FamilyPoints]) -> str:
     differed = " (files differed from it)" if any(training.dirty for training in trainings) else ""
     machine = trainings[0].machine
     return (
-        f"Trained at commit {commits}{differed}, {sum(point.seconds for point in points) / 60:.0f} minutes in total on "
+        f"Trained at commit {commits}{differed}, {sum(point.seconds for point in points) / 60:z.0f} minutes in total on "
         f"{machine['gpu'] or machine['processor']} ({machine['threads']} threads per run, torch {machine['torch']}). "
         f"Measured at commit {measured}."
     )

@@ -30,8 +30,8 @@ def report_findings(findings: EncoderFindings) -> list[Block]:
 def describe_frozen(reading: FrozenReading) -> str:
     """Return what a fresh decoder found in a vector, in words."""
     text = (
-        f"{reading.run}: its own decoder needs {reading.own_bits.mean:.2f} bits per sentence, and a fresh decoder that "
-        f"reads the same vector at every step needs {reading.fresh_bits.mean:.2f}: "
+        f"{reading.run}: its own decoder needs {reading.own_bits.mean:z.2f} bits per sentence, and a fresh decoder that "
+        f"reads the same vector at every step needs {reading.fresh_bits.mean:z.2f}: "
         f"{_bits(reading.unused)} were in the vector and unused."
     )
     if reads_less(reading.unused):
@@ -39,14 +39,14 @@ def describe_frozen(reading: FrozenReading) -> str:
     if reading.lacking is None or reading.joint_bits is None:
         return text
     return (
-        f"{text} {reading.joint}, trained together with its encoder, needs {reading.joint_bits.mean:.2f}: "
+        f"{text} {reading.joint}, trained together with its encoder, needs {reading.joint_bits.mean:z.2f}: "
         f"{_bits(reading.lacking)} were lost by the encoder."
     )
 
 
 def _bits(difference: Difference) -> str:
     interval, covers = widest(difference)
-    return f"{difference.value:.2f} bits{in_brackets(interval, covers)}"
+    return f"{difference.value:z.2f} bits{in_brackets(interval, covers)}"
 
 
 def _frozen_table(readings: Sequence[FrozenReading]) -> Table:
@@ -68,11 +68,11 @@ def _frozen_table(readings: Sequence[FrozenReading]) -> Table:
 
 
 def _estimate(estimate: Estimate | None) -> str:
-    return "-" if estimate is None else f"{estimate.mean:.2f} {show_range(estimate.interval)}"
+    return "-" if estimate is None else f"{estimate.mean:z.2f} {show_range(estimate.interval)}"
 
 
 def _difference(difference: Difference | None) -> str:
-    return "-" if difference is None else f"{difference.value:+.2f} {show_range(difference.trained)}"
+    return "-" if difference is None else f"{difference.value:+z.2f} {show_range(difference.trained)}"
 
 
 def _probe_table(number: int, result: ProbeResult) -> Table:
@@ -81,10 +81,10 @@ def _probe_table(number: int, result: ProbeResult) -> Table:
             code.question,
             f"{code.sentences:,}",
             f"{code.classes:,}",
-            *(f"{value:.2f}" for value in (code.uniform, code.trained, code.random, code.shuffled)),
-            f"{code.compression:.2f}",
-            f"{code.saved:+.2f}",
-            f"{code.learnt:+.2f}",
+            *(f"{value:z.2f}" for value in (code.uniform, code.trained, code.random, code.shuffled)),
+            f"{code.compression:z.2f}",
+            f"{code.saved:+z.2f}",
+            f"{code.learnt:+z.2f}",
         ]
         for code in result.codes
     ]
