@@ -12,7 +12,7 @@ from hourglass.reports.ablation_figures import (
     brevity_figure,
     difference_figure,
     learning_figure,
-    length_figure,
+    length_figures,
     ratio_figure,
 )
 from hourglass.reports.ablation_tables import (
@@ -24,7 +24,15 @@ from hourglass.reports.ablation_tables import (
     show_clean_part,
     variants_table,
 )
-from hourglass.reports.answer import Answer, answer_blocks, best_attention, find_answer, say_answers, score_answer
+from hourglass.reports.answer import (
+    Answer,
+    answer_blocks,
+    best_attention,
+    find_answer,
+    main_variants,
+    say_answers,
+    score_answer,
+)
 from hourglass.reports.bits import BITS_DEFINED, bits_section, summarise_bits
 from hourglass.reports.document import Block, Bullets, Example, Folded, Heading, Paragraph, Table
 from hourglass.reports.ladder import ladder_section, summarise_ladder
@@ -219,7 +227,7 @@ def _scores_part(evaluation: Evaluation) -> list[Block]:
 def _lengths_part(evaluation: Evaluation) -> list[Block]:
     of_bleu = next(iter(evaluation.variants.values())).brevity_penalty is not None
     return [
-        length_figure(evaluation),
+        *length_figures(evaluation, main_variants(evaluation)),
         difference_figure(evaluation),
         lengths_table(evaluation),
         *([ratio_figure(evaluation), brevity_figure(evaluation)] if of_bleu else []),
