@@ -295,10 +295,10 @@ def test_every_branch_of_every_sentence_is_rendered(branches: Branches, monkeypa
             origins = {name: {("none", 1): RunOrigin("a", "a/c", "train", "c")} for name in made} if number == 0 else {}
             text = to_markdown(write_ablation(made, ORIGIN, information, names, origins), "figures")
             assert not re.search(UGLY, text)
-    for made in answers_in_bits():
-        write_ablation(
-            {"verses": made[0]}, ORIGIN, {"verses": made[1]}, estimands={"verses": [("luong_general", "fixed")]}
-        )
+    primary = {"verses": [("luong_general", "fixed")]}
+    for evaluation, bits_of in answers_in_bits():
+        blocks = write_ablation({"verses": evaluation}, ORIGIN, {"verses": bits_of}, estimands=primary)
+        assert not re.search(UGLY, to_markdown(blocks, "figures"))
     for course in ("learning", "capacity", "encoder or decoder", None):
         ladder_section(made_ladder("falls", 32e6), [[course, None]])
     for information_of in informations():
