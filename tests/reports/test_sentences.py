@@ -17,6 +17,7 @@ from made_evaluation import (
     unfinished,
     with_variant_result,
 )
+from made_sentences import FACTS
 
 from hourglass.analysis.convergence import Convergence
 from hourglass.analysis.evaluation import CleanPart, CleanScores, Evaluation, VariantPair, VariantResult
@@ -27,15 +28,20 @@ from hourglass.corpora.shapes import Shapes
 from hourglass.metrics.metric import MetricFacts
 from hourglass.metrics.saturation import Saturation
 from hourglass.metrics.significance import Difference, Interval
-from hourglass.reports import sentences
+from hourglass.reports import ablation_figures, sentences, width
+from hourglass.reports import bits as reports_bits
+from hourglass.reports import ladder as ladder_module
 from hourglass.reports.ablation import ReportOrigin, write_ablation
 from hourglass.reports.bits import ABSOLUTE, BITS_DEFINED, report_bits
 from hourglass.reports.document import Paragraph, to_html, to_markdown, unfolded
 from hourglass.reports.ladder import ladder_section
+from hourglass.reports.plots import Line, draw_lines
 from hourglass.reports.sentences import say
 from hourglass.runs.origin import RunOrigin
 
 TEMPLATES = Path(sentences.__file__).parent / "templates"
+# What no text has.
+UGLY = r"\w \.|\( | \)|\w  \w|\w ,|\.\."
 ORIGIN = ReportOrigin("c" * 40, "today")
 
 
@@ -276,25 +282,33 @@ def informations() -> Iterator[Information]:
 
 
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")
-def test_every_branch_of_every_sentence_is_rendered(branches: Branches) -> None:
+def test_every_branch_of_every_sentence_is_rendered(branches: Branches, monkeypatch: pytest.MonkeyPatch) -> None:
     """With strict facts: a branch that needs one that it was not given would raise an error."""
+    assert to_html(write_ablation({"verses": made_evaluation()}, ORIGIN))  # The readings of points.
+    blank = draw_lines({"a": Line([1.0], [1.0])}, x_label="", y_label="")
+    for module in (ablation_figures, reports_bits, ladder_module, width):  # Figures take longer than sentences.
+        monkeypatch.setattr(module, "draw_lines", lambda *_, **__: blank)
     for number, made in enumerate(evaluations()):
         for ladder in ladders() if number == 0 else [made_ladder("falls", 32e6)] if number % 2 else [None]:
             names = {name: ladder for name in made if ladder is not None}
             information = {name: replace(widths(), corpus=name) for name in made} if number == 0 else {}
             origins = {name: {("none", 1): RunOrigin("a", "a/c", "train", "c")} for name in made} if number == 0 else {}
             text = to_markdown(write_ablation(made, ORIGIN, information, names, origins), "figures")
-            assert not re.search(r"\w \.|\( | \)|\w  \w|\w ,|\.\.", text)
-    for made in answers_in_bits():
-        write_ablation(
-            {"verses": made[0]}, ORIGIN, {"verses": made[1]}, estimands={"verses": [("luong_general", "fixed")]}
-        )
-    assert to_html(write_ablation({"verses": made_evaluation()}, ORIGIN))  # The readings of points.
+            assert not re.search(UGLY, text)
+    primary = {"verses": [("luong_general", "fixed")]}
+    for evaluation, bits_of in answers_in_bits():
+        blocks = write_ablation({"verses": evaluation}, ORIGIN, {"verses": bits_of}, estimands=primary)
+        assert not re.search(UGLY, to_markdown(blocks, "figures"))
     for course in ("learning", "capacity", "encoder or decoder", None):
         ladder_section(made_ladder("falls", 32e6), [[course, None]])
     for information_of in informations():
         text = to_markdown(report_bits(information_of), "figures")
-        assert not re.search(r"\w \.|\( | \)|\w  \w|\w ,|\.\.", text)
+        assert not re.search(UGLY, text)
+    for topic, facts in FACTS.items():
+        for sentence, known in facts():
+            text = say(topic, sentence, **known)
+            assert text
+            assert not re.search(UGLY, text), text
     assert (say("bits", "defined"), say("bits", "absolute")) == (BITS_DEFINED, ABSOLUTE)
     unrendered = branches.known - branches.seen
     assert not sorted(unrendered)

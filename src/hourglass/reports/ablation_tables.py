@@ -5,11 +5,11 @@ from hourglass.analysis.evaluation import CleanPart, Evaluation, VariantResult
 from hourglass.analysis.neck import NECK, NECK_DEFINED, neck_of
 from hourglass.corpora.overlap import NGRAM
 from hourglass.metrics.scoring import FEW, show_bounds
+from hourglass.metrics.significance import FEWEST_SENTENCES
 from hourglass.reports.document import Table
 from hourglass.reports.phrases import (
     DIFFERENCE_HEADINGS,
     P_HEADINGS,
-    UNDEFINED,
     difference_cells,
     p_cells,
     show_range,
@@ -125,8 +125,9 @@ def lengths_table(evaluation: Evaluation) -> Table:
             )
     head = ["source words", "variant", "converged", "sentences", evaluation.metric.heading, "95 % interval"]
     head += [f"minus {evaluation.baseline}", *DIFFERENCE_HEADINGS, *P_HEADINGS]
+    undefined = say("comparison", "undefined", fewest=FEWEST_SENTENCES)
     caption = say(
-        "tables", "lengths", e=evaluation, few=FEW, undefined=UNDEFINED, unjudged=_explain_verdicts(evaluation)
+        "tables", "lengths", e=evaluation, few=FEW, undefined=undefined, unjudged=_explain_verdicts(evaluation)
     )
     return Table(f"{name}-lengths", head, rows, caption, text_columns=3)
 

@@ -6,7 +6,7 @@ Each number of a report has the format option z (PEP 682): what rounds to zero h
 import math
 from collections.abc import Iterable, Sequence
 
-from hourglass.metrics.significance import FEWEST_SENTENCES, AdjustedDifference, Difference, Estimate, Interval
+from hourglass.metrics.significance import AdjustedDifference, Difference, Estimate, Interval
 from hourglass.reports.plots import Line
 
 # The attention whose decoder receives one fixed vector, before its first step.
@@ -30,12 +30,6 @@ OVER_OWN_SEEDS = "over test sentences and the two variants' own seeds"
 # Headings of the cells of `difference_cells`, after that of the difference itself, and of `p_cells`.
 DIFFERENCE_HEADINGS = ("these trained models", "this architecture, pooled", "this architecture, own spread")
 P_HEADINGS = ("p", "p, Holm")
-
-
-UNDEFINED = (
-    f"A dash in place of an interval: fewer than {FEWEST_SENTENCES} sentences, of which intervals and p cannot be "
-    "relied on, or resamples without a sentence that the metric can score (BLEU: one with a reference of four tokens)."
-)
 
 
 def difference_cells(difference: Difference | None) -> list[str]:
