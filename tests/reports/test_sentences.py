@@ -19,9 +19,10 @@ from made_evaluation import (
 )
 
 from hourglass.analysis.convergence import Convergence
-from hourglass.analysis.evaluation import CleanPart, CleanScores, Evaluation, VariantResult
+from hourglass.analysis.evaluation import CleanPart, CleanScores, Evaluation, Tuning, VariantResult
 from hourglass.analysis.information import Contrast, Information, LearningPoint, Provenance, SettingDifference
 from hourglass.analysis.ladder import GapCourse, Ladder
+from hourglass.analysis.schedules import ScheduledGap, Schedules
 from hourglass.corpora.overlap import OverlapFacts
 from hourglass.metrics.metric import MetricFacts
 from hourglass.metrics.saturation import Saturation
@@ -31,6 +32,7 @@ from hourglass.reports.ablation import ReportOrigin, write_ablation
 from hourglass.reports.bits import ABSOLUTE, BITS_DEFINED, report_bits
 from hourglass.reports.document import Paragraph, to_html, to_markdown, unfolded
 from hourglass.reports.ladder import ladder_section
+from hourglass.reports.schedules import write_schedules_report
 from hourglass.reports.sentences import say
 from hourglass.runs.origin import RunOrigin
 
@@ -142,10 +144,13 @@ def evaluations() -> Iterator[dict[str, Evaluation]]:
     }
     yield {"unsearched": replace(plain, variants=unsearched)}
     searched = [replace(candidate, target_tokens=1000) for candidate in plain.variants["none"].tuning.candidates]
+    searched.append(
+        replace(searched[0], overrides=[*searched[0].overrides, "decoder.dropout=0.2"], target_tokens=10**9)
+    )
     brief = {
         name: replace(
             own,
-            tuning=replace(own.tuning, candidates=searched),
+            tuning=Tuning(searched[-1].overrides, searched),
             copied=None,
             parameters=1000 + place,
             brevity_penalty=None,
@@ -272,11 +277,15 @@ def test_every_branch_of_every_sentence_is_rendered(branches: Branches) -> None:
             text = to_markdown(write_ablation(made, ORIGIN, information, names, origins), "figures")
             assert not re.search(r"\w \.|\( | \)|\w  \w|\w ,|\.\.", text)
     assert to_html(write_ablation({"verses": made_evaluation()}, ORIGIN))  # The readings of points.
+    unmeasured = replace(difference(1.0, 0.5, 1.5).whole, trained=None)
     for course in ("learning", "capacity", "encoder or decoder", None):
         ladder_section(made_ladder("falls", 32e6), [[course, None]])
     for information_of in informations():
         text = to_markdown(report_bits(information_of), "figures")
         assert not re.search(r"\w \.|\( | \)|\w  \w|\w ,|\.\.", text)
+    for made in (difference(1.0, 0.5, 1.5).whole, difference(1.0, -0.5, 1.5).whole, unmeasured):
+        gap = ScheduledGap("luong_general", "fixed", 1_000_000, made, made, made)
+        write_schedules_report(Schedules("verses", ("sqrt", "wsd"), 1, 40, "BLEU", [], [gap]))
     assert (say("bits", "defined"), say("bits", "absolute")) == (BITS_DEFINED, ABSOLUTE)
     unrendered = branches.known - branches.seen
     assert not sorted(unrendered)
