@@ -28,12 +28,9 @@ NAMES = sorted(file.stem for file in (ROOT / "conf" / "ablation").glob("*.yaml")
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
-    """A folder with made raw files of Multi30k, also of the third test set."""
+    """A folder with made raw files of Multi30k."""
     folder = tmp_path / "raw"
     write_multi30k(folder)
-    for language in ("de", "en"):
-        lines = [f"{language} mscoco {row}" for row in range(6)]
-        (folder / f"test_2017_mscoco.{language}").write_text("\n".join([*lines, ""]))
     return folder
 
 
