@@ -4,7 +4,7 @@ import numpy as np
 
 from hourglass.analysis.likelihoods import kept_likelihoods
 from hourglass.analysis.schedules import ScheduledRun, Schedules, compare_gaps, compare_schedules
-from hourglass.config.differences import changes
+from hourglass.config.differences import changes, known_to
 from hourglass.errors import UserError
 from hourglass.experiments.ablation import Ablation, Variant
 from hourglass.experiments.evaluation import shared_lengths
@@ -63,7 +63,9 @@ def _read(ablation: Ablation, variant: Variant, seed: int, budget: int) -> Sched
 def _check_settings(whole: Ablation, ladder: Ablation, variant: Variant, seed: int, budget: int) -> tuple[str, str]:
     """Return the decays of both runs, which differ in their schedule alone."""
     ours, theirs = (FinishedRun.open(ablation.kept(variant, seed, budget).path).config for ablation in (whole, ladder))
-    if differing := sorted({*changes(theirs, ours)} - MAY_DIFFER):
+    # A setting that a version between the two has added is not compared.
+    shared = known_to(ours, known_to(theirs, changes(theirs, ours)))
+    if differing := sorted({*shared} - MAY_DIFFER):
         raise UserError(
             f"{variant.name} of conf={whole.name} and of conf={ladder.name} differ in {', '.join(differing)}: give "
             "both the same, as they are to differ in their schedule alone"
