@@ -26,6 +26,8 @@ LEARNING_RATE = "optimizer.learning_rate="
 
 GridEnd = Literal["lowest", "highest"]
 REVERSED_SOURCE = "encoder.reverse_source=true"
+# Of encoder and decoder, which have the same.
+DROPOUT = ".dropout="
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,11 @@ class Candidate:
         """Its learning rate."""
         return _learning_rate(self.overrides)
 
+    @property
+    def dropout(self) -> float | None:
+        """Its dropout; None of a candidate for the learning rate alone."""
+        return _dropout(self.overrides)
+
 
 @dataclass(frozen=True)
 class Tuning:
@@ -122,6 +129,11 @@ class Tuning:
     def learning_rate(self) -> float:
         """The learning rate that was chosen."""
         return _learning_rate(self.chosen)
+
+    @property
+    def dropout(self) -> float | None:
+        """The dropout that was chosen; None where none was searched."""
+        return _dropout(self.chosen)
 
     @property
     def reverses_source(self) -> bool:
@@ -421,6 +433,10 @@ def grid_end(rate: float, tried: Iterable[float]) -> GridEnd | None:
 def rate_word(rate: float) -> str:
     """Return the override that sets a learning rate."""
     return f"{LEARNING_RATE}{rate}"
+
+
+def _dropout(overrides: list[str]) -> float | None:
+    return next((float(word.partition(DROPOUT)[2]) for word in overrides if DROPOUT in word), None)
 
 
 def _learning_rate(overrides: list[str]) -> float:

@@ -53,10 +53,12 @@ class ReportOrigin:
     Attributes:
         commit: git commit of the code that wrote it.
         date: of writing.
+        command: that makes the ablation.
     """
 
     commit: str
     date: str
+    command: str = "dvc repro"
 
 
 def write_ablation(
@@ -248,7 +250,7 @@ def _provenance(evaluations: Mapping[str, Evaluation], origin: ReportOrigin) -> 
     columns = [_provenance_column(evaluation) for evaluation in evaluations.values()]
     rows = [[fact, *(column[fact] for column in columns)] for fact in columns[0]] if columns else []
     table = Table("provenance", ["", *evaluations], rows, say("tables", "provenance"), text_columns=1 + len(columns))
-    made = say("reading", "made", date=origin.date, commit=origin.commit)
+    made = say("reading", "made", command=origin.command, date=origin.date, commit=origin.commit)
     return Folded(2, say("reading", "provenance"), [Paragraph(made), table])
 
 
