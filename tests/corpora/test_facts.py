@@ -7,7 +7,7 @@ from helpers import compose_config
 
 from hourglass.analysis.evaluation import SCHEMA_VERSION, CorpusFacts, TokenizerFacts
 from hourglass.corpora.cleaning import Tally
-from hourglass.corpora.corpus import check_recipe, facts_of, summary
+from hourglass.corpora.corpus import check_recipe, pair_facts, summary
 from hourglass.corpora.facts import PairFacts
 from hourglass.corpora.recipe import SPLITS
 from hourglass.corpora.recipes import RECIPES
@@ -27,7 +27,7 @@ NEEDED = {
 def test_an_ablation_records_what_every_recipe_reports(name: str, tmp_path: Path) -> None:
     _, recipe = check_recipe(compose_config(f"data={name}", *NEEDED.get(name, []))["data"])
     tally = Tally(pairs=dict.fromkeys(SPLITS, 3), source_words=dict.fromkeys(SPLITS, 12))
-    own = facts_of(name, recipe, tally)
+    own = pair_facts(name, recipe, tally)
     facts = CorpusFacts(
         **own.present(),
         digest="d" * 64,

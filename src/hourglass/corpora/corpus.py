@@ -235,11 +235,11 @@ def _write(name: str, recipe: Recipe, folder: Path) -> None:
             datasets.enable_progress_bars()
     for split in SPLITS:
         (folder / f"{split}.arrow").unlink()
-    record = json.dumps({"digest": digest.hexdigest(), "facts": facts_of(name, recipe, tally).present()}, indent=1)
+    record = json.dumps({"digest": digest.hexdigest(), "facts": pair_facts(name, recipe, tally).present()}, indent=1)
     (folder / RECORD).write_text(record, encoding="utf-8")
 
 
-def facts_of(name: str, recipe: Recipe, tally: Tally) -> PairFacts:
+def pair_facts(name: str, recipe: Recipe, tally: Tally) -> PairFacts:
     """Return the facts of a corpus whose splits are all counted."""
     one_side = recipe.removes_leaks and len(recipe.leak_sides) < len(Recipe.leak_sides)
     return PairFacts(
