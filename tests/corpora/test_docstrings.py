@@ -106,10 +106,7 @@ def test_a_chain_as_long_as_that_of_a_dispatcher_is_read(tmp_path: Path) -> None
 def test_no_summary_and_no_body_is_in_two_splits(install: Callable[..., None], tmp_path: Path) -> None:
     """And every file is in one; tests and vendored files are left out."""
     files = many("made", 120)
-    files |= {
-        f"made/{folder}/a.py": files["made/m1.py"].replace("made", folder)
-        for folder in ("tests", "_vendor", "array_api_compat")
-    }
+    files |= {f"made/{folder}/a.py": files["made/m1.py"].replace("made", folder) for folder in ("tests", "_vendor")}
     install("made", "1.2", files)
     corpus = load_corpus(options(), tmp_path / "cache")
     rows = {split: list(corpus.splits[split]) for split in SPLITS}

@@ -27,10 +27,7 @@ from hourglass.system.bars import Bar
 SUMMARY_WORDS = range(3, 41)
 LEAST_BODY = 15
 # Folders of a package whose docstrings are of tests, or copies of another package.
-LEFT_OUT = {
-    *("test", "tests", "testing"),
-    *("_vendor", "_vendored", "vendored", "externals", "extern", "array_api_compat", "array_api_extra"),
-}
+LEFT_OUT = {"test", "tests", "testing", "_vendor", "_vendored", "vendored", "externals", "extern"}
 
 
 class Docstring(NamedTuple):
