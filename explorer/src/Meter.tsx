@@ -6,7 +6,7 @@ import { fate, saved, summed } from "./bits.ts";
 import { useWidth } from "./width.ts";
 
 const HEIGHT = 210, LEFT = 44, RIGHT = 120, TOP = 12, BOTTOM = 26;
-const DASHES = ["", "7 4", "2 3", "10 3 2 3", "1 5", "14 5"];
+export const DASHES = ["", "7 4", "2 3", "10 3 2 3", "1 5", "14 5"];
 
 interface Props {
   bits: Bits;
@@ -24,6 +24,34 @@ export function spread(heights: number[], gap: number, most: number): number[] {
     roof = placed[at] - gap;
   }
   return placed;
+}
+
+interface FatesProps {
+  name: string;
+  words: string[]; // of the reference
+  blind: number[]; // bits that each costs the blind decoder
+  own: number[];
+  word?: number | null; // that is pointed at
+  onPoint?: (word: number | null) => void;
+}
+
+/** The words of the reference, each written as it came through or not. */
+export function Fates({ name, words, blind, own, word = null, onPoint }: FatesProps) {
+  const each = saved(blind, own);
+  return (
+    <p class="fates" data-variant={name}>
+      <span class="name">{name}</span>
+      {words.map((text, at) => {
+        const known = fate(blind[at], own[at]);
+        return (
+          <span key={at} class={`fate ${known.replaceAll(" ", "-")} ${at === word ? "pointed" : ""}`} title={`${each[at].toFixed(1)} of ${blind[at].toFixed(1)} bits saved`}
+            onMouseEnter={() => onPoint?.(at)} onMouseLeave={() => onPoint?.(null)}>
+            {known === "needs no source" ? `(${text.replace(/^\(|\)$/g, "")})` : text}
+          </span>
+        );
+      })}
+    </p>
+  );
 }
 
 export function Meter({ bits, shown }: Props) {
@@ -48,20 +76,8 @@ export function Meter({ bits, shown }: Props) {
       <p class="faint">A decoder that never sees the source needs {need.toFixed(0)} bits for this reference. Saved of them: {totals}. Bold
         and underlined: the word came through, as at least half of its bits are saved. Pale: it did not. In brackets:
         the blind decoder needs less than a bit for it, so that it takes no source.</p>
-      {own.map(({ variant, index, each }) => (
-        <p key={variant.name} class="fates" data-variant={variant.name}>
-          <span class="name">{variant.name}</span>
-          {bits.words.map((text, at) => {
-            const known = fate(bits.blind[at], bits.variants[index][at]);
-            const name = known.replaceAll(" ", "-");
-            return (
-              <span key={at} class={`fate ${name} ${at === word ? "pointed" : ""}`} title={`${each[at].toFixed(1)} of ${bits.blind[at].toFixed(1)} bits saved`}
-                onMouseEnter={() => setWord(at)} onMouseLeave={() => setWord(null)}>
-                {known === "needs no source" ? `(${text.replace(/^\(|\)$/g, "")})` : text}
-              </span>
-            );
-          })}
-        </p>
+      {own.map(({ variant, index }) => (
+        <Fates key={variant.name} name={variant.name} words={bits.words} blind={bits.blind} own={bits.variants[index]} word={word} onPoint={setWord} />
       ))}
       <div ref={box} />
       <svg class="chart" width={width} height={HEIGHT} viewBox={`0 0 ${width} ${HEIGHT}`} role="img" aria-label={`bits saved over the blind decoder, summed along the sentence: in the end ${totals}`}>
