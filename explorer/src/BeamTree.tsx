@@ -71,7 +71,7 @@ function Found({ beam }: { beam: Beam }) {
     </tr>
   );
   return (
-    <div class="wide"><table class="found" aria-label="what the searches have found">
+    <div class="wide" tabIndex={0} role="group" aria-label="table, which may be wider than the page"><table class="found" aria-label="what the searches have found">
       <thead><tr><th scope="col">search</th><th scope="col">translation</th><th scope="col">log-probability</th><th scope="col">pieces</th><th scope="col">length penalty</th><th scope="col">score</th></tr></thead>
       <tbody>
         {line("greedy", text, [logProbability, pieces, score], true)}

@@ -1,8 +1,8 @@
 // Lines over doublings of something: each doubling is as wide as the others.
 
 import type { Line } from "./compare.ts";
-import { textWidth } from "./layout.ts";
-import { DASHES, spread } from "./Meter.tsx";
+import { DASHES, LineNames, room } from "./LineNames.tsx";
+import { spread } from "./Meter.tsx";
 import { useWidth } from "./width.ts";
 
 const HEIGHT = 210, LEFT = 44, TOP = 12, BOTTOM = 40;
@@ -18,10 +18,8 @@ interface Props {
 export function Chart({ lines, label, axis, now, inWords }: Props) {
   const [box, pixels] = useWidth();
   const width = Math.min(pixels, 900);
-  // Names stand at the ends of the lines, where there is room, or else below.
-  const longest = Math.max(...lines.map(line => textWidth(line.name))) + 12;
-  const beside = longest < width * 0.4;
-  const right = beside ? longest : 20;
+  const names = lines.map(line => line.name);
+  const { beside, right } = room(names, width);
   const all = lines.flatMap(line => line.marks);
   const places = [...new Set(all.map(mark => mark.x))].sort((a, b) => a - b);
   const first = Math.log2(places[0]), last = Math.log2(places[places.length - 1]);
@@ -50,8 +48,6 @@ export function Chart({ lines, label, axis, now, inWords }: Props) {
         </g>
       ))}
     </svg>
-    {!beside && <p class="legend">{lines.map((line, rank) => (
-      <span key={line.name}><svg width={34} height={14} viewBox="0 0 34 14" aria-hidden="true"><path class="sum" d="M0 7H34" stroke-dasharray={DASHES[rank % DASHES.length]} /></svg> {line.name}</span>
-    ))}</p>}
+    {!beside && <LineNames names={names} dashes={names.map((_, rank) => rank)} />}
   </>;
 }

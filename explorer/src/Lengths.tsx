@@ -87,7 +87,14 @@ function Frame({ id, label, width, lowest, highest, longest, now, onWords, child
   );
 }
 
-export function Lengths({ content, shown, sentence, tokens, onPick }: Props) {
+export function Lengths(props: Props) {
+  const { content, shown, tokens } = props;
+  const readings = content.readings ?? [];
+  const known = marks(content).length > 0 || shown.some(one => readings[readingAt(readings, one.variant.name, tokens)]?.lengths.length);
+  return known ? <Charts {...props} /> : null;
+}
+
+function Charts({ content, shown, sentence, tokens, onPick }: Props) {
   const [box, pixels] = useWidth();
   const width = Math.min(pixels, 900);
   const all = byLength(content), bits = marks(content);
@@ -104,7 +111,6 @@ export function Lengths({ content, shown, sentence, tokens, onPick }: Props) {
     const bucket = bucketOf(one.reading, now);
     return bucket ? [{ name: one.variant.name, bucket }] : [];
   });
-  if (!bits.length && !scored.length) return null;
   const frame = { width, longest, now, onWords: (words: number) => onPick(nearest(all, words)) };
   const middle = (low: number, high: number | null) => (low + Math.min(high ?? longest, longest)) / 2;
   const highestBits = Math.max(1, ...bits.flatMap(own)), lowestBits = Math.min(0, ...bits.flatMap(own));

@@ -3,10 +3,10 @@
 import { useState } from "preact/hooks";
 import type { Bits, Variant } from "./data.ts";
 import { fate, saved, summed } from "./bits.ts";
+import { DASHES, LineNames, room } from "./LineNames.tsx";
 import { useWidth } from "./width.ts";
 
-const HEIGHT = 210, LEFT = 44, RIGHT = 120, TOP = 12, BOTTOM = 26;
-export const DASHES = ["", "7 4", "2 3", "10 3 2 3", "1 5", "14 5"];
+const HEIGHT = 210, LEFT = 44, TOP = 12, BOTTOM = 26;
 
 interface Props {
   bits: Bits;
@@ -62,9 +62,11 @@ export function Meter({ bits, shown }: Props) {
     const each = saved(bits.blind, bits.variants[index]);
     return { variant, index, each, sums: summed(each) };
   });
+  const names = own.map(one => one.variant.name);
+  const { beside, right } = room(names, width);
   const need = summed(bits.blind)[bits.blind.length];
   const highest = Math.max(1, ...own.flatMap(one => one.sums)), lowest = Math.min(0, ...own.flatMap(one => one.sums));
-  const x = (at: number) => LEFT + (at / bits.words.length) * (width - LEFT - RIGHT);
+  const x = (at: number) => LEFT + (at / bits.words.length) * (width - LEFT - right);
   const y = (value: number) => TOP + ((highest - value) / (highest - lowest)) * (HEIGHT - TOP - BOTTOM);
   const labels = spread(own.map(one => y(one.sums[one.sums.length - 1])), 15, HEIGHT - BOTTOM);
   const totals = own.map(one => `${one.variant.name} ${one.sums[one.sums.length - 1].toFixed(0)}`).join(", ");
@@ -83,7 +85,7 @@ export function Meter({ bits, shown }: Props) {
       <svg class="chart" width={width} height={HEIGHT} viewBox={`0 0 ${width} ${HEIGHT}`} role="img" aria-label={`bits saved over the blind decoder, summed along the sentence: in the end ${totals}`}>
         {[lowest, 0, highest].filter(value => value === 0 || Math.abs(y(value) - y(0)) > 14).map(value => (
           <g key={value}>
-            <path class="frame" d={`M${LEFT} ${y(value)}H${width - RIGHT}`} />
+            <path class="frame" d={`M${LEFT} ${y(value)}H${width - right}`} />
             <text class="small" x={LEFT - 6} y={y(value) + 4} text-anchor="end">{value.toFixed(0)}</text>
           </g>
         ))}
@@ -93,10 +95,11 @@ export function Meter({ bits, shown }: Props) {
             <path class="sum" d={one.sums.map((value, at) => `${at ? "L" : "M"}${x(at).toFixed(1)} ${y(value).toFixed(1)}`).join("")}
               stroke-dasharray={DASHES[one.index % DASHES.length]} />
             {word !== null && <circle class="dot" cx={x(word + 1)} cy={y(one.sums[word + 1])} r={4} />}
-            <text x={width - RIGHT + 6} y={labels[rank] + 4}>{one.variant.name}</text>
+            {beside && <text x={width - right + 6} y={labels[rank] + 4}>{one.variant.name}</text>}
           </g>
         ))}
       </svg>
+      {!beside && <LineNames names={names} dashes={own.map(one => one.index)} />}
       <p class="faint tip" dir="auto">{say}</p>
     </section>
   );
