@@ -149,7 +149,7 @@ def add_a_variant(clone: Path, recorded: Path) -> None:
     again = [name.rpartition(":")[2] for name in stages_run(printed)]
     assert sorted(again) == sorted(
         ["fingerprint@numbers", "control-numbers@fixed-1"]
-        + [f"{stage}@numbers" for stage in ("evaluate", "information", "ladder", "models")]
+        + [f"{stage}@numbers" for stage in ("evaluate", "information", "ladder", "models", "explore")]
         + ["report"]
     )
     assert printed.count("left as it is: ") == 1  # The model, of which the page is made.
