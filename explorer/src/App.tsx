@@ -11,6 +11,7 @@ import { describe, Panel } from "./Panel.tsx";
 import { STAGES } from "./stages.ts";
 import { Timeline } from "./timeline.ts";
 import { TOUR, tourSentence } from "./tour.ts";
+import { WordMaps } from "./WordMaps.tsx";
 
 type Order = "length" | "disorder";
 
@@ -183,7 +184,7 @@ export function App({ content: written }: { content: Content }) {
       <label>Sentence <select id="sentence" value={shown.sentence} onChange={event => pick(Number(event.currentTarget.value))}>
         {sorted.map(index => {
           const one = content.sentences[index];
-          return <option key={index} value={index}>{`${one.words} words, ${Math.round(100 * one.disorder)} % reordered: ${one.source.slice(0, 50)}${one.source.length > 50 ? "\u2026" : ""}`}</option>;
+          return <option key={index} value={index}>{`${one.grid ? `length ${one.words}` : `${one.words} words`}, ${Math.round(100 * one.disorder)} % reordered: ${one.source.slice(0, 50)}${one.source.length > 50 ? "\u2026" : ""}`}</option>;
         })}
       </select></label>
       <label class="extra">in order of <select id="order" value={order} onChange={event => {
@@ -236,17 +237,18 @@ export function App({ content: written }: { content: Content }) {
       <button id="svg" onClick={() => saveSvg(file)} title="save what is seen as SVG">SVG</button>
       <button id="png" onClick={() => void savePng(file)} title="save what is seen as PNG">PNG</button>
     </div>
-    <dl class="texts"><dt>source</dt><dd id="source" dir="auto">{sentence.source}</dd>{sentence.reference && <><dt>reference</dt><dd id="reference" dir="auto">{sentence.reference}</dd></>}</dl>
-    <p id="status" class="unseen" aria-live="polite">{playing ? "" : `${timeline.describe(at)}. ${panels.map(one => describe(one.variant, one.view, moment)).join("; ")}`}</p>
+    <dl class="texts"><dt>{sentence.grid ? "picture" : "source"}</dt><dd id="source" dir="auto">{sentence.source}</dd>{sentence.reference && <><dt>reference</dt><dd id="reference" dir="auto">{sentence.reference}</dd></>}</dl>
+    <p id="status" class="unseen" aria-live="polite">{playing ? "" : `${timeline.describe(at)}. ${panels.map(one => describe(one.variant, one.view, moment, sentence.grid)).join("; ")}`}</p>
     <main id="panels">
       {panels.map(({ variant, index, view }) => (
-        <Panel key={`${variant.name} ${shown.sentence}`} content={content} variant={variant} view={view} moment={moment} stage={shown.stage} zoom={shown.presenter ? 1.4 : 1}
+        <Panel key={`${variant.name} ${shown.sentence}`} content={content} variant={variant} view={view} grid={sentence.grid} moment={moment} stage={shown.stage} zoom={shown.presenter ? 1.4 : 1}
           onForce={content.live ? (step, rank) => void ask(sentence.source, content.variants.map((_, each) => (each === index ? forcedRanks(view, step, rank) : ranks(sentence.views[each]))), step) : null}
           onStep={step => go(timeline.place({ phase: "write", step }))} />
       ))}
     </main>
     {sentence.bits ? <Meter key={shown.sentence} bits={sentence.bits} shown={panels} /> : sentence.reference && <NoMeter />}
     {content.sentences.some(one => one.bits) && <Lengths content={content} shown={panels} sentence={shown.sentence} onPick={pick} />}
+    <WordMaps shown={panels} />
     <p class="faint extra">Keys: space plays and pauses; left and right go one step, [ and ] one sentence; Home and End go to the beginning
       and the end; the full stop takes attention apart, stage by stage, and the comma goes back; p is presenter mode, t the tour. The
       address of the page always names what it shows. Matrix: the stronger a cell, the larger the weight; point at a cell to see its two
