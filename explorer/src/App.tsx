@@ -176,7 +176,7 @@ export function App({ content: written }: { content: Content }) {
   return <>
     <header class="extra">
       <h1 id="title">{content.title}</h1>
-      <p>The encoder reads the source and makes one vector for each piece, which the page draws as a strip of numbers. The
+      <p>The encoder reads the source and makes one vector for each {sentence.grid ? "cell of the picture" : "piece, which the page draws as a strip of numbers"}. The
         decoder writes one piece at a time. With attention, it looks back at all vectors at every step; without, it receives
         one fixed vector and nothing else. A + joins a piece to the one before it.</p>
     </header>
@@ -257,7 +257,7 @@ export function App({ content: written }: { content: Content }) {
     {stop !== null && (
       <div class="tour" role="dialog" aria-label="guided tour">
         <h2>{stop + 1} of {TOUR.length}. {TOUR[stop].title}</h2>
-        <p aria-live="polite">{TOUR[stop].text}</p>
+        <p aria-live="polite">{(sentence.grid && TOUR[stop].picture) || TOUR[stop].text}</p>
         <div class="bar">
           <button disabled={stop === 0} onClick={() => tour(stop - 1)}>back</button>
           <button ref={next} onClick={() => tour(stop === TOUR.length - 1 ? null : stop + 1)}>{stop === TOUR.length - 1 ? "done" : "next"}</button>

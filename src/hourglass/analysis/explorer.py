@@ -168,8 +168,16 @@ def open_page(paths: Sequence[str], sentences: int, blind: Sequence[str] = ()) -
                 "compared: name runs of one"
             )
     vocabularies = {run.trained.vocabularies.digest: run.trained.vocabularies for run in runs}
-    parts = "regions" if has_features(test) else "pieces"
-    positions = [list(map(positions_of, encode_sources(each, sources_of(test)))) for each in vocabularies.values()]
+    with_features = has_features(test)
+    parts = "regions" if with_features else "pieces"
+    # Features one after the other: all of them need not fit in memory.
+    positions = [
+        [
+            positions_of(source)
+            for source in (sources_of(test) if with_features else encode_sources(each, sources_of(test)))
+        ]
+        for each in vocabularies.values()
+    ]
     short = [i for i in range(len(test)) if all(rows[i] <= LONGEST_SHOWN for rows in positions)]
     if not short:
         raise UserError(
@@ -186,7 +194,7 @@ def open_page(paths: Sequence[str], sentences: int, blind: Sequence[str] = ()) -
         {name: run.trained for name, run in zip(names, runs, strict=True)},
         [(test[i]["id"], test[i]["source"], test[i]["target"]) for i in chosen],
         {name: run.settings.search for name, run in zip(names, runs, strict=True)},
-        grids_of(test.select(chosen), runs[0].config["data"].get("patch")) if has_features(test) else None,
+        grids_of(test.select(chosen), runs[0].config["data"].get("patch")) if with_features else None,
         {name: probes for name, run in zip(names, runs, strict=True) if (probes := kept_state_probes(run)) is not None},
     )
     title = (
@@ -756,5 +764,7 @@ def page_text(content: Mapping[str, Any]) -> str:
         texts = [("source", sentence["source"]), ("reference", sentence["reference"])]
         texts += [(name, view["text"]) for name, view in zip(names, sentence["views"], strict=True)]
         rows = "".join(f'<dt>{html.escape(name)}</dt><dd dir="auto">{html.escape(text)}</dd>' for name, text in texts)
+        if image := sentence.get("grid", {}).get("image"):
+            rows = f'<dt>picture</dt><dd><img src="{image}" width="144" alt=""></dd>{rows}'
         parts.append(f"<dl>{rows}</dl>")
     return "".join(parts)
