@@ -338,8 +338,8 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
         "analysis": {
             "alignment": "reads trained models",
             "apart": "of pipelines/apart.py",
-            "embeddings": "of pipelines/embeddings.py",
-            "frozen": "of pipelines/probes.py",
+            **dict.fromkeys(("frozen", "state_probes"), "of pipelines/probes.py"),
+            "grids": "of sources that are features, which no corpus of the ablation has",
             "grouping": "of pipelines/compare.py",
             "live": "of pipelines/explore.py serve=true",
             "nulled": "of pipelines/nulled.py",
