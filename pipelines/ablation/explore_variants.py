@@ -1,16 +1,15 @@
 """Write the explorer page of a corpus's variants: python pipelines/ablation/explore_variants.py CORPUS"""
 
 from hourglass.analysis.explorer import explore
-from hourglass.config.command_line import arguments, one_line_errors
-from hourglass.experiments.ablation import load_ablation
+from hourglass.config.command_line import one_line_errors
+from hourglass.experiments.ablation import Ablation, read_stage
 
 # Few enough for a page in git.
 SENTENCES = 40
 
 
-def main(corpus: str) -> None:
+def main(ablation: Ablation, corpus: str) -> None:
     """Write results/CORPUS/explorer.html with the small models and the blind runs that git keeps."""
-    ablation = load_ablation()
     ablation.check_corpus(corpus)
     settings = ablation.corpora[corpus]
     names = settings.models or [ablation.settings.baseline]
@@ -22,4 +21,4 @@ def main(corpus: str) -> None:
 
 if __name__ == "__main__":
     with one_line_errors():
-        main(*arguments("CORPUS"))
+        main(*read_stage("CORPUS"))

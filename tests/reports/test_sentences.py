@@ -20,9 +20,10 @@ from made_evaluation import (
 from made_sentences import FACTS
 
 from hourglass.analysis.convergence import Convergence
-from hourglass.analysis.evaluation import CleanPart, CleanScores, Evaluation, VariantPair, VariantResult
+from hourglass.analysis.evaluation import CleanPart, CleanScores, Evaluation, Tuning, VariantPair, VariantResult
 from hourglass.analysis.information import Contrast, Information, LearningPoint, Provenance, SettingDifference
 from hourglass.analysis.ladder import GapCourse, Ladder
+from hourglass.analysis.schedules import ScheduledGap, Schedules
 from hourglass.corpora.overlap import OverlapFacts
 from hourglass.corpora.shapes import Shapes
 from hourglass.metrics.metric import MetricFacts
@@ -36,6 +37,7 @@ from hourglass.reports.bits import ABSOLUTE, BITS_DEFINED, report_bits
 from hourglass.reports.document import Paragraph, to_html, to_markdown, unfolded
 from hourglass.reports.ladder import ladder_section
 from hourglass.reports.plots import Line, draw_lines
+from hourglass.reports.schedules import write_schedules_report
 from hourglass.reports.sentences import say
 from hourglass.runs.origin import RunOrigin
 
@@ -149,10 +151,13 @@ def evaluations() -> Iterator[dict[str, Evaluation]]:
     }
     yield {"unsearched": replace(plain, variants=unsearched)}
     searched = [replace(candidate, target_tokens=1000) for candidate in plain.variants["none"].tuning.candidates]
+    searched.append(
+        replace(searched[0], overrides=[*searched[0].overrides, "decoder.dropout=0.2"], target_tokens=10**9)
+    )
     brief = {
         name: replace(
             own,
-            tuning=replace(own.tuning, candidates=searched),
+            tuning=Tuning(searched[-1].overrides, searched),
             copied=None,
             parameters=1000 + place,
             brevity_penalty=None,
@@ -299,6 +304,8 @@ def test_every_branch_of_every_sentence_is_rendered(branches: Branches, monkeypa
     for evaluation, bits_of in answers_in_bits():
         blocks = write_ablation({"verses": evaluation}, ORIGIN, {"verses": bits_of}, estimands=primary)
         assert not re.search(UGLY, to_markdown(blocks, "figures"))
+    assert to_html(write_ablation({"verses": made_evaluation()}, ORIGIN))  # The readings of points.
+    unmeasured = replace(difference(1.0, 0.5, 1.5).whole, trained=None)
     for course in ("learning", "capacity", "encoder or decoder", None):
         ladder_section(made_ladder("falls", 32e6), [[course, None]])
     for information_of in informations():
@@ -309,6 +316,9 @@ def test_every_branch_of_every_sentence_is_rendered(branches: Branches, monkeypa
             text = say(topic, sentence, **known)
             assert text
             assert not re.search(UGLY, text), text
+    for made in (difference(1.0, 0.5, 1.5).whole, difference(1.0, -0.5, 1.5).whole, unmeasured):
+        gap = ScheduledGap("luong_general", "fixed", 1_000_000, made, made, made)
+        write_schedules_report(Schedules("verses", ("sqrt", "wsd"), 1, 40, "BLEU", [], [gap]))
     assert (say("bits", "defined"), say("bits", "absolute")) == (BITS_DEFINED, ABSOLUTE)
     unrendered = branches.known - branches.seen
     assert not sorted(unrendered)

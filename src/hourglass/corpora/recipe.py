@@ -15,6 +15,8 @@ from pydantic import PositiveInt
 Split = Literal["train", "dev", "test"]
 Side = Literal["source", "target"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+# The column of a split with what is read in place of the source, where the recipe has features.
+FEATURES = "features"
 FeatureArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 

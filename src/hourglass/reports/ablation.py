@@ -12,7 +12,7 @@ from hourglass.reports.ablation_figures import (
     brevity_figure,
     difference_figure,
     learning_figure,
-    length_figure,
+    length_figures,
     ratio_figure,
 )
 from hourglass.reports.ablation_tables import (
@@ -24,7 +24,15 @@ from hourglass.reports.ablation_tables import (
     show_clean_part,
     variants_table,
 )
-from hourglass.reports.answer import Answer, answer_blocks, best_attention, find_answer, say_answers, score_answer
+from hourglass.reports.answer import (
+    Answer,
+    answer_blocks,
+    best_attention,
+    find_answer,
+    main_variants,
+    say_answers,
+    score_answer,
+)
 from hourglass.reports.bits import BITS_DEFINED, bits_section, summarise_bits
 from hourglass.reports.document import Block, Bullets, Example, Folded, Heading, Paragraph, Table
 from hourglass.reports.ladder import ladder_section, summarise_ladder
@@ -45,10 +53,12 @@ class ReportOrigin:
     Attributes:
         commit: git commit of the code that wrote it.
         date: of writing.
+        command: that makes the ablation.
     """
 
     commit: str
     date: str
+    command: str = "dvc repro"
 
 
 def write_ablation(
@@ -219,7 +229,7 @@ def _scores_part(evaluation: Evaluation) -> list[Block]:
 def _lengths_part(evaluation: Evaluation) -> list[Block]:
     of_bleu = next(iter(evaluation.variants.values())).brevity_penalty is not None
     return [
-        length_figure(evaluation),
+        *length_figures(evaluation, main_variants(evaluation)),
         difference_figure(evaluation),
         lengths_table(evaluation),
         *([ratio_figure(evaluation), brevity_figure(evaluation)] if of_bleu else []),
@@ -240,7 +250,7 @@ def _provenance(evaluations: Mapping[str, Evaluation], origin: ReportOrigin) -> 
     columns = [_provenance_column(evaluation) for evaluation in evaluations.values()]
     rows = [[fact, *(column[fact] for column in columns)] for fact in columns[0]] if columns else []
     table = Table("provenance", ["", *evaluations], rows, say("tables", "provenance"), text_columns=1 + len(columns))
-    made = say("reading", "made", date=origin.date, commit=origin.commit)
+    made = say("reading", "made", command=origin.command, date=origin.date, commit=origin.commit)
     return Folded(2, say("reading", "provenance"), [Paragraph(made), table])
 
 

@@ -191,7 +191,8 @@ def search_table(evaluation: Evaluation) -> Table:
             loss = "diverged" if candidate.dev_loss is None else f"{candidate.dev_loss:z.4f}"
             rows.append([variant, label, loss, f"{candidate.seconds / 60:z.1f}"])
     head = ["variant", "candidate", "dev loss", "minutes"]
-    return Table(f"{name}-search", head, rows, say("tables", "search", corpus=name), text_columns=2)
+    dropouts = any(result.tuning.dropout is not None for result in evaluation.variants.values())
+    return Table(f"{name}-search", head, rows, say("tables", "search", corpus=name, dropouts=dropouts), text_columns=2)
 
 
 def _show(value: float | None, digits: int) -> str:
@@ -204,5 +205,7 @@ def _explain_verdicts(evaluation: Evaluation) -> str:
 
 
 def _show_choice(result: VariantResult) -> str:
-    """Return the learning rate of a variant, and whether it reads the source in reverse."""
-    return f"{result.tuning.learning_rate:zg}{', source reversed' if result.tuning.reverses_source else ''}"
+    """Return what the search of a variant chose: its learning rate, its dropout, whether it reads in reverse."""
+    tuning = result.tuning
+    dropout = "" if tuning.dropout is None else f", dropout {tuning.dropout:zg}"
+    return f"{tuning.learning_rate:zg}{dropout}{', source reversed' if tuning.reverses_source else ''}"

@@ -295,8 +295,8 @@ def answer_blocks(
     ]
 
 
-def _main_variants(evaluation: Evaluation) -> list[str]:
-    """Return the variants with as many seeds as the one that has most: not the controls, which have one."""
+def main_variants(evaluation: Evaluation) -> list[str]:
+    """Return the variants with most seeds, and those of the answer: not the controls, which have one seed."""
     most = max(len(own.seeds) for own in evaluation.variants.values())
     always = (evaluation.baseline, best_attention(evaluation))
     return [name for name, own in evaluation.variants.items() if len(own.seeds) == most or name in always]
@@ -304,7 +304,7 @@ def _main_variants(evaluation: Evaluation) -> list[str]:
 
 def bits_figure(evaluation: Evaluation, information: Information, reference: str) -> Picture:
     """Return the bits that the main variants receive more than another, by length of the source."""
-    variants = [name for name in _main_variants(evaluation) if information.less(name, reference) is not None]
+    variants = [name for name in main_variants(evaluation) if information.less(name, reference) is not None]
     return draw_bits_differences(information, f"{evaluation.corpus.name}-answer-by-length", reference, variants)
 
 
@@ -312,7 +312,7 @@ def bits_table(evaluation: Evaluation, information: Information, reference: str)
     """Return, of the main variants, the bits that they receive more than another, and their scores, in five columns."""
     name, unit = evaluation.corpus.name, evaluation.metric.heading
     rows = []
-    for variant in dict.fromkeys([*_main_variants(evaluation), reference]):
+    for variant in dict.fromkeys([*main_variants(evaluation), reference]):
         own, difference = evaluation.variants[variant], information.less(variant, reference)
         rows.append(
             [
@@ -330,14 +330,14 @@ def bits_table(evaluation: Evaluation, information: Information, reference: str)
 
 def answer_figure(evaluation: Evaluation) -> Picture:
     """Return the difference of the main variants to the baseline by length of the source, in the score."""
-    return draw_differences(evaluation, "answer", _main_variants(evaluation))
+    return draw_differences(evaluation, "answer", main_variants(evaluation))
 
 
 def answer_table(evaluation: Evaluation) -> Table:
     """Return the scores of the main variants in five columns."""
     name, baseline, unit = evaluation.corpus.name, evaluation.baseline, evaluation.metric.heading
     rows = []
-    for variant in _main_variants(evaluation):
+    for variant in main_variants(evaluation):
         own = evaluation.variants[variant]
         difference = None if own.difference is None else own.difference.whole
         rows.append(

@@ -301,12 +301,16 @@ def _lengths(information: Information) -> tuple[list[int], list[float], list[boo
 
 
 def summarise_bits(information: Information) -> list[str]:
-    """Return the findings on one corpus in three paragraphs: a difference, the bits of each neck, the caveats."""
+    """Return the findings on one corpus in three paragraphs: a difference, the bits of each neck, the caveats.
+
+    They are of the variants with most seeds.
+    """
     variants, baseline = information.variants, information.baseline
     choosing = [name for name, own in variants.items() if name != baseline and own.attention not in NO_CHOICE]
     # The best on dev: a choice on test would favour it.
     best = min(choosing, key=lambda name: float(np.mean(variants[name].dev_loss))) if choosing else None
-    necks = [name for name, own in variants.items() if own.attention in VECTOR and own.frozen_encoder is None]
+    main = _most_seeds(information)
+    necks = [name for name in main if variants[name].attention in VECTOR and variants[name].frozen_encoder is None]
     leader = best or next((name for name in necks if name != baseline), None)
     shown = dict.fromkeys([baseline, *necks, *([best] if best else [])])
     return [
@@ -322,16 +326,26 @@ def summarise_bits(information: Information) -> list[str]:
     ]
 
 
+def _most_seeds(information: Information) -> list[str]:
+    """Return the variants with as many seeds as the one that has most: the tables have the others, the controls."""
+    most = max(len(own.dev_loss) for own in information.variants.values())
+    return [name for name, own in information.variants.items() if len(own.dev_loss) == most]
+
+
 def _difference_sentences(information: Information, leader: str) -> list[str]:
     """Return how the leader differs from the baseline, and both from a variant that rereads its vector."""
     variants = information.variants
+    told = {*_most_seeds(information), information.baseline, leader}
     shown = [
         contrast
         for contrast in information.all_contrasts
-        if contrast.variant == leader
-        or (
-            (variants[contrast.variant].attention, variants[contrast.reference].attention) == (REREAD, ONCE)
-            and variants[contrast.variant].frozen_encoder is None
+        if {contrast.variant, contrast.reference} <= told
+        and (
+            contrast.variant == leader
+            or (
+                (variants[contrast.variant].attention, variants[contrast.reference].attention) == (REREAD, ONCE)
+                and variants[contrast.variant].frozen_encoder is None
+            )
         )
     ]
     shown.sort(key=lambda contrast: contrast.variant != leader)  # Stable: the baseline first.

@@ -41,7 +41,8 @@ def _seeds(evaluation: Evaluation) -> str:
 
 def _search(evaluation: Evaluation) -> str:
     shares = [
-        max(candidate.target_tokens for candidate in own.tuning.candidates) / own.seeds[0].target_tokens
+        max(candidate.target_tokens for candidate in own.tuning.candidates if candidate.dropout is None)
+        / own.seeds[0].target_tokens
         for own in evaluation.variants.values()
         if len(own.tuning.candidates) > 1
     ]
