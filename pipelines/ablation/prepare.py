@@ -23,7 +23,7 @@ def main(ablation: Ablation, corpus: str) -> None:
     splits = {split: prepared.splits[split] for split in SPLITS}
     vocabularies, overlap = prepared.vocabularies, corpus_overlap(prepared.corpus)
     facts = CorpusFacts(
-        **prepared.corpus.facts,
+        **prepared.corpus.facts.present(),
         digest=prepared.corpus.digest,
         leaks=check_leaks(prepared.corpus),
         tokenizer=TokenizerFacts(vocabularies.digest, vocabularies.target.size, vocabularies.joint),

@@ -25,6 +25,7 @@ def main(ablation: Ablation) -> None:
             if (file := ablation.ladder_file(name)).exists()
         },
         {corpus: ablation.run_origins(corpus) for corpus in ablation.corpora},
+        estimands={corpus: ablation.estimands(corpus) for corpus in ablation.corpora},
     )
     write_files(ablation.results_folder, blocks)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset, DatasetDict
-from helpers import run_script
+from helpers import compose_config, run_script
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hourglass.corpora import overlap as overlap_module
-from hourglass.corpora.cleaning import normalise
-from hourglass.corpora.corpus import Corpus
+from hourglass.corpora.cleaning import Tally, normalise
+from hourglass.corpora.corpus import Corpus, check_recipe, pair_facts
 from hourglass.corpora.overlap import (
     NGRAM,
     OverlapFacts,
@@ -104,7 +104,9 @@ def test_a_corpus_is_read_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
         for split, own in (("train", texts), ("dev", texts[:3]), ("test", ["x"] * 3 + texts[4:]))
     }
     splits["train"] = splits["train"].map(lambda row: {"target": row["target"].replace("one", "uno")})
-    corpus = Corpus(DatasetDict(splits), "digest", "en", "en", {}, Path())
+    _, recipe = check_recipe(compose_config("data=numbers")["data"])
+    facts = pair_facts("numbers", recipe, Tally())
+    corpus = Corpus(DatasetDict(splits), "digest", "en", "en", facts, Path())
     overlap = corpus_overlap(corpus)
     assert overlap.ids == {"dev": texts[:3], "test": ["x"] * 3 + texts[4:]}
     assert overlap.sides["dev"]["source"].covered == [11] * 3

@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from hourglass.analysis.convergence import Convergence, Doubling, all_converged
+from hourglass.corpora.facts import PairFacts
 from hourglass.corpora.overlap import OverlapFacts
 from hourglass.metrics.metric import MetricFacts
 from hourglass.metrics.significance import AdjustedDifference, Difference, Estimate
@@ -45,45 +46,25 @@ class TokenizerFacts:
     joint: bool
 
 
-@dataclass(frozen=True)
-class CorpusFacts:
-    """A prepared corpus in numbers.
+@dataclass(frozen=True, kw_only=True)
+class CorpusFacts(PairFacts):
+    """A prepared corpus in numbers: its pairs, and what is counted over them.
 
     Attributes:
-        name: of its file in conf/data.
-        source: source language.
-        target: target language.
-        pairs: number of pairs in each split.
-        source_words: number of source words in each split.
-        target_words: number of target words in each split.
-        dropped: number of pairs dropped from train, by reason.
-        leaks_removed: whether pairs of train with a sentence of dev or test were searched for and dropped.
-        dev_pairs_in_test: pairs of dev that test holds, too.
         digest: of all sentences.
         leaks: pairs of train with a sentence of dev or test that are left.
         tokenizer: the vocabulary.
         target_tokens: number of target pieces in each split.
         source_words_of_test: number of test sentences by their number of source words.
         overlap: n-grams of dev and of test that train has, too, by split and side.
-        leak_sides: the sides on which leaks are searched for, where it is not both.
     """
 
-    name: str
-    source: str
-    target: str
-    pairs: dict[str, int]
-    source_words: dict[str, int]
-    target_words: dict[str, int]
-    dropped: dict[str, int]
-    leaks_removed: bool
-    dev_pairs_in_test: int
     digest: str
     leaks: int
     tokenizer: TokenizerFacts
     target_tokens: dict[str, int]
     source_words_of_test: dict[int, int]
     overlap: dict[str, dict[str, OverlapFacts]] | None = None  # Older results lack it.
-    leak_sides: list[str] | None = None
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def _budget(evaluation: Evaluation) -> str:
         "objections",
         "budget",
         tokens=max(training.target_tokens for own in evaluation.variants.values() for training in own.seeds) / 1e6,
-        unfinished=[name if own is None else f"{name} {100 * own.gain:.1f} %" for name, own in unfinished.items()],
+        unfinished=[name if own is None else f"{name} {100 * own.gain:z.1f} %" for name, own in unfinished.items()],
         gained=any(unfinished.values()),
     )
 

@@ -35,9 +35,9 @@ def _run_row(own: ScheduleComparison) -> list[str]:
     return [
         own.variant,
         show_tokens(own.budget),
-        " and ".join(f"{rate:g}" for rate in own.learning_rates),
-        " and ".join(f"{loss:.4f}" for loss in own.dev_losses),
-        " and ".join(f"{score:.2f}" for score in own.scores),
+        " and ".join(f"{rate:zg}" for rate in own.learning_rates),
+        " and ".join(f"{loss:z.4f}" for loss in own.dev_losses),
+        " and ".join(f"{score:z.2f}" for score in own.scores),
         *_cells(own.score),
         *_cells(own.bits),
     ]
@@ -60,4 +60,4 @@ def _gaps_table(schedules: Schedules) -> Table:
 
 
 def _cells(difference: Difference) -> list[str]:
-    return [f"{difference.value:+.2f}", show_range(difference.trained)]
+    return [f"{difference.value:+z.2f}", show_range(difference.trained)]
