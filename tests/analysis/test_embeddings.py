@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers import ROOT, make_run, run_script
 
-from hourglass.analysis.embeddings import Term, WordEmbeddings, read_terms
+from hourglass.analysis.embeddings import PLACES, Term, WordEmbeddings, read_terms, word_maps
 from hourglass.errors import UserError
 from hourglass.models.checkpoint import Trained, load_trained
 
@@ -68,6 +68,16 @@ def test_the_map_is_the_plane_of_most_variance(kept: Trained) -> None:
     spectrum = torch.linalg.eigvalsh(torch.cov(rows.T, correction=0).double())
     assert shown == pytest.approx(float(spectrum[-2:].sum() / spectrum.sum()), rel=1e-4)
     assert places.var(0, correction=0).tolist() == pytest.approx(spectrum[-2:].flip(0).tolist(), rel=1e-3)
+
+
+def test_the_maps_of_a_page_are_that_plane_in_whole_numbers(kept: Trained) -> None:
+    (only,) = word_maps(kept, 40)  # decoder.tie=all: both sides share one embedding.
+    assert only.side == "source and target"
+    words, places, shown = WordEmbeddings.of(kept, "target").plane(40)
+    assert (only.words, only.shown) == (words, pytest.approx(shown, abs=1e-4))
+    whole = torch.tensor(only.places).float()
+    assert whole.abs().max() == PLACES
+    torch.testing.assert_close(whole / PLACES, places / places.abs().max(), atol=1 / PLACES, rtol=0)
 
 
 @pytest.mark.parametrize("text", ["", "king -", "king man", "- king", "king + - man", "king * man"])

@@ -316,8 +316,8 @@ def test_every_branch_of_every_sentence_is_rendered(branches: Branches, monkeypa
             text = say(topic, sentence, **known)
             assert text
             assert not re.search(UGLY, text), text
-    for made in (difference(1.0, 0.5, 1.5).whole, difference(1.0, -0.5, 1.5).whole, unmeasured):
-        gap = ScheduledGap("luong_general", "fixed", 1_000_000, made, made, made)
+    for gained in (difference(1.0, 0.5, 1.5).whole, difference(1.0, -0.5, 1.5).whole, unmeasured):
+        gap = ScheduledGap("luong_general", "fixed", 1_000_000, gained, gained, gained)
         write_schedules_report(Schedules("verses", ("sqrt", "wsd"), 1, 40, "BLEU", [], [gap]))
     assert (say("bits", "defined"), say("bits", "absolute")) == (BITS_DEFINED, ABSOLUTE)
     unrendered = branches.known - branches.seen

@@ -149,7 +149,7 @@ def add_a_variant(clone: Path, recorded: Path) -> None:
     again = [name.rpartition(":")[2] for name in stages_run(printed)]
     assert sorted(again) == sorted(
         ["fingerprint@numbers", "control-numbers@fixed-1"]
-        + [f"{stage}@numbers" for stage in ("evaluate", "information", "ladder", "models")]
+        + [f"{stage}@numbers" for stage in ("evaluate", "information", "ladder", "models", "explore")]
         + ["report"]
     )
     assert printed.count("left as it is: ") == 1  # The model, of which the page is made.
@@ -338,8 +338,8 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
         "analysis": {
             "alignment": "reads trained models",
             "apart": "of pipelines/apart.py",
-            "embeddings": "of pipelines/embeddings.py",
-            "frozen": "of pipelines/probes.py",
+            **dict.fromkeys(("frozen", "state_probes"), "of pipelines/probes.py"),
+            "grids": "of sources that are features, which no corpus of the ablation has",
             "grouping": "of pipelines/compare.py",
             "live": "of pipelines/explore.py serve=true",
             "nulled": "of pipelines/nulled.py",
