@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset, DatasetDict
-from helpers import compose_config, run_script
+from helpers import CONF, compose_config, run_script
+from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +23,7 @@ from hourglass.corpora.overlap import (
     folded_words,
     measure_overlap,
 )
+from hourglass.corpora.recipes import RECIPES
 
 LINE = "one two three four five six seven eight nine ten"
 
@@ -152,3 +154,10 @@ def test_a_made_corpus_is_not_said_to_leak(tmp_path: Path) -> None:
     done = run_script("pipelines/overlap.py", "data=copy", *sizes, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "no leak" in done.stdout
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in (CONF / "data").glob("*.yaml")))
+def test_the_command_composes_with_every_corpus(name: str) -> None:
+    """Also with those that choose a tokenizer or metrics of their own."""
+    with initialize_config_dir(str(CONF)):
+        assert compose("overlap", [f"data={name}"]).data.name in RECIPES

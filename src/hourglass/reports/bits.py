@@ -427,7 +427,7 @@ def _neck_sentences(information: Information, name: str, best: str | None) -> st
     own = information.variants[name]
     bits = own.reading
     if _near_zero(information, name):
-        return say("bits", "near_zero", name=name, bits=bits)
+        return say("bits", "near_zero", name=name, bits=bits, doubt=_doubt(information))
     return say(
         "bits",
         "neck",
@@ -541,10 +541,15 @@ def _bits_per_word(information: Information) -> float:
     return information.blind.bits / max(information.blind.target_words, 1)
 
 
+def _doubt(information: Information) -> float:
+    """Return the bits that a variant may owe to a blind decoder that was still improving, 0 without one."""
+    blind = information.blind
+    return 0.0 if information.exact_bits is not None or blind.converged else blind.last_fifth_bits
+
+
 def _near_zero(information: Information, name: str) -> bool:
     """Whether a variant's bits may be zero, given chance and a blind decoder that was still improving."""
-    bits, blind = information.variants[name].reading, information.blind
-    doubt = 0.0 if information.exact_bits is not None or blind.converged else blind.last_fifth_bits
+    bits, doubt = information.variants[name].reading, _doubt(information)
     return bits.mean <= doubt or (bits.widest is not None and bits.widest.low <= doubt)
 
 
