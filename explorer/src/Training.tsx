@@ -18,7 +18,7 @@ interface Props {
 function Earlier({ variant, read, tokens, sentence, source }: { variant: Variant; read: Read | null; tokens: number; sentence: Sentence; source: string[] }) {
   const view = useMemo(() => read?.weights && { source, target: read.target!, weights: read.weights, parts: read.parts }, [read, source]);
   return (
-    <section class="earlier" data-variant={variant.name} aria-label={`${variant.name} after ${tokensInWords(tokens)} target tokens`}>
+    <section class="earlier" data-earlier={variant.name} aria-label={`${variant.name} after ${tokensInWords(tokens)} target tokens`}>
       <h3>{variant.name} <span class="faint">after {tokensInWords(tokens)} target tokens</span></h3>
       {read?.text === undefined ? <p class="faint">The weights of this point are not kept: no translation.</p>
         : <p class="text" dir="auto">{read.text || "(nothing)"}</p>}
