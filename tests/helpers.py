@@ -122,13 +122,14 @@ def tiny_model(
 
 
 def write_multi30k(folder: Path) -> None:
-    """Write made sentences as Multi30k's raw files: 60 pairs of train, 10 of dev, 12 and 8 of two test sets."""
+    """Write made sentences as Multi30k's raw files: 60 pairs of train, 10 of dev, 12, 8 and 9 of the test sets."""
     folder.mkdir()
     for name, count, start in (
         ("train", 60, 0),
         ("val", 10, 7),
         ("test_2016_flickr", 12, 3),
         ("test_2017_flickr", 8, 5),
+        ("test_2017_mscoco", 9, 11),
     ):
         for language, mark in (("de", "d"), ("en", "e")):
             lines = [

@@ -2,6 +2,8 @@
 
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { readAddress, writeAddress } from "./address.ts";
+import { BeamTrees } from "./BeamTree.tsx";
+import { placeOf, points } from "./compare.ts";
 import type { Content } from "./data.ts";
 import { savePng, saveSvg } from "./export.ts";
 import { Lengths } from "./Lengths.tsx";
@@ -11,6 +13,7 @@ import { describe, Panel } from "./Panel.tsx";
 import { STAGES } from "./stages.ts";
 import { Timeline } from "./timeline.ts";
 import { TOUR, tourSentence } from "./tour.ts";
+import { Training } from "./Training.tsx";
 import { WordMaps } from "./WordMaps.tsx";
 
 type Order = "length" | "disorder";
@@ -20,6 +23,8 @@ interface Shown {
   at: number; // of the time line
   variants: number[];
   stage: number; // of attention, from 1; 0: closed
+  tokens: number | null; // of the training, for what is compared; null: its end
+  beam: boolean; // whether the trees of the beam search are open
   presenter: boolean;
 }
 
@@ -48,6 +53,8 @@ export function fromAddress(content: Content, hash: string, before?: Shown): Sho
     sentence, variants,
     at: address.step ? timeline.place(address.step) : before ? timeline.clamp(before.at) : 0,
     stage: Math.min(address.stage ?? 0, STAGES),
+    tokens: address.tokens ?? null,
+    beam: address.beam ?? false,
     presenter: address.presenter ?? false,
   };
 }
@@ -81,6 +88,11 @@ export function App({ content: written }: { content: Content }) {
       return { at: along.clamp(along.clamp(before.at) + by) };
     });
   };
+  // One point of the training on, or back, among those of the variants that are shown.
+  const train = (by: number) => change(before => {
+    const all = points((content.readings ?? []).filter(one => before.variants.includes(one.variant)));
+    return { tokens: all[Math.max(0, Math.min(placeOf(all, before.tokens) + by, all.length - 1))] ?? null };
+  });
   const another = (number: number): Partial<Shown> => ({ sentence: number, at: 0, stage: 0 });
   const pick = (number: number) => { setPlaying(false); change(another(number)); };
   const neighbour = (by: number) => {
@@ -139,7 +151,7 @@ export function App({ content: written }: { content: Content }) {
   // Before the browser draws: whoever reads the address after a key press reads that of what is shown.
   useLayoutEffect(() => {
     if (playing) return; // The address follows when it stands still.
-    const address = writeAddress({ sentence: sentence.id, step: moment, variants: panels.map(one => one.variant.name), stage: shown.stage, presenter: shown.presenter });
+    const address = writeAddress({ sentence: sentence.id, step: moment, variants: panels.map(one => one.variant.name), stage: shown.stage, tokens: shown.tokens ?? undefined, beam: shown.beam, presenter: shown.presenter });
     if (location.hash !== `#${address}`) history.replaceState(null, "", `#${address}`);
   });
 
@@ -154,6 +166,7 @@ export function App({ content: written }: { content: Content }) {
   const keys: Record<string, () => void> = {
     " ": play, ArrowLeft: () => move(-1), ArrowRight: () => move(1), "[": () => neighbour(-1), "]": () => neighbour(1),
     Home: () => go(0), End: () => go(timeline.length - 1), ".": () => stage(1), ",": () => stage(-1),
+    "<": () => train(-1), ">": () => train(1), b: () => change(before => ({ beam: !before.beam })),
     p: () => change({ presenter: !shown.presenter }), t: () => tour(stop === null ? 0 : null),
     Escape: () => (stop !== null ? tour(null) : change({ presenter: false, stage: 0 })),
   };
@@ -247,10 +260,12 @@ export function App({ content: written }: { content: Content }) {
       ))}
     </main>
     {sentence.bits ? <Meter key={shown.sentence} bits={sentence.bits} shown={panels} /> : sentence.reference && <NoMeter />}
-    {content.sentences.some(one => one.bits) && <Lengths content={content} shown={panels} sentence={shown.sentence} onPick={pick} />}
+    <Training content={content} sentence={sentence} shown={panels} tokens={shown.tokens} onTokens={tokens => change({ tokens })} />
+    <Lengths content={content} shown={panels} sentence={shown.sentence} tokens={shown.tokens} onPick={pick} />
+    <BeamTrees open={shown.beam} onOpen={beam => change({ beam })} shown={panels} step={moment.phase === "write" ? moment.step : -1} onStep={step => go(timeline.place({ phase: "write", step }))} />
     <WordMaps shown={panels} />
     <p class="faint extra">Keys: space plays and pauses; left and right go one step, [ and ] one sentence; Home and End go to the beginning
-      and the end; the full stop takes attention apart, stage by stage, and the comma goes back; p is presenter mode, t the tour. The
+      and the end; the full stop takes attention apart, stage by stage, and the comma goes back; &lt; and &gt; go through the training, b opens the beam search; p is presenter mode, t the tour. The
       address of the page always names what it shows. Matrix: the stronger a cell, the larger the weight; point at a cell to see its two
       pieces, click it to go to its step. Of each vector, the page shows the numbers that vary most. Translations are
       greedy: each piece is the likeliest one.</p>

@@ -8,7 +8,7 @@ const CELL = 17;
 const FAINT = 0.006; // Weights below this share are not drawn: nobody could see them.
 
 interface Props {
-  view: View;
+  view: Pick<View, "source" | "target" | "weights" | "parts">;
   step: number; // -1: none
   zoom: number; // pixels of a unit, where there is room
   lit: { source: number | null; step: number | null };

@@ -62,6 +62,46 @@ export interface View {
   contexts?: number[][]; // [T][F], of the kind "states"
   scores?: number[][]; // [T][S]
   told?: number[][]; // [T + 1][S], percent of the bits of each piece that a probe tells from the decoder's state before the first step and after each; -1: not asked
+  beam?: Beam;
+}
+
+/** A hypothesis of a beam search and one piece more. */
+export type Branch = [
+  origin: number, // its place among those that the step before kept
+  piece: string,
+  logProbability: number, // of the whole, in nats
+  fate: number, // of FATES
+  score?: number, // with the length penalty, of what is finished or cut off
+];
+
+export const FATES = ["pruned", "kept", "finished", "cut off"];
+
+export interface Beam {
+  width: number;
+  alpha: number; // of the length penalty
+  steps: Branch[][]; // likeliest first; of those that are pruned, the likeliest alone
+  found: [text: string, step: number, place: number][]; // finished hypotheses, the best first
+  greedy: [text: string, logProbability: number, score: number, pieces: number]; // in the same search
+}
+
+/** A variant at a point of its training. */
+export interface Reading {
+  name: string;
+  family: string; // the same of variants that differ in the width of their vector alone
+  width: number;
+  variant: number; // of Content.variants; -1: it has no panel
+  end: boolean; // it is what its panel shows
+  tokens: number; // target tokens read
+  lengths: [low: number, high: number | null, score: number | null][]; // recorded scores by source words
+}
+
+/** What a reading makes of a sentence; what is missing is not kept, or, of an `end`, is in the view and the bits. */
+export interface Read {
+  text?: string;
+  target?: string[];
+  parts?: number;
+  weights?: number[][];
+  bits?: number[]; // of each word of the reference
 }
 
 /** What is read in place of a text: cells row by row, over a picture where they are its patches. */
@@ -85,6 +125,7 @@ export interface Sentence {
   disorder: number;
   views: View[];
   bits?: Bits;
+  readings?: Read[]; // of Content.readings
   grid?: Grid;
 }
 
@@ -95,6 +136,8 @@ export interface Content {
   live?: boolean; // the page is served, and its models translate
   variants: Variant[];
   sentences: Sentence[];
+  readings?: Reading[]; // of each variant in the order of its training
+  metric?: { name: string; higher: boolean } | null; // of the recorded scores
 }
 
 const SPACE = "\u2581"; // SentencePiece's mark of a space, at the start of a piece

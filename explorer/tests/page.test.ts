@@ -2,12 +2,14 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { readAddress, readMoment, writeAddress, writeMoment } from "../src/address.ts";
+import { keptPlaces, lengthPenalty, pathOf, pathTo, rows } from "../src/beam.ts";
 import { fate, saved, summed } from "../src/bits.ts";
-import type { Decoder, Encoder, Variant, View } from "../src/data.ts";
+import { alongTraining, alongWidth, bitsSaved, placeOf, points, readingAt, readOf, tokensInWords } from "../src/compare.ts";
+import type { Branch, Content, Decoder, Encoder, Reading, Variant, View } from "../src/data.ts";
 import { nameOf, show } from "../src/data.ts";
 import { wrap } from "../src/export.ts";
 import { finals, scene } from "../src/Flow.tsx";
-import { marks, nearest } from "../src/Lengths.tsx";
+import { bounds, bucketOf, byLength, marks, nearest } from "../src/Lengths.tsx";
 import { added, forcedRanks, ranks } from "../src/live.ts";
 import { layOut, textWidth } from "../src/layout.ts";
 import { spread } from "../src/Meter.tsx";
@@ -65,9 +67,9 @@ test("a reversed source has its words last to first, and the end last", () => {
 test("a link says what is shown, and is read back", () => {
   const moments: Moment[] = [{ phase: "read", step: 3 }, { phase: "neck" }, { phase: "hand-over" }, { phase: "write", step: 0 }];
   for (const moment of moments) assert.deepEqual(readMoment(writeMoment(moment)), moment);
-  const address = { sentence: "Job 3:1 [2] & so=on", step: moments[3], variants: ["none", "luong general, seed"], stage: 2, presenter: true };
+  const address = { sentence: "Job 3:1 [2] & so=on", step: moments[3], variants: ["none", "luong general, seed"], stage: 2, tokens: 1000000, beam: true, presenter: true };
   assert.deepEqual(readAddress("#" + writeAddress({ ...address, variants: ["none", "fixed"] })), { ...address, variants: ["none", "fixed"] });
-  assert.deepEqual(readAddress("#step=write-0&stage=x&variants="), {});
+  assert.deepEqual(readAddress("#step=write-0&stage=x&tokens=-1&beam=shut&variants="), {});
   assert.equal(readMoment("write-1e9"), undefined);
 });
 
@@ -157,6 +159,68 @@ test("bits by length are the sums of what each word saves, short sentences first
   assert.deepEqual(all.map(each => [each.sentence, each.words, ...each.bits]), [[1, 3, 5, -1], [0, 9, 5, -1]]);
   assert.equal(nearest(all, 7), 0);
   assert.equal(nearest(all, -4), 1);
+});
+
+const reading = (name: string, variant: number, end: boolean, tokens: number, width: number): Reading =>
+  ({ name, family: name.split(" ")[0], width, variant, end, tokens, lengths: [[1, 5, 40], [6, null, null]] });
+const compared: Content = {
+  title: "", levels: 1, parts: 1, variants: [variant], metric: { name: "BLEU", higher: true },
+  readings: [reading("none", 0, false, 100, 256), reading("none", 0, true, 200, 256), reading("none w=16", -1, false, 100, 16), reading("none w=16", -1, false, 190, 16)],
+  sentences: [{
+    id: "", source: "", reference: "", words: 4, disorder: 0, views: [view], bits: { words: ["a", "(end)"], blind: [8, 2], variants: [[1, 1]] },
+    readings: [{ text: "y", target: ["y"], bits: [6, 2] }, {}, { bits: [8, 1] }, { bits: [7, 1] }],
+  }],
+};
+
+test("a reading of the end is what its panel shows", () => {
+  const [sentence] = compared.sentences;
+  assert.equal(readOf(compared, sentence, 0)!.text, "y");
+  assert.deepEqual(readOf(compared, sentence, 1), { text: "x", target: view.target, parts: 100, weights: view.weights, bits: [1, 1] });
+  assert.equal(readOf(compared, { ...sentence, readings: undefined }, 0), null);
+  assert.deepEqual([0, 1, 2, 3].map(at => bitsSaved(compared, sentence, at)), [2, 8, 1, 2]);
+  assert.equal(bitsSaved(compared, { ...sentence, bits: undefined }, 0), null);
+});
+
+test("the point of a training that is shown is the last one until then", () => {
+  assert.deepEqual(points(compared.readings!), [100, 190, 200]);
+  assert.deepEqual([null, 50, 100, 195, 999].map(tokens => placeOf([100, 190, 200], tokens)), [2, 0, 0, 1, 2]);
+  assert.deepEqual([null, 50, 150, 200].map(tokens => readingAt(compared.readings!, "none", tokens)), [1, 0, 0, 1]);
+  assert.equal(readingAt(compared.readings!, "unknown", null), -1);
+  assert.equal(tokensInWords(2500000), "2.5 million");
+  assert.equal(tokensInWords(500), "500");
+});
+
+test("lines over the training and over widths have the bits of each reading", () => {
+  const [sentence] = compared.sentences;
+  assert.deepEqual(alongTraining(compared, sentence, [0]), [
+    { name: "none", marks: [{ x: 100, y: 2 }, { x: 200, y: 8 }] }, { name: "none w=16", marks: [{ x: 100, y: 1 }, { x: 190, y: 2 }] }]);
+  assert.deepEqual(alongWidth(compared, sentence, null), [{ name: "none", marks: [{ x: 16, y: 2 }, { x: 256, y: 8 }] }]);
+  assert.deepEqual(alongWidth(compared, sentence, 100), [{ name: "none", marks: [{ x: 16, y: 1 }, { x: 256, y: 2 }] }]);
+  assert.deepEqual(alongWidth({ ...compared, readings: compared.readings!.slice(0, 2) }, sentence, null), []);
+});
+
+test("a length has the score of its bucket", () => {
+  assert.deepEqual(bucketOf(compared.readings![0], 5), [1, 5, 40]);
+  assert.equal(bucketOf(compared.readings![0], 6), null);
+  assert.equal(bounds(1, 5), "1 to 5 words");
+  assert.equal(bounds(31, null), "31 or more words");
+  assert.deepEqual(byLength(compared), [{ sentence: 0, words: 4 }]);
+});
+
+test("the way to a hypothesis goes through those that each step kept", () => {
+  const steps: Branch[][] = [
+    [[0, "a", -0.1, 1], [0, "(end)", -1, 2, -1], [0, "b", -2, 1], [0, "c", -3, 0]],
+    [[1, "d", -2.1, 3, -1.5], [0, "(end)", -2.2, 2, -1.7]],
+  ];
+  assert.deepEqual(keptPlaces(steps[0]), [0, 2]);
+  assert.deepEqual(pathTo({ steps }, 1, 0), [2, 0]);
+  assert.deepEqual(pathTo({ steps }, 1, 1), [0, 1]);
+  assert.deepEqual(pathOf({ steps }, ["a", "(end)"]), [0, 1]);
+  assert.deepEqual(pathOf({ steps }, ["c", "d"]), [3]);
+  assert.deepEqual(pathOf({ steps }, ["a", "x"]), [0]);
+  assert.deepEqual(rows([50, 40, 30, 80], 100), [[0, 1], [2, 2], [3, 3]]);
+  assert.deepEqual(rows([500], 100), [[0, 0]]);
+  assert.equal(lengthPenalty(7, 1), 2);
 });
 
 test("the tour has eight stops and a sentence of middle length", () => {

@@ -99,6 +99,7 @@ def test_words_and_map_by_command(folder: Path, tmp_path: Path, kept: Any) -> No
     assert map_file.read_text().count("<text") > 20
     for words, message in (
         ([str(run)], "nothing is asked: set near=king"),
+        ([str(run), "near=5"], "near=5: not a word as it stands: write a number, true or false in quotes, near='"),
         ([str(run), 'near="中"'], "near: the vocabulary of this run does not have the word '中'"),
         ([str(folder), "near=s1"], "side=target: no piece of this run's vocabulary is a word"),
         ([str(tmp_path), "near=king"], "not a run folder"),

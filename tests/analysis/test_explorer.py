@@ -15,6 +15,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
+import yaml
 from helpers import SMALL, compose_config, make_run, plain_search, tiny_config, train_config, wait_until
 
 from hourglass.analysis.explorer import (
@@ -26,7 +27,6 @@ from hourglass.analysis.explorer import (
     disorder,
     explore,
     follow,
-    name_runs,
     page_content,
     page_text,
     word_bits,
@@ -43,6 +43,7 @@ from hourglass.models.build import build_model
 from hourglass.models.cells import CELLS
 from hourglass.models.checkpoint import Trained, load_trained
 from hourglass.runs.folder import RunFolder
+from hourglass.training.finished import FinishedRun
 
 SENTENCES = [("a", "s1 s2 s3", "s1 s2 s3"), ("b", "s0", "s0"), ("c", "s5 s4 s3 s2 s1 s0", "s5 s4 s3 s2 s1 s0")]
 ATTENTIONS = ("none", "fixed", "luong_general", "bahdanau")
@@ -165,6 +166,41 @@ def test_the_bits_of_a_word_are_those_of_its_pieces() -> None:
 
 
 @pytest.mark.slow
+def test_earlier_checkpoints_translate_and_are_scored(
+    runs: dict[str, RunFolder], models: dict[str, Trained], tmp_path: Path
+) -> None:
+    """A run that has started from another: here from one of another attention, so that the two are told apart."""
+    later = RunFolder(tmp_path / "later")
+    shutil.copytree(runs["luong_general"].path, later.path)
+    config = yaml.safe_load(later.config.read_text())
+    later.config.write_text(yaml.safe_dump({**config, "start_from": str(runs["fixed"].path)}))
+    metrics = json.loads(later.metrics.read_text())
+    metrics |= {"train_target_tokens": 5000, "dev": {**metrics["dev"], "step": 5000}}
+    later.metrics.write_text(json.dumps(metrics))
+    page = tmp_path / "page.html"
+    explore([str(later.path)], 3, page, [str(runs["blind"].path)], checkpoints=4)
+    content = data_of(page.read_text(encoding="utf-8"))
+    assert [(one["tokens"] < 1000, one["end"], one["variant"]) for one in content["readings"]] == [
+        (True, False, 0),
+        (False, True, 0),
+    ]
+    vocabularies = models["fixed"].vocabularies
+    for sentence in content["sentences"]:
+        earlier, end = sentence["readings"]
+        ids = [*vocabularies.source.encode([sentence["source"]])[0], EOS]
+        settings = FinishedRun.open(later.path).settings.search.greedy
+        (best,) = search(models["fixed"].model, torch.tensor([ids]), torch.tensor([len(ids)]), settings)
+        assert earlier["text"] == vocabularies.target.decode([best.tokens])[0]
+        assert "weights" not in earlier
+        pairs = Pairs.encode(vocabularies, [sentence["source"]], [sentence["reference"]])
+        nats = reference_nats(models["fixed"].model, pairs)[0]
+        assert sum(earlier["bits"]) == pytest.approx(nats.sum() / np.log(2), abs=0.01 * len(earlier["bits"]))
+        assert end == {}
+    with pytest.raises(UserError, match="has no earlier weights"):
+        explore([str(runs["fixed"].path)], 3, page, checkpoints=1)
+
+
+@pytest.mark.slow
 def test_bits_are_those_of_the_likelihoods(runs: dict[str, RunFolder], tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     paths = [str(runs[name].path) for name in ("none", "luong_general")]
@@ -245,7 +281,30 @@ def content(models: dict[str, Trained]) -> dict[str, Any]:
             for at, name in enumerate(models)
         },
     )
-    return page_content(models, SENTENCES, dict.fromkeys(models, plain_search(1)), "A page", bits)
+    page = page_content(models, SENTENCES, dict.fromkeys(models, plain_search(1)), "A page", bits)
+    return page | made_readings(page)
+
+
+def made_readings(page: dict[str, Any]) -> dict[str, Any]:
+    """Return what each variant was earlier, and another width of `none`: the page with them, of made values."""
+    readings, of_sentences = [], [[] for _ in SENTENCES]
+    for variant, name in enumerate(ATTENTIONS):
+        for end in (False, True):
+            lengths = [[1, 3, 10.0 * variant + 30 * end], [4, None, 5.0]]
+            own = {"name": name, "family": name, "width": 16, "variant": variant, "end": end}
+            readings.append({**own, "tokens": 1000 if end else 500, "lengths": lengths})
+            for rows, sentence in zip(of_sentences, page["sentences"], strict=True):
+                ahead = {"text": f"{name} earlier", "target": ["earlier"], "bits": sentence["bits"]["blind"]}
+                view = sentence["views"][variant]
+                if "weights" in view:
+                    ahead |= {"parts": view["parts"], "weights": view["weights"][:1]}
+                rows.append({} if end else ahead)
+    narrow = {"name": "none w=4", "family": "none", "width": 4, "variant": -1, "end": False}
+    readings.append({**narrow, "tokens": 1000, "lengths": []})
+    for rows, sentence in zip(of_sentences, page["sentences"], strict=True):
+        rows.append({"bits": sentence["bits"]["blind"]})
+    sentences = [one | {"readings": rows} for one, rows in zip(page["sentences"], of_sentences, strict=True)]
+    return {"readings": readings, "metric": {"name": "BLEU", "higher": True}, "sentences": sentences}
 
 
 @pytest.mark.slow
@@ -328,6 +387,7 @@ def page(request: pytest.FixtureRequest, browser: Any, content: dict[str, Any], 
 @pytest.mark.slow
 def test_the_page_fits_and_no_sentence_is_cut_off(page: Any) -> None:
     width = page.viewport_size["width"]
+    page.keyboard.press("b")  # The trees of the beam search are to fit, too.
     for wide in (width, 360):
         page.set_viewport_size({"width": wide, "height": 900})
         wait_until(lambda: page.evaluate("document.querySelector('svg.flow').clientWidth < innerWidth"), "the width")
@@ -566,10 +626,68 @@ def test_a_sentence_is_chosen_by_length(page: Any, content: dict[str, Any]) -> N
     slider.fill("2")
     assert source.text_content() == by_length[2]["source"]
     assert slider.get_attribute("aria-valuetext") == f"{by_length[2]['words']} words"
-    plot = page.locator("#lengths svg.chart")
+    plot = page.locator("#bits-by-length")
     assert plot.locator(".mark").count() == 3 * len(SENTENCES)
     plot.click(position={"x": 50, "y": 50})
     assert source.text_content() == by_length[0]["source"]
+    # The scores have the same lengths, and name those of the sentence's bucket.
+    scores, tip = page.locator("#score-by-length"), page.locator("#lengths .tip")
+    assert tip.text_content() == "1 to 3 words: none 30.0, fixed 40.0, luong_general 50.0"
+    assert scores.locator(".mark").count() == 2 * 3
+    assert scores.locator(".mark.lit").count() == 3
+    scores.click(position={"x": scores.bounding_box()["width"] - 20, "y": 50})
+    assert source.text_content() == by_length[2]["source"]
+    assert tip.text_content() == "4 or more words: none 5.0, fixed 5.0, luong_general 5.0"
+
+
+@pytest.mark.slow
+def test_a_sentence_earlier_in_the_training_and_over_widths(page: Any, content: dict[str, Any]) -> None:
+    page.locator("#sentence").select_option("0")
+    page.locator("#sentence").blur()
+    sentence = content["sentences"][0]
+    text = page.locator("#training [data-variant=luong_general] .text")
+    assert text.text_content() == sentence["views"][2]["text"]
+    page.keyboard.press("<")
+    assert text.text_content() == "luong_general earlier"
+    assert page.locator("#tokens").get_attribute("aria-valuetext") == "after 500 target tokens"
+    assert "tokens=500" in page.evaluate("location.hash")
+    assert page.locator("#training [data-variant=luong_general] .matrix .cell").count() >= 1
+    assert page.locator("#training [data-variant=none] .matrix").count() == 0
+    assert page.locator("#training .came-through").count() == 0  # It saved nothing yet.
+    assert page.locator("#lengths .tip").text_content().startswith("1 to 3 words: none 0.0, fixed 10.0,")
+    lines = page.locator("#training .line")
+    names = [line.get_attribute("data-line") for line in lines.all()]
+    assert names == ["none", "fixed", "luong_general", "none w=4"]
+    assert lines.first.locator(".dot").count() == 2
+    assert page.locator("#widths .line").count() == 1
+    bits = sentence["bits"]
+    saved = sum(bits["blind"]) - sum(bits["variants"][0])
+    page.locator("#tokens").fill("1")
+    assert text.text_content() == sentence["views"][2]["text"]
+    label = page.locator("#widths svg.chart").get_attribute("aria-label")
+    assert label.endswith(f"none: 0 at 4, {saved:.0f} at 16")
+
+
+@pytest.mark.slow
+def test_the_beam_search_is_drawn_beside_greedy_search(page: Any, content: dict[str, Any]) -> None:
+    page.locator("#sentence").select_option("0")
+    page.locator("#sentence").blur()
+    assert page.locator("#beam svg").count() == 0
+    page.keyboard.press("b")
+    view = content["sentences"][0]["views"][0]
+    beam, own = view["beam"], page.locator("#beam [data-variant=none]")
+    rows = [row.locator("td").first.text_content() or "" for row in own.locator("tbody tr").all()]
+    limit, nothing = " \u2026 (cut off at the limit)", "(nothing)"
+    assert rows[0] == (view["text"] or nothing)
+    assert [row.removesuffix(limit) for row in rows[1:]] == [text or nothing for text, _, _ in beam["found"]]
+    assert own.locator(".branch").count() == sum(map(len, beam["steps"]))
+    assert own.locator(".branch.best").count() == beam["found"][0][1] + 1
+    assert own.locator(".branch.greedy").count() >= 1
+    assert "beam=open" in page.evaluate("location.hash")
+    own.locator("g[data-step='0'] text").nth(1).click()
+    assert page.locator("#count").text_content().startswith("writing 1 of ")
+    page.locator("#open-beam").click()
+    assert page.locator("#beam svg").count() == 0
 
 
 @pytest.mark.slow
@@ -772,25 +890,3 @@ def test_without_javascript_the_page_is_text(browser: Any, content: dict[str, An
     for sentence in content["sentences"]:
         for one in (sentence["source"], sentence["reference"], *(view["text"] for view in sentence["views"])):
             assert one in text
-
-
-def test_runs_are_named_by_what_tells_them_apart() -> None:
-    rnn, bag = compose_config("attention=multi_head"), compose_config("attention=multi_head", "encoder=bag")
-    gru, other = compose_config("attention=multi_head", "decoder.cell=gru"), compose_config("attention=none")
-    assert name_runs([rnn, other]) == ["multi_head", "none"]
-    assert name_runs([rnn, bag]) == ["multi_head encoder=rnn", "multi_head encoder=bag"]
-    assert name_runs([rnn, bag, gru]) == [
-        "multi_head encoder=rnn decoder.cell=lstm",
-        "multi_head encoder=bag decoder.cell=lstm",
-        "multi_head encoder=rnn decoder.cell=gru",
-    ]
-    widths = [compose_config("attention=none", f"encoder.summary_size={width}") for width in (8, 16)]
-    assert name_runs(widths) == ["none encoder.summary_size=8", "none encoder.summary_size=16"]
-    budgets = [compose_config("attention=none", f"trainer.target_tokens={tokens}") for tokens in (1000, 2000)]
-    assert name_runs([*budgets, rnn]) == [
-        "none trainer.target_tokens=1000",
-        "none trainer.target_tokens=2000",
-        f"multi_head trainer.target_tokens={rnn['trainer']['target_tokens']}",
-    ]
-    assert name_runs([rnn, rnn | {"seed": 2}]) == ["multi_head, seed 1", "multi_head, seed 2"]
-    assert name_runs([rnn, rnn]) == ["1: multi_head, seed 1", "2: multi_head, seed 1"]

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hourglass.analysis.explorer import LONGEST_SHOWN, LiveModels, name_runs, write_page
+from hourglass.analysis.explorer import LONGEST_SHOWN, LiveModels, write_page
+from hourglass.analysis.labels import label_runs
 from hourglass.bench.measurements import print_measurement
 from hourglass.bench.settings import BenchSettings
 from hourglass.errors import UserError
@@ -85,7 +86,7 @@ _SIDES = ("source", "target")
 def long_page(paths: list[str]) -> dict[str, Any]:
     """Return the content of a page with one sentence of as many pieces as a page shows: test sentences, joined."""
     runs = [FinishedRun.open(path) for path in paths]
-    names = name_runs([run.config for run in runs])
+    names = label_runs([run.config for run in runs])
     vocabulary = runs[0].trained.vocabularies.source
     words: list[str] = []
     for text in runs[0].corpus.splits["test"]["source"]:
