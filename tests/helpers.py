@@ -403,10 +403,17 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[Any], what
 
 @cache
 def _empty_store() -> Path:
-    """Make MLflow's tables, once: it takes seconds."""
-    file = Path(tempfile.mkdtemp(prefix="hourglass-store-")) / "mlflow.db"
-    atexit.register(shutil.rmtree, file.parent)
-    mlflow.MlflowClient(f"sqlite:///{file}").search_experiments()
+    """Have MLflow make its tables, which takes seconds: once for all processes that run tests."""
+    shared = os.environ.get("HOURGLASS_TEST_FORKS")
+    if shared is None:
+        shared = tempfile.mkdtemp(prefix="hourglass-store-")
+        atexit.register(shutil.rmtree, shared)
+    file = Path(shared) / "mlflow.db"
+    if not file.exists():
+        with tempfile.TemporaryDirectory(dir=shared) as own:
+            made = Path(own) / "mlflow.db"
+            mlflow.MlflowClient(f"sqlite:///{made}").search_experiments()
+            made.rename(file)  # Whole, also where another process makes it at the same time.
     return file
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import made_bits
 import numpy as np
 import pytest
-from helpers import ROOT, finished_metrics, in_a_sentence, make_run, run_script
+from helpers import ROOT, empty_store, finished_metrics, in_a_sentence, make_run, run_script
 from sacrebleu.metrics import BLEU
 
 from hourglass.analysis.comparing import length_slope, make_draws, make_test_set, score_by_length
@@ -652,7 +652,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     from mlflow import MlflowClient
 
     monkeypatch.chdir(tmp_path)
-    return MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    return MlflowClient(empty_store(tmp_path))
 
 
 def check_bits_in_mlflow(ablation: Ablation, evaluation: Evaluation, client: Any) -> None:

@@ -209,7 +209,7 @@ def test_stages_run_in_their_order_and_what_is_kept_is_not_kept_again(
     assert run == expected
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition("; now: ")[2].split()[0] for line in lines if "; now: " in line] == [own[0] for own in run]
-    assert lines[0].startswith("left to train, in all: 12.6 of 12.6 million target tokens")
+    assert lines[0].startswith("left to train, in all: 21.6 of 21.6 million target tokens")
 
     run.clear()
     run_stages(ablation, 1)

@@ -46,6 +46,8 @@ from hourglass.training.jobs import read_ticket
 BLIND = "blind"
 # The ablation of DVC's stages.
 DEFAULT = "default"
+# The override that sets how the learning rate falls.
+DECAY = "optimizer.decay="
 # The parts of a model that have dropout, if their kind has any.
 DROPPING = ("encoder", "decoder")
 # Of a variant: part of the names of files and stages.
@@ -287,7 +289,8 @@ class Ablation:
 
     def is_branching(self, variant: Variant) -> bool:
         """Whether a run with one budget can start from that with a smaller one: its rate falls late in any budget."""
-        return bool(self.compose(self.overrides(variant, 1, 1))["optimizer"]["decay"] == "wsd")
+        decays = [word for word in self.overrides(variant, 1, 1) if word.startswith(DECAY)]
+        return decays[-1:] == [f"{DECAY}wsd"]
 
     def blind(self, corpus: str) -> Variant:
         """The decoder without a source, which bits are measured against."""
