@@ -97,7 +97,7 @@ export function BeamTrees({ open, onOpen, shown, step, onStep }: Props) {
           penalty. {MARKS[2]} it ends here; {MARKS[0]} pruned, the likeliest of those alone. Thick: what beam search returns. Underlined: greedy
           search, as long as the beam keeps it.</p>
         {own.map(({ variant, view }) => (
-          <section key={variant.name} class="searched" data-variant={variant.name} aria-label={`${variant.name}: beam of ${view.beam!.width}`}>
+          <section key={variant.name} class="searched" data-searched={variant.name} aria-label={`${variant.name}: beam of ${view.beam!.width}`}>
             <h3>{variant.name} <span class="faint">beam of {view.beam!.width}</span></h3>
             <Found beam={view.beam!} />
             <Tree beam={view.beam!} view={view} step={Math.min(step, view.beam!.steps.length - 1)} onStep={onStep} />

@@ -130,7 +130,7 @@ function Charts({ content, shown, sentence, tokens, onPick }: Props) {
           {(x, y) => scored.map(({ variant, index, reading }) => {
             const known = reading.lengths.flatMap(([low, high, score]) => (score === null || low > longest ? [] : [{ low, high, score }]));
             return (
-              <g key={variant.name} data-variant={variant.name}>
+              <g key={variant.name} data-scored={variant.name}>
                 <path class="sum thin" d={known.map(({ low, high, score }, at) => `${at ? "L" : "M"}${x(middle(low, high)).toFixed(1)} ${y(score).toFixed(1)}`).join("")} />
                 {known.map(({ low, high, score }) => (
                   <path key={low} class={`mark ${now !== null && now >= low && (high === null || now <= high) ? "lit" : ""}`} d={SHAPES[index % SHAPES.length]}

@@ -4,6 +4,7 @@ import { useMemo } from "preact/hooks";
 import { Chart } from "./Chart.tsx";
 import { alongTraining, alongWidth, placeOf, points, readingAt, readOf, tokensInWords } from "./compare.ts";
 import type { Content, Read, Sentence, Variant, View } from "./data.ts";
+import { Film } from "./Film.tsx";
 import { Matrix } from "./Matrix.tsx";
 import { Fates } from "./Meter.tsx";
 
@@ -18,12 +19,13 @@ interface Props {
 function Earlier({ variant, read, tokens, sentence, source }: { variant: Variant; read: Read | null; tokens: number; sentence: Sentence; source: string[] }) {
   const view = useMemo(() => read?.weights && { source, target: read.target!, weights: read.weights, parts: read.parts }, [read, source]);
   return (
-    <section class="earlier" data-variant={variant.name} aria-label={`${variant.name} after ${tokensInWords(tokens)} target tokens`}>
+    <section class="earlier" data-earlier={variant.name} aria-label={`${variant.name} after ${tokensInWords(tokens)} target tokens`}>
       <h3>{variant.name} <span class="faint">after {tokensInWords(tokens)} target tokens</span></h3>
       {read?.text === undefined ? <p class="faint">The weights of this point are not kept: no translation.</p>
         : <p class="text" dir="auto">{read.text || "(nothing)"}</p>}
       {read?.bits && sentence.bits && <Fates name="" words={sentence.bits.words} blind={sentence.bits.blind} own={read.bits} />}
-      {view && <Matrix view={view} step={-1} zoom={0.8} lit={{ source: null, step: null }} onPoint={() => undefined} onStep={() => undefined} />}
+      {view && sentence.grid && <Film grid={sentence.grid} view={view} name={`${variant.name.replace(/\W/g, "-")}-earlier`} step={-1} zoom={0.8} lit={null} onPoint={() => undefined} onStep={() => undefined} />}
+      {view && !sentence.grid && <Matrix view={view} step={-1} zoom={0.8} lit={{ source: null, step: null }} onPoint={() => undefined} onStep={() => undefined} />}
     </section>
   );
 }

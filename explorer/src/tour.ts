@@ -56,7 +56,7 @@ export const TOUR: Stop[] = [
   },
   {
     title: "What came through?",
-    text: "A translator that never sees the source must guess. Each word that the others guess better has come through. Long sentences show best how much one row of numbers can hold, and what looking back adds: choose one under Bits by sentence length.",
+    text: "A translator that never sees the source must guess. Each word that the others guess better has come through. Long sentences show best how much one row of numbers can hold, and what looking back adds: choose one under By sentence length.",
     moment: { phase: "write", step: 1000 },
     scroll: "meter",
   },

@@ -287,7 +287,8 @@ def content(models: dict[str, Trained]) -> dict[str, Any]:
 
 def made_readings(page: dict[str, Any]) -> dict[str, Any]:
     """Return what each variant was earlier, and another width of `none`: the page with them, of made values."""
-    readings, of_sentences = [], [[] for _ in SENTENCES]
+    readings: list[dict[str, Any]] = []
+    of_sentences: list[list[dict[str, Any]]] = [[] for _ in SENTENCES]
     for variant, name in enumerate(ATTENTIONS):
         for end in (False, True):
             lengths = [[1, 3, 10.0 * variant + 30 * end], [4, None, 5.0]]
@@ -501,14 +502,14 @@ def test_the_bits_meter_tells_what_came_through(page: Any, content: dict[str, An
     page.locator("#sentence").select_option("2")
     bits = content["sentences"][2]["bits"]
     for variant, own in zip(ATTENTIONS[:3], bits["variants"], strict=False):
-        fates = page.locator(f".meter .fates[data-variant={variant}] .fate")
+        fates = page.locator(f"#meter .fates[data-variant={variant}] .fate")
         assert fates.count() == len(bits["words"])
         bold = fates.evaluate_all("all => all.map(one => getComputedStyle(one).fontWeight === '700')")
         assert bold == [need - cost >= need / 2 for need, cost in zip(bits["blind"], own, strict=True)]
-    assert page.locator(".meter .sum").count() == 3
-    page.locator(".meter .fate").first.hover()
+    assert page.locator("#meter .sum").count() == 3
+    page.locator("#meter .fate").first.hover()
     need, cost = bits["blind"][0], bits["variants"][0][0]
-    said = page.locator(".meter .tip").text_content()
+    said = page.locator("#meter .tip").text_content()
     assert f"the blind decoder needs {need:.1f} bits; saved by none {need - cost:.1f}, " in said
 
 
@@ -645,14 +646,14 @@ def test_a_sentence_earlier_in_the_training_and_over_widths(page: Any, content: 
     page.locator("#sentence").select_option("0")
     page.locator("#sentence").blur()
     sentence = content["sentences"][0]
-    text = page.locator("#training [data-variant=luong_general] .text")
+    text = page.locator("#training [data-earlier=luong_general] .text")
     assert text.text_content() == sentence["views"][2]["text"]
     page.keyboard.press("<")
     assert text.text_content() == "luong_general earlier"
     assert page.locator("#tokens").get_attribute("aria-valuetext") == "after 500 target tokens"
     assert "tokens=500" in page.evaluate("location.hash")
-    assert page.locator("#training [data-variant=luong_general] .matrix .cell").count() >= 1
-    assert page.locator("#training [data-variant=none] .matrix").count() == 0
+    assert page.locator("#training [data-earlier=luong_general] .matrix .cell").count() >= 1
+    assert page.locator("#training [data-earlier=none] .matrix").count() == 0
     assert page.locator("#training .came-through").count() == 0  # It saved nothing yet.
     assert page.locator("#lengths .tip").text_content().startswith("1 to 3 words: none 0.0, fixed 10.0,")
     lines = page.locator("#training .line")
@@ -675,7 +676,7 @@ def test_the_beam_search_is_drawn_beside_greedy_search(page: Any, content: dict[
     assert page.locator("#beam svg").count() == 0
     page.keyboard.press("b")
     view = content["sentences"][0]["views"][0]
-    beam, own = view["beam"], page.locator("#beam [data-variant=none]")
+    beam, own = view["beam"], page.locator("#beam [data-searched=none]")
     rows = [row.locator("td").first.text_content() or "" for row in own.locator("tbody tr").all()]
     limit, nothing = " \u2026 (cut off at the limit)", "(nothing)"
     assert rows[0] == (view["text"] or nothing)

@@ -30,7 +30,12 @@ def made_run(path: Path, tokens: int, step: int, **config: Any) -> FinishedRun:
     (path / "config.yaml").write_text(yaml.safe_dump({"start_from": None, **config}))
     rows = [f"{at},train/target_tokens,{tokens * (at + 1) / 10}" for at in (1, 5, 9)]
     (path / "curves.csv").write_text("\n".join(["step,name,value", *rows, ""]))
-    facts = {"seed": 1, "parameters": 1, "train_target_tokens": tokens, "train_target_tokens_per_second": 1.0}
+    facts: dict[str, Any] = {
+        "seed": 1,
+        "parameters": 1,
+        "train_target_tokens": tokens,
+        "train_target_tokens_per_second": 1.0,
+    }
     facts |= {"train_seconds": 1.0, "corpus": {}, "tokenizer_digest": "", "machine": {}, "commit": None, "dirty": None}
     dev = {"bleu": 1.0, "loss": 1.0, "step": step}
     (path / "metrics.json").write_text(json.dumps({**facts, "dev": dev, "test": TEST}))

@@ -212,6 +212,6 @@ def _is_over(best_live: float, finished: Sequence[float], t: int, limit: int, se
     """Tell whether the best live hypothesis, of t pieces, ends the search of one translation; see `search.n_best`."""
     if not finished:
         return False
-    worst, alpha = max(finished), settings.length_penalty
-    full = len(finished) >= settings.beam and worst >= best_live / length_penalty(t, alpha)
-    return full or worst >= best_live / length_penalty(limit, alpha)
+    standing, reachable = (best_live / float(length_penalty(n, settings.length_penalty)) for n in (t, limit))
+    full = len(finished) >= settings.beam and max(finished) >= standing
+    return full or max(finished) >= reachable

@@ -142,7 +142,8 @@ def recorded_scores(run: FinishedRun) -> LengthScores | None:
     try:
         name = main_of(scores)
         facts = facts_of(scores)[name]
-        buckets = [BucketScore(*bucket["source_words"], bucket[name]) for bucket in scores["buckets"]]
+        rows = [(bucket["source_words"], bucket[name]) for bucket in scores["buckets"]]
+        buckets = [BucketScore(low, high, score) for (low, high), score in rows]
         return LengthScores(facts.heading, facts.higher_is_better, scores[name], buckets)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{run.path}: its scores by length are damaged ({error}): score the run again") from None
