@@ -26,6 +26,25 @@ export interface Variant {
   decoder: Decoder;
   scales: Record<Kind, number>; // the value of a full cell
   forward: number; // numbers shown of the forward direction, of those of a state; 0: there is one direction
+  probe?: Probe;
+  maps?: WordMap[]; // of its embeddings; a model of features, or of characters, has none
+}
+
+/** Frequent words in the plane of most variance of their embeddings. */
+export interface WordMap {
+  side: "source" | "target" | "source and target";
+  words: string[]; // the most frequent first
+  places: [number, number][];
+  shown: number; // the share of the variance
+}
+
+/** How good the linear probes of the decoder's state are on held-out sentences, by groups of steps. */
+export interface Probe {
+  sentences: number; // of train that they have learnt from
+  positions: number; // of the source that they are asked of
+  first: number[]; // the first step of each group; 0 is before the first piece
+  right: number[]; // percent of pieces that are named
+  chance: number[]; // percent that the frequencies name
 }
 
 export interface View {
@@ -42,6 +61,7 @@ export interface View {
   weights?: number[][]; // [T][S]
   contexts?: number[][]; // [T][F], of the kind "states"
   scores?: number[][]; // [T][S]
+  told?: number[][]; // [T + 1][S], percent of the bits of each piece that a probe tells from the decoder's state before the first step and after each; -1: not asked
   beam?: Beam;
 }
 
@@ -84,6 +104,13 @@ export interface Read {
   bits?: number[]; // of each word of the reference
 }
 
+/** What is read in place of a text: cells row by row, over a picture where they are its patches. */
+export interface Grid {
+  columns: number;
+  cells: number;
+  image?: string; // the address of the picture
+}
+
 export interface Bits {
   words: string[]; // of the reference, and the end of the sentence
   blind: number[]; // bits that each costs the blind decoder
@@ -99,6 +126,7 @@ export interface Sentence {
   views: View[];
   bits?: Bits;
   readings?: Read[]; // of Content.readings
+  grid?: Grid;
 }
 
 export interface Content {
@@ -120,6 +148,12 @@ export function show(piece: string): string {
   if (piece === END) return piece;
   if (!piece.startsWith(SPACE)) return "+" + piece;
   return piece.slice(1).replaceAll(SPACE, "\u00a0") || "\u2423";
+}
+
+/** Return a source position as readers name it: its piece, or its cell. */
+export function nameOf(view: Pick<View, "source">, at: number, grid?: Grid): string {
+  if (!grid) return show(view.source[at]);
+  return `cell ${at + 1} (row ${Math.floor(at / grid.columns) + 1}, column ${(at % grid.columns) + 1})`;
 }
 
 export const percent = (part: number, parts: number): string => `${((100 * part) / parts).toFixed(1)} %`;

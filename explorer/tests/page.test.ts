@@ -6,7 +6,7 @@ import { keptPlaces, lengthPenalty, pathOf, pathTo, rows } from "../src/beam.ts"
 import { fate, saved, summed } from "../src/bits.ts";
 import { alongTraining, alongWidth, bitsSaved, placeOf, points, readingAt, readOf, tokensInWords } from "../src/compare.ts";
 import type { Branch, Content, Decoder, Encoder, Reading, Variant, View } from "../src/data.ts";
-import { show } from "../src/data.ts";
+import { nameOf, show } from "../src/data.ts";
 import { wrap } from "../src/export.ts";
 import { finals, scene } from "../src/Flow.tsx";
 import { bounds, bucketOf, byLength, marks, nearest } from "../src/Lengths.tsx";
@@ -17,7 +17,11 @@ import { heaviest, workedSum } from "../src/Stages.tsx";
 import { STAGES, stages } from "../src/stages.ts";
 import { cells } from "../src/Strip.tsx";
 import { filled, type Moment, readingOrder, Timeline } from "../src/timeline.ts";
+import { lights, relative } from "../src/PictureFlow.tsx";
+import { countTold, ink, quality, toldAt } from "../src/told.ts";
 import { TOUR, tourSentence } from "../src/tour.ts";
+import { fitting, marked } from "../src/WordMaps.tsx";
+import { inGroups, TOGETHER } from "../src/Kept.tsx";
 
 const encoder: Encoder = { name: "rnn", directions: "both", reversed: false, layers: 1 };
 const decoder: Decoder = { query: "current", feeding: false, readout: "tanh", start: "dense", width: 4 };
@@ -223,4 +227,52 @@ test("the tour has eight stops and a sentence of middle length", () => {
   assert.equal(TOUR.length, 8);
   const sentences = [3, 11, 40].map(words => ({ id: "", source: "", reference: "", words, disorder: 0, views: [] }));
   assert.equal(tourSentence({ sentences }), 1);
+});
+
+test("a picture lights up as it is read, and where attention looks", () => {
+  const none: Variant = { ...variant, reads: "start" };
+  const plain: View = { ...view, weights: undefined, contexts: undefined };
+  assert.deepEqual(lights(view, variant, { phase: "read", step: 1 }), [0.5, 0, 0.5]);
+  assert.deepEqual(lights(view, variant, { phase: "read", step: 2 }), [0.5, 1, 0.5]);
+  assert.deepEqual(lights(view, variant, { phase: "hand-over" }), [1, 1, 1]);
+  assert.deepEqual(lights(plain, none, { phase: "hand-over" }), [0, 0, 0]);
+  assert.deepEqual(lights(view, variant, { phase: "write", step: 0 }), [0.1 / 0.9, 1, 0]);
+  assert.deepEqual(lights(plain, none, { phase: "write", step: 0 }), [0, 0, 0]);
+  assert.deepEqual(relative([0, 0]), [0, 0]);
+});
+
+test("cells are named by row and column", () => {
+  assert.equal(nameOf(view, 2, { columns: 2, cells: 3 }), "cell 3 (row 2, column 1)");
+  assert.equal(nameOf(view, 0), "a");
+});
+
+test("what a probe tells is that of the state after the step", () => {
+  const probed = { target: view.target, told: [[100, -1, 0], [60, -1, 20], [0, -1, 0]] };
+  assert.equal(toldAt(probed, { phase: "read", step: 3 }), null);
+  assert.equal(toldAt({ target: view.target }, { phase: "write", step: 0 }), null);
+  assert.deepEqual(toldAt(probed, { phase: "hand-over" }), [100, -1, 0]);
+  assert.deepEqual(toldAt(probed, { phase: "write", step: 0 }), [60, -1, 20]);
+  assert.deepEqual(toldAt(probed, { phase: "write", step: 9 }), [0, -1, 0]);
+  assert.deepEqual(countTold([60, -1, 20]), { told: 1, asked: 2 });
+  assert.ok(ink(0) < ink(50) && ink(50) < ink(100) && ink(100) === 1 && ink(-1) === 1);
+  const probe = { sentences: 9, positions: 3, first: [1, 2], right: [50, 40], chance: [10, 11] };
+  assert.equal(quality(probe, { phase: "hand-over" }), null);
+  assert.deepEqual(quality(probe, { phase: "write", step: 0 }), { right: 50, chance: 10 });
+  assert.deepEqual(quality(probe, { phase: "write", step: 7 }), { right: 40, chance: 11 });
+});
+
+test("a map marks the words of the sentence, and no label covers another", () => {
+  const words = ["a", "x", "b", "zebra"];
+  assert.deepEqual([...marked({ side: "source", words }, view)], [[0, "source"], [2, "source"]]);
+  assert.deepEqual([...marked({ side: "target", words }, view)], [[1, "target"]]);
+  const both = { source: ["\u2581a"], target: ["\u2581a", "\u2581x"] };
+  assert.deepEqual([...marked({ side: "source and target", words }, both)], [[0, "both"], [1, "target"]]);
+  const box = (x: number) => ({ x, y: 0, width: 10, height: 10 });
+  assert.deepEqual([...fitting([box(0), box(5), box(12)], [1, 0, 2])], [1]);
+  assert.deepEqual([...fitting([box(0), box(5), box(12)], [0, 1, 2])], [0, 2]);
+});
+
+test("elements are kept in groups that have each once", () => {
+  assert.deepEqual(inGroups(2 * TOGETHER + 1).map(group => group.length), [TOGETHER, TOGETHER, 1]);
+  assert.deepEqual(inGroups(45).flat(), Array.from({ length: 45 }, (_, at) => at));
 });

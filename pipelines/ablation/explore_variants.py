@@ -3,17 +3,16 @@
 from hourglass.analysis.explorer import explore
 from hourglass.analysis.histories import Course
 from hourglass.analysis.width import find_width_families
-from hourglass.config.command_line import arguments, one_line_errors
-from hourglass.experiments.ablation import Ablation, Variant, load_ablation
+from hourglass.config.command_line import one_line_errors
+from hourglass.experiments.ablation import Ablation, Variant, read_stage
 from hourglass.training.finished import FinishedRun
 
 # Few enough for a page in git.
 SENTENCES = 40
 
 
-def main(corpus: str) -> None:
+def main(ablation: Ablation, corpus: str) -> None:
     """Write results/CORPUS/explorer.html with the small models and what git keeps of the runs."""
-    ablation = load_ablation()
     ablation.check_corpus(corpus)
     settings = ablation.corpora[corpus]
     names = settings.models or [ablation.settings.baseline]
@@ -53,4 +52,4 @@ def kept_ladders(ablation: Ablation, corpus: str, names: list[str]) -> list[Cour
 
 if __name__ == "__main__":
     with one_line_errors():
-        main(*arguments("CORPUS"))
+        main(*read_stage("CORPUS"))

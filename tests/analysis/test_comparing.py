@@ -30,9 +30,9 @@ from hourglass.analysis.grouping import (
 from hourglass.corpora.overlap import CorpusOverlap, SideOverlap
 from hourglass.errors import UserError
 from hourglass.metrics.significance import draw_resamples
-from hourglass.reports.comparison import write_comparison
+from hourglass.reports.comparison import note_on_undefined, write_comparison
 from hourglass.reports.document import Bullets, Picture, Table
-from hourglass.reports.phrases import UNDEFINED, show_p
+from hourglass.reports.phrases import show_p
 from hourglass.runs.translations import write_translations
 from hourglass.training.finished import FinishedRun
 
@@ -587,8 +587,8 @@ def test_the_note_on_missing_intervals_needs_one(make: Make) -> None:
     texts = [*sentences(20), *["one two"] * 20]
     paths = [make(f"{size}", 0.1, texts, encoder__summary_size=size, edges=[1, 4]) for size in (4, 8)]
     parts = compare_groups(opened(*paths), [], None, 100)
-    assert UNDEFINED not in notes_of(parts)  # Over all sentences there are intervals.
-    assert UNDEFINED in notes_of(parts, by_length=True)
+    assert note_on_undefined() not in notes_of(parts)  # Over all sentences there are intervals.
+    assert note_on_undefined() in notes_of(parts, by_length=True)
 
 
 @pytest.mark.slow

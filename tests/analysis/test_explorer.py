@@ -32,6 +32,7 @@ from hourglass.analysis.explorer import (
     word_bits,
     write_page,
 )
+from hourglass.analysis.grids import as_address
 from hourglass.analysis.live import LiveServer
 from hourglass.data.pieces import BOS, EOS, PAD
 from hourglass.decoding.search import search
@@ -510,6 +511,114 @@ def test_the_bits_meter_tells_what_came_through(page: Any, content: dict[str, An
     need, cost = bits["blind"][0], bits["variants"][0][0]
     said = page.locator("#meter .tip").text_content()
     assert f"the blind decoder needs {need:.1f} bits; saved by none {need - cost:.1f}, " in said
+
+
+@pytest.mark.slow
+def test_words_fade_with_what_the_state_tells_and_a_map_marks_them(
+    browser: Any, content: dict[str, Any], tmp_path: Path
+) -> None:
+    probe = {"sentences": 1000, "positions": 3, "first": [0, 1], "right": [60.0, 40.0], "chance": [10.0, 11.0]}
+    places = [[0, 0], [500, 90], [-80, -500], [2, 1]]
+    maps = [{"side": "source and target", "words": ["s1", "s2", "s9", "s8"], "places": places, "shown": 0.25}]
+    variants = [one | {"probe": probe, "maps": maps} if one["name"] == "none" else one for one in content["variants"]]
+    view = content["sentences"][0]["views"][0]
+    told = [[100, 50, 0, *[-1] * (len(view["source"]) - 3)]] * (len(view["target"]) + 1)
+    first = content["sentences"][0] | {"views": [view | {"told": told}, *content["sentences"][0]["views"][1:]]}
+    made = content | {"variants": variants, "sentences": [first, *content["sentences"][1:]]}
+    with opened(browser, tmp_path, made, "#sentence=a&step=write-1", reduced_motion="reduce") as page:
+        panel = page.locator("[data-variant=none]")
+        texts = panel.locator(".word text")
+        ink = [float(one.get_attribute("fill-opacity") or 1) for one in texts.all()]
+        assert ink[0] == 1
+        assert ink[0] > ink[1] > ink[2] > 0.3  # Pale, and still legible.
+        assert ink[3:] == [1] * len(ink[3:])  # Not asked.
+        assert panel.locator("path.told").count() == 3
+        assert "tells 2 of 3 pieces" in panel.locator(".toldlegend").text_content()
+        assert "40 of 100 pieces here; chance: 11." in panel.locator(".toldlegend").text_content()
+        assert "a probe tells 2 of 3 source pieces" in page.locator("#status").text_content()
+        assert page.locator("[data-variant=fixed] .toldlegend").count() == 0
+        assert page.locator("#words svg").count() == 0  # Folded.
+        page.locator("#words summary").click()
+        marks = page.locator("#words .own")
+        wait_until(lambda: marks.count() > 0, "the map")
+        assert {"s1", "s2"} == {one.get_attribute("data-word") for one in marks.all()} - {"s8", "s9"}
+        assert "of this sentence it has: s1, s2" in page.locator("#words svg").get_attribute("aria-label")
+
+
+@pytest.mark.slow
+def test_attention_is_light_over_a_picture(browser: Any, content: dict[str, Any], tmp_path: Path) -> None:
+    sentence = content["sentences"][0]
+    cells = len(sentence["views"][0]["source"])
+    pixel = as_address(np.full((1, 1, 3), 0.5))
+    for image in ({"image": pixel}, {}):
+        grid = {"columns": 2, "cells": cells, **image}
+        made = content | {"sentences": [sentence | {"grid": grid}]}
+        with opened(browser, tmp_path, made, "#step=write-1", reduced_motion="reduce") as page:
+            looking, blind = (page.locator(f"[data-variant={name}]") for name in ("luong_general", "none"))
+            weights = sentence["views"][2]["weights"][0]
+            place = int(np.argmax(weights))
+            name = f"cell {place + 1} (row {place // 2 + 1}, column {place % 2 + 1})"
+            assert name in looking.locator(".looks").text_content()
+            assert name in looking.locator("svg.flow").get_attribute("aria-label")
+            assert f"looking at {name}" in page.locator("#status").text_content()
+            assert "nothing any more" in blind.locator("svg.flow").get_attribute("aria-label")
+            assert looking.locator("svg.film [data-step]").count() == len(sentence["views"][2]["target"])
+            if image:
+                shades = looking.locator("svg.flow .shade").evaluate_all(
+                    "all => all.map(one => Number(one.getAttribute('fill-opacity')))"
+                )
+                light = 1 - np.array(shades) / 0.88
+                assert light == pytest.approx(np.array(weights) / max(weights), abs=0.02)
+                dark = blind.locator("svg.flow .shade").evaluate_all(
+                    "all => all.map(one => one.getAttribute('fill-opacity'))"
+                )
+                assert dark == ["0.88"] * cells
+            else:
+                assert looking.locator("svg.flow text").all_text_contents()[:cells] == [
+                    str(number) for number in range(1, cells + 1)
+                ]
+            box = looking.locator("svg.film .surface").bounding_box()
+            looking.locator("svg.film .surface").click(position={"x": 90, "y": 30})
+            wait_until(lambda: "writing 2 of" in page.locator("#count").text_content(), "the second step")
+            assert box["width"] <= looking.bounding_box()["width"]
+
+
+@pytest.mark.slow
+def test_a_screen_reader_gets_names_order_and_news(browser: Any, content: dict[str, Any], tmp_path: Path) -> None:
+    """By Chromium's own accessibility tree: whatever can be used or stands for a picture has a name."""
+    with opened(browser, tmp_path, content, "#sentence=a&step=write-1") as page:
+        session = page.context.new_cdp_session(page)
+        nodes = [node for node in session.send("Accessibility.getFullAXTree")["nodes"] if not node["ignored"]]
+        roles = [node["role"]["value"] for node in nodes]
+        named = {"button", "slider", "combobox", "checkbox", "image", "region", "link", "table", "main"}
+        nameless = [
+            node["role"]["value"]
+            for node in nodes
+            if node["role"]["value"] in named - {"main"} and not node.get("name", {}).get("value", "").strip()
+        ]
+        assert nameless == []
+        assert {"button", "slider", "combobox", "checkbox", "image", "region", "main", "heading"} <= set(roles)
+        slider = next(node for node in nodes if node["role"]["value"] == "slider")
+        values = {one["name"]: one["value"].get("value") for one in slider["properties"]}
+        assert values["valuetext"].startswith("writing 1 of")
+        # The tab key goes through what can be used in the order of the page, each once.
+        order = page.evaluate(
+            "[...document.querySelectorAll('a[href], button:not(:disabled), select, input, summary')]"
+            ".filter(one => one.getClientRects().length).map(one => one.id || one.textContent || one.value)"
+        )
+        seen = []
+        for _ in order:
+            page.keyboard.press("Tab")
+            seen.append(page.evaluate("(one => one.id || one.textContent || one.value)(document.activeElement)"))
+        assert seen == order
+        # News: the live region says the new step.
+        page.evaluate("document.activeElement.blur()")
+        status = page.locator("#status")
+        assert status.get_attribute("aria-live") == "polite"
+        before = status.text_content()
+        page.keyboard.press("ArrowRight")
+        assert status.text_content() != before
+        assert status.text_content().startswith("writing 2 of")
 
 
 @pytest.mark.slow

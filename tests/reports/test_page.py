@@ -113,16 +113,16 @@ def test_a_variant_that_is_not_chosen_is_in_no_figure(browser: Any, address: str
     names = first.locator(".choices label").all_inner_texts()
     assert [name.strip() for name in names] == ["fixed", "luong_general"]
     page.get_by_role("heading", name="BLEU by length of the source").click()
-    others = page.locator("figure").nth(2).locator(".choices label").all_inner_texts()
+    others = page.locator("figure").nth(3).locator(".choices label").all_inner_texts()
     assert [name.strip() for name in others] == ["fixed", "luong_general", "forward"]
     assert shown(page, 0, 0)
-    assert shown(page, 2, 0)
+    assert shown(page, 3, 0)
     first.get_by_label("fixed", exact=True).uncheck()
     assert not shown(page, 0, 0)
-    assert not shown(page, 2, 0)
-    assert not page.locator("figure").nth(2).get_by_label("fixed", exact=True).is_checked()
+    assert not shown(page, 3, 0)
+    assert not page.locator("figure").nth(3).get_by_label("fixed", exact=True).is_checked()
     assert shown(page, 0, 1)
-    assert shown(page, 2, 2)
+    assert shown(page, 3, 2)
     first.get_by_label("fixed", exact=True).check()
     assert shown(page, 0, 0)
     assert messages == []
@@ -219,6 +219,12 @@ def test_without_a_script_the_page_is_complete(browser: Any, address: str) -> No
         "luong_general: 51 (46 to 56) BLEU minus none"
         in page.locator("figure").first.locator("circle title").last.text_content()
     )
-    page.get_by_role("heading", name="Every run: its folder").click()
+    # A link opens the part that it leads into, and each part opens by keyboard.
+    page.locator(".table").first.get_by_role("link", name="60.0").click()
     assert page.get_by_text("train 3").is_visible()
+    for part in page.locator("details").all():
+        if part.get_attribute("open") is None:
+            part.locator("> summary").press("Enter")
+    assert page.locator("details:not([open])").count() == 0
+    assert all(figure.is_visible() for figure in page.locator("figure").all())
     context.close()

@@ -6,14 +6,16 @@ the states, its numbers shown are that weighted sum of the numbers shown of the 
 
 The page itself is made of the sources in the folder explorer/, by `npm run build` there: see its README.
 
-Shapes: S source pieces (end-of-sentence the last), T output pieces (likewise), M memory width, C context width,
-D summary width, H decoder state, R readout, F numbers shown of a vector, W words of a reference.
+Shapes: S source pieces (end-of-sentence the last) or regions of a picture, T output pieces (end-of-sentence the last),
+M memory width, C context width, D summary width, H decoder state, R readout, F numbers shown of a vector, W words of a
+reference.
 """
 
+import dataclasses
 import html
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,14 +25,19 @@ import torch
 
 from hourglass.analysis.beam_tree import as_plain, grow, of_a_tree
 from hourglass.analysis.comparability import choose_blind
+from hourglass.analysis.embeddings import WordMap, word_maps
+from hourglass.analysis.grids import Grid, grids_of
 from hourglass.analysis.histories import Course, TrainingPoint
 from hourglass.analysis.labels import label_families, label_runs
 from hourglass.analysis.likelihoods import best_temperature, encode_split, kept_likelihoods
 from hourglass.analysis.live import LiveServer
+from hourglass.analysis.state_probes import StateProbes, kept_state_probes
 from hourglass.corpora.corpus import prefixes_of
 from hourglass.corpora.languages import count_words
+from hourglass.corpora.recipe import FeatureArray
+from hourglass.data.encoded import pad_sources
 from hourglass.data.pieces import BOS, EOS, PAD
-from hourglass.data.sources import has_features
+from hourglass.data.sources import Source, encode_sources, has_features, is_features, positions_of, sources_of
 from hourglass.decoding.search import SearchSettings
 from hourglass.decoding.word_alignment import weight_decimals
 from hourglass.errors import UserError
@@ -48,6 +55,10 @@ SHOWN = 16
 
 # Pieces shown of each step.
 ALTERNATIVES = 5
+
+
+# Words of a map of embeddings.
+MAP_WORDS = 500
 
 
 # Where the built page takes its contents.
@@ -110,6 +121,8 @@ def serve(
         checkpoints: earlier checkpoints of each run.
     """
     page = open_page(paths, sentences, blind, checkpoints=checkpoints)
+    if page.models.grids is not None:
+        raise UserError(f"serve: {paths[0]} reads features, which nobody types: write the page, without serve=true")
     return LiveServer(write_page(page.content | {"live": True}), page.models, port)
 
 
@@ -165,11 +178,6 @@ def open_page(
             f"run: {paths[0]} is a run of data={runs[0].config['data']['name']}, whose targets continue a given "
             "prefix, which the page cannot show: name runs of a corpus without prefixes"
         )
-    if has_features(test):
-        raise UserError(
-            f"run: {paths[0]} is a run of data={runs[0].config['data']['name']}, whose sources are features, which the "
-            "page cannot show: name runs of a corpus of texts"
-        )
     for run in [*runs, *(course.last.run for course in ladders)]:
         if blind_run is not None and _scored_with(blind_run) != _scored_with(run):
             raise UserError(
@@ -177,11 +185,20 @@ def open_page(
                 "compared: name runs of one"
             )
     vocabularies = {run.trained.vocabularies.digest: run.trained.vocabularies for run in runs}
-    encoded = [each.source.encode(list(test["source"])) for each in vocabularies.values()]
-    short = [i for i in range(len(test)) if all(len(rows[i]) < LONGEST_SHOWN for rows in encoded)]
+    with_features = has_features(test)
+    parts = "regions" if with_features else "pieces"
+    # Features one after the other: all of them need not fit in memory.
+    positions = [
+        [
+            positions_of(source)
+            for source in (sources_of(test) if with_features else encode_sources(each, sources_of(test)))
+        ]
+        for each in vocabularies.values()
+    ]
+    short = [i for i in range(len(test)) if all(rows[i] <= LONGEST_SHOWN for rows in positions)]
     if not short:
         raise UserError(
-            f"run: every test sentence of {paths[0]} has more than {LONGEST_SHOWN} pieces, too many to draw"
+            f"run: every test sentence of {paths[0]} has more than {LONGEST_SHOWN} {parts}, too many to draw"
         )
     words = test["source_words"][:]
     chosen = [short[i] for i in choose_sentences([words[i] for i in short], sentences)]
@@ -195,12 +212,14 @@ def open_page(
         {name: run.trained for name, run in zip(names, runs, strict=True)},
         [(test[i]["id"], test[i]["source"], test[i]["target"]) for i in chosen],
         {name: run.settings.search for name, run in zip(names, runs, strict=True)},
+        grids_of(test.select(chosen), runs[0].config["data"].get("patch")) if with_features else None,
+        {name: probes for name, run in zip(names, runs, strict=True) if (probes := kept_state_probes(run)) is not None},
     )
     title = (
         f"Watch it translate: {runs[0].config['data']['name']}, {corpus.source_language} to {corpus.target_language}"
     )
     long = len(test) - len(short)
-    left_out = f"; left out: {long:,} test sentences of more than {LONGEST_SHOWN} pieces" if long else ""
+    left_out = f"; left out: {long:,} test sentences of more than {LONGEST_SHOWN} {parts}" if long else ""
     summary = f"{len(chosen)} sentences, {', '.join(names)}){left_out}"
     content = models.content(title, bits)
     readings = read_courses(courses, models, test, chosen, with_bits=blind_run is not None)
@@ -277,7 +296,7 @@ class Followed:
     """One model's greedy translation of one sentence, step by step.
 
     Attributes:
-        source: S pieces.
+        source: S pieces, or the numbers of S regions, from 1.
         target: T pieces; the last is end-of-sentence, unless the output limit came first.
         alternatives: T lists of (piece, probability), likeliest first; the first is the output, unless one is forced.
         states: [S, M] of the encoder; M is 0 for an encoder without states.
@@ -307,21 +326,25 @@ class Followed:
 
 @torch.inference_mode()
 def follow(
-    trained: Trained, text: str, limit: int, alternatives: int = ALTERNATIVES, forced: Sequence[int] = ()
+    trained: Trained,
+    source: str | FeatureArray,
+    limit: int,
+    alternatives: int = ALTERNATIVES,
+    forced: Sequence[int] = (),
 ) -> Followed:
     """Translate a sentence greedily and keep the vectors, weights and probabilities of each step.
 
     Args:
         trained: the model.
-        text: a sentence.
+        source: a sentence, or features [S, numbers of a region].
         limit: output pieces at most, end-of-sentence included.
         alternatives: pieces kept of each step, the likeliest ones.
         forced: ranks of the pieces that are taken at the first steps, from 0, which is the likeliest; below
             `alternatives`.
     """
     model, vocabularies = trained.model, trained.vocabularies
-    ids = [*vocabularies.source.encode([text])[0], EOS]
-    memory = model.encode(torch.tensor([ids]), torch.tensor([len(ids)]))
+    (read_source,) = _encode(trained, source)
+    memory = model.encode(pad_sources([read_source]), torch.tensor([positions_of(read_source)]))
     decoder, prepared = model.decoder, model.decoder.attention.prepare(memory)
     state, token = decoder.start(memory), BOS
     top = decoder.cell.query(state.layers[-1])[0]
@@ -366,7 +389,7 @@ def follow(
     if isinstance(attention, ScoredAttention) and attention.heads == 1:
         scores = np.concatenate([attention.scores(query, prepared, *more)[0].numpy() for query, more in queries])
     return Followed(
-        source=vocabularies.source.pieces(ids),
+        source=_labels(trained, read_source),
         target=vocabularies.target.pieces(output),
         alternatives=choices,
         states=states,
@@ -379,6 +402,18 @@ def follow(
         readouts=np.stack(readouts),
         text=vocabularies.target.decode([output])[0],
     )
+
+
+def _encode(trained: Trained, source: str | FeatureArray) -> list[Source]:
+    """Return what a model reads of one sentence or picture, alone in a list."""
+    return encode_sources(trained.vocabularies, [source] if isinstance(source, str) else iter([source]))
+
+
+def _labels(trained: Trained, source: Source) -> list[str]:
+    """Return the pieces of a source and end-of-sentence, or the numbers of its regions as words."""
+    if is_features(source):
+        return [f"{SPACE}{number}" for number in range(1, len(source) + 1)]
+    return trained.vocabularies.source.pieces([*map(int, source), EOS])
 
 
 def disorder(weights: np.ndarray) -> float:
@@ -427,6 +462,11 @@ def page_content(
     return LiveModels.follow(models, sentences, limits).content(title, bits)
 
 
+def _sources(sentences: Sequence[tuple[str, str, str]], grids: Sequence[Grid] | None) -> list[str] | list[FeatureArray]:
+    """Return what models read of sentences: their sources, or the features of their grids."""
+    return [source for _, source, _ in sentences] if grids is None else [grid.features for grid in grids]
+
+
 @dataclass(frozen=True)
 class LiveModels:
     """Models that have been followed through some sentences, and can be through others, shown in the same way.
@@ -437,6 +477,8 @@ class LiveModels:
         sentences: id, source and reference of each.
         followed: a translation of each sentence by each model.
         shown: the numbers that the page shows of each model.
+        grids: of each sentence, where the models read features in place of its source; None: they read texts.
+        probes: of the decoder's state, of the models that have them.
     """
 
     models: Mapping[str, Trained]
@@ -444,10 +486,17 @@ class LiveModels:
     sentences: Sequence[tuple[str, str, str]]
     followed: Mapping[str, Sequence[Followed]]
     shown: Mapping[str, "_Shown"]
+    grids: Sequence[Grid] | None = None
+    probes: Mapping[str, StateProbes] = field(default_factory=dict)
 
     @classmethod
     def follow(
-        cls, models: Mapping[str, Trained], sentences: Sequence[tuple[str, str, str]], limits: Mapping[str, Any]
+        cls,
+        models: Mapping[str, Trained],
+        sentences: Sequence[tuple[str, str, str]],
+        limits: Mapping[str, Any],
+        grids: Sequence[Grid] | None = None,
+        probes: Mapping[str, StateProbes] | None = None,
     ) -> "LiveModels":
         """Follow models through sentences, and choose the numbers that are shown of each.
 
@@ -455,13 +504,16 @@ class LiveModels:
             models: by their names on the page.
             sentences: id, source and reference of each.
             limits: search settings by the same names.
+            grids: see above.
+            probes: see above.
         """
+        sources = _sources(sentences, grids)
         followed = {
-            name: [follow(trained, source, _limit(trained, source, limits[name])) for _, source, _ in sentences]
+            name: [follow(trained, source, _limit(trained, source, limits[name])) for source in sources]
             for name, trained in models.items()
         }
         shown = {name: _shown(rows, _reading(models[name])["directions"] == "both") for name, rows in followed.items()}
-        return cls(models, limits, sentences, followed, shown)
+        return cls(models, limits, sentences, followed, shown, grids, probes or {})
 
     def content(self, title: str, bits: ReferenceBits | None) -> dict[str, Any]:
         """Return the content of the page as plain values; see `page_content`."""
@@ -480,11 +532,14 @@ class LiveModels:
                     "decoder": _asking(trained),
                     "scales": self.shown[name].scales,
                     "forward": self.shown[name].forward,
+                    **({"probe": _probe(self.probes[name])} if name in self.probes else {}),
+                    "maps": [_map(one) for one in word_maps(trained, MAP_WORDS)],
                 }
                 for name, trained in self.models.items()
             ],
             "sentences": [
                 self._sentence(identity, source, reference, [self.followed[name][number] for name in self.models])
+                | ({} if self.grids is None else self.grids[number].content())
                 | ({} if bits is None else _meter(first, reference, bits, list(self.models), number))
                 for number, (identity, source, reference) in enumerate(self.sentences)
             ],
@@ -527,10 +582,25 @@ class LiveModels:
             "reference": visible(reference),
             "disorder": round(float(np.mean(looking or [0.0])), 4),
             "views": [
-                _view(one, self.shown[name]) | {"beam": _beam(self.models[name], source, self.limits[name])}
+                _view(one, self.shown[name]) | self._told(name, source, one) | self._searched(name, source)
                 for name, one in zip(self.models, followed, strict=True)
             ],
         }
+
+    def _searched(self, name: str, source: str) -> dict[str, Any]:
+        """Return the tree of a model's beam search for a text; features have none on the page."""
+        return {} if self.grids is not None else {"beam": _beam(self.models[name], source, self.limits[name])}
+
+    def _told(self, name: str, source: str, followed: Followed) -> dict[str, Any]:
+        """Return what the probes of a model tell of the source before its first step and after each."""
+        if name not in self.probes:
+            return {}
+        (ids,) = _encode(self.models[name], source)
+        first = 1 if followed.start is None else 0
+        states = followed.hidden if followed.start is None else np.stack([followed.start, *followed.hidden])
+        told = self.probes[name].told(states, [*map(int, ids), EOS], first)
+        rows: list[list[int]] = np.where(np.isnan(told), -1, 100 * told).round().astype(int).tolist()
+        return {"told": [[-1] * len(rows[0]), *rows] if first else rows}
 
 
 @dataclass(frozen=True)
@@ -583,8 +653,8 @@ def read_courses(
             if with_bits and not is_end and (kept or trained is not None):
                 nats = sentence_nats(point.run, test, rows, None if kept else trained)
             if trained is not None:
-                search, sentences = point.run.settings.search, models.sentences
-                followed = [follow(trained, source, _limit(trained, source, search)) for _, source, _ in sentences]
+                search, sources = point.run.settings.search, _sources(models.sentences, models.grids)
+                followed = [follow(trained, source, _limit(trained, source, search)) for source in sources]
             width = int(point.run.config["encoder"].get("summary_size") or 0)
             readings.append(Reading(shown or name, family, width, course.shown, is_end, point, nats, followed))
     return readings
@@ -659,9 +729,26 @@ def _beam(trained: Trained, source: str, settings: SearchSettings) -> dict[str, 
     return as_plain(tree, alone, trained.vocabularies.target, _readable)
 
 
-def _limit(trained: Trained, source: str, search: Any) -> int:
+def _probe(probes: StateProbes) -> dict[str, Any]:
+    """Return how good the probes of a decoder's state are on dev, by groups of steps, in percent of all pieces."""
+    asked = probes.asked.sum(1).clip(min=1)
+    return {
+        "sentences": int(probes.sentences),
+        "positions": probes.positions,
+        "first": probes.first_steps.tolist(),
+        "right": (100 * probes.right.sum(1) / asked).round(1).tolist(),
+        "chance": (100 * probes.right_by_chance.sum(1) / asked).round(1).tolist(),
+    }
+
+
+def _map(words: WordMap) -> dict[str, Any]:
+    """Return a map of words in the form that the page reads."""
+    return {**dataclasses.asdict(words), "words": [visible(word) for word in words.words]}
+
+
+def _limit(trained: Trained, source: str | FeatureArray, search: Any) -> int:
     """Return how many pieces a translation has at most, by the search settings of the run."""
-    return int(search.limit(1 + len(trained.vocabularies.source.encode([source])[0])))
+    return int(search.limit(positions_of(_encode(trained, source)[0])))
 
 
 def _reads(trained: Trained) -> str:
@@ -812,5 +899,7 @@ def page_text(content: Mapping[str, Any]) -> str:
         texts = [("source", sentence["source"]), ("reference", sentence["reference"])]
         texts += [(name, view["text"]) for name, view in zip(names, sentence["views"], strict=True)]
         rows = "".join(f'<dt>{html.escape(name)}</dt><dd dir="auto">{html.escape(text)}</dd>' for name, text in texts)
+        if image := sentence.get("grid", {}).get("image"):
+            rows = f'<dt>picture</dt><dd><img src="{image}" width="144" alt=""></dd>{rows}'
         parts.append(f"<dl>{rows}</dl>")
     return "".join(parts)
