@@ -11,13 +11,6 @@ from hourglass.reports.document import Block, Heading, Paragraph, Table
 from hourglass.reports.phrases import show_range, widest
 from hourglass.reports.sentences import say
 
-STATE_DEFINED = (
-    "Each cell: how many of 100 pieces at that position of the source a linear probe names from the decoder's state "
-    "after the step, and in brackets how many the most frequent piece of that position names. Told: the share of their "
-    "bits that the probe tells, over all positions; 0 is chance. Sentences of dev, translated greedily, which the "
-    "probes have not learnt from. A probe bounds from below what a linear reader finds in the state."
-)
-
 
 def report_state_probes(run: str, probes: StateProbes, positions: Sequence[int]) -> list[Block]:
     """Return how good the probes of a decoder's state are.
@@ -35,13 +28,12 @@ def report_state_probes(run: str, probes: StateProbes, positions: Sequence[int])
             asked, right, chance = (
                 part[group, position - 1] for part in (probes.asked, probes.right, probes.right_by_chance)
             )
-            cells.append(f"{100 * right / asked:.0f} ({100 * chance / asked:.0f})" if asked else "-")
+            cells.append(f"{100 * right / asked:z.0f} ({100 * chance / asked:z.0f})" if asked else "-")
         told = probes.told_bits[group].sum() / max(1.0, probes.bits[group].sum())
-        rows.append([probes.name_steps(group), f"{probes.asked[group].sum():,.0f}", *cells, f"{100 * told:.1f} %"])
+        rows.append([probes.name_steps(group), f"{probes.asked[group].sum():z,.0f}", *cells, f"{100 * told:z.1f} %"])
     head = ["step", "pieces asked", *(f"piece {position}" for position in shown), "told"]
-    heading = Heading(2, "What the decoder's state still tells of the source")
-    caption = f"{run}, {int(probes.sentences):,} sentences of train. {STATE_DEFINED}"
-    return [heading, Table("state-probes", head, rows, caption)]
+    caption = say("probes", "state_table", run=run, sentences=int(probes.sentences))
+    return [Heading(2, say("probes", "state_heading")), Table("state-probes", head, rows, caption)]
 
 
 def report_findings(findings: EncoderFindings) -> list[Block]:
