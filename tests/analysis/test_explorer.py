@@ -554,7 +554,7 @@ def test_attention_is_light_over_a_picture(browser: Any, content: dict[str, Any]
         grid = {"columns": 2, "cells": cells, **image}
         made = content | {"sentences": [sentence | {"grid": grid}]}
         with opened(browser, tmp_path, made, "#step=write-1", reduced_motion="reduce") as page:
-            looking, blind = (page.locator(f"[data-variant={name}]") for name in ("luong_general", "none"))
+            looking, blind = (page.locator(f".variant[data-variant={name}]") for name in ("luong_general", "none"))
             weights = sentence["views"][2]["weights"][0]
             place = int(np.argmax(weights))
             name = f"cell {place + 1} (row {place // 2 + 1}, column {place % 2 + 1})"
