@@ -9,7 +9,7 @@ const SIDE = 54, GAP = 8, TITLE = 16;
 
 interface Props {
   grid: Grid;
-  view: View;
+  view: Pick<View, "target" | "weights">;
   name: string; // unique on the page
   step: number; // -1: none
   zoom: number;

@@ -4,6 +4,7 @@ import { useMemo } from "preact/hooks";
 import { Chart } from "./Chart.tsx";
 import { alongTraining, alongWidth, placeOf, points, readingAt, readOf, tokensInWords } from "./compare.ts";
 import type { Content, Read, Sentence, Variant, View } from "./data.ts";
+import { Film } from "./Film.tsx";
 import { Matrix } from "./Matrix.tsx";
 import { Fates } from "./Meter.tsx";
 
@@ -23,7 +24,8 @@ function Earlier({ variant, read, tokens, sentence, source }: { variant: Variant
       {read?.text === undefined ? <p class="faint">The weights of this point are not kept: no translation.</p>
         : <p class="text" dir="auto">{read.text || "(nothing)"}</p>}
       {read?.bits && sentence.bits && <Fates name="" words={sentence.bits.words} blind={sentence.bits.blind} own={read.bits} />}
-      {view && <Matrix view={view} step={-1} zoom={0.8} lit={{ source: null, step: null }} onPoint={() => undefined} onStep={() => undefined} />}
+      {view && sentence.grid && <Film grid={sentence.grid} view={view} name={`${variant.name.replace(/\W/g, "-")}-earlier`} step={-1} zoom={0.8} lit={null} onPoint={() => undefined} onStep={() => undefined} />}
+      {view && !sentence.grid && <Matrix view={view} step={-1} zoom={0.8} lit={{ source: null, step: null }} onPoint={() => undefined} onStep={() => undefined} />}
     </section>
   );
 }

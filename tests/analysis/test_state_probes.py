@@ -96,7 +96,7 @@ def test_states_are_those_that_the_explorer_follows(attention: str, changes: dic
     vocabularies = character_vocabularies(["a b c d", "d c b a"], tmp_path)
     config = tiny_config(attention, changes)
     torch.manual_seed(1)
-    model = build_model(config, vocabularies.source.size, vocabularies.target.size, joint=False).eval()
+    model = build_model(config, vocabularies.source.size, vocabularies.target.size, joint=True).eval()
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.4)
     trained, search = Trained(model, vocabularies, config, 0, ""), plain_search(1)

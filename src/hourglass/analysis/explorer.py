@@ -188,13 +188,12 @@ def open_page(
     with_features = has_features(test)
     parts = "regions" if with_features else "pieces"
     # Features one after the other: all of them need not fit in memory.
-    positions = [
-        [
-            positions_of(source)
-            for source in (sources_of(test) if with_features else encode_sources(each, sources_of(test)))
-        ]
-        for each in vocabularies.values()
-    ]
+    read: list[Any] = (
+        [sources_of(test)]
+        if with_features
+        else [encode_sources(each, sources_of(test)) for each in vocabularies.values()]
+    )
+    positions = [list(map(positions_of, sources)) for sources in read]
     short = [i for i in range(len(test)) if all(rows[i] <= LONGEST_SHOWN for rows in positions)]
     if not short:
         raise UserError(

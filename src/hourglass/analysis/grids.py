@@ -58,5 +58,6 @@ def grids_of(rows: Any, patch: int | None) -> list[Grid]:
 def as_address(pixels: FeatureArray) -> str:
     """Return a picture [H, W, 3] from 0 to 1 as the address of a PNG that is in the address itself."""
     stream = io.BytesIO()
-    imsave(stream, pixels.clip(0, 1), format="png", metadata={"Software": None})
+    unsigned: Any = {"Software": None}  # Without matplotlib's name and version.
+    imsave(stream, pixels.clip(0, 1), format="png", metadata=unsigned)
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"

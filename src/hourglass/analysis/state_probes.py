@@ -355,7 +355,7 @@ def _fit(own: _States, held: _States, vectors: Tensor | None, checkpoint_step: i
         checkpoint_step: of the model.
     """
     pieces, log_frequencies = _frequencies(own.ids[_held_out(own) :])
-    asked = [_Asked(states, _labels(states.ids, pieces, len(log_frequencies))) for states in (own, held)]
+    learnt, asked = (_Asked(states, _labels(states.ids, pieces, len(log_frequencies))) for states in (own, held))
     long_enough = [(np.diff(own.starts) > first).sum() >= FEWEST for first in FIRST_STEPS]
     groups = [group for group, enough in enumerate(long_enough) if enough and (group or own.has_start)]
     outputs = _first_outputs(vectors, pieces)
@@ -363,7 +363,7 @@ def _fit(own: _States, held: _States, vectors: Tensor | None, checkpoint_step: i
     with Bar("probing the decoder's state", len(groups), "groups of steps") as bar, torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         for group in groups:
-            for name, part in _fit_group(*asked, log_frequencies, outputs, group).items():
+            for name, part in _fit_group(learnt, asked, log_frequencies, outputs, group).items():
                 parts.setdefault(name, []).append(part)
             bar.update()
     arrays = {name: np.stack(rows) for name, rows in parts.items()}
@@ -429,9 +429,9 @@ def _fit_group(
                 optimizer.step()
     _, states, labels = held.of(group, random)
     counts = _count(_Probe(*best), _scale(states, mean, spread), labels, log_frequencies)
-    maps, offsets, outputs = (weight.half().numpy() for weight in best)
-    scale = {"means": mean.numpy(), "spreads": spread.numpy()}
-    return {**scale, "maps": maps, "offsets": offsets, "outputs": outputs, **counts}
+    named = zip(("maps", "offsets", "outputs"), best, strict=True)
+    kept = {"means": mean.numpy(), "spreads": spread.numpy(), **{name: weight.half().numpy() for name, weight in named}}
+    return kept | counts
 
 
 def _first_outputs(vectors: Tensor | None, pieces: np.ndarray) -> Tensor:

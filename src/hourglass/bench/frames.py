@@ -18,7 +18,7 @@ from hourglass.training.finished import FinishedRun
 # Seconds of each phase that are played.
 PLAYED = 10
 # The page is as wide as three variants side by side need.
-VIEWPORT = {"width": 1400, "height": 900}
+VIEWPORT: Any = {"width": 1400, "height": 900}
 # A frame is late if it comes so much after the one before: a frame of 60 a second was left out.
 LATE = 1.5 * 1000 / 60
 
