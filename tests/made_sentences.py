@@ -87,6 +87,8 @@ def of_probes() -> Iterator[Told]:
     """Yield the sentences on what is in a vector."""
     yield "heading", {}
     yield "frozen_table", {}
+    yield "state_heading", {}
+    yield "state_table", {"run": "runs/a", "sentences": 4000}
     yield "table", {"run": "runs/a", "width": 256}
     yield "state_heading", {}
     yield "state_table", {"run": "runs/a", "sentences": 10000}

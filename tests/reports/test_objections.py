@@ -15,7 +15,8 @@ def variant(**changes: Any) -> Any:
     """A variant to which nothing can be objected."""
     seeds = [SimpleNamespace(target_tokens=1_000_000)] * changes.pop("seeds", 5)
     tokens = changes.pop("searched", 1_000_000)
-    tuning = SimpleNamespace(candidates=[SimpleNamespace(target_tokens=tokens)] * changes.pop("candidates", 3))
+    candidate = SimpleNamespace(target_tokens=tokens, dropout=None)
+    tuning = SimpleNamespace(candidates=[candidate] * changes.pop("candidates", 3))
     return SimpleNamespace(
         **{"seeds": seeds, "tuning": tuning, "converged": True, "doubling": None, "parameters": 10, "copied": 1.0}
         | changes

@@ -28,9 +28,9 @@ def report_state_probes(run: str, probes: StateProbes, positions: Sequence[int])
             asked, right, chance = (
                 part[group, position - 1] for part in (probes.asked, probes.right, probes.right_by_chance)
             )
-            cells.append(f"{100 * right / asked:.0f} ({100 * chance / asked:.0f})" if asked else "-")
+            cells.append(f"{100 * right / asked:z.0f} ({100 * chance / asked:z.0f})" if asked else "-")
         told = probes.told_bits[group].sum() / max(1.0, probes.bits[group].sum())
-        rows.append([probes.name_steps(group), f"{probes.asked[group].sum():,.0f}", *cells, f"{100 * told:.1f} %"])
+        rows.append([probes.name_steps(group), f"{probes.asked[group].sum():z,.0f}", *cells, f"{100 * told:z.1f} %"])
     head = ["step", "pieces asked", *(f"piece {position}" for position in shown), "told"]
     caption = say("probes", "state_table", run=run, sentences=int(probes.sentences))
     return [Heading(2, say("probes", "state_heading")), Table("state-probes", head, rows, caption)]
