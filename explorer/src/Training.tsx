@@ -43,8 +43,8 @@ export function Training({ content, sentence, shown, tokens, onTokens }: Props) 
       <section class="meter" id="training" aria-label="over training">
         <h2>Over training: not learnt yet, or too small?</h2>
         <p class="faint">The same sentence, translated by the same variant earlier in its training. Where more training brings more, it
-          was not learnt yet; a variant that stays below the others, however long it learns, is too small. Move the slider, or
-          press &lt; and &gt;.</p>
+          was not learnt yet. A variant that stays where it is, however long it learns, may be too small, or stuck: the widths of
+          the neck tell which, where they are shown. Move the slider, or press &lt; and &gt;.</p>
         <input id="tokens" type="range" min={0} max={all.length - 1} value={place} aria-label="point of the training" aria-valuetext={`after ${tokensInWords(now)} target tokens`}
           onInput={event => onTokens(all[Number(event.currentTarget.value)])} />
         <output for="tokens">after {tokensInWords(now)} target tokens</output>
@@ -61,7 +61,7 @@ export function Training({ content, sentence, shown, tokens, onTokens }: Props) 
       <section class="meter" id="widths" aria-label="over widths of the neck">
         <h2>Over widths of the neck</h2>
         <p class="faint">Variants that differ in the width of the one vector alone, on this sentence{all.length > 1 ? `, after ${tokensInWords(now)} target tokens` : ""}. If a wider
-          neck saves more bits, the vector was too small; if it saves as many, something else is in the way.</p>
+          neck saves more bits, the vector was too small; if it saves no more, something else is in the way.</p>
         <Chart lines={widths} label="bits saved over the blind decoder in this sentence, by width of the vector" axis="bits saved in this sentence, by numbers of the vector" now={null} inWords={String} />
       </section>
     )}
