@@ -55,7 +55,7 @@ export function Training({ content, sentence, shown, tokens, onTokens }: Props) 
             return at >= 0 && <Earlier key={variant.name} variant={variant} read={readOf(content, sentence, at)} tokens={readings[at].tokens} sentence={sentence} source={view.source} />;
           })}
         </div>
-        {along.length > 0 && <Chart lines={along} label="bits saved over the blind decoder in this sentence, by target tokens of training" axis="bits saved in this sentence, by target tokens read in training" now={now} inWords={tokensInWords} />}
+        {along.length > 0 && <Chart lines={along} label="bits saved over the blind decoder in this sentence, by target tokens of training" axis="bits saved in this sentence, by target tokens" now={now} inWords={tokensInWords} />}
       </section>
     )}
     {widths.length > 0 && (
