@@ -1,4 +1,4 @@
-"""What preparation refuses: a folder that no corpus reads, and a vocabulary that is too small for a calibrated channel."""
+"""What preparation refuses: a folder that is not read, and a vocabulary too small for a calibrated channel."""
 
 from pathlib import Path
 
