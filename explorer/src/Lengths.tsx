@@ -143,7 +143,7 @@ function Charts({ content, shown, sentence, tokens, onPick }: Props) {
         <p class="faint tip">{buckets.length > 0 && `${bounds(buckets[0].bucket[0], buckets[0].bucket[1])}: ${buckets.map(one => `${one.name} ${one.bucket[2]!.toFixed(1)}`).join(", ")}`}</p>
       </>}
       {bits.length > 0 && <>
-        <h3>Bits saved over the blind decoder</h3>
+        <h3>Bits saved over the blind decoder{tokens !== null && <span class="faint"> at the end of the training</span>}</h3>
         <Frame {...frame} id="bits-by-length" lowest={lowestBits} highest={highestBits} label={`bits saved by sentence length, of ${bits.length} sentences of up to ${longest} words`}>
           {(x, y) => bits.flatMap(one => shown.map(({ index }) => (
             <path key={`${one.sentence} ${index}`} class={`mark ${one.sentence === sentence ? "lit" : ""}`} d={SHAPES[index % SHAPES.length]}

@@ -2,8 +2,8 @@
 
 import { textWidth } from "./layout.ts";
 
-// Dashes, so that lines differ without colour.
-export const DASHES = ["", "7 4", "2 3", "10 3 2 3", "1 5", "14 5"];
+// Dashes, so that lines differ without colour: more than the recorded page has lines, which has seven.
+export const DASHES = ["", "7 4", "2 3", "10 3 2 3", "1 5", "14 5", "10 3 2 3 2 3", "4 2", "14 3 6 3", "1 2"];
 
 /** Return whether names fit beside lines in a chart of that width, and the room that is left for them. */
 export function room(names: string[], width: number): { beside: boolean; right: number } {

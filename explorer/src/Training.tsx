@@ -44,7 +44,8 @@ export function Training({ content, sentence, shown, tokens, onTokens }: Props) 
         <h2>Over training: not learnt yet, or too small?</h2>
         <p class="faint">The same sentence, translated by the same variant earlier in its training. Where more training brings more, it
           was not learnt yet. A variant that stays where it is, however long it learns, may be too small, or stuck: the widths of
-          the neck tell which, where they are shown. Move the slider, or press &lt; and &gt;.</p>
+          the neck tell which, where they are shown. Move the slider, or press &lt; and &gt;; widths and scores by length follow it,
+          and all else shows the end of the training.</p>
         <input id="tokens" type="range" min={0} max={all.length - 1} value={place} aria-label="point of the training" aria-valuetext={`after ${tokensInWords(now)} target tokens`}
           onInput={event => onTokens(all[Number(event.currentTarget.value)])} />
         <output for="tokens">after {tokensInWords(now)} target tokens</output>
@@ -54,7 +55,7 @@ export function Training({ content, sentence, shown, tokens, onTokens }: Props) 
             return at >= 0 && <Earlier key={variant.name} variant={variant} read={readOf(content, sentence, at)} tokens={readings[at].tokens} sentence={sentence} source={view.source} />;
           })}
         </div>
-        {along.length > 0 && <Chart lines={along} label="bits saved over the blind decoder in this sentence, by target tokens of training" axis="bits saved in this sentence, by target tokens read in training" now={now} inWords={tokensInWords} />}
+        {along.length > 0 && <Chart lines={along} label="bits saved over the blind decoder in this sentence, by target tokens of training" axis="bits saved in this sentence, by target tokens" now={now} inWords={tokensInWords} />}
       </section>
     )}
     {widths.length > 0 && (

@@ -657,6 +657,9 @@ def test_a_sentence_earlier_in_the_training_and_over_widths(page: Any, content: 
     assert page.locator("#training [data-earlier=none] .matrix").count() == 0
     assert page.locator("#training .came-through").count() == 0  # It saved nothing yet.
     assert page.locator("#lengths .tip").text_content().startswith("1 to 3 words: none 0.0, fixed 10.0,")
+    score, saved_bits = page.locator("#lengths h3").all()
+    assert score.text_content().endswith("after 500 target tokens")
+    assert saved_bits.text_content().endswith("at the end of the training")
     lines = page.locator("#training .line")
     names = [line.get_attribute("data-line") for line in lines.all()]
     assert names == ["none", "fixed", "luong_general", "none w=4"]

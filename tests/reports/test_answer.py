@@ -240,7 +240,7 @@ def test_how_sure_is_two_sentences_on_the_interval_and_on_training() -> None:
         (made_ladder("cannot be told", rungs=1), "More training, hardly: none had converged, though no ladder"),
         (
             made_ladder("falls", 32e6),
-            "still falls as the budget doubles, and by a straight line would be gone at 32 million",
+            "and by a straight line over the logarithm of the budget would be gone at 32 million",
         ),
         (made_ladder("falls"), "too slowly to tell"),
         (made_ladder("grows"), "would rather widen it"),

@@ -43,6 +43,10 @@ def test_a_perfect_ablation_has_none() -> None:
         (evaluation(fixed=variant(converged=None)), ["it cannot be told: fixed. A difference"]),
         (evaluation(fixed=variant(seeds=2)), ["The variants have 2 or more", "Student's t"]),
         (evaluation(fixed=variant(seeds=1)), ["fixed has one, and no spread of its own"]),
+        (
+            evaluation(fixed=variant(seeds=1), none=variant(seeds=1)),
+            ["have one each, and no spread of their own"],
+        ),
         (evaluation(fixed=variant(parameters=15)), ["fixed has 50 % more than none (15 and 10)"]),
         (evaluation(sharing=10, fixed=variant()), ["25.0 % of the test references share 8 words in a row"]),
     ],
