@@ -90,8 +90,6 @@ def of_probes() -> Iterator[Told]:
     yield "state_heading", {}
     yield "state_table", {"run": "runs/a", "sentences": 4000}
     yield "table", {"run": "runs/a", "width": 256}
-    yield "state_heading", {}
-    yield "state_table", {"run": "runs/a", "sentences": 10000}
     needs = Estimate(50.0, [50.0], Interval(49, 51))
     difference = Difference(2.0, Interval(1, 3), None, None, 0.01)
     reading = SimpleNamespace(

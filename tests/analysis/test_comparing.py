@@ -361,7 +361,7 @@ def test_the_clean_part_is_scored_as_a_test_set_of_its_own(make: Make, monkeypat
         return CorpusOverlap(corpus.digest, {"test": [f"t{row}" for row in range(60)]}, {"test": sides})
 
     def corpus_of(run: FinishedRun) -> SimpleNamespace:
-        return SimpleNamespace(facts={"leaks_removed": True}, digest=run.metrics.corpus_digest)
+        return SimpleNamespace(facts=SimpleNamespace(leaks_removed=True), digest=run.metrics.corpus_digest)
 
     monkeypatch.setattr(comparing, "corpus_overlap", overlap)
     monkeypatch.setattr(FinishedRun, "corpus", property(corpus_of))
@@ -376,7 +376,7 @@ def test_the_clean_part_is_scored_as_a_test_set_of_its_own(make: Make, monkeypat
     (other,) = compare_groups(runs, [RUN], None, 40)
     assert other.clean is None
     assert "clean" not in tables_of([other])
-    monkeypatch.setattr(FinishedRun, "corpus", SimpleNamespace(facts={"leaks_removed": False}))
+    monkeypatch.setattr(FinishedRun, "corpus", SimpleNamespace(facts=SimpleNamespace(leaks_removed=False)))
     (made,) = compare_groups(runs, [RUN], None, 40, clean=True)
     assert made.clean is None
 

@@ -294,8 +294,7 @@ def test_the_first_stage_takes_every_recipe(
     ablation = load_ablation(root)
     monkeypatch.syspath_prepend(ROOT / "pipelines" / "ablation")
     stage = importlib.import_module("prepare")
-    monkeypatch.setattr(stage, "load_ablation", lambda: ablation)
-    stage.main(corpus)
+    stage.main(ablation, corpus)
     facts = ablation.facts(corpus)
     assert facts.pairs["train"] == 2000 or corpus != "numbers"
     assert facts.leaks_removed == (corpus != "numbers")

@@ -419,10 +419,12 @@ def _continue(live: Tensor, predictions: Tensor, settings: SearchSettings) -> tu
     if settings.temperature:
         piece = torch.multinomial((predictions[:, 0] / settings.temperature).softmax(-1), 1)
         return live + predictions[:, 0].gather(1, piece), torch.zeros_like(piece), piece
-    # 2K, as at most K of them end the sentence: K that continue it are always among them. Greedily and without
-    # penalties, the best is enough: if it ends the sentence, that is the translation.
-    count = 1 if settings.beam == 1 and not settings.coverage_penalty else 2 * settings.beam
-    return _best_continuations(live, predictions, min(count, live.shape[1] * predictions.shape[-1]))
+    if settings.beam == 1 and not settings.coverage_penalty:
+        # Without penalties, the best continuation is enough: if it ends the sentence, that is the translation.
+        top, piece = predictions[:, 0].max(-1, keepdim=True)
+        return live + top, torch.zeros_like(piece), piece
+    # 2K, as at most K of them end the sentence: K that continue it are always among them.
+    return _best_continuations(live, predictions, min(2 * settings.beam, live.shape[1] * predictions.shape[-1]))
 
 
 def _best_continuations(live: Tensor, predictions: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -510,7 +510,8 @@ def load_ablation(root: Path = ROOT, name: str = DEFAULT, words: Sequence[str] =
         UserError: there is no such file, a setting is wrong, or a variant does not exist or occurs twice; the message
             names the file.
     """
-    _refuse_unknown(root, "ablation", name)
+    if name != DEFAULT:  # That of DVC, whose absence is told as that of a file.
+        _refuse_unknown(root, "ablation", name)
     ablation = read_settings(root / "conf" / "ablation" / f"{name}.yaml", lambda content: _check(content, root))
     corpora = {
         corpus: replace(settings, overrides=[*settings.overrides, *words])
