@@ -12,7 +12,7 @@ from hourglass.system.interrupts import end_at_once
 if __name__ == "__main__":  # Before the imports below, which take seconds.
     end_at_once()
 
-from hourglass.bench import cells, contention, decoding, devices, growth, precisions, report, training
+from hourglass.bench import cells, contention, decoding, devices, frames, growth, precisions, report, training
 from hourglass.bench.settings import BenchSettings
 from hourglass.config.command_line import one_line_errors, read_command
 from hourglass.config.options import build, check, choose
@@ -50,14 +50,15 @@ COMMANDS = {
     "device": Command(devices.measure_device, "DEVICE", "a training step, its bare library calls and a plain loop"),
     "compiled": Command(devices.measure_compilation, "", "on a GPU, CUDA graphs and torch.compile"),
     "gpu": Command(training.measure_gpu_training, "FOLDER", "speed and dev scores of whole trainings on a GPU"),
+    "frames": Command(frames.measure_frames, "RUNS", "frames/s of the explorer page in a sentence of 200 pieces"),
     "table": Command(report.print_tables, "FILE", "tables and figures of the lines in FILE, with conf/peers.yaml"),
 }
 OPERANDS = ("command", "arguments...")
 COMMAND_LIST = f"""Commands and their arguments:
 {chr(10).join(f"  {name:<10}{command.arguments:<12}{command.summary}" for name, command in COMMANDS.items())}
 
-FOLDER has the raw files of Multi30k, RUN is the run folder that model writes, VARIANT is a name of the key variants,
-DEVICE cpu or cuda, ACTIVITY training, greedy or beam-5."""
+FOLDER has the raw files of Multi30k, RUN is the run folder that model writes, RUNS are run folders joined by commas,
+VARIANT is a name of the key variants, DEVICE cpu or cuda, ACTIVITY training, greedy or beam-5."""
 
 
 def main(values: Mapping[str, Any]) -> None:

@@ -123,12 +123,12 @@ def show_information(information: Information) -> str:
     lines += [*show_side_by_side(information), *describe_search(information.blind), ""]
     blind = information.blind
     lines.append(
-        f"blind model: {blind.bits:.2f} bits per sentence ({blind.target_pieces:.1f} pieces), {blind.end_bits:.2f} of "
-        f"them for end of sentence; temperature {blind.temperature:.2f}, {blind.raw_bits:.2f} bits at temperature 1; "
-        f"{show_converged(blind.converged)}"
+        f"blind model: {blind.bits:z.2f} bits per sentence ({blind.target_pieces:z.1f} pieces), {blind.end_bits:z.2f} "
+        f"of them for end of sentence; temperature {blind.temperature:z.2f}, {blind.raw_bits:z.2f} bits at temperature "
+        f"1; {show_converged(blind.converged)}"
     )
     if information.exact_bits is not None:
-        lines.append(f"the references hold {information.exact_bits:.2f} bits")
+        lines.append(f"the references hold {information.exact_bits:z.2f} bits")
     for name, own in information.variants.items():
         lines += ["", *show_variant(name, own, information.lengths)]
     lines += [
@@ -160,16 +160,16 @@ def show_contrast(contrast: Contrast) -> list[str]:
     """Return the lines of a difference of two variants."""
     whole, curve = contrast.difference.whole, contrast.difference.curve
     own = f"; seeds: {show_range(whole.own_spread)}" if whole.own_spread else ""
-    lines = [f"  {contrast.variant} less {contrast.reference}: {whole.value:+.2f} {show_range(whole.trained)}{own}"]
+    lines = [f"  {contrast.variant} less {contrast.reference}: {whole.value:+z.2f} {show_range(whole.trained)}{own}"]
     return [*lines, f"    {show_plateau(curve, '+')}"] if curve else lines
 
 
 def show_variant(name: str, own: VariantBits, lengths: list[LengthBucket]) -> list[str]:
     """Return the lines of one variant."""
-    temperatures = ", ".join(f"{temperature:.2f}" for temperature in own.temperatures)
+    temperatures = ", ".join(f"{temperature:z.2f}" for temperature in own.temperatures)
     return [
-        f"{name}: {own.bits.mean:.2f} bits per sentence {show_range(own.bits.interval)}",
-        f"  {own.end_bits.mean:.2f} of them for end of sentence; temperature {temperatures}, {own.raw_bits.mean:.2f} "
+        f"{name}: {own.bits.mean:z.2f} bits per sentence {show_range(own.bits.interval)}",
+        f"  {own.end_bits.mean:z.2f} of them for end of sentence; temperature {temperatures}, {own.raw_bits.mean:z.2f} "
         f"bits at temperature 1; {show_converged(own.verdict)}",
         *([show_contrastive(own.contrastive)] if own.contrastive else []),
         *show_buckets(lengths, own.by_length),
@@ -181,8 +181,8 @@ def show_variant(name: str, own: VariantBits, lengths: list[LengthBucket]) -> li
 def show_nulled(nulled: NulledBits, lengths: list[LengthBucket]) -> list[str]:
     """Return the lines of a variant's bits by its own likelihoods without source."""
     return [
-        f"  source nulled (trainer.null_source={nulled.share:g}): {nulled.bits.mean:.2f} bits per sentence "
-        f"{show_range(nulled.bits.interval)}, {nulled.word_bits.mean:.2f} per word "
+        f"  source nulled (trainer.null_source={nulled.share:zg}): {nulled.bits.mean:z.2f} bits per sentence "
+        f"{show_range(nulled.bits.interval)}, {nulled.word_bits.mean:z.2f} per word "
         f"{show_range(nulled.word_bits.interval)}",
         *show_buckets(lengths, nulled.by_length),
     ]
@@ -192,8 +192,8 @@ def show_contrastive(own: ContrastiveBits) -> str:
     """Return the line of a variant's contrastive bound."""
     length = "beyond what the length of the source tells" if own.classes > 1 else "the length of the source included"
     return (
-        f"  contrastive: at least {own.bits.mean:.2f} bits {show_range(own.bits.interval)}, {length}; at most "
-        f"{own.cap:.2f}, as {own.sources:,} test sources are compared; {own.sentences} sentences"
+        f"  contrastive: at least {own.bits.mean:z.2f} bits {show_range(own.bits.interval)}, {length}; at most "
+        f"{own.cap:z.2f}, as {own.sources:,} test sources are compared; {own.sentences} sentences"
     )
 
 
@@ -203,7 +203,7 @@ def show_buckets(lengths: Sequence[LengthBucket], estimates: Sequence[Estimate |
     for bucket, estimate in zip(lengths, estimates, strict=True):
         if estimate is not None:
             words, mark = show_bounds(bucket.source_words), "*" if bucket.sentences < FEW else ""
-            exact = "" if bucket.exact_bits is None else f"  of {bucket.exact_bits:.2f}"
+            exact = "" if bucket.exact_bits is None else f"  of {bucket.exact_bits:z.2f}"
             lines.append(f"  {words:>7} words{mark:<1}  {estimate.mean:8.2f} {show_range(estimate.interval)}{exact}")
     return lines
 
@@ -220,11 +220,11 @@ def show_plateau(curve: Saturation, sign: str = "") -> str:
     if curve.plateau is None:
         own = f"; seeds: {show_range(curve.slope_own_spread)}" if curve.slope_own_spread else ""
         return (
-            f"no plateau up to {curve.longest:.0f} words; {curve.slope:+.2f} bits per source word "
+            f"no plateau up to {curve.longest:z.0f} words; {curve.slope:+z.2f} bits per source word "
             f"{show_range(curve.slope_interval)}{own}"
         )
     own = f"; seeds: {show_range(curve.plateau_own_spread)}" if curve.plateau_own_spread else ""
-    height = f"{curve.plateau:{sign}.1f} bits {show_range(curve.plateau_interval)}{own}"
+    height = f"{curve.plateau:{sign}z.1f} bits {show_range(curve.plateau_interval)}{own}"
     return f"flat at {height} for all observed lengths" if curve.flat else f"plateau at {height}"
 
 

@@ -28,9 +28,9 @@ def main(values: Mapping[str, Any]) -> None:
         unit = "entries" if issubclass(RECIPES[run.config["data"]["name"]], AssociativeRecipe) else "symbols"
         width = NORMAL * channel.error
         print(
-            f"{path}: {channel.bits:.2f} bits per sequence of the longest quarter "
-            f"[{channel.bits - width:.2f}, {channel.bits + width:.2f}] of {channel.source_bits:.2f}; bits of end of "
-            f"sequence {channel.end_bits:.3f}; with the wrong source {channel.wrong_source_bits:.2f}; hard ceiling "
+            f"{path}: {channel.bits:z.2f} bits per sequence of the longest quarter "
+            f"[{channel.bits - width:z.2f}, {channel.bits + width:z.2f}] of {channel.source_bits:z.2f}; bits of end of "
+            f"sequence {channel.end_bits:z.3f}; with the wrong source {channel.wrong_source_bits:z.2f}; hard ceiling "
             f"{channel.ceiling or 'none'}"
         )
         print(f"  {unit:>7}  {'bits':>8}  {'error':>6}  {'of':>8}")

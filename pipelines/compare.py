@@ -24,9 +24,15 @@ from hourglass.config.usage import usage_line
 from hourglass.errors import UserError
 from hourglass.metrics.scoring import FEW, show_bounds
 from hourglass.metrics.significance import RESAMPLES, Difference
-from hourglass.reports.comparison import NOTE_ON_FEW, clean_scores_table, note_on_units, write_comparison
+from hourglass.reports.comparison import (
+    clean_scores_table,
+    note_on_few,
+    note_on_undefined,
+    note_on_units,
+    write_comparison,
+)
 from hourglass.reports.document import Picture, to_markdown, write_made_by
-from hourglass.reports.phrases import UNDEFINED, show_p, show_range
+from hourglass.reports.phrases import show_p, show_range
 
 
 @dataclass(frozen=True)
@@ -91,9 +97,8 @@ def print_pair(part: TestSetComparison) -> None:
     assert item.difference is not None
     title = part.metric.title
     for group in scores:
-        print(
-            f"{group.group.runs[0].path}: {group.score.whole.mean:.2f} {title} {show_range(group.score.whole.interval)}"
-        )
+        whole = group.score.whole
+        print(f"{group.group.runs[0].path}: {whole.mean:z.2f} {title} {show_range(whole.interval)}")
     print(f"\n{show_settings(part)}")
     print(f"\n{'source words':<12}  {'sentences':>9}  {title:>10}  {'95 % interval':>18}  {'p':>6}  {'p Holm':>6}")
     for bucket, row in item.difference.by_length.items():
@@ -105,14 +110,14 @@ def print_pair(part: TestSetComparison) -> None:
     print(
         f"\n{item.group.name} minus {item.baseline}, with {RESAMPLES:,} paired bootstrap resamples of sentences, each "
         "bucket within itself.\nIntervals are pointwise and hold for these two trained models: another seed would "
-        f"score differently. {NOTE_ON_FEW}\n{note_on_units([part.metric])}"
+        f"score differently. {note_on_few()}\n{note_on_units([part.metric])}"
     )
     if part.partial:
         print(f"The test set is {part.partial}.")
     if part.clean is not None:
         print(f"\n{to_markdown([clean_scores_table([part])], figures='')}")
     if any(row.trained is None for row in [item.difference.whole, *item.difference.by_length.values()]):
-        print(UNDEFINED)
+        print(note_on_undefined())
 
 
 def show_settings(part: TestSetComparison) -> str:

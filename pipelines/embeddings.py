@@ -45,6 +45,12 @@ class EmbeddingSettings:
 
 def main(values: Mapping[str, Any]) -> None:
     """Print the nearest words, and write the map."""
+    near = values["near"]
+    if isinstance(near, bool | int | float):
+        word = str(near).lower()
+        raise UserError(
+            f"near={word}: not a word as it stands: write a number, true or false in quotes, near='\"{word}\"'"
+        )
     settings = build(EmbeddingSettings, values, "embeddings")
     if settings.near is None and settings.map is None:
         raise UserError('nothing is asked: set near=king, near="king - man + woman" or map=FILE.svg')
@@ -63,7 +69,7 @@ def main(values: Mapping[str, Any]) -> None:
         )
     if settings.map is not None:
         words, places, shown = embeddings.plane(settings.map_words)
-        title = f"{len(words)} most frequent words, {language}: {100 * shown:.0f} % of the variance"
+        title = f"{len(words)} most frequent words, {language}: {100 * shown:z.0f} % of the variance"
         write_whole(Path(settings.map), to_svg(draw_words(words, places.tolist(), title=title), "embeddings"))
         print(f"written: {settings.map}")
 

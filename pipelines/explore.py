@@ -13,7 +13,7 @@ from hourglass.system.interrupts import end_at_once
 if __name__ == "__main__":  # Before the imports below, which take seconds.
     end_at_once()
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from hourglass.analysis.explorer import explore, serve
 from hourglass.config.command_line import RunPaths, one_line_errors, read_command
@@ -28,6 +28,7 @@ class ExploreSettings:
         run: the run folder, or several that are shown side by side.
         blind: run folders of the source-blind model; without any, the page shows no bits.
         sentences: test sentences on the page.
+        checkpoints: earlier checkpoints of each run, at most.
         out: the page.
         serve: serve the page in place of writing it.
         port: that is listened on; 0: any that is free.
@@ -36,6 +37,7 @@ class ExploreSettings:
     run: RunPaths
     blind: Words
     sentences: PositiveInt
+    checkpoints: NonNegativeInt
     out: Annotated[str, Field(min_length=1)]
     serve: bool
     port: Annotated[int, Field(ge=0, le=65535)]
@@ -45,12 +47,15 @@ def main(values: Mapping[str, Any]) -> None:
     """Follow the models through some test sentences and write the page."""
     settings = build(ExploreSettings, values, "")
     if settings.serve:
-        with serve(settings.run, settings.sentences, settings.port, settings.blind) as server:
+        with serve(
+            settings.run, settings.sentences, settings.port, settings.blind, checkpoints=settings.checkpoints
+        ) as server:
             print(f"open {server.address} in a browser; Ctrl-C ends", flush=True)
             server.serve_forever()
         return
     output = Path(settings.out).expanduser()
-    print(f"written: {explore(settings.run, settings.sentences, output, settings.blind)}")
+    page = explore(settings.run, settings.sentences, output, settings.blind, checkpoints=settings.checkpoints)
+    print(f"written: {page}")
 
 
 if __name__ == "__main__":

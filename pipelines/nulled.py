@@ -77,9 +77,9 @@ def show_reading(run: FinishedRun, reading: NulledReading, sentences: int) -> st
     per_word = sum(row.bits.sum() for row in rows) / sum(len(row.words) for row in rows)
     ends = float(np.mean([row.end_bits for row in rows]))
     lines = [
-        f"{run.path}: {show_mean(rows)} bits per sentence, {per_word:.2f} per word, "
-        f"{ends:.2f} for end of sentence; trainer.null_source={reading.share:g}; temperature "
-        f"{reading.temperatures[0]:.2f} with source, {reading.temperatures[1]:.2f} without"
+        f"{run.path}: {show_mean(rows)} bits per sentence, {per_word:z.2f} per word, "
+        f"{ends:z.2f} for end of sentence; trainer.null_source={reading.share:zg}; temperature "
+        f"{reading.temperatures[0]:z.2f} with source, {reading.temperatures[1]:z.2f} without"
     ]
     lengths = np.maximum([row.source_words for row in rows], run.config["edges"][0])
     for bounds in length_buckets(run.config["edges"]):
@@ -94,13 +94,13 @@ def show_reading(run: FinishedRun, reading: NulledReading, sentences: int) -> st
 def show_mean(rows: list[NulledSentence]) -> str:
     """Return the mean bits of sentences, with its interval."""
     mean = mean_quantity([np.array([row.total for row in rows])], draw_resamples(len(rows))).estimate
-    return f"{mean.mean:.2f} {show_range(mean.interval)}"
+    return f"{mean.mean:z.2f} {show_range(mean.interval)}"
 
 
 def show_words(sentence: NulledSentence) -> str:
     """Return the words of a reference, each followed by its bits."""
-    words = " ".join(f"{word} ({bits:.1f})" for word, bits in zip(sentence.words, sentence.bits, strict=True))
-    return f"{sentence.id}: {words} {END[:-1]} {sentence.end_bits:.1f})"
+    words = " ".join(f"{word} ({bits:z.1f})" for word, bits in zip(sentence.words, sentence.bits, strict=True))
+    return f"{sentence.id}: {words} {END[:-1]} {sentence.end_bits:z.1f})"
 
 
 def write_words(file: Path, reading: NulledReading) -> None:
@@ -108,7 +108,7 @@ def write_words(file: Path, reading: NulledReading) -> None:
     lines = [COLUMNS]
     for row in reading.sentences:
         pairs = zip([*row.words, END], [*row.bits, row.end_bits], strict=True)
-        lines += [(row.id, str(at), word, f"{bits:.4f}") for at, (word, bits) in enumerate(pairs, 1)]
+        lines += [(row.id, str(at), word, f"{bits:z.4f}") for at, (word, bits) in enumerate(pairs, 1)]
     write_whole(file, "".join("\t".join(line) + "\n" for line in lines))
 
 

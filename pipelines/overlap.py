@@ -38,7 +38,7 @@ def main(values: Mapping[str, Any]) -> None:
         f"fewer than\n{NGRAM} words, which share none. Case, punctuation, symbols and variants of Unicode make no "
         "difference."
     )
-    if not corpus.facts["leaks_removed"]:
+    if not corpus.facts.leaks_removed:
         print(
             "A made corpus: its pairs are drawn independently of each other, and share what chance has them share: no "
             "leak."

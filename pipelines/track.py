@@ -37,10 +37,11 @@ def main(values: Mapping[str, Any]) -> None:
     check_tracking_uri(uri, "tracking_uri" if values["tracking_uri"] else "MLFLOW_TRACKING_URI", environment=None)
     ablation = load_ablation()
     evaluations = {corpus: ablation.evaluation(corpus) for corpus in ablation.corpora}
+    information = {corpus: ablation.information(corpus) for corpus in ablation.corpora}
     with mlflow_server(uri) as shown:
         try:
             client = connect(shown)
-            new = publish(ablation, evaluations, client, EXPERIMENT)
+            new = publish(ablation, evaluations, client, EXPERIMENT, information)
             print(f"{len(new)} runs new to the experiment {EXPERIMENT}")
             if ablation.settings.results != TRACKED_RESULTS:
                 print(f"no model registered: the registry holds the models of {TRACKED_RESULTS}/")

@@ -19,9 +19,10 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from hourglass.config.command_line import RunPaths, one_line_errors, read_command
 from hourglass.config.options import build
-from hourglass.corpora.features import check_features, open_features
+from hourglass.corpora.features import FeaturesInFile, check_features, open_features
 from hourglass.corpora.languages import words_of
 from hourglass.corpora.lines import decode_line
+from hourglass.corpora.pictures import is_pictures, open_pictures
 from hourglass.corpora.recipe import FeatureArray
 from hourglass.data.pieces import EOS
 from hourglass.data.tokenizer import Tokenizer
@@ -191,7 +192,7 @@ def check_input(settings: TranslateSettings, search: SearchSettings, trained: Se
     if settings.features is None:
         raise UserError(
             f"features: not set, and {settings.run[0]} reads features of {width} numbers a region, not lines: set "
-            "features=FILE (.npy, .npz or .arrow)"
+            "features=FILE (.npy, .npz or .arrow; of data=pictures a picture or a folder)"
         )
     check_source_words(search)
     for option, is_set in (
@@ -215,14 +216,17 @@ def describe_pictures(
         settings: with the file and the format.
     """
     file, width = Path(str(settings.features)).expanduser(), trained.config["data"]["feature_size"]
-    if not file.is_file():
+    if not file.exists():
         raise UserError(f"features={settings.features}: no such file")
 
+    def opened() -> FeaturesInFile:
+        return open_pictures(file, trained.config["data"], "features") if is_pictures(file) else open_features(file)
+
     def read() -> Iterator[FeatureArray]:
-        rows = enumerate(open_features(file).rows, 1)
+        rows = enumerate(opened().rows, 1)
         return (check_features(features, width, f"{file}: picture {number}") for number, features in rows)
 
-    count = open_features(file).pictures
+    count = opened().pictures
     vocabularies = trained.vocabularies
     with Bar("translating", count, "pictures") as bar:
         translations = translate_n_best(
@@ -322,7 +326,8 @@ def format_translations(
                 yield to_json(vocabularies, languages, line, translation, weights, line=number, **more)
                 continue
             if settings.output == "marked" and shares is not None:
-                shown = mark_copied(vocabularies, languages[1], translation.tokens, shares[:-1])
+                ids, forced = translation.tokens, translation.prefix_pieces
+                shown = mark_copied(vocabularies, languages[1], ids, shares[:-1], forced)
             else:
                 words = align_words(vocabularies, languages, line, translation.tokens, weights)
                 shown = f"{translation.text} ||| {to_pharaoh(words)}"

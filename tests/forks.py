@@ -3,7 +3,8 @@
 `python tests/forks.py FOLDER` imports the libraries, writes FOLDER/python and FOLDER/ready, and serves until its
 standard input ends. FOLDER/fork-of-N has the process number of the fork of client N.
 FOLDER/python takes the place of the interpreter: `FOLDER/python src/train.py seed=2` has the working directory,
-environment, open files, signals and exit status of a process of its own, but the script runs in a fork of the server.
+environment, open files, signals, network, host name and exit status of a process of its own, but the script runs in a
+fork of the server. That is no child of FOLDER/python, and does not know when that process's own parent ends.
 A script that starts `sys.executable`, as a sweep does for each job, starts FOLDER/python too. Anything but a script,
 such as -c or -m, gets the real interpreter.
 """
@@ -66,13 +67,16 @@ CLIENT = r"""#!{real} -IS
 import json, os, signal, socket, sys
 
 REAL, ADDRESS = {real!r}, {address!r}
-words = sys.argv[2:] if sys.argv[1:2] == ["-B"] else sys.argv[1:]
+words = sys.argv[1:]
+while words[:1] in (["-B"], ["-u"]):
+    words = words[1:]
 if not words or words[0].startswith("-"):
     os.execv(REAL, [REAL, *sys.argv[1:]])
 numbers = [number for number in map(int, os.listdir("/proc/self/fd")) if os.path.exists(f"/proc/self/fd/{{number}}")]
 server = socket.socket(socket.AF_UNIX)
 server.connect(ADDRESS)
 request = {{"words": words, "folder": os.getcwd(), "environment": dict(os.environ), "numbers": numbers}}
+request["unbuffered"] = "-u" in sys.argv[1 : len(sys.argv) - len(words)]
 content = json.dumps(request).encode()
 socket.send_fds(server, [len(content).to_bytes(8, "big")], numbers)
 server.sendall(content)
@@ -123,12 +127,29 @@ def forget_package() -> None:
             del sys.modules[name]
 
 
-def run(words: list[str], folder: str, environment: dict[str, str], client: str) -> None:
+def enter_namespaces(pid: int) -> None:
+    """Enter the network and the host name of a process, where they are others (`ip netns exec`, `unshare --uts`)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for name in ("net", "uts"):
+        theirs = f"/proc/{pid}/ns/{name}"
+        if os.readlink(theirs) != os.readlink(f"/proc/self/ns/{name}"):
+            with open(theirs) as opened:
+                if libc.setns(opened.fileno(), 0):
+                    raise OSError(ctypes.get_errno(), "setns", theirs)
+
+
+def run(
+    *, words: list[str], folder: str, environment: dict[str, str], unbuffered: bool, client: str, client_pid: int
+) -> None:
     """Run a script, in a fork, as the interpreter runs it."""
+    enter_namespaces(client_pid)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
     event = os.environ.pop(EVENT, None)
+    streams: Any = (sys.stdout, sys.stderr)
+    for stream in streams:
+        stream.reconfigure(write_through=unbuffered)
     sys.stdin = os.fdopen(0, closefd=False)  # The buffer of the old object belongs to the parent.
     signal.signal(signal.SIGINT, signal.default_int_handler)  # Background jobs of a shell ignore it.
     sys.executable = client
@@ -145,10 +166,10 @@ def run(words: list[str], folder: str, environment: dict[str, str], client: str)
     runpy.run_path(words[0], run_name="__main__")  # As Hydra finds conf/ by the script.
 
 
-def exit_status(*request: Any) -> int:
+def exit_status(**request: Any) -> int:
     """Run a script, and return its exit status, as the interpreter would."""
     try:
-        run(*request)
+        run(**request)
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
             return end.code or 0
@@ -216,7 +237,7 @@ class Server:
             for other in (self.listener, client, *(client for _, client in self.forks.values())):
                 other.detach()  # Else they would close the fork's own files of the same numbers.
             take_over(files, numbers)
-            status = exit_status(*request.values(), str(self.client))
+            status = exit_status(**request, client=str(self.client), client_pid=client_pid)
             # What an interpreter does at its end, but for taking a thousand modules apart, which takes seconds.
             threading._shutdown()  # type: ignore[attr-defined]
             atexit._run_exitfuncs()

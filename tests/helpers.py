@@ -122,13 +122,14 @@ def tiny_model(
 
 
 def write_multi30k(folder: Path) -> None:
-    """Write made sentences as Multi30k's raw files: 60 pairs of train, 10 of dev, 12 and 8 of two test sets."""
+    """Write made sentences as Multi30k's raw files: 60 pairs of train, 10 of dev, 12, 8 and 9 of the test sets."""
     folder.mkdir()
     for name, count, start in (
         ("train", 60, 0),
         ("val", 10, 7),
         ("test_2016_flickr", 12, 3),
         ("test_2017_flickr", 8, 5),
+        ("test_2017_mscoco", 9, 11),
     ):
         for language, mark in (("de", "d"), ("en", "e")):
             lines = [
@@ -402,10 +403,17 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[Any], what
 
 @cache
 def _empty_store() -> Path:
-    """Make MLflow's tables, once: it takes seconds."""
-    file = Path(tempfile.mkdtemp(prefix="hourglass-store-")) / "mlflow.db"
-    atexit.register(shutil.rmtree, file.parent)
-    mlflow.MlflowClient(f"sqlite:///{file}").search_experiments()
+    """Have MLflow make its tables, which takes seconds: once for all processes that run tests."""
+    shared = os.environ.get("HOURGLASS_TEST_FORKS")
+    if shared is None:
+        shared = tempfile.mkdtemp(prefix="hourglass-store-")
+        atexit.register(shutil.rmtree, shared)
+    file = Path(shared) / "mlflow.db"
+    if not file.exists():
+        with tempfile.TemporaryDirectory(dir=shared) as own:
+            made = Path(own) / "mlflow.db"
+            mlflow.MlflowClient(f"sqlite:///{made}").search_experiments()
+            made.rename(file)  # Whole, also where another process makes it at the same time.
     return file
 
 

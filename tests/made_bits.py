@@ -57,6 +57,17 @@ def rereading() -> Information:
     )
 
 
+def measured(value: float = 7.0, low: float = 6.0, high: float = 8.0, curve: Saturation | None = None) -> Information:
+    """Return the bits of the variants of `made_evaluation`, with this difference of luong_general less fixed."""
+    made = rereading()
+    names = {"none": "none", "fixed": "fixed", "plain": "luong_general"}
+    return replace(
+        made,
+        variants={names[name]: own for name, own in made.variants.items()},
+        contrasts=[Contrast("luong_general", "fixed", difference(value, low, high, curve))],
+    )
+
+
 def variant(attention: str, **changes: Any) -> VariantBits:
     made = VariantBits(
         attention=attention,

@@ -40,8 +40,9 @@ def config() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a cache folder for what is dear to build and the same in all tests."""
-    return tmp_path_factory.mktemp("cache")
+    """Return a cache folder for what is dear to build and the same in all tests, of all processes that run them."""
+    shared = os.environ.get("HOURGLASS_TEST_FORKS")
+    return Path(shared) / "cache" if shared else tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="session")

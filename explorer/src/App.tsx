@@ -2,6 +2,8 @@
 
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { readAddress, writeAddress } from "./address.ts";
+import { BeamTrees } from "./BeamTree.tsx";
+import { placeOf, points } from "./compare.ts";
 import type { Content } from "./data.ts";
 import { savePng, saveSvg } from "./export.ts";
 import { Lengths } from "./Lengths.tsx";
@@ -11,6 +13,8 @@ import { describe, Panel } from "./Panel.tsx";
 import { STAGES } from "./stages.ts";
 import { Timeline } from "./timeline.ts";
 import { TOUR, tourSentence } from "./tour.ts";
+import { Training } from "./Training.tsx";
+import { WordMaps } from "./WordMaps.tsx";
 
 type Order = "length" | "disorder";
 
@@ -19,6 +23,8 @@ interface Shown {
   at: number; // of the time line
   variants: number[];
   stage: number; // of attention, from 1; 0: closed
+  tokens: number | null; // of the training, for what is compared; null: its end
+  beam: boolean; // whether the trees of the beam search are open
   presenter: boolean;
 }
 
@@ -47,6 +53,8 @@ export function fromAddress(content: Content, hash: string, before?: Shown): Sho
     sentence, variants,
     at: address.step ? timeline.place(address.step) : before ? timeline.clamp(before.at) : 0,
     stage: Math.min(address.stage ?? 0, STAGES),
+    tokens: address.tokens ?? null,
+    beam: address.beam ?? false,
     presenter: address.presenter ?? false,
   };
 }
@@ -80,6 +88,11 @@ export function App({ content: written }: { content: Content }) {
       return { at: along.clamp(along.clamp(before.at) + by) };
     });
   };
+  // One point of the training on, or back, among those of the variants that are shown.
+  const train = (by: number) => change(before => {
+    const all = points((content.readings ?? []).filter(one => before.variants.includes(one.variant)));
+    return { tokens: all[Math.max(0, Math.min(placeOf(all, before.tokens) + by, all.length - 1))] ?? null };
+  });
   const another = (number: number): Partial<Shown> => ({ sentence: number, at: 0, stage: 0 });
   const pick = (number: number) => { setPlaying(false); change(another(number)); };
   const neighbour = (by: number) => {
@@ -138,7 +151,7 @@ export function App({ content: written }: { content: Content }) {
   // Before the browser draws: whoever reads the address after a key press reads that of what is shown.
   useLayoutEffect(() => {
     if (playing) return; // The address follows when it stands still.
-    const address = writeAddress({ sentence: sentence.id, step: moment, variants: panels.map(one => one.variant.name), stage: shown.stage, presenter: shown.presenter });
+    const address = writeAddress({ sentence: sentence.id, step: moment, variants: panels.map(one => one.variant.name), stage: shown.stage, tokens: shown.tokens ?? undefined, beam: shown.beam, presenter: shown.presenter });
     if (location.hash !== `#${address}`) history.replaceState(null, "", `#${address}`);
   });
 
@@ -153,6 +166,7 @@ export function App({ content: written }: { content: Content }) {
   const keys: Record<string, () => void> = {
     " ": play, ArrowLeft: () => move(-1), ArrowRight: () => move(1), "[": () => neighbour(-1), "]": () => neighbour(1),
     Home: () => go(0), End: () => go(timeline.length - 1), ".": () => stage(1), ",": () => stage(-1),
+    "<": () => train(-1), ">": () => train(1), b: () => change(before => ({ beam: !before.beam })),
     p: () => change({ presenter: !shown.presenter }), t: () => tour(stop === null ? 0 : null),
     Escape: () => (stop !== null ? tour(null) : change({ presenter: false, stage: 0 })),
   };
@@ -175,7 +189,7 @@ export function App({ content: written }: { content: Content }) {
   return <>
     <header class="extra">
       <h1 id="title">{content.title}</h1>
-      <p>The encoder reads the source and makes one vector for each piece, which the page draws as a strip of numbers. The
+      <p>The encoder reads the source and makes one vector for each {sentence.grid ? "cell of the picture" : "piece, which the page draws as a strip of numbers"}. The
         decoder writes one piece at a time. With attention, it looks back at all vectors at every step; without, it receives
         one fixed vector and nothing else. A + joins a piece to the one before it.</p>
     </header>
@@ -183,7 +197,7 @@ export function App({ content: written }: { content: Content }) {
       <label>Sentence <select id="sentence" value={shown.sentence} onChange={event => pick(Number(event.currentTarget.value))}>
         {sorted.map(index => {
           const one = content.sentences[index];
-          return <option key={index} value={index}>{`${one.words} words, ${Math.round(100 * one.disorder)} % reordered: ${one.source.slice(0, 50)}${one.source.length > 50 ? "\u2026" : ""}`}</option>;
+          return <option key={index} value={index}>{`${one.grid ? `length ${one.words}` : `${one.words} words`}, ${Math.round(100 * one.disorder)} % reordered: ${one.source.slice(0, 50)}${one.source.length > 50 ? "\u2026" : ""}`}</option>;
         })}
       </select></label>
       <label class="extra">in order of <select id="order" value={order} onChange={event => {
@@ -236,26 +250,29 @@ export function App({ content: written }: { content: Content }) {
       <button id="svg" onClick={() => saveSvg(file)} title="save what is seen as SVG">SVG</button>
       <button id="png" onClick={() => void savePng(file)} title="save what is seen as PNG">PNG</button>
     </div>
-    <dl class="texts"><dt>source</dt><dd id="source" dir="auto">{sentence.source}</dd>{sentence.reference && <><dt>reference</dt><dd id="reference" dir="auto">{sentence.reference}</dd></>}</dl>
-    <p id="status" class="unseen" aria-live="polite">{playing ? "" : `${timeline.describe(at)}. ${panels.map(one => describe(one.variant, one.view, moment)).join("; ")}`}</p>
+    <dl class="texts"><dt>{sentence.grid ? "picture" : "source"}</dt><dd id="source" dir="auto">{sentence.source}</dd>{sentence.reference && <><dt>reference</dt><dd id="reference" dir="auto">{sentence.reference}</dd></>}</dl>
+    <p id="status" class="unseen" aria-live="polite">{playing ? "" : `${timeline.describe(at)}. ${panels.map(one => describe(one.variant, one.view, moment, sentence.grid)).join("; ")}`}</p>
     <main id="panels">
       {panels.map(({ variant, index, view }) => (
-        <Panel key={`${variant.name} ${shown.sentence}`} content={content} variant={variant} view={view} moment={moment} stage={shown.stage} zoom={shown.presenter ? 1.4 : 1}
+        <Panel key={`${variant.name} ${shown.sentence}`} content={content} variant={variant} view={view} grid={sentence.grid} moment={moment} stage={shown.stage} zoom={shown.presenter ? 1.4 : 1}
           onForce={content.live ? (step, rank) => void ask(sentence.source, content.variants.map((_, each) => (each === index ? forcedRanks(view, step, rank) : ranks(sentence.views[each]))), step) : null}
           onStep={step => go(timeline.place({ phase: "write", step }))} />
       ))}
     </main>
     {sentence.bits ? <Meter key={shown.sentence} bits={sentence.bits} shown={panels} /> : sentence.reference && <NoMeter />}
-    {content.sentences.some(one => one.bits) && <Lengths content={content} shown={panels} sentence={shown.sentence} onPick={pick} />}
+    <Training content={content} sentence={sentence} shown={panels} tokens={shown.tokens} onTokens={tokens => change({ tokens })} />
+    <Lengths content={content} shown={panels} sentence={shown.sentence} tokens={shown.tokens} onPick={pick} />
+    <BeamTrees open={shown.beam} onOpen={beam => change({ beam })} shown={panels} step={moment.phase === "write" ? moment.step : -1} onStep={step => go(timeline.place({ phase: "write", step }))} />
+    <WordMaps shown={panels} />
     <p class="faint extra">Keys: space plays and pauses; left and right go one step, [ and ] one sentence; Home and End go to the beginning
-      and the end; the full stop takes attention apart, stage by stage, and the comma goes back; p is presenter mode, t the tour. The
+      and the end; the full stop takes attention apart, stage by stage, and the comma goes back; &lt; and &gt; go through the training, b opens the beam search; p is presenter mode, t the tour. The
       address of the page always names what it shows. Matrix: the stronger a cell, the larger the weight; point at a cell to see its two
       pieces, click it to go to its step. Of each vector, the page shows the numbers that vary most. Translations are
       greedy: each piece is the likeliest one.</p>
     {stop !== null && (
       <div class="tour" role="dialog" aria-label="guided tour">
         <h2>{stop + 1} of {TOUR.length}. {TOUR[stop].title}</h2>
-        <p aria-live="polite">{TOUR[stop].text}</p>
+        <p aria-live="polite">{(sentence.grid && TOUR[stop].picture) || TOUR[stop].text}</p>
         <div class="bar">
           <button disabled={stop === 0} onClick={() => tour(stop - 1)}>back</button>
           <button ref={next} onClick={() => tour(stop === TOUR.length - 1 ? null : stop + 1)}>{stop === TOUR.length - 1 ? "done" : "next"}</button>

@@ -2,14 +2,16 @@
 
 import { useMemo } from "preact/hooks";
 import { type Content, largest, show, type Variant, type View } from "./data.ts";
+import { inGroups, Kept } from "./Kept.tsx";
+import { BELOW, Handed } from "./Handed.tsx";
 import { layOut, type Place } from "./layout.ts";
 import { Strip } from "./Strip.tsx";
 import { filled, type Moment, readingOrder } from "./timeline.ts";
+import { ink, toldAt } from "./told.ts";
 import { useWidth } from "./width.ts";
 
 const CELL = 3; // of a state's strip
-const BIG = 9; // of the vector and the decoder's state
-const BELOW = 168; // height of what is under the source
+const TOLD_WIDTH = 36; // of the bar of what a probe tells, where it tells all
 
 interface Props {
   content: Content;
@@ -29,7 +31,7 @@ export function finals(view: View, variant: Variant): number[] {
   return encoder.directions === "both" ? [order[order.length - 1], order[0]] : [order[order.length - 1]];
 }
 
-interface Scene {
+export interface Scene {
   threads: number[]; // of each source position from 0 to 1
   vector: { numbers: number[]; caption: string; under: string } | null;
   decoder: number[] | null;
@@ -105,21 +107,20 @@ interface WordProps {
   second: boolean;
   lit: boolean;
   now: boolean;
+  told: number | null; // percent that a probe tells from the decoder's state; -1: not asked; null: there is no probe
   onPoint: (source: number | null) => void;
 }
 
-function Word({ at, place, text, numbers, strip, levels, forward, first, second, lit, now, onPoint }: WordProps) {
-  // The same object where nothing has changed: a long sentence has hundreds of these, and a step changes a few.
-  return useMemo(() => {
-    const { x, y, width } = place;
-    return (
-      <g data-source={at} class={`word ${now ? "reading" : ""} ${lit ? "lit" : ""}`} onMouseEnter={() => onPoint(at)} onMouseLeave={() => onPoint(null)}>
-        {now && <rect class="now" x={x - width / 2 + 1} y={y + 1} width={width - 2} height={44} rx={4} />}
-        <text x={x} y={y + 16} text-anchor="middle">{text}</text>
-        {numbers && <Strip numbers={numbers} levels={levels} x={x - strip / 2} y={y + 24} width={CELL} height={16} forward={forward} seen={[first, second]} />}
-      </g>
-    );
-  }, [at, place, text, numbers, strip, levels, forward, first, second, lit, now]);
+function Word({ at, place, text, numbers, strip, levels, forward, first, second, lit, now, told, onPoint }: WordProps) {
+  const { x, y, width } = place;
+  return (
+    <g data-source={at} class={`word ${now ? "reading" : ""} ${lit ? "lit" : ""}`} onMouseEnter={() => onPoint(at)} onMouseLeave={() => onPoint(null)}>
+      {now && <rect class="now" x={x - width / 2 + 1} y={y + 1} width={width - 2} height={44} rx={4} />}
+      <text x={x} y={y + 16} text-anchor="middle" fill-opacity={told === null ? undefined : ink(told)}>{text}</text>
+      {told !== null && told >= 0 && <path class="told" d={`M${x - TOLD_WIDTH / 2} ${y + 20.5}h${(TOLD_WIDTH * told) / 100}`} />}
+      {numbers && <Strip numbers={numbers} levels={levels} x={x - strip / 2} y={y + 24} width={CELL} height={16} forward={forward} seen={[first, second]} />}
+    </g>
+  );
 }
 
 export function Flow({ content, variant, view, moment, zoom, lit, onPoint }: Props) {
@@ -129,12 +130,13 @@ export function Flow({ content, variant, view, moment, zoom, lit, onPoint }: Pro
   const { places, width, height, scale } = useMemo(() => layOut(texts, strip, pixels, zoom), [texts, strip, pixels, zoom]);
   const whole = scene(view, variant, moment);
   const there = filled(view.source.length, variant.encoder, moment.phase === "read" ? moment.step : view.source.length + 1);
+  const groups = useMemo(() => inGroups(view.source.length), [view]);
+  const told = toldAt(view, moment);
   const middle = width / 2;
   // Sizes below the source are those of the screen, whatever the scale of the source.
   const k = Math.min(zoom, pixels / 330) / scale;
   const top = height + 40 * k;
   const most = moment.phase === "write" && view.weights ? largest(whole.threads) : -1;
-  const drawn = (numbers: number[]) => (numbers.length * BIG) / 2;
   const total = height + BELOW * k;
   return (
     <div ref={box}>
@@ -146,30 +148,21 @@ export function Flow({ content, variant, view, moment, zoom, lit, onPoint }: Pro
               stroke-width={(0.5 + 11 * whole.threads[at]) * k} opacity={0.12 + 0.88 * whole.threads[at]} />
           ))}
         </g>
-        {places.map((place, at) => (
-          <Word key={at} at={at} place={place} text={texts[at]} numbers={strip > 0 ? view.states[at] : null} strip={strip} levels={content.levels}
-            forward={variant.forward} first={there.forward[at]} second={there.backward[at]} lit={at === most || at === lit}
-            now={moment.phase === "read" && there.now.includes(at)} onPoint={onPoint} />
-        ))}
-        <g transform={`translate(${middle} ${top}) scale(${k})`}>
-          {whole.vector && (
-            <g class="vector">
-              <Strip numbers={whole.vector.numbers} levels={content.levels} x={-drawn(whole.vector.numbers)} y={0} width={BIG} height={18} />
-              <text x={0} y={36} text-anchor="middle">{whole.vector.caption}</text>
-              <text x={0} y={51} text-anchor="middle" class="small">{whole.vector.under}</text>
-            </g>
-          )}
-          {!whole.vector && <text x={0} y={30} text-anchor="middle" class="note">{whole.note}</text>}
-          {whole.decoder && (
-            <g class="decoder">
-              {whole.passes && <path class="pass" d="M0 57v14m-5 -6l5 6l5 -6" />}
-              <Strip numbers={whole.decoder} levels={content.levels} x={-drawn(whole.decoder)} y={76} width={BIG} height={18} />
-              <text x={0} y={111} text-anchor="middle" class="small">
-                {moment.phase === "hand-over" ? "the decoder's first state" : "the decoder's state after this step"}
-              </text>
-            </g>
-          )}
-        </g>
+        {groups.map(group => {
+          const states = group.map(at => [there.forward[at], there.backward[at], at === most || at === lit, moment.phase === "read" && there.now.includes(at), told && told[at]]);
+          return (
+            <Kept key={group[0]} on={[places, view, states.join()]} draw={() => (
+              <g>
+                {group.map((at, rank) => {
+                  const [first, second, isLit, now] = states[rank].map(Boolean);
+                  return <Word key={at} at={at} place={places[at]} text={texts[at]} numbers={strip > 0 ? view.states[at] : null} strip={strip}
+                    levels={content.levels} forward={variant.forward} first={first} second={second} lit={isLit} now={now} told={told && told[at]} onPoint={onPoint} />;
+                })}
+              </g>
+            )} />
+          );
+        })}
+        <Handed scene={whole} moment={moment} levels={content.levels} x={middle} y={top} scale={k} />
       </svg>
     </div>
   );

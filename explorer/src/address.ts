@@ -1,4 +1,4 @@
-// Deep links: #sentence=ID&step=write-5&variants=none,luong_general&stage=2&mode=presenter
+// Deep links: #sentence=ID&step=write-5&variants=none,luong_general&stage=2&tokens=1000000&beam=open&mode=presenter
 
 import type { Moment } from "./timeline.ts";
 
@@ -7,6 +7,8 @@ export interface Address {
   step?: Moment;
   variants?: string[];
   stage?: number; // of attention, from 1
+  tokens?: number; // of the training
+  beam?: boolean; // whether the trees of the beam search are open
   presenter?: boolean;
 }
 
@@ -32,6 +34,8 @@ export function writeAddress(address: Address): string {
   if (address.step) parts.push(["step", writeMoment(address.step)]);
   if (address.variants) parts.push(["variants", address.variants.join(",")]);
   if (address.stage) parts.push(["stage", String(address.stage)]);
+  if (address.tokens) parts.push(["tokens", String(address.tokens)]);
+  if (address.beam) parts.push(["beam", "open"]);
   if (address.presenter) parts.push(["mode", "presenter"]);
   return parts.map(([key, value]) => `${key}=${encodeURIComponent(value).replaceAll("%2C", ",")}`).join("&");
 }
@@ -40,12 +44,15 @@ export function writeAddress(address: Address): string {
 export function readAddress(hash: string): Address {
   const values = new URLSearchParams(hash.replace(/^#/, ""));
   const stage = Number(values.get("stage"));
+  const tokens = Number(values.get("tokens"));
   const step = readMoment(values.get("step") ?? "");
   return {
     ...(values.has("sentence") && { sentence: values.get("sentence")! }),
     ...(step && { step }),
     ...(values.get("variants") && { variants: values.get("variants")!.split(",") }),
     ...(Number.isInteger(stage) && stage > 0 && { stage }),
+    ...(Number.isInteger(tokens) && tokens > 0 && { tokens }),
+    ...(values.get("beam") === "open" && { beam: true }),
     ...(values.get("mode") === "presenter" && { presenter: true }),
   };
 }

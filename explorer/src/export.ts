@@ -9,7 +9,7 @@ const RULES = `
 text { fill: var(--ink); font: 13px system-ui, sans-serif; } .small, .note { fill: var(--faint); font-size: 11px; }
 .name { font-weight: 700; font-size: 16px; } .frame { fill: none; stroke: var(--line); } .parting { fill: none; stroke: var(--faint); }
 .plus { fill: var(--plus); } .minus { fill: var(--paper); stroke: var(--minus); stroke-width: .8; }
-.thread { fill: none; stroke: var(--mark); } .pass { fill: none; stroke: var(--ink); } .now { fill: none; stroke: var(--ink); stroke-width: 2; }
+.thread { fill: none; stroke: var(--mark); } .pass { fill: none; stroke: var(--ink); } .told { stroke: var(--ink); stroke-width: 3; } .shade { fill: #000; } .looked { stroke: #fff; } .now { fill: none; stroke: var(--ink); stroke-width: 2; }
 .cell { fill: var(--mark); } .surface { fill: none; } .sum { fill: none; stroke: var(--ink); stroke-width: 2; } .lit text, text.lit { font-weight: 700; }`;
 
 const escape = (text: string): string => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");

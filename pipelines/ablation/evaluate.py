@@ -6,15 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from hourglass.analysis.evaluation import VariantResult, write_evaluation
-from hourglass.config.command_line import arguments, one_line_errors
-from hourglass.experiments.ablation import load_ablation
+from hourglass.config.command_line import one_line_errors
+from hourglass.experiments.ablation import Ablation, read_stage
 from hourglass.experiments.evaluation import evaluate
 from hourglass.system.files import write_json, write_whole
 
 
-def main(corpus: str) -> None:
+def main(ablation: Ablation, corpus: str) -> None:
     """Write the evaluation, the metrics that DVC shows, and the data of its plots."""
-    ablation = load_ablation()
     ablation.check_corpus(corpus)
     for file in ablation.stray_tuning_files(corpus):
         file.unlink()
@@ -57,4 +56,4 @@ def write_table(path: Path, head: Sequence[str], rows: Sequence[Sequence[float]]
 
 if __name__ == "__main__":
     with one_line_errors():
-        main(*arguments("CORPUS"))
+        main(*read_stage("CORPUS"))

@@ -6,16 +6,15 @@ nothing trains nothing anew. A file whose fingerprint is still right, but for ro
 
 from pathlib import Path
 
-from hourglass.config.command_line import arguments, one_line_errors
+from hourglass.config.command_line import one_line_errors
 from hourglass.errors import UserError
-from hourglass.experiments.ablation import REMEDY, load_ablation
+from hourglass.experiments.ablation import Ablation, read_stage
 from hourglass.system.records import read_record, write_record
 from hourglass.training.fingerprint import FINGERPRINT_VERSION, Fingerprint
 
 
-def main(corpus: str) -> None:
+def main(ablation: Ablation, corpus: str) -> None:
     """Write results/CORPUS/fingerprints/VARIANT.json for every variant and the blind decoder."""
-    ablation = load_ablation()
     ablation.check_corpus(corpus)
     # Lightning takes seconds to import.
     from hourglass.training.first_steps import measure_fingerprint  # noqa: PLC0415
@@ -28,7 +27,7 @@ def main(corpus: str) -> None:
         fingerprint = measure_fingerprint(ablation.compose(words))
         file = ablation.fingerprint_file(variant)
         files.append(file)
-        before = recorded(file)
+        before = recorded(file, ablation.remedy)
         if before is not None and before.holds(fingerprint):
             print(f"{variant.name}: as it was")
         else:
@@ -39,14 +38,14 @@ def main(corpus: str) -> None:
             file.unlink()
 
 
-def recorded(file: Path) -> Fingerprint | None:
+def recorded(file: Path, remedy: str) -> Fingerprint | None:
     """Return a fingerprint that was written before, if it can be read."""
     try:
-        return read_record(file, Fingerprint, FINGERPRINT_VERSION, REMEDY)
+        return read_record(file, Fingerprint, FINGERPRINT_VERSION, remedy)
     except UserError:
         return None
 
 
 if __name__ == "__main__":
     with one_line_errors():
-        main(*arguments("CORPUS"))
+        main(*read_stage("CORPUS"))

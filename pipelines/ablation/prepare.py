@@ -5,26 +5,25 @@ from collections import Counter
 import numpy as np
 
 from hourglass.analysis.evaluation import SCHEMA_VERSION, CorpusFacts, TokenizerFacts
-from hourglass.config.command_line import arguments, one_line_errors
+from hourglass.config.command_line import one_line_errors
 from hourglass.corpora.corpus import check_leaks
 from hourglass.corpora.overlap import OVERLAP_VERSION, corpus_overlap
 from hourglass.corpora.recipe import SPLITS
-from hourglass.experiments.ablation import load_ablation
+from hourglass.experiments.ablation import Ablation, read_stage
 from hourglass.system.records import write_record
 from hourglass.training.preparation import prepare
 from hourglass.training.settings import check_settings
 
 
-def main(corpus: str) -> None:
+def main(ablation: Ablation, corpus: str) -> None:
     """Fill the corpus's cache, and write the corpus in numbers and what its sentences share with train."""
-    ablation = load_ablation()
     ablation.check_corpus(corpus)
     config = ablation.compose([*ablation.data_overrides(corpus), "logger=csv"])
     prepared = prepare(config, check_settings(config))
     splits = {split: prepared.splits[split] for split in SPLITS}
     vocabularies, overlap = prepared.vocabularies, corpus_overlap(prepared.corpus)
     facts = CorpusFacts(
-        **prepared.corpus.facts,
+        **prepared.corpus.facts.present(),
         digest=prepared.corpus.digest,
         leaks=check_leaks(prepared.corpus),
         tokenizer=TokenizerFacts(vocabularies.digest, vocabularies.target.size, vocabularies.joint),
@@ -38,4 +37,4 @@ def main(corpus: str) -> None:
 
 if __name__ == "__main__":
     with one_line_errors():
-        main(*arguments("CORPUS"))
+        main(*read_stage("CORPUS"))

@@ -5,16 +5,15 @@ every seed and budget. With each budget, the seed that is best on dev is the one
 cannot translate: its likelihoods alone are kept.
 """
 
-from hourglass.config.command_line import arguments, one_line_errors
-from hourglass.experiments.ablation import load_ablation
+from hourglass.config.command_line import one_line_errors
+from hourglass.experiments.ablation import Ablation, read_stage
 from hourglass.experiments.keeping import keep_runs
 from hourglass.experiments.remaining import remaining_training
 from hourglass.training.jobs import run_training
 
 
-def main(corpus: str, number: str) -> None:
+def main(ablation: Ablation, corpus: str, number: str) -> None:
     """Climb the ladder of budgets with one seed, and keep what the bits need."""
-    ablation = load_ablation()
     ablation.check_corpus(corpus)
     blind = ablation.blind(corpus)
     seed = ablation.seed(blind, number)
@@ -26,4 +25,4 @@ def main(corpus: str, number: str) -> None:
 
 if __name__ == "__main__":
     with one_line_errors():
-        main(*arguments("CORPUS", "SEED"))
+        main(*read_stage("CORPUS", "SEED"))

@@ -5,15 +5,14 @@ the one before began to fall. What is trained already is left alone; a training 
 checkpoint.
 """
 
-from hourglass.config.command_line import arguments, one_line_errors
-from hourglass.experiments.ablation import load_ablation
+from hourglass.config.command_line import one_line_errors
+from hourglass.experiments.ablation import Ablation, read_stage
 from hourglass.experiments.remaining import remaining_training
 from hourglass.training.jobs import run_training
 
 
-def main(corpus: str, name: str, seed: str) -> None:
+def main(ablation: Ablation, corpus: str, name: str, seed: str) -> None:
     """Train with every budget and the settings that the variant's search chose."""
-    ablation = load_ablation()
     variant = ablation.variant(corpus, name)
     print(remaining_training(ablation), flush=True)
     for overrides in ablation.ladder(variant, ablation.seed(variant, seed)):
@@ -22,4 +21,4 @@ def main(corpus: str, name: str, seed: str) -> None:
 
 if __name__ == "__main__":
     with one_line_errors():
-        main(*arguments("CORPUS", "VARIANT", "SEED"))
+        main(*read_stage("CORPUS", "VARIANT", "SEED"))

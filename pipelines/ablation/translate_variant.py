@@ -1,18 +1,17 @@
 """Translate dev and test with a variant: python pipelines/ablation/translate_variant.py CORPUS VARIANT SEED"""
 
-from hourglass.config.command_line import arguments, one_line_errors
+from hourglass.config.command_line import one_line_errors
 from hourglass.decoding.translate import translate_split
 from hourglass.errors import UserError
-from hourglass.experiments.ablation import load_ablation
+from hourglass.experiments.ablation import Ablation, read_stage
 from hourglass.runs.translations import rows_of, write_translations
 from hourglass.training.finished import FinishedRun
 from hourglass.training.preparation import prepare
 from hourglass.training.settings import check_settings
 
 
-def main(corpus: str, name: str, seed: str) -> None:
+def main(ablation: Ablation, corpus: str, name: str, seed: str) -> None:
     """Write the translations of the checkpoint that was best on dev."""
-    ablation = load_ablation()
     variant = ablation.variant(corpus, name)
     number = ablation.seed(variant, seed)
     run = FinishedRun.open(ablation.run(variant, number).path)
@@ -35,4 +34,4 @@ def main(corpus: str, name: str, seed: str) -> None:
 
 if __name__ == "__main__":
     with one_line_errors():
-        main(*arguments("CORPUS", "VARIANT", "SEED"))
+        main(*read_stage("CORPUS", "VARIANT", "SEED"))

@@ -5,19 +5,18 @@ learning rates is extended until the best is no end of it. A search that was kil
 candidate.
 """
 
-from hourglass.config.command_line import arguments, one_line_errors
-from hourglass.experiments.ablation import load_ablation
+from hourglass.config.command_line import one_line_errors
+from hourglass.experiments.ablation import Ablation, read_stage
 from hourglass.experiments.remaining import remaining_training
 from hourglass.experiments.tuning import tune_variant
 
 
-def main(corpus: str, name: str) -> None:
+def main(ablation: Ablation, corpus: str, name: str) -> None:
     """Train all candidates, and write their dev losses and costs and the choice."""
-    ablation = load_ablation()
     print(remaining_training(ablation), flush=True)
     tune_variant(ablation, ablation.variant(corpus, name))
 
 
 if __name__ == "__main__":
     with one_line_errors():
-        main(*arguments("CORPUS", "VARIANT"))
+        main(*read_stage("CORPUS", "VARIANT"))

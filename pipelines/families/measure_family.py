@@ -21,7 +21,7 @@ def main(name: str, channel: str, family: str) -> None:
     measured = measure_points(scale, points, folder)
     write_points(ROOT / "results" / "families" / name / "points" / f"{channel}-{family}.json", measured)
     minutes = sum(point.seconds for point in measured.points) / 60
-    print(f"{channel}, {family}: {len(measured.points)} points, {minutes:.1f} minutes of training", flush=True)
+    print(f"{channel}, {family}: {len(measured.points)} points, {minutes:z.1f} minutes of training", flush=True)
 
 
 if __name__ == "__main__":

@@ -30,9 +30,9 @@ from hourglass.analysis.grouping import (
 from hourglass.corpora.overlap import CorpusOverlap, SideOverlap
 from hourglass.errors import UserError
 from hourglass.metrics.significance import draw_resamples
-from hourglass.reports.comparison import write_comparison
+from hourglass.reports.comparison import note_on_undefined, write_comparison
 from hourglass.reports.document import Bullets, Picture, Table
-from hourglass.reports.phrases import UNDEFINED, show_p
+from hourglass.reports.phrases import show_p
 from hourglass.runs.translations import write_translations
 from hourglass.training.finished import FinishedRun
 
@@ -361,7 +361,7 @@ def test_the_clean_part_is_scored_as_a_test_set_of_its_own(make: Make, monkeypat
         return CorpusOverlap(corpus.digest, {"test": [f"t{row}" for row in range(60)]}, {"test": sides})
 
     def corpus_of(run: FinishedRun) -> SimpleNamespace:
-        return SimpleNamespace(facts={"leaks_removed": True}, digest=run.metrics.corpus_digest)
+        return SimpleNamespace(facts=SimpleNamespace(leaks_removed=True), digest=run.metrics.corpus_digest)
 
     monkeypatch.setattr(comparing, "corpus_overlap", overlap)
     monkeypatch.setattr(FinishedRun, "corpus", property(corpus_of))
@@ -376,7 +376,7 @@ def test_the_clean_part_is_scored_as_a_test_set_of_its_own(make: Make, monkeypat
     (other,) = compare_groups(runs, [RUN], None, 40)
     assert other.clean is None
     assert "clean" not in tables_of([other])
-    monkeypatch.setattr(FinishedRun, "corpus", SimpleNamespace(facts={"leaks_removed": False}))
+    monkeypatch.setattr(FinishedRun, "corpus", SimpleNamespace(facts=SimpleNamespace(leaks_removed=False)))
     (made,) = compare_groups(runs, [RUN], None, 40, clean=True)
     assert made.clean is None
 
@@ -587,8 +587,8 @@ def test_the_note_on_missing_intervals_needs_one(make: Make) -> None:
     texts = [*sentences(20), *["one two"] * 20]
     paths = [make(f"{size}", 0.1, texts, encoder__summary_size=size, edges=[1, 4]) for size in (4, 8)]
     parts = compare_groups(opened(*paths), [], None, 100)
-    assert UNDEFINED not in notes_of(parts)  # Over all sentences there are intervals.
-    assert UNDEFINED in notes_of(parts, by_length=True)
+    assert note_on_undefined() not in notes_of(parts)  # Over all sentences there are intervals.
+    assert note_on_undefined() in notes_of(parts, by_length=True)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers import ROOT, make_run, run_script
 
-from hourglass.analysis.embeddings import Term, WordEmbeddings, read_terms
+from hourglass.analysis.embeddings import PLACES, Term, WordEmbeddings, read_terms, word_maps
 from hourglass.errors import UserError
 from hourglass.models.checkpoint import Trained, load_trained
 
@@ -70,6 +70,16 @@ def test_the_map_is_the_plane_of_most_variance(kept: Trained) -> None:
     assert places.var(0, correction=0).tolist() == pytest.approx(spectrum[-2:].flip(0).tolist(), rel=1e-3)
 
 
+def test_the_maps_of_a_page_are_that_plane_in_whole_numbers(kept: Trained) -> None:
+    (only,) = word_maps(kept, 40)  # decoder.tie=all: both sides share one embedding.
+    assert only.side == "source and target"
+    words, places, shown = WordEmbeddings.of(kept, "target").plane(40)
+    assert (only.words, only.shown) == (words, pytest.approx(shown, abs=1e-4))
+    whole = torch.tensor(only.places).float()
+    assert whole.abs().max() == PLACES
+    torch.testing.assert_close(whole / PLACES, places / places.abs().max(), atol=1 / PLACES, rtol=0)
+
+
 @pytest.mark.parametrize("text", ["", "king -", "king man", "- king", "king + - man", "king * man"])
 def test_what_is_no_sum_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="not a word, nor words with"):
@@ -89,6 +99,7 @@ def test_words_and_map_by_command(folder: Path, tmp_path: Path, kept: Any) -> No
     assert map_file.read_text().count("<text") > 20
     for words, message in (
         ([str(run)], "nothing is asked: set near=king"),
+        ([str(run), "near=5"], "near=5: not a word as it stands: write a number, true or false in quotes, near='"),
         ([str(run), 'near="中"'], "near: the vocabulary of this run does not have the word '中'"),
         ([str(folder), "near=s1"], "side=target: no piece of this run's vocabulary is a word"),
         ([str(tmp_path), "near=king"], "not a run folder"),

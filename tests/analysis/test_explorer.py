@@ -15,6 +15,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
+import yaml
 from helpers import SMALL, compose_config, make_run, plain_search, tiny_config, train_config, wait_until
 
 from hourglass.analysis.explorer import (
@@ -26,12 +27,12 @@ from hourglass.analysis.explorer import (
     disorder,
     explore,
     follow,
-    name_runs,
     page_content,
     page_text,
     word_bits,
     write_page,
 )
+from hourglass.analysis.grids import as_address
 from hourglass.analysis.live import LiveServer
 from hourglass.data.pieces import BOS, EOS, PAD
 from hourglass.decoding.search import search
@@ -42,6 +43,7 @@ from hourglass.models.build import build_model
 from hourglass.models.cells import CELLS
 from hourglass.models.checkpoint import Trained, load_trained
 from hourglass.runs.folder import RunFolder
+from hourglass.training.finished import FinishedRun
 
 SENTENCES = [("a", "s1 s2 s3", "s1 s2 s3"), ("b", "s0", "s0"), ("c", "s5 s4 s3 s2 s1 s0", "s5 s4 s3 s2 s1 s0")]
 ATTENTIONS = ("none", "fixed", "luong_general", "bahdanau")
@@ -164,6 +166,41 @@ def test_the_bits_of_a_word_are_those_of_its_pieces() -> None:
 
 
 @pytest.mark.slow
+def test_earlier_checkpoints_translate_and_are_scored(
+    runs: dict[str, RunFolder], models: dict[str, Trained], tmp_path: Path
+) -> None:
+    """A run that has started from another: here from one of another attention, so that the two are told apart."""
+    later = RunFolder(tmp_path / "later")
+    shutil.copytree(runs["luong_general"].path, later.path)
+    config = yaml.safe_load(later.config.read_text())
+    later.config.write_text(yaml.safe_dump({**config, "start_from": str(runs["fixed"].path)}))
+    metrics = json.loads(later.metrics.read_text())
+    metrics |= {"train_target_tokens": 5000, "dev": {**metrics["dev"], "step": 5000}}
+    later.metrics.write_text(json.dumps(metrics))
+    page = tmp_path / "page.html"
+    explore([str(later.path)], 3, page, [str(runs["blind"].path)], checkpoints=4)
+    content = data_of(page.read_text(encoding="utf-8"))
+    assert [(one["tokens"] < 1000, one["end"], one["variant"]) for one in content["readings"]] == [
+        (True, False, 0),
+        (False, True, 0),
+    ]
+    vocabularies = models["fixed"].vocabularies
+    for sentence in content["sentences"]:
+        earlier, end = sentence["readings"]
+        ids = [*vocabularies.source.encode([sentence["source"]])[0], EOS]
+        settings = FinishedRun.open(later.path).settings.search.greedy
+        (best,) = search(models["fixed"].model, torch.tensor([ids]), torch.tensor([len(ids)]), settings)
+        assert earlier["text"] == vocabularies.target.decode([best.tokens])[0]
+        assert "weights" not in earlier
+        pairs = Pairs.encode(vocabularies, [sentence["source"]], [sentence["reference"]])
+        nats = reference_nats(models["fixed"].model, pairs)[0]
+        assert sum(earlier["bits"]) == pytest.approx(nats.sum() / np.log(2), abs=0.01 * len(earlier["bits"]))
+        assert end == {}
+    with pytest.raises(UserError, match="has no earlier weights"):
+        explore([str(runs["fixed"].path)], 3, page, checkpoints=1)
+
+
+@pytest.mark.slow
 def test_bits_are_those_of_the_likelihoods(runs: dict[str, RunFolder], tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     paths = [str(runs[name].path) for name in ("none", "luong_general")]
@@ -244,7 +281,31 @@ def content(models: dict[str, Trained]) -> dict[str, Any]:
             for at, name in enumerate(models)
         },
     )
-    return page_content(models, SENTENCES, dict.fromkeys(models, plain_search(1)), "A page", bits)
+    page = page_content(models, SENTENCES, dict.fromkeys(models, plain_search(1)), "A page", bits)
+    return page | made_readings(page)
+
+
+def made_readings(page: dict[str, Any]) -> dict[str, Any]:
+    """Return what each variant was earlier, and another width of `none`: the page with them, of made values."""
+    readings: list[dict[str, Any]] = []
+    of_sentences: list[list[dict[str, Any]]] = [[] for _ in SENTENCES]
+    for variant, name in enumerate(ATTENTIONS):
+        for end in (False, True):
+            lengths = [[1, 3, 10.0 * variant + 30 * end], [4, None, 5.0]]
+            own = {"name": name, "family": name, "width": 16, "variant": variant, "end": end}
+            readings.append({**own, "tokens": 1000 if end else 500, "lengths": lengths})
+            for rows, sentence in zip(of_sentences, page["sentences"], strict=True):
+                ahead = {"text": f"{name} earlier", "target": ["earlier"], "bits": sentence["bits"]["blind"]}
+                view = sentence["views"][variant]
+                if "weights" in view:
+                    ahead |= {"parts": view["parts"], "weights": view["weights"][:1]}
+                rows.append({} if end else ahead)
+    narrow = {"name": "none w=4", "family": "none", "width": 4, "variant": -1, "end": False}
+    readings.append({**narrow, "tokens": 1000, "lengths": []})
+    for rows, sentence in zip(of_sentences, page["sentences"], strict=True):
+        rows.append({"bits": sentence["bits"]["blind"]})
+    sentences = [one | {"readings": rows} for one, rows in zip(page["sentences"], of_sentences, strict=True)]
+    return {"readings": readings, "metric": {"name": "BLEU", "higher": True}, "sentences": sentences}
 
 
 @pytest.mark.slow
@@ -327,6 +388,7 @@ def page(request: pytest.FixtureRequest, browser: Any, content: dict[str, Any], 
 @pytest.mark.slow
 def test_the_page_fits_and_no_sentence_is_cut_off(page: Any) -> None:
     width = page.viewport_size["width"]
+    page.keyboard.press("b")  # The trees of the beam search are to fit, too.
     for wide in (width, 360):
         page.set_viewport_size({"width": wide, "height": 900})
         wait_until(lambda: page.evaluate("document.querySelector('svg.flow').clientWidth < innerWidth"), "the width")
@@ -440,15 +502,123 @@ def test_the_bits_meter_tells_what_came_through(page: Any, content: dict[str, An
     page.locator("#sentence").select_option("2")
     bits = content["sentences"][2]["bits"]
     for variant, own in zip(ATTENTIONS[:3], bits["variants"], strict=False):
-        fates = page.locator(f".meter .fates[data-variant={variant}] .fate")
+        fates = page.locator(f"#meter .fates[data-variant={variant}] .fate")
         assert fates.count() == len(bits["words"])
         bold = fates.evaluate_all("all => all.map(one => getComputedStyle(one).fontWeight === '700')")
         assert bold == [need - cost >= need / 2 for need, cost in zip(bits["blind"], own, strict=True)]
-    assert page.locator(".meter .sum").count() == 3
-    page.locator(".meter .fate").first.hover()
+    assert page.locator("#meter .sum").count() == 3
+    page.locator("#meter .fate").first.hover()
     need, cost = bits["blind"][0], bits["variants"][0][0]
-    said = page.locator(".meter .tip").text_content()
+    said = page.locator("#meter .tip").text_content()
     assert f"the blind decoder needs {need:.1f} bits; saved by none {need - cost:.1f}, " in said
+
+
+@pytest.mark.slow
+def test_words_fade_with_what_the_state_tells_and_a_map_marks_them(
+    browser: Any, content: dict[str, Any], tmp_path: Path
+) -> None:
+    probe = {"sentences": 1000, "positions": 3, "first": [0, 1], "right": [60.0, 40.0], "chance": [10.0, 11.0]}
+    places = [[0, 0], [500, 90], [-80, -500], [2, 1]]
+    maps = [{"side": "source and target", "words": ["s1", "s2", "s9", "s8"], "places": places, "shown": 0.25}]
+    variants = [one | {"probe": probe, "maps": maps} if one["name"] == "none" else one for one in content["variants"]]
+    view = content["sentences"][0]["views"][0]
+    told = [[100, 50, 0, *[-1] * (len(view["source"]) - 3)]] * (len(view["target"]) + 1)
+    first = content["sentences"][0] | {"views": [view | {"told": told}, *content["sentences"][0]["views"][1:]]}
+    made = content | {"variants": variants, "sentences": [first, *content["sentences"][1:]]}
+    with opened(browser, tmp_path, made, "#sentence=a&step=write-1", reduced_motion="reduce") as page:
+        panel = page.locator("[data-variant=none]")
+        texts = panel.locator(".word text")
+        ink = [float(one.get_attribute("fill-opacity") or 1) for one in texts.all()]
+        assert ink[0] == 1
+        assert ink[0] > ink[1] > ink[2] > 0.3  # Pale, and still legible.
+        assert ink[3:] == [1] * len(ink[3:])  # Not asked.
+        assert panel.locator("path.told").count() == 3
+        assert "tells 2 of 3 pieces" in panel.locator(".toldlegend").text_content()
+        assert "40 of 100 pieces here; chance: 11." in panel.locator(".toldlegend").text_content()
+        assert "a probe tells 2 of 3 source pieces" in page.locator("#status").text_content()
+        assert page.locator("[data-variant=fixed] .toldlegend").count() == 0
+        assert page.locator("#words svg").count() == 0  # Folded.
+        page.locator("#words summary").click()
+        marks = page.locator("#words .own")
+        wait_until(lambda: marks.count() > 0, "the map")
+        assert {"s1", "s2"} == {one.get_attribute("data-word") for one in marks.all()} - {"s8", "s9"}
+        assert "of this sentence it has: s1, s2" in page.locator("#words svg").get_attribute("aria-label")
+
+
+@pytest.mark.slow
+def test_attention_is_light_over_a_picture(browser: Any, content: dict[str, Any], tmp_path: Path) -> None:
+    sentence = content["sentences"][0]
+    cells = len(sentence["views"][0]["source"])
+    pixel = as_address(np.full((1, 1, 3), 0.5))
+    for image in ({"image": pixel}, {}):
+        grid = {"columns": 2, "cells": cells, **image}
+        made = content | {"sentences": [sentence | {"grid": grid}]}
+        with opened(browser, tmp_path, made, "#step=write-1", reduced_motion="reduce") as page:
+            names = ("luong_general", "none")
+            looking, blind = (page.locator(f"section.variant[data-variant={name}]") for name in names)
+            weights = sentence["views"][2]["weights"][0]
+            place = int(np.argmax(weights))
+            name = f"cell {place + 1} (row {place // 2 + 1}, column {place % 2 + 1})"
+            assert name in looking.locator(".looks").text_content()
+            assert name in looking.locator("svg.flow").get_attribute("aria-label")
+            assert f"looking at {name}" in page.locator("#status").text_content()
+            assert "nothing any more" in blind.locator("svg.flow").get_attribute("aria-label")
+            assert looking.locator("svg.film [data-step]").count() == len(sentence["views"][2]["target"])
+            if image:
+                shades = looking.locator("svg.flow .shade").evaluate_all(
+                    "all => all.map(one => Number(one.getAttribute('fill-opacity')))"
+                )
+                light = 1 - np.array(shades) / 0.88
+                assert light == pytest.approx(np.array(weights) / max(weights), abs=0.02)
+                dark = blind.locator("svg.flow .shade").evaluate_all(
+                    "all => all.map(one => one.getAttribute('fill-opacity'))"
+                )
+                assert dark == ["0.88"] * cells
+            else:
+                assert looking.locator("svg.flow text").all_text_contents()[:cells] == [
+                    str(number) for number in range(1, cells + 1)
+                ]
+            box = looking.locator("svg.film .surface").bounding_box()
+            looking.locator("svg.film .surface").click(position={"x": 90, "y": 30})
+            wait_until(lambda: "writing 2 of" in page.locator("#count").text_content(), "the second step")
+            assert box["width"] <= looking.bounding_box()["width"]
+
+
+@pytest.mark.slow
+def test_a_screen_reader_gets_names_order_and_news(browser: Any, content: dict[str, Any], tmp_path: Path) -> None:
+    """By Chromium's own accessibility tree: whatever can be used or stands for a picture has a name."""
+    with opened(browser, tmp_path, content, "#sentence=a&step=write-1") as page:
+        session = page.context.new_cdp_session(page)
+        nodes = [node for node in session.send("Accessibility.getFullAXTree")["nodes"] if not node["ignored"]]
+        roles = [node["role"]["value"] for node in nodes]
+        named = {"button", "slider", "combobox", "checkbox", "image", "region", "link", "table"}
+        nameless = [
+            node["role"]["value"]
+            for node in nodes
+            if node["role"]["value"] in named and not node.get("name", {}).get("value", "").strip()
+        ]
+        assert nameless == []
+        assert {"button", "slider", "combobox", "checkbox", "image", "region", "main", "heading"} <= set(roles)
+        for slider in page.get_by_role("slider").all():  # In words, as its number tells nothing.
+            assert " " in slider.get_attribute("aria-valuetext")
+        # The tab key goes through what can be used in the order of the page, each once.
+        order = page.evaluate(
+            "[...document.querySelectorAll('a[href], button:not(:disabled), select, input, summary')]"
+            ".filter(one => one.getClientRects().length).map(one => one.id || one.textContent || one.value)"
+        )
+        seen = []
+        for _ in order:
+            page.keyboard.press("Tab")
+            seen.append(page.evaluate("(one => one.id || one.textContent || one.value)(document.activeElement)"))
+        assert seen == order
+        # News: the live region says the new step.
+        page.evaluate("document.activeElement.blur()")
+        status = page.locator("#status")
+        assert status.get_attribute("aria-live") == "polite"
+        before = status.text_content()
+        page.keyboard.press("ArrowRight")
+        assert status.text_content() != before
+        assert status.text_content().startswith("writing 2 of")
 
 
 @pytest.mark.slow
@@ -458,10 +628,71 @@ def test_a_sentence_is_chosen_by_length(page: Any, content: dict[str, Any]) -> N
     slider.fill("2")
     assert source.text_content() == by_length[2]["source"]
     assert slider.get_attribute("aria-valuetext") == f"{by_length[2]['words']} words"
-    plot = page.locator("#lengths svg.chart")
+    plot = page.locator("#bits-by-length")
     assert plot.locator(".mark").count() == 3 * len(SENTENCES)
     plot.click(position={"x": 50, "y": 50})
     assert source.text_content() == by_length[0]["source"]
+    # The scores have the same lengths, and name those of the sentence's bucket.
+    scores, tip = page.locator("#score-by-length"), page.locator("#lengths .tip")
+    assert tip.text_content() == "1 to 3 words: none 30.0, fixed 40.0, luong_general 50.0"
+    assert scores.locator(".mark").count() == 2 * 3
+    assert scores.locator(".mark.lit").count() == 3
+    scores.click(position={"x": scores.bounding_box()["width"] - 20, "y": 50})
+    assert source.text_content() == by_length[2]["source"]
+    assert tip.text_content() == "4 or more words: none 5.0, fixed 5.0, luong_general 5.0"
+
+
+@pytest.mark.slow
+def test_a_sentence_earlier_in_the_training_and_over_widths(page: Any, content: dict[str, Any]) -> None:
+    page.locator("#sentence").select_option("0")
+    page.locator("#sentence").blur()
+    sentence = content["sentences"][0]
+    text = page.locator("#training [data-earlier=luong_general] .text")
+    assert text.text_content() == sentence["views"][2]["text"]
+    page.keyboard.press("<")
+    assert text.text_content() == "luong_general earlier"
+    assert page.locator("#tokens").get_attribute("aria-valuetext") == "after 500 target tokens"
+    assert "tokens=500" in page.evaluate("location.hash")
+    assert page.locator("#training [data-earlier=luong_general] .matrix .cell").count() >= 1
+    assert page.locator("#training [data-earlier=none] .matrix").count() == 0
+    assert page.locator("#training .came-through").count() == 0  # It saved nothing yet.
+    assert page.locator("#lengths .tip").text_content().startswith("1 to 3 words: none 0.0, fixed 10.0,")
+    score, saved_bits = page.locator("#lengths h3").all()
+    assert score.text_content().endswith("after 500 target tokens")
+    assert saved_bits.text_content().endswith("at the end of the training")
+    lines = page.locator("#training .line")
+    names = [line.get_attribute("data-line") for line in lines.all()]
+    assert names == ["none", "fixed", "luong_general", "none w=4"]
+    assert lines.first.locator(".dot").count() == 2
+    assert page.locator("#widths .line").count() == 1
+    bits = sentence["bits"]
+    saved = sum(bits["blind"]) - sum(bits["variants"][0])
+    page.locator("#tokens").fill("1")
+    assert text.text_content() == sentence["views"][2]["text"]
+    label = page.locator("#widths svg.chart").get_attribute("aria-label")
+    assert label.endswith(f"none: 0 at 4, {saved:.0f} at 16")
+
+
+@pytest.mark.slow
+def test_the_beam_search_is_drawn_beside_greedy_search(page: Any, content: dict[str, Any]) -> None:
+    page.locator("#sentence").select_option("0")
+    page.locator("#sentence").blur()
+    assert page.locator("#beam svg").count() == 0
+    page.keyboard.press("b")
+    view = content["sentences"][0]["views"][0]
+    beam, own = view["beam"], page.locator("#beam [data-searched=none]")
+    rows = [row.locator("td").first.text_content() or "" for row in own.locator("tbody tr").all()]
+    limit, nothing = " \u2026 (cut off at the limit)", "(nothing)"
+    assert rows[0] == (view["text"] or nothing)
+    assert [row.removesuffix(limit) for row in rows[1:]] == [text or nothing for text, _, _ in beam["found"]]
+    assert own.locator(".branch").count() == sum(map(len, beam["steps"]))
+    assert own.locator(".branch.best").count() == beam["found"][0][1] + 1
+    assert own.locator(".branch.greedy").count() >= 1
+    assert "beam=open" in page.evaluate("location.hash")
+    own.locator("g[data-step='0'] text").nth(1).click()
+    assert page.locator("#count").text_content().startswith("writing 1 of ")
+    page.locator("#open-beam").click()
+    assert page.locator("#beam svg").count() == 0
 
 
 @pytest.mark.slow
@@ -664,25 +895,3 @@ def test_without_javascript_the_page_is_text(browser: Any, content: dict[str, An
     for sentence in content["sentences"]:
         for one in (sentence["source"], sentence["reference"], *(view["text"] for view in sentence["views"])):
             assert one in text
-
-
-def test_runs_are_named_by_what_tells_them_apart() -> None:
-    rnn, bag = compose_config("attention=multi_head"), compose_config("attention=multi_head", "encoder=bag")
-    gru, other = compose_config("attention=multi_head", "decoder.cell=gru"), compose_config("attention=none")
-    assert name_runs([rnn, other]) == ["multi_head", "none"]
-    assert name_runs([rnn, bag]) == ["multi_head encoder=rnn", "multi_head encoder=bag"]
-    assert name_runs([rnn, bag, gru]) == [
-        "multi_head encoder=rnn decoder.cell=lstm",
-        "multi_head encoder=bag decoder.cell=lstm",
-        "multi_head encoder=rnn decoder.cell=gru",
-    ]
-    widths = [compose_config("attention=none", f"encoder.summary_size={width}") for width in (8, 16)]
-    assert name_runs(widths) == ["none encoder.summary_size=8", "none encoder.summary_size=16"]
-    budgets = [compose_config("attention=none", f"trainer.target_tokens={tokens}") for tokens in (1000, 2000)]
-    assert name_runs([*budgets, rnn]) == [
-        "none trainer.target_tokens=1000",
-        "none trainer.target_tokens=2000",
-        f"multi_head trainer.target_tokens={rnn['trainer']['target_tokens']}",
-    ]
-    assert name_runs([rnn, rnn | {"seed": 2}]) == ["multi_head, seed 1", "multi_head, seed 2"]
-    assert name_runs([rnn, rnn]) == ["1: multi_head, seed 1", "2: multi_head, seed 1"]

@@ -11,6 +11,7 @@ from helpers import compose_config, make_run, run_script, teacher_forced_nats, t
 from num2words import num2words
 
 from hourglass.analysis.bits import find_frozen, owners_of_encoders
+from hourglass.analysis.explorer import explore
 from hourglass.analysis.frozen import check_joint, fresh_config, read_frozen, train_fresh
 from hourglass.analysis.probes import (
     AT_POSITION,
@@ -185,6 +186,15 @@ def test_the_command_prints_and_writes_what_the_encoder_has_put_in(
     assert "word 1" in (tmp_path / "report.html").read_text()
     wrong = run_script("pipelines/probes.py", str(run.path), f"joint={joint.path}")
     assert wrong.stderr.startswith("error: joint=")
+    # The decoder's state, of the same run; the explorer finds the probes.
+    done = run_script("pipelines/probes.py", str(run.path), "state=true", "sentences=500", "positions=[1]")
+    assert done.returncode == 0, done.stderr
+    assert "| before the first |" in done.stdout
+    page = tmp_path / "page.html"
+    explore([str(run.path)], 2, page)
+    assert '"probe":{"sentences":500' in page.read_text(encoding="utf-8")
+    wrong = run_script("pipelines/probes.py", str(run.path), "state=true", "fresh=true")
+    assert wrong.stderr.startswith("error: state=true probes the decoder's state, and fresh=true is of the vector")
 
 
 @pytest.mark.slow

@@ -82,9 +82,12 @@ def test_a_step_of_the_loop_makes_few_calls(overrides: tuple[str, ...], products
     assert sum(per_step.values()) <= calls
 
 
-@pytest.mark.parametrize("beam", [1, 5])
-def test_a_step_of_a_search_makes_few_calls(beam: int) -> None:
-    """Keys are projected once, before the first step, and there is one row of logits for each beam."""
+@pytest.mark.parametrize(("beam", "most"), [(1, 140), (5, 165)])
+def test_a_step_of_a_search_makes_few_calls(beam: int, most: int) -> None:
+    """Keys are projected once, before the first step, and there is one row of logits for each beam.
+
+    A beam's best continuations take more calls than one `topk` over all of them, and less time.
+    """
     model = make("attention=luong_general", "decoder.input_feeding=true").eval()
     with torch.no_grad():
         model.output.bias[EOS] = -1e9  # No hypothesis ends before its limit.
@@ -105,7 +108,7 @@ def test_a_step_of_a_search_makes_few_calls(beam: int) -> None:
     # Word, state and fed readout into the gates; queries and context; readout; output layer.
     # (In inference mode, linear and matmul are not decomposed.)
     assert sum(per_step.get(name, 0) for name in (*PRODUCTS, "linear", "matmul")) == 7
-    assert sum(per_step.values()) <= 140
+    assert sum(per_step.values()) <= most
 
 
 def test_the_logits_that_exist_at_once_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

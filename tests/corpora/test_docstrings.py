@@ -129,7 +129,7 @@ def test_a_run_says_which_versions_it_was_made_of(install: Callable[..., None], 
     install("other", "0.1", many("other", 20))
     chosen = options(packages=["made", "other"])
     first = load_corpus(chosen, tmp_path / "cache")
-    assert first.facts["made_of"] == {"made": "1.2", "other": "0.1"}
+    assert first.facts.made_of == {"made": "1.2", "other": "0.1"}
     assert "docstrings en-en of made 1.2, of other 0.1: pairs " in summary(first.facts, first.digest)
     # The same text in another version is another corpus.
     (information,) = (tmp_path / "site").glob("other-*")
@@ -138,7 +138,7 @@ def test_a_run_says_which_versions_it_was_made_of(install: Callable[..., None], 
     information.rmdir()
     install("other", "0.2", many("other", 20))
     second = load_corpus(chosen, tmp_path / "cache")
-    assert second.facts["made_of"]["other"] == "0.2"
+    assert second.facts.made_of == {"made": "1.2", "other": "0.2"}
     assert second.digest != first.digest
     assert load_corpus(chosen, tmp_path / "elsewhere").digest == second.digest
 

@@ -153,8 +153,8 @@ def test_a_picture_of_test_is_not_in_train(tmp_path: Path) -> None:
     rows[1] = numbers_of("test")[0]  # With two captions, which no other split has.
     write_npz(folder, "train", rows)
     corpus = load(folder, tmp_path / "cache")
-    assert corpus.facts["pairs"]["train"] == 5
-    assert corpus.facts["dropped"]["leak"] == 2
+    assert corpus.facts.pairs["train"] == 5
+    assert corpus.facts.dropped["leak"] == 2
     assert "one cat on a mat" not in corpus.splits["train"]["target"][:]
     assert check_leaks(corpus) == 0
 

@@ -62,9 +62,9 @@ def test_no_sentence_is_in_two_splits_and_a_line_says_how_many_each_has(
         ) in caplog.messages
     assert check_leaks(corpus) == 0
     assert not sentences_of(corpus, "dev") & sentences_of(corpus, "test")
-    assert corpus.facts["dev_pairs_in_test"] == 0
-    assert corpus.facts["dropped"]["empty"] == 2
-    assert sum(counts.values()) + sum(corpus.facts["dropped"].values()) == len(lines)
+    assert corpus.facts.dev_pairs_in_test == 0
+    assert corpus.facts.dropped["empty"] == 2
+    assert sum(counts.values()) + sum(corpus.facts.dropped.values()) == len(lines)
     assert all(20 < counts[split] < 110 for split in ("dev", "test"))
     assert all(line in lines for split in SPLITS for line in map("\t".join, pairs_of(corpus, split)))
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset, DatasetDict
-from helpers import run_script
+from helpers import CONF, compose_config, run_script
+from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hourglass.corpora import overlap as overlap_module
-from hourglass.corpora.cleaning import normalise
-from hourglass.corpora.corpus import Corpus
+from hourglass.corpora.cleaning import Tally, normalise
+from hourglass.corpora.corpus import Corpus, check_recipe, pair_facts
 from hourglass.corpora.overlap import (
     NGRAM,
     OverlapFacts,
@@ -22,6 +23,7 @@ from hourglass.corpora.overlap import (
     folded_words,
     measure_overlap,
 )
+from hourglass.corpora.recipes import RECIPES
 
 LINE = "one two three four five six seven eight nine ten"
 
@@ -104,7 +106,9 @@ def test_a_corpus_is_read_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
         for split, own in (("train", texts), ("dev", texts[:3]), ("test", ["x"] * 3 + texts[4:]))
     }
     splits["train"] = splits["train"].map(lambda row: {"target": row["target"].replace("one", "uno")})
-    corpus = Corpus(DatasetDict(splits), "digest", "en", "en", {}, Path())
+    _, recipe = check_recipe(compose_config("data=numbers")["data"])
+    facts = pair_facts("numbers", recipe, Tally())
+    corpus = Corpus(DatasetDict(splits), "digest", "en", "en", facts, Path())
     overlap = corpus_overlap(corpus)
     assert overlap.ids == {"dev": texts[:3], "test": ["x"] * 3 + texts[4:]}
     assert overlap.sides["dev"]["source"].covered == [11] * 3
@@ -150,3 +154,10 @@ def test_a_made_corpus_is_not_said_to_leak(tmp_path: Path) -> None:
     done = run_script("pipelines/overlap.py", "data=copy", *sizes, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "no leak" in done.stdout
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in (CONF / "data").glob("*.yaml")))
+def test_the_command_composes_with_every_corpus(name: str) -> None:
+    """Also with those that choose a tokenizer or metrics of their own."""
+    with initialize_config_dir(str(CONF)):
+        assert compose("overlap", [f"data={name}"]).data.name in RECIPES

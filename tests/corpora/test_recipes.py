@@ -417,7 +417,7 @@ def test_captions_of_multi30k_are_joined_in_groups_without_leaks(config: Config,
 @pytest.mark.skipif(not MULTI30K.is_dir(), reason="needs ../shared/data/multi30k")
 def test_multi30k_as_published(config: Config, tmp_path: Path) -> None:
     corpus = load_corpus(config("data=multi30k", f"data.folder={MULTI30K}")["data"], tmp_path)
-    assert len(corpus.splits["train"]) + sum(corpus.facts["dropped"].values()) == 29_000
+    assert len(corpus.splits["train"]) + sum(corpus.facts.dropped.values()) == 29_000
     assert (len(corpus.splits["dev"]), len(corpus.splits["test"])) == (1_014, 1_000)
     with gzip.open(MULTI30K / "test_2016_flickr.de.gz", "rt", encoding="utf-8") as lines:
         assert corpus.splits["test"]["source"][:] == [" ".join(line.split()) for line in lines]
@@ -565,7 +565,8 @@ def test_a_recipe_that_does_not_exist_is_refused_with_the_choices(config: Config
 def test_every_config_of_the_group_is_built_or_asks_for_what_it_lacks(
     name: str, config: Config, tmp_path: Path
 ) -> None:
-    needs = {"text": "data.source: not set", "hub": "data.source: not set", "features": "data.folder: not set"}
+    needs = dict.fromkeys(("text", "hub"), "data.source: not set")
+    needs |= dict.fromkeys(("features", "pictures"), "data.folder: not set")
     options = config(f"data={name}")["data"]
     if name in needs:
         assert refusal(options, tmp_path).startswith(needs[name])

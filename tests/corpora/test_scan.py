@@ -91,8 +91,8 @@ def test_jump_is_a_tenth_of_its_training_commands() -> None:
 def test_no_command_is_taken_for_a_leak(split: str, tmp_path: Path) -> None:
     options = {"name": "scan", "source": "en", "target": "zxx", "split": split, "dev_pairs": 500}
     corpus = load_corpus(options, tmp_path)
-    assert corpus.facts["dropped"] == {"leak": 0, "empty": 0, "too long": 0}
-    assert corpus.facts["leaks_removed"]
+    assert corpus.facts.dropped == {"leak": 0, "empty": 0, "too long": 0}
+    assert corpus.facts.leaks_removed
     assert check_leaks(corpus) == 0
     if split == "simple":
         targets = [set(corpus.splits[part]["target"]) for part in ("test", "train")]

@@ -48,22 +48,26 @@ def test_the_share_is_what_the_switch_adds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("language", "text", "copied", "expected"),
+    ("language", "text", "copied", "prefix", "expected"),
     [
-        ("en", "ab cd e fg", "cdfg", "ab [cd] e [fg]"),
-        ("en", "ab cd e", "cdab", "[ab cd] e"),
-        ("en", "ab cd", "c", "ab cd"),  # Not more than half of its pieces, with the space before it.
-        ("en", "ab", "ab", "[ab]"),
-        ("zh", "abc", "b", "a[b]c"),
-        ("en", "", "", ""),
+        ("en", "ab cd e fg", "cdfg", "", "ab [cd] e [fg]"),
+        ("en", "ab cd e fg", "abcdfg", "ab c", "ab [cd] e [fg]"),  # Of what is forced nothing is copied.
+        ("en", "ab cd", "abc", "ab c", "ab cd"),
+        ("en", "ab cd", "abcd", "ab cd", "ab cd"),
+        ("en", "ab cd e", "cdab", "", "[ab cd] e"),
+        ("en", "ab cd", "c", "", "ab cd"),  # Not more than half of its pieces, with the space before it.
+        ("en", "ab", "ab", "", "[ab]"),
+        ("zh", "abc", "b", "", "a[b]c"),
+        ("en", "", "", "", ""),
     ],
 )
-def test_words_are_marked(language: str, text: str, copied: str, expected: str, tmp_path: Path) -> None:
+def test_words_are_marked(language: str, text: str, copied: str, *, prefix: str, expected: str, tmp_path: Path) -> None:
     vocabularies = character_vocabularies(["ab cd e fg abc"], tmp_path)
     (ids,) = vocabularies.target.encode([text])
     pieces = [piece.replace("\u2581", "") for piece in vocabularies.target.pieces(ids)]
     shares = np.array([float(piece != "" and piece in copied) for piece in pieces])
-    assert mark_copied(vocabularies, language, ids, shares) == expected
+    forced = len(vocabularies.target.encode([prefix])[0])
+    assert mark_copied(vocabularies, language, ids, shares, forced) == expected
 
 
 def test_a_model_that_copies_nothing_is_refused() -> None:

@@ -16,9 +16,11 @@ from torch import Tensor
 from hourglass.bench.plain_search import next_log_probabilities, penalised_score, plain_beam_search
 from hourglass.data.pieces import BOS, EOS, FIXED_PIECES, PAD, UNK
 from hourglass.decoding.search import (
+    BLOCK,
     UNCOVERED,
     Hypothesis,
     SearchSettings,
+    _best_continuations,
     _close_up,
     coverage_penalty,
     length_penalty,
@@ -284,6 +286,21 @@ def test_who_leaves_moves_little() -> None:
                 given = given._replace(keys=given.values)
             expected = [part[stay] for part in given]
             assert all(map(torch.equal, given.keep_sentences(stay), expected))
+
+
+@pytest.mark.parametrize("vocabulary", [3, BLOCK - 1, BLOCK, 3 * BLOCK, 3 * BLOCK + 1])
+@pytest.mark.parametrize("rows", [1, 4])
+def test_the_best_continuations_are_those_of_all_pieces(vocabulary: int, rows: int) -> None:
+    live, predictions = torch.randn(5, rows), torch.randn(5, rows, vocabulary)
+    live[:, 1:2] = -math.inf
+    count = min(8, rows * vocabulary)
+    score, row, piece = _best_continuations(live, predictions, count)
+    expected = (live.unsqueeze(-1) + predictions).flatten(1).topk(count)
+    assert torch.equal(score, expected.values)
+    real = score.isfinite()  # Of equal scores, either may come first.
+    assert real.any()
+    assert torch.equal((row * vocabulary + piece)[real], expected.indices[real])
+    assert piece.max() < vocabulary
 
 
 @pytest.mark.parametrize("beam", [1, 3])

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import random
 import re
 import shutil
@@ -10,9 +11,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import made_bits
 import numpy as np
 import pytest
-from helpers import ROOT, finished_metrics, in_a_sentence, make_run, run_script
+from helpers import ROOT, empty_store, finished_metrics, in_a_sentence, make_run, run_script
 from sacrebleu.metrics import BLEU
 
 from hourglass.analysis.comparing import length_slope, make_draws, make_test_set, score_by_length
@@ -650,7 +652,21 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     from mlflow import MlflowClient
 
     monkeypatch.chdir(tmp_path)
-    return MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    return MlflowClient(empty_store(tmp_path))
+
+
+def check_bits_in_mlflow(ablation: Ablation, evaluation: Evaluation, client: Any) -> None:
+    """Where they are known, here of the first seed of none alone, they are logged, and a column of the view."""
+    from hourglass.experiments.publishing import PART, SUPERSEDED, publish
+    from hourglass.tracking.client import VIEW
+
+    information = {"numbers": made_bits.result()}
+    assert publish(ablation, {"numbers": evaluation}, client, "e", information) == ["numbers none 1"]
+    experiment = client.get_experiment_by_name("e")
+    runs = [run for run in client.search_runs([experiment.experiment_id]) if SUPERSEDED not in run.data.tags]
+    assert [run.data.metrics["test/bits"] for run in runs if run.data.tags[PART] == "numbers none 1"] == [5.0]
+    shown = json.loads(experiment.tags[VIEW])["selectedColumns"]
+    assert shown[:4] == [f"metrics.`{name}`" for name in ("test/bleu", "test/chrf", "test/bits", "best/loss")]
 
 
 @pytest.mark.slow
@@ -687,8 +703,7 @@ def test_mlflow_holds_each_run_once_and_new_results_supersede_old_ones(
     assert [point.step for point in history] == [1, 6, 11]
     assert {item.path for item in client.list_artifacts(logged.info.run_id)} >= {"config.yaml", "test.tsv"}
 
-    assert log_evaluation() == []
-    assert logged_runs().keys() == runs.keys()
+    assert (log_evaluation(), logged_runs().keys()) == ([], runs.keys())
 
     # A server that dies leaves an incomplete run: it is deleted, and the run is logged again.
     changed = ablation.run(ablation.variant("numbers", "none"), 1).metrics
@@ -722,6 +737,7 @@ def test_mlflow_holds_each_run_once_and_new_results_supersede_old_ones(
     del fewer.variants["luong_dot"]
     assert publish(ablation, {"numbers": fewer}, client, "e") == []
     assert sum(SUPERSEDED not in run.data.tags for run in logged_runs().values()) == 1 + 4
+    check_bits_in_mlflow(ablation, fewer, client)
 
 
 @pytest.mark.more

@@ -31,11 +31,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from hourglass.corpora.synthetic import Numbers
 from hourglass.data.batches import in_order
 from hourglass.data.encoded import pad
 from hourglass.data.pieces import EOS
 from hourglass.metrics.contrastive import SENTENCES, ContrastiveReading, read_contrast
-from hourglass.metrics.likelihood import Pairs, numbers_bits
+from hourglass.metrics.likelihood import Pairs
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.system.commands import path_override
 from hourglass.training.finished import FinishedRun
@@ -115,7 +116,7 @@ def source_entropy(run: FinishedRun) -> float:
     data = run.config["data"]
     sizes = range(data["shortest"], data["longest"] + 1)
     if data["name"] == "numbers":  # As many numbers of each size.
-        return float(np.mean([numbers_bits(size, data["shortest"], data["longest"]) for size in sizes]))
+        return float(np.mean([Numbers.item_bits(size, data["shortest"], data["longest"]) for size in sizes]))
     return float(np.mean([size * np.log2(data["symbols"]) for size in sizes]) + np.log2(len(sizes)))
 
 

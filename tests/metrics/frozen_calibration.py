@@ -27,7 +27,7 @@ import numpy as np
 
 from hourglass.analysis.frozen import FrozenReading, read_frozen, train_fresh
 from hourglass.analysis.probes import ProbeResult, read_probes
-from hourglass.metrics.likelihood import numbers_bits
+from hourglass.corpora.synthetic import Numbers
 from hourglass.system.commands import path_override
 from hourglass.training.finished import FinishedRun
 from hourglass.training.jobs import run_training
@@ -87,7 +87,7 @@ def information(run: FinishedRun) -> float:
     data, split = run.config["data"], run.prepared.corpus.splits["test"]
     if data["name"] == "numbers":
         digits = [int(name.split("-")[1].removeprefix("k")) for name in split["id"]]
-        return float(np.mean([numbers_bits(count, data["shortest"], data["longest"]) for count in digits]))
+        return float(np.mean([Numbers.item_bits(count, data["shortest"], data["longest"]) for count in digits]))
     lengths = np.array([len(text.split()) for text in split["target"]])
     return float(lengths.mean() * np.log2(data["symbols"]) + np.log2(data["longest"] - data["shortest"] + 1))
 

@@ -21,7 +21,8 @@ from typing import NamedTuple
 import numpy as np
 
 from hourglass.analysis.likelihoods import encode_split
-from hourglass.metrics.likelihood import numbers_bits, reference_nats, sentence_bits
+from hourglass.corpora.synthetic import Numbers
+from hourglass.metrics.likelihood import reference_nats, sentence_bits
 from hourglass.metrics.nulled import without_sources
 from hourglass.training.finished import FinishedRun
 
@@ -80,7 +81,7 @@ def exact_bits(run: FinishedRun) -> np.ndarray:
     data, split = run.config["data"], run.prepared.corpus.splits["test"]
     if data["name"] == "numbers":
         digits = [int(name.split("-")[1].removeprefix("k")) for name in split["id"]]
-        return np.array([numbers_bits(count, data["shortest"], data["longest"]) for count in digits])
+        return np.array([Numbers.item_bits(count, data["shortest"], data["longest"]) for count in digits])
     lengths = np.array([len(text.split()) for text in split["target"]])
     return lengths * np.log2(data["symbols"]) + np.log2(data["longest"] - data["shortest"] + 1)
 

@@ -8,6 +8,8 @@ import pytest
 import torch
 from helpers import teacher_forced_logits, teacher_forced_nats, tiny_model
 
+from hourglass.corpora.shapes import Shapes
+from hourglass.corpora.synthetic import Numbers
 from hourglass.data.encoded import pad
 from hourglass.data.pieces import BOS, EOS, FIXED_PIECES
 from hourglass.errors import UserError
@@ -17,10 +19,8 @@ from hourglass.metrics.likelihood import (
     end_bits,
     fit_temperature,
     mean_quantity,
-    numbers_bits,
     reference_nats,
     sentence_bits,
-    shapes_bits,
 )
 from hourglass.metrics.significance import draw_resamples
 from hourglass.models.seq2seq import Seq2Seq
@@ -166,10 +166,10 @@ def test_a_mean_on_resamples_is_that_of_the_rows_drawn() -> None:
 
 def test_bits_of_numbers_by_counting_all_of_them() -> None:
     """Equally likely digit counts, then equally likely numbers: the probabilities of all numbers add up to 1."""
-    probabilities = [2 ** -numbers_bits(len(str(number)), 1, 4) for number in range(1, 10_000)]
+    probabilities = [2 ** -Numbers.item_bits(len(str(number)), 1, 4) for number in range(1, 10_000)]
     assert sum(probabilities) == pytest.approx(1)
     assert all(a >= b for a, b in pairwise(probabilities))
-    assert numbers_bits(2, 1, 4) == pytest.approx(math.log2(4) + math.log2(90))
+    assert Numbers.item_bits(2, 1, 4) == pytest.approx(math.log2(4) + math.log2(90))
 
 
 def test_cross_entropy_of_torch_agrees() -> None:
@@ -181,4 +181,5 @@ def test_cross_entropy_of_torch_agrees() -> None:
 def test_bits_of_captions_add_up_over_all_scenes() -> None:
     """Equally likely numbers of shapes, then equally likely scenes: the probabilities of all scenes add up to 1."""
     scenes = {count: math.comb(9, count) * 36**count for count in range(1, 5)}
-    assert sum(count_all * 2 ** -shapes_bits(count, 1, 4) for count, count_all in scenes.items()) == pytest.approx(1)
+    probabilities = [number * 2 ** -Shapes.item_bits(count, 1, 4) for count, number in scenes.items()]
+    assert sum(probabilities) == pytest.approx(1)

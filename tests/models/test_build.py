@@ -427,7 +427,7 @@ def test_one_matrix_needs_one_vocabulary() -> None:
         for group in ("encoder", "attention", "decoder")
         for option in tiny_config("luong_local_p")[group]
         # Checkpoints of earlier versions lack these.
-        if option not in ("summary_bits", "copy", "gate_context", "doubly_stochastic")
+        if option not in ("summary_bits", "patches", "copy", "gate_context", "doubly_stochastic")
     ],
 )
 def test_a_missing_option_is_named(group: str, option: str) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from hourglass.data.encoded import pad_sources
 from hourglass.errors import UserError
 from hourglass.models.build import build_model
-from hourglass.models.inputs import FeatureProjection
+from hourglass.models.inputs import FeatureProjection, PatchConvolution
 from hourglass.models.loss import doubly_stochastic_penalty
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.training.settings import check_settings
@@ -74,6 +74,75 @@ def test_a_number_that_is_always_the_same_is_not_divided_by_its_spread() -> None
     layer.standardise(torch.tensor([[5.0, 1.0], [5.0, 3.0]]))
     torch.testing.assert_close(layer.mean, torch.tensor([5.0, 2.0]))
     torch.testing.assert_close(layer.spread, torch.tensor([1.0, 1.0]))
+
+
+@pytest.mark.parametrize("patch", [2, 5, 6])
+def test_patches_are_convolved_by_the_equations(patch: int) -> None:
+    """Pixel by pixel: zeros outside of a patch, the largest of 2 x 2, and no patch in another's vector."""
+    layer, width = PatchConvolution(patch, 7).double(), 3 * patch**2
+    random = np.random.default_rng(1)
+    regions = random.normal(0.4, 0.2, size=(40, width)) + np.tile([0.3, 0.0, 2.0], patch**2)
+    layer.standardise(torch.from_numpy(regions))
+    colours = regions.reshape(-1, 3)
+    np.testing.assert_allclose(layer.mean, colours.mean(0))
+    np.testing.assert_allclose(layer.spread, colours.std(0))
+    weights = {name: weight.numpy() for name, weight in layer.state_dict().items()}
+
+    def convolved(pixels: np.ndarray, name: str) -> np.ndarray:
+        side, kernel, bias = len(pixels), weights[f"{name}.weight"], weights[f"{name}.bias"]
+        around = np.pad(pixels, ((1, 1), (1, 1), (0, 0)))
+        found = np.zeros((side, side, len(bias)))
+        for row, column in np.ndindex(side, side):
+            window = around[row : row + 3, column : column + 3]  # [3, 3, channels]
+            found[row, column] = np.maximum(0, np.einsum("ocij,ijc->o", kernel, window) + bias)
+        half = -(-side // 2)
+        return np.array(
+            [[found[2 * i : 2 * i + 2, 2 * j : 2 * j + 2].max((0, 1)) for j in range(half)] for i in range(half)]
+        )
+
+    batch = regions[:6].reshape(2, 3, width)
+    vectors = layer(torch.from_numpy(batch)).detach().numpy()
+    for place in np.ndindex(2, 3):
+        pixels = (batch[place].reshape(patch, patch, 3) - colours.mean(0)) / colours.std(0)
+        found = convolved(convolved(pixels, "first"), "second")
+        expected = weights["project.weight"] @ found.transpose(2, 0, 1).ravel() + weights["project.bias"]
+        np.testing.assert_allclose(vectors[place], expected, rtol=1e-10, atol=1e-12)
+
+
+def test_convolved_patches_are_first_as_long_as_embeddings() -> None:
+    layer = PatchConvolution(6, 192)
+    patches = torch.rand(20, 36, 108)
+    layer.standardise(patches.flatten(0, 1))
+    assert float(layer(patches).norm(dim=-1).detach().mean()) == pytest.approx(1, abs=0.3)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_every_encoder_reads_convolved_patches(encoder: str) -> None:
+    """And what stands at padding changes nothing."""
+    config = tiny_config("bahdanau", {"encoder.patches": "convolved"}, encoder)
+    config["data"] = {**config["data"], "feature_size": 12, "patch": 2}
+    model = build_model(config, 20, 20, joint=True).double().eval()
+    assert isinstance(model.encoder.embedding, PatchConvolution)
+    random, lengths = np.random.default_rng(0), torch.tensor([4, 2])
+    sources = [random.uniform(size=(count, 12)).astype(np.float32) for count in (4, 2)]
+    padded = pad_sources(sources).double()
+    noisy = padded.clone()
+    noisy[1, 2:] = 7.0
+    for batch in (padded, noisy):
+        memory = model.encode(batch, lengths)
+        for row, source in enumerate(sources):
+            torch.testing.assert_close(memory.states[row, : len(source)], encode(model, [source]).states[0])
+    memory.states.square().sum().backward()
+    assert all(weight.grad is not None for weight in model.encoder.embedding.parameters())
+
+
+@pytest.mark.parametrize(("data", "found"), [({}, "texts"), ({"feature_size": 12}, "features that are no pixels")])
+def test_patches_to_convolve_are_those_of_pictures(data: dict[str, int], found: str) -> None:
+    config = tiny_config("bahdanau", {"encoder.patches": "convolved"})
+    config["data"] = {**config["data"], **data}
+    message = f"^encoder.patches=convolved reads patches of pictures, and the corpus has {found}: set encoder.patches="
+    with pytest.raises(UserError, match=message):
+        build_model(config, 20, 20, joint=True)
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from made_bits import measured, slope
 from made_evaluation import (
     made_evaluation,
     made_ladder,
@@ -14,13 +15,14 @@ from made_evaluation import (
     with_variant_result,
 )
 
-from hourglass.analysis.evaluation import Evaluation
+from hourglass.analysis.evaluation import Evaluation, VariantPair
 from hourglass.analysis.ladder import Ladder
 from hourglass.metrics.metric import MetricFacts
-from hourglass.metrics.significance import Interval
+from hourglass.metrics.significance import Difference, Interval
 from hourglass.reports.ablation import ReportOrigin, write_ablation
 from hourglass.reports.answer import find_answer, how_sure, say_answers, what_would_change_it
 from hourglass.reports.document import Folded, Heading, Paragraph, Picture, Table, to_markdown
+from hourglass.reports.plots import LineFigure
 
 NO_NUMBERS = Interval(math.nan, math.nan)
 
@@ -65,6 +67,89 @@ def test_the_answer_of_one_corpus(evaluation: Evaluation, words: str) -> None:
     assert text.startswith(f"On verses, {words}")
     assert len(sentences(text)) == 1
     assert ("less is better" in text) == (evaluation.metric.heading == "PER")
+
+
+PRIMARY = [("luong_general", "fixed"), ("fixed", "none")]
+
+
+def in_bits(*difference: Any, evaluation: Evaluation | None = None) -> str:
+    """Return the answer of the made evaluation in bits, of which luong_general has so many more than fixed."""
+    return say_answers([find_answer(evaluation or made_evaluation(), measured(*difference), PRIMARY)])
+
+
+SCORES = "In BLEU, luong_general has 60.0 and fixed 20.0"
+
+
+def test_where_bits_are_known_the_answer_is_the_primary_estimand_and_the_score_comes_second() -> None:
+    assert in_bits(7.0, 6.0, 8.0, slope(0.5)) == (
+        "On verses, attention helps: the decoder of luong_general receives 7.0 bits a sentence more than that of "
+        "fixed, which sees one vector, at every step (95 % interval +6.0 to +8.0), and 0.50 bits more with each "
+        f"further source word (+0.40 to +0.60). {SCORES}."
+    )
+    assert in_bits(-7.0, -8.0, -6.0, slope(-0.5)).startswith(
+        "On verses, attention does harm: the decoder of luong_general receives 7.0 bits a sentence fewer than that of "
+        "fixed, which sees one vector, at every step (95 % interval -8.0 to -6.0), and 0.50 bits fewer with each"
+    )
+    unclear = in_bits(1.0, -1.0, 3.0, slope(0.05))
+    assert "it cannot be told whether attention helps, as the interval of the difference holds 0: the" in unclear
+    assert unclear.endswith(
+        "; whether this changes with the length of the source is not shown: +0.05 bits a further source word (-0.05 to "
+        f"+0.15). {SCORES}."
+    )
+    level = replace(slope(0.0), plateau=9.0, plateau_interval=Interval(8, 10))
+    assert ", which levels off at +9.0 (+8.0 to +10.0) as sentences get longer. In" in in_bits(7.0, 6.0, 8.0, level)
+    assert ", the same at all lengths. In" in in_bits(7.0, 6.0, 8.0, replace(level, flat=True))
+    assert in_bits().endswith(f"(95 % interval +6.0 to +8.0). {SCORES}.")  # An older result.
+    pair = VariantPair("fixed", "luong_general", ["score"], replace(slope_difference(), value=-40.0))
+    compared = replace(made_evaluation(), pairs=[pair])
+    assert in_bits(evaluation=compared).endswith(f"{SCORES}, a difference of +40.0 (95 % interval +35.0 to +45.0).")
+    errors = replace(made_evaluation(), metrics=ERRORS)
+    assert in_bits(evaluation=errors).endswith("In PER, luong_general has 60.0 and fixed 20.0; less is better.")
+
+
+def slope_difference() -> Difference:
+    return Difference(-40.0, Interval(-45, -35), None, None, 0.01)
+
+
+def test_figure_and_table_of_an_answer_in_bits_are_of_bits() -> None:
+    evaluation, origin = made_evaluation(), ReportOrigin("c", "today")
+    bits = {"verses": measured(7.0, 6.0, 8.0, slope(0.5))}
+    blocks = write_ablation({"verses": evaluation}, origin, bits, estimands={"verses": PRIMARY})
+    picture, table = blocks[2], blocks[3]
+    assert isinstance(picture, Picture)
+    assert isinstance(table, Table)
+    assert picture.figure.axes[0].get_ylabel() == "bits minus fixed"
+    assert isinstance(picture.figure, LineFigure)
+    drawn = {name: line.y for name, line, _ in picture.figure.drawn}
+    assert drawn["luong_general"] == [7.0, 7.0]
+    assert drawn["none"] == [-2.0, -2.0]  # The other estimand, turned over.
+    assert table.head[2:] == ["bits more than fixed", "95 % interval", "BLEU"]
+    assert [row[0] for row in table.rows] == ["none", "fixed", "luong_general"]
+    assert table.rows[0][2:] == ["-2.0", "[-3.0, -1.0]", "10.0"]
+    assert table.rows[1][2:] == ["-", "-", "20.0"]
+    assert table.rows[2][2:] == ["+7.0", "[6.0, 8.0]", "60.0"]
+    text = to_markdown(blocks, "figures")
+    assert "More training of fixed may" not in text  # It had converged.
+    assert "More training, hardly: fixed had converged" in text
+
+
+@pytest.mark.parametrize("estimands", [[], [("luong_general", "mean")], [("mean", "none")]])
+def test_without_the_bits_of_the_estimand_the_answer_is_the_score(estimands: list[tuple[str, str]]) -> None:
+    evaluation = made_evaluation()
+    assert find_answer(evaluation, measured(), estimands) == find_answer(evaluation)
+    assert find_answer(evaluation, None, PRIMARY) == find_answer(evaluation)
+
+
+def test_several_corpora_may_have_answers_in_several_units() -> None:
+    evaluations = {name: made_evaluation(name) for name in "ab"}
+    blocks = write_ablation(
+        evaluations, ReportOrigin("c", "today"), {"a": measured()}, estimands=dict.fromkeys(evaluations, PRIMARY)
+    )
+    assert isinstance(blocks[1], Paragraph)
+    assert blocks[1].text == (
+        "Attention helps on a (+7.0 bits a sentence, 95 % interval +6.0 to +8.0) and b (+50.0 BLEU, 95 % interval "
+        "+45.0 to +55.0)."
+    )
 
 
 def test_several_corpora_have_one_sentence_and_an_answer_each() -> None:
@@ -155,7 +240,7 @@ def test_how_sure_is_two_sentences_on_the_interval_and_on_training() -> None:
         (made_ladder("cannot be told", rungs=1), "More training, hardly: none had converged, though no ladder"),
         (
             made_ladder("falls", 32e6),
-            "still falls as the budget doubles, and by a straight line would be gone at 32 million",
+            "and by a straight line over the logarithm of the budget would be gone at 32 million",
         ),
         (made_ladder("falls"), "too slowly to tell"),
         (made_ladder("grows"), "would rather widen it"),

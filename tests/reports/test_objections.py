@@ -15,7 +15,8 @@ def variant(**changes: Any) -> Any:
     """A variant to which nothing can be objected."""
     seeds = [SimpleNamespace(target_tokens=1_000_000)] * changes.pop("seeds", 5)
     tokens = changes.pop("searched", 1_000_000)
-    tuning = SimpleNamespace(candidates=[SimpleNamespace(target_tokens=tokens)] * changes.pop("candidates", 3))
+    candidate = SimpleNamespace(target_tokens=tokens, dropout=None)
+    tuning = SimpleNamespace(candidates=[candidate] * changes.pop("candidates", 3))
     return SimpleNamespace(
         **{"seeds": seeds, "tuning": tuning, "converged": True, "doubling": None, "parameters": 10, "copied": 1.0}
         | changes
@@ -42,6 +43,10 @@ def test_a_perfect_ablation_has_none() -> None:
         (evaluation(fixed=variant(converged=None)), ["it cannot be told: fixed. A difference"]),
         (evaluation(fixed=variant(seeds=2)), ["The variants have 2 or more", "Student's t"]),
         (evaluation(fixed=variant(seeds=1)), ["fixed has one, and no spread of its own"]),
+        (
+            evaluation(fixed=variant(seeds=1), none=variant(seeds=1)),
+            ["have one each, and no spread of their own"],
+        ),
         (evaluation(fixed=variant(parameters=15)), ["fixed has 50 % more than none (15 and 10)"]),
         (evaluation(sharing=10, fixed=variant()), ["25.0 % of the test references share 8 words in a row"]),
     ],

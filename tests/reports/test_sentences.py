@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from jinja2 import Environment, UndefinedError, nodes
-from made_bits import bits, difference, exactly_known, frozen, rereading, result, slope, variant, with_variant
+from made_bits import bits, difference, exactly_known, frozen, measured, rereading, result, slope, variant, with_variant
 from made_evaluation import (
     made_evaluation,
     made_ladder,
@@ -17,24 +17,33 @@ from made_evaluation import (
     unfinished,
     with_variant_result,
 )
+from made_sentences import FACTS
 
 from hourglass.analysis.convergence import Convergence
-from hourglass.analysis.evaluation import CleanPart, CleanScores, Evaluation, VariantResult
+from hourglass.analysis.evaluation import CleanPart, CleanScores, Evaluation, Tuning, VariantPair, VariantResult
 from hourglass.analysis.information import Contrast, Information, LearningPoint, Provenance, SettingDifference
 from hourglass.analysis.ladder import GapCourse, Ladder
+from hourglass.analysis.schedules import ScheduledGap, Schedules
 from hourglass.corpora.overlap import OverlapFacts
+from hourglass.corpora.shapes import Shapes
 from hourglass.metrics.metric import MetricFacts
 from hourglass.metrics.saturation import Saturation
-from hourglass.metrics.significance import Interval
-from hourglass.reports import sentences
+from hourglass.metrics.significance import Difference, Interval
+from hourglass.reports import ablation_figures, sentences, width
+from hourglass.reports import bits as reports_bits
+from hourglass.reports import ladder as ladder_module
 from hourglass.reports.ablation import ReportOrigin, write_ablation
 from hourglass.reports.bits import ABSOLUTE, BITS_DEFINED, report_bits
 from hourglass.reports.document import Paragraph, to_html, to_markdown, unfolded
 from hourglass.reports.ladder import ladder_section
+from hourglass.reports.plots import Line, draw_lines
+from hourglass.reports.schedules import write_schedules_report
 from hourglass.reports.sentences import say
 from hourglass.runs.origin import RunOrigin
 
 TEMPLATES = Path(sentences.__file__).parent / "templates"
+# What no text has.
+UGLY = r"\w \.|\( | \)|\w  \w|\w ,|\.\."
 ORIGIN = ReportOrigin("c" * 40, "today")
 
 
@@ -142,10 +151,13 @@ def evaluations() -> Iterator[dict[str, Evaluation]]:
     }
     yield {"unsearched": replace(plain, variants=unsearched)}
     searched = [replace(candidate, target_tokens=1000) for candidate in plain.variants["none"].tuning.candidates]
+    searched.append(
+        replace(searched[0], overrides=[*searched[0].overrides, "decoder.dropout=0.2"], target_tokens=10**9)
+    )
     brief = {
         name: replace(
             own,
-            tuning=replace(own.tuning, candidates=searched),
+            tuning=Tuning(searched[-1].overrides, searched),
             copied=None,
             parameters=1000 + place,
             brevity_penalty=None,
@@ -166,6 +178,19 @@ def evaluations() -> Iterator[dict[str, Evaluation]]:
             plain, baseline="fixed", variants={**renamed, "fixed": replace(renamed["fixed"], difference=None)}
         )
     }
+
+
+def answers_in_bits() -> Iterator[tuple[Evaluation, Information]]:
+    """Yield an evaluation with bits for each branch of the answer; test_answer.py has its words."""
+    plain, level = made_evaluation(), replace(slope(0.5), plateau=9.0, plateau_interval=Interval(8, 10))
+    for curve in (None, slope(0.5), slope(-0.5), slope(0.05), level, replace(level, flat=True)):
+        yield plain, measured(7.0, 6.0, 8.0, curve)
+    yield plain, measured(-7.0, -8.0, -6.0, replace(slope(0.05), slope_interval=None))
+    few = Difference(1.0, None, None, None, None)
+    yield replace(plain, pairs=[VariantPair("luong_general", "fixed", ["score"], few)]), measured()
+    full = replace(few, trained=Interval(0.5, 1.5))
+    pair = VariantPair("fixed", "luong_general", ["score"], full)
+    yield replace(plain, pairs=[pair], metrics={"per": MetricFacts("PER", 2, "per", False)}), measured()
 
 
 def still_falling(own: VariantResult) -> VariantResult:
@@ -216,7 +241,7 @@ def informations() -> Iterator[Information]:
     yield rereading()
     yield frozen()
     yield exactly_known(result(), plain=bits(30.0))
-    yield replace(exactly_known(result(), plain=bits(30.0)), corpus="shapes")
+    yield replace(exactly_known(result(), plain=bits(30.0)), item_names=Shapes.item_names)
     unused = replace(frozen().variants["fresh"], difference=difference(0.1, -0.25, 0.45))
     yield replace(frozen(), variants={**frozen().variants, "fresh": unused})
     worse = replace(frozen().variants["fresh"], difference=difference(-9.0, -10.0, -8.0))
@@ -236,6 +261,7 @@ def informations() -> Iterator[Information]:
     yield with_variant(result(), "plain", bits=replace(bits(7.0, 6.0, 8.0), own_spread=None))
     yield with_variant(rereading(), "fixed", bits=bits(0.5))
     yield with_variant(result(), "none", bits=bits(0.5))
+    yield result(blind=replace(result().blind, converged=False, last_fifth_bits=4.1))
     joined = replace(difference(9.0, 8.0, 10.0), joined={2: difference(9.0, 8.0, 10.0).whole})
     yield with_variant(result(), "plain", difference=joined)
     yield with_variant(result(), "none", learning=[[]], provenance=None, slopes=[1.0, 2.0])
@@ -262,21 +288,38 @@ def informations() -> Iterator[Information]:
 
 
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")
-def test_every_branch_of_every_sentence_is_rendered(branches: Branches) -> None:
+def test_every_branch_of_every_sentence_is_rendered(branches: Branches, monkeypatch: pytest.MonkeyPatch) -> None:
     """With strict facts: a branch that needs one that it was not given would raise an error."""
+    assert to_html(write_ablation({"verses": made_evaluation()}, ORIGIN))  # The readings of points.
+    blank = draw_lines({"a": Line([1.0], [1.0])}, x_label="", y_label="")
+    for module in (ablation_figures, reports_bits, ladder_module, width):  # Figures take longer than sentences.
+        monkeypatch.setattr(module, "draw_lines", lambda *_, **__: blank)
     for number, made in enumerate(evaluations()):
         for ladder in ladders() if number == 0 else [made_ladder("falls", 32e6)] if number % 2 else [None]:
             names = {name: ladder for name in made if ladder is not None}
             information = {name: replace(widths(), corpus=name) for name in made} if number == 0 else {}
             origins = {name: {("none", 1): RunOrigin("a", "a/c", "train", "c")} for name in made} if number == 0 else {}
             text = to_markdown(write_ablation(made, ORIGIN, information, names, origins), "figures")
-            assert not re.search(r"\w \.|\( | \)|\w  \w|\w ,|\.\.", text)
+            assert not re.search(UGLY, text)
+    primary = {"verses": [("luong_general", "fixed")]}
+    for evaluation, bits_of in answers_in_bits():
+        blocks = write_ablation({"verses": evaluation}, ORIGIN, {"verses": bits_of}, estimands=primary)
+        assert not re.search(UGLY, to_markdown(blocks, "figures"))
     assert to_html(write_ablation({"verses": made_evaluation()}, ORIGIN))  # The readings of points.
+    unmeasured = replace(difference(1.0, 0.5, 1.5).whole, trained=None)
     for course in ("learning", "capacity", "encoder or decoder", None):
         ladder_section(made_ladder("falls", 32e6), [[course, None]])
     for information_of in informations():
         text = to_markdown(report_bits(information_of), "figures")
-        assert not re.search(r"\w \.|\( | \)|\w  \w|\w ,|\.\.", text)
+        assert not re.search(UGLY, text)
+    for topic, facts in FACTS.items():
+        for sentence, known in facts():
+            text = say(topic, sentence, **known)
+            assert text
+            assert not re.search(UGLY, text), text
+    for gained in (difference(1.0, 0.5, 1.5).whole, difference(1.0, -0.5, 1.5).whole, unmeasured):
+        gap = ScheduledGap("luong_general", "fixed", 1_000_000, gained, gained, gained)
+        write_schedules_report(Schedules("verses", ("sqrt", "wsd"), 1, 40, "BLEU", [], [gap]))
     assert (say("bits", "defined"), say("bits", "absolute")) == (BITS_DEFINED, ABSOLUTE)
     unrendered = branches.known - branches.seen
     assert not sorted(unrendered)

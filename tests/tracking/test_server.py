@@ -24,6 +24,7 @@ from helpers import (
     SMALL,
     assert_mirrored,
     compose_config,
+    empty_store,
     inject_at_step,
     kill_at_step,
     make_job,
@@ -97,6 +98,7 @@ class Server:
 @pytest.fixture(scope="module")
 def only_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("server"))
+    empty_store(server.folder)  # Which the documented command would make, in many migrations.
     yield server
     server.kill()
 

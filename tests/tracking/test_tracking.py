@@ -42,7 +42,7 @@ from hourglass.system.commands import printed_command
 from hourglass.system.files import read_json
 from hourglass.system.secrets import without_secrets
 from hourglass.tracking import sender as sender_module
-from hourglass.tracking.client import LENGTH_TABLE, flatten
+from hourglass.tracking.client import LENGTH_TABLE, flatten, view_of_scores
 from hourglass.tracking.mirror import Mirror, make_record
 from hourglass.tracking.sender import Sender
 from hourglass.tracking.server import mlflow_server
@@ -373,6 +373,15 @@ def test_of_runs_that_start_together_one_creates_the_dataset(
         clear(job.run)
         with pytest.raises(UserError, match=r"MLflow cannot open a run there .*UNIQUE constraint failed"):
             train.train(job)
+
+
+def test_the_view_has_the_scores_of_all_metric_groups_of_an_experiment() -> None:
+    first = view_of_scores(["exact"])["selectedColumns"]
+    rest = ["metrics.`best/loss`", "tags.`attention`", "tags.`seed`", "tags.`corpus`"]
+    assert first == ["metrics.`test/exact`", *rest]
+    both = view_of_scores(["bleu", "chrf"], first)["selectedColumns"]
+    assert both == ["metrics.`test/exact`", "metrics.`test/bleu`", "metrics.`test/chrf`", *rest]
+    assert view_of_scores(["exact"], both)["selectedColumns"] == both
 
 
 def open_together(uri: str, folder: Path, together: Any) -> None:

@@ -124,6 +124,9 @@ def test_a_killed_run_goes_on_without_the_other(tmp_path: Path) -> None:
         (["encoder.hidden_size=64", "encoder.reverse_source=true"], ["hidden_size=256 encoder.reverse_source=false"]),
         (["encoder=blind", "attention=none"], ["encoder=blind", "no weights"]),
         (["frozen_encoder=nowhere"], ["frozen_encoder=nowhere: not a run folder"]),
+        (["data.clauses=1"], ["another corpus or vocabulary: set data.clauses=3"]),
+        (["data.vocabulary_size=500", "tokenizer.model=char"], ["set data.vocabulary_size=4000 tokenizer.model="]),
+        (["data=numbers"], ["another corpus or vocabulary: set data=kjv_web"]),
     ],
 )
 def test_another_encoder_is_refused_by_name(tmp_path: Path, words: list[str], names: list[str]) -> None:
@@ -132,7 +135,7 @@ def test_another_encoder_is_refused_by_name(tmp_path: Path, words: list[str], na
     for file in (other.best, other.metrics):
         file.parent.mkdir(exist_ok=True)
         file.touch()
-    check_frozen_encoder(compose_config("attention=fixed", f"frozen_encoder={other.path}"))
+    check_frozen_encoder(compose_config("attention=fixed", f"frozen_encoder={other.path}", "data.curriculum=0.5"))
     with pytest.raises(UserError) as error:
         check_frozen_encoder(compose_config("attention=fixed", f"frozen_encoder={other.path}", *words))
     assert str(error.value).startswith("frozen_encoder=")

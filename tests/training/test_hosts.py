@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed
-from helpers import ROOT, SMALL, command, compose_config, curves, weights
+from helpers import ROOT, SMALL, command, compose_config, curves, quick_python, weights
 
 from hourglass.errors import BrokenOffError, MachineLostError, UserError
 from hourglass.runs.folder import RunFolder
@@ -49,6 +49,7 @@ class Host:
         self.node, self.folder = node, folder
         self.namespace = f"hourglass-{os.getpid()}-{node}"
         self._launches = 0
+        self.python = sys.executable
         self.process: subprocess.Popen[bytes] | None = None
 
     def ip(self, *words: str) -> None:
@@ -59,11 +60,11 @@ class Host:
         return ["ip", "netns", "exec", self.namespace, *name, *words]
 
     def start(self, *words: str, cwd: Path) -> None:
-        """Start a command in the background, in its own session."""
+        """Start a script in the background, in its own session."""
         self._launches += 1
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                self.enter(*words),
+                self.enter(self.python, *words),
                 cwd=cwd,
                 env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
                 stdout=output,
@@ -243,6 +244,9 @@ def test_two_hosts_lose_each_other_twice_and_train_as_one(cable: Cable, tmp_path
     # torchrun's own report ends with the same line.
     assert f"traceback : {first.error().removeprefix('error: ')}" in first.message
 
+    # In forks, from here on: eight processes that import nothing, after four with interpreters of their own.
+    for host in cable.hosts:
+        host.python = quick_python()
     resume_pair(cable, run)
     wait_until(progressed(run), LIMIT, first, second)
     assert "continuing at step " in first.message

@@ -1,4 +1,4 @@
-"""What a calibrated channel asks of its vocabulary, and what is said of one that is too small."""
+"""What preparation refuses: a folder that is not read, and a vocabulary too small for a calibrated channel."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 from helpers import compose_config
 
 from hourglass.errors import UserError
-from hourglass.training.preparation import prepare, warn_of_unknown_pieces
+from hourglass.training.preparation import folder_override, prepare, warn_of_unknown_pieces
 from hourglass.training.settings import check_settings
 
 
@@ -42,3 +42,8 @@ def test_pieces_that_the_vocabulary_lacks_are_named(
         # Of n symbols, n (1 - unseen) known pieces, and an unknown one for each that follows a known symbol.
         assert share == pytest.approx(100 * unseen / (1 + unseen), abs=2)
         assert lines[0].endswith("raise data.vocabulary_size")
+
+
+def test_a_corpus_without_raw_files_takes_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^data\.folder=.*: data=kjv_web reads no folder of raw files: leave it out$"):
+        folder_override(str(tmp_path), ["data=kjv_web"])

@@ -757,8 +757,8 @@ FAULTS = (
     Fault(
         "the worst candidate is chosen",
         f"{PACKAGE}/experiments/rate_search.py",
-        "Tuning(min(candidates, key=_loss)",
-        "Tuning(max(candidates, key=_loss)",
+        "return min(candidates, key=_loss)",
+        "return max(candidates, key=_loss)",
         f"{WIRING} -k ablation",
     ),
     Fault(

@@ -260,9 +260,9 @@ def check_corpus(files: dict[str, Files], options: dict[str, Any]) -> bool:
             rows = corpus.splits[split]
             pairs = list(zip(rows["id"], rows["source"], rows["target"], strict=True))
             assert pairs == expected.rows[split], "pairs in order, unchanged but for white space"
-        assert corpus.facts["dropped"] == expected.dropped
+        assert corpus.facts.dropped == expected.dropped
         lines = {split: len(naive_lines("", next(iter(files[split].contents.values())), [])) for split in SPLITS}
-        kept = corpus.facts["pairs"]
+        kept = corpus.facts.pairs
         assert kept == {**lines, "train": lines["train"] - sum(expected.dropped.values())}, "counts add up"
         held_out = {bare(side) for split in ("dev", "test") for row in expected.rows[split] for side in row[1:]}
         for _, *pair in expected.rows["train"]:

@@ -21,6 +21,7 @@ NEEDS = {
     "data/text": ("data.source=de", "data.target=en", "data.train=a", "data.dev=b", "data.test=c"),
     "data/hub": ("data.source=de", "data.target=en", "data.path=somewhere"),
     "data/features": ("data.folder=a", "data.feature_size=8"),
+    "data/pictures": ("data.folder=a",),
     "encoder/blind": ("attention=none",),
     "encoder/features": ("data=shapes",),
     "trainer/ddp": ("trainer.accelerator=cpu",),

@@ -35,7 +35,7 @@ IMPORTS: dict[str, set[str]] = {
     "experiments": {
         *("analysis", "config", "corpora", "decoding", "metrics", "models", "reports", "runs", "tracking", "training"),
     },
-    "bench": {"config", "corpora", "data", "decoding", "metrics", "models", "reports", "runs", "training"},
+    "bench": {"analysis", "config", "corpora", "data", "decoding", "metrics", "models", "reports", "runs", "training"},
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers import ROOT, quick_python, run_script
+from helpers import ROOT, children_of, quick_python, run_script, wait_for, wait_until, write_multi30k
 from hydra import compose, initialize_config_dir
 
 from hourglass.experiments.ablation import load_ablation
@@ -149,7 +149,7 @@ def add_a_variant(clone: Path, recorded: Path) -> None:
     again = [name.rpartition(":")[2] for name in stages_run(printed)]
     assert sorted(again) == sorted(
         ["fingerprint@numbers", "control-numbers@fixed-1"]
-        + [f"{stage}@numbers" for stage in ("evaluate", "information", "ladder", "models")]
+        + [f"{stage}@numbers" for stage in ("evaluate", "information", "ladder", "models", "explore")]
         + ["report"]
     )
     assert printed.count("left as it is: ") == 1  # The model, of which the page is made.
@@ -241,6 +241,47 @@ def test_the_whole_pipeline_and_what_a_change_touches(project: Path, tmp_path: P
 
 @pytest.mark.more
 @pytest.mark.slow
+def test_multi30k_goes_on_after_a_kill_and_keeps_no_sentence(project: Path, tmp_path: Path) -> None:
+    """The ablation of conf/ablation/multi30k.yaml, shrunk, on made sentences; what may be published holds none."""
+    write_multi30k(tmp_path / "raw")
+    file = project / "conf" / "ablation" / "multi30k.yaml"
+    content = yaml.safe_load(file.read_text())
+    content["tune"] = {"learning_rates": [0.002], "dropouts": [0.1, 0.3], "dropout_tokens": 1500}
+    content["overrides"] = [word.replace("warmup=200", "warmup=2") for word in content["overrides"]]
+    content["multi30k"] |= {"variants": ["none", "fixed"], "seeds": [1], "budgets": [1000, 2000], "tune_tokens": 800}
+    content["multi30k"]["overrides"].append("data.vocabulary_size=80")
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    command = [quick_python(), "pipelines/ablate.py", "multi30k", f"data.folder={tmp_path / 'raw'}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "src"}
+    made = project / "pipeline" / "multi30k"
+    first = made / "multi30k" / "runs" / "none-1" / "1000" / "metrics.json"
+    with subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.DEVNULL) as process:
+        wait_for(first.exists, process, "the first run is trained")
+        stages = children_of(process)
+        process.kill()
+    wait_until(lambda: not any(stage.is_running() and stage.status() != "zombie" for stage in stages), "its stages end")
+    trained = first.read_bytes()
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[-1] == f"written: {made}/results/report.html"
+    assert "left to train, in all: 0.0 of 0.0 million target tokens" in done.stdout
+    assert first.read_bytes() == trained  # Not trained again.
+    run = made / "results" / "multi30k" / "runs" / "fixed-1" / "2000"
+    data = read_yaml((run / "config.yaml").read_text())["data"]
+    assert (data["captions"], len(data["test"])) == (3, 3)
+    report = (made / "results" / "report.md").read_text()
+    assert "dropout" in report
+    assert "Made by python pipelines/ablate.py multi30k" in report
+    # The words of the corpus, such as d6w12, are in what it makes, and not in what it may publish.
+    word = re.compile(rb"\b[de](n|l|r|k|o)w\d+\b")
+    assert word.search((made / "multi30k" / "translations" / "fixed-1" / "test.tsv").read_bytes())
+    published = [path for path in (made / "results").rglob("*") if path.is_file()]
+    assert len(published) > 20
+    assert not [path for path in published if word.search(path.read_bytes())]
+
+
+@pytest.mark.more
+@pytest.mark.slow
 def test_dvc_shows_metrics_stages_and_plots(project: Path) -> None:
     dvc(project, "repro")
     assert "kept/results/numbers/metrics.json" in dvc(project, "metrics", "show").replace("\\", "/")
@@ -297,12 +338,13 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
         "analysis": {
             "alignment": "reads trained models",
             "apart": "of pipelines/apart.py",
-            "embeddings": "of pipelines/embeddings.py",
-            "frozen": "of pipelines/probes.py",
+            **dict.fromkeys(("frozen", "state_probes"), "of pipelines/probes.py"),
+            "grids": "of sources that are features, which no corpus of the ablation has",
             "grouping": "of pipelines/compare.py",
             "live": "of pipelines/explore.py serve=true",
             "nulled": "of pipelines/nulled.py",
             "probes": "of pipelines/probes.py",
+            "schedules": "of pipelines/schedules.py",
             **dict.fromkeys(("capacity", "channel"), "of pipelines/capacity/dvc.yaml"),
             "families": "of pipelines/families/dvc.yaml",
         },
@@ -320,6 +362,8 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
             "keeping": "of the stage keep, which hangs on the runs",
             "publishing": "sends results to MLflow",
             "remaining": "prints what is left to train",
+            "schedules": "of pipelines/schedules.py",
+            "stages": "runs the stages of other ablations",
             **dict.fromkeys(("rate_search", "tuning"), "starts trainings, which hang on their fingerprint"),
         },
         "reports": {
@@ -329,6 +373,7 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
             "families": "of pipelines/families/dvc.yaml",
             "pictures": "draws a run",
             "probes": "of pipelines/probes.py",
+            "schedules": "of pipelines/schedules.py",
         },
         "runs": "writes and reads files",
         "sweeps": "of sweeps alone",

@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from hourglass.analysis.bits import measure_bits
 from hourglass.analysis.comparing import compare_groups
+from hourglass.analysis.explorer import explore, serve
 from hourglass.analysis.grouping import open_finished
 from hourglass.corpora import pronunciations
 from hourglass.corpora.corpus import load_corpus
@@ -131,8 +132,8 @@ def test_captions_are_learnt_from_pictures(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_attention_is_drawn_over_the_pictures(shapes_run: RunFolder) -> None:
-    """And what is noted beside the weights is the picture itself."""
+def test_attention_is_drawn_over_the_pictures(shapes_run: RunFolder, tmp_path: Path) -> None:
+    """And what is noted beside the weights is the picture itself. The explorer shows it with its caption."""
     assert (shapes_run.path / "pictures" / "attention-over-pictures.svg").read_text().startswith("<svg")
     trained = load_trained(shapes_run.best)
     dev = load_corpus(trained.config["data"], Path(trained.config["cache"])).splits["dev"]
@@ -148,6 +149,17 @@ def test_attention_is_drawn_over_the_pictures(shapes_run: RunFolder) -> None:
         pixels = np.array(pair["pixels"])
         np.testing.assert_allclose(cut_into_patches(pixels, 12), np.asarray(patches), atol=0.006)
         assert np.array(pair["weights"]).shape == (len(pair["target"]), 9)
+    explore([str(shapes_run.path)], 3, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    sentences = json.loads(page.partition('id="data">')[2].partition("</script>")[0])["sentences"]
+    assert len(sentences) == 3
+    captions = {row.reference: row.hypothesis for row in read_translations(shapes_run.translations)}
+    for sentence in sentences:
+        assert sentence["views"][0]["text"] == captions[sentence["reference"]]
+        assert sentence["grid"]["image"].startswith("data:image/png;base64,")
+        assert (sentence["grid"]["cells"], sentence["words"]) == (9, len(sentence["source"].split()))
+    with pytest.raises(UserError, match=r"serve: .* reads features, which nobody types"):
+        serve([str(shapes_run.path)], 1, 0)
 
 
 @pytest.mark.slow

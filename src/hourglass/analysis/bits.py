@@ -37,9 +37,12 @@ from hourglass.analysis.likelihoods import JOINED, RunLikelihoods, read_likeliho
 from hourglass.analysis.width import WidthFamily, find_width_families
 from hourglass.config.options import Config
 from hourglass.corpora.languages import count_words
+from hourglass.corpora.recipe import ItemNames
+from hourglass.corpora.recipes import RECIPES
 from hourglass.corpora.sampling import evenly_spaced
+from hourglass.corpora.synthetic import SizedRecipe
 from hourglass.errors import UserError
-from hourglass.metrics.likelihood import BITS_A_NAT, end_bits, mean_quantity, numbers_bits, sentence_bits, shapes_bits
+from hourglass.metrics.likelihood import BITS_A_NAT, end_bits, mean_quantity, sentence_bits
 from hourglass.metrics.nulled import null_share
 from hourglass.metrics.saturation import FOLDS, Saturation, find_plateau, straight_slope
 from hourglass.metrics.scoring import length_buckets
@@ -108,7 +111,7 @@ def measure_bits(
         for name, owner in frozen.items()
         if owner in variants
     }
-    numbers = _read_digits(blind.config, test)
+    items = _read_items(blind.config, test)
     blind_bits = sentence_bits(likelihoods[blind].nats)
     return Information(
         corpus=blind.config["data"]["name"],
@@ -120,7 +123,7 @@ def measure_bits(
                 source_words=bounds,
                 sentences=len(inside),
                 mean_source_words=_mean(test.source_words[inside]),
-                exact_bits=None if numbers is None else _mean(numbers.bits[inside]),
+                exact_bits=None if items is None else _mean(items.bits[inside]),
                 blind_bits=_mean(blind_bits[inside]),
             )
             for bucket, bounds in enumerate(test.bounds)
@@ -130,8 +133,9 @@ def measure_bits(
             PositionBucket(bounds, sum(len(nats) > bounds[0] for nats in likelihoods[blind].nats))
             for bounds in length_buckets(POSITIONS)
         ],
-        digits=None if numbers is None else _by_digits(numbers, measured, draws.whole),
-        exact_bits=None if numbers is None else float(numbers.bits.mean()),
+        digits=None if items is None else _by_digits(items, measured, draws.whole),
+        item_names=None if items is None else items.names,
+        exact_bits=None if items is None else float(items.bits.mean()),
         blind=_describe_blind(blind, likelihoods[blind], convergence[blind], test, blind_rates),
         variants={
             name: VariantBits(
@@ -144,7 +148,7 @@ def measure_bits(
                 bits=own.whole.estimate,
                 raw_bits=own.raw.estimate,
                 end_bits=own.end.estimate,
-                exact_bits=None if numbers is None else own.received(numbers.bits, draws.whole).estimate,
+                exact_bits=None if items is None else own.received(items.bits, draws.whole).estimate,
                 by_length=[None if bits is None else bits.estimate for bits in own.by_length],
                 by_position=[None if bits is None else bits.estimate for bits in own.by_position],
                 joined=own.joined,
@@ -549,40 +553,43 @@ def _mean(values: np.ndarray) -> float | None:
 
 
 @dataclass(frozen=True)
-class _Digits:
-    """Sentences whose information is known: of `numbers`, each of which writes one number, or of `shapes`.
+class _Items:
+    """Sentences whose information is known: of a corpus with `SizedRecipe.item_names`.
 
     Attributes:
-        digits: [N] digits of each number, or shapes of each picture.
-        bits: [N] information in a number of so many digits, or in a caption of so many shapes.
+        names: what they are called.
+        sizes: [N] of each: the digits of a number, or the shapes of a picture.
+        bits: [N] information in an item of this size.
     """
 
-    digits: np.ndarray
+    names: ItemNames
+    sizes: np.ndarray
     bits: np.ndarray
 
 
-def _read_digits(config: Config, test: TestSet) -> _Digits | None:
-    """Return the numbers' digits, or the pictures' shapes; None for a corpus other than `numbers` and `shapes`."""
+def _read_items(config: Config, test: TestSet) -> _Items | None:
+    """Return the sizes of the sentences and their information; None of a corpus whose information is not known."""
     data = config["data"]
-    if data["name"] not in ("numbers", "shapes"):
+    recipe = RECIPES[data["name"]]
+    if not issubclass(recipe, SizedRecipe) or recipe.item_names is None:
         return None
-    bits_of = numbers_bits if data["name"] == "numbers" else shapes_bits
-    # An id is SPLIT-kDIGITS-NUMBER.
-    digits = np.array([int(row.id.split("-")[1].removeprefix("k")) for row in test.rows])
-    return _Digits(digits, np.array([bits_of(int(k), data["shortest"], data["longest"]) for k in digits]))
+    # An id is SPLIT-kSIZE-NUMBER.
+    sizes = np.array([int(row.id.split("-")[1].removeprefix("k")) for row in test.rows])
+    bits = np.array([recipe.item_bits(int(size), data["shortest"], data["longest"]) for size in sizes])
+    return _Items(recipe.item_names, sizes, bits)
 
 
-def _by_digits(numbers: _Digits, measured: Mapping[str, _Measurement], counts: np.ndarray) -> list[DigitBucket]:
+def _by_digits(items: _Items, measured: Mapping[str, _Measurement], counts: np.ndarray) -> list[DigitBucket]:
     return [
         DigitBucket(
             digits=int(digits),
             sentences=int(inside.sum()),
-            exact_bits=float(numbers.bits[inside].mean()),
+            exact_bits=float(items.bits[inside].mean()),
             variants={
-                name: own.received(numbers.bits[inside], counts[:, inside], inside).estimate
+                name: own.received(items.bits[inside], counts[:, inside], inside).estimate
                 for name, own in measured.items()
             },
         )
-        for digits in np.unique(numbers.digits)
-        for inside in [numbers.digits == digits]
+        for digits in np.unique(items.sizes)
+        for inside in [items.sizes == digits]
     ]

@@ -367,7 +367,7 @@ def clean_rows(runs: Sequence[FinishedRun], ids: Sequence[str]) -> list[int] | N
     """
     shared: set[str] = set()
     for run in {run.metrics.corpus_digest: run for run in runs}.values():
-        if not run.corpus.facts["leaks_removed"]:
+        if not run.corpus.facts.leaks_removed:
             return None
         overlap = corpus_overlap(run.corpus)
         covered = overlap.sides["test"]["target"].covered

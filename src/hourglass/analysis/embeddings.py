@@ -19,6 +19,9 @@ from hourglass.models.checkpoint import Trained
 
 Side = Literal["source", "target"]
 
+# The farthest place of a word in a map, in whole numbers.
+PLACES = 500
+
 _SPACE = "▁"  # how SentencePiece spells the space before a word
 
 
@@ -131,6 +134,45 @@ class WordEmbeddings:
         _, values, axes = torch.linalg.svd(centred, full_matrices=False)
         shown = float((values[:2] ** 2).sum() / (values**2).sum())
         return [self.spell(index) for index in words], centred @ axes[:2].T, shown
+
+
+@dataclass(frozen=True)
+class WordMap:
+    """The most frequent words of one side of a model in a plane.
+
+    Attributes:
+        side: source, target, or "source and target", which share one embedding.
+        words: N, the most frequent first.
+        places: N pairs, whole numbers from -PLACES to PLACES.
+        shown: the share of the variance of their vectors that the plane shows.
+    """
+
+    side: str
+    words: list[str]
+    places: list[tuple[int, int]]
+    shown: float
+
+
+def word_maps(trained: Trained, count: int) -> list[WordMap]:
+    """Return a map of each embedding of a model; none where it embeds no words, as of features or characters.
+
+    Args:
+        trained: the model.
+        count: words of a map at most.
+    """
+    own = getattr(trained.model.encoder, "embedding", None)
+    shared = isinstance(own, nn.Embedding) and own.weight is trained.model.embedding.weight
+    sides: dict[str, Side] = {"source and target": "target"} if shared else {"source": "source", "target": "target"}
+    maps = []
+    for name, side in sides.items():
+        try:
+            words, places, shown = WordEmbeddings.of(trained, side).plane(count)
+        except UserError:
+            continue
+        largest = float(places.abs().max()) or 1.0
+        whole = (places / largest * PLACES).round().int().tolist()
+        maps.append(WordMap(name, words, [(x, y) for x, y in whole], round(shown, 4)))
+    return maps
 
 
 def read_terms(text: str) -> list[Term]:

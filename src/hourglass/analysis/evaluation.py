@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from hourglass.analysis.convergence import Convergence, Doubling, all_converged
+from hourglass.corpora.facts import PairFacts
 from hourglass.corpora.overlap import OverlapFacts
 from hourglass.metrics.metric import MetricFacts
 from hourglass.metrics.significance import AdjustedDifference, Difference, Estimate
@@ -26,6 +27,8 @@ LEARNING_RATE = "optimizer.learning_rate="
 
 GridEnd = Literal["lowest", "highest"]
 REVERSED_SOURCE = "encoder.reverse_source=true"
+# Of encoder and decoder, which have the same.
+DROPOUT = ".dropout="
 
 
 @dataclass(frozen=True)
@@ -43,45 +46,25 @@ class TokenizerFacts:
     joint: bool
 
 
-@dataclass(frozen=True)
-class CorpusFacts:
-    """A prepared corpus in numbers.
+@dataclass(frozen=True, kw_only=True)
+class CorpusFacts(PairFacts):
+    """A prepared corpus in numbers: its pairs, and what is counted over them.
 
     Attributes:
-        name: of its file in conf/data.
-        source: source language.
-        target: target language.
-        pairs: number of pairs in each split.
-        source_words: number of source words in each split.
-        target_words: number of target words in each split.
-        dropped: number of pairs dropped from train, by reason.
-        leaks_removed: whether pairs of train with a sentence of dev or test were searched for and dropped.
-        dev_pairs_in_test: pairs of dev that test holds, too.
         digest: of all sentences.
         leaks: pairs of train with a sentence of dev or test that are left.
         tokenizer: the vocabulary.
         target_tokens: number of target pieces in each split.
         source_words_of_test: number of test sentences by their number of source words.
         overlap: n-grams of dev and of test that train has, too, by split and side.
-        leak_sides: the sides on which leaks are searched for, where it is not both.
     """
 
-    name: str
-    source: str
-    target: str
-    pairs: dict[str, int]
-    source_words: dict[str, int]
-    target_words: dict[str, int]
-    dropped: dict[str, int]
-    leaks_removed: bool
-    dev_pairs_in_test: int
     digest: str
     leaks: int
     tokenizer: TokenizerFacts
     target_tokens: dict[str, int]
     source_words_of_test: dict[int, int]
     overlap: dict[str, dict[str, OverlapFacts]] | None = None  # Older results lack it.
-    leak_sides: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +88,11 @@ class Candidate:
         """Its learning rate."""
         return _learning_rate(self.overrides)
 
+    @property
+    def dropout(self) -> float | None:
+        """Its dropout; None of a candidate for the learning rate alone."""
+        return _dropout(self.overrides)
+
 
 @dataclass(frozen=True)
 class Tuning:
@@ -122,6 +110,11 @@ class Tuning:
     def learning_rate(self) -> float:
         """The learning rate that was chosen."""
         return _learning_rate(self.chosen)
+
+    @property
+    def dropout(self) -> float | None:
+        """The dropout that was chosen; None where none was searched."""
+        return _dropout(self.chosen)
 
     @property
     def reverses_source(self) -> bool:
@@ -421,6 +414,10 @@ def grid_end(rate: float, tried: Iterable[float]) -> GridEnd | None:
 def rate_word(rate: float) -> str:
     """Return the override that sets a learning rate."""
     return f"{LEARNING_RATE}{rate}"
+
+
+def _dropout(overrides: list[str]) -> float | None:
+    return next((float(word.partition(DROPOUT)[2]) for word in overrides if DROPOUT in word), None)
 
 
 def _learning_rate(overrides: list[str]) -> float:

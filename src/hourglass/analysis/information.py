@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from hourglass.analysis.convergence import all_converged
 from hourglass.analysis.evaluation import GridEnd, grid_end
+from hourglass.corpora.recipe import ItemNames
 from hourglass.metrics.saturation import Saturation
 from hourglass.metrics.significance import Difference, Estimate
 from hourglass.system.records import read_record, write_record
@@ -72,12 +73,12 @@ class PositionBucket:
 
 @dataclass(frozen=True)
 class DigitBucket:
-    """Test sentences of `numbers` that write numbers of equally many digits, or of `shapes` with as many shapes.
+    """Test sentences of one size, in a corpus whose information is known: see `Information.item_names`.
 
     Attributes:
-        digits: of each number; or shapes of each picture.
+        digits: the size: digits of a number, shapes of a picture.
         sentences: number of sentences.
-        exact_bits: information in such a number, or caption.
+        exact_bits: information in such an item.
         variants: bits of it that each variant's decoder has received, by variant.
     """
 
@@ -311,12 +312,13 @@ class Information:
         sentences: of the test set.
         lengths: length buckets.
         positions: position buckets.
-        digits: buckets by number of digits, or of shapes; None for a corpus other than `numbers` and `shapes`.
+        digits: buckets by size: digits of a number, shapes of a picture; None where the information is not known.
         exact_bits: information in a reference; None where it is not known.
         blind: the decoder that never sees the source.
         variants: by name.
         contrasts: pairs of variants beside those with the baseline.
         setting_differences: what beside the variants themselves may make a difference.
+        item_names: what `digits` counts, and of what; older results, which lack it, are of `numbers`.
     """
 
     corpus: str
@@ -331,6 +333,7 @@ class Information:
     variants: dict[str, VariantBits]
     contrasts: list[Contrast] = field(default_factory=list)  # Older results lack it.
     setting_differences: list[SettingDifference] = field(default_factory=list)  # Older results lack it.
+    item_names: ItemNames | None = None  # Older results lack it.
 
     @property
     def all_contrasts(self) -> list[Contrast]:

@@ -44,14 +44,19 @@ HYDRA_FLAGS = {
 RunPaths = Annotated[Words, Field(min_length=1)]
 
 
-def arguments(*names: str) -> list[str]:
+def arguments(*names: str, optional: str = "", left_out: Collection[str] = ()) -> list[str]:
     """Return the words of the command line of a stage of the pipeline, which takes exactly these arguments.
+
+    Args:
+        names: of the arguments.
+        optional: what else may stand there, for messages.
+        left_out: words of that kind.
 
     Raises:
         UserError: there are more or fewer words than names.
     """
-    words = sys.argv[1:]
-    usage = " ".join(["usage: python", sys.argv[0], *names])
+    words = [word for word in sys.argv[1:] if word not in left_out]
+    usage = " ".join(["usage: python", sys.argv[0], *names, *([optional] if optional else [])])
     if {"-h", "--help"} & set(words):
         print(f"{usage}\n\n{sys.modules['__main__'].__doc__}")
         raise SystemExit

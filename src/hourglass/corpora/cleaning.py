@@ -9,7 +9,7 @@ from typing import Any
 
 from hourglass.corpora.features import check_features
 from hourglass.corpora.languages import count_words
-from hourglass.corpora.recipe import SPLITS, Pair, Recipe, Split
+from hourglass.corpora.recipe import FEATURES, SPLITS, Pair, Recipe, Split
 from hourglass.errors import UserError
 
 # A training sentence of more characters than this times the limit in words is too long, however few its words.
@@ -97,7 +97,7 @@ def clean_pairs(recipe: Recipe, split: Split, tally: Tally) -> Iterator[dict[str
         if recipe.has_alternatives:
             row["alternatives"] = [" ".join(text.split()) for text in pair.alternatives]
         if recipe.has_features:
-            row["features"] = check_features(pair.features, getattr(recipe, "feature_size", None), pair.places[0])
+            row[FEATURES] = check_features(pair.features, getattr(recipe, "feature_size", None), pair.places[0])
         yield row if prefix is None else {**row, "prefix": prefix}
     tally.held_out |= own
 

@@ -20,9 +20,10 @@ import pyarrow as pa
 from hourglass.config.options import build, choose
 from hourglass.config.plugins import plugin_of
 from hourglass.corpora.cleaning import Tally, clean_pairs, normalise
+from hourglass.corpora.facts import PairFacts
 from hourglass.corpora.features import array_of_features
 from hourglass.corpora.languages import check_code, check_script
-from hourglass.corpora.recipe import SPLITS, Recipe, Split
+from hourglass.corpora.recipe import FEATURES, SPLITS, Recipe, Split
 from hourglass.corpora.recipes import RECIPES
 from hourglass.corpora.sampling import evenly_spaced
 from hourglass.corpora.synthetic import SyntheticRecipe
@@ -58,8 +59,7 @@ class Corpus:
         digest: SHA-256 of the content of all splits, independent of path and time.
         source_language: language code of the source side.
         target_language: language code of the target side.
-        facts: pairs and words by split, training pairs dropped by reason, and the versions of the packages that they
-            are taken from; plain values.
+        facts: pairs and words by split, training pairs dropped by reason, and the like.
         path: the folder, which `datasets.load_from_disk` can read.
     """
 
@@ -67,7 +67,7 @@ class Corpus:
     digest: str
     source_language: str
     target_language: str
-    facts: dict[str, Any]
+    facts: PairFacts
     path: Path
 
 
@@ -88,16 +88,17 @@ def load_corpus(options: Mapping[str, Any], cache: Path) -> Corpus:
     with reading(folder):
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         splits = datasets.load_from_disk(folder)
-        line = summary(record["facts"], record["digest"])
+        facts = PairFacts(**record["facts"])
+        line = summary(facts, record["digest"])
     log.info("%s", line)
     if taken := recipe.taken():
         log.info(
             "%s: not set: %s pairs of data.train are held out, by a hash of the source; no sentence is in two splits",
             " and ".join(f"data.{split}" for split in taken),
-            " and ".join(f"{record['facts']['pairs'][split]:,} {split}" for split in taken),
+            " and ".join(f"{facts.pairs[split]:,} {split}" for split in taken),
         )
     _check_scripts(splits, recipe)
-    return Corpus(splits, record["digest"], recipe.source, recipe.target, record["facts"], folder)
+    return Corpus(splits, record["digest"], recipe.source, recipe.target, facts, folder)
 
 
 def _check_scripts(splits: "datasets.DatasetDict", recipe: Recipe) -> None:
@@ -113,17 +114,17 @@ def _check_scripts(splits: "datasets.DatasetDict", recipe: Recipe) -> None:
             log.warning("%s", warning)
 
 
-def summary(facts: Mapping[str, Any], digest: str) -> str:
+def summary(facts: PairFacts, digest: str) -> str:
     """Return the facts of a corpus in one line."""
-    pairs = ", ".join(f"{facts['pairs'][split]:,} {split}" for split in SPLITS)
-    words = facts["source_words"]["train"] / facts["pairs"]["train"]
-    dropped = ", ".join(f"{count:,} {reason}" for reason, count in facts["dropped"].items())
-    leaks = "" if facts["leaks_removed"] else " (synthetic pairs are not searched for leaks)"
-    if "leak_sides" in facts:
-        leaks = f" (leaks are searched on the {' and '.join(facts['leak_sides'])} side alone)"
-    made_of = "".join(f" of {name} {version}," for name, version in facts.get("made_of", {}).items())[:-1]
+    pairs = ", ".join(f"{facts.pairs[split]:,} {split}" for split in SPLITS)
+    words = facts.source_words["train"] / facts.pairs["train"]
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in facts.dropped.items())
+    leaks = "" if facts.leaks_removed else " (synthetic pairs are not searched for leaks)"
+    if facts.leak_sides is not None:
+        leaks = f" (leaks are searched on the {' and '.join(facts.leak_sides)} side alone)"
+    made_of = "".join(f" of {name} {version}," for name, version in (facts.made_of or {}).items())[:-1]
     return (
-        f"corpus {facts['name']} {facts['source']}-{facts['target']}{made_of}: pairs {pairs}; "
+        f"corpus {facts.name} {facts.source}-{facts.target}{made_of}: pairs {pairs}; "
         f"{words:.1f} words per training source; dropped from train: {dropped}{leaks}; digest {digest[:12]}"
     )
 
@@ -153,7 +154,7 @@ def check_leaks(corpus: Corpus) -> int:
 
     Sentences are looked for on either side, or on those that `Recipe.leak_sides` names.
     """
-    searched = corpus.facts.get("leak_sides", ["source", "target"])
+    searched = corpus.facts.leak_sides or ["source", "target"]
     held_out: set[str] = set()
     for split in ("dev", "test"):
         for side in searched:
@@ -234,23 +235,26 @@ def _write(name: str, recipe: Recipe, folder: Path) -> None:
             datasets.enable_progress_bars()
     for split in SPLITS:
         (folder / f"{split}.arrow").unlink()
-    facts = {
-        "name": name,
-        "source": recipe.source,
-        "target": recipe.target,
-        "pairs": tally.pairs,
-        "source_words": tally.source_words,
-        "target_words": tally.target_words,
-        "dropped": tally.dropped,
-        "leaks_removed": recipe.removes_leaks,
-        "dev_pairs_in_test": tally.dev_pairs_in_test,
-    }
-    if recipe.removes_leaks and len(recipe.leak_sides) < len(Recipe.leak_sides):
-        facts["leak_sides"] = list(recipe.leak_sides)
-    if made_of := recipe.made_of():
-        facts["made_of"] = made_of
-    record = json.dumps({"digest": digest.hexdigest(), "facts": facts}, indent=1)
+    record = json.dumps({"digest": digest.hexdigest(), "facts": pair_facts(name, recipe, tally).present()}, indent=1)
     (folder / RECORD).write_text(record, encoding="utf-8")
+
+
+def pair_facts(name: str, recipe: Recipe, tally: Tally) -> PairFacts:
+    """Return the facts of a corpus whose splits are all counted."""
+    one_side = recipe.removes_leaks and len(recipe.leak_sides) < len(Recipe.leak_sides)
+    return PairFacts(
+        name=name,
+        source=recipe.source,
+        target=recipe.target,
+        pairs=tally.pairs,
+        source_words=tally.source_words,
+        target_words=tally.target_words,
+        dropped=tally.dropped,
+        leaks_removed=recipe.removes_leaks,
+        dev_pairs_in_test=tally.dev_pairs_in_test,
+        leak_sides=list(recipe.leak_sides) if one_side else None,
+        made_of=recipe.made_of() or None,
+    )
 
 
 def _write_split(rows: Iterable[dict[str, Any]], file: Path, digest: Any, *, recipe: Recipe) -> "datasets.Dataset":
@@ -280,7 +284,8 @@ def _write_split(rows: Iterable[dict[str, Any]], file: Path, digest: Any, *, rec
     rows = iter(rows)
     if recipe.has_features and (first := next(rows, None)):
         rows = chain([first], rows)
-        columns["features"] = List(List(Value(str(first["features"].dtype)), length=first["features"].shape[1]))
+        kind, width = str(first[FEATURES].dtype), first[FEATURES].shape[1]
+        columns[FEATURES] = List(List(Value(kind), length=width))
     digest.update(f"{file.name}\n".encode())
     with ArrowWriter(features=Features(columns), path=str(file)) as writer:
         while batch := list(islice(rows, FEATURES_AT_ONCE if recipe.has_features else ROWS_AT_ONCE)):
@@ -291,7 +296,7 @@ def _write_split(rows: Iterable[dict[str, Any]], file: Path, digest: Any, *, rec
             lines = ("\t".join([*(row[text] for text in texts), *row.get("alternatives", ())]) for row in batch)
             digest.update("".join(f"{line}\n" for line in lines).encode())
             for row in batch if recipe.has_features else ():
-                digest.update(row["features"].tobytes())
+                digest.update(row[FEATURES].tobytes())
         writer.finalize()
     # The library's own fingerprint holds the time of the file: a corpus that is made again would differ in its bytes.
     return Dataset(Dataset.from_file(str(file)).data, fingerprint=digest.hexdigest()[:16])
@@ -301,7 +306,7 @@ def _table_with_features(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -
     """Return rows as a table of this schema; features as they lie in memory, not number by number."""
     arrays = [
         array_of_features([row[name] for row in rows])
-        if name == "features"
+        if name == FEATURES
         else pa.array([row[name] for row in rows], schema.field(name).type)
         for name in schema.names
     ]

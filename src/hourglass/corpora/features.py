@@ -89,21 +89,8 @@ class FeatureFiles(LimitedRecipe, FeatureRecipe):
                 "must describe picture N"
             )
         for number, (regions, line) in enumerate(zip(features.rows, read_lines(captions), strict=True), 1):
-            first, *others = line.split("\t")
             places = f"{file}: picture {number}", f"{captions}:{number}"
-            # The same picture in two splits has the same name.
-            name = hashlib.blake2b(regions.tobytes(), digest_size=8).hexdigest()
-            own = [first, *others] if split == "train" else [first]
-            for place, caption in enumerate(own, 1):
-                yield Pair(
-                    f"{split}-{number}-{place}",
-                    name,
-                    caption,
-                    places,
-                    alternatives=() if split == "train" else tuple(others),
-                    features=regions,
-                    length=count_words(caption, self.target),
-                )
+            yield from pairs_of_picture(split, number, regions, line, places=places, language=self.target)
 
     def _features(self, split: Split) -> Path:
         return self._find(split, _ENDINGS)
@@ -116,7 +103,38 @@ class FeatureFiles(LimitedRecipe, FeatureRecipe):
         for name in names:
             if name.is_file():
                 return name
-        raise UserError(f"data.folder={self.folder}: no such file; tried {', '.join(map(str, names))}")
+        of_pictures = (names[0].parent / f"{split}.tsv").is_file()
+        remedy = f"; {split}.tsv lists pictures? That is data=pictures" if of_pictures else ""
+        raise UserError(f"data.folder={self.folder}: no such file; tried {', '.join(map(str, names))}{remedy}")
+
+
+def pairs_of_picture(
+    split: Split, number: int, features: FeatureArray, captions: str, *, places: tuple[str, str], language: str
+) -> Iterator[Pair]:
+    """Yield the pairs of a picture: in train one for each caption, else one, whose other captions are references, too.
+
+    Args:
+        split: that it is of.
+        number: of the picture in its split, from 1.
+        features: [S, F].
+        captions: with tabs between them.
+        places: where picture and captions were read.
+        language: code of the captions.
+    """
+    first, *others = captions.split("\t")
+    # The same picture in two splits has the same name.
+    name = hashlib.blake2b(features.tobytes(), digest_size=8).hexdigest()
+    own = [first, *others] if split == "train" else [first]
+    for place, caption in enumerate(own, 1):
+        yield Pair(
+            f"{split}-{number}-{place}",
+            name,
+            caption,
+            places,
+            alternatives=() if split == "train" else tuple(others),
+            features=features,
+            length=count_words(caption, language),
+        )
 
 
 class FeaturesInFile(NamedTuple):

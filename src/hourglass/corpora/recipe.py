@@ -15,6 +15,8 @@ from pydantic import PositiveInt
 Split = Literal["train", "dev", "test"]
 Side = Literal["source", "target"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+# The column of a split with what is read in place of the source, where the recipe has features.
+FEATURES = "features"
 FeatureArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 
@@ -45,6 +47,20 @@ class Pair(NamedTuple):
     alternatives: tuple[str, ...] = ()
     features: FeatureArray | None = None
     length: int | None = None
+
+
+class ItemNames(NamedTuple):
+    """What the items of a corpus are called, where all of one size have the same information, which is known exactly.
+
+    Attributes:
+        size: what an item has more or less of: digits, shapes.
+        drawn: what is drawn: a number, a scene.
+        item: what the target is of it: a number, a caption.
+    """
+
+    size: str
+    drawn: str
+    item: str
 
 
 @dataclass(frozen=True)

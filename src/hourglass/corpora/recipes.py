@@ -6,6 +6,7 @@ from hourglass.corpora.docstrings import Docstrings
 from hourglass.corpora.features import FeatureFiles
 from hourglass.corpora.hub import Hub
 from hourglass.corpora.lookup import NgramLookup, PhoneBook, Recall
+from hourglass.corpora.pictures import PictureFiles
 from hourglass.corpora.pronunciations import Cmudict
 from hourglass.corpora.recipe import Recipe
 from hourglass.corpora.scan import Scan
@@ -18,6 +19,6 @@ RECIPES: Registry[Recipe] = Registry(
     Recipe,  # type: ignore[type-abstract]
     (
         *(KjvWeb, Numbers, Text, Multi30k, Hub, Copy, Reverse, Recall, PhoneBook, NgramLookup, Scan, Cmudict),
-        *(Docstrings, Shapes, FeatureFiles),
+        *(Docstrings, Shapes, FeatureFiles, PictureFiles),
     ),
 )

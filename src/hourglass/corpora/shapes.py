@@ -24,7 +24,7 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from hourglass.corpora.features import FeatureRecipe
-from hourglass.corpora.recipe import SPLITS, FeatureArray, Pair, Split
+from hourglass.corpora.recipe import SPLITS, FeatureArray, ItemNames, Pair, Split
 from hourglass.corpora.synthetic import SizedRecipe
 from hourglass.errors import UserError
 
@@ -114,6 +114,12 @@ class Shapes(SizedRecipe, FeatureRecipe):
     noise: Annotated[float, Field(ge=0, le=0.5)]
 
     name: ClassVar = "shapes"
+    item_names: ClassVar = ItemNames("shapes", "scene", "caption")
+
+    @staticmethod
+    def size_bits(size: int) -> float:
+        """See `SizedRecipe.size_bits`, and `caption_bits`."""
+        return caption_bits(size)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,5 +1,6 @@
 """Synthetic corpora, whose information is known exactly: numbers in words; copy and reverse of random symbols."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from hourglass.corpora.recipe import SPLITS, Pair, Recipe, Split
+from hourglass.corpora.recipe import SPLITS, ItemNames, Pair, Recipe, Split
 from hourglass.errors import UserError
 
 
@@ -59,6 +60,26 @@ class SizedRecipe(SyntheticRecipe):
     shortest: PositiveInt
     longest: PositiveInt
 
+    # None: of this corpus reports show no information by size. A recipe that has names has `size_bits`, and the size of
+    # an item in its id, SPLIT-kSIZE-NUMBER.
+    item_names: ClassVar[ItemNames | None] = None
+
+    @staticmethod
+    def size_bits(size: int) -> float:
+        """Return the information in an item, in bits, given its size."""
+        raise NotImplementedError
+
+    @classmethod
+    def item_bits(cls, size: int, shortest: int, longest: int) -> float:
+        """Return the information in an item, in bits: all sizes are equally likely, and so are all items of a size.
+
+        Args:
+            size: of this item.
+            shortest: the smallest size in the corpus.
+            longest: the largest.
+        """
+        return math.log2(longest - shortest + 1) + cls.size_bits(size)
+
     def __post_init__(self) -> None:
         if self.shortest > self.longest:
             raise UserError(f"data.shortest={self.shortest} is more than data.longest={self.longest}: lower it")
@@ -101,6 +122,12 @@ class Numbers(SizedRecipe):
     longest: Annotated[int, Field(ge=1, le=18)]  # A 64-bit integer holds 18 digits.
 
     name: ClassVar = "numbers"
+    item_names: ClassVar = ItemNames("digits", "number", "number")
+
+    @staticmethod
+    def size_bits(size: int) -> float:
+        """See `SizedRecipe.size_bits`: there are 9 * 10^(k-1) numbers of k digits."""
+        return math.log2(9) + (size - 1) * math.log2(10)
 
     def __post_init__(self) -> None:
         super().__post_init__()

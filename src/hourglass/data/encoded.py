@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from hourglass.corpora.corpus import Corpus, prefixes_of
+from hourglass.corpora.recipe import FEATURES
 from hourglass.data.batches import IntArray, Part
 from hourglass.data.pieces import BOS, EOS, PAD
-from hourglass.data.sources import FEATURES, Lists, Source, has_features, is_features, positions_of
+from hourglass.data.sources import Lists, Source, has_features, is_features, positions_of
 from hourglass.data.tokenizer import Vocabularies
 from hourglass.system.cache import fill_cache, reading
 
@@ -163,7 +164,7 @@ def encode_corpus(corpus: Corpus, vocabularies: Vocabularies, cache: Path) -> di
     key = hashlib.sha256(f"3 {corpus.digest} {vocabularies.digest}".encode()).hexdigest()[:12]
 
     def write(folder: Path) -> None:
-        log.info("encoding %s", corpus.facts["name"])
+        log.info("encoding %s", corpus.facts.name)
         for name, split in corpus.splits.items():
             _encode_split(split, vocabularies, folder / f"{name}.arrow")
 

@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hourglass.corpora.recipe import FeatureArray
+from hourglass.corpora.recipe import FEATURES, FeatureArray
 from hourglass.data.batches import NO_ROW, IntArray
 from hourglass.data.tokenizer import Vocabularies
 
-# The column of a split with features.
-FEATURES = "features"
 # Ids without end-of-sentence, or [S, F].
 Source = Sequence[int] | IntArray | FeatureArray
 # Rows that are read from a split at once.

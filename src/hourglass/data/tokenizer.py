@@ -23,6 +23,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from hourglass.corpora.recipe import FEATURES
 from hourglass.corpora.sampling import evenly_spaced
 from hourglass.data.pieces import BOS, EOS, FIXED_PIECES, PAD, UNK
 from hourglass.errors import UserError
@@ -294,7 +295,7 @@ def train_vocabularies(
     """
     target_side = ["target", "prefix"] if "prefix" in train_split.column_names else ["target"]
     sides = {"joint": ["source", *target_side]} if settings.joint else {"source": ["source"], "target": target_side}
-    if "features" in train_split.column_names:
+    if FEATURES in train_split.column_names:
         sides = {"target": target_side}
 
     def write(folder: Path) -> None:

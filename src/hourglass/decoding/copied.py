@@ -3,6 +3,7 @@
 Shapes: B sentences, T target positions, S source length.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -76,20 +77,25 @@ def copied_shares(
     return shares
 
 
-def mark_copied(vocabularies: Vocabularies, language: str, ids: Sequence[int], shares: np.ndarray) -> str:
+def mark_copied(
+    vocabularies: Vocabularies, language: str, ids: Sequence[int], shares: np.ndarray, prefix_pieces: int = 0
+) -> str:
     """Return a translation with its copied words in square brackets; a run of them is in one pair.
 
-    A word is copied if the mean share of its pieces is above `MOSTLY`.
+    A word is copied if the mean share of its pieces is above `MOSTLY`. Pieces of a prefix are the user's, not copied: a
+    word that begins in the prefix is judged by its other pieces.
 
     Args:
         vocabularies: of the model.
         language: the code of the target language.
         ids: the pieces of the translation.
         shares: [T] of `copied_shares`.
+        prefix_pieces: how many of the pieces are a prefix that the translation was made to begin with.
     """
     words = words_of(vocabularies.target.decode([list(ids)])[0], language)
     own: list[list[float]] = [[] for _ in words]
-    for numbers, share in zip(target_words(vocabularies, ids, language), shares.tolist(), strict=True):
+    of_pieces = zip(target_words(vocabularies, ids, language), shares.tolist(), strict=True)
+    for numbers, share in itertools.islice(of_pieces, prefix_pieces, None):
         for number in numbers:
             own[number].append(share)
     copied = [False, *(sum(values) > MOSTLY * len(values) for values in own), False]

@@ -38,6 +38,7 @@ class ScoredTranslation(NamedTuple):
     text: str
     score: float  # see `Hypothesis`
     tokens: list[int]  # its pieces, with the prefix, without end-of-sentence
+    prefix_pieces: int = 0  # how many of these are the prefix
 
 
 def translate(
@@ -113,8 +114,9 @@ def translate_n_best(
                 "prefix_pieces": 0 if given is None else len(given[row]),
                 "with_prefix": with_prefix,
             }
+            own = start["prefix_pieces"]
             yield [
-                ScoredTranslation(_to_text(vocabularies, text, each, settings, **start), each.score, each.tokens)
+                ScoredTranslation(_to_text(vocabularies, text, each, settings, **start), each.score, each.tokens, own)
                 for each in hypotheses
             ]
 

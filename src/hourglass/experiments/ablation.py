@@ -1,16 +1,18 @@
 """The settings of an ablation (variants, corpora, seeds, budgets) and the paths of its files.
 
 The settings are in conf/ablation/default.yaml. dvc.yaml reads them for its matrices, and the scripts in
-pipelines/ablation/ read them through this module.
+pipelines/ablation/ read them through this module. Another file of conf/ablation is an ablation of its own, apart from
+DVC: pipelines/ablate.py runs it.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from hourglass.analysis.evaluation import (
     SCHEMA_VERSION,
@@ -22,6 +24,7 @@ from hourglass.analysis.evaluation import (
 )
 from hourglass.analysis.information import Information, read_information
 from hourglass.analysis.sentence_scores import SentenceScores, read_sentence_scores
+from hourglass.config.command_line import SETTING, arguments
 from hourglass.config.compose import compose_settings
 from hourglass.config.options import Words, build, check, read_settings
 from hourglass.config.plugins import load_plugins
@@ -32,16 +35,21 @@ from hourglass.metrics.metrics import Metrics, make_metrics
 from hourglass.metrics.scoring import length_buckets
 from hourglass.runs.folder import RunFolder
 from hourglass.runs.origin import RunOrigin
-from hourglass.system.commands import path_override, quoted
+from hourglass.system.commands import path_override, printed_command, quoted
 from hourglass.system.project import ROOT
 from hourglass.system.records import read_record
 from hourglass.training.fingerprint import FINGERPRINT_VERSION, Fingerprint
 from hourglass.training.finished import FinishedRun
+from hourglass.training.jobs import read_ticket
 
 # The variant that every corpus has beside its own: the decoder that bits are measured against.
 BLIND = "blind"
-# The command that makes the files of an ablation again.
-REMEDY = "dvc repro"
+# The ablation of DVC's stages.
+DEFAULT = "default"
+# The override that sets how the learning rate falls.
+DECAY = "optimizer.decay="
+# The parts of a model that have dropout, if their kind has any.
+DROPPING = ("encoder", "decoder")
 # Of a variant: part of the names of files and stages.
 NAME = re.compile(r"[A-Za-z0-9_]+")
 
@@ -50,13 +58,21 @@ Names = Annotated[list[str], Field(min_length=1)]
 
 @dataclass(frozen=True)
 class TuneSettings:
-    """The small search for the learning rate of each variant.
+    """The small search for the learning rate of each variant, and then for its dropout, if there are several.
 
     Attributes:
         learning_rates: the grid, which is extended until its best rate is no end of it (`search_rates`).
+        dropouts: of encoder and decoder, each tried with the rate that was chosen; empty: not searched.
+        dropout_tokens: budget of each of these. In a single epoch no dropout is best, so it is not `tune_tokens`.
     """
 
     learning_rates: Annotated[list[PositiveFloat], Field(min_length=1)]
+    dropouts: list[Annotated[float, Field(ge=0, lt=1)]] = field(default_factory=list)
+    dropout_tokens: NonNegativeInt = 0
+
+    def __post_init__(self) -> None:
+        if bool(self.dropouts) != bool(self.dropout_tokens):
+            raise UserError("tune.dropouts and tune.dropout_tokens: set both, or leave both out")
 
 
 @dataclass(frozen=True)
@@ -143,6 +159,8 @@ class Ablation:
         variant_overrides: the overrides of each variant, by its name.
         corpora: by name.
         root: the project's folder, with conf/ and the folders that `settings` names.
+        name: of its file in conf/ablation.
+        words: further overrides of all runs, of the command line; those of the corpora have them already.
     """
 
     settings: AblationSettings
@@ -150,6 +168,18 @@ class Ablation:
     variant_overrides: dict[str, list[str]]
     corpora: dict[str, CorpusSettings]
     root: Path
+    name: str = DEFAULT
+    words: tuple[str, ...] = ()
+
+    @property
+    def stage_words(self) -> list[str]:
+        """The words by which a stage gets this ablation: see `read_stage`."""
+        return [f"conf={self.name}", *self.words]
+
+    @property
+    def remedy(self) -> str:
+        """The command that makes the files of the ablation again."""
+        return "dvc repro" if self.name == DEFAULT else printed_command("pipelines/ablate.py", self.name, *self.words)
 
     def made(self, corpus: str) -> Path:
         """The folder of a corpus's prepared data, runs and translations."""
@@ -189,9 +219,9 @@ class Ablation:
             UserError: they are missing, damaged, or of another version or of other length buckets.
         """
         folder = self.kept(variant, seed, budget)
-        scores = read_sentence_scores(folder, REMEDY)
+        scores = read_sentence_scores(folder, self.remedy)
         if scores.whole.edges != self.corpora[variant.corpus].edges:
-            raise UserError(f"{folder.scores}: of the edges {scores.whole.edges}: run {REMEDY}")
+            raise UserError(f"{folder.scores}: of the edges {scores.whole.edges}: run {self.remedy}")
         return scores
 
     def scores(self, corpus: str, budget: int) -> dict[Variant, list[SentenceScores]]:
@@ -236,26 +266,31 @@ class Ablation:
     def ladder(self, variant: Variant, seed: int) -> list[list[str]]:
         """Return the overrides of a variant's run with each budget, the smallest first.
 
-        A run starts where the rate of the one before began to fall. All but the last score test themselves; the last is
-        translated by a stage of its own.
+        A run starts where the rate of the one before began to fall, and from its first weights where the schedule is
+        one of the whole budget. All but the last score test themselves; the last is translated by a stage of its own.
 
         Raises:
             UserError: the outcome of the search or the fingerprint is missing, damaged, or not of these settings.
         """
         rungs: list[list[str]] = []
         before: RunFolder | None = None
-        budgets = self.corpora[variant.corpus].budgets
+        budgets, branching = self.corpora[variant.corpus].budgets, self.is_branching(variant)
         for budget in budgets:
             folder = self.rung(variant, seed, budget)
             words = [*self.overrides(variant, seed, budget), *self.chosen(variant), self.fingerprint_override(variant)]
             words.append(path_override("run_dir", folder.path))
             if budget != budgets[-1]:
                 words.append("trainer.test=true")
-            if before is not None:
+            if before is not None and branching:
                 words.append(path_override("start_from", before.path))
             rungs.append(words)
             before = folder
         return rungs
+
+    def is_branching(self, variant: Variant) -> bool:
+        """Whether a run with one budget can start from that with a smaller one: its rate falls late in any budget."""
+        decays = [word for word in self.overrides(variant, 1, 1) if word.startswith(DECAY)]
+        return decays[-1:] == [f"{DECAY}wsd"]
 
     def blind(self, corpus: str) -> Variant:
         """The decoder without a source, which bits are measured against."""
@@ -287,7 +322,8 @@ class Ablation:
                 folder, settings = (
                     path.relative_to(self.results_folder).as_posix() for path in (kept.path, kept.config)
                 )
-                command = f"dvc repro {self.training_stage(variant, seed)}"
+                stage = f" {self.training_stage(variant, seed)}" if self.name == DEFAULT else ""
+                command = f"{self.remedy}{stage}"
                 found[variant.name, seed] = RunOrigin(folder, settings, command, run.metrics.code)
         return found
 
@@ -302,7 +338,7 @@ class Ablation:
             UserError: the file is missing, damaged, or of another version.
         """
         file = self.fingerprint_file(variant)
-        digest = read_record(file, Fingerprint, FINGERPRINT_VERSION, REMEDY).digest
+        digest = read_record(file, Fingerprint, FINGERPRINT_VERSION, self.remedy).digest
         return f"fingerprint={quoted(digest)}"  # Some digests are numbers.
 
     def information_file(self, corpus: str) -> Path:
@@ -315,7 +351,7 @@ class Ablation:
         Raises:
             UserError: the file is missing, damaged, or of another version.
         """
-        return read_information(self.information_file(corpus), REMEDY)
+        return read_information(self.information_file(corpus), self.remedy)
 
     def translations(self, variant: Variant, seed: int, split: str) -> Path:
         """The file of a run's translations of dev or test."""
@@ -336,7 +372,7 @@ class Ablation:
         Raises:
             UserError: the file is missing, damaged, or of another version.
         """
-        return read_record(self.tuning_file(variant), Tuning, SCHEMA_VERSION, REMEDY)
+        return read_record(self.tuning_file(variant), Tuning, SCHEMA_VERSION, self.remedy)
 
     def facts_file(self, corpus: str) -> Path:
         """The file that describes a prepared corpus in numbers."""
@@ -348,7 +384,7 @@ class Ablation:
         Raises:
             UserError: the file is missing, damaged, or of another version.
         """
-        return read_record(self.facts_file(corpus), CorpusFacts, SCHEMA_VERSION, REMEDY)
+        return read_record(self.facts_file(corpus), CorpusFacts, SCHEMA_VERSION, self.remedy)
 
     def overlap_file(self, corpus: str) -> Path:
         """The file that tells what each sentence of dev and test shares with train."""
@@ -360,7 +396,7 @@ class Ablation:
         Raises:
             UserError: the file is missing, damaged, or of another version.
         """
-        return read_record(self.overlap_file(corpus), CorpusOverlap, OVERLAP_VERSION, REMEDY)
+        return read_record(self.overlap_file(corpus), CorpusOverlap, OVERLAP_VERSION, self.remedy)
 
     def evaluation_file(self, corpus: str) -> Path:
         """The file that the stage `evaluate` writes."""
@@ -372,7 +408,7 @@ class Ablation:
         Raises:
             UserError: the file is missing, damaged, or of another version.
         """
-        return read_evaluation(self.evaluation_file(corpus), REMEDY)
+        return read_evaluation(self.evaluation_file(corpus), self.remedy)
 
     def estimands(self, corpus: str) -> list[tuple[str, str]]:
         """The estimands whose variants a corpus has."""
@@ -444,23 +480,61 @@ class Ablation:
         """
         file = self.tuning_file(variant)
         chosen = self.tuning(variant).chosen
-        if chosen not in [[rate_word(rate)] for rate in possible_rates(self.tune.learning_rates)]:
-            raise UserError(f"{file}: chosen is {' '.join(chosen)}, which is no candidate of the search: run {REMEDY}")
+        rates = possible_rates(self.tune.learning_rates)
+        dropouts = [self.dropout_words(variant, dropout) for dropout in self.tune.dropouts] or [[]]
+        if chosen not in [[rate_word(rate), *words] for rate in rates for words in dropouts]:
+            raise UserError(
+                f"{file}: chosen is {' '.join(chosen)}, which is no candidate of the search: run {self.remedy}"
+            )
         return chosen
+
+    def dropout_words(self, variant: Variant, dropout: float) -> list[str]:
+        """Return the overrides that set a variant's dropout: of encoder and decoder, where their kind has any."""
+        config = self.compose(self.overrides(variant, 1, 1))
+        return [f"{part}.dropout={dropout}" for part in DROPPING if "dropout" in config[part]]
 
     def compose(self, overrides: list[str]) -> dict[str, Any]:
         """Compose the settings of a command line with these overrides."""
         return compose_settings(overrides, self.root)
 
 
-def load_ablation(root: Path = ROOT) -> Ablation:
-    """Read and check conf/ablation/default.yaml.
+def load_ablation(root: Path = ROOT, name: str = DEFAULT, words: Sequence[str] = ()) -> Ablation:
+    """Read and check a file of conf/ablation.
+
+    Args:
+        root: the project's folder.
+        name: of the file.
+        words: further overrides of all runs.
 
     Raises:
-        UserError: a setting is wrong, or a variant does not exist or occurs twice; the message names the file.
+        UserError: there is no such file, a setting is wrong, or a variant does not exist or occurs twice; the message
+            names the file.
     """
-    file = root / "conf" / "ablation" / "default.yaml"
-    return read_settings(file, lambda content: _check(content, root))
+    if name != DEFAULT:  # That of DVC, whose absence is told as that of a file.
+        _refuse_unknown(root, "ablation", name)
+    ablation = read_settings(root / "conf" / "ablation" / f"{name}.yaml", lambda content: _check(content, root))
+    corpora = {
+        corpus: replace(settings, overrides=[*settings.overrides, *words])
+        for corpus, settings in ablation.corpora.items()
+    }
+    return replace(ablation, corpora=corpora, name=name, words=tuple(words))
+
+
+def read_stage(*names: str) -> tuple[Any, ...]:
+    """Return the ablation of a stage's command line, and the words for these arguments.
+
+    A word conf=NAME names the file of conf/ablation, conf=default where there is none; any other word KEY=VALUE is an
+    override of all runs, as data.folder=FOLDER.
+
+    Raises:
+        UserError: see `arguments` and `load_ablation`.
+    """
+    settings = [word for word in sys.argv[1:] if SETTING.match(word)]
+    words = arguments(*names, optional="[conf=NAME] [KEY=VALUE ...]", left_out=settings)
+    read_ticket()  # Of pipelines/ablate.py, if that has started the stage: it ends when that dies.
+    chosen = [word.removeprefix("conf=") for word in settings if word.startswith("conf=")]
+    overrides = [word for word in settings if not word.startswith("conf=")]
+    return load_ablation(name=chosen[-1] if chosen else DEFAULT, words=overrides), *words
 
 
 def _check(content: Mapping[str, Any], root: Path) -> Ablation:

@@ -31,7 +31,7 @@ from hourglass.config.differences import PLACES
 from hourglass.config.options import Config
 from hourglass.corpora.overlap import CorpusOverlap
 from hourglass.errors import UserError
-from hourglass.experiments.ablation import REMEDY, Ablation, Variant
+from hourglass.experiments.ablation import Ablation, Variant
 from hourglass.metrics.metric import Metric, facts_of
 from hourglass.metrics.scoring import main_of
 from hourglass.metrics.significance import Difference, Quantity, compare_quantities, pool
@@ -56,7 +56,9 @@ def evaluate(ablation: Ablation, corpus: str) -> Evaluation:
     metric = ablation.metrics(corpus).main
     lengths = shared_lengths(ablation, corpus, metric, [*kept.values(), *([half] for half in halves.values())])
     if kept[ablation.variants(corpus)[0]][0].whole.ids_digest != lines_digest(overlap.ids["test"]):
-        raise UserError(f"{ablation.overlap_file(corpus)}: not of the sentences that were translated: run {REMEDY}")
+        raise UserError(
+            f"{ablation.overlap_file(corpus)}: not of the sentences that were translated: run {ablation.remedy}"
+        )
     draws = make_draws(lengths, ablation.settings.resamples)
     scores = {
         variant: score_from_sentences(metric, [own.statistics for own in seeds], lengths, draws)
@@ -112,11 +114,11 @@ def shared_lengths(
         if (own := main_of(scores.whole.scores)) != metric.name:
             raise UserError(
                 f"{ablation.results(corpus) / 'runs'}: scored by {own}, and metrics.main of data={corpus} is "
-                f"{metric.name}: run {REMEDY}"
+                f"{metric.name}: run {ablation.remedy}"
             )
     if any(scores.whole.test_digest != first.whole.test_digest for scores in others):
         raise UserError(
-            f"{ablation.results(corpus) / 'runs'}: its runs do not translate the same sentences: run {REMEDY}"
+            f"{ablation.results(corpus) / 'runs'}: its runs do not translate the same sentences: run {ablation.remedy}"
         )
     return first.lengths
 

@@ -20,5 +20,5 @@ def measure_information(ablation: Ablation, corpus: str, budget: int) -> Informa
         edges=ablation.corpora[corpus].edges,
         resamples=ablation.settings.resamples,
         converged=ablation.settings.converged,
-        blind_rates=[candidate.learning_rate for candidate in ablation.tuning(blind).candidates],
+        blind_rates=[own.learning_rate for own in ablation.tuning(blind).candidates if own.dropout is None],
     )

@@ -19,14 +19,15 @@ from hourglass.reports.phrases import (
     p_cells,
 )
 from hourglass.reports.plots import draw_lines
+from hourglass.reports.sentences import say
 
 
 def report_published(scores: PublishedScores, settings: PublishedSettings) -> list[Block]:
     """Return the report: how the systems were trained, and for each direction a figure and tables."""
-    blocks: list[Block] = [Heading(1, "Published systems on Multi30k")]
+    blocks: list[Block] = [Heading(1, say("published", "heading"))]
     if not scores.all_systems:
-        return [*blocks, Paragraph(f"No system has been trained yet: run {COMMAND}")]
-    blocks += map(Paragraph, (_how_to_read(settings), _provenance_text(scores)))
+        return [*blocks, Paragraph(say("published", "nothing", command=COMMAND))]
+    blocks += map(Paragraph, (say("published", "how_to_read", common=settings.common), _provenance_text(scores)))
     names = name_systems(settings)
     for direction, result in scores.directions.items():
         if not result.systems:
@@ -35,13 +36,13 @@ def report_published(scores: PublishedScores, settings: PublishedSettings) -> li
         blocks += [_scores_table(direction, test, result, settings, names) for test in settings.tests]
         blocks.append(_runs_table(direction, result, settings, names))
         missing = [
-            f"{names[system]}, seed {seed}"
+            (names[system], seed)
             for seed in settings.seeds
             for system in settings.systems
             if system not in result.systems or seed not in result.systems[system].seeds
         ]
         if missing:
-            blocks.append(Paragraph(f"Not trained yet: {'; '.join(missing)}."))
+            blocks.append(Paragraph(say("published", "missing", runs=missing)))
     return blocks
 
 
@@ -56,29 +57,16 @@ def name_systems(settings: PublishedSettings) -> dict[str, str]:
     return {system: name.removeprefix("experiment=") for system, name in names.items()}
 
 
-def _how_to_read(settings: PublishedSettings) -> str:
-    return (
-        "How to read it. All systems are trained in the same way, not by their papers' own recipes, so that they "
-        f"differ in architecture alone: {' '.join(settings.common)}, and otherwise conf/optimizer/adam.yaml. "
-        "Checkpoints are selected on dev, by loss. Test sentences are neither filtered nor cut, and no sentence of a "
-        "test set is in train. Beam 5; sacreBLEU on raw, cased text."
-    )
-
-
 def _provenance_text(scores: PublishedScores) -> str:
     systems = scores.all_systems
-    machines = sorted(
-        {
-            f"{machine['processor']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}"
-            for system in systems
-            for machine in system.machines
-        }
-    )
-    commits = sorted({commit[:12] for system in systems for commit in system.commits})
-    differed = " (files differed)" if any(system.dirty for system in systems) else ""
-    return (
-        f"How it was made: {COMMAND}, with the settings of conf/published.yaml. Minutes are those of training one run, "
-        f"on {'; '.join(machines)}. Trained at commit {', '.join(commits)}{differed}."
+    machines = {(machine["processor"], machine["threads"]) for system in systems for machine in system.machines}
+    return say(
+        "published",
+        "provenance",
+        command=COMMAND,
+        machines=sorted(machines),
+        commits=sorted({commit[:12] for system in systems for commit in system.commits}),
+        dirty=any(system.dirty for system in systems),
     )
 
 
@@ -87,7 +75,7 @@ def _figure(direction: str, result: DirectionScores, names: Mapping[str, str]) -
     few = [bucket.sentences < FEW for bucket in result.buckets]
     lines = {names[name]: estimate_line(x, own.buckets, few) for name, own in result.systems.items()}
     cover = cover_of_estimates(bleu for own in result.systems.values() for bleu in own.buckets)
-    counts = ", ".join(f"{show_bounds(bucket.tokens)}: {bucket.sentences:,}" for bucket in result.buckets)
+    counts = [(show_bounds(bucket.tokens), bucket.sentences) for bucket in result.buckets]
     return Picture(
         f"published-{direction}",
         draw_lines(
@@ -98,10 +86,8 @@ def _figure(direction: str, result: DirectionScores, names: Mapping[str, str]) -
             order=list(names.values()),
             bands=cover,
         ),
-        f"BLEU, {direction}, of {', '.join(lines)} by length of the reference",
-        f"BLEU, {direction}, by the number of reference tokens: all test sets together, beam 5, means over seeds. "
-        f"Small dots: single seeds. Bands: pointwise 95 %, {cover}. Sentences: {counts}. Hollow marks: fewer than "
-        f"{FEW} sentences.",
+        say("published", "figure_alt", direction=direction, names=list(lines)),
+        say("published", "figure", direction=direction, cover=cover, buckets=counts, few=FEW),
     )
 
 
@@ -113,19 +99,22 @@ def _runs_table(
         [
             names[system],
             system,
-            f"{np.mean(own.train_seconds) / 60:.0f}",
-            " ".join(f"{loss:.3f}" for loss in own.dev_loss),
+            f"{np.mean(own.train_seconds) / 60:z.0f}",
+            " ".join(f"{loss:z.3f}" for loss in own.dev_loss),
             show_verdict(all_converged(own.converged)),
-            " ".join(f"{100 * gain:.1f}" for gain in own.gain_of_last_fifth),
+            " ".join(f"{100 * gain:z.1f}" for gain in own.gain_of_last_fifth),
         ]
         for system, own in result.systems.items()
     ]
-    caption = (
-        f"{direction}: each run (seeds {', '.join(map(str, settings.seeds))}). Converged: the last fifth of the budget "
-        f"lowered the best dev loss by less than {100 * settings.converged:g} %, for all seeds."
+    unjudged = any(all_converged(own.converged) is None for own in result.systems.values())
+    caption = say(
+        "published",
+        "runs",
+        direction=direction,
+        seeds=settings.seeds,
+        converged=settings.converged,
+        not_judged=NOT_JUDGED if unjudged else "",
     )
-    if any(all_converged(own.converged) is None for own in result.systems.values()):
-        caption += f" {NOT_JUDGED}"
     return Table(f"published-{direction}-runs", head, rows, caption, text_columns=2)
 
 
@@ -137,15 +126,16 @@ def _scores_table(
     rows = []
     for system, own in result.systems.items():
         scores = own.scores[test]
-        by_seed = [" ".join(f"{bleu:.2f}" for bleu in search.by_seed) for search in (scores.greedy, scores.beam)]
+        by_seed = [" ".join(f"{bleu:z.2f}" for bleu in search.by_seed) for search in (scores.greedy, scores.beam)]
         difference = [*difference_cells(scores.difference), *p_cells(scores.difference)]
         rows.append([names[system], f"{own.parameters:,}", *by_seed, *difference])
-    caption = (
-        f"{direction}, {test}: BLEU of each seed ({', '.join(map(str, settings.seeds))}), and the difference of the "
-        f"means over seeds to {baseline}, beam 5. Its 95 % intervals: over test sentences (these trained models); over "
-        "sentences and seeds, with the variance of seeds pooled over all systems (pooled); the same from the two "
-        "systems' own seeds, which are few (own spread). p: paired bootstrap over sentences; Holm's p is "
-        "adjusted for the number of systems. "
-        f"{result.signature}"
+    caption = say(
+        "published",
+        "scores",
+        direction=direction,
+        test=test,
+        seeds=settings.seeds,
+        baseline=baseline,
+        signature=result.signature,
     )
     return Table(f"published-{direction}-{test}", head, rows, caption)

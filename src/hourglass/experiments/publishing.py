@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Metric, Param, Run
 
 from hourglass.analysis.evaluation import Evaluation
+from hourglass.analysis.information import Information
 from hourglass.experiments.ablation import Ablation, Variant
 from hourglass.metrics.scoring import show_bounds
 from hourglass.runs.curves import read_points
@@ -44,6 +45,10 @@ COMPLETENESS: dict[str | None, int] = {None: 0, "no": 0, "yes": 1, "model": 2}
 
 # The tag itself, and the value of SUPERSEDED for a run that the ablation no longer has.
 FILES, GONE = "hourglass.files", "no longer in the ablation"
+
+
+# What MLflow calls the bits per test sentence that a run receives.
+BITS = "bits"
 
 
 # Tag of a run: the results folder of its ablation. Runs from before the tag belong to the folder that git tracks.
@@ -95,18 +100,32 @@ class Child:
 
 
 def publish(
-    ablation: Ablation, evaluations: Mapping[str, Evaluation], client: MlflowClient, experiment: str
+    ablation: Ablation,
+    evaluations: Mapping[str, Evaluation],
+    client: MlflowClient,
+    experiment: str,
+    information: Mapping[str, Information] | None = None,
 ) -> list[str]:
     """Log an ablation in an MLflow store, and return the names of the runs that were new to it.
 
     A run of the same variant and seed with other content stays, marked as superseded by the new one. A run that is
     incomplete, because a server died, is deleted and logged again. Runs of an ablation with another results folder, a
     small one for example, are left as they are.
+
+    Args:
+        ablation: its settings.
+        evaluations: by corpus.
+        client: of MLflow.
+        experiment: its name there.
+        information: bits that reach the decoders, by corpus; the runs of a corpus without them have their scores alone.
     """
-    results = ablation.settings.results
-    experiment_id = find_experiment(asking(client), experiment, client.tracking_uri)
+    results, information = ablation.settings.results, information or {}
+    scores = [*([BITS] if information else []), *(name for own in evaluations.values() for name in own.metrics)]
+    experiment_id = find_experiment(asking(client), experiment, client.tracking_uri, scores)
     children = [
-        child for corpus, evaluation in evaluations.items() for child in read_children(ablation, corpus, evaluation)
+        child
+        for corpus, evaluation in evaluations.items()
+        for child in read_children(ablation, corpus, evaluation, information.get(corpus))
     ]
     known = _known(client, experiment_id, results)
     parts = {"ablation", *(child.part for child in children)}
@@ -189,7 +208,9 @@ def _is_new(child: Child, known: Run | None) -> bool:
     )
 
 
-def read_children(ablation: Ablation, corpus: str, evaluation: Evaluation) -> Iterator[Child]:
+def read_children(
+    ablation: Ablation, corpus: str, evaluation: Evaluation, information: Information | None = None
+) -> Iterator[Child]:
     """Yield the MLflow runs of a corpus."""
     for name, result in evaluation.variants.items():
         buckets = list(zip(evaluation.buckets, result.buckets, strict=True))
@@ -222,6 +243,7 @@ def read_children(ablation: Ablation, corpus: str, evaluation: Evaluation) -> It
                 metrics={
                     f"test/{evaluation.main}": result.score.by_seed[index],
                     **{f"test/{name}": value for name, value in training.others.items() if value is not None},
+                    **_bits_metric(information, name, training.seed),
                     "best/loss": training.dev.loss,
                     f"best/{training.dev.metric}": training.dev.score,
                     "train_target_tokens": training.target_tokens,
@@ -241,6 +263,15 @@ def read_children(ablation: Ablation, corpus: str, evaluation: Evaluation) -> It
                 run=ablation.run(variant, training.seed),
                 files=_files(ablation, variant, training.seed),
             )
+
+
+def _bits_metric(information: Information | None, variant: str, seed: int) -> dict[str, float]:
+    """Return the bits per test sentence that a run receives, by their name in MLflow; none where they are unknown."""
+    own = information.variants.get(variant) if information else None
+    if own is None or own.provenance is None:
+        return {}
+    bits = dict(zip(own.provenance.seeds, own.reading.by_seed, strict=True))
+    return {f"test/{BITS}": bits[seed]} if seed in bits else {}
 
 
 def _converged_tag(verdict: bool | None) -> str:

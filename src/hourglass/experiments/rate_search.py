@@ -40,16 +40,29 @@ def run_search(
     Raises:
         UserError: a training failed, or all diverged.
     """
+    candidates = train_rates(rates, common, folder_of, output)
+    tuning = Tuning(best_candidate(candidates).overrides, candidates)
+    write_record(file, tuning, SCHEMA_VERSION)
+    return tuning
+
+
+def train_rates(
+    rates: Sequence[float], common: Sequence[str], folder_of: Callable[[int], Path], output: IO[str] | None = None
+) -> list[Candidate]:
+    """Train and return the candidates of a search for a learning rate: see `run_search`."""
     candidates: list[Candidate] = []
 
     def train(rate: float) -> float:
-        candidates.append(_train(common, [rate_word(rate)], folder_of(len(candidates)), output))
+        candidates.append(train_candidate(common, [rate_word(rate)], folder_of(len(candidates)), output))
         return _loss(candidates[-1])
 
     search_rates(rates, train)
-    tuning = Tuning(min(candidates, key=_loss).overrides, candidates)
-    write_record(file, tuning, SCHEMA_VERSION)
-    return tuning
+    return candidates
+
+
+def best_candidate(candidates: Sequence[Candidate]) -> Candidate:
+    """Return the candidate with the lowest dev loss."""
+    return min(candidates, key=_loss)
 
 
 def find_rate(
@@ -82,7 +95,20 @@ def search_file(folder: Path, name: str) -> Path:
     return folder / "search" / f"{name}.json"
 
 
-def _train(common: Sequence[str], overrides: list[str], folder: Path, output: IO[str] | None) -> Candidate:
+def train_candidate(
+    common: Sequence[str], overrides: list[str], folder: Path, output: IO[str] | None = None
+) -> Candidate:
+    """Train one candidate of a search; one that diverges has no dev loss.
+
+    Args:
+        common: overrides that all candidates share.
+        overrides: its own.
+        folder: of its run.
+        output: see `run_search`.
+
+    Raises:
+        UserError: the training failed.
+    """
     try:
         run_training([*common, *overrides, path_override("run_dir", folder)], output)
     except DivergedError:

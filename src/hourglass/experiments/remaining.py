@@ -49,18 +49,22 @@ def _trainings(ablation: Ablation) -> Iterator[tuple[int, bool, RunFolder]]:
     """Yield of each training its target tokens, whether it has ended, and a folder with its metrics."""
     for corpus, settings in ablation.corpora.items():
         for variant in [*ablation.variants(corpus), ablation.blind(corpus)]:
-            for number in range(len(ablation.tune.learning_rates)):
-                searched = RunFolder(ablation.made(corpus) / "tune" / f"{variant.name}-{number}")
-                done = ablation.tuning_file(variant).exists() or searched.metrics.exists()
-                yield settings.tune_tokens, done, searched
+            candidates = {f"{number}": settings.tune_tokens for number in range(len(ablation.tune.learning_rates))}
+            for number in range(len(ablation.tune.dropouts)):
+                candidates[f"dropout-{number}"] = ablation.tune.dropout_tokens
+            for name, budget in candidates.items():
+                searched = RunFolder(ablation.made(corpus) / "tune" / f"{variant.name}-{name}")
+                yield budget, ablation.tuning_file(variant).exists() or searched.metrics.exists(), searched
+            shared = 1 - COOLDOWN if ablation.is_branching(variant) else 0.0
             for seed in ablation.seeds(variant):
-                yield from _ladder(ablation, variant, seed)
+                yield from _ladder(ablation, variant, seed, shared)
 
 
-def _ladder(ablation: Ablation, variant: Variant, seed: int) -> Iterator[tuple[int, bool, RunFolder]]:
+def _ladder(ablation: Ablation, variant: Variant, seed: int, shared: float) -> Iterator[tuple[int, bool, RunFolder]]:
+    """Yield the trainings of a ladder, of which each shares a part of the one before."""
     before = 0
     for budget in ablation.corpora[variant.corpus].budgets:
         made, kept = ablation.rung(variant, seed, budget), ablation.kept(variant, seed, budget)
         done = made.metrics.exists() or kept.metrics.exists()
-        yield round(budget - (1 - COOLDOWN) * before), done, made if made.metrics.exists() else kept
+        yield round(budget - shared * before), done, made if made.metrics.exists() else kept
         before = budget

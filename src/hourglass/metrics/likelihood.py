@@ -28,7 +28,6 @@ from torch.nn import functional as F
 
 from hourglass.corpora.corpus import prefixes_of
 from hourglass.corpora.recipe import FeatureArray
-from hourglass.corpora.shapes import caption_bits
 from hourglass.data.batches import in_order
 from hourglass.data.encoded import pad, pad_sources
 from hourglass.data.pieces import BOS, EOS, PAD
@@ -223,29 +222,3 @@ def mean_quantity(values: Sequence[np.ndarray], counts: np.ndarray) -> Quantity:
     """
     stacked = np.stack(list(values))
     return Quantity(stacked.mean(1), stacked @ counts.T / counts.sum(1), stacked.shape[1])
-
-
-def numbers_bits(digits: int, shortest: int, longest: int) -> float:
-    """Return the information in a number of the corpus `numbers`, in bits.
-
-    All digit counts from `shortest` to `longest` are equally likely, and so are the 9 * 10^(k-1) numbers of k digits.
-
-    Args:
-        digits: k of this number.
-        shortest: fewest digits of a number in the corpus.
-        longest: most digits.
-    """
-    return math.log2(longest - shortest + 1) + math.log2(9) + (digits - 1) * math.log2(10)
-
-
-def shapes_bits(shapes: int, fewest: int, most: int) -> float:
-    """Return the information in a caption of the corpus `shapes`, in bits.
-
-    All numbers of shapes from `fewest` to `most` are equally likely, and so are the scenes of so many shapes.
-
-    Args:
-        shapes: of this caption.
-        fewest: of a caption in the corpus.
-        most: likewise.
-    """
-    return math.log2(most - fewest + 1) + caption_bits(shapes)

@@ -9,13 +9,14 @@ from hourglass.models.attention import Sizes
 from hourglass.models.checks import (
     check_copy,
     check_features_read,
+    check_patches,
     check_readout,
     check_start,
     check_ties,
     without_unread_summary,
 )
 from hourglass.models.decoder import Decoder
-from hourglass.models.inputs import FeatureProjection, SourceInput
+from hourglass.models.inputs import FeatureProjection, PatchConvolution, SourceInput
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.models.settings import read_model_settings
 
@@ -26,7 +27,7 @@ def build_model(config: Config, source_size: int, target_size: int, *, joint: bo
     Args:
         config: the settings, with the groups encoder, attention and decoder. With `frozen_encoder`, the source
             embedding is not tied to others. With `data.feature_size`, the source is features of this width, which have
-            no embedding: decoder.tie=all is as output then.
+            no embedding: decoder.tie=all is as output then. With `data.patch`, they are patches of a picture.
         source_size: pieces of the source vocabulary.
         target_size: pieces of the target vocabulary.
         joint: whether both sides share one vocabulary.
@@ -40,12 +41,15 @@ def build_model(config: Config, source_size: int, target_size: int, *, joint: bo
         check_ties(settings, joint=joint)
     else:
         check_features_read(settings)
+    patch = config.get("data", {}).get("patch")
+    check_patches(settings.encoder.patches, feature_size, patch)
     settings = without_unread_summary(settings)
     decoder = settings.decoder
     source_embedding: SourceInput
     embedding = source_embedding = _embedding(target_size, decoder.embedding_size)
     if feature_size is not None:
-        source_embedding = FeatureProjection(feature_size, settings.encoder.embedding_size)
+        width, convolved = settings.encoder.embedding_size, settings.encoder.patches == "convolved"
+        source_embedding = PatchConvolution(patch, width) if convolved else FeatureProjection(feature_size, width)
     # The source embedding of a frozen encoder does not move, and that of the target does.
     elif decoder.tie != "all" or config.get("frozen_encoder") is not None:
         source_embedding = _embedding(source_size, settings.encoder.embedding_size)

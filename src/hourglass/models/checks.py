@@ -11,6 +11,7 @@ from hourglass.models.attention import Attention, FixedContext, NoAttention
 from hourglass.models.cells import CELLS
 from hourglass.models.decoder import DecoderSettings
 from hourglass.models.encoder import BlindEncoder, Encoder, RecurrentEncoder, RecurrentEncoderSettings
+from hourglass.models.inputs import PatchReading
 from hourglass.models.settings import ModelSettings
 
 
@@ -60,6 +61,25 @@ def check_features_read(settings: ModelSettings) -> None:
     if settings.decoder.copy:
         raise UserError(
             "decoder.copy=true copies pieces of the source, and the corpus has features: set decoder.copy=false"
+        )
+
+
+def check_patches(patches: PatchReading, feature_size: int | None, patch: int | None) -> None:
+    """Check that there are patches of a picture where they are to be convolved.
+
+    Args:
+        patches: encoder.patches.
+        feature_size: numbers of a region; None: the corpus has texts.
+        patch: pixels of a side of a patch; None: the features are something else.
+
+    Raises:
+        UserError: there are none.
+    """
+    if patches == "convolved" and (feature_size is None or patch is None):
+        found = "texts" if feature_size is None else "features that are no pixels"
+        raise UserError(
+            f"encoder.patches=convolved reads patches of pictures, and the corpus has {found}: set "
+            "encoder.patches=projected, or a corpus of pictures, data=shapes or data=pictures"
         )
 
 

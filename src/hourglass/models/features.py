@@ -13,7 +13,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from hourglass.errors import UserError
-from hourglass.models.inputs import FeatureProjection, SourceInput
+from hourglass.models.inputs import FeatureInput, SourceInput
 from hourglass.models.summary import PooledEncoder, PooledEncoderSettings
 
 
@@ -56,7 +56,7 @@ class FeatureEncoder(PooledEncoder):
 
     def __init__(self, settings: FeatureEncoderSettings, embedding: SourceInput, *, final_states: bool):
         super().__init__(settings, embedding, final_states=final_states)
-        if not isinstance(embedding, FeatureProjection):
+        if not isinstance(embedding, FeatureInput):
             raise UserError(
                 "encoder=features reads features and the corpus has texts: set encoder=rnn, or a corpus of features, "
                 "data=shapes or data=features"

@@ -12,6 +12,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from hourglass.models.copying import Copyable
+from hourglass.models.inputs import PatchReading
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 
@@ -39,10 +40,12 @@ class EncoderSettings:
     Attributes:
         embedding_size: E, width of the source embeddings.
         summary_size: D, width of the fixed vector; 0 where nothing reads it.
+        patches: what makes vectors of the patches of a picture, where sources are such: see models/inputs.py.
     """
 
     embedding_size: PositiveInt
     summary_size: NonNegativeInt
+    patches: PatchReading = "projected"  # Checkpoints of earlier versions lack it.
 
 
 class Encoder(nn.Module, ABC):

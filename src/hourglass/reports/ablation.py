@@ -1,6 +1,6 @@
 """The report of an ablation: the answer first, then all that it rests on, folded."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hourglass.analysis.evaluation import CorpusFacts, Evaluation
@@ -12,7 +12,7 @@ from hourglass.reports.ablation_figures import (
     brevity_figure,
     difference_figure,
     learning_figure,
-    length_figure,
+    length_figures,
     ratio_figure,
 )
 from hourglass.reports.ablation_tables import (
@@ -24,7 +24,15 @@ from hourglass.reports.ablation_tables import (
     show_clean_part,
     variants_table,
 )
-from hourglass.reports.answer import Answer, answer_blocks, best_attention, find_answer, say_answers
+from hourglass.reports.answer import (
+    Answer,
+    answer_blocks,
+    best_attention,
+    find_answer,
+    main_variants,
+    say_answers,
+    score_answer,
+)
 from hourglass.reports.bits import BITS_DEFINED, bits_section, summarise_bits
 from hourglass.reports.document import Block, Bullets, Example, Folded, Heading, Paragraph, Table
 from hourglass.reports.ladder import ladder_section, summarise_ladder
@@ -45,10 +53,12 @@ class ReportOrigin:
     Attributes:
         commit: git commit of the code that wrote it.
         date: of writing.
+        command: that makes the ablation.
     """
 
     commit: str
     date: str
+    command: str = "dvc repro"
 
 
 def write_ablation(
@@ -57,6 +67,8 @@ def write_ablation(
     information: Mapping[str, Information] | None = None,
     ladders: Mapping[str, Ladder] | None = None,
     runs: Mapping[str, RunOrigins] | None = None,
+    *,
+    estimands: Mapping[str, Sequence[tuple[str, str]]] | None = None,
 ) -> list[Block]:
     """Return the report of an ablation: the answer, then all else in folded parts.
 
@@ -66,15 +78,22 @@ def write_ablation(
         information: bits that reach the decoders, by corpus; a corpus without them has no part on bits.
         ladders: the gaps against the budget, by corpus; a corpus without them has no part on budgets.
         runs: where the runs lie, by corpus; a corpus without them has their numbers alone.
+        estimands: pairs of variants, by corpus, the primary one first: the answer is the bits that the first of it
+            receives more than the second. Where they are not known, it is the score.
     """
-    information, ladders, runs = information or {}, ladders or {}, runs or {}
+    information, ladders, runs, estimands = information or {}, ladders or {}, runs or {}, estimands or {}
     several = len(evaluations) > 1
-    answers = [find_answer(evaluation) for evaluation in evaluations.values()]
+    answers = [
+        find_answer(evaluation, information.get(name), estimands.get(name, ()))
+        for name, evaluation in evaluations.items()
+    ]
     blocks: list[Block] = [Heading(1, TITLE), Paragraph(say_answers(answers), lead=True)]
     for answer, (name, evaluation) in zip(answers, evaluations.items(), strict=True):
         if several:
             blocks += [Heading(2, name), Paragraph(say_answers([answer]))]
-        blocks += link_runs(answer_blocks(evaluation, ladders.get(name), 3 if several else 2), evaluation)
+        level = 3 if several else 2
+        shown = answer_blocks(evaluation, answer, information.get(name), ladders.get(name), level)
+        blocks += link_runs(shown, evaluation)
     blocks.append(Folded(2, say("reading", "heading"), _explain_reading(evaluations)))
     for name, evaluation in evaluations.items():
         parts = _corpus_parts(evaluation, information.get(name), ladders.get(name))
@@ -93,14 +112,7 @@ def _corpus_parts(
     evaluation: Evaluation, information: Information | None, ladder: Ladder | None
 ) -> dict[str, list[Block]]:
     """Return what the report has of a corpus beside the answer, by the name of the part; some parts may be empty."""
-    parts: dict[str, list[Block]] = {
-        "findings": [Bullets(summarise_scores(evaluation))],
-        "objections": [Bullets(objections)] if (objections := list_objections(evaluation)) else [],
-        "scores": _scores_part(evaluation),
-        "lengths": _lengths_part(evaluation),
-        "learning": [learning_figure(evaluation)],
-        "doubling": [doubling] if (doubling := doubling_table(evaluation)) else [],
-    }
+    parts: dict[str, list[Block]] = {}
     causes = find_causes(information, ladder) if information and ladder else []
     if information:
         summary = [*map(Paragraph, summarise_bits(information))]
@@ -110,7 +122,16 @@ def _corpus_parts(
         parts["ladder"] = ladder_section(ladder, causes)[1:] or ([Paragraph(" ".join(told))] if told else [])
     if information:
         parts["width"] = width_section(information, best_attention(evaluation))[1:]
-    return parts | {"pairs": [pairs_table(evaluation)], "examples": _examples_part(evaluation)}
+    return parts | {
+        "findings": [Bullets(summarise_scores(evaluation))],
+        "objections": [Bullets(objections)] if (objections := list_objections(evaluation)) else [],
+        "scores": _scores_part(evaluation),
+        "lengths": _lengths_part(evaluation),
+        "learning": [learning_figure(evaluation)],
+        "doubling": [doubling] if (doubling := doubling_table(evaluation)) else [],
+        "pairs": [pairs_table(evaluation)],
+        "examples": _examples_part(evaluation),
+    }
 
 
 def _explain_reading(evaluations: Mapping[str, Evaluation]) -> list[Block]:
@@ -136,20 +157,20 @@ def _explain_reading(evaluations: Mapping[str, Evaluation]) -> list[Block]:
 
 def summarise_scores(evaluation: Evaluation) -> list[str]:
     """Return the findings on scores, a few sentences each: the difference that attention makes, and the caveats."""
-    answer, variants = find_answer(evaluation), evaluation.variants
+    answer, variants = score_answer(evaluation), evaluation.variants
     interval, covers = widest(answer.difference)
     findings = [
         say(
             "scores",
             "difference",
             a=answer,
-            once=answer.baseline == ONCE,
+            once=answer.reference == ONCE,
             direction="" if answer.higher_is_better else evaluation.metric.direction,
             interval=in_brackets(interval, covers),
         )
     ]
     if part := evaluation.clean_part:
-        clean = part.variants[answer.best].difference
+        clean = part.variants[answer.variant].difference
         assert clean is not None
         findings.append(
             say(
@@ -161,7 +182,7 @@ def summarise_scores(evaluation: Evaluation) -> list[str]:
                 interval=in_brackets(*widest(clean)),
             )
         )
-    if REREAD in variants and answer.baseline != REREAD:
+    if REREAD in variants and answer.reference != REREAD:
         score = variants[REREAD].score.mean
         findings.append(say("scores", "reread", variant=REREAD, score=score, unit=answer.unit))
     return [*findings, _growth(evaluation, answer), *_caveats(evaluation)]
@@ -183,7 +204,7 @@ def _growth(evaluation: Evaluation, answer: Answer) -> str:
     """Return whether the lead of the best attention grows with the length of the source."""
     if evaluation.slopes_refused:
         return say("scores", "growth_refused", reason=evaluation.slopes_refused)
-    slope = evaluation.slopes[answer.best]
+    slope = evaluation.slopes[answer.variant]
     return say("scores", "growth", value=slope.value, unit=answer.unit, interval=in_brackets(*widest(slope)))
 
 
@@ -208,7 +229,7 @@ def _scores_part(evaluation: Evaluation) -> list[Block]:
 def _lengths_part(evaluation: Evaluation) -> list[Block]:
     of_bleu = next(iter(evaluation.variants.values())).brevity_penalty is not None
     return [
-        length_figure(evaluation),
+        *length_figures(evaluation, main_variants(evaluation)),
         difference_figure(evaluation),
         lengths_table(evaluation),
         *([ratio_figure(evaluation), brevity_figure(evaluation)] if of_bleu else []),
@@ -229,7 +250,7 @@ def _provenance(evaluations: Mapping[str, Evaluation], origin: ReportOrigin) -> 
     columns = [_provenance_column(evaluation) for evaluation in evaluations.values()]
     rows = [[fact, *(column[fact] for column in columns)] for fact in columns[0]] if columns else []
     table = Table("provenance", ["", *evaluations], rows, say("tables", "provenance"), text_columns=1 + len(columns))
-    made = say("reading", "made", date=origin.date, commit=origin.commit)
+    made = say("reading", "made", command=origin.command, date=origin.date, commit=origin.commit)
     return Folded(2, say("reading", "provenance"), [Paragraph(made), table])
 
 
@@ -254,8 +275,8 @@ def _provenance_column(evaluation: Evaluation) -> dict[str, str]:
         "seeds": ", ".join(str(result.seed) for result in first.seeds),
         "commit of the trainings": ", ".join(commits) + dirty,
         "precision of the trainings": _show_precisions(evaluation),
-        "training": f"{training / 60:.0f} minutes",
-        "search": f"{sum(variant.tuning.seconds for variant in variants) / 60:.0f} minutes",
+        "training": f"{training / 60:z.0f} minutes",
+        "search": f"{sum(variant.tuning.seconds for variant in variants) / 60:z.0f} minutes",
         "machine": f"{machine['gpu'] or machine['processor']}; CPU threads: {' or '.join(map(str, threads))}",
         "torch": str(machine["torch"]),
         "bootstrap resamples": f"{evaluation.resamples:,}",
@@ -278,4 +299,5 @@ def _show_overlap(facts: CorpusFacts) -> str:
     if facts.overlap is None:
         return "not counted"
     own = facts.overlap["test"]["target"]
-    return f"{100 * own.sharing / own.sentences:.1f} %, with {100 * own.covered / max(own.words, 1):.1f} % of all words"
+    sharing, covered = 100 * own.sharing / own.sentences, 100 * own.covered / max(own.words, 1)
+    return f"{sharing:z.1f} %, with {covered:z.1f} % of all words"

@@ -13,13 +13,25 @@ from hourglass.reports.sentences import say
 LENGTH = "mean source words of a bucket"
 
 
-def length_figure(evaluation: Evaluation) -> Picture:
-    """Return the score by length of the source, with that of the copied source."""
-    name, order, title = evaluation.corpus.name, list(evaluation.variants), evaluation.metric.heading
+def length_figures(evaluation: Evaluation, variants: Sequence[str]) -> list[Picture]:
+    """Return the score by length of the source, with that of the copied source: of some variants, then of all.
+
+    Args:
+        evaluation: of all.
+        variants: of the first figure; if they are all there are, it is the only one.
+    """
+    figures = [_length_figure(evaluation, variants, "by-length")]
+    if len(variants) < len(evaluation.variants):
+        figures.append(_length_figure(evaluation, list(evaluation.variants), "by-length-all"))
+    return figures
+
+
+def _length_figure(evaluation: Evaluation, variants: Sequence[str], suffix: str) -> Picture:
+    name, title = evaluation.corpus.name, evaluation.metric.heading
     x, few = _lengths(evaluation)
     scores = {
-        variant: [bucket.score for bucket in result.buckets if bucket.score is not None]
-        for variant, result in evaluation.variants.items()
+        variant: [bucket.score for bucket in evaluation.variants[variant].buckets if bucket.score is not None]
+        for variant in variants
     }
     lines = {variant: estimate_line(x, estimates, few) for variant, estimates in scores.items()}
     cover = cover_of_estimates(item for estimates in scores.values() for item in estimates)
@@ -29,9 +41,9 @@ def length_figure(evaluation: Evaluation) -> Picture:
         copied = _bucket_line(evaluation, first, lambda bucket: bucket.copied)
         floor = ("copy", Line(copied.x, copied.y))
     return Picture(
-        f"{name}-{evaluation.main}-by-length",
-        draw_lines(lines, x_label=LENGTH, y_label=title, order=order, floor=floor, bands=cover),
-        say("figures", "scores_alt", title=title, names=order, corpus=name),
+        f"{name}-{evaluation.main}-{suffix}",
+        draw_lines(lines, x_label=LENGTH, y_label=title, order=list(evaluation.variants), floor=floor, bands=cover),
+        say("figures", "scores_alt", title=title, names=variants, corpus=name),
         say("figures", "scores", title=title, cover=cover),
     )
 

@@ -5,11 +5,11 @@ from hourglass.analysis.evaluation import CleanPart, Evaluation, VariantResult
 from hourglass.analysis.neck import NECK, NECK_DEFINED, neck_of
 from hourglass.corpora.overlap import NGRAM
 from hourglass.metrics.scoring import FEW, show_bounds
+from hourglass.metrics.significance import FEWEST_SENTENCES
 from hourglass.reports.document import Table
 from hourglass.reports.phrases import (
     DIFFERENCE_HEADINGS,
     P_HEADINGS,
-    UNDEFINED,
     difference_cells,
     p_cells,
     show_range,
@@ -32,17 +32,17 @@ def variants_table(evaluation: Evaluation) -> Table:
             [
                 variant,
                 show_convergence(result.converged, [training.convergence for training in result.seeds]),
-                f"{result.score.mean:.2f}",
-                "-" if spread is None else f"{spread:.2f}",
+                f"{result.score.mean:z.2f}",
+                "-" if spread is None else f"{spread:z.2f}",
                 *(_show(result.others[name], facts.digits) for name, facts in others.items()),
-                *([f"{result.brevity_penalty:.3f}"] if result.brevity_penalty is not None else []),
+                *([f"{result.brevity_penalty:z.3f}"] if result.brevity_penalty is not None else []),
                 *difference_cells(result.difference.whole if result.difference else None),
                 *p_cells(result.difference.whole if result.difference else None),
                 _show_choice(result),
                 f"{result.parameters:,}",
                 str(neck_of(result.config)),
-                f"{sum(tokens) / len(tokens) / 1e6:.2f}",
-                f"{100 * gain:.1f}",
+                f"{sum(tokens) / len(tokens) / 1e6:z.2f}",
+                f"{100 * gain:z.1f}",
                 str(len(result.seeds)),
             ]
         )
@@ -81,10 +81,10 @@ def clean_table(evaluation: Evaluation, part: CleanPart) -> Table:
         rows.append(
             [
                 variant,
-                f"{result.score.mean:.2f}",
-                f"{scores.score.mean:.2f}",
+                f"{result.score.mean:z.2f}",
+                f"{scores.score.mean:z.2f}",
                 show_range(scores.score.widest),
-                f"{result.difference.whole.value:+.2f}" if result.difference else "-",
+                f"{result.difference.whole.value:+z.2f}" if result.difference else "-",
                 *difference_cells(scores.difference),
                 *p_cells(scores.difference),
             ]
@@ -117,7 +117,7 @@ def lengths_table(evaluation: Evaluation) -> Table:
                     variant,
                     show_convergence(result.converged, [training.convergence for training in result.seeds]),
                     f"{bucket.sentences:,}{'*' if bucket.sentences < FEW else ''}",
-                    f"{score.mean:.2f}",
+                    f"{score.mean:z.2f}",
                     show_range(score.interval),
                     *difference_cells(difference),
                     *p_cells(difference),
@@ -125,8 +125,9 @@ def lengths_table(evaluation: Evaluation) -> Table:
             )
     head = ["source words", "variant", "converged", "sentences", evaluation.metric.heading, "95 % interval"]
     head += [f"minus {evaluation.baseline}", *DIFFERENCE_HEADINGS, *P_HEADINGS]
+    undefined = say("comparison", "undefined", fewest=FEWEST_SENTENCES)
     caption = say(
-        "tables", "lengths", e=evaluation, few=FEW, undefined=UNDEFINED, unjudged=_explain_verdicts(evaluation)
+        "tables", "lengths", e=evaluation, few=FEW, undefined=undefined, unjudged=_explain_verdicts(evaluation)
     )
     return Table(f"{name}-lengths", head, rows, caption, text_columns=3)
 
@@ -141,12 +142,12 @@ def doubling_table(evaluation: Evaluation) -> Table | None:
             [
                 variant,
                 show_convergence(result.converged, [training.convergence for training in result.seeds]),
-                f"{doubling.half_score:.2f}",
-                f"{doubling.half_score + doubling.difference.value:.2f}",
-                f"{doubling.difference.value:+.2f}",
+                f"{doubling.half_score:z.2f}",
+                f"{doubling.half_score + doubling.difference.value:z.2f}",
+                f"{doubling.difference.value:+z.2f}",
                 show_range(doubling.difference.trained),
-                f"{doubling.half_dev_loss:.4f}",
-                f"{100 * doubling.gain:.1f}",
+                f"{doubling.half_dev_loss:z.4f}",
+                f"{100 * doubling.gain:z.1f}",
                 show_tokens(doubling.half_tokens),
             ]
         )
@@ -168,7 +169,7 @@ def pairs_table(evaluation: Evaluation) -> Table:
             rows.append([label, traits, "-", "-"])
         else:
             interval, covers = widest(pair.difference)
-            rows.append([label, traits, f"{pair.difference.value:+.2f}", f"{show_range(interval)} ({covers})"])
+            rows.append([label, traits, f"{pair.difference.value:+z.2f}", f"{show_range(interval)} ({covers})"])
     return Table(
         f"{name}-pairs",
         ["pair", "differ in", evaluation.metric.heading, "95 % interval"],
@@ -187,14 +188,15 @@ def search_table(evaluation: Evaluation) -> Table:
             label = " ".join(candidate.overrides)
             if candidate.overrides == result.tuning.chosen:
                 label += " (chosen, at the edge of the grid)" if result.tuning.edge else " (chosen)"
-            loss = "diverged" if candidate.dev_loss is None else f"{candidate.dev_loss:.4f}"
-            rows.append([variant, label, loss, f"{candidate.seconds / 60:.1f}"])
+            loss = "diverged" if candidate.dev_loss is None else f"{candidate.dev_loss:z.4f}"
+            rows.append([variant, label, loss, f"{candidate.seconds / 60:z.1f}"])
     head = ["variant", "candidate", "dev loss", "minutes"]
-    return Table(f"{name}-search", head, rows, say("tables", "search", corpus=name), text_columns=2)
+    dropouts = any(result.tuning.dropout is not None for result in evaluation.variants.values())
+    return Table(f"{name}-search", head, rows, say("tables", "search", corpus=name, dropouts=dropouts), text_columns=2)
 
 
 def _show(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+    return "-" if value is None else f"{value:z.{digits}f}"
 
 
 def _explain_verdicts(evaluation: Evaluation) -> str:
@@ -203,5 +205,7 @@ def _explain_verdicts(evaluation: Evaluation) -> str:
 
 
 def _show_choice(result: VariantResult) -> str:
-    """Return the learning rate of a variant, and whether it reads the source in reverse."""
-    return f"{result.tuning.learning_rate:g}{', source reversed' if result.tuning.reverses_source else ''}"
+    """Return what the search of a variant chose: its learning rate, its dropout, whether it reads in reverse."""
+    tuning = result.tuning
+    dropout = "" if tuning.dropout is None else f", dropout {tuning.dropout:zg}"
+    return f"{tuning.learning_rate:zg}{dropout}{', source reversed' if tuning.reverses_source else ''}"

@@ -6,17 +6,24 @@ from hourglass.analysis.apart import ApartComparison, ApartScores, SentenceKind
 from hourglass.metrics.scoring import FEW
 from hourglass.metrics.significance import RESAMPLES
 from hourglass.metrics.translation import Bleu
-from hourglass.reports.comparison import GROUP_HEADINGS, NOTE_ON_FEW, note_on_units, show_sentences
+from hourglass.reports.comparison import (
+    GROUP_HEADINGS,
+    list_left_out,
+    note_on_few,
+    note_on_undefined,
+    note_on_units,
+    show_sentences,
+)
 from hourglass.reports.document import Block, Bullets, Heading, Picture, Table
 from hourglass.reports.phrases import (
     P_HEADINGS,
-    UNDEFINED,
     cover_of_estimates,
     difference_cells,
     estimate_line,
     p_cells,
 )
 from hourglass.reports.plots import Line, draw_lines
+from hourglass.reports.sentences import say
 
 
 def write_apart(comparison: ApartComparison, left_out: Mapping[str, str]) -> list[Block]:
@@ -26,11 +33,11 @@ def write_apart(comparison: ApartComparison, left_out: Mapping[str, str]) -> lis
         comparison: the variants.
         left_out: of each path that was given, and is not in the comparison, the reason.
     """
-    blocks: list[Block] = [Heading(1, "The same clauses apart and joined"), apart_table(comparison)]
+    blocks: list[Block] = [Heading(1, say("apart", "heading")), apart_table(comparison)]
     if len(comparison.scores) > 1:
         blocks.append(contrasts_table(comparison))
     blocks.append(_figure(comparison))
-    return [*blocks, Heading(2, "How to read this"), Bullets(describe_apart(comparison, left_out))]
+    return [*blocks, Heading(2, say("comparison", "how_to_read")), Bullets(describe_apart(comparison, left_out))]
 
 
 def apart_table(comparison: ApartComparison) -> Table:
@@ -39,8 +46,8 @@ def apart_table(comparison: ApartComparison) -> Table:
         [
             name,
             *_kind_cells(kind),
-            f"{scores.apart.mean:.2f}",
-            f"{scores.joined.mean:.2f}",
+            f"{scores.apart.mean:z.2f}",
+            f"{scores.joined.mean:z.2f}",
             *difference_cells(scores.difference),
             *p_cells(scores.difference),
         ]
@@ -48,11 +55,8 @@ def apart_table(comparison: ApartComparison) -> Table:
     ]
     head = ["variant", "sentences of", "sentences", "mean source words", "BLEU apart", "BLEU joined"]
     head += ["joined less apart", *GROUP_HEADINGS, *P_HEADINGS]
-    caption = (
-        "Test sentences that are joined from two or more parts: translated as they are, and their parts one by "
-        "one, with the outputs in a row; means over seeds, 95 % intervals of the difference. "
-        f"{NOTE_ON_FEW} {Bleu(comparison.target_language).signature()}"
-    )
+    signature = Bleu(comparison.target_language).signature()
+    caption = say("apart", "table", few=note_on_few(), signature=signature)
     return Table("apart", head, rows, caption, text_columns=2)
 
 
@@ -64,10 +68,7 @@ def contrasts_table(comparison: ApartComparison) -> Table:
         if scores.contrast is not None
     ]
     head = ["variant", "sentences of", "sentences", "mean source words", "BLEU", *GROUP_HEADINGS, *P_HEADINGS]
-    caption = (
-        f"Joined less apart of each variant, less joined less apart of {comparison.baseline}, with 95 % intervals. "
-        f"{NOTE_ON_FEW}"
-    )
+    caption = say("apart", "contrasts", baseline=comparison.baseline, few=note_on_few())
     return Table("contrasts", head, rows, caption, text_columns=2)
 
 
@@ -77,7 +78,7 @@ def _rows(comparison: ApartComparison) -> list[tuple[str, SentenceKind, ApartSco
 
 
 def _kind_cells(kind: SentenceKind) -> list[str]:
-    return [kind.name, show_sentences(kind.chosen), f"{kind.source_words:.1f}"]
+    return [kind.name, show_sentences(kind.chosen), f"{kind.source_words:z.1f}"]
 
 
 def _figure(comparison: ApartComparison) -> Picture:
@@ -96,29 +97,21 @@ def _figure(comparison: ApartComparison) -> Picture:
     return Picture(
         "apart-by-length",
         figure,
-        f"BLEU of {', '.join(comparison.scores)} by length of the joined sentence, joined and apart",
-        "BLEU by the length of the joined sentence: of the sentence, and of its parts translated one by one. Where "
-        f"the first falls and the second does not, length is what costs. Bands: pointwise 95 %, {cover}. Hollow: fewer "
-        f"than {FEW} sentences.",
+        say("apart", "figure_alt", names=list(comparison.scores)),
+        say("apart", "figure", cover=cover, few=FEW),
     )
 
 
 def describe_apart(comparison: ApartComparison, left_out: Mapping[str, str]) -> list[str]:
     """Return what is compared, what the intervals cover, and what is left out."""
+    alone = [group.name for group in comparison.grouping.groups if len(group.runs) == 1]
     notes = [
-        "The parts (clauses, or descriptions), the reference and the number of words are the same both ways, and "
-        "training has sentences of either kind: joined less apart is what translating them at once costs (below 0) or "
-        "gains (above 0).",
-        "Joined parts also see each other. What a variant with attention gains or loses is an estimate of that; the "
-        "table of contrasts subtracts it.",
+        say("apart", "what_is_compared"),
+        say("apart", "context"),
         note_on_units([Bleu(comparison.target_language)]),
-        f"Intervals are of 95 %, from {RESAMPLES:,} resamples of the sentences, the same for both ways and all "
-        "variants. These trained models: another test set would give other scores. These settings: so would other "
-        "seeds; a difference is that of one model to itself, so seeds that are good both ways do not widen it.",
-        UNDEFINED,
+        say("apart", "intervals", resamples=RESAMPLES),
+        note_on_undefined(),
+        *(say("apart", "one_seed", name=name) for name in alone),
     ]
-    for group in comparison.grouping.groups:
-        if len(group.runs) == 1:
-            notes.append(f"{group.name}: one seed, so its intervals leave out how trainings vary.")
     repeated = comparison.grouping.repeated
-    return [*notes, *(f"Left out: {reason}" for reason in {**left_out, **repeated}.values())]
+    return [*notes, *list_left_out({**left_out, **repeated})]

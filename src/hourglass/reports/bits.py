@@ -18,6 +18,7 @@ from hourglass.analysis.information import (
     VariantBits,
 )
 from hourglass.analysis.neck import NECK, NECK_DEFINED, neck_of
+from hourglass.corpora.synthetic import Numbers
 from hourglass.metrics.contrastive import ASSUMPTION as CONTRASTIVE_ASSUMPTION
 from hourglass.metrics.nulled import ASSUMPTION as NULLED_ASSUMPTION
 from hourglass.metrics.saturation import Saturation
@@ -50,6 +51,9 @@ NO_CHOICE = {*VECTOR, *NOT_CHOOSING}
 
 # Shares of the budget at which the table shows what was learnt.
 SHARES = (0.25, 0.5, 1.0)
+
+
+LENGTH = "mean source words of a bucket"
 
 
 # What the interval of a slope or plateau covers where all variants have several seeds.
@@ -95,7 +99,7 @@ def readings_side_by_side(information: Information) -> list[ReadingColumn]:
         ReadingColumn(
             "less the blind decoder",
             ABSOLUTE,
-            of_each(lambda _, own: f"{own.bits.mean:.2f} {show_range(own.bits.interval)}"),
+            of_each(lambda _, own: f"{own.bits.mean:z.2f} {show_range(own.bits.interval)}"),
         ),
         ReadingColumn(
             "contrastive",
@@ -167,17 +171,17 @@ def _encoder_of(own: VariantBits) -> Any:
 
 
 def _signed(difference: Difference | None) -> str:
-    return "-" if difference is None else f"{difference.value:+.2f} {show_range(widest(difference)[0])}"
+    return "-" if difference is None else f"{difference.value:+z.2f} {show_range(widest(difference)[0])}"
 
 
 def _contrastive_cell(own: ContrastiveBits | None) -> str:
     if own is None:
         return "-"
-    return f"at least {own.bits.mean:.2f} {show_range(own.bits.interval)}, cap {own.cap:.2f}"
+    return f"at least {own.bits.mean:z.2f} {show_range(own.bits.interval)}, cap {own.cap:z.2f}"
 
 
 def _nulled_cell(own: NulledBits | None) -> str:
-    return "-" if own is None else f"{own.bits.mean:.2f} {show_range(own.bits.interval)}"
+    return "-" if own is None else f"{own.bits.mean:z.2f} {show_range(own.bits.interval)}"
 
 
 def _readings_table(information: Information) -> Table:
@@ -212,33 +216,12 @@ def bits_section(information: Information) -> list[Block]:
         blocks.append(_difference_table(information))
     if information.setting_differences:
         blocks.append(Paragraph(describe_settings(information)))
-    buckets = [number for number, bucket in enumerate(information.lengths) if bucket.sentences]
-    x = [information.lengths[number].mean_source_words or 0.0 for number in buckets]
-    few = [information.lengths[number].sentences < FEW for number in buckets]
-    length = "mean source words of a bucket"
+    buckets, x, few = _lengths(information)
     references = dict.fromkeys(contrast.reference for contrast in information.all_contrasts)
     for number, reference in enumerate(references, start=1):
-        contrasts = [contrast for contrast in information.all_contrasts if contrast.reference == reference]
-        rows = {
-            contrast.variant: [row for at in buckets if (row := contrast.difference.by_length[at]) is not None]
-            for contrast in contrasts
-        }
-        cover = cover_of_differences(row for line in rows.values() for row in line)
-        blocks.append(
-            Picture(
-                f"{name}-bits-difference{'' if number == 1 else f'-{number}'}",
-                draw_lines(
-                    {variant: difference_line(x, line, few) for variant, line in rows.items()},
-                    x_label=length,
-                    y_label=f"bits minus {reference}",
-                    order=order,
-                    zero=True,
-                    bands=cover,
-                ),
-                say("bits", "difference_figure_alt", reference=reference, corpus=name),
-                say("bits", "difference_figure", reference=reference, cover=cover),
-            )
-        )
+        contrasts = [contrast.variant for contrast in information.all_contrasts if contrast.reference == reference]
+        suffix = "" if number == 1 else f"-{number}"
+        blocks.append(draw_bits_differences(information, f"{name}-bits-difference{suffix}", reference, contrasts))
     if information.digits:
         blocks.append(_digits_picture(information))
     blocks += map(Paragraph, explain_losses(information))
@@ -253,7 +236,7 @@ def bits_section(information: Information) -> list[Block]:
             f"{name}-bits-by-length",
             draw_lines(
                 {variant: estimate_line(x, bits, few) for variant, bits in by_length.items()},
-                x_label=length,
+                x_label=LENGTH,
                 y_label="bits about the translation\nthat reach the decoder",
                 order=order,
                 zero=True,
@@ -280,13 +263,54 @@ def bits_section(information: Information) -> list[Block]:
     return blocks
 
 
+def draw_bits_differences(information: Information, name: str, reference: str, variants: Sequence[str]) -> Picture:
+    """Return the bits that variants receive more than another, by length of the source.
+
+    Args:
+        information: of all.
+        name: of the figure's files.
+        reference: the other, which is subtracted.
+        variants: those that are compared with it.
+    """
+    buckets, x, few = _lengths(information)
+    rows = {
+        variant: [row for at in buckets if (row := information.less(variant, reference, at)) is not None]
+        for variant in variants
+    }
+    cover = cover_of_differences(row for line in rows.values() for row in line)
+    return Picture(
+        name,
+        draw_lines(
+            {variant: difference_line(x, line, few) for variant, line in rows.items()},
+            x_label=LENGTH,
+            y_label=f"bits minus {reference}",
+            order=list(information.variants),
+            zero=True,
+            bands=cover,
+        ),
+        say("bits", "difference_figure_alt", reference=reference, corpus=information.corpus),
+        say("bits", "difference_figure", reference=reference, cover=cover),
+    )
+
+
+def _lengths(information: Information) -> tuple[list[int], list[float], list[bool]]:
+    """Return the numbers of the length buckets with sentences, their mean lengths, and whether those are few."""
+    buckets = [number for number, bucket in enumerate(information.lengths) if bucket.sentences]
+    known = [information.lengths[number] for number in buckets]
+    return buckets, [bucket.mean_source_words or 0.0 for bucket in known], [bucket.sentences < FEW for bucket in known]
+
+
 def summarise_bits(information: Information) -> list[str]:
-    """Return the findings on one corpus in three paragraphs: a difference, the bits of each neck, the caveats."""
+    """Return the findings on one corpus in three paragraphs: a difference, the bits of each neck, the caveats.
+
+    They are of the variants with most seeds.
+    """
     variants, baseline = information.variants, information.baseline
     choosing = [name for name, own in variants.items() if name != baseline and own.attention not in NO_CHOICE]
     # The best on dev: a choice on test would favour it.
     best = min(choosing, key=lambda name: float(np.mean(variants[name].dev_loss))) if choosing else None
-    necks = [name for name, own in variants.items() if own.attention in VECTOR and own.frozen_encoder is None]
+    main = _most_seeds(information)
+    necks = [name for name in main if variants[name].attention in VECTOR and variants[name].frozen_encoder is None]
     leader = best or next((name for name in necks if name != baseline), None)
     shown = dict.fromkeys([baseline, *necks, *([best] if best else [])])
     return [
@@ -302,16 +326,26 @@ def summarise_bits(information: Information) -> list[str]:
     ]
 
 
+def _most_seeds(information: Information) -> list[str]:
+    """Return the variants with as many seeds as the one that has most: the tables have the others, the controls."""
+    most = max(len(own.dev_loss) for own in information.variants.values())
+    return [name for name, own in information.variants.items() if len(own.dev_loss) == most]
+
+
 def _difference_sentences(information: Information, leader: str) -> list[str]:
     """Return how the leader differs from the baseline, and both from a variant that rereads its vector."""
     variants = information.variants
+    told = {*_most_seeds(information), information.baseline, leader}
     shown = [
         contrast
         for contrast in information.all_contrasts
-        if contrast.variant == leader
-        or (
-            (variants[contrast.variant].attention, variants[contrast.reference].attention) == (REREAD, ONCE)
-            and variants[contrast.variant].frozen_encoder is None
+        if {contrast.variant, contrast.reference} <= told
+        and (
+            contrast.variant == leader
+            or (
+                (variants[contrast.variant].attention, variants[contrast.reference].attention) == (REREAD, ONCE)
+                and variants[contrast.variant].frozen_encoder is None
+            )
         )
     ]
     shown.sort(key=lambda contrast: contrast.variant != leader)  # Stable: the baseline first.
@@ -332,11 +366,11 @@ def _contrast_facts(contrast: Contrast) -> dict[str, object]:
 
 def _difference_by_length(curve: Saturation) -> str:
     """Return how a difference depends on the length of the source."""
-    interval, covers = _course_of(curve)
+    interval, covers = course_of(curve)
     return say("bits", "difference_by_length", curve=curve, interval=interval, covers=covers)
 
 
-def _course_of(curve: Saturation) -> tuple[Interval | None, str]:
+def course_of(curve: Saturation) -> tuple[Interval | None, str]:
     """Return the interval of a curve's plateau, or of its slope where it has none, and what it covers."""
     if curve.plateau is None:
         return _widest_of(curve.slope_interval, curve.slope_own_spread)
@@ -349,7 +383,7 @@ def _widest_of(over_sentences: Interval | None, own_spread: Interval | None) -> 
 
 def describe_search(blind: BlindBits) -> list[str]:
     """Return a sentence where the search for the blind decoder's learning rate leaves room for a better one."""
-    rates = ", ".join(f"{rate:g}" for rate in blind.learning_rates)
+    rates = ", ".join(f"{rate:zg}" for rate in blind.learning_rates)
     if blind.edge:
         return [say("bits", "searched_to_the_edge", edge=blind.edge, rates=rates)]
     if len(blind.learning_rates) == 1:
@@ -393,7 +427,7 @@ def _neck_sentences(information: Information, name: str, best: str | None) -> st
     own = information.variants[name]
     bits = own.reading
     if _near_zero(information, name):
-        return say("bits", "near_zero", name=name, bits=bits)
+        return say("bits", "near_zero", name=name, bits=bits, doubt=_doubt(information))
     return say(
         "bits",
         "neck",
@@ -406,7 +440,7 @@ def _neck_sentences(information: Information, name: str, best: str | None) -> st
 
 
 def _plateau_sentence(own: VariantBits) -> str:
-    interval, covers = _course_of(own.saturation)
+    interval, covers = course_of(own.saturation)
     return say("bits", "plateau", curve=own.saturation, interval=interval, covers=covers, slopes=own.slopes)
 
 
@@ -507,10 +541,15 @@ def _bits_per_word(information: Information) -> float:
     return information.blind.bits / max(information.blind.target_words, 1)
 
 
+def _doubt(information: Information) -> float:
+    """Return the bits that a variant may owe to a blind decoder that was still improving, 0 without one."""
+    blind = information.blind
+    return 0.0 if information.exact_bits is not None or blind.converged else blind.last_fifth_bits
+
+
 def _near_zero(information: Information, name: str) -> bool:
     """Whether a variant's bits may be zero, given chance and a blind decoder that was still improving."""
-    bits, blind = information.variants[name].reading, information.blind
-    doubt = 0.0 if information.exact_bits is not None or blind.converged else blind.last_fifth_bits
+    bits, doubt = information.variants[name].reading, _doubt(information)
     return bits.mean <= doubt or (bits.widest is not None and bits.widest.low <= doubt)
 
 
@@ -534,14 +573,14 @@ def _difference_table(information: Information) -> Table:
 
 
 def _joined_difference(difference: Difference | None) -> str:
-    return "-" if difference is None else f"{difference.value:+.1f} {show_range(widest(difference)[0])}"
+    return "-" if difference is None else f"{difference.value:+z.1f} {show_range(widest(difference)[0])}"
 
 
 def _curve_cells(curve: Saturation | None) -> list[str]:
     """Return five table cells: slope and plateau of a difference, with their intervals."""
     if curve is None:
         return ["-"] * 5
-    slope = [f"{curve.slope:+.2f}", show_range(curve.slope_interval), show_range(curve.slope_own_spread)]
+    slope = [f"{curve.slope:+z.2f}", show_range(curve.slope_interval), show_range(curve.slope_own_spread)]
     return [*slope, _plateau_cell(curve), show_range(curve.plateau_own_spread)]
 
 
@@ -559,7 +598,7 @@ def _table(information: Information) -> Table:
         "bits per source word",
         "word, with the spread of seeds",
         "plateau",
-        *(f"dev, {100 * share:g} % of the budget" for share in SHARES),
+        *(f"dev, {100 * share:zg} % of the budget" for share in SHARES),
         *("one by one, without ends" if count == 1 else f"joined by {count}, change" for count in joined),
         "parameters",
         NECK,
@@ -573,16 +612,16 @@ def _row(name: str, own: VariantBits, joined: Sequence[int]) -> list[str]:
     return [
         name,
         show_verdict(own.verdict),
-        f"{own.bits.mean:.2f}",
+        f"{own.bits.mean:z.2f}",
         show_range(own.bits.interval),
         show_range(own.bits.own_spread),
-        " ".join(f"{temperature:.2f}" for temperature in own.temperatures),
-        f"{own.raw_bits.mean:.2f}",
-        f"{own.end_bits.mean:.2f}",
-        f"{curve.slope:+.2f} {show_range(curve.slope_interval)}",
+        " ".join(f"{temperature:z.2f}" for temperature in own.temperatures),
+        f"{own.raw_bits.mean:z.2f}",
+        f"{own.end_bits.mean:z.2f}",
+        f"{curve.slope:+z.2f} {show_range(curve.slope_interval)}",
         show_range(curve.slope_own_spread),
         _plateau_cell(curve),
-        *("-" if (bits := _at_share(own.learning, share)) is None else f"{bits:.1f}" for share in SHARES),
+        *("-" if (bits := _at_share(own.learning, share)) is None else f"{bits:z.1f}" for share in SHARES),
         *(_joined_cell(own.joined, count) for count in joined),
         f"{own.parameters:,}",
         "-" if own.provenance is None else str(neck_of(own.provenance.config)),
@@ -590,16 +629,16 @@ def _row(name: str, own: VariantBits, joined: Sequence[int]) -> list[str]:
 
 
 def _plateau_cell(curve: Saturation) -> str:
-    return "-" if curve.plateau is None else f"{curve.plateau:.1f} {show_range(curve.plateau_interval)}"
+    return "-" if curve.plateau is None else f"{curve.plateau:z.1f} {show_range(curve.plateau_interval)}"
 
 
 def _joined_cell(joined: Mapping[int, JoinedBits], count: int) -> str:
     if count not in joined:
         return "-"
     if count == 1:
-        return f"{joined[count].bits.mean:.1f} {show_range(joined[count].bits.interval)}"
+        return f"{joined[count].bits.mean:z.1f} {show_range(joined[count].bits.interval)}"
     gain = joined[count].gain
-    return f"{gain.mean:+.1f} {show_range(gain.interval)}"
+    return f"{gain.mean:+z.1f} {show_range(gain.interval)}"
 
 
 def _table_caption(information: Information) -> str:
@@ -614,21 +653,20 @@ def _digits_picture(information: Information) -> Picture:
     few = [bucket.sentences < FEW for bucket in buckets]
     by_digits = {name: [bucket.variants[name] for bucket in buckets] for name in order}
     cover = _cover(by_digits)
-    of_shapes = information.corpus == "shapes"
-    size, whole, owner = ("shapes", "caption", "picture") if of_shapes else ("digits", "number", "number")
+    items = information.item_names or Numbers.item_names
     return Picture(
-        f"{information.corpus}-bits-by-{size}",
+        f"{information.corpus}-bits-by-{items.size}",
         draw_lines(
             {name: estimate_line(x, bits, few) for name, bits in by_digits.items()},
-            x_label=f"{size} of the {owner}",
-            y_label=f"bits about the {whole}\nthat reach the decoder",
+            x_label=f"{items.size} of the {items.drawn}",
+            y_label=f"bits about the {items.item}\nthat reach the decoder",
             order=order,
             zero=True,
-            floor=(f"information in the {whole}", Line(x, [bucket.exact_bits for bucket in buckets])),
+            floor=(f"information in the {items.item}", Line(x, [bucket.exact_bits for bucket in buckets])),
             bands=cover,
         ),
-        say("bits", "digits_figure_alt", names=order, corpus=information.corpus),
-        say("bits", "digits_figure", cover=cover, corpus=information.corpus),
+        say("bits", "digits_figure_alt", names=order, items=items),
+        say("bits", "digits_figure", cover=cover, items=items),
     )
 
 

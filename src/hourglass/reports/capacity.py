@@ -1,22 +1,25 @@
 """The report of a capacity sweep: bits against the width of the neck, bits per dimension, the longest copy."""
 
+import math
 from collections.abc import Callable, Sequence
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from hourglass.analysis.capacity import Capacity, CapacityPoint
 from hourglass.analysis.convergence import NOT_JUDGED, show_verdict
 from hourglass.analysis.evaluation import Tuning
+from hourglass.metrics.significance import Interval
 from hourglass.reports.document import Block, Heading, Paragraph, Picture, Table
+from hourglass.reports.phrases import show_range
 from hourglass.reports.plots import Line, draw_lines
+from hourglass.reports.sentences import say
 
 # Name of the upper limit in the figures.
 SOURCE = "bits in the source"
 
 
-# How the decoder receives the neck, by the names of the lines.
-NECKS = {"none": "is handed to the decoder once, as its first state", "fixed": "is read by the decoder at every step"}
+# The lines whose decoder receives nothing but the neck.
+NECKS = ("none", "fixed")
 
 
 # First part of the names of lines with attention.
@@ -27,7 +30,7 @@ CONTROL = "luong_general"
 NORMAL = 1.96
 
 
-BANDS = "over test sequences; one seed each, so not over seeds"
+BANDS = say("capacity", "bands")
 
 
 def report_capacity(name: str, capacity: Capacity) -> list[Block]:
@@ -41,35 +44,26 @@ def report_capacity(name: str, capacity: Capacity) -> list[Block]:
     lowest, highest = points[0].channel.longest_quarter
     order = list(dict.fromkeys(point.line for point in points))
     return [
-        Heading(1, f"How much a neck of D numbers carries ({name})"),
+        Heading(1, say("capacity", "heading", name=name)),
         *map(Paragraph, summarise_capacity(capacity)),
         Picture(
             "capacity-bits",
             _bits_figure(points, order),
-            "Bits that came through the neck against its width",
-            f"Bits per sequence that came through, against the width of the neck, for sequences of {lowest} to "
-            f"{highest} symbols. (This is the longest quarter. Shorter sequences hold less than a wide neck carries.) "
-            f"Bands: 95 %, {BANDS}. Hollow marks: the last fifth of training still lowered the dev loss by "
-            f"{100 * capacity.converged:g} % or more, so more training would probably raise the point. A point near "
-            "the dotted line is filled: there the sequences are the limit. Short bars: the hard ceiling of a rounded "
-            "neck, D times the bits per number. A line without marks is a single run without a neck, drawn at every "
-            "width.",
+            say("capacity", "bits_figure_alt"),
+            say("capacity", "bits_figure", lowest=lowest, highest=highest, converged=capacity.converged),
         ),
         Picture(
             "capacity-bits-a-dimension",
             _bits_per_dimension_figure(points, order),
-            "Bits per dimension against the width of the neck",
-            "The same bits divided by D. For wide necks the bits in the source are the limit (dotted, cut off at the "
-            "top). Lines with attention are left out: what attention reads does not pass through the neck.",
+            say("capacity", "dimension_figure_alt"),
+            say("capacity", "dimension_figure"),
         ),
         *(_by_length(line, [point for point in points if point.line == line]) for line in order[:2]),
         Picture(
             "capacity-longest-copy",
             _draw(points, order, _longest_copy_line, "symbols"),
-            "The longest sequence copied against the width of the neck",
-            "The longest sequences that the model copies when it decodes greedily: 99 % of their symbols are right, "
-            f"and so are those of all shorter sequences. The shortest test sequences have {points[0].channel.shortest} "
-            "symbols; 0 means that not even these are copied.",
+            say("capacity", "copy_figure_alt"),
+            say("capacity", "copy_figure", shortest=points[0].channel.shortest),
         ),
         *_position_pictures(points, order),
         _table(points),
@@ -83,38 +77,42 @@ def summarise_capacity(capacity: Capacity) -> list[str]:
         _meaning(capacity.points),
         *_neck_paragraphs(capacity.points),
         " ".join(_other_sentences(capacity.points)),
-        " ".join(_check_sentences(capacity.points)),
+        _check_sentences(capacity.points),
     ]
 
 
 def _meaning(points: Sequence[CapacityPoint]) -> str:
     channel = points[0].channel
     lowest, highest = channel.longest_quarter
-    widest = max(NORMAL * point.channel.error for point in points)
-    return (
-        "How to read it. A model copies sequences of random symbols. The encoder writes a sequence into D numbers (the "
-        f"neck), and the decoder writes the symbols from them. Sequences of {lowest} to {highest} symbols hold "
-        f"{channel.source_bits:.0f} bits on average. This is known exactly, and earlier symbols tell nothing about "
-        "later ones. So the bits that the decoder saves are a lower bound on the bits that came through the neck. Each "
-        f"figure comes from one training. It is precise to {widest:.1f} bits over test sequences (95 %), but no second "
-        "seed was trained. It is what this cell learnt to use in this training, not what a vector of floating-point "
-        "numbers could hold: more training, another cell or another task may change it."
+    return say(
+        "capacity",
+        "meaning",
+        lowest=lowest,
+        highest=highest,
+        source_bits=channel.source_bits,
+        precision=max(NORMAL * point.channel.error for point in points),
     )
 
 
 def _neck_paragraphs(points: Sequence[CapacityPoint]) -> list[str]:
     texts = []
-    for line, described in NECKS.items():
+    for line in NECKS:
         group = [point for point in points if point.line == line]
         if not group:
             continue
         first, last = group[0], group[-1]
-        text = f"In variant {line}, the neck {described}. {_bits(first)} come through {_per_number(first)}"
-        if last is not first:
-            text += f", and {_bits(last)} through {_per_number(last)}"
         limited = sum(point.limited_by_training for point in group)
-        learning = f" At {limited} of these {len(group)} widths the model was still learning." if limited else ""
-        texts.append(f"{text}.{learning}")
+        texts.append(
+            say(
+                "capacity",
+                "neck",
+                line=line,
+                first=first,
+                last=None if last is first else last,
+                widths=len(group),
+                limited=limited,
+            )
+        )
     return texts
 
 
@@ -124,40 +122,20 @@ def _other_sentences(points: Sequence[CapacityPoint]) -> list[str]:
     width = next((point.width for point in points if point.line == "none, source reversed"), None)
     at_width = {point.line: point for point in points if point.width == width}
     if width is not None and "none" in at_width:
-        others = " and ".join(
-            f"{_bits(point)} with {line.removeprefix('none, ').replace('source', 'the source')}"
+        others = {
+            line: point
             for line, point in at_width.items()
             if point.channel.ceiling is None and line.startswith("none, ")
-        )
-        texts.append(f"Through {width} numbers, variant none passes {_bits(at_width['none'])}; {others}.")
-    texts += [f"With attention and no neck at all, {_bits(point)} arrive." for point in points if not point.width]
-    return texts
+        }
+        texts.append(say("capacity", "other_cells", width=width, own=at_width["none"], others=others))
+    return [*texts, *(say("capacity", "attention", point=point) for point in points if not point.width)]
 
 
-def _check_sentences(points: Sequence[CapacityPoint]) -> list[str]:
-    texts = ["Two checks of the method."]
+def _check_sentences(points: Sequence[CapacityPoint]) -> str:
     rounded = [point.channel for point in points if point.channel.ceiling is not None]
-    if rounded:
-        under = all(channel.bits <= (channel.ceiling or 0) + 3 * channel.error for channel in rounded)
-        readings = ", ".join(f"{round(channel.bits, 1) + 0:.1f} of {channel.ceiling}" for channel in rounded)
-        texts.append(
-            "A neck whose D numbers are rounded to b bits each cannot carry more than D times b bits: the readings "
-            f"{'stay below this ceiling' if under else 'EXCEED this ceiling'} ({readings})."
-        )
+    under = all(channel.bits <= (channel.ceiling or 0) + 3 * channel.error for channel in rounded)
     wrong = max(point.channel.wrong_source_bits - 3 * point.channel.wrong_source_error for point in points)
-    texts.append(
-        "When the encoder reads another sequence than the decoder should write, nothing can come through: "
-        f"{'no reading is above zero' if wrong <= 0 else 'SOME READINGS ARE ABOVE ZERO'}."
-    )
-    return texts
-
-
-def _bits(point: CapacityPoint) -> str:
-    return f"{point.channel.bits:.1f} bits"
-
-
-def _per_number(point: CapacityPoint) -> str:
-    return f"{point.width} numbers ({point.channel.bits / point.width:.1f} per number)"
+    return say("capacity", "checks", rounded=rounded, under=under, above_zero=wrong > 0)
 
 
 def _bits_figure(points: Sequence[CapacityPoint], order: Sequence[str]) -> Figure:
@@ -284,9 +262,8 @@ def _by_length(line: str, points: Sequence[CapacityPoint]) -> Picture:
     return Picture(
         f"capacity-by-length-{line}",
         figure,
-        f"Bits that came through the neck of {line} against the length of the sequence, for each width",
-        f"Bits that came through by the length of the sequence, {line}. The curve of a neck that is full leaves the "
-        f"dotted line (the bits in the source) and levels off. Bands: 95 %, {BANDS}.",
+        say("capacity", "length_figure_alt", line=line),
+        say("capacity", "length_figure", line=line),
     )
 
 
@@ -303,18 +280,14 @@ def _position_pictures(points: Sequence[CapacityPoint], order: Sequence[str]) ->
         Picture(
             "capacity-by-position",
             draw_lines(by_width, x_label=position, y_label="bits that came through", order=list(by_width)),
-            f"Bits of each symbol by its position, {order[0]}",
-            f"Bits of each symbol by its position, {order[0]}, in the longest quarter of the sequences.",
+            say("capacity", "position_figure_alt", line=order[0]),
+            say("capacity", "position_figure", line=order[0]),
         ),
         Picture(
             "capacity-by-position-and-variant",
             draw_lines(by_line, x_label=position, y_label="bits that came through", order=order),
-            f"Bits of each symbol by its position, D = {width}",
-            f"The same for each variant with D = {width}, and for attention without a neck. The symbols are copied, so "
-            "a position in the target is the same position in the source. A position that is low for none but not for "
-            "fixed is what forgetting by the decoder would look like. A position that changes when the source is read "
-            "in reverse is what forgetting by the encoder would look like. Encoder and decoder are trained together, "
-            "so neither is proved.",
+            say("capacity", "variants_figure_alt", width=width),
+            say("capacity", "variants_figure", width=width),
         ),
     ]
 
@@ -327,28 +300,25 @@ def _positions(point: CapacityPoint) -> Line:
 def _table(points: Sequence[CapacityPoint]) -> Table:
     head = ["variant", "converged", "D", "bits", "95 %", "ceiling", "bits per dimension", "longest copy"]
     head += ["bits, wrong source", "bits of end of sequence", "last fifth, %", "parameters", "M tokens", "minutes"]
-    lengths = len(points[0].channel.by_length)
-    caption = (
-        f"Bits that came through each neck, of {points[0].channel.source_bits:.2f} bits per sequence in the longest "
-        "quarter. 95 %: interval over test sequences. Wrong source: the same when the encoder has read another "
-        "sequence of equal length; nothing can come through then. End of sequence: the decoder also learns the length "
-        f"of a sequence, which is left out of the bits. With {lengths} equally likely lengths that is up to "
-        f"{np.log2(lengths):.1f} bits, minus those that the end still needs."
+    lengths, searched = len(points[0].channel.by_length), any(point.tuning for point in points)
+    caption = say(
+        "capacity",
+        "table",
+        source_bits=points[0].channel.source_bits,
+        lengths=lengths,
+        length_bits=math.log2(lengths),
+        not_judged=NOT_JUDGED if any(point.converged is None for point in points) else "",
+        searched=searched,
     )
-    if any(point.converged is None for point in points):
-        caption += f" {NOT_JUDGED}"
     rows = [_row(point) for point in points]
-    if any(point.tuning for point in points):
+    if searched:
         head.append("learning rate")
         rows = [[*row, _learning_rate(point.tuning)] for row, point in zip(rows, points, strict=True)]
-        caption += (
-            " Learning rate: the best on dev of a search that each run gets; *: the lowest or highest that it tried."
-        )
     return Table("capacity", head, rows, caption, text_columns=2)
 
 
 def _learning_rate(tuning: Tuning | None) -> str:
-    return "-" if tuning is None else f"{tuning.learning_rate:g}{'*' if tuning.edge else ''}"
+    return "-" if tuning is None else f"{tuning.learning_rate:zg}{'*' if tuning.edge else ''}"
 
 
 def _row(point: CapacityPoint) -> list[str]:
@@ -358,29 +328,30 @@ def _row(point: CapacityPoint) -> list[str]:
         point.line,
         "reads all" if point.reads_all and not point.converged else show_verdict(point.converged),
         str(point.width or "-"),
-        f"{channel.bits:.2f}",
+        f"{channel.bits:z.2f}",
         # No more bits than the source has. Whether a ceiling holds is what the readings show.
-        f"[{channel.bits - width:.2f}, {min(channel.bits + width, channel.source_bits):.2f}]",
+        show_range(Interval(channel.bits - width, min(channel.bits + width, channel.source_bits))),
         "-" if channel.ceiling is None else str(channel.ceiling),
-        f"{channel.bits / point.width:.2f}" if _has_neck_only(point) else "-",
+        f"{channel.bits / point.width:z.2f}" if _has_neck_only(point) else "-",
         str(point.longest_copied or f"under {channel.shortest}"),
-        f"{channel.wrong_source_bits:.2f}",
-        f"{channel.end_bits:.3f}",
-        f"{100 * point.gain_of_last_fifth:.1f}",
+        f"{channel.wrong_source_bits:z.2f}",
+        f"{channel.end_bits:z.3f}",
+        f"{100 * point.gain_of_last_fifth:z.1f}",
         f"{point.parameters:,}",
-        f"{point.train_target_tokens / 1e6:.2f}",
-        f"{point.train_seconds / 60:.1f}",
+        f"{point.train_target_tokens / 1e6:z.2f}",
+        f"{point.train_seconds / 60:z.1f}",
     ]
 
 
 def _provenance_text(capacity: Capacity) -> str:
     points = capacity.points
-    machine = points[0].machine
-    commits = ", ".join(sorted({str(point.commit)[:12] for point in points}))
-    differed = " (files differed from it)" if any(point.dirty for point in points) else ""
-    minutes = sum(point.train_seconds for point in points) / 60
-    return (
-        f"Trained at commit {commits}{differed}, {minutes:.0f} minutes in total on "
-        f"{machine['gpu'] or machine['processor']} ({machine['threads']} threads per run, torch {machine['torch']}). "
-        f"Measured at commit {capacity.commit}. One seed."
+    return say(
+        "capacity",
+        "provenance",
+        commits=sorted({str(point.commit)[:12] for point in points}),
+        dirty=any(point.dirty for point in points),
+        minutes=sum(point.train_seconds for point in points) / 60,
+        machine=points[0].machine,
+        measured=[capacity.commit],
+        one_seed=True,
     )

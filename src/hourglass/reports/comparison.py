@@ -13,22 +13,21 @@ from hourglass.errors import UserError
 from hourglass.metrics.metric import Metric
 from hourglass.metrics.metrics import heading_of
 from hourglass.metrics.scoring import FEW, show_bounds
-from hourglass.metrics.significance import CONVERGED, RESAMPLES, Interval
+from hourglass.metrics.significance import CONVERGED, FEWEST_SENTENCES, RESAMPLES, Interval
 from hourglass.reports.document import Block, Bullets, Heading, Picture, Table
 from hourglass.reports.phrases import (
     P_HEADINGS,
-    UNDEFINED,
     banded,
     cover_of_differences,
     cover_of_estimates,
     difference_cells,
     difference_line,
     estimate_line,
-    listing,
     p_cells,
     show_range,
 )
 from hourglass.reports.plots import draw_estimates, draw_lines
+from hourglass.reports.sentences import say
 
 # A numeric axis that spans more than this factor is drawn on a logarithmic scale.
 DECADE = 10
@@ -38,25 +37,31 @@ LENGTH = "mean source words of a bucket"
 # As `DIFFERENCE_HEADINGS`, where groups may differ in any settings.
 GROUP_HEADINGS = ("these trained models", "these settings, pooled", "these settings, own spread")
 
-NOTE_ON_FEW = f"*: fewer than {FEW} sentences."
-# Of differences, and p.
-_NOTE_ON_P = (
-    "p: two-sided, of a paired bootstrap over test sentences for these trained models, if the two scored the same; "
-    "Holm's p is adjusted for the number of all p of its table."
-)
+
+def note_on_few() -> str:
+    """Return what the mark at a number of sentences means."""
+    return say("comparison", "few", few=FEW)
+
+
+def note_on_undefined() -> str:
+    """Return what a dash in place of an interval means."""
+    return say("comparison", "undefined", fewest=FEWEST_SENTENCES)
 
 
 def note_on_units(metrics: Iterable[Metric]) -> str:
     """Return what scores, their differences and p are."""
-    units = []
-    for title, metric in {metric.title: metric for metric in metrics}.items():
-        if math.isfinite(metric.highest):
-            direction = "" if metric.higher_is_better else ", lower is better"
-            units.append(f"{title} is from {metric.lowest:g} to {metric.highest:g}{direction}")
-        else:
-            direction = "higher" if metric.higher_is_better else "lower"
-            units.append(f"{title} is {metric.lowest:g} or more, {direction} is better")
-    return f"{'; '.join(units)}, and differences are in points of it. {_NOTE_ON_P}"
+    named = {metric.title: metric for metric in metrics}
+    bounded = [title for title, metric in named.items() if math.isfinite(metric.highest)]
+    return say("comparison", "units", metrics=list(named.values()), bounded=bounded)
+
+
+def list_left_out(reasons: Mapping[str, str]) -> list[str]:
+    """Return a note on each path that was given, and is not in a comparison.
+
+    Args:
+        reasons: by path.
+    """
+    return [say("comparison", "left_out", reason=reason) for reason in reasons.values()]
 
 
 def write_comparison(
@@ -70,25 +75,26 @@ def write_comparison(
         by_length: whether scores and differences are shown by source length, too.
     """
     axes = list(map(shown_setting, _axes(parts)))
-    by = f"by {', '.join(axes)}" if axes else "over seeds"
-    blocks: list[Block] = [Heading(1, f"{_title(parts)} {by}")]
+    blocks: list[Block] = [Heading(1, say("comparison", "heading", titles=_titles(parts), axes=axes))]
     blocks += [scores_table(parts), *([differences_table(parts)] if _compared(parts) else [])]
     blocks += [*([clean_scores_table(parts)] if any(part.clean for part in parts) else []), runs_table(parts)]
     for part in parts:
         blocks += [*_axis_figures(part, parts), *_settings_tables(part, parts)]
         blocks += _lengths(part, parts) if by_length else []
-    return [*blocks, Heading(2, "How to read this"), Bullets(describe_comparison(parts, left_out, by_length=by_length))]
+    return [
+        *blocks,
+        Heading(2, say("comparison", "how_to_read")),
+        Bullets(describe_comparison(parts, left_out, by_length=by_length)),
+    ]
+
+
+def _titles(parts: Sequence[TestSetComparison]) -> list[str]:
+    """Return the heading of the score, or of the scores where test sets have several."""
+    return list(dict.fromkeys(part.metric.title for part in parts))
 
 
 def _title(parts: Sequence[TestSetComparison]) -> str:
-    """Return the heading of the score, or of the scores where test sets have several."""
-    return " or ".join(dict.fromkeys(part.metric.title for part in parts))
-
-
-def _direction(parts: Sequence[TestSetComparison]) -> str:
-    """Return, where less of a score is better, that it is so."""
-    lower = dict.fromkeys(part.metric.title for part in parts if not part.metric.higher_is_better)
-    return f" ({' and '.join(lower)}: lower is better)" if lower else ""
+    return " or ".join(_titles(parts))
 
 
 def _dev_title(parts: Sequence[TestSetComparison]) -> str:
@@ -104,9 +110,9 @@ def scores_table(parts: Sequence[TestSetComparison]) -> Table:
     for part in parts:
         for item in part.scores:
             whole, spread = item.score.whole, item.score.whole.spread
-            cells = [f"{whole.mean:.2f}", show_range(whole.interval)]
+            cells = [f"{whole.mean:z.2f}", show_range(whole.interval)]
             if over_seeds:
-                cells.insert(1, "-" if spread is None else f"{spread:.2f}")
+                cells.insert(1, "-" if spread is None else f"{spread:z.2f}")
                 cells += [show_range(item.pooled), show_range(item.own_spread)]
             rows.append(
                 [*_labels(part, item.group, parts), show_sentences(part.test.rows), *cells, str(len(item.group.runs))]
@@ -114,11 +120,15 @@ def scores_table(parts: Sequence[TestSetComparison]) -> Table:
     trained, pooled, own = GROUP_HEADINGS
     head = [*_label_heads(parts), "sentences", _title(parts), *(["SD over seeds"] if over_seeds else []), trained]
     head += [*([pooled, own] if over_seeds else []), "number of seeds"]
-    signatures = "; ".join(dict.fromkeys(part.metric.signature() for part in parts))
-    partial = next((f" ({part.partial})" for part in parts if part.partial), "")
-    caption = (
-        f"{_title(parts)} on test{partial}{_direction(parts)}, means over seeds, with 95 % intervals."
-        f"{_note_on_few(parts)} {signatures}"
+    lower = dict.fromkeys(part.metric.title for part in parts if not part.metric.higher_is_better)
+    caption = say(
+        "comparison",
+        "scores",
+        titles=_titles(parts),
+        partial=next((part.partial for part in parts if part.partial), ""),
+        lower=list(lower),
+        few=_note_on_few(parts),
+        signatures=list(dict.fromkeys(part.metric.signature() for part in parts)),
     )
     return Table("scores", head, rows, caption, text_columns=len(_label_heads(parts)))
 
@@ -138,7 +148,7 @@ def differences_table(parts: Sequence[TestSetComparison]) -> Table:
         if item.difference is not None
     ]
     head = [*_label_heads(parts), "minus", "sentences", _title(parts), *GROUP_HEADINGS, *P_HEADINGS]
-    caption = f"Each group less its baseline, with 95 % intervals.{_note_on_few(parts)}"
+    caption = say("comparison", "differences", few=_note_on_few(parts))
     return Table("differences", head, rows, caption, text_columns=len(_label_heads(parts)) + 1)
 
 
@@ -155,11 +165,11 @@ def clean_scores_table(parts: Sequence[TestSetComparison]) -> Table:
                 [
                     *_labels(part, item.group, parts),
                     show_sentences(part.clean.test.rows),
-                    f"{item.score.whole.mean:.2f}",
-                    f"{own.score.whole.mean:.2f}",
+                    f"{item.score.whole.mean:z.2f}",
+                    f"{own.score.whole.mean:z.2f}",
                     show_range(own.score.whole.interval),
                     str(item.baseline or "-"),
-                    f"{whole.value:+.2f}" if whole else "-",
+                    f"{whole.value:+z.2f}" if whole else "-",
                     *difference_cells(difference),
                     *p_cells(difference),
                 ]
@@ -173,22 +183,17 @@ def clean_scores_table(parts: Sequence[TestSetComparison]) -> Table:
         "minus",
     ]
     head += ["difference, all", "difference, clean part", *GROUP_HEADINGS, *P_HEADINGS]
-    caption = (
-        f"The clean part: test sentences whose target shares no {NGRAM}-gram of words with a training target of any "
-        "of the runs. Case, punctuation, symbols and variants of Unicode make no difference; sentences of fewer than "
-        f"{NGRAM} words share none, so the clean part has shorter sentences: {_clean_lengths(parts)}. Intervals (95 %) "
-        "and p are of the clean part."
-    )
+    caption = say("comparison", "clean", ngram=NGRAM, lengths=_clean_lengths(parts))
     return Table("clean", head, rows, caption, text_columns=len(_label_heads(parts)))
 
 
-def _clean_lengths(parts: Sequence[TestSetComparison]) -> str:
-    lengths = [
-        f"a mean of {part.clean.test.source_words.mean():.1f} source words, all {part.test.source_words.mean():.1f}"
+def _clean_lengths(parts: Sequence[TestSetComparison]) -> list[tuple[float, float]]:
+    """Return the mean source words of each clean part, and of all its test set."""
+    return [
+        (float(part.clean.test.source_words.mean()), float(part.test.source_words.mean()))
         for part in parts
         if part.clean is not None
     ]
-    return "; ".join(lengths)
 
 
 def show_sentences(rows: Sized) -> str:
@@ -197,7 +202,7 @@ def show_sentences(rows: Sized) -> str:
 
 
 def _note_on_few(parts: Sequence[TestSetComparison]) -> str:
-    return f" {NOTE_ON_FEW}" if any(len(part.test.rows) < FEW for part in parts) else ""
+    return note_on_few() if any(len(part.test.rows) < FEW for part in parts) else ""
 
 
 def runs_table(parts: Sequence[TestSetComparison]) -> Table:
@@ -214,13 +219,13 @@ def runs_table(parts: Sequence[TestSetComparison]) -> Table:
             rows.append(
                 [
                     *_labels(part, item.group, parts),
-                    f"{sum(run.dev.score for run in metrics) / len(metrics):.2f}",
-                    f"{sum(run.dev.loss for run in metrics) / len(metrics):.3f}",
+                    f"{sum(run.dev.score for run in metrics) / len(metrics):z.2f}",
+                    f"{sum(run.dev.loss for run in metrics) / len(metrics):z.3f}",
                     " or ".join(f"{count:,}" for count in sorted({run.parameters for run in metrics})),
                     " or ".join(sorted({str(neck_of(run.config)) for run in item.group.runs})),
                     f"{metrics[0].corpus['pairs']['train']:,}",
-                    f"{tokens:,.0f}",
-                    "-" if gain is None else f"{show_convergence(verdict, trainings)} ({100 * gain:.1f} %)",
+                    f"{tokens:z,.0f}",
+                    "-" if gain is None else f"{show_convergence(verdict, trainings)} ({100 * gain:z.1f} %)",
                     item.group.setting("trainer.precision"),
                     ", ".join(map(str, item.group.seeds)),
                     ", ".join(dict.fromkeys(run.code for run in metrics)),
@@ -236,10 +241,8 @@ def runs_table(parts: Sequence[TestSetComparison]) -> Table:
         "target tokens",
     ]
     head += ["converged (gain of the last fifth)", "precision", "seeds", "commit"]
-    caption = (
-        "The trainings, means over seeds. Converged: in every seed, the last fifth of the budget lowered the best dev "
-        f"loss by less than {100 * CONVERGED:g} % (in parentheses: the largest such gain)."
-        f"{f' {NOT_JUDGED}' if unjudged else ''} {NECK_DEFINED}"
+    caption = say(
+        "comparison", "runs", converged=CONVERGED, not_judged=NOT_JUDGED if unjudged else "", neck=NECK_DEFINED
     )
     return Table("runs", head, rows, caption, text_columns=len(_label_heads(parts)))
 
@@ -250,49 +253,47 @@ def describe_comparison(
     """Return what the groups are, what they do not have in common, what the intervals cover, and what is left out."""
     notes = []
     if len(parts) > 1:
-        notes.append(
-            f"The runs have translated {len(parts)} test sets. Each has groups, baselines and intervals of its own: "
-            "scores of different test sets cannot be compared."
-        )
+        notes.append(say("comparison", "several_tests", tests=len(parts)))
     for part in parts:
-        place = f"On {part.name}: " if len(parts) > 1 else ""
-        notes += [place + note for note in _describe_groups(part)]
+        own = _describe_groups(part)
+        several = len(parts) > 1
+        notes += [say("comparison", "on_test", name=part.name, note=note) for note in own] if several else own
     notes += _describe_intervals(parts, by_length=by_length)
     repeated = {path: reason for part in parts for path, reason in part.grouping.repeated.items()}
-    return [*notes, *(f"Left out: {reason}" for reason in {**left_out, **repeated}.values())]
+    return [*notes, *list_left_out({**left_out, **repeated})]
 
 
 def _describe_groups(part: TestSetComparison) -> list[str]:
-    grouping, asked = part.grouping, part.grouping.axes[: part.grouping.asked]
-    further = grouping.axes[grouping.asked :]
+    grouping = part.grouping
+    asked, further = (list(map(shown_setting, axes)) for axes in _asked_and_further(part))
     notes = []
     if asked:
-        notes.append(f"Runs are grouped by {_listed(asked)}.")
+        notes.append(say("comparison", "grouped_by", asked=asked))
         if further:
-            notes.append(
-                f"Runs that agree in {_listed(asked)} differ in {_listed(further)} too, so they are grouped by "
-                f"{'it' if len(further) == 1 else 'these'} as well: the runs of a group differ in the seed alone."
-            )
+            notes.append(say("comparison", "further_axes", asked=asked, further=further))
     elif further:
-        notes.append(f"Runs are grouped by the settings in which they differ apart from the seed: {_listed(further)}.")
+        notes.append(say("comparison", "own_axes", further=further))
     if grouping.along:
-        notes.append(
-            f"Groups differ in {_listed(grouping.along)} as well, so that a difference may be due to "
-            f"{'it' if len(grouping.along) == 1 else 'these'}: see the table of settings."
-        )
+        notes.append(say("comparison", "along", settings=list(map(shown_setting, grouping.along))))
     if grouping.rounding:
-        notes.append(f"Runs of one group differ in {_listed(grouping.rounding)}, which changes no more than rounding.")
+        notes.append(say("comparison", "rounding", settings=list(map(shown_setting, grouping.rounding))))
     notes += _describe_baselines(part)
     runs = [run for group in grouping.groups for run in group.runs]
     commits = list(dict.fromkeys(run.metrics.code for run in runs))
     if len(commits) > 1:
-        notes.append(f"The runs are of {len(commits)} commits ({', '.join(commits)}): the code may differ.")
+        notes.append(say("comparison", "commits", commits=commits))
     if part.partial:
-        notes.append(f"The test set is {part.partial}.")
+        notes.append(say("comparison", "partial", partial=part.partial))
     slow = [item.group.name for item in part.scores if _is_unfinished(item.group)]
     if slow:
-        notes.append(f"Not converged: {'; '.join(slow)}. More training may raise their scores.")
+        notes.append(say("comparison", "unfinished", groups=slow))
     return notes
+
+
+def _asked_and_further(part: TestSetComparison) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the axes that were asked for, and those that had to be added."""
+    axes, asked = part.grouping.axes, part.grouping.asked
+    return axes[:asked], axes[asked:]
 
 
 def _describe_baselines(part: TestSetComparison) -> list[str]:
@@ -303,48 +304,28 @@ def _describe_baselines(part: TestSetComparison) -> list[str]:
     axis = shown_setting(first)
     if part.baseline is None:
         values = dict.fromkeys(item.group.values[first] for item in part.scores)
-        return [f"No group is compared: none has the baseline's {axis}. There are {', '.join(values)}."]
-    notes = [
-        f"Groups are compared with {axis}={part.baseline}"
-        f"{f', each with the one that agrees with it in {_listed(others)}' if others else ''}. baseline=VALUE chooses "
-        f"another value of {axis}; without it, the lowest number is taken, or else the value of the run named first "
-        "(of two runs without by=, the second)."
-    ]
+        return [say("comparison", "no_baseline", axis=axis, values=list(values))]
+    compared = {"axis": axis, "baseline": part.baseline, "others": list(map(shown_setting, others))}
+    notes = [say("comparison", "baseline", **compared)]
     bases = [item.group.name for item in part.scores if item.group.values[first] == part.baseline]
     lonely = [item.group.name for item in part.scores if item.baseline is None and item.group.name not in bases]
     if lonely:
-        notes.append(
-            f"Not compared: {'; '.join(lonely)}. Each would need a group with {axis}={part.baseline} and its own "
-            f"{_listed(others)}; there {'is' if len(bases) == 1 else 'are'} only {'; '.join(bases)}. by=run compares "
-            "run with run."
-        )
+        notes.append(say("comparison", "not_compared", groups=lonely, bases=bases, **compared))
     return notes
 
 
 def _describe_intervals(parts: Sequence[TestSetComparison], *, by_length: bool) -> list[str]:
     everyone = [item for part in parts for item in part.scores]
-    notes = [f"Intervals are of 95 %, from {RESAMPLES:,} resamples of the test sentences, the same for all groups."]
+    notes = [say("comparison", "intervals", resamples=RESAMPLES)]
     if _compared(parts):
         notes.insert(0, note_on_units(part.metric for part in parts))
     if any(item.pooled for item in everyone):
-        notes.append(
-            "These trained models: another test set would give other scores. These settings: so would other seeds. "
-            "Their pooled interval uses the variance over seeds of all groups, their own-spread interval that of the "
-            "group or of the two groups alone. Few seeds make both wide. Quote own spread where some groups vary more "
-            "between seeds than others."
-        )
-    if single := [item.group.name for item in everyone if len(item.group.runs) == 1]:
-        names = "Every group" if len(single) == len(everyone) else f"{'; '.join(single)}: each"
-        pooled = (
-            ". A pooled interval assumes that they vary as much as those of the other groups do"
-            if any(item.pooled for item in everyone if len(item.group.runs) == 1)
-            else ""
-        )
-        notes.append(
-            f"{names} has one seed: intervals of these trained models leave out how scores vary between seeds{pooled}."
-        )
+        notes.append(say("comparison", "over_seeds"))
+    if single := [item for item in everyone if len(item.group.runs) == 1]:
+        names = [] if len(single) == len(everyone) else [item.group.name for item in single]
+        notes.append(say("comparison", "one_seed", groups=names, pooled=any(item.pooled for item in single)))
     undefined = any(_has_undefined(part, by_length=by_length) for part in parts)
-    return [*notes, *([UNDEFINED] if undefined else [])]
+    return [*notes, *([note_on_undefined()] if undefined else [])]
 
 
 def _has_undefined(part: TestSetComparison, *, by_length: bool) -> bool:
@@ -361,24 +342,29 @@ def _axis_figures(part: TestSetComparison, parts: Sequence[TestSetComparison]) -
     grouping, name = part.grouping, _figure_name(part.metric.name, part, parts)
     if len(part.scores) < 2:
         return []
-    bands = "Bands" if (numbers := axis_numbers(grouping)) else "Lines"
-    test_set = _test_set(part, parts)
-    title = part.metric.title
-    caption = f"{title} on {test_set}, means over seeds; small dots: single seeds. {bands}: 95 %, {_covered(part)}."
-    if len(part.test.rows) < FEW:
-        caption += f" Only {len(part.test.rows)} sentences{' (hollow marks)' if numbers else ''}."
+    numbers, title, sentences = axis_numbers(grouping), part.metric.title, len(part.test.rows)
+    caption = say(
+        "comparison",
+        "axis_figure",
+        title=title,
+        test_set=_test_set(part, parts),
+        numbers=bool(numbers),
+        over_seeds=_over_seeds(part),
+        sentences=sentences if sentences < FEW else 0,
+    )
     if not numbers:
         rows = {item.group.name: item.score.whole.value.tolist() for item in part.scores}
         widths = [_widest_of_mean(item) for item in part.scores]
         intervals = [None if width is None else (width.low, width.high) for width in widths]
-        figure = draw_estimates(rows, intervals, x_label=title, bands=_covered_in_short(part))
-        return [Picture(name, figure, f"{title} of {', '.join(rows)}", caption)]
+        covered = say("comparison", "covered_in_short", over_seeds=_over_seeds(part))
+        figure = draw_estimates(rows, intervals, x_label=title, bands=covered)
+        return [Picture(name, figure, say("comparison", "names_alt", title=title, names=list(rows)), caption)]
     axis, values = next(iter(numbers.items()))
     lines: dict[str, list[GroupScores]] = {}
     for item in sorted(part.scores, key=lambda item: float(item.group.values[axis])):
         line = item.group.named_without(axis) if len(grouping.axes) > 1 else "mean over seeds"
         lines.setdefault(line, []).append(item)
-    few = len(part.test.rows) < FEW
+    few = sentences < FEW
     figure = draw_lines(
         {
             line: banded(
@@ -394,9 +380,9 @@ def _axis_figures(part: TestSetComparison, parts: Sequence[TestSetComparison]) -
         y_label=title,
         x_values=values,
         log_x=values[0] > 0 and values[-1] > DECADE * values[0],
-        bands=_covered_in_short(part),
+        bands=say("comparison", "covered_in_short", over_seeds=_over_seeds(part)),
     )
-    return [Picture(name, figure, f"{title} against {shown_setting(axis)}", caption)]
+    return [Picture(name, figure, say("comparison", "axis_alt", title=title, axis=shown_setting(axis)), caption)]
 
 
 def _settings_tables(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> list[Table]:
@@ -405,10 +391,7 @@ def _settings_tables(part: TestSetComparison, parts: Sequence[TestSetComparison]
         return []
     groups = part.grouping.groups
     rows = [[shown_setting(key), *(group.setting(key) for group in groups)] for key in part.grouping.along]
-    caption = (
-        f"Settings in which groups differ on {_test_set(part, parts)}, beside those that they are named by. null: not "
-        "set, or there is none."
-    )
+    caption = say("comparison", "settings", test_set=_test_set(part, parts))
     head = ["setting", *(group.name for group in groups)]
     return [Table(_figure_name("settings", part, parts), head, rows, caption, text_columns=len(head))]
 
@@ -424,12 +407,12 @@ def _lengths(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> lis
         item.group.name: [quantity.estimate for quantity in [*item.score.buckets.values(), item.score.whole]]
         for item in part.scores
     }
-    counts = ", ".join(f"{show_bounds(test.bounds[bucket])}: {len(rows):,}" for bucket, rows in inside.items())
+    counts = [(show_bounds(test.bounds[bucket]), len(rows)) for bucket, rows in inside.items()]
     cover = cover_of_estimates(item for row in scores.values() for item in row[:-1])
     marks = {bucket: "*" if len(rows) < FEW else "" for bucket, rows in inside.items()}
     head = ["group", *(f"{show_bounds(test.bounds[bucket])} words{marks[bucket]}" for bucket in inside), "all"]
     head[-1] += "*" if len(test.rows) < FEW else ""
-    rows = [[name, *(f"{item.mean:.2f} {show_range(item.interval)}" for item in row)] for name, row in scores.items()]
+    rows = [[name, *(f"{item.mean:z.2f} {show_range(item.interval)}" for item in row)] for name, row in scores.items()]
     lines = {name: estimate_line(x, row[:-1], few) for name, row in scores.items()}
     table, figure = (
         _figure_name(f"{part.metric.name}-by-length", part, parts),
@@ -439,16 +422,14 @@ def _lengths(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> lis
         Picture(
             table,
             figure,
-            f"{title} of {', '.join(names)} by source length",
-            f"{title} on {test_set} by source length, means over seeds; small dots: single seeds, where there are "
-            f"several. Bands: pointwise 95 %, {cover}. Hollow: fewer than {FEW} sentences.",
+            say("comparison", "length_figure_alt", title=title, names=names),
+            say("comparison", "length_figure", title=title, test_set=test_set, cover=cover, few=FEW),
         ),
         Table(
             table,
             head,
             rows,
-            f"{title} on {test_set} by source length, means over seeds, with 95 % intervals of these trained models "
-            f"(over test sentences, not over seeds). Sentences: {counts}. {NOTE_ON_FEW}",
+            say("comparison", "lengths", title=title, test_set=test_set, buckets=counts, few=note_on_few()),
         ),
     ]
     compared = {item.group.name: item for item in part.scores if item.difference is not None}
@@ -467,10 +448,7 @@ def _lengths(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> lis
         for name, item in compared.items()
         if item.difference is not None
     ]
-    caption = (
-        f"Each group less its baseline on {test_set} by source length. Each bucket is resampled within itself, so "
-        f"intervals are pointwise. Holm's p is adjusted for the number of all rows with a p. {NOTE_ON_FEW}"
-    )
+    caption = say("comparison", "length_differences", test_set=test_set, few=note_on_few())
     head = ["source words", "group", "minus", "sentences", _title(parts), *GROUP_HEADINGS, *P_HEADINGS]
     table = _figure_name("differences-by-length", part, parts)
     differences = {
@@ -489,9 +467,8 @@ def _lengths(part: TestSetComparison, parts: Sequence[TestSetComparison]) -> lis
         Picture(
             table,
             figure,
-            f"{title} of {', '.join(compared)} minus that of their baselines by source length",
-            f"{title} on {test_set} of each group minus that of its baseline, by source length. Bands: pointwise 95 %, "
-            "at each length the widest interval of the table below.",
+            say("comparison", "difference_figure_alt", title=title, names=list(compared)),
+            say("comparison", "difference_figure", title=title, test_set=test_set),
         ),
         Table(table, head, rows, caption, text_columns=3),
     ]
@@ -519,22 +496,8 @@ def _widest_of_mean(scores: GroupScores) -> Interval | None:
     return max(over_seeds, key=lambda interval: interval.high - interval.low, default=scores.score.whole.interval)
 
 
-def _covered_in_short(part: TestSetComparison) -> str:
-    return "over test sentences" + (" and seeds" if _over_seeds(part) else "; one seed each, so not over seeds")
-
-
 def _over_seeds(part: TestSetComparison) -> bool:
     return any(item.pooled for item in part.scores)
-
-
-def _covered(part: TestSetComparison) -> str:
-    if _over_seeds(part):
-        return "the wider of the two intervals over test sentences and seeds in the table"
-    return "over test sentences; one seed for each group, so the spread between seeds is left out"
-
-
-def _listed(settings: Sequence[str]) -> str:
-    return listing([shown_setting(setting) for setting in settings])
 
 
 def _axes(parts: Sequence[TestSetComparison]) -> list[str]:

@@ -114,15 +114,15 @@ def _table(ladder: Ladder, causes: Causes) -> Table:
                     "all" if bucket is None else show_bounds(ladder.lengths[bucket]),
                     MEANINGS[course.course],
                     f"{sentences:,}",
-                    *(f"{gap.value:.2f}" for gap in gaps if gap is not None),
+                    *(f"{gap.value:z.2f}" for gap in gaps if gap is not None),
                     show_range(widest(last)[0]),
-                    "-" if course.change is None else f"{course.change:+.2f}",
+                    "-" if course.change is None else f"{course.change:+z.2f}",
                     show_range(course.interval),
                     "-" if course.closes_at is None else show_tokens(course.closes_at, ".3g"),
                     *([causes[number][0 if bucket is None else bucket + 1] or "-"] if causes else []),
                 ]
             )
-    head = ["gap", "source words", "course", "sentences", *(f"{rung.budget / 1e6:g} M" for rung in ladder.rungs)]
+    head = ["gap", "source words", "course", "sentences", *(f"{rung.budget / 1e6:zg} M" for rung in ladder.rungs)]
     head += ["95 % interval of the last", "last doubling", "95 % interval of that", "gone at"]
     head += ["due to"] if causes else []
     caption = say("ladder", "table", corpus=ladder.corpus, flattened=ladder.flattened, causes=bool(causes))

@@ -26,7 +26,7 @@ def _budget(evaluation: Evaluation) -> str:
         "objections",
         "budget",
         tokens=max(training.target_tokens for own in evaluation.variants.values() for training in own.seeds) / 1e6,
-        unfinished=[name if own is None else f"{name} {100 * own.gain:.1f} %" for name, own in unfinished.items()],
+        unfinished=[name if own is None else f"{name} {100 * own.gain:z.1f} %" for name, own in unfinished.items()],
         gained=any(unfinished.values()),
     )
 
@@ -41,7 +41,8 @@ def _seeds(evaluation: Evaluation) -> str:
 
 def _search(evaluation: Evaluation) -> str:
     shares = [
-        max(candidate.target_tokens for candidate in own.tuning.candidates) / own.seeds[0].target_tokens
+        max(candidate.target_tokens for candidate in own.tuning.candidates if candidate.dropout is None)
+        / own.seeds[0].target_tokens
         for own in evaluation.variants.values()
         if len(own.tuning.candidates) > 1
     ]

@@ -1,9 +1,12 @@
-"""Words, intervals and table cells that several reports share."""
+"""Words, intervals and table cells that several reports share.
+
+Each number of a report has the format option z (PEP 682): what rounds to zero has no minus, so -0.004 is 0.00.
+"""
 
 import math
 from collections.abc import Iterable, Sequence
 
-from hourglass.metrics.significance import FEWEST_SENTENCES, AdjustedDifference, Difference, Estimate, Interval
+from hourglass.metrics.significance import AdjustedDifference, Difference, Estimate, Interval
 from hourglass.reports.plots import Line
 
 # The attention whose decoder receives one fixed vector, before its first step.
@@ -29,18 +32,12 @@ DIFFERENCE_HEADINGS = ("these trained models", "this architecture, pooled", "thi
 P_HEADINGS = ("p", "p, Holm")
 
 
-UNDEFINED = (
-    f"A dash in place of an interval: fewer than {FEWEST_SENTENCES} sentences, of which intervals and p cannot be "
-    "relied on, or resamples without a sentence that the metric can score (BLEU: one with a reference of four tokens)."
-)
-
-
 def difference_cells(difference: Difference | None) -> list[str]:
     """Return four table cells: a difference and its three intervals; dashes for the baseline, which has none."""
     if difference is None:
         return ["-"] * 4
     intervals = (difference.trained, difference.architecture, difference.own_spread)
-    return [f"{difference.value:+.2f}", *map(show_range, intervals)]
+    return [f"{difference.value:+z.2f}", *map(show_range, intervals)]
 
 
 def p_cells(difference: AdjustedDifference | None) -> list[str]:
@@ -106,26 +103,26 @@ def widest(difference: Difference) -> tuple[Interval | None, str]:
     return interval, OVER_SEEDS_POOLED if interval is difference.architecture else OVER_OWN_SEEDS
 
 
-def show_range(interval: Interval | None) -> str:
-    """Return an interval to two decimals, or a dash where there is none."""
-    return f"[{interval.low:.2f}, {interval.high:.2f}]" if interval else "-"
+def show_range(interval: Interval | None, decimals: int = 2) -> str:
+    """Return an interval to so many decimals, or a dash where there is none."""
+    return f"[{interval.low:z.{decimals}f}, {interval.high:z.{decimals}f}]" if interval else "-"
 
 
 def in_brackets(interval: Interval | None, covers: str) -> str:
     """Return an interval as part of a sentence, with a space before it; an empty text where there is none."""
-    return f" (95 % interval {interval.low:.1f} to {interval.high:.1f}, {covers})" if interval else ""
+    return f" (95 % interval {interval.low:z.1f} to {interval.high:z.1f}, {covers})" if interval else ""
 
 
 def show_p(value: float | None) -> str:
     """Return a p-value to four decimals, or a dash where there is none."""
-    return "-" if value is None else f"{value:.4f}"
+    return "-" if value is None else f"{value:z.4f}"
 
 
 def show_tokens(tokens: float, digits: str = ".2f") -> str:
     """Return a number of tokens as text, in millions or billions where it is large, with `digits` as in a format."""
     if tokens >= 1e9:
-        return f"{tokens / 1e9:{digits}} billion"
-    return f"{tokens / 1e6:{digits}} million" if tokens >= 100_000 else f"{tokens:,.0f}"
+        return f"{tokens / 1e9:z{digits}} billion"
+    return f"{tokens / 1e6:z{digits}} million" if tokens >= 100_000 else f"{tokens:z,.0f}"
 
 
 def listing(names: Sequence[str]) -> str:

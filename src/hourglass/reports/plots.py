@@ -137,7 +137,7 @@ def draw_lines(
     if log_x:
         axes.set_xscale("log")
     if x_values:
-        axes.set_xticks(x_values, [f"{value:g}" for value in x_values])
+        axes.set_xticks(x_values, [f"{value:zg}" for value in x_values])
         axes.set_xticks([], minor=True)
     axes.set_xlabel(visible(x_label))
     axes.set_ylabel("\n".join(map(visible, y_label.split("\n"))))

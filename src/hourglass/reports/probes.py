@@ -4,23 +4,41 @@ from collections.abc import Sequence
 
 from hourglass.analysis.frozen import EncoderFindings, FrozenReading
 from hourglass.analysis.probes import ProbeResult
+from hourglass.analysis.state_probes import StateProbes
 from hourglass.metrics.significance import Difference, Estimate
 from hourglass.reports.bits import FROZEN_ASSUMPTION, NOT_READ, reads_less
 from hourglass.reports.document import Block, Heading, Paragraph, Table
-from hourglass.reports.phrases import in_brackets, show_range, widest
+from hourglass.reports.phrases import show_range, widest
+from hourglass.reports.sentences import say
 
-PROBES_DEFINED = (
-    "Bits of a sentence in the online code of Voita and Titov 2020, averaged. Uniform: the code that knows the classes "
-    "alone. The other codes have probes that learn from the vectors as they go: of the trained encoder, of the same "
-    "encoder with random weights, and of the trained one with the answers in another order. Compression: the uniform "
-    "code over that of the trained encoder. Saved: bits that the vectors save over answers in another order; but for "
-    "chance, no more than the vector tells. Learnt: bits saved beside random weights. Sentences of train."
-)
+
+def report_state_probes(run: str, probes: StateProbes, positions: Sequence[int]) -> list[Block]:
+    """Return how good the probes of a decoder's state are.
+
+    Args:
+        run: path of its folder.
+        probes: of the run.
+        positions: in the source, from 1, that have a column.
+    """
+    shown = [position for position in positions if position <= probes.positions]
+    rows = []
+    for group in range(len(probes.first_steps)):
+        cells = []
+        for position in shown:
+            asked, right, chance = (
+                part[group, position - 1] for part in (probes.asked, probes.right, probes.right_by_chance)
+            )
+            cells.append(f"{100 * right / asked:z.0f} ({100 * chance / asked:z.0f})" if asked else "-")
+        told = probes.told_bits[group].sum() / max(1.0, probes.bits[group].sum())
+        rows.append([probes.name_steps(group), f"{probes.asked[group].sum():z,.0f}", *cells, f"{100 * told:z.1f} %"])
+    head = ["step", "pieces asked", *(f"piece {position}" for position in shown), "told"]
+    caption = say("probes", "state_table", run=run, sentences=int(probes.sentences))
+    return [Heading(2, say("probes", "state_heading")), Table("state-probes", head, rows, caption)]
 
 
 def report_findings(findings: EncoderFindings) -> list[Block]:
     """Return the report."""
-    blocks: list[Block] = [Heading(2, "What the encoder has put into its vector")]
+    blocks: list[Block] = [Heading(2, say("probes", "heading"))]
     if findings.frozen:
         blocks += [Paragraph(describe_frozen(reading)) for reading in findings.frozen]
         blocks += [_frozen_table(findings.frozen), Paragraph(FROZEN_ASSUMPTION)]
@@ -29,24 +47,17 @@ def report_findings(findings: EncoderFindings) -> list[Block]:
 
 def describe_frozen(reading: FrozenReading) -> str:
     """Return what a fresh decoder found in a vector, in words."""
-    text = (
-        f"{reading.run}: its own decoder needs {reading.own_bits.mean:.2f} bits per sentence, and a fresh decoder that "
-        f"reads the same vector at every step needs {reading.fresh_bits.mean:.2f}: "
-        f"{_bits(reading.unused)} were in the vector and unused."
+    lost = None if reading.joint_bits is None else reading.lacking
+    return say(
+        "probes",
+        "frozen",
+        reading=reading,
+        unused_covers=widest(reading.unused)[1],
+        reads_less=reads_less(reading.unused),
+        not_read=NOT_READ,
+        lost=lost,
+        lost_covers="" if lost is None else widest(lost)[1],
     )
-    if reads_less(reading.unused):
-        return f"{text} {NOT_READ}"
-    if reading.lacking is None or reading.joint_bits is None:
-        return text
-    return (
-        f"{text} {reading.joint}, trained together with its encoder, needs {reading.joint_bits.mean:.2f}: "
-        f"{_bits(reading.lacking)} were lost by the encoder."
-    )
-
-
-def _bits(difference: Difference) -> str:
-    interval, covers = widest(difference)
-    return f"{difference.value:.2f} bits{in_brackets(interval, covers)}"
 
 
 def _frozen_table(readings: Sequence[FrozenReading]) -> Table:
@@ -60,19 +71,15 @@ def _frozen_table(readings: Sequence[FrozenReading]) -> Table:
     ]
     head = ["run", "own decoder needs", "fresh decoder needs", "jointly trained needs", "in the vector, unused"]
     head += ["lost by the encoder"]
-    caption = (
-        "Bits per test sentence. In the vector, unused: own decoder less fresh one. Lost by the encoder: fresh decoder "
-        "less the jointly trained one. Intervals: 95 %, paired bootstrap over sentences."
-    )
-    return Table("frozen", head, rows, caption)
+    return Table("frozen", head, rows, say("probes", "frozen_table"))
 
 
 def _estimate(estimate: Estimate | None) -> str:
-    return "-" if estimate is None else f"{estimate.mean:.2f} {show_range(estimate.interval)}"
+    return "-" if estimate is None else f"{estimate.mean:z.2f} {show_range(estimate.interval)}"
 
 
 def _difference(difference: Difference | None) -> str:
-    return "-" if difference is None else f"{difference.value:+.2f} {show_range(difference.trained)}"
+    return "-" if difference is None else f"{difference.value:+z.2f} {show_range(difference.trained)}"
 
 
 def _probe_table(number: int, result: ProbeResult) -> Table:
@@ -81,13 +88,13 @@ def _probe_table(number: int, result: ProbeResult) -> Table:
             code.question,
             f"{code.sentences:,}",
             f"{code.classes:,}",
-            *(f"{value:.2f}" for value in (code.uniform, code.trained, code.random, code.shuffled)),
-            f"{code.compression:.2f}",
-            f"{code.saved:+.2f}",
-            f"{code.learnt:+.2f}",
+            *(f"{value:z.2f}" for value in (code.uniform, code.trained, code.random, code.shuffled)),
+            f"{code.compression:z.2f}",
+            f"{code.saved:+z.2f}",
+            f"{code.learnt:+z.2f}",
         ]
         for code in result.codes
     ]
     head = ["question", "sentences", "classes", "uniform", "trained", "random weights", "other order"]
     head += ["compression", "saved", "learnt"]
-    return Table(f"probes-{number}", head, rows, f"{result.run}, a vector of {result.width}. {PROBES_DEFINED}")
+    return Table(f"probes-{number}", head, rows, say("probes", "table", run=result.run, width=result.width))

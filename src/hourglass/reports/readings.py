@@ -69,7 +69,7 @@ def _point(figure: LineFigure, axes: Axes, name: str, line: Line, at: int) -> Re
         value=line.y[at],
         unit=" ".join(axes.get_ylabel().split()),
         interval=interval,
-        x=_tick_labels(axes).get(line.x[at], f"{line.x[at]:.4g}"),
+        x=_tick_labels(axes).get(line.x[at], f"{line.x[at]:z.4g}"),
         x_label=axes.get_xlabel(),
         few=line.few is not None and line.few[at],
     )

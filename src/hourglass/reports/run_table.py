@@ -25,12 +25,12 @@ def run_table(evaluation: Evaluation, origins: RunOrigins) -> Table:
         for number, (training, score) in enumerate(zip(own.seeds, own.score.by_seed, strict=True)):
             origin = origins.get((variant, training.seed))
             where = ["-"] * 4
-            numbers = [f"{score:.2f}", f"{training.dev.loss:.4f}"]
+            numbers = [f"{score:z.2f}", f"{training.dev.loss:z.4f}"]
             if origin is not None:
                 folder = Linked(origin.folder, origin.folder)
                 where = [folder, Linked("config.yaml", origin.settings), origin.command, origin.commit]
                 numbers = [Linked(text, origin.folder) for text in numbers]
-            tokens, minutes = f"{training.target_tokens / 1e6:.2f}", f"{training.seconds / 60:.0f}"
+            tokens, minutes = f"{training.target_tokens / 1e6:z.2f}", f"{training.seconds / 60:z.0f}"
             rows.append([variant, str(training.seed), *where, *numbers, tokens, minutes])
             names.append("" if number else run_anchor(name, variant))
     head = [VARIANT, "seed", "folder", "settings", "command", "commit", evaluation.metric.heading, "dev loss"]

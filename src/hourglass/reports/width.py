@@ -98,9 +98,9 @@ def _table(information: Information, family: WidthFamily, leader: str, gaps: Map
                 f"{width:,}",
                 f"{own.parameters:,}",
                 str(len(own.dev_loss)),
-                f"{gap.whole.value:.2f}",
+                f"{gap.whole.value:z.2f}",
                 show_range(gap.whole.widest),
-                "-" if step is None else f"{step.value:+.2f}",
+                "-" if step is None else f"{step.value:+z.2f}",
                 "-" if step is None else show_range(step.widest),
             ]
         )

@@ -125,13 +125,14 @@ def connect(uri: str) -> Any:
     raise failure
 
 
-def find_experiment(ask: Callable[..., Any], name: str, uri: str) -> str:
+def find_experiment(ask: Callable[..., Any], name: str, uri: str, scores: Sequence[str] = ()) -> str:
     """Return MLflow's id of an experiment, which is created if it does not exist.
 
     Args:
         ask: calls a method of MLflow's client, given its name and arguments.
         name: of the experiment.
         uri: address of MLflow.
+        scores: of test, by the names of their metrics, that the view of its runs has as columns from now on.
 
     Raises:
         UserError: the experiment has been deleted or cannot be created, or its artifacts cannot be written.
@@ -151,8 +152,10 @@ def find_experiment(ask: Callable[..., Any], name: str, uri: str) -> str:
     if experiment.lifecycle_stage == "deleted":
         raise UserError(f"the experiment {name} has been deleted in MLflow: restore it, or name another")
     check_location(uri, experiment)
-    if VIEW not in experiment.tags:
-        ask("set_experiment_tag", experiment.experiment_id, VIEW, json.dumps(view_of_scores()))
+    shown = json.loads(experiment.tags[VIEW])["selectedColumns"] if VIEW in experiment.tags else []
+    view = view_of_scores(scores, shown)
+    if scores and view["selectedColumns"] != shown:
+        ask("set_experiment_tag", experiment.experiment_id, VIEW, json.dumps(view))
     experiment_id: str = experiment.experiment_id
     return experiment_id
 
@@ -162,10 +165,17 @@ def by_length_name(metric: str) -> str:
     return f"test/{metric}_by_source_words"
 
 
-def view_of_scores() -> dict[str, Any]:
-    """Return the state of MLflow's list of runs in which scores are columns; by itself it shows no metric."""
-    columns = [f"metrics.`{name}`" for name in ("test/bleu", "test/chrf", "best/loss")]
-    columns += [f"tags.`{name}`" for name in ("attention", "seed", "corpus")]
+def view_of_scores(scores: Sequence[str], shown: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the state of MLflow's list of runs in which scores are columns; by itself it shows no metric.
+
+    Args:
+        scores: of test, by the names of their metrics: of the runs of an experiment, which may have several groups.
+        shown: the columns that the view has so far.
+    """
+    own = [f"metrics.`test/{name}`" for name in scores]
+    others = ["metrics.`best/loss`", *(f"tags.`{name}`" for name in ("attention", "seed", "corpus"))]
+    tests = [column for column in shown if column not in others]
+    columns = list(dict.fromkeys([*tests, *own, *others]))
     return {
         "searchFilter": "",
         "orderByKey": "attributes.start_time",

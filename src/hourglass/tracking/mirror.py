@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hourglass.config.older import in_present_form
 from hourglass.errors import UserError
 from hourglass.metrics.scoring import show_bounds
 from hourglass.runs.curves import Point, parse_points
@@ -152,7 +153,9 @@ class Mirror:
         from mlflow.entities import Param, RunTag
         from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 
-        experiment = find_experiment(self._ask, self._experiment, self.uri)
+        metrics = in_present_form(self._config).get("metrics")
+        scores = [metrics["main"], *metrics["others"]] if metrics else []
+        experiment = find_experiment(self._ask, self._experiment, self.uri, scores)
         run = self._find_run(experiment)
         if run is None:
             self.save(run_id=None)  # The key is on the disk before MLflow has it.

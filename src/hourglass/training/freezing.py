@@ -18,7 +18,7 @@ from hourglass.config.options import Config
 from hourglass.corpora.sampling import evenly_spaced
 from hourglass.data.batches import Part, join_at_random
 from hourglass.data.encoded import EncodedSplit
-from hourglass.data.tokenizer import Vocabularies
+from hourglass.data.tokenizer import CORPUS_OPTION, PIECES_OPTION, Vocabularies
 from hourglass.errors import UserError
 from hourglass.models.checkpoint import read_checkpoint
 from hourglass.models.encoder import BlindEncoder, Encoder
@@ -32,6 +32,8 @@ FROZEN_ENCODER = "frozen_encoder"
 _PREFIX = "model.encoder."
 # Training sentences that the components of the summary are standardised on, and how many of them are read at once.
 _SAMPLE, _ROWS_AT_ONCE = 2000, 100
+# Settings of corpus and tokenizer that leave pairs and pieces as they are: the order of the batches, where files lie.
+_NO_OTHER_DATA = ("data.curriculum", *(f"data.{name}" for name in ("folder", "path", "train", "dev", "test")))
 
 
 def has_frozen_encoder(config: Config) -> bool:
@@ -43,7 +45,8 @@ def check_frozen_encoder(config: Config) -> None:
     """Check, before the data are prepared, that a run can have the encoder of the one that `frozen_encoder` names.
 
     Raises:
-        UserError: that run is missing or not finished, has another encoder, or one without weights.
+        UserError: that run is missing or not finished, has another encoder, or one without weights, or another corpus
+            or vocabulary.
     """
     if not has_frozen_encoder(config):
         return
@@ -58,8 +61,25 @@ def check_frozen_encoder(config: Config) -> None:
             wanted = [f"encoder.{name}={_word(before['encoder'][name])}" for name in of_choice]
             wanted.insert(0, f"encoder={before['encoder']['name']}")
         raise UserError(f"{option}: has another encoder: set {' '.join(wanted)}")
+    if other := _other_data(before, config):
+        raise UserError(f"{option}: has another corpus or vocabulary: set {' '.join(other)}")
     if not run.metrics.is_file() or not run.best.is_file():
         raise UserError(f"{option}: not finished: resume={config[FROZEN_ENCODER]} finishes it")
+
+
+def _other_data(before: Config, config: Config) -> list[str]:
+    """Return the words that give a run the pairs and pieces of the one before; none where nothing is known to differ.
+
+    An option that a later version added is as its behaviour was before. Files may lie elsewhere: what they hold is
+    compared when they are read.
+    """
+    if before["data"]["name"] != config["data"]["name"]:
+        return [f"data={before['data']['name']}"]
+    own, its = ({group: settings[group] for group in ("data", "tokenizer")} for settings in (config, before))
+    names = [name for name in known_to(its, differences(its, own)) if name not in _NO_OTHER_DATA]
+    if CORPUS_OPTION in names:  # The tokenizer's follows it.
+        names = [name for name in names if name != PIECES_OPTION]
+    return [f"{name}={_word(its[name.split('.')[0]][name.split('.')[1]])}" for name in names]
 
 
 def _word(value: object) -> str:

@@ -145,27 +145,9 @@ def start_job(
         JobFailedError: the job failed.
     """
     with tempfile.TemporaryDirectory(prefix="hourglass-") as scratch:
-        # The child reads from one end; the system closes the other when this process dies, for whatever reason.
-        read_end, write_end = os.pipe()
         answer = Path(scratch) / "outcome.json"
-        ticket = Ticket(str(answer), read_end, trial, dict(tags or {}), measure_speed)
-        environment = {**os.environ, _TICKET: json.dumps(dataclasses.asdict(ticket))}
-        try:
-            # The parent's flags of Python, such as -W and -X, in the way of the library's own child processes.
-            flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-            command = [sys.executable, *flags, script, *overrides]
-            errors = None if output is None else subprocess.STDOUT
-            with subprocess.Popen(command, env=environment, pass_fds=[read_end], stdout=output, stderr=errors) as child:
-                os.close(read_end)
-                watch(child)
-                try:
-                    status = child.wait()
-                except BaseException:  # Ctrl-C, which the terminal sends to the child too.
-                    child.send_signal(signal.SIGTERM)
-                    child.wait()
-                    raise
-        finally:
-            os.close(write_end)
+        ticket = Ticket(str(answer), 0, trial, dict(tags or {}), measure_speed)
+        status = _wait_for_child([script, *overrides], ticket, output, watch)
         content = read_json(answer) if answer.exists() else {}
         if "error" in content or not content:
             kind = JobDivergedError if status == DivergedError.status else JobFailedError
@@ -173,6 +155,48 @@ def start_job(
         if status:  # Everything is written by then: a crash at exit loses nothing.
             log.warning("%s: %s, after the run was complete", content["run"], _describe_exit(status))
         return Outcome(**content)
+
+
+def run_stage(script: str, words: Sequence[str], output: IO[str] | None = None) -> None:
+    """Run a stage of an ablation in a child process, which ends when this process dies.
+
+    Args:
+        script: its path.
+        words: its command line.
+        output: the file for what it prints; None: the output of this process.
+
+    Raises:
+        UserError: it failed.
+    """
+    status = _wait_for_child([script, *words], Ticket("", 0), output, lambda _: None)
+    if status:
+        raise UserError(f"{Path(script).name}: {_describe_exit(status).removesuffix(', without an outcome')}")
+
+
+def _wait_for_child(
+    words: Sequence[str], ticket: Ticket, output: IO[str] | None, watch: Callable[["subprocess.Popen[bytes]"], None]
+) -> int:
+    """Run a script with a ticket whose lifeline is a new pipe, and return its exit status: see `start_job`."""
+    # The child reads from one end; the system closes the other when this process dies, for whatever reason.
+    read_end, write_end = os.pipe()
+    ticket = dataclasses.replace(ticket, lifeline=read_end)
+    environment = {**os.environ, _TICKET: json.dumps(dataclasses.asdict(ticket))}
+    try:
+        # The parent's flags of Python, such as -W and -X, in the way of the library's own child processes.
+        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+        command = [sys.executable, *flags, *words]
+        errors = None if output is None else subprocess.STDOUT
+        with subprocess.Popen(command, env=environment, pass_fds=[read_end], stdout=output, stderr=errors) as child:
+            os.close(read_end)
+            watch(child)
+            try:
+                return child.wait()
+            except BaseException:  # Ctrl-C, which the terminal sends to the child too.
+                child.send_signal(signal.SIGTERM)
+                child.wait()
+                raise
+    finally:
+        os.close(write_end)
 
 
 def _describe_exit(status: int) -> str:

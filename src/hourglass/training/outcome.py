@@ -119,7 +119,7 @@ def describe_run(job: Job, prepared: PreparedData, model: Seq2Seq, progress: Pro
         "train_seconds": progress.seconds,
         "precision": job.settings.trainer.precision,
         "padding_share": prepared.stream.padding_share,
-        "corpus": {**prepared.corpus.facts, "digest": prepared.corpus.digest},
+        "corpus": {**prepared.corpus.facts.present(), "digest": prepared.corpus.digest},
         "tokenizer_digest": prepared.vocabularies.digest,
         "pieces": {"source": prepared.vocabularies.source.size, "target": prepared.vocabularies.target.size},
         "machine": {**describe_machine(), "threads": torch.get_num_threads()},

@@ -119,10 +119,13 @@ def folder_override(folder: str, overrides: Sequence[str]) -> str:
         overrides: that choose the corpus, its languages and its test sets.
 
     Raises:
-        UserError: the folder does not exist, or lacks a file.
+        UserError: the corpus reads no folder, or the folder does not exist, or lacks a file.
     """
     path = Path(folder).expanduser().resolve()
     override = path_override("data.folder", path)
+    corpus = compose_settings(overrides)["data"]
+    if "folder" not in corpus:
+        raise UserError(f"data.folder={folder}: data={corpus['name']} reads no folder of raw files: leave it out")
     options = compose_settings([*overrides, override])["data"]
     if not path.is_dir():
         raise UserError(f"{folder}: no such folder; it should have the raw files of data={options['name']}")

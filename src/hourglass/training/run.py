@@ -18,7 +18,7 @@ from hourglass.config.plugins import plugin_record
 from hourglass.corpora.sampling import evenly_spaced
 from hourglass.errors import UserError
 from hourglass.models.build import build_model
-from hourglass.models.inputs import FeatureProjection
+from hourglass.models.inputs import FeatureInput
 from hourglass.models.pretrained import fill_embeddings
 from hourglass.models.seq2seq import Seq2Seq, draw_evenly
 from hourglass.runs.folder import clear, write_config
@@ -89,7 +89,7 @@ def make_model(job: Job, prepared: PreparedData) -> Seq2Seq:
     if width := job.config["init_range"]:
         draw_evenly(model, width)
     layer = getattr(model.encoder, "embedding", None)
-    if isinstance(layer, FeatureProjection):
+    if isinstance(layer, FeatureInput):
         train = prepared.splits["train"]
         rows = np.array(evenly_spaced(len(train), STANDARDISED))
         layer.standardise(torch.from_numpy(np.concatenate(list(train.sources.rows(rows))).astype(np.float32)))
@@ -165,7 +165,7 @@ def open_tracking(job: Job, prepared: PreparedData) -> Tracking:
         "encoder": config["encoder"]["name"],
         "decoder": config["decoder"]["cell"],
         "seed": config["seed"],
-        "corpus": corpus.facts["name"],
+        "corpus": corpus.facts.name,
         **code_version(),
         **{f"plugin {name}": entry["digest"] for name, entry in plugin_record(config).items()},
         **(job.ticket.tags if job.ticket is not None else {}),
@@ -176,7 +176,7 @@ def open_tracking(job: Job, prepared: PreparedData) -> Tracking:
         job.run,
         tags=tags,
         config=config,
-        dataset=(corpus.facts["name"], corpus.digest),
+        dataset=(corpus.facts.name, corpus.digest),
     )
 
 
