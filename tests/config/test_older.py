@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from helpers import compose_config
 
+from hourglass.analysis.width import find_width_families
 from hourglass.config.differences import changes
-from hourglass.config.older import in_present_form
+from hourglass.config.older import ATTENTION_BEFORE, COVERING, DECODER_BEFORE, in_present_form
 from hourglass.metrics.metrics import make_metrics
 
 
@@ -38,3 +39,18 @@ def test_an_encoder_of_before_reads_patches_as_it_did(encoder: str) -> None:
     now = compose_config(f"encoder={encoder}")
     before = {key: value for key, value in now["encoder"].items() if key != "patches"}
     assert in_present_form({**now, "encoder": before}) == now
+
+
+@pytest.mark.parametrize("attention", ["none", *COVERING])
+def test_a_decoder_of_before_had_no_switch_and_no_coverage(attention: str) -> None:
+    now = compose_config(f"attention={attention}")
+    assert DECODER_BEFORE.keys() < now["decoder"].keys()
+    assert (ATTENTION_BEFORE.keys() < now["attention"].keys()) == (attention in COVERING)
+    decoder = {key: value for key, value in now["decoder"].items() if key not in DECODER_BEFORE}
+    own = {key: value for key, value in now["attention"].items() if key not in ATTENTION_BEFORE}
+    before = {**now, "decoder": decoder, "attention": own}
+    assert in_present_form(before) == now
+    # So widths that were trained before and after are of one family.
+    narrow = compose_config(f"attention={attention}", "encoder.summary_size=16")
+    (family,) = find_width_families({"narrow": narrow, "wide": in_present_form(before)}, "wide")
+    assert list(family.variants.values()) == ["narrow", "wide"]
