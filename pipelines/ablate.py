@@ -17,8 +17,7 @@ from pydantic import PositiveInt
 
 from hourglass.config.command_line import one_line_errors, read_command
 from hourglass.config.options import build
-from hourglass.errors import UserError
-from hourglass.experiments.ablation import DEFAULT, load_ablation
+from hourglass.experiments.ablation import load_ablation, refuse_default
 from hourglass.experiments.stages import run_stages
 from hourglass.training.preparation import folder_override
 
@@ -41,8 +40,7 @@ class AblateSettings:
 def main(values: Mapping[str, Any]) -> None:
     """Run all stages, and print where the report is."""
     settings = build(AblateSettings, values, "")
-    if settings.conf == DEFAULT:
-        raise UserError(f"conf={DEFAULT}: run dvc repro, which keeps its record")
+    refuse_default(settings.conf, "run dvc repro, which keeps its record")
     ablation = load_ablation(name=settings.conf)
     folder = settings.data["folder"]
     if folder is not None:

@@ -19,7 +19,7 @@ from pydantic import Field
 from hourglass.analysis.schedules import write_schedules
 from hourglass.config.command_line import one_line_errors, read_command
 from hourglass.config.options import build
-from hourglass.experiments.ablation import load_ablation
+from hourglass.experiments.ablation import load_ablation, refuse_default
 from hourglass.experiments.schedules import measure_schedules
 from hourglass.reports.document import to_markdown, write_files
 from hourglass.reports.schedules import write_schedules_report
@@ -42,6 +42,7 @@ class SchedulesSettings:
 def main(values: Mapping[str, Any]) -> None:
     """Write and print the comparison of each corpus."""
     settings = build(SchedulesSettings, values, "")
+    refuse_default(settings.conf, "has the ladder: name the ablation with whole schedules, as conf=schedules")
     whole, ladder = load_ablation(name=settings.conf), load_ablation()
     folder = ROOT / Path(settings.out).expanduser()
     for corpus in whole.corpora:

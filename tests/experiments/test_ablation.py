@@ -282,7 +282,10 @@ def test_a_truncated_search_is_refused(altered: Callable[..., Path]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("corpus", ["numbers", "scan", "scan_length", "scan_add_jump", "cmudict"])
+@pytest.mark.parametrize(
+    "corpus",
+    ["numbers", "scan", "scan_length", "scan_add_jump", pytest.param("cmudict", marks=pytest.mark.more)],
+)
 def test_the_first_stage_takes_every_recipe(
     corpus: str, altered: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

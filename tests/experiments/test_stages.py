@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import ROOT, finished_metrics, write_multi30k
+from helpers import ROOT, finished_metrics, run_script, write_multi30k
 
 from hourglass.analysis.evaluation import SCHEMA_VERSION, Candidate, Tuning
 from hourglass.config.differences import changes
@@ -171,6 +171,19 @@ def test_the_dropout_is_searched_with_the_best_rate(
     write_record(ablation.tuning_file(variant), Tuning(tuning.chosen[:1], tuning.candidates), SCHEMA_VERSION)
     with pytest.raises(UserError, match=r"no candidate of the search: run .*ablate.py multi30k"):
         ablation.chosen(variant)
+
+
+@pytest.mark.parametrize("words", [["pipelines/ablate.py", "{}"], ["pipelines/schedules.py", "conf={}"]])
+def test_a_command_of_another_ablation_neither_takes_nor_offers_the_default(words: list[str]) -> None:
+    script, operand = words
+    others = ", ".join(name for name in NAMES if name != "default")
+    for name, message in (
+        ("nosuch", f"ablation nosuch: no file conf/ablation/nosuch.yaml; choose from {others}\n"),
+        ("default", "conf=default: "),
+    ):
+        done = run_script(script, operand.format(name))
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"error: {message}")
 
 
 def test_a_search_for_a_dropout_needs_a_budget() -> None:

@@ -414,8 +414,9 @@ def test_a_sweep_prunes_outlives_a_diverged_run_and_ends_at_its_trials(
     assert len(client.search_runs([experiment.experiment_id])) == 5
 
 
+@pytest.mark.more
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.more)])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_the_same_command_resumes_a_stopped_sweep(
     tmp_path: Path, start: Callable[..., subprocess.Popen[str]], number: signal.Signals
 ) -> None:

@@ -153,9 +153,8 @@ with Heartbeat(worker.storage, [trial._trial_id], 1):
 """
 
 
-@pytest.mark.more
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["while working", "while claiming"])
+@pytest.mark.parametrize("moment", ["while working", pytest.param("while claiming", marks=pytest.mark.more)])
 def test_the_trial_of_a_killed_worker_runs_again_in_its_folder(
     tmp_path: Path, sweep: Callable[..., Worker], moment: str
 ) -> None:

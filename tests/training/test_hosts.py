@@ -230,6 +230,7 @@ def train_alone(folder: Path, cache: Path, *words: str) -> RunFolder:
     return run
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_two_hosts_lose_each_other_twice_and_train_as_one(cable: Cable, tmp_path: Path, session_cache: Path) -> None:
     """By the documented command: one host is killed, then one cut off, and each time both end and are resumed."""
@@ -305,9 +306,15 @@ def test_hosts_that_differ_are_refused_before_any_long_work(cable: Cable, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.more
 @pytest.mark.parametrize(
-    "event", ["first host killed", "one process of four killed", "torchrun killed", "SIGTERM", "a cable out for 4 s"]
+    "event",
+    [
+        "first host killed",
+        *(
+            pytest.param(name, marks=pytest.mark.more)
+            for name in ("one process of four killed", "torchrun killed", "SIGTERM", "a cable out for 4 s")
+        ),
+    ],
 )
 def test_what_else_happens_to_two_hosts(cable: Cable, tmp_path: Path, session_cache: Path, event: str) -> None:
     first, second = cable.hosts
@@ -347,6 +354,8 @@ def test_what_else_happens_to_two_hosts(cable: Cable, tmp_path: Path, session_ca
         time.sleep(4)
         cable.mend()
     if event != "a cable out for 4 s":
+        for host in cable.hosts:
+            host.python = quick_python()  # In forks, from here on: processes that import nothing.
         resume_pair(cable, run)
     assert [host.wait(LIMIT) for host in cable.hosts] == [0, 0]
     assert_trained_as(train_alone(tmp_path, session_cache, *LONG), run)

@@ -82,6 +82,7 @@ def assert_same_values(first: Any, other: Any, name: str) -> None:
         assert first == other, name
 
 
+@pytest.mark.more
 def test_killed_at_random_points(run: Run, unbroken: RunFolder, tmp_path: Path) -> None:
     """kill -9 five times, twice during writes of checkpoints; the result is the uninterrupted run, bit for bit."""
     broken = RunFolder(tmp_path / "broken")

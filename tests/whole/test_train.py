@@ -245,6 +245,7 @@ def test_half_precision_trains_with_clipping(
     assert [read_json(run.metrics)["precision"] for run in (half, full)] == ["bf16-mixed", "32-true"]
 
 
+@pytest.mark.more
 @pytest.mark.slow
 def test_half_precision_resumes_bit_for_bit(start: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
     with_bfloat16(monkeypatch)

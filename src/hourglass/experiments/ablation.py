@@ -7,7 +7,7 @@ DVC: pipelines/ablate.py runs it.
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -520,6 +520,21 @@ def load_ablation(root: Path = ROOT, name: str = DEFAULT, words: Sequence[str] =
     return replace(ablation, corpora=corpora, name=name, words=tuple(words))
 
 
+def refuse_default(name: str, remedy: str) -> None:
+    """Refuse the default ablation, for a command that is of another; of a wrong name, the message offers the others.
+
+    Args:
+        name: of a file of conf/ablation.
+        remedy: what to do in place of naming the default.
+
+    Raises:
+        UserError: it is the default's, or there is no such file.
+    """
+    if name == DEFAULT:
+        raise UserError(f"conf={DEFAULT}: {remedy}")
+    _refuse_unknown(ROOT, "ablation", name, left_out=[DEFAULT])
+
+
 def read_stage(*names: str) -> tuple[Any, ...]:
     """Return the ablation of a stage's command line, and the words for these arguments.
 
@@ -612,7 +627,7 @@ def _refuse_twice(names: list[Any], option: str) -> None:
             raise UserError(f"{option}: {name} occurs twice")
 
 
-def _refuse_unknown(root: Path, group: str, name: str) -> None:
+def _refuse_unknown(root: Path, group: str, name: str, left_out: Collection[str] = ()) -> None:
     if not (root / "conf" / group / f"{name}.yaml").is_file():
-        choices = ", ".join(sorted(path.stem for path in (root / "conf" / group).glob("*.yaml")))
-        raise UserError(f"{group} {name}: no file conf/{group}/{name}.yaml; choose from {choices}")
+        choices = sorted({path.stem for path in (root / "conf" / group).glob("*.yaml")} - {*left_out})
+        raise UserError(f"{group} {name}: no file conf/{group}/{name}.yaml; choose from {', '.join(choices)}")
