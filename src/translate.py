@@ -326,10 +326,9 @@ def format_translations(
                 yield to_json(vocabularies, languages, line, translation, weights, line=number, **more)
                 continue
             if settings.output == "marked" and shares is not None:
-                ids, forced = translation.tokens, translation.prefix_pieces
-                shown = mark_copied(vocabularies, languages[1], ids, shares[:-1], forced)
+                shown = mark_copied(vocabularies, languages[1], translation, shares[:-1])
             else:
-                words = align_words(vocabularies, languages, line, translation.tokens, weights)
+                words = align_words(vocabularies, languages, line, translation, weights)
                 shown = f"{translation.text} ||| {to_pharaoh(words)}"
             yield shown if settings.n_best == 1 else f"{number} ||| {shown} ||| {translation.score:.6f}"
 
@@ -415,7 +414,7 @@ def translate_and_draw(
     if max(len(source), len(target)) > LONGEST_DRAWN:
         return f"{shown}\n(more than {LONGEST_DRAWN} words: nothing is drawn)"
     (weights,) = read_weights(models, vocabularies.source.encode([line]), [best.tokens])
-    words = align_words(vocabularies, languages, line, best.tokens, weights)
+    words = align_words(vocabularies, languages, line, best, weights)
     if (len(target), len(source) + 1) != words.shape:  # Byte pieces that make no character, for example.
         return f"{shown}\n(the words of its pieces are not those of its text: nothing is drawn)"
     return f"{shown}\n\n{draw_alignment(words, source, target, shutil.get_terminal_size().columns)}\n"

@@ -29,27 +29,29 @@ export function readMoment(text: string): Moment | undefined {
 
 /** Return what comes after the # of a link. */
 export function writeAddress(address: Address): string {
-  const parts: [string, string][] = [];
+  const parts: [string, string | string[]][] = [];
   if (address.sentence !== undefined) parts.push(["sentence", address.sentence]);
   if (address.step) parts.push(["step", writeMoment(address.step)]);
-  if (address.variants) parts.push(["variants", address.variants.join(",")]);
+  if (address.variants) parts.push(["variants", address.variants]);
   if (address.stage) parts.push(["stage", String(address.stage)]);
   if (address.tokens) parts.push(["tokens", String(address.tokens)]);
   if (address.beam) parts.push(["beam", "open"]);
   if (address.presenter) parts.push(["mode", "presenter"]);
-  return parts.map(([key, value]) => `${key}=${encodeURIComponent(value).replaceAll("%2C", ",")}`).join("&");
+  // A comma in a name is %2C, and the one between two names is as it is.
+  return parts.map(([key, value]) => `${key}=${[value].flat().map(encodeURIComponent).join(",")}`).join("&");
 }
 
 /** Read a link; what it does not say, or says wrongly, is left out. */
 export function readAddress(hash: string): Address {
   const values = new URLSearchParams(hash.replace(/^#/, ""));
+  const names = /[#&]variants=([^&]+)/.exec(`#${hash.replace(/^#/, "")}`)?.[1].split(",") ?? [];
   const stage = Number(values.get("stage"));
   const tokens = Number(values.get("tokens"));
   const step = readMoment(values.get("step") ?? "");
   return {
     ...(values.has("sentence") && { sentence: values.get("sentence")! }),
     ...(step && { step }),
-    ...(values.get("variants") && { variants: values.get("variants")!.split(",") }),
+    ...(names.length && { variants: names.map(name => new URLSearchParams(`name=${name}`).get("name")!) }),
     ...(Number.isInteger(stage) && stage > 0 && { stage }),
     ...(Number.isInteger(tokens) && tokens > 0 && { tokens }),
     ...(values.get("beam") === "open" && { beam: true }),

@@ -11,6 +11,7 @@ from helpers import character_vocabularies, make_run, run_script, tiny_model
 
 from hourglass.data.pieces import EOS, FIXED_PIECES
 from hourglass.decoding.copied import check_copies, copied_shares, mark_copied
+from hourglass.decoding.translate import ScoredTranslation
 from hourglass.errors import UserError
 from hourglass.models.checkpoint import load_trained
 
@@ -67,7 +68,7 @@ def test_words_are_marked(language: str, text: str, copied: str, *, prefix: str,
     pieces = [piece.replace("\u2581", "") for piece in vocabularies.target.pieces(ids)]
     shares = np.array([float(piece != "" and piece in copied) for piece in pieces])
     forced = len(vocabularies.target.encode([prefix])[0])
-    assert mark_copied(vocabularies, language, ids, shares, forced) == expected
+    assert mark_copied(vocabularies, language, ScoredTranslation(text, 0.0, ids, forced), shares) == expected
 
 
 def test_a_model_that_copies_nothing_is_refused() -> None:

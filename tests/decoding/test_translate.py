@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import ROOT, make_run, plain_search, run_script_bytes
@@ -18,8 +19,10 @@ import translate as translate_script
 from hourglass.config.command_line import one_line_errors
 from hourglass.data.pieces import UNK
 from hourglass.decoding import translate as translate_module
+from hourglass.decoding.copied import mark_copied
 from hourglass.decoding.search import Hypothesis, SearchSettings
 from hourglass.decoding.translate import ScoredTranslation, translate
+from hourglass.decoding.word_alignment import target_words
 from hourglass.errors import UserError
 from hourglass.models.checkpoint import Trained, load_average, load_trained
 from hourglass.runs.folder import RunFolder
@@ -308,13 +311,20 @@ def test_the_command_takes_a_prefix(small_run: RunFolder) -> None:
 
 
 def test_unknown_words_are_those_attended_to(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run of unknown words is one piece; what attended to end-of-sentence stays unknown."""
+    """A run of unknown words is one piece; what attended to end-of-sentence stays unknown.
+
+    Alignments count the words that are written, and copied words are marked in them.
+    """
     vocabularies = trained.vocabularies
     (known,) = vocabularies.target.encode(["s1"])
     hypothesis = Hypothesis([*known, UNK, UNK], 0.0, 0.0, True, [0, 1, 3])
     monkeypatch.setattr(translate_module, "n_best", lambda *_, **__: [[hypothesis]])
-    (text,) = translate(trained.model, vocabularies, ["s1 new words s2"], replace(settings(), replace_unknown=True))
-    assert text == "s1 new words \u2047"
+    replacing = replace(settings(), replace_unknown=True)
+    ((best,),) = translate_module.translate_n_best([trained.model], vocabularies, ["s1 new words s2"], replacing, 1)
+    assert best.text == "s1 new words \u2047"
+    words = target_words(vocabularies, best.tokens, "en", best.replaced)
+    assert [list(numbers) for numbers in words] == [[0], [1, 2], [3]]
+    assert mark_copied(vocabularies, "en", best, np.array([0.0, 1.0, 0.0])) == "s1 [new words] \u2047"
     (text,) = translate(trained.model, vocabularies, ["s1 new words s2"], settings())
     assert text == "s1 \u2047 \u2047"
 

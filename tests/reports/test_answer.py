@@ -216,11 +216,13 @@ def np_y(line: Any) -> list[float]:
 def test_how_sure_is_two_sentences_on_the_interval_and_on_training() -> None:
     evaluation = made_evaluation()
     text = how_sure(find_answer(evaluation), evaluation)
-    assert "trained with 3 seeds or more, and with so few seeds an interval is wide. Both had converged" in text
+    assert "trained with 3 seeds each, and with so few seeds an interval is wide. Both had converged" in text
     late = replace(evaluation, variants={k: unfinished(own, False) for k, own in evaluation.variants.items()})
     assert "Variant none had not converged after 4.00 million target tokens" in how_sure(find_answer(late), late)
     small = of(made_variant("luong_general", 40.0, 30.0, half=None))
     assert how_sure(find_answer(small), small).startswith("There is no interval: the test set is too small")
+    other = of(made_variant("luong_general", 40.0, 30.0, seeds=5))
+    assert "the two were trained with 3 and 5 seeds, and with so few seeds" in how_sure(find_answer(other), other)
     once = of(made_variant("luong_general", 40.0, 30.0, seeds=1))
     assert "as one of the two was trained once." in how_sure(find_answer(once), once)
     alone = with_variant_result(once, "none", seeds=once.variants["none"].seeds[:1])

@@ -41,7 +41,8 @@ def test_a_perfect_ablation_has_none() -> None:
             ["After 1.0 million target tokens", "fixed 12.3 % (by how much doubling"],
         ),
         (evaluation(fixed=variant(converged=None)), ["it cannot be told: fixed. A difference"]),
-        (evaluation(fixed=variant(seeds=2)), ["The variants have 2 or more", "Student's t"]),
+        (evaluation(fixed=variant(seeds=2)), ["The variants have 2 to 5: the spread", "Student's t"]),
+        (evaluation(fixed=variant(seeds=3), none=variant(seeds=3)), ["The variants have 3 each: the spread"]),
         (evaluation(fixed=variant(seeds=1)), ["fixed has one, and no spread of its own"]),
         (
             evaluation(fixed=variant(seeds=1), none=variant(seeds=1)),

@@ -119,6 +119,7 @@ def evaluations() -> Iterator[dict[str, Evaluation]]:
     yield {"small": two(made_variant("luong_general", 40.0, 30.0, half=None))}
     once = two(made_variant("luong_general", 40.0, 30.0, seeds=1))
     yield {"one of two": once}
+    yield {"three and four": two(made_variant("luong_general", 40.0, 30.0, seeds=4))}
     yield {"both": replace(once, variants={**once.variants, "none": made_variant("none", 10.0, seeds=1)})}
     alone = made_variant("luong_general", 40.0, 30.0, seeds=1)
     assert alone.difference is not None

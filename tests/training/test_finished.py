@@ -56,13 +56,19 @@ def test_files_are_read_once(small_run: RunFolder, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_translations_of_an_ablations_run_are_another_stages(tmp_path: Path, small_run: RunFolder) -> None:
-    folder = RunFolder(tmp_path / "runs" / "luong_dot-1")
-    folder.path.mkdir(parents=True)
-    folder.config.write_bytes(small_run.config.read_bytes())
+    """Of the largest budget: the others test themselves, and what is lost of them is not taken from there."""
+    metrics = read_json(small_run.metrics)
+    for budget, test in ((1000, metrics["test"]), (2000, None)):
+        folder = RunFolder(tmp_path / "runs" / "luong_dot-1" / f"{budget}")
+        folder.path.mkdir(parents=True)
+        folder.config.write_bytes(small_run.config.read_bytes())
+        folder.metrics.write_text(json.dumps({**metrics, "test": test}))
     file = tmp_path / "translations" / "luong_dot-1" / "test.tsv"
     file.parent.mkdir(parents=True)
     file.write_bytes(small_run.translations.read_bytes())
     assert FinishedRun.open(folder.path).translations == FinishedRun.open(small_run.path).translations
+    with pytest.raises(UserError, match=r"luong_dot-1/1000/translations\.test\.tsv: cannot be read"):
+        _ = FinishedRun.open(folder.path.parent / "1000").translations
 
 
 @pytest.mark.parametrize(

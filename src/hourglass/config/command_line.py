@@ -22,7 +22,7 @@ from hourglass.config.unknown_keys import similar_setting, unknown_key
 from hourglass.config.usage import GROUPS, command_usage, default_groups, known_keys, list_keys, usage_line
 from hourglass.errors import OutOfMemoryError, UserError
 from hourglass.system.commands import printed_command, quoted
-from hourglass.system.interrupts import CTRL_C_STATUS, STOPPED, SigtermExit, raise_when_stopped
+from hourglass.system.interrupts import CTRL_C_STATUS, SigtermExit, raise_when_stopped, say_stopped
 from hourglass.system.out_of_memory import memory_shortage
 from hourglass.system.project import CONF
 from hourglass.system.secrets import without_secrets
@@ -190,10 +190,10 @@ def one_line_errors() -> Iterator[None]:
         print(f"error: {without_secrets(str(error))}", file=sys.stderr, flush=True)
         raise SystemExit(error.status) from None
     except KeyboardInterrupt:  # Not of a training, which prints how to resume it: see training/stopping.py.
-        print(STOPPED, file=sys.stderr, flush=True)
+        say_stopped()
         raise SystemExit(CTRL_C_STATUS) from None
     except SigtermExit:
-        print(STOPPED, file=sys.stderr, flush=True)
+        say_stopped()
         raise
     except BrokenPipeError:
         # The reader of the output has gone. Redirect what Python would write at exit.

@@ -15,6 +15,7 @@ from hourglass.data.batches import in_order
 from hourglass.data.encoded import pad
 from hourglass.data.pieces import BOS, EOS
 from hourglass.data.tokenizer import Vocabularies
+from hourglass.decoding.translate import ScoredTranslation
 from hourglass.decoding.word_alignment import target_words
 from hourglass.errors import UserError
 from hourglass.models.copying import CopyReadouts
@@ -77,9 +78,7 @@ def copied_shares(
     return shares
 
 
-def mark_copied(
-    vocabularies: Vocabularies, language: str, ids: Sequence[int], shares: np.ndarray, prefix_pieces: int = 0
-) -> str:
+def mark_copied(vocabularies: Vocabularies, language: str, translation: ScoredTranslation, shares: np.ndarray) -> str:
     """Return a translation with its copied words in square brackets; a run of them is in one pair.
 
     A word is copied if the mean share of its pieces is above `MOSTLY`. Pieces of a prefix are the user's, not copied: a
@@ -88,14 +87,14 @@ def mark_copied(
     Args:
         vocabularies: of the model.
         language: the code of the target language.
-        ids: the pieces of the translation.
-        shares: [T] of `copied_shares`.
-        prefix_pieces: how many of the pieces are a prefix that the translation was made to begin with.
+        translation: with its prefix. A word that replaces an unknown one counts as the unknown piece does.
+        shares: [T] of `copied_shares`, without end-of-sentence.
     """
-    words = words_of(vocabularies.target.decode([list(ids)])[0], language)
+    words = words_of(translation.text, language)
     own: list[list[float]] = [[] for _ in words]
-    of_pieces = zip(target_words(vocabularies, ids, language), shares.tolist(), strict=True)
-    for numbers, share in itertools.islice(of_pieces, prefix_pieces, None):
+    numbers_of = target_words(vocabularies, translation.tokens, language, translation.replaced)
+    of_pieces = zip(numbers_of, shares.tolist(), strict=True)
+    for numbers, share in itertools.islice(of_pieces, translation.prefix_pieces, None):
         for number in numbers:
             own[number].append(share)
     copied = [False, *(sum(values) > MOSTLY * len(values) for values in own), False]

@@ -4,7 +4,7 @@ A source may be features [S, F], S regions of F numbers, in place of a text: the
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -39,6 +39,7 @@ class ScoredTranslation(NamedTuple):
     score: float  # see `Hypothesis`
     tokens: list[int]  # its pieces, with the prefix, without end-of-sentence
     prefix_pieces: int = 0  # how many of these are the prefix
+    replaced: Mapping[int, str] | None = None  # the text that stands for unknown pieces, by position: see `surfaces`
 
 
 def translate(
@@ -109,16 +110,18 @@ def translate_n_best(
         first += len(window)
         lists = _search_all(models, sources, settings, count, progress=progress, prefixes=given)
         for row, (text, hypotheses) in enumerate(zip(cleaned, lists, strict=True)):
-            start: dict[str, Any] = {
-                "prefix": "" if starts is None else starts[row],
-                "prefix_pieces": 0 if given is None else len(given[row]),
-                "with_prefix": with_prefix,
-            }
-            own = start["prefix_pieces"]
-            yield [
-                ScoredTranslation(_to_text(vocabularies, text, each, settings, **start), each.score, each.tokens, own)
-                for each in hypotheses
-            ]
+            prefix, own = ("", 0) if starts is None or given is None else (starts[row], len(given[row]))
+            first_shown = 0 if with_prefix else own
+            best = []
+            for each in hypotheses:
+                replaced = _replace_unknown(vocabularies, text, each, settings, prefix=prefix, prefix_pieces=own)
+                pieces = each.tokens[first_shown:]
+                shown = {place - first_shown: word for place, word in replaced.items() if place >= first_shown}
+                (written,) = vocabularies.target.decode([pieces])
+                if shown:
+                    written = vocabularies.target.decode_with(pieces, shown)
+                best.append(ScoredTranslation(written, each.score, each.tokens, own, replaced))
+            yield best
 
 
 def clean(text: str) -> str:
@@ -199,7 +202,7 @@ def _search_all(
 _EMPTY = Hypothesis([], 0.0, 0.0, True)
 
 
-def _to_text(
+def _replace_unknown(
     vocabularies: Vocabularies,
     source: str,
     hypothesis: Hypothesis,
@@ -207,29 +210,22 @@ def _to_text(
     *,
     prefix: str,
     prefix_pieces: int,
-    with_prefix: bool,
-) -> str:
-    """Return a hypothesis as text; with search.replace_unknown, unknown words are replaced by words of `source`.
+) -> dict[int, str]:
+    """Return the text of unknown pieces by position; those of the prefix are the words of the prefix.
 
-    Those of the prefix are the words of the prefix. A prefix may end within a word, so the pieces are joined as one.
+    Others are replaced with search.replace_unknown alone, by words of `source`. A prefix may end within a word, so the
+    pieces are joined as one.
     """
     tokens, attended = hypothesis.tokens, hypothesis.attended
-    first = 0 if with_prefix else prefix_pieces
-    shown = tokens[first:]
-    replaces = settings.replace_unknown and attended is not None
-    if UNK not in shown:
-        return vocabularies.target.decode([shown])[0]
-    written: dict[int, str] = {}
-    if first < prefix_pieces:
-        spelt = vocabularies.target.surfaces(prefix)
-        written = {j: spelt[j] for j in range(prefix_pieces) if tokens[j] == UNK}
-    if replaces and attended is not None:
+    if UNK not in tokens:
+        return {}
+    spelt = vocabularies.target.surfaces(prefix)
+    replaced = {j: spelt[j] for j in range(prefix_pieces) if tokens[j] == UNK}
+    if settings.replace_unknown and attended is not None:
         words = vocabularies.source.surfaces(source)
         later = [j for j in range(prefix_pieces, len(tokens)) if tokens[j] == UNK and attended[j] < len(words)]
-        written |= {j - first: words[attended[j]] for j in later}
-    if replaces or written:
-        return vocabularies.target.decode_with(shown, written)
-    return vocabularies.target.decode([shown])[0]
+        replaced |= {j: words[attended[j]] for j in later}
+    return replaced
 
 
 def _warn_of_long(lengths: list[int], settings: SearchSettings, place: Callable[[int], str], first: int) -> None:

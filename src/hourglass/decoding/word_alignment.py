@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,22 +91,29 @@ def source_words(vocabularies: Vocabularies, text: str, language: str) -> list[r
     return words_of_pieces(text, vocabularies.source.offsets(text), language)
 
 
-def target_words(vocabularies: Vocabularies, ids: Sequence[int], language: str) -> list[range]:
+def target_words(
+    vocabularies: Vocabularies, ids: Sequence[int], language: str, replaced: Mapping[int, str] | None = None
+) -> list[range]:
     """Return the numbers of the words, from 0, that each id belongs to in the text of all ids.
 
     Args:
         vocabularies: of the model.
         ids: of a translation.
         language: the code of the target language.
+        replaced: of the translation, see `ScoredTranslation`.
     """
-    written = vocabularies.target.written(ids)
+    written = [(replaced or {}).get(place, text) for place, text in enumerate(vocabularies.target.written(ids))]
     ends = list(itertools.accumulate(map(len, written)))
     # The text itself has single spaces and none at its ends, but the same words.
     return words_of_pieces("".join(written).replace("\u2581", " "), list(zip([0, *ends], ends, strict=False)), language)
 
 
 def align_words(
-    vocabularies: Vocabularies, languages: tuple[str, str], source: str, target_ids: Sequence[int], weights: np.ndarray
+    vocabularies: Vocabularies,
+    languages: tuple[str, str],
+    source: str,
+    translation: ScoredTranslation,
+    weights: np.ndarray,
 ) -> np.ndarray:
     """Return the weights [V, W + 1] of words of a translation; the last column is end-of-sentence of the source.
 
@@ -114,13 +121,13 @@ def align_words(
         vocabularies: of the model.
         languages: the codes of source and target.
         source: the clean text of the source.
-        target_ids: the pieces of the translation, without end-of-sentence.
+        translation: of the source, with its prefix.
         weights: [T, S] of pieces.
     """
     return word_weights(
         weights,
         source_words(vocabularies, source, languages[0]),
-        target_words(vocabularies, target_ids, languages[1]),
+        target_words(vocabularies, translation.tokens, languages[1], translation.replaced),
     )
 
 
@@ -211,7 +218,7 @@ def to_json(
         weights: [T, S] of pieces.
         more: further fields.
     """
-    words = align_words(vocabularies, languages, source, translation.tokens, weights)
+    words = align_words(vocabularies, languages, source, translation, weights)
     (source_ids,) = vocabularies.source.encode([source])
     return json.dumps(
         {

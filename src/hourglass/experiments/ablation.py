@@ -40,7 +40,7 @@ from hourglass.system.project import ROOT
 from hourglass.system.records import read_record
 from hourglass.training.fingerprint import FINGERPRINT_VERSION, Fingerprint
 from hourglass.training.finished import FinishedRun
-from hourglass.training.jobs import read_ticket
+from hourglass.training.jobs import read_stage_ticket
 
 # The variant that every corpus has beside its own: the decoder that bits are measured against.
 BLIND = "blind"
@@ -546,7 +546,7 @@ def read_stage(*names: str) -> tuple[Any, ...]:
     """
     settings = [word for word in sys.argv[1:] if SETTING.match(word)]
     words = arguments(*names, optional="[conf=NAME] [KEY=VALUE ...]", left_out=settings)
-    read_ticket()  # Of pipelines/ablate.py, if that has started the stage: it ends when that dies.
+    read_stage_ticket()  # Of pipelines/ablate.py, if that has started the stage: it ends when that is stopped or dies.
     chosen = [word.removeprefix("conf=") for word in settings if word.startswith("conf=")]
     overrides = [word for word in settings if not word.startswith("conf=")]
     return load_ablation(name=chosen[-1] if chosen else DEFAULT, words=overrides), *words

@@ -28,7 +28,7 @@ from hourglass.system.commands import path_override
 from hourglass.system.project import ROOT, code_version
 from hourglass.system.records import read_record
 from hourglass.training.finished import FinishedRun
-from hourglass.training.jobs import run_training
+from hourglass.training.jobs import run_training, stop_children
 from hourglass.training.settings import check_settings
 
 # Share of the source's bits from which a run counts as one that reads them all.
@@ -219,6 +219,7 @@ def train_all(trainings: Mapping[str, Callable[[IO[str]], object]], folder: Path
 
     Raises:
         UserError: one failed; the message names its log. Those that had not begun do not begin.
+        BaseException: this process was stopped, by Ctrl-C or SIGTERM; so are the processes that train.
     """
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -231,11 +232,16 @@ def train_all(trainings: Mapping[str, Callable[[IO[str]], object]], folder: Path
             return ""
 
     with ThreadPoolExecutor(workers) as pool:
-        for number, (name, failure) in enumerate(zip(trainings, pool.map(start, trainings), strict=True), 1):
-            if failure:
-                pool.shutdown(cancel_futures=True)
-                raise UserError(f"{name}: {failure}; see {folder / name}.log")
-            print(f"{number}/{len(trainings)}: {name}", flush=True)
+        try:
+            for number, (name, failure) in enumerate(zip(trainings, pool.map(start, trainings), strict=True), 1):
+                if failure:
+                    pool.shutdown(cancel_futures=True)
+                    raise UserError(f"{name}: {failure}; see {folder / name}.log")
+                print(f"{number}/{len(trainings)}: {name}", flush=True)
+        except (KeyboardInterrupt, SystemExit):
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop_children()
+            raise
 
 
 def measure_capacity(settings: CapacitySettings, folder: Path) -> Capacity:

@@ -32,11 +32,11 @@ def _budget(evaluation: Evaluation) -> str:
 
 
 def _seeds(evaluation: Evaluation) -> str:
-    fewest = min(len(own.seeds) for own in evaluation.variants.values())
-    if fewest >= FEW_SEEDS:
+    counts = [len(own.seeds) for own in evaluation.variants.values()]
+    if min(counts) >= FEW_SEEDS:
         return ""
     alone = [name for name, own in evaluation.variants.items() if len(own.seeds) == 1]
-    return say("objections", "seeds", fewest=fewest, alone=alone)
+    return say("objections", "seeds", fewest=min(counts), most=max(counts), alone=alone)
 
 
 def _search(evaluation: Evaluation) -> str:

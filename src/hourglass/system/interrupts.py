@@ -12,6 +12,9 @@ from typing import Any, NoReturn
 CTRL_C_STATUS = 128 + signal.SIGINT
 SIGTERM_STATUS = 128 + signal.SIGTERM
 STOPPED = "stopped"
+# The environment variable of a process that another one of the project has started (training/jobs.py), which says
+# that both are stopped: a terminal sends Ctrl-C to each.
+STARTED_BY_US = "HOURGLASS_JOB"
 
 
 class SigtermExit(SystemExit):
@@ -40,8 +43,14 @@ def raise_when_stopped() -> None:
             signal.signal(number, handler)
 
 
+def say_stopped() -> None:
+    """Print the line, unless the process that has started this one prints it."""
+    if STARTED_BY_US not in os.environ:
+        os.write(2, f"{STOPPED}\n".encode())  # Python's own streams may be in use where a signal has interrupted.
+
+
 def _end(number: int, _: Any) -> NoReturn:
-    os.write(2, f"{STOPPED}\n".encode())  # Python's own streams may be in use where the signal has interrupted.
+    say_stopped()
     os._exit(128 + number)
 
 

@@ -156,8 +156,8 @@ with warnings.catch_warnings(record=True):  # MLflow recommends type hints to ch
                 texts = [source for source in sources if isinstance(source, str)]
                 all_weights = read_weights([model], vocabularies.source.encode(texts), tokens)
                 links = []
-                for weights, text, target in zip(all_weights, texts, tokens, strict=True):
-                    links.append(to_pharaoh(align_words(vocabularies, self.trained.languages, text, target, weights)))
+                for weights, text, best in zip(all_weights, texts, translations, strict=True):
+                    links.append(to_pharaoh(align_words(vocabularies, self.trained.languages, text, best, weights)))
                 table["alignment"] = links
             return table
 

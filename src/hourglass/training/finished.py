@@ -217,15 +217,19 @@ class FinishedRun:
 
     @cached_property
     def translations(self) -> list[Translation]:
-        """Translations of test; for a run of an ablation those that the stage `translate` wrote.
+        """Translations of test; for an ablation's run of the largest budget those that the stage `translate` wrote.
+
+        An ablation's run lies in runs/VARIANT-SEED/BUDGET, and what the stage writes in translations/VARIANT-SEED. The
+        smaller budgets test themselves (trainer.test=true).
 
         Raises:
             UserError: the file is missing or damaged.
         """
-        run = self.path.resolve()
-        of_stage = run.parent.parent / "translations" / run.name / "test.tsv"
+        ladder = self.path.resolve().parent
+        of_stage = ladder.parent.parent / "translations" / ladder.name / "test.tsv"
         own = self.folder.translations
-        return read_translations(of_stage if of_stage.exists() and not own.exists() else own)
+        elsewhere = not own.exists() and of_stage.exists() and self.metrics.test is None
+        return read_translations(of_stage if elsewhere else own)
 
     @cached_property
     def dev_curves(self) -> DevCurves:

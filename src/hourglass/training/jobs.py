@@ -21,14 +21,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from hourglass.errors import BrokenOffError, DivergedError, UserError
 from hourglass.system.files import read_json, write_json
+from hourglass.system.interrupts import STARTED_BY_US, end_at_once, raise_when_stopped
 from hourglass.system.project import TRAIN_SCRIPT
 
 log = logging.getLogger(__name__)
-
-# The environment variable that holds a job's ticket.
-_TICKET = "HOURGLASS_JOB"
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def _wait_for_child(
     # The child reads from one end; the system closes the other when this process dies, for whatever reason.
     read_end, write_end = os.pipe()
     ticket = dataclasses.replace(ticket, lifeline=read_end)
-    environment = {**os.environ, _TICKET: json.dumps(dataclasses.asdict(ticket))}
+    environment = {**os.environ, STARTED_BY_US: json.dumps(dataclasses.asdict(ticket))}
     try:
         # The parent's flags of Python, such as -W and -X, in the way of the library's own child processes.
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
@@ -208,7 +208,7 @@ def _describe_exit(status: int) -> str:
 
 def read_ticket() -> Ticket | None:
     """Return the ticket of this process, and from now on stop when the parent dies; None without a ticket."""
-    text = os.environ.get(_TICKET)
+    text = os.environ.get(STARTED_BY_US)
     if text is None:
         return None
     content = json.loads(text)
@@ -216,6 +216,20 @@ def read_ticket() -> Ticket | None:
     ticket = Ticket(**content, trial=TrialTicket(**trial) if trial else None)
     threading.Thread(target=_stop_with_parent, args=[ticket.lifeline], daemon=True).start()
     return ticket
+
+
+def read_stage_ticket() -> None:
+    """Do the same in a stage: where `run_stage` has started it, SIGTERM is raised, and so ends what it has started."""
+    if read_ticket() is not None:
+        end_at_once()
+        raise_when_stopped()
+
+
+def stop_children() -> None:
+    """Send SIGTERM to the processes that this one has started: threads that wait for one hear no signal."""
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.terminate()
 
 
 def _stop_with_parent(lifeline: int) -> None:
