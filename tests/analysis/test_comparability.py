@@ -11,6 +11,7 @@ from helpers import compose_config
 from hourglass.analysis.bits import bits_in_training, have_one_encoder
 from hourglass.analysis.comparability import check_comparable, check_seeds, name_differences
 from hourglass.analysis.information import BLIND, SettingDifference
+from hourglass.config.older import in_present_form
 from hourglass.errors import UserError
 from hourglass.metrics.likelihood import BITS_A_NAT
 from hourglass.training.finished import FinishedRun
@@ -113,8 +114,9 @@ def test_another_optimizer_is_named_by_its_name(blind: FinishedRun) -> None:
 
 def test_a_run_older_than_an_option_has_its_default(blind: FinishedRun) -> None:
     old = run("old", "attention=none")
-    del cast(dict[str, Any], old.config["trainer"])["null_source"]
-    del cast(dict[str, Any], old.config["data"])["curriculum"]
+    config = deepcopy(dict(old.config))
+    del config["trainer"]["null_source"], config["data"]["curriculum"]
+    cast(Any, old).config = in_present_form(config)
     assert name_differences(blind, {"none": [old]}) == []
     check_seeds("none", [old, run("new", "attention=none", "seed=2")])
 

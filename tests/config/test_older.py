@@ -1,13 +1,15 @@
 """Settings of earlier versions mean the same today."""
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
-from helpers import compose_config
+import yaml
+from helpers import CONF, compose_config
 
 from hourglass.analysis.width import find_width_families
 from hourglass.config.differences import changes
-from hourglass.config.older import ATTENTION_BEFORE, COVERING, DECODER_BEFORE, in_present_form
+from hourglass.config.older import CORPORA, OPTIONS_BEFORE, in_present_form
 from hourglass.metrics.metrics import make_metrics
 
 
@@ -34,23 +36,54 @@ def test_a_run_of_before_has_the_default_metrics_and_no_other_settings() -> None
     assert changes(in_present_form(before), now) == []
 
 
-@pytest.mark.parametrize("encoder", ["rnn", "features", "blind"])
-def test_an_encoder_of_before_reads_patches_as_it_did(encoder: str) -> None:
-    now = compose_config(f"encoder={encoder}")
-    before = {key: value for key, value in now["encoder"].items() if key != "patches"}
-    assert in_present_form({**now, "encoder": before}) == now
+# A choice of a group that has the options, and one that has not, if there is one.
+CHOICES = {
+    "search": ["beam"],
+    "trainer": ["cpu"],
+    "encoder": ["rnn", "features", "blind"],
+    "decoder": ["rnn"],
+    "attention": ["bahdanau", "bahdanau_normed", "luong_concat", "none"],
+    "data": ["kjv_web", "multi30k", "docstrings", "numbers"],
+}
 
 
-@pytest.mark.parametrize("attention", ["none", *COVERING])
-def test_a_decoder_of_before_had_no_switch_and_no_coverage(attention: str) -> None:
-    now = compose_config(f"attention={attention}")
-    assert DECODER_BEFORE.keys() < now["decoder"].keys()
-    assert (ATTENTION_BEFORE.keys() < now["attention"].keys()) == (attention in COVERING)
-    decoder = {key: value for key, value in now["decoder"].items() if key not in DECODER_BEFORE}
-    own = {key: value for key, value in now["attention"].items() if key not in ATTENTION_BEFORE}
-    before = {**now, "decoder": decoder, "attention": own}
-    assert in_present_form(before) == now
-    # So widths that were trained before and after are of one family.
-    narrow = compose_config(f"attention={attention}", "encoder.summary_size=16")
-    (family,) = find_width_families({"narrow": narrow, "wide": in_present_form(before)}, "wide")
+def as_before(config: dict[str, Any]) -> dict[str, Any]:
+    """Return settings without the options that earlier versions lacked."""
+    older = deepcopy(config)
+    for before in OPTIONS_BEFORE:
+        if before.is_of(older[before.group].get("name")):
+            for key in before.options:
+                del older[before.group][key]
+    return older
+
+
+@pytest.mark.parametrize(("group", "choice"), [(group, name) for group, names in CHOICES.items() for name in names])
+def test_what_earlier_versions_lacked_is_as_they_did_it_and_nothing_else_changes(group: str, choice: str) -> None:
+    now = compose_config(f"{group}={choice}")
+    assert in_present_form(now) == now
+    present = in_present_form(as_before(now))
+    # Other than by default today: whole verses, and copies of the array API.
+    assert {*changes(present, now)} <= {"data.clauses", "data.left_out"}
+    assert present["data"].get("clauses", 0) == 0
+    assert "array_api_compat" not in present["data"].get("left_out", [])
+
+
+def test_every_row_of_the_table_is_tried() -> None:
+    for before in OPTIONS_BEFORE:
+        chosen = [compose_config(f"{before.group}={name}")[before.group].get("name") for name in CHOICES[before.group]]
+        assert any(map(before.is_of, chosen)), before
+
+
+def test_all_corpora_of_the_project_have_a_curriculum_and_another_need_not() -> None:
+    files = [yaml.safe_load(file.read_text()) for file in (CONF / "data").glob("*.yaml")]
+    assert {own["name"] for own in files if "curriculum" in own and "name" in own} == {*CORPORA}
+    config = {"data": {"name": "of_a_plugin", "source": "en", "target": "de"}}
+    assert in_present_form(config) == config
+
+
+def test_widths_that_were_trained_before_and_after_an_option_are_of_one_family() -> None:
+    now = compose_config("attention=bahdanau")
+    narrow = compose_config("attention=bahdanau", "encoder.summary_size=16")
+    present = in_present_form(as_before(now)) | {"data": now["data"]}  # Whose sentences are other ones today.
+    (family,) = find_width_families({"narrow": narrow, "wide": present}, "wide")
     assert list(family.variants.values()) == ["narrow", "wide"]

@@ -103,12 +103,24 @@ def test_a_chain_as_long_as_that_of_a_dispatcher_is_read(tmp_path: Path) -> None
     assert [each.summary for each in read_docstrings(file)] == ["Say what f does."]
 
 
-def test_no_summary_and_no_body_is_in_two_splits(install: Callable[..., None], tmp_path: Path) -> None:
-    """And every file is in one; tests and vendored files are left out."""
+def test_no_summary_and_no_body_is_in_two_splits(
+    install: Callable[..., None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And every file is in one; tests and vendored files are left out, and counted."""
     files = many("made", 120)
-    files |= {f"made/{folder}/a.py": files["made/m1.py"].replace("made", folder) for folder in ("tests", "_vendor")}
+    folders = ("tests", "lib/array_api_compat/numpy", "lib/array_api_compat/tests")
+    files |= {f"made/{folder}/a.py": files["made/m1.py"].replace("made", folder) for folder in folders}
     install("made", "1.2", files)
-    corpus = load_corpus(options(), tmp_path / "cache")
+    with caplog.at_level("INFO", logger="hourglass"):
+        _, recipe = check_recipe(options(left_out=["tests"]))
+        own = {pair.target for split in SPLITS for pair in recipe.pairs(split)}
+        assert "Return the number 1 of lib/array_api_compat/numpy." in own
+        assert "data.left_out: 2 of 123 files are not read: 2 in tests" in caplog.messages
+        caplog.clear()
+        check_recipe(options(left_out=[]))[1].pairs("train")
+        assert not [message for message in caplog.messages if "left_out" in message]
+        corpus = load_corpus(options(), tmp_path / "cache")
+    assert "data.left_out: 3 of 123 files are not read: 2 in array_api_compat, 1 in tests" in caplog.messages
     rows = {split: list(corpus.splits[split]) for split in SPLITS}
     assert sum(map(len, rows.values())) == 121  # One of each file, and what all files share once.
     assert all(len(rows[split]) > 1 for split in SPLITS)
@@ -160,6 +172,7 @@ def test_a_body_is_cut_after_so_many_words(install: Callable[..., None], tmp_pat
         ({"packages": ["ma.de", "Ma-De"]}, "data.packages=['ma.de', 'Ma-De']: a package is given twice"),
         ({"packages": "made"}, "data.packages=made: input should be a valid list"),
         ({"body_words": 0}, "data.body_words=0: input should be greater than 0"),
+        ({"left_out": ["a/b"]}, "data.left_out="),
         ({"source": "de"}, "data.source=de: input should be 'en'"),
     ],
 )

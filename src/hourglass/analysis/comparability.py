@@ -59,10 +59,6 @@ NAMED_OPTIONS = (
 )
 
 
-# The value of an option in runs that are older than it.
-BEFORE_THE_OPTION = {"trainer.null_source": 0.0, "data.curriculum": 0.0}
-
-
 # Of decoders that see the source: how they see it is what variants differ in, and belongs to their attention.
 OF_THE_ATTENTION = ("decoder.query",)
 
@@ -148,16 +144,10 @@ def _shared_settings(run: FinishedRun) -> dict[str, Any]:
     }
 
 
-def _group(config: Config, name: str) -> dict[str, Any]:
-    """Return the options of a group, with those that are newer than the run."""
-    newer = {option.split(".")[1]: old for option, old in BEFORE_THE_OPTION.items() if option.startswith(f"{name}.")}
-    return newer | config[name]
-
-
 def _setting(config: Config, option: str) -> Any:
     """Return the value of GROUP.KEY; None where there is none."""
     group, _, key = option.rpartition(".")
-    return (config[group] if group else config).get(key, BEFORE_THE_OPTION.get(option))
+    return (config[group] if group else config).get(key)
 
 
 def name_differences(blind: FinishedRun, variants: Mapping[str, Sequence[FinishedRun]]) -> list[SettingDifference]:
@@ -210,7 +200,7 @@ def check_seeds(variant: str, runs: Sequence[FinishedRun]) -> None:
                 "seeds"
             )
         seeds[seed] = run
-        differing = [name for name in VARIANT_SETTINGS if _group(run.config, name) != _group(first.config, name)]
+        differing = [name for name in VARIANT_SETTINGS if run.config[name] != first.config[name]]
         options = [*NAMED_OPTIONS, *REFUSED_OPTIONS]
         differing += [
             option

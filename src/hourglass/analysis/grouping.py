@@ -31,10 +31,6 @@ WITHOUT_EFFECT = (
 )
 
 
-# The values of options in runs that are older than these, as `setting_text` writes them.
-OLDER_THAN = {"search.precision": "32", "data.clauses": "0", "data.captions": "1", "data.curriculum": "0"}
-
-
 @dataclass(frozen=True, eq=False)
 class RunGroup:
     """Finished runs with the same settings, and each with another seed.
@@ -226,7 +222,7 @@ def _open(path: str) -> FinishedRun:
 
 def _facts(run: FinishedRun) -> dict[str, str]:
     """Return settings, folder, commit and corpus of a run as text, by name."""
-    settings = OLDER_THAN | _flat({key: value for key, value in run.config.items() if key not in PLACES})
+    settings = _flat({key: value for key, value in run.config.items() if key not in PLACES})
     own = {RUN: str(run.path), COMMIT: run.metrics.code, CORPUS: run.metrics.corpus_digest[:12]}
     plugins = {f"plugins.{name}": _plugin_digest(record) for name, record in run.metrics.plugins.items()}
     return {**settings, SEED: str(run.metrics.seed), **own, **plugins}

@@ -6,9 +6,11 @@ read from the source files of this environment, which are parsed and never impor
 
 import ast
 import inspect
+import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
@@ -23,11 +25,11 @@ from hourglass.corpora.sampling import draw_by_hash
 from hourglass.errors import UserError
 from hourglass.system.bars import Bar
 
+log = logging.getLogger(__name__)
+
 # Words of a summary, and of a body at least: without them there is nothing to sum up.
 SUMMARY_WORDS = range(3, 41)
 LEAST_BODY = 15
-# Folders of a package whose docstrings are of tests, or copies of another package.
-LEFT_OUT = {"test", "tests", "testing", "_vendor", "_vendored", "vendored", "externals", "extern"}
 
 
 class Docstring(NamedTuple):
@@ -51,12 +53,15 @@ class Docstrings(Recipe):
     Attributes:
         packages: names of installed packages, as pip knows them.
         body_words: words of a body that are read; the rest is cut off (See et al. 2017 read 400).
+        left_out: names of folders whose files are not read, at whatever depth: those of tests, and those in which a
+            package has copies of others, whose docstrings would stand in train and in test.
     """
 
     source: Literal["en"]
     target: Literal["en"]
     packages: Annotated[list[str], Field(min_length=1)]
     body_words: PositiveInt
+    left_out: list[Annotated[str, Field(pattern=r"^[^/]+$")]]
 
     name: ClassVar = "docstrings"
 
@@ -106,7 +111,11 @@ class Docstrings(Recipe):
         """All pairs with their splits. Of several with the same body or the same summary, the first one."""
         seen: set[str] = set()
         pairs: list[tuple[Split, Pair]] = []
-        files = [(installed, file) for installed in self._installed for file in _sources(installed)]
+        every = [(installed, file) for installed in self._installed for file in _sources(installed)]
+        files = [(installed, file) for installed, file in every if not _folders(file, self.left_out)]
+        if counts := Counter(name for _, file in every for name in _folders(file, self.left_out)[:1]):
+            named = ", ".join(f"{count:,} in {name}" for name, count in counts.most_common())
+            log.info("data.left_out: %s of %s files are not read: %s", f"{counts.total():,}", f"{len(every):,}", named)
         with Bar("reading docstrings", len(files), "files") as bar:
             for installed, file in files:
                 path = Path(str(installed.locate_file(file)))
@@ -210,8 +219,11 @@ def _record(installed: Distribution) -> Path:
 
 
 def _sources(installed: Distribution) -> list[PurePosixPath]:
-    """Return the Python files of a package, sorted, without tests and copies of other packages."""
+    """Return the Python files of a package, sorted."""
     files = [PurePosixPath(str(file)) for file in installed.files or []]
-    return sorted(
-        file for file in files if file.suffix == ".py" and file.parts[0] != ".." and LEFT_OUT.isdisjoint(file.parts)
-    )
+    return sorted(file for file in files if file.suffix == ".py" and file.parts[0] != "..")
+
+
+def _folders(file: PurePosixPath, names: Collection[str]) -> list[str]:
+    """Return the folders of a file that have one of these names, from the outermost on."""
+    return [folder for folder in file.parts[:-1] if folder in names]

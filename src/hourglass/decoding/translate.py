@@ -110,11 +110,11 @@ def translate_n_best(
         first += len(window)
         lists = _search_all(models, sources, settings, count, progress=progress, prefixes=given)
         for row, (text, hypotheses) in enumerate(zip(cleaned, lists, strict=True)):
-            prefix, own = ("", 0) if starts is None or given is None else (starts[row], len(given[row]))
+            start, own = ("", 0) if starts is None or given is None else (starts[row], len(given[row]))
             first_shown = 0 if with_prefix else own
             best = []
             for each in hypotheses:
-                replaced = _replace_unknown(vocabularies, text, each, settings, prefix=prefix, prefix_pieces=own)
+                replaced = _replace_unknown(vocabularies, text, each, settings, prefix=start, prefix_pieces=own)
                 pieces = each.tokens[first_shown:]
                 shown = {place - first_shown: word for place, word in replaced.items() if place >= first_shown}
                 (written,) = vocabularies.target.decode([pieces])
