@@ -150,6 +150,11 @@ def test_a_value_that_cannot_be_read_is_answered_by_the_word_that_can(
             ["attention=lunog_dot"],
             r"attention=lunog_dot: no such choice: did you mean luong_dot\? There are bahdanau, bahdanau_normed, ",
         ),
+        (
+            ["encoder=mine"],
+            r"encoder=mine: no such choice: .*, transformer; a file of your own needs --config-dir FOLDER$",
+        ),
+        (["decoder=mine"], r"decoder=mine: no such choice: There are rnn$"),
         (["metrics=bleu"], r"metrics=bleu: no such choice: There are exact, .*; single scores: metrics\.main=NAME, "),
         (["metrics=[ter]"], r"metrics=\[ter\]: is one file .*; for further scores: metrics\.others=\[ter\]$"),
         (["metrics=[exact,ter]"], r"metrics=\[ter\]: is one file of conf/metrics; "),

@@ -4,6 +4,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import yaml
 from helpers import ROOT
 from omegaconf import OmegaConf
 
+from hourglass.analysis.neck import neck_of
 from hourglass.config import plugins
-from hourglass.config.compose import load_composed_plugins
+from hourglass.config.compose import compose_settings, load_composed_plugins
 from hourglass.config.options import check
 from hourglass.config.plugins import (
     check_record,
@@ -29,6 +31,7 @@ from hourglass.corpora.corpus import _key, check_recipe
 from hourglass.corpora.recipes import RECIPES
 from hourglass.errors import UserError
 from hourglass.experiments.ablation import Variant, load_ablation
+from hourglass.experiments.families import Family, check_points, list_points, load_families
 from hourglass.metrics.metric import single
 from hourglass.metrics.metrics import METRICS, Metrics, make_metrics
 from hourglass.metrics.scoring import format_table, score
@@ -443,7 +446,9 @@ def test_cells_and_encoders_of_ones_own(folder: Path) -> None:
     )
     load(folder, ENCODER.replace("    settings_class = dict\n", ""), "other")
     assert check(CellName, "own", "encoder.cell") == "own"
-    with pytest.raises(UserError, match=r"^encoder.cell=x: input should be 'lstm', 'gru', .* or 'own'$"):
+    with pytest.raises(
+        UserError, match=r"^encoder.cell=x: .* 'lstm', 'gru', .* or 'own'; one of your own needs plugins="
+    ):
         check(CellName, "x", "encoder.cell")
     assert CELLS["own"](3, 4).state_shapes(4) == ((4,),)
     assert ENCODERS["deaf"].settings_class is ENCODERS["blind"].settings_class
@@ -465,12 +470,26 @@ def test_an_ablation_loads_its_plugins_and_names_them_to_its_runs(folder: Path) 
     check_settings(config)
 
 
+def test_a_family_loads_the_plugin_of_its_cell(folder: Path) -> None:
+    cell = CELL.replace(", depth", "").replace("        pass", "        super().__init__(input_size, hidden_size)")
+    write(folder / "own.py", cell)
+    settings = load_families()
+    words = ["plugins=own", "encoder.cell=own", "decoder.cell=own"]
+    scale = replace(settings.scales["cpu"], families=["own"], sizes={"own": [16]}, rounded=[])
+    settings = replace(settings, families={"own": Family("state", words)})
+    points = list_points(settings, scale, "copy", "own")
+    check_points(scale, points)
+    config = compose_settings(points[0].overrides)
+    assert (config["plugins"], neck_of(config).numbers) == (["own"], 16)
+
+
 @pytest.mark.parametrize(
     ("page", "registers"),
     [
         ("plugins", ["attention.name=cosine"]),
         ("add-an-attention", ["attention.name=cosine"]),
-        ("add-an-encoder", ["cell=elman", "encoder.name=average"]),
+        ("add-an-encoder", ["encoder.name=window"]),
+        ("add-a-cell", ["cell=elman"]),
         ("add-a-corpus", ["data.name=json_lines"]),
         ("add-a-metric", ["metrics=first_words"]),
     ],

@@ -27,7 +27,7 @@ def recipe_of(*overrides: str) -> Recipe:
 def answer(name: str, source: str, query: str) -> tuple[str, int]:
     """Return the answer to a query by reading the source from left to right, and the size of the item."""
     if name == "recall":
-        words = source.split()
+        words = re.findall(r"[kv]\d+", source)
         entries = dict(zip(words[::2], words[1::2], strict=True))
         assert len(entries) == len(words) // 2, "the keys are distinct"
         return entries[query], len(entries)
@@ -55,6 +55,15 @@ def test_the_answer_is_in_the_source_and_sizes_are_balanced(name: str, smallest:
     assert set(sizes) == set(range(smallest, largest + 1))
     assert max(sizes.values()) - min(sizes.values()) <= 1
     assert [next(recipe.pairs(split)).source for split in SPLITS] != [next(recipe.pairs("dev")).source] * 3
+
+
+def test_an_entry_of_one_word_is_its_key_and_its_value_in_a_row() -> None:
+    recipes: Any = [recipe_of("data=recall", f"data.entry_words={words}") for words in (1, 2)]
+    for joined, apart in zip(*(recipe.pairs("test") for recipe in recipes), strict=True):
+        assert joined.source == re.sub(r"(k\d+) (v\d+)", r"\1\2", apart.source)
+        assert (joined.prefix, joined.target) == (apart.prefix, apart.target)
+        assert recipes[0].place(joined.source, joined.prefix) == recipes[1].place(apart.source, apart.prefix)
+    assert [recipe.all_symbols for recipe in recipes] == [64 + 64 + 64 * 64, 64 + 64]
 
 
 def test_values_and_queries_are_uniform_and_values_independent() -> None:

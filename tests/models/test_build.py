@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import ATTENTION_NAMES, plain_search, tiny_config, tiny_model
+from helpers import ATTENTION_NAMES, ENCODER_NAMES, plain_search, tiny_config, tiny_model
 
 from hourglass.data.pieces import BOS, EOS, PAD
 from hourglass.decoding.search import SearchSettings, search
@@ -144,8 +144,9 @@ def test_the_sample_has_every_setting_and_all_combinations_have_every_pair() -> 
     assert len(beside) == len(ATTENTION_NAMES) * len(ENCODERS) / 2
 
 
-# Every encoder without a final state with every attention; the decoder's options take turns beside them.
-POOLED: dict[str, dict[str, tuple[Any, ...]]] = {
+# Every encoder without a final state with every attention; the decoder's options take turns beside them. One that is
+# not named here has the options of its config file.
+OWN_OPTIONS: dict[str, dict[str, tuple[Any, ...]]] = {
     "bag": {"encoder.summary": ("mean", "attention")},
     "convolution": {"encoder.summary": ("mean", "last", "attention"), "encoder.layers": (1, 2)},
     "transformer": {
@@ -154,6 +155,7 @@ POOLED: dict[str, dict[str, tuple[Any, ...]]] = {
         "encoder.heads": (1, 4),
     },
 }
+POOLED = OWN_OPTIONS | {name: {} for name in ENCODER_NAMES if name not in ("blind", "rnn", *OWN_OPTIONS)}
 POOLED_SMALL = {"encoder.layers": 2, "encoder.longest_source": 5}
 
 
@@ -167,7 +169,9 @@ def pooled_combinations() -> list[tuple[str, str, dict[str, Any]]]:
         for attention, values in itertools.product(ATTENTION_NAMES, itertools.product(*options.values())):
             for decoder in decoders:
                 changes = small | dict(zip(SWITCHES, decoder, strict=True)) | dict(zip(options, values, strict=True))
-                changes |= {"decoder.layers": 2, "encoder.summary_tanh": len(combinations) % 2 == 0}
+                changes |= {"decoder.layers": 2}
+                if "summary_tanh" in keys:
+                    changes["encoder.summary_tanh"] = len(combinations) % 2 == 0
                 if changes["decoder.readout"] == "state":
                     sizes = ("decoder.readout_size", "decoder.embedding_size", "encoder.embedding_size")
                     changes |= dict.fromkeys(sizes, 16)
@@ -353,7 +357,7 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
         "rnn",
         {"encoder.cell": "rnn"},
         "encoder.cell=rnn: input should be 'lstm', 'gru', 'gru_cho', 'lstm_normed', 'min_gru', 'min_lstm', "
-        "'linear_attention', 'mlstm', 'delta_net' or 'selective_ssm'",
+        "'linear_attention', 'mlstm', 'delta_net' or 'selective_ssm'; one of your own needs plugins=[MODULE]",
     ),
     (
         "luong_general",

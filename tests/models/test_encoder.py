@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import tiny_config
+import yaml
+from helpers import CONF, ENCODER_NAMES, tiny_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -233,6 +234,7 @@ def test_summary_tanh() -> None:
 
 # ---- Encoders without a final state ----
 
+# One that is not named here has the options of its config file.
 POOLED: list[tuple[str, dict[str, Any]]] = [
     ("bag", {}),
     ("convolution", {}),
@@ -245,6 +247,7 @@ OWN_OPTIONS: dict[str, dict[str, Any]] = {
     "convolution": {"layers": 3, "kernel_size": 5, "longest_source": S + 3},
     "transformer": {"layers": 2, "heads": 2, "feedforward_size": 11, "positions": "sinusoidal"},
 }
+OTHERS = [name for name in ENCODER_NAMES if name not in ("blind", "rnn", *OWN_OPTIONS)]
 
 
 def make_pooled(name: str, **options: Any) -> Any:
@@ -252,19 +255,24 @@ def make_pooled(name: str, **options: Any) -> Any:
     given: dict[str, Any] = {"embedding_file": None, "embedding_size": E, "hidden_size": M, "dropout": 0.5}
     given |= {"summary": "mean", "summary_size": D, "summary_tanh": False, "summary_bits": 0}
     kind: Any = ENCODERS[name]
-    settings = kind.settings_class(**(given | OWN_OPTIONS[name] | options))
-    encoder = kind(settings, nn.Embedding(V, E), final_states=False).double().eval()
-    assert isinstance(encoder, PooledEncoder)
+    if name in OTHERS:
+        content = yaml.safe_load((CONF / "encoder" / f"{name}.yaml").read_text())
+        own = {option: value for option, value in content.items() if option != "name"}
+        given = own | {option: value for option, value in (given | options).items() if option in own}
+    else:
+        assert issubclass(kind, PooledEncoder)
+        given |= OWN_OPTIONS[name] | options
+    encoder = kind(kind.settings_class(**given), nn.Embedding(V, E), final_states=False).double().eval()
     for weight in encoder.parameters():
         nn.init.normal_(weight, std=0.5)
     return encoder
 
 
 @pytest.mark.parametrize("summary", ["mean", "last", "attention"])
-@pytest.mark.parametrize(("name", "options"), POOLED)
+@pytest.mark.parametrize(("name", "options"), [*POOLED, *((name, {}) for name in OTHERS)])
 def test_padding_changes_nothing_without_recurrence(name: str, options: dict[str, Any], summary: str) -> None:
     """States, summary, and the gradients of all weights."""
-    if (name, summary) == ("bag", "last"):
+    if name in ("bag", *OTHERS) and summary == "last":  # Some refuse it.
         summary = "mean"
     encoder, rows = make_pooled(name, summary=summary, **options), sentences()
     order = torch.tensor([2, 0, 3, 1])

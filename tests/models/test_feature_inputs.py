@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import compose_config, tiny_config
+from helpers import ENCODER_NAMES, compose_config, tiny_config
 from torch import nn
 
 from hourglass.data.encoded import pad_sources
@@ -18,7 +18,7 @@ from hourglass.training.settings import check_settings
 
 WIDTH = 5
 # Every encoder that reads a source.
-ENCODERS = ["bag", "convolution", "features", "rnn", "transformer"]
+ENCODERS = sorted({*ENCODER_NAMES, "features"} - {"blind"})
 
 
 def features_model(encoder: str, attention: str = "luong_general", **changes: Any) -> Seq2Seq:

@@ -13,6 +13,8 @@ import yaml
 from helpers import CONF, ROOT, compose_config, run_script
 
 from hourglass.errors import UserError
+from hourglass.models.build import build_model
+from hourglass.training import settings as settings_module
 from hourglass.training import trainer
 from hourglass.training.settings import GROUPS, check_settings
 
@@ -247,6 +249,25 @@ def test_a_run_of_an_earlier_version_has_read_all_its_sources() -> None:
     config = compose_config()
     del config["trainer"]["null_source"]
     assert check_settings(config).trainer.null_source == 0
+
+
+def test_a_model_that_cannot_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four numbers a weight, and a state for every 16 tokens of the longer side, here the encoder's."""
+    config = compose_config("encoder.cell=delta_net", "decoder.cell=delta_net", "trainer.batch_tokens=400")
+    with torch.device("meta"):
+        weights = build_model(config, 8, 8, joint=True).parameter_count
+    direction = 128 + 4 * 32 * 32
+    needed = 4 * (4 * weights + 400 // 16 * 2 * direction)
+    monkeypatch.setattr(settings_module, "memory_of", lambda device: needed)
+    check_settings(config)
+    monkeypatch.setattr(settings_module, "memory_of", lambda device: needed - 1)
+    message = (
+        r"^the model is too large for memory: .* that of the decoder having 16,640 numbers.*: set a lower decoder\.h"
+    )
+    with pytest.raises(UserError, match=message):
+        check_settings(config)
+    config["optimizer"] = compose_config("optimizer=sgd")["optimizer"]
+    check_settings(config)  # It has no averages.
 
 
 @pytest.mark.parametrize("group", ["optimizer", "if_exists"])

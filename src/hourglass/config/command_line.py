@@ -40,6 +40,9 @@ HYDRA_FLAGS = {
     **dict.fromkeys(("--config-dir", "-cd", "--experimental-rerun"), 1),
 }
 
+# Groups to which people add files of their own.
+OF_ONES_OWN = ("attention", "data", "encoder", "experiment", "metrics")
+
 # Run folders: one or more.
 RunPaths = Annotated[Words, Field(min_length=1)]
 
@@ -334,7 +337,8 @@ def _one_line(message: str) -> str:
         names = [name for line in choices for name in line.split(", ")]
         hint = f": did you mean {alike[0]}?" if (alike := difflib.get_close_matches(choice[2], names, 1)) else ":"
         scores = "; single scores: metrics.main=NAME, metrics.others=[NAME]" if choice[1] == "metrics" else ""
-        return f"{choice[1]}={choice[2]}: no such choice{hint} There are {', '.join(names)}{scores}"
+        own = "; a file of your own needs --config-dir FOLDER" if choice[1] in OF_ONES_OWN else ""
+        return f"{choice[1]}={choice[2]}: no such choice{hint} There are {', '.join(names)}{scores}{own}"
     if listed := re.search(r"Could not load 'metrics/(.+?)'", mistake):  # As it was written before it was a group.
         return f"metrics=[{listed[1]}]: is one file of conf/metrics; for further scores: metrics.others=[{listed[1]}]"
     unknown = re.search(r"Could not override '([\w.]+)'.*Key '(\w+)' is not in struct", mistake)

@@ -15,14 +15,18 @@ from hourglass.system.project import ROOT
 
 
 def compose_settings(overrides: Sequence[str], root: Path = ROOT) -> dict[str, Any]:
-    """Return the settings of src/train.py with these overrides.
+    """Return the settings of src/train.py with these overrides, and load the plugins that they name.
 
     Args:
-        overrides: words of its command line.
+        overrides: words of its command line, the user's own: never those that a run records.
         root: the project's folder, with conf/ in it.
+
+    Raises:
+        UserError: as `plain_values` and `load_plugins`.
     """
     with initialize_config_dir(str(root / "conf")):
-        return plain_values(compose("config", overrides=list(overrides)))
+        composed = compose("config", overrides=list(overrides))
+    return {**plain_values(composed), "plugins": load_composed_plugins(composed)}
 
 
 def plain_values(composed: DictConfig) -> dict[str, Any]:

@@ -26,6 +26,9 @@ Words = Annotated[list[str], pydantic.BeforeValidator(lambda words: [words] if i
 
 T = TypeVar("T")
 
+# Of a choice to which people add classes of their own.
+OWN = "; one of your own needs plugins=[MODULE]"
+
 FINITE = pydantic.ConfigDict(allow_inf_nan=False)
 
 
@@ -92,8 +95,9 @@ def check(annotation: Any, value: Any, option: str) -> Any:
         # Strict: "3" is not a number, nor 2.5 a count; but an int is accepted for a float. Infinity is refused.
         return pydantic.TypeAdapter(annotation, config=FINITE).validate_python(value, strict=True)
     except pydantic.ValidationError as error:
-        reason = error.errors()[0]["msg"]
-        raise UserError(f"{option}={value}: {reason[0].lower()}{reason[1:]}") from None
+        first = error.errors()[0]
+        reason, own = first["msg"], OWN if first["type"] == "cell" else ""
+        raise UserError(f"{option}={value}: {reason[0].lower()}{reason[1:]}{own}") from None
 
 
 def choose(choices: Mapping[str, T], name: Any, option: str) -> T:
@@ -103,6 +107,6 @@ def choose(choices: Mapping[str, T], name: Any, option: str) -> T:
         UserError: there is none; the message lists the choices.
     """
     if not isinstance(name, str) or name not in choices:
-        own = "; one of your own needs plugins=[MODULE]" if isinstance(choices, Registry) else ""
+        own = OWN if isinstance(choices, Registry) else ""
         raise UserError(f"{option}={name}: no such choice; choose from {', '.join(sorted(choices))}{own}")
     return choices[name]

@@ -8,7 +8,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -104,14 +104,22 @@ class AssociativeRecipe(ChannelRecipe):
             words = random.integers(len(alphabet), size=(entries, self.value_words)).tolist()
             values = [" ".join(alphabet[word] for word in row) for row in words]
             asked, name = int(random.integers(entries)), f"{split}-{index}"
-            source = " ".join(f"{key} {value}" for key, value in zip(keys, values, strict=True))
+            source = " ".join(self.entry(key, value) for key, value in zip(keys, values, strict=True))
             yield Pair(name, source, values[asked], (name, name), prefix=keys[asked])
+
+    def entry(self, key: str, value: str) -> str:
+        """Return an entry of the source."""
+        return f"{key} {value}"
+
+    def source_keys(self, source: str) -> list[str]:
+        """Return the keys of the entries of a source."""
+        words, size = source.split(), self.key_words + self.value_words
+        return [" ".join(words[first : first + self.key_words]) for first in range(0, len(words), size)]
 
     def place(self, source: str, query: str) -> tuple[int, int]:
         """Return the number of entries of a source, and which of them, from 0, a query asks for."""
-        words, size = source.split(), self.key_words + self.value_words
-        keys = [words[first : first + self.key_words] for first in range(0, len(words), size)]
-        return len(keys), keys.index(query.split())
+        keys = self.source_keys(source)
+        return len(keys), keys.index(query)
 
 
 @dataclass(frozen=True)
@@ -121,10 +129,13 @@ class Recall(AssociativeRecipe):
     Attributes:
         keys: K, number of different keys: k0, k1, ...
         values: V, number of different values: v0, v1, ...
+        entry_words: of an entry of the source: 2 (k0 v1), or 1 (k0v1), so that a single layer whose state is a sum over
+            words, such as linear attention, sees a key and its value at once.
     """
 
     keys: PositiveInt
     values: Annotated[int, Field(ge=2)]
+    entry_words: Literal[1, 2]
 
     name: ClassVar = "recall"
     key_options: ClassVar = "data.keys"
@@ -143,11 +154,21 @@ class Recall(AssociativeRecipe):
     @property
     def all_symbols(self) -> int:
         """See `ChannelRecipe.all_symbols`."""
-        return self.keys + self.values
+        return self.keys + self.values + (self.keys * self.values if self.entry_words == 1 else 0)
 
     def key(self, number: int) -> str:
         """See `AssociativeRecipe.key`."""
         return f"k{number}"
+
+    def entry(self, key: str, value: str) -> str:
+        """See `AssociativeRecipe.entry`."""
+        return f"{key}{value}" if self.entry_words == 1 else super().entry(key, value)
+
+    def source_keys(self, source: str) -> list[str]:
+        """See `AssociativeRecipe.source_keys`."""
+        if self.entry_words == 1:
+            return [word.partition("v")[0] for word in source.split()]
+        return super().source_keys(source)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+import psutil
 import torch.multiprocessing
 
 from hourglass.errors import UserError
@@ -27,6 +28,13 @@ def find_device(accelerator: Accelerator) -> torch.device:
     if accelerator == "gpu":
         raise UserError("accelerator=gpu: this machine has no GPU: set accelerator=cpu")
     return torch.device("cpu")
+
+
+def memory_of(device: torch.device) -> int:
+    """Return the bytes of memory of a device, in use or not: of an NVIDIA GPU its own, of all others the machine's."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return int(psutil.virtual_memory().total)
 
 
 def prepare_torch(threads: int, seed: int | None = None) -> None:

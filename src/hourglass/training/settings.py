@@ -21,12 +21,15 @@ from hourglass.metrics.metrics import Metrics, make_metrics
 from hourglass.metrics.scoring import length_buckets
 from hourglass.models.build import build_model
 from hourglass.models.encoder import BlindEncoder, RecurrentEncoder
+from hourglass.models.parallel_cells import MatrixCell
 from hourglass.models.seq2seq import Seq2Seq
 from hourglass.models.summary import PooledEncoder
+from hourglass.system.devices import memory_of
 from hourglass.tracking.settings import LoggerSettings, check_logger
-from hourglass.training.optimizer import OPTIMIZERS, OptimizerSettings
+from hourglass.training.optimizer import OPTIMIZERS, OptimizerSettings, SGDSettings
 from hourglass.training.trainer import TrainerSettings
 
+FLOAT_BYTES = 4
 # The range that both torch and numpy accept.
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -80,12 +83,14 @@ def check_settings(config: Config) -> Settings:
     Raises:
         UserError: an option is unknown, outside its choices, or contradicts another, or a plugin is not loaded.
     """
-    settings = _check_groups(config)
+    settings, model = _check_groups(config)
     check_machine(settings.search.precision, settings.trainer.device)
+    _check_memory(settings, model)
     return settings
 
 
-def _check_groups(config: Config) -> Settings:
+def _check_groups(config: Config) -> tuple[Settings, Seq2Seq]:
+    """Return the checked settings, and their model without its numbers, and with vocabularies of a few pieces."""
     _check_whole(config)
     require_plugins(config.get("plugins", []), "the settings")
     optimizer = dict(config["optimizer"])
@@ -125,7 +130,7 @@ def _check_groups(config: Config) -> Settings:
     settings.search.check_attention(model.decoder.attention)
     settings.search.check_words(settings.tokenizer.model)
     check_model(settings.search.precision, model.encoder, type(model.decoder.cell))
-    return settings
+    return settings, model
 
 
 def check_to_read(config: Config) -> Settings:
@@ -137,11 +142,45 @@ def check_to_read(config: Config) -> Settings:
     one_cpu = {"accelerator": "cpu", "devices": 1, "nodes": 1, "strategy": "auto", "precision": "32-true"}
     trainer = {**config["trainer"], **one_cpu, "select": "loss"}
     here = {"trainer": trainer, "logger": {"name": "none"}, "metrics": _OF_TRANSLATION}
-    return _check_groups({**config, **here})
+    return _check_groups({**config, **here})[0]
 
 
 # Of a run that is only read, whose metrics may need a plugin that translating does not.
 _OF_TRANSLATION = {"main": "bleu", "others": [], "options": []}
+
+
+# A backward pass needs the state of every chunk of so many steps, or of more.
+STEPS_A_STATE = MatrixCell.chunk
+
+
+def _check_memory(settings: Settings, model: Seq2Seq) -> None:
+    """Check that a training may fit into memory, by what it needs at the very least.
+
+    That is the weights but for most of the embeddings, their gradients and the averages of the optimizer, and states
+    that a step keeps for its backward pass: those along the longer side of the batch, be it the encoder's or the
+    decoder's; float32 numbers all of them.
+
+    Raises:
+        UserError: it cannot fit.
+    """
+    trainer, optimizer = settings.trainer, settings.optimizer
+    copies = 2 if isinstance(optimizer, SGDSettings) else 4  # Weights and gradients; two averages for each weight.
+    tokens = trainer.batch_tokens // (trainer.accumulate * trainer.devices * trainer.nodes)
+    numbers = {"weights": copies * model.parameter_count}
+    state = model.decoder.settings.state_size
+    read = model.encoder.final_size if isinstance(model.encoder, RecurrentEncoder) else 0
+    numbers["states"] = max(state, tokens // STEPS_A_STATE * min(state, read))
+    needed, there = FLOAT_BYTES * sum(numbers.values()), memory_of(trainer.device)
+    if needed <= there:
+        return
+    own = {name: f"{FLOAT_BYTES * number / 2**30:,.1f}" for name, number in numbers.items()}
+    fewer = " or trainer.batch_tokens" if numbers["states"] > numbers["weights"] else ""
+    raise UserError(
+        f"the model is too large for memory: a training needs {needed / 2**30:,.1f} GiB or more ({own['weights']} for "
+        f"weights, gradients and averages, {own['states']} for states, that of the decoder having {state:,} numbers), "
+        f"and there are {there / 2**30:,.1f}: set a lower decoder.hidden_size, encoder.hidden_size or "
+        f"encoder.summary_size{fewer}, or a cell with a smaller state (docs/cells.md)"
+    )
 
 
 def _check_selection(settings: Settings) -> None:
