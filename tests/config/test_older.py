@@ -43,7 +43,7 @@ CHOICES = {
     "encoder": ["rnn", "features", "blind"],
     "decoder": ["rnn"],
     "attention": ["bahdanau", "bahdanau_normed", "luong_concat", "none"],
-    "data": ["kjv_web", "multi30k", "docstrings", "numbers"],
+    "data": ["kjv_web", "multi30k", "docstrings", "recall", "numbers"],
 }
 
 

@@ -43,6 +43,7 @@ OPTIONS_BEFORE = (
     Before("data", {"curriculum": 0.0}, names=CORPORA),
     Before("data", {"clauses": 0}, names=["kjv_web"]),
     Before("data", {"captions": 1}, names=["multi30k"]),
+    Before("data", {"entry_words": 2}, names=["recall"]),
     Before(
         "data",
         {"left_out": ["test", "tests", "testing", "_vendor", "_vendored", "vendored", "extern", "externals"]},
