@@ -152,7 +152,7 @@ def test_a_value_that_cannot_be_read_is_answered_by_the_word_that_can(
         ),
         (
             ["encoder=mine"],
-            r"encoder=mine: no such choice: .*, transformer; a file of your own needs --config-dir FOLDER$",
+            r"encoder=mine: no such choice: There are .*; a file of your own needs --config-dir FOLDER$",
         ),
         (["decoder=mine"], r"decoder=mine: no such choice: There are rnn$"),
         (["metrics=bleu"], r"metrics=bleu: no such choice: There are exact, .*; single scores: metrics\.main=NAME, "),

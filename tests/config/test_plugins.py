@@ -476,7 +476,7 @@ def test_a_family_loads_the_plugin_of_its_cell(folder: Path) -> None:
     settings = load_families()
     words = ["plugins=own", "encoder.cell=own", "decoder.cell=own"]
     scale = replace(settings.scales["cpu"], families=["own"], sizes={"own": [16]}, rounded=[])
-    settings = replace(settings, families={"own": Family("state", words)})
+    settings = replace(settings, families={**settings.families, "own": Family("state", words)})
     points = list_points(settings, scale, "copy", "own")
     check_points(scale, points)
     config = compose_settings(points[0].overrides)

@@ -270,6 +270,14 @@ def test_a_model_that_cannot_fit_into_memory_is_refused(monkeypatch: pytest.Monk
     check_settings(config)  # It has no averages.
 
 
+@pytest.mark.parametrize("size", [10**10, 10**20])
+def test_a_tensor_beyond_all_counting_is_refused(size: int) -> None:
+    config = compose_config()
+    config["decoder"]["hidden_size"] = size
+    with pytest.raises(UserError, match=r"^the model is too large: .* more numbers than torch can count: set lower "):
+        check_settings(config)
+
+
 @pytest.mark.parametrize("group", ["optimizer", "if_exists"])
 def test_settings_that_lack_a_part_are_refused(group: str) -> None:
     config = compose_config()

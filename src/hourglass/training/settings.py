@@ -85,7 +85,7 @@ def check_settings(config: Config) -> Settings:
     """
     settings, model = _check_groups(config)
     check_machine(settings.search.precision, settings.trainer.device)
-    _check_memory(settings, model)
+    _check_memory(settings, model, frozen=config.get("frozen_encoder") is not None)
     return settings
 
 
@@ -108,9 +108,7 @@ def _check_groups(config: Config) -> tuple[Settings, Seq2Seq]:
     _, recipe = check_recipe(config["data"])
     _check_selection(settings)
     length_buckets(config["edges"])
-    # Build the model without allocating memory: its constructors check their options before any data is read.
-    with torch.device("meta"):
-        model = build_model(config, 8, 8, joint=settings.tokenizer.joint)
+    model = _build_without_numbers(config, settings)
     if isinstance(recipe, ChannelRecipe) and recipe.calibrated:
         _check_calibrated(recipe, settings)
         _check_neck(model)
@@ -133,6 +131,24 @@ def _check_groups(config: Config) -> tuple[Settings, Seq2Seq]:
     return settings, model
 
 
+def _build_without_numbers(config: Config, settings: Settings) -> Seq2Seq:
+    """Build the model without allocating memory: its constructors check their options before any data is read.
+
+    Raises:
+        UserError: as `build_model`, or a tensor would have more numbers than can be counted.
+    """
+    try:
+        with torch.device("meta"):
+            return build_model(config, 8, 8, joint=settings.tokenizer.joint)
+    except (RuntimeError, TypeError, OverflowError) as error:  # torch has all three.
+        if "overflow" not in str(error).lower():
+            raise
+        raise UserError(
+            "the model is too large: a tensor of it has more numbers than torch can count: set lower sizes of encoder, "
+            "attention and decoder"
+        ) from None
+
+
 def check_to_read(config: Config) -> Settings:
     """Check the settings of a run that is only read, whatever machine it was trained on, and whatever it is scored by.
 
@@ -149,16 +165,21 @@ def check_to_read(config: Config) -> Settings:
 _OF_TRANSLATION = {"main": "bleu", "others": [], "options": []}
 
 
-# A backward pass needs the state of every chunk of so many steps, or of more.
+# Of every so many steps, a backward pass needs one state or more: cells with a matrix keep that of each chunk.
 STEPS_A_STATE = MatrixCell.chunk
 
 
-def _check_memory(settings: Settings, model: Seq2Seq) -> None:
+def _check_memory(settings: Settings, model: Seq2Seq, *, frozen: bool) -> None:
     """Check that a training may fit into memory, by what it needs at the very least.
 
     That is the weights but for most of the embeddings, their gradients and the averages of the optimizer, and states
     that a step keeps for its backward pass: those along the longer side of the batch, be it the encoder's or the
     decoder's; float32 numbers all of them.
+
+    Args:
+        settings: of the training.
+        model: without its numbers.
+        frozen: whether the weights of the encoder do not move.
 
     Raises:
         UserError: it cannot fit.
@@ -166,7 +187,8 @@ def _check_memory(settings: Settings, model: Seq2Seq) -> None:
     trainer, optimizer = settings.trainer, settings.optimizer
     copies = 2 if isinstance(optimizer, SGDSettings) else 4  # Weights and gradients; two averages for each weight.
     tokens = trainer.batch_tokens // (trainer.accumulate * trainer.devices * trainer.nodes)
-    numbers = {"weights": copies * model.parameter_count}
+    still = sum(weight.numel() for weight in model.encoder.parameters()) if frozen else 0
+    numbers = {"weights": copies * (model.parameter_count - still) + still}
     state = model.decoder.settings.state_size
     read = model.encoder.final_size if isinstance(model.encoder, RecurrentEncoder) else 0
     numbers["states"] = max(state, tokens // STEPS_A_STATE * min(state, read))
