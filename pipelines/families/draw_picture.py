@@ -1,6 +1,6 @@
 """Draw the reference picture of a scale from its recorded points: python pipelines/families/draw_picture.py SCALE
 
-SCALE is cpu or gpu, of conf/families/default.yaml.
+SCALE is a block of `scales` in conf/families/default.yaml, such as cpu.
 """
 
 from hourglass.analysis.families import read_family_points

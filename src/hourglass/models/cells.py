@@ -2,7 +2,7 @@
 
 Shapes: B batch, T time, N rows of one step, I input, H hidden (the output of a cell), P projected input.
 
-To add a cell, subclass `Cell`, write `advance`, and register the class in `CELLS` (docs/add-an-encoder.md). The cells
+To add a cell, subclass `Cell`, write `advance`, and register the class in `CELLS` (docs/add-a-cell.md). The cells
 of this file have gates that read the state; those whose gates read the inputs alone are in minimal_cells.py,
 matrix_cells.py and selective_ssm.py, and models/recurrent.py registers them.
 `RecurrentLayer` runs it in both directions, and over padded batches.
