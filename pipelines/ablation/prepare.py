@@ -19,7 +19,7 @@ def main(ablation: Ablation, corpus: str) -> None:
     """Fill the corpus's cache, and write the corpus in numbers and what its sentences share with train."""
     ablation.check_corpus(corpus)
     config = ablation.compose([*ablation.data_overrides(corpus), "logger=csv"])
-    prepared = prepare(config, check_settings(config))
+    prepared = prepare(config, check_settings(config, trains=False))
     splits = {split: prepared.splits[split] for split in SPLITS}
     vocabularies, overlap = prepared.vocabularies, corpus_overlap(prepared.corpus)
     facts = CorpusFacts(

@@ -15,7 +15,8 @@ def main(ablation: Ablation, corpus: str, name: str, seed: str) -> None:
     variant = ablation.variant(corpus, name)
     number = ablation.seed(variant, seed)
     run = FinishedRun.open(ablation.run(variant, number).path)
-    trained, settings = run.trained, check_settings(run.config)  # Not those to read by: translate on its own device.
+    # Not those to read by: translate on its own device.
+    trained, settings = run.trained, check_settings(run.config, trains=False)
     prepared = prepare(run.config, settings)
     for part, value, wanted in (
         ("tokenizer", trained.vocabularies.digest, prepared.vocabularies.digest),

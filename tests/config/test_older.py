@@ -9,7 +9,7 @@ from helpers import CONF, compose_config
 
 from hourglass.analysis.width import find_width_families
 from hourglass.config.differences import changes
-from hourglass.config.older import CORPORA, OPTIONS_BEFORE, in_present_form
+from hourglass.config.older import CORPORA, ENCODERS, OPTIONS_BEFORE, in_present_form
 from hourglass.metrics.metrics import make_metrics
 
 
@@ -78,6 +78,13 @@ def test_all_corpora_of_the_project_have_a_curriculum_and_another_need_not() -> 
     files = [yaml.safe_load(file.read_text()) for file in (CONF / "data").glob("*.yaml")]
     assert {own["name"] for own in files if "curriculum" in own and "name" in own} == {*CORPORA}
     config = {"data": {"name": "of_a_plugin", "source": "en", "target": "de"}}
+    assert in_present_form(config) == config
+
+
+def test_all_encoders_of_the_project_have_patches_and_another_need_not() -> None:
+    files = [yaml.safe_load(file.read_text()) for file in (CONF / "encoder").glob("*.yaml")]
+    assert {own["name"] for own in files if "patches" in own} == {*ENCODERS}
+    config = {"encoder": {"name": "of_a_plugin", "hidden_size": 8}}
     assert in_present_form(config) == config
 
 

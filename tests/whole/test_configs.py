@@ -252,22 +252,38 @@ def test_a_run_of_an_earlier_version_has_read_all_its_sources() -> None:
 
 
 def test_a_model_that_cannot_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four numbers a weight, and a state for every 16 tokens of the longer side, here the encoder's."""
+    """Four numbers a weight, and a state for every 16 tokens of half a batch on the longer side, here the encoder's."""
     config = compose_config("encoder.cell=delta_net", "decoder.cell=delta_net", "trainer.batch_tokens=400")
     with torch.device("meta"):
         weights = build_model(config, 8, 8, joint=True).parameter_count
     direction = 128 + 4 * 32 * 32
-    needed = 4 * (4 * weights + 400 // 16 * 2 * direction)
+    needed = 4 * (4 * weights + 400 // 2 // 16 * 2 * direction)
     monkeypatch.setattr(settings_module, "memory_of", lambda device: needed)
     check_settings(config)
     monkeypatch.setattr(settings_module, "memory_of", lambda device: needed - 1)
     message = (
         r"^the model is too large for memory: .* that of the decoder having 16,640 numbers.*: set a lower decoder\.h"
+        r".* or trainer\.batch_tokens, or a cell"
     )
     with pytest.raises(UserError, match=message):
         check_settings(config)
+    check_settings(config, trains=False)
     config["optimizer"] = compose_config("optimizer=sgd")["optimizer"]
     check_settings(config)  # It has no averages.
+
+
+def test_a_frozen_encoder_keeps_no_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source may be the longer side, and the decoder reads few steps: a state is all that is sure."""
+    config = compose_config("encoder.cell=delta_net", "decoder.cell=delta_net", "frozen_encoder=runs/other")
+    with torch.device("meta"):
+        model = build_model(config, 8, 8, joint=True)
+    frozen = sum(weight.numel() for weight in model.encoder.parameters())
+    needed = 4 * (4 * (model.parameter_count - frozen) + frozen + 16_640)
+    monkeypatch.setattr(settings_module, "memory_of", lambda device: needed)
+    check_settings(config)
+    monkeypatch.setattr(settings_module, "memory_of", lambda device: needed - 1)
+    with pytest.raises(UserError, match=r"^the model is too large for memory: .*encoder\.summary_size, or a cell"):
+        check_settings(config)
 
 
 @pytest.mark.parametrize("size", [10**10, 10**20])

@@ -10,19 +10,20 @@ class Before(NamedTuple):
     Attributes:
         group: of the settings.
         options: with the values that stand for what earlier versions did.
-        names: of the choices of the group that have the options today; None: all but `without`.
-        without: names of the choices that do not have them.
+        names: of the choices of the group that have the options today; None: all.
     """
 
     group: str
     options: Mapping[str, Any]
     names: Collection[str] | None = None
-    without: Collection[str] = ()
 
     def is_of(self, name: object) -> bool:
         """Whether the choice with this name has the options."""
-        return name not in self.without if self.names is None else name in self.names
+        return self.names is None or name in self.names
 
+
+# The encoders of this project that have inputs. The file of a plugin's need not have `patches`.
+ENCODERS = ("bag", "convolution", "features", "rnn", "transformer")
 
 # The corpora of this project. One of a plugin need not have what all of these have.
 CORPORA = (
@@ -33,7 +34,7 @@ CORPORA = (
 OPTIONS_BEFORE = (
     Before("search", {"precision": 32}),
     Before("trainer", {"null_source": 0.0}),
-    Before("encoder", {"patches": "projected"}, without=["blind"]),
+    Before("encoder", {"patches": "projected"}, names=ENCODERS),
     Before("decoder", {"copy": False, "gate_context": False, "doubly_stochastic": 0.0}),
     Before(
         "attention",

@@ -77,15 +77,20 @@ class Settings:
     curriculum: float = 0.0
 
 
-def check_settings(config: Config) -> Settings:
+def check_settings(config: Config, *, trains: bool = True) -> Settings:
     """Check every group of a configuration, and that this machine can train and translate with it.
+
+    Args:
+        config: all settings.
+        trains: False: nothing is trained here, so that the memory need not suffice for it.
 
     Raises:
         UserError: an option is unknown, outside its choices, or contradicts another, or a plugin is not loaded.
     """
     settings, model = _check_groups(config)
     check_machine(settings.search.precision, settings.trainer.device)
-    _check_memory(settings, model, frozen=config.get("frozen_encoder") is not None)
+    if trains:
+        _check_memory(settings, model, frozen=config.get("frozen_encoder") is not None)
     return settings
 
 
@@ -174,7 +179,8 @@ def _check_memory(settings: Settings, model: Seq2Seq, *, frozen: bool) -> None:
 
     That is the weights but for most of the embeddings, their gradients and the averages of the optimizer, and states
     that a step keeps for its backward pass: those along the longer side of the batch, be it the encoder's or the
-    decoder's; float32 numbers all of them.
+    decoder's; float32 numbers all of them. A frozen encoder keeps none. A batch is at least half full, as one more
+    sentence would exceed it; where all of train is less than that, the message says that a smaller batch is enough.
 
     Args:
         settings: of the training.
@@ -186,17 +192,17 @@ def _check_memory(settings: Settings, model: Seq2Seq, *, frozen: bool) -> None:
     """
     trainer, optimizer = settings.trainer, settings.optimizer
     copies = 2 if isinstance(optimizer, SGDSettings) else 4  # Weights and gradients; two averages for each weight.
-    tokens = trainer.batch_tokens // (trainer.accumulate * trainer.devices * trainer.nodes)
+    tokens = trainer.batch_tokens // (2 * trainer.accumulate * trainer.devices * trainer.nodes)
     still = sum(weight.numel() for weight in model.encoder.parameters()) if frozen else 0
     numbers = {"weights": copies * (model.parameter_count - still) + still}
     state = model.decoder.settings.state_size
-    read = model.encoder.final_size if isinstance(model.encoder, RecurrentEncoder) else 0
+    read = model.encoder.final_size if isinstance(model.encoder, RecurrentEncoder) and not frozen else 0
     numbers["states"] = max(state, tokens // STEPS_A_STATE * min(state, read))
     needed, there = FLOAT_BYTES * sum(numbers.values()), memory_of(trainer.device)
     if needed <= there:
         return
     own = {name: f"{FLOAT_BYTES * number / 2**30:,.1f}" for name, number in numbers.items()}
-    fewer = " or trainer.batch_tokens" if numbers["states"] > numbers["weights"] else ""
+    fewer = " or trainer.batch_tokens" if FLOAT_BYTES * (numbers["weights"] + state) <= there else ""
     raise UserError(
         f"the model is too large for memory: a training needs {needed / 2**30:,.1f} GiB or more ({own['weights']} for "
         f"weights, gradients and averages, {own['states']} for states, that of the decoder having {state:,} numbers), "
