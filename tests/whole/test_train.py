@@ -333,6 +333,26 @@ def test_a_finished_run_is_scored_again_only_without_its_scores(
 
 
 @pytest.mark.slow
+def test_a_finished_run_is_scored_on_test_when_that_is_asked_for_later(start: Callable[..., RunFolder]) -> None:
+    """As the largest run of an ablation is, once there is a larger budget: it is not trained again."""
+    untested, again = ("trainer.test=false", "trainer.pictures=0"), ("trainer.pictures=0", "if_exists=continue")
+    kill_at_step(10, lambda: start("late", *untested))
+    with pytest.raises(UserError, match=r"the checkpoint is of other settings \(trainer\.test\)"):
+        start("late", *again)
+    run = start("late", *untested, "if_exists=continue")
+    trained, best = run.last.read_bytes(), run.best.read_bytes()
+    assert "test" not in read_json(run.metrics)
+    assert start("late", *again) == run
+    assert (run.last.read_bytes(), run.best.read_bytes()) == (trained, best)
+    expected = start("whole", "trainer.pictures=0")
+    assert read_json(run.metrics)["test"] == read_json(expected.metrics)["test"]
+    assert run.translations.read_text() == expected.translations.read_text()
+    assert yaml.safe_load(run.config.read_text())["trainer"]["test"]
+    with pytest.raises(UserError, match=r"\(trainer\.test_sentences\)"):  # It would have other scores.
+        start("late", *again, "trainer.test_sentences=5")
+
+
+@pytest.mark.slow
 def test_a_run_is_continued_if_it_is_the_same(
     start: Callable[..., RunFolder], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

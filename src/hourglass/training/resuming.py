@@ -37,6 +37,8 @@ DECIDING = (
     "hourglass/training/run.py",
     "hourglass/training/saving.py",
 )
+# Settings that act once a training has ended: one that has may be taken up with others, and does what they add.
+AFTERWARDS = ("trainer.test",)
 # What else a user may do, where a checkpoint does not fit.
 NEW_RUN = "start a new run"
 
@@ -120,7 +122,8 @@ def find_start(
 ) -> Start | None:
     """Return the checkpoint to resume from: the last, or the previous one if the last is damaged; None without any.
 
-    Data, vocabularies and settings must be those that the training began with; its folder and its logger may change.
+    Data, vocabularies and settings must be those that the training began with; its folder and its logger may change,
+    and once it has finished, `AFTERWARDS`.
 
     Args:
         last: path of the last checkpoint.
@@ -158,7 +161,10 @@ def find_start(
     altered = altered_plugins(own, config)
     if code is not None and altered:
         raise UserError(f"{path}: the checkpoint is of other code of plugins=[{altered}]: {remedy_of_code}")
-    if changed := changes(own["config"], config):
+    changed = changes(own["config"], config)
+    if progress.finished:
+        changed = [name for name in changed if name not in AFTERWARDS]
+    if changed:
         raise UserError(f"{path}: the checkpoint is of other settings ({', '.join(changed)}): {remedy}")
     warnings = [f"{damaged[0]}; resuming from step {progress.step} of {path}"] if damaged else []
     if altered:
