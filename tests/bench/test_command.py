@@ -17,7 +17,7 @@ from hourglass.bench.decoding import measure_agreement, measure_decoding, train_
 from hourglass.bench.devices import measure_device, measure_limit, runs_bfloat16_lstm
 from hourglass.bench.growth import measure_lengths
 from hourglass.bench.peers import read_targets
-from hourglass.bench.settings import BenchSettings
+from hourglass.bench.settings import BenchSettings, run_between
 from hourglass.bench.training import measure_training, measure_whole_training
 from hourglass.config.command_line import read_command
 from hourglass.errors import UserError
@@ -67,6 +67,11 @@ def row_of_beam_5(processor: str) -> str:
     return r"\| decoding, beam 5 \| 32-true \| [\d,]+ sentences \| \d+ % \(\d+ to \d+\) \| [\d.]+ % \| " + rival
 
 
+def turn_command(file: Path) -> str:
+    """Return a command that prints its last two words, and appends them to a file."""
+    return f"sh -c 'echo $0, $1 | tee -a {file}'"
+
+
 @pytest.mark.more
 @pytest.mark.slow
 def test_trainings_and_translations_are_measured_and_stand_in_the_tables(
@@ -77,13 +82,13 @@ def test_trainings_and_translations_are_measured_and_stand_in_the_tables(
     write_multi30k(tmp_path / "raw")
     measure_training(dataclasses.replace(settings, rounds=1), folder)
     train_decoding_model(settings, folder, run)
-    measure_decoding(settings, folder, run)
+    measure_decoding(dataclasses.replace(settings, between=turn_command(tmp_path / "turns")), folder, run)
     measure_agreement(settings, folder, run)
     measure_limit(settings)
     measure_device(settings, "cpu")
     measure_lengths(settings, "general feeding")
-    single = dataclasses.replace(settings, device_precisions=["32-true"], rounds=1)
-    measure_whole_training(single, folder, "trainer=cpu", "a GPU")
+    once = dataclasses.replace(settings, device_precisions=["32-true"], rounds=1)
+    measure_whole_training(once, folder, "trainer=cpu", "a GPU")
     printed = capsys.readouterr().out
     every = [json.loads(line) for line in printed.splitlines()]
     lines = {line["what"]: line for line in every}
@@ -102,6 +107,10 @@ def test_trainings_and_translations_are_measured_and_stand_in_the_tables(
     assert lines["training, general feeding, decoder 16"]["work"] == pytest.approx(
         1e6 * lines["matrix multiply work, general feeding, decoder 16"]["value"], rel=1e-4
     )
+    # One turn a round of each search in each precision; what they print is no measurement.
+    assert (tmp_path / "turns").read_text().splitlines() == 2 * [
+        f"{line['what']}, {line['precision']}" for line in every if line["what"].startswith("decoding, ")
+    ]
     assert 0 < lines["decoding, greedy"]["pieces"] < 100
     for name in ("greedy", "beam 5"):
         assert lines[f"translated as by the plain search, {name}"]["value"] == 1
@@ -119,8 +128,7 @@ def test_trainings_and_translations_are_measured_and_stand_in_the_tables(
     file.write_text(printed)
     bench("table", str(file))
     tables = capsys.readouterr().out
-    commit = code_version()
-    assert f"Commits: {str(commit['commit'])[:12]}" in tables
+    assert f"Commits: {str(code_version()['commit'])[:12]}" in tables
     padding = r"\| padding in training, largest share of a variant \| [\d.]+ % \| under 5 % \| (yes|no) \|"
     assert re.search(padding, tables)
     assert re.search(row_of_beam_5(lines["decoding, beam 5"]["processor"]), tables)
@@ -210,6 +218,10 @@ def test_mistakes_on_the_command_line_end_in_one_line(bench: Callable[..., None]
             bench("compiled")
         with pytest.raises(UserError, match="gpu: this machine has no GPU"):
             bench("gpu", "raw")
+    with pytest.raises(UserError, match=r"between=nowhere: .*No such file or directory"):
+        run_between(dataclasses.replace(small_settings(), between="nowhere"), "decoding, greedy", "int8")
+    with pytest.raises(UserError, match="between=false: ended with status 1 after decoding, greedy, int8"):
+        run_between(dataclasses.replace(small_settings(), between="false"), "decoding, greedy", "int8")
     with pytest.raises(UserError, match="corpus 7: give a whole number of pairs, 300 or more"):
         bench("corpus", "7")
 

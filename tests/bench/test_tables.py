@@ -18,8 +18,9 @@ from hourglass.bench.tables import (
 
 
 def test_a_target_is_a_ratio_to_the_peer_whatever_the_rate_of_the_machine() -> None:
-    peers = [Peer("slow", "training, x, decoder 4", "A", 100, 3), Peer("quick", "training, x, decoder 4", "A", 1000, 3)]
-    line = {"what": "training, x, decoder 4", "unit": "target tokens/s", "work": 2.0, "processor": "A"}
+    what = "training, x, decoder 4"
+    peers = [Peer("slow", what, "A", [100], 3), Peer("quick", what, "A", [1000], 3)]
+    line = {"what": what, "unit": "target tokens/s", "work": 2.0, "processor": "A"}
     first = {**line, "value": 200, "all": [200], "step_rates": [1000.0]}
     # The whole rate of 1,000 operations a second is 500 tokens of 2 each; each round has its own rate.
     last = {**line, "value": 300, "all": [100, 300, 500], "step_rates": [800.0, 1000.0, 1250.0]}
@@ -42,8 +43,8 @@ def test_a_target_is_a_ratio_to_the_peer_whatever_the_rate_of_the_machine() -> N
     ]
     assert peer_rows(lines[:1], peers[:1])[1][7:] == ["2.00", "3", "no"]
     # Each precision has its rows, and a peer's is named.
-    half = {**last, "precision": "bf16-mixed", "value": 600}
-    rival = Peer("half", "training, x, decoder 4", "A", 400, 1, "bf16")
+    half = {**last, "precision": "bf16-mixed", "value": 600, "all": [500, 600, 700]}
+    rival = Peer("half", what, "A", [400], 1, "bf16")
     rows = peer_rows([last, half], [peers[0], rival])[1:]
     assert [(row[1], row[5], row[7]) for row in rows] == [
         ("32-true", "slow", "3.00"),
@@ -51,6 +52,9 @@ def test_a_target_is_a_ratio_to_the_peer_whatever_the_rate_of_the_machine() -> N
         ("bf16-mixed", "slow", "6.00"),
         ("bf16-mixed", "half, bf16", "1.50"),
     ]
+    # Of rounds in turn, each has its ratio, here 0.5, 2 and 1; that of the medians would be 1.5.
+    turns = Peer("turns", what, "A", [200, 150, 500], 1)
+    assert peer_rows([last], [turns])[1][6:] == ["200 (40 %)", "1.00 (0.50 to 2.00)", "1", "yes"]
     assert peer_rows(lines[:1], [])[1][5:] == [""] * 5
     assert peer_rows([{**first, "processor": "B"}], peers)[1][5:] == [""] * 5  # They ran on another machine.
     # The best rate may be another variant's of the same size, or the other search's.
@@ -122,8 +126,8 @@ def test_trainings_on_a_gpu_are_compared_with_peers_on_the_same_gpu() -> None:
     ]
     lines += [{"what": "training, x", "value": 1.0}, lines[0] | {"device": "B"}]
     peers = [
-        Peer("slow", "training on a GPU, x", "A", 10.0, 8),
-        Peer("quick", "training on a GPU, x", "A", 40, 2.5),
+        Peer("slow", "training on a GPU, x", "A", [10.0], 8),
+        Peer("quick", "training on a GPU, x", "A", [40, 41, 39, 40], 2.5),
     ]
     scores = ["80 (40 80 90)", "3.00 (2.00 2.50 4.50)", "20.0 (10.0 20.0 30.0)"]
     assert gpu_rows(lines, peers)[1:] == [

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import torch
 
 from hourglass.bench.clock import count_operations, step_rate
-from hourglass.bench.measurements import SEARCH, print_measurement
+from hourglass.bench.measurements import DECODING, SEARCH, print_measurement
 from hourglass.bench.plain_search import plain_beam_search
-from hourglass.bench.settings import SOURCE_LENGTH, BenchSettings
+from hourglass.bench.settings import SOURCE_LENGTH, BenchSettings, run_between
 from hourglass.bench.training import train_quietly
 from hourglass.config.compose import compose_settings
 from hourglass.config.options import build
@@ -126,6 +126,7 @@ def measure_decoding(settings: BenchSettings, folder: str, path: str) -> None:
             translations = _translate_all(task, model, options)
             speeds[name, precision].append(count / (time.perf_counter() - started))
             pieces[name, precision] = sum(map(len, task.trained.vocabularies.target.encode(translations))) / count
+            run_between(settings, f"{DECODING}{name}", _precision_name(precision))
     # That of float32, in all precisions: it is counted by torch's products.
     work = {
         name: count_operations(functools.partial(_translate_all, task, task.trained.model, options)) / count
@@ -133,16 +134,21 @@ def measure_decoding(settings: BenchSettings, folder: str, path: str) -> None:
     }
     for (name, precision), values in speeds.items():
         print_measurement(
-            f"decoding, {name}",
+            f"{DECODING}{name}",
             statistics.median(values),
             "sentences/s",
             all=values,
-            precision="32-true" if precision == 32 else precision,
+            precision=_precision_name(precision),
             pieces=pieces[name, precision],
             run=path,
             work=work[name],
             step_rates=rates[name, precision],
         )
+
+
+def _precision_name(precision: SearchPrecision) -> str:
+    """Return the name of a search's precision beside those of trainings."""
+    return "32-true" if precision == 32 else str(precision)
 
 
 def _models_by_precision(model: Seq2Seq) -> dict[SearchPrecision, Seq2Seq]:

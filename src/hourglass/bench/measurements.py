@@ -13,10 +13,11 @@ from hourglass.errors import UserError
 from hourglass.system.machine import describe_machine
 from hourglass.system.project import code_version
 
-# How the names of measurements begin: speed of a training, the same on a GPU, speed of a step on a device, the share of
-# the machine's rate of products that a training step reaches, the speed beside other processes, the speed and the parts
-# of a training step by precision, and its speed by cell.
+# How the names of measurements begin: speed of a training, of decoding, of a training on a GPU, speed of a step on a
+# device, the share of the machine's rate of products that a training step reaches, the speed beside other processes,
+# the speed and the parts of a training step by precision, and its speed by cell.
 TRAINING = "training, "
+DECODING = "decoding, "
 ON_GPU_TRAINING = "training on a GPU, "
 DEVICE = "device, "
 LIMIT = "share of the rate of 1024 x 1024 in training, "

@@ -1,5 +1,7 @@
 """What speeds are compared with: the peers' figures and the targets of conf/peers.yaml."""
 
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -20,7 +22,7 @@ class Peer:
         what: name of the measurement, as pipelines/bench.py prints it.
         device: the processor, as pipelines/bench.py prints it, or the GPU, as torch has it; speeds are compared on the
             same device only.
-        speed: tokens or sentences a second.
+        speeds: tokens or sentences a second; as many as our rounds, if peer and ours took turns.
         target_ratio: our speed is to be this many times the peer's.
         precision: of the peer.
     """
@@ -28,9 +30,20 @@ class Peer:
     peer: str
     what: str
     device: str
-    speed: PositiveFloat
+    speeds: Annotated[list[PositiveFloat], Field(min_length=1)]
     target_ratio: PositiveFloat
     precision: str = "32-true"
+
+    @property
+    def speed(self) -> float:
+        """The median of the speeds."""
+        return statistics.median(self.speeds)
+
+    def ratios(self, speeds: Sequence[float]) -> list[float]:
+        """Return the ratio of our speed to the peer's in each round; that of the medians, if they took no turns."""
+        if len(speeds) == len(self.speeds):
+            return [own / other for own, other in zip(speeds, self.speeds, strict=True)]
+        return [statistics.median(speeds) / self.speed]
 
 
 @dataclass(frozen=True)

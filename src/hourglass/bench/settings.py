@@ -1,15 +1,20 @@
 """What pipelines/bench.py measures: the settings of conf/bench.yaml."""
 
+import shlex
+import subprocess
 import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from hourglass.errors import UserError
 from hourglass.system.project import ROOT
 
 # The shape of a batch: sentences, and source and target tokens of each (the means of Multi30k).
 BATCH_SENTENCES, SOURCE_LENGTH, TARGET_LENGTH = 64, 15, 15
+
+STANDARD_ERROR = 2  # Its file descriptor, whatever sys.stderr is.
 
 Precision = Literal["32-true", "bf16-mixed"]
 # Two sizes at least: the exponent of growth is a slope.
@@ -30,6 +35,8 @@ class BenchSettings:
         search_sentences: test sentences that are translated in each precision of the search, evenly spaced.
         exact_sentences: test sentences whose translations are compared with those of the plain search.
         rounds: repetitions of each measurement.
+        between: command that `bench.py train` and `bench.py decode` run after each of their measurements, such as
+            another toolkit's turn; None: nothing.
         seconds: duration of the measurement of a step or of a rate of products.
         lengths: tokens a sentence, for growth.
         beams: widths of the search, for growth.
@@ -55,6 +62,7 @@ class BenchSettings:
     search_sentences: PositiveInt
     exact_sentences: PositiveInt
     rounds: PositiveInt
+    between: str | None
     seconds: PositiveFloat
     lengths: _Sizes
     beams: _Sizes
@@ -81,6 +89,24 @@ class BenchSettings:
             f"decoder.hidden_size={size}",
             f"decoder.readout_size={size}",
         ]
+
+
+def run_between(settings: BenchSettings, name: str, precision: str) -> None:
+    """Run the command of `between`, if any; its last two words are the name and the precision of our measurement.
+
+    What it prints goes to standard error, as standard output is for measurements only.
+
+    Raises:
+        UserError: it cannot be started, or fails.
+    """
+    if settings.between is None:
+        return
+    try:
+        done = subprocess.run([*shlex.split(settings.between), name, precision], stdout=STANDARD_ERROR, check=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"between={settings.between}: {error}") from None
+    if done.returncode:
+        raise UserError(f"between={settings.between}: ended with status {done.returncode} after {name}, {precision}")
 
 
 def part_command(command: str, *words: str) -> list[str]:

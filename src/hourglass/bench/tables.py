@@ -30,7 +30,8 @@ def peer_rows(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer]) -> list
 
     Whether a target is reached is a matter of the peer's speed alone; the shares of the rate say how far it is to what
     the machine could do. Each round is compared with the rate measured just before it. As the rate of a shared machine
-    varies, another column compares the speed with the best rate among all lines for the same shapes.
+    varies, another column compares the speed with the best rate among all lines for the same shapes. A ratio to a peer
+    is the median of those of the rounds, with their range, where the peer took turns with ours.
 
     Args:
         lines: of these, those with a speed are compared.
@@ -51,13 +52,14 @@ def peer_rows(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer]) -> list
         ours = [name, precision, f"{speed:,.0f} {line['unit'].partition('/')[0]}", _percent(share, shares), best_share]
         rivals = [peer for peer in peers if (peer.what, peer.device) == (name, line["processor"])]
         for rival in rivals:
-            ratio = speed / rival.speed
+            ratios = rival.ratios(line["all"])
+            ratio = statistics.median(ratios)
             rows.append(
                 [
                     *ours,
                     rival.peer if rival.precision == PLAIN else f"{rival.peer}, {rival.precision}",
                     f"{rival.speed:,.0f} ({100 * rival.speed / limit:.0f} %)",
-                    f"{ratio:.2f}",
+                    _ratio(ratio, ratios) if len(ratios) > 1 else f"{ratio:.2f}",
                     f"{rival.target_ratio:g}",
                     _yes_or_no(ratio >= rival.target_ratio),
                 ]

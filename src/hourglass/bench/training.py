@@ -13,7 +13,7 @@ import torch
 
 from hourglass.bench.clock import step_rate
 from hourglass.bench.measurements import ON_GPU_TRAINING, TRAINING, print_measurement
-from hourglass.bench.settings import BATCH_SENTENCES, BenchSettings, Precision
+from hourglass.bench.settings import BATCH_SENTENCES, BenchSettings, Precision, run_between
 from hourglass.bench.steps import operations_per_token
 from hourglass.config.plugins import plugin_words
 from hourglass.errors import UserError
@@ -58,6 +58,7 @@ def measure_training(settings: BenchSettings, folder: str) -> None:
                 metrics = _train_once(settings, variant, size, Path(scratch), *overrides)
                 speeds[kind].append(metrics["train_target_tokens_per_second"])
                 padding[kind] = metrics["padding_share"]
+                run_between(settings, f"{TRAINING}{variant}, decoder {size}", precision)
     for (size, variant, precision), values in speeds.items():
         print_measurement(
             f"{TRAINING}{variant}, decoder {size}",
