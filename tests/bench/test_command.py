@@ -17,7 +17,7 @@ from hourglass.bench.decoding import measure_agreement, measure_decoding, train_
 from hourglass.bench.devices import measure_device, measure_limit, runs_bfloat16_lstm
 from hourglass.bench.growth import measure_lengths
 from hourglass.bench.peers import read_targets
-from hourglass.bench.settings import BenchSettings, run_between
+from hourglass.bench.settings import BenchSettings
 from hourglass.bench.training import measure_training, measure_whole_training
 from hourglass.config.command_line import read_command
 from hourglass.errors import UserError
@@ -193,6 +193,24 @@ def test_the_page_on_speed_has_the_tables_and_figures_of_recorded_measurements(
     assert len(list(tmp_path.glob("*.svg"))) == figures
 
 
+def test_another_toolkit_takes_its_turn_after_each_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It waits for threads as the system does, what it prints is no measurement, and its failure ends nothing."""
+    monkeypatch.setenv("GOMP_SPINCOUNT", "1000")
+    metrics = {"train_target_tokens_per_second": 2.0, "padding_share": 0.01}
+    monkeypatch.setattr("hourglass.bench.training._train_once", lambda *_: metrics)
+    command = "sh -c 'echo $0, $1, ${GOMP_SPINCOUNT-none}; exit 3'"
+    settings = dataclasses.replace(small_settings(), between=command, precisions=["32-true"])
+    write_multi30k(tmp_path / "raw")
+    measure_training(settings, str(tmp_path / "raw"))
+    out, err = capfd.readouterr()
+    assert err.splitlines() == 2 * ["training, general feeding, decoder 16, 32-true, none"]
+    assert caplog.text.count("ended with status 3 after training, general feeding, decoder 16, 32-true") == 2
+    (line,) = map(json.loads, out.splitlines())
+    assert (line["all"], line["between"]) == ([2.0, 2.0], command)
+
+
 def test_mistakes_on_the_command_line_end_in_one_line(bench: Callable[..., None]) -> None:
     for words, message in (
         ([], r"command: not set; usage: python pipelines/bench\.py COMMAND"),
@@ -218,10 +236,13 @@ def test_mistakes_on_the_command_line_end_in_one_line(bench: Callable[..., None]
             bench("compiled")
         with pytest.raises(UserError, match="gpu: this machine has no GPU"):
             bench("gpu", "raw")
-    with pytest.raises(UserError, match=r"between=nowhere: .*No such file or directory"):
-        run_between(dataclasses.replace(small_settings(), between="nowhere"), "decoding, greedy", "int8")
-    with pytest.raises(UserError, match="between=false: ended with status 1 after decoding, greedy, int8"):
-        run_between(dataclasses.replace(small_settings(), between="false"), "decoding, greedy", "int8")
+    for command, reason in (
+        ("nowhere", "no such program"),
+        ("''", "no such program"),
+        ("sh 'a", "No closing quotation"),
+    ):
+        with pytest.raises(UserError, match=f"between={command}: {reason}"):
+            dataclasses.replace(small_settings(), between=command)
     with pytest.raises(UserError, match="corpus 7: give a whole number of pairs, 300 or more"):
         bench("corpus", "7")
 

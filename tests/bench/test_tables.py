@@ -1,5 +1,7 @@
 """The rows of the tables, for measurements and targets that are easy to compute by hand."""
 
+import pytest
+
 from hourglass.bench.measurements import CELL, CONTENDED, LIMIT, PRECISION, PROFILE
 from hourglass.bench.peers import Peer, Targets
 from hourglass.bench.tables import (
@@ -15,6 +17,7 @@ from hourglass.bench.tables import (
     profile_rows,
     target_rows,
 )
+from hourglass.errors import UserError
 
 
 def test_a_target_is_a_ratio_to_the_peer_whatever_the_rate_of_the_machine() -> None:
@@ -52,9 +55,12 @@ def test_a_target_is_a_ratio_to_the_peer_whatever_the_rate_of_the_machine() -> N
         ("bf16-mixed", "slow", "6.00"),
         ("bf16-mixed", "half, bf16", "1.50"),
     ]
-    # Of rounds in turn, each has its ratio, here 0.5, 2 and 1; that of the medians would be 1.5.
-    turns = Peer("turns", what, "A", [200, 150, 500], 1)
-    assert peer_rows([last], [turns])[1][6:] == ["200 (40 %)", "1.00 (0.50 to 2.00)", "1", "yes"]
+    # Of rounds in turn, each has its ratio, here 0.5, 2 and 1; that of the medians is 1.5.
+    turns, in_turn = Peer("turns", what, "A", [200, 150, 500], 1), {**last, "between": "peer.sh"}
+    assert peer_rows([in_turn], [turns])[1][6:] == ["200 (40 %)", "1.00 (0.50 to 2.00)", "1", "yes"]
+    assert peer_rows([last], [turns])[1][7] == peer_rows([in_turn], [Peer("b", what, "A", [200], 1)])[1][7] == "1.50"
+    with pytest.raises(UserError, match="speeds of 2 rounds, and the line has 3: give as many, or their median alone"):
+        peer_rows([in_turn], [Peer("b", what, "A", [200, 100], 1)])
     assert peer_rows(lines[:1], [])[1][5:] == [""] * 5
     assert peer_rows([{**first, "processor": "B"}], peers)[1][5:] == [""] * 5  # They ran on another machine.
     # The best rate may be another variant's of the same size, or the other search's.

@@ -20,7 +20,7 @@ from hourglass.analysis.comparability import check_shared
 from hourglass.analysis.likelihoods import best_temperature, encode_split
 from hourglass.analysis.probes import ProbeResult, check_probed
 from hourglass.config.compose import compose_settings
-from hourglass.config.differences import differences
+from hourglass.config.differences import changes, differences
 from hourglass.config.options import Config
 from hourglass.config.plugins import plugin_words
 from hourglass.errors import UserError
@@ -127,7 +127,7 @@ def train_fresh(run: FinishedRun, output: IO[str] | None = None) -> FinishedRun:
     if not RunFolder(path).config.exists():
         write_config(create_run(str(path), [], continues=False), config)
     folder, present = open_run(str(path), "run")
-    if changed := [name for name in differences(present, config) if name not in ("run_dir", "if_exists", "resume")]:
+    if changed := changes(present, config):
         raise UserError(f"{path}: holds a run of other settings ({', '.join(changed)}): move it away")
     if not folder.metrics.exists():
         run_training([*plugin_words(), path_override("resume", path)], output)

@@ -142,6 +142,7 @@ def measure_decoding(settings: BenchSettings, folder: str, path: str) -> None:
             pieces=pieces[name, precision],
             run=path,
             work=work[name],
+            **({"between": settings.between} if settings.between else {}),
             step_rates=rates[name, precision],
         )
 

@@ -1,13 +1,14 @@
 """What speeds are compared with: the peers' figures and the targets of conf/peers.yaml."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field, PositiveFloat
 
 from hourglass.config.options import build, read_settings
+from hourglass.errors import UserError
 from hourglass.system.project import CONF
 
 _Share = Annotated[float, Field(gt=0, le=1)]
@@ -22,7 +23,7 @@ class Peer:
         what: name of the measurement, as pipelines/bench.py prints it.
         device: the processor, as pipelines/bench.py prints it, or the GPU, as torch has it; speeds are compared on the
             same device only.
-        speeds: tokens or sentences a second; as many as our rounds, if peer and ours took turns.
+        speeds: tokens or sentences a second, of each round in their order if peer and ours took turns.
         target_ratio: our speed is to be this many times the peer's.
         precision: of the peer.
     """
@@ -39,11 +40,23 @@ class Peer:
         """The median of the speeds."""
         return statistics.median(self.speeds)
 
-    def ratios(self, speeds: Sequence[float]) -> list[float]:
-        """Return the ratio of our speed to the peer's in each round; that of the medians, if they took no turns."""
-        if len(speeds) == len(self.speeds):
-            return [own / other for own, other in zip(speeds, self.speeds, strict=True)]
-        return [statistics.median(speeds) / self.speed]
+    def ratios(self, line: Mapping[str, Any]) -> list[float]:
+        """Return the ratio of our speed to the peer's in each round, or that of the medians if they took no turns.
+
+        Args:
+            line: our measurement; `between` says that something took turns with it.
+
+        Raises:
+            UserError: they took turns, and the peer has another number of rounds.
+        """
+        if len(self.speeds) == 1 or not line.get("between"):
+            return [statistics.median(line["all"]) / self.speed]
+        if len(self.speeds) != len(line["all"]):
+            raise UserError(
+                f"{self.peer}, {self.what}: conf/peers.yaml has speeds of {len(self.speeds)} rounds, and the line has "
+                f"{len(line['all'])}: give as many, or their median alone"
+            )
+        return [own / other for own, other in zip(line["all"], self.speeds, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,9 @@
 """What pipelines/bench.py measures: the settings of conf/bench.yaml."""
 
+import logging
+import os
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,6 +13,9 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from hourglass.errors import UserError
 from hourglass.system.project import ROOT
+from hourglass.system.waiting import WAITING
+
+log = logging.getLogger(__name__)
 
 # The shape of a batch: sentences, and source and target tokens of each (the means of Multi30k).
 BATCH_SENTENCES, SOURCE_LENGTH, TARGET_LENGTH = 64, 15, 15
@@ -76,6 +82,21 @@ class BenchSettings:
     default_length: PositiveInt
     threads: PositiveInt
 
+    def __post_init__(self) -> None:
+        """Check the command of `between`.
+
+        Raises:
+            UserError: it cannot be read, or there is no such program.
+        """
+        if self.between is None:
+            return
+        try:
+            words = shlex.split(self.between)
+        except ValueError as error:
+            raise UserError(f"between={self.between}: {error}") from None
+        if not words or shutil.which(words[0]) is None:
+            raise UserError(f"between={self.between}: no such program")
+
     @property
     def first_variant(self) -> str:
         """The variant that decodes, and that is trained to its end on a GPU."""
@@ -94,19 +115,16 @@ class BenchSettings:
 def run_between(settings: BenchSettings, name: str, precision: str) -> None:
     """Run the command of `between`, if any; its last two words are the name and the precision of our measurement.
 
-    What it prints goes to standard error, as standard output is for measurements only.
-
-    Raises:
-        UserError: it cannot be started, or fails.
+    It waits for threads as the system does, not as Hourglass. What it prints goes to standard error, as standard output
+    is for measurements only. If it fails, a warning says so: our measurements go on.
     """
     if settings.between is None:
         return
-    try:
-        done = subprocess.run([*shlex.split(settings.between), name, precision], stdout=STANDARD_ERROR, check=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"between={settings.between}: {error}") from None
+    environment = {key: value for key, value in os.environ.items() if key not in WAITING}
+    command = [*shlex.split(settings.between), name, precision]
+    done = subprocess.run(command, env=environment, stdout=STANDARD_ERROR, check=False)
     if done.returncode:
-        raise UserError(f"between={settings.between}: ended with status {done.returncode} after {name}, {precision}")
+        log.warning("between=%s: ended with status %d after %s, %s", settings.between, done.returncode, name, precision)
 
 
 def part_command(command: str, *words: str) -> list[str]:

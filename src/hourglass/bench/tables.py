@@ -52,7 +52,7 @@ def peer_rows(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer]) -> list
         ours = [name, precision, f"{speed:,.0f} {line['unit'].partition('/')[0]}", _percent(share, shares), best_share]
         rivals = [peer for peer in peers if (peer.what, peer.device) == (name, line["processor"])]
         for rival in rivals:
-            ratios = rival.ratios(line["all"])
+            ratios = rival.ratios(line)
             ratio = statistics.median(ratios)
             rows.append(
                 [

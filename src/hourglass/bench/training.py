@@ -69,6 +69,7 @@ def measure_training(settings: BenchSettings, folder: str) -> None:
             work=operations_per_token(settings, variant, size),
             step_rates=rates[size, variant, precision],
             padding=padding[size, variant, precision],
+            **({"between": settings.between} if settings.between else {}),
         )
 
 

@@ -7,14 +7,16 @@ from hourglass.config.options import Config
 
 # Settings that determine where a run is stored, tracked and taken from, not its result.
 PLACES = ("run_dir", "resume", "start_from", "if_exists", "cache", "logger")
+# Settings that act once a training has ended: whatever they are, it is the same training.
+SCORING = ("trainer.test",)
 
 
 def changes(before: Config, after: Config) -> list[str]:
-    """Return the names of the settings that differ, except `PLACES`.
+    """Return the names of the settings that differ, except `PLACES` and `SCORING`.
 
     Where both have the same fingerprint, a setting that a later version added is as its behaviour was before.
     """
-    names = [name for name in differences(before, after) if name.split(".")[0] not in PLACES]
+    names = [name for name in differences(before, after) if name.split(".")[0] not in PLACES and name not in SCORING]
     if before.get("fingerprint") is not None and before["fingerprint"] == after.get("fingerprint"):
         return known_to(before, names)
     return names

@@ -24,7 +24,6 @@ from hourglass.training.branching import check_start_from
 from hourglass.training.freezing import check_frozen_encoder, has_frozen_encoder
 from hourglass.training.hosts import Hosts
 from hourglass.training.jobs import Ticket, TrialTicket
-from hourglass.training.resuming import AFTERWARDS
 from hourglass.training.settings import Settings, check_settings
 from hourglass.training.stopping import resumable
 
@@ -110,15 +109,12 @@ def open_job(composed: DictConfig, ticket: Ticket | None, hosts: Hosts | None = 
 def check_same_settings(run: RunFolder, config: Config) -> None:
     """Check, before the data are prepared, that a run folder has no training of other settings.
 
-    Its checkpoint, which is read later, says whether it has finished, and so may have others of `AFTERWARDS`.
-
     Raises:
         UserError: it has.
     """
     if not any(file.exists() for file in (run.last, run.previous)) or not run.config.exists():
         return
-    changed = changes(open_run(str(run.path), "run_dir")[1], config)
-    if set(changed) - set(AFTERWARDS):
+    if changed := changes(open_run(str(run.path), "run_dir")[1], config):
         raise UserError(
             f"run_dir={run.path}: holds a run of other settings ({', '.join(changed)}): restore those that it was "
             f"trained with, or {OTHERWISE}"

@@ -34,33 +34,27 @@ log = logging.getLogger(__name__)
 def write_metrics(job: Job, prepared: PreparedData, model: Seq2Seq, progress: Progress) -> None:
     """Write metrics.json, with scores on the test split unless the run was pruned or has trainer.test=false.
 
-    A finished run that is resumed keeps its file: only what follows is made again.
+    A finished run that is started again keeps what its file says of the training, whose machine and commit may be
+    others than the present ones, and its scores: only what is missing is made.
     """
-    if _is_complete(job, progress):
+    metrics = _metrics_of(job.run, progress)
+    tests = job.settings.trainer.test and not progress.pruned
+    if metrics and (not tests or ("test" in metrics and job.run.translations.exists())):
         log.info("%s: complete, so test is not translated again (to do so, remove the file first)", job.run.metrics)
         return
-    metrics = {**describe_run(job, prepared, model, progress), **code_version()}
-    if _is_tested(job, progress):
+    metrics = metrics or {**describe_run(job, prepared, model, progress), **code_version()}
+    if tests:
         metrics["test"] = score_test(job, prepared)
     write_json(job.run.metrics, metrics)
 
 
-def _is_tested(job: Job, progress: Progress) -> bool:
-    return job.settings.trainer.test and not progress.pruned
-
-
-def _is_complete(job: Job, progress: Progress) -> bool:
-    """Return whether metrics.json is that of the finished training, with the translations that it scores."""
+def _metrics_of(run: RunFolder, progress: Progress) -> dict[str, Any]:
+    """Return the content of metrics.json if it is that of this finished training, else nothing."""
     try:
-        metrics = read_json(job.run.metrics)
-        tested = "test" in metrics
-        return bool(
-            metrics["dev"] == progress.best
-            and tested == _is_tested(job, progress)
-            and (not tested or job.run.translations.exists())
-        )
+        metrics: dict[str, Any] = read_json(run.metrics)
+        return metrics if metrics["dev"] == progress.best else {}
     except (UserError, KeyError, TypeError):
-        return False
+        return {}
 
 
 @contextmanager

@@ -37,8 +37,6 @@ DECIDING = (
     "hourglass/training/run.py",
     "hourglass/training/saving.py",
 )
-# Settings that act once a training has ended: one that has may be taken up with others, and does what they add.
-AFTERWARDS = ("trainer.test",)
 # What else a user may do, where a checkpoint does not fit.
 NEW_RUN = "start a new run"
 
@@ -123,7 +121,7 @@ def find_start(
     """Return the checkpoint to resume from: the last, or the previous one if the last is damaged; None without any.
 
     Data, vocabularies and settings must be those that the training began with; its folder and its logger may change,
-    and once it has finished, `AFTERWARDS`.
+    and whether it is scored on test.
 
     Args:
         last: path of the last checkpoint.
@@ -161,10 +159,7 @@ def find_start(
     altered = altered_plugins(own, config)
     if code is not None and altered:
         raise UserError(f"{path}: the checkpoint is of other code of plugins=[{altered}]: {remedy_of_code}")
-    changed = changes(own["config"], config)
-    if progress.finished:
-        changed = [name for name in changed if name not in AFTERWARDS]
-    if changed:
+    if changed := changes(own["config"], config):
         raise UserError(f"{path}: the checkpoint is of other settings ({', '.join(changed)}): {remedy}")
     warnings = [f"{damaged[0]}; resuming from step {progress.step} of {path}"] if damaged else []
     if altered:
