@@ -14,6 +14,7 @@ from helpers import CONF, ROOT, compose_config, run_script
 
 from hourglass.errors import UserError
 from hourglass.models.build import build_model
+from hourglass.system.primitives import CAPACITY
 from hourglass.training import settings as settings_module
 from hourglass.training import trainer
 from hourglass.training.settings import GROUPS, check_settings
@@ -215,7 +216,7 @@ def test_version_names_what_an_issue_should_quote(tmp_path: Path) -> None:
     assert torch.backends.cpu.get_cpu_capability() in report["processor"]
     assert report["hourglass"].count(".") == 2
     assert report["threads"][0].isdecimal()
-    assert all(name in report["threads"] for name in ("OMP_NUM_THREADS", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"))
+    assert all(name in report["threads"] for name in ("OMP_NUM_THREADS", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY", CAPACITY))
     assert ("CUDA" in report["GPU"]) == torch.cuda.is_available()
 
 

@@ -388,7 +388,7 @@ def test_every_module_is_named_by_a_stage_or_has_a_reason_not_to_be() -> None:
         "system": dict.fromkeys(
             (
                 *("arrays", "bars", "commands", "devices", "files", "interrupts", "machine", "memory", "out_of_memory"),
-                *("project", "records", "secrets", "waiting", "yaml_files"),
+                *("primitives", "project", "records", "secrets", "waiting", "yaml_files"),
             ),
             "reads and writes files, finds devices, prints",
         ),

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from hourglass.errors import UserError
+from hourglass.system.primitives import CAPACITY
 from hourglass.system.project import ROOT
 from hourglass.system.waiting import WAITING
 
@@ -115,12 +116,12 @@ class BenchSettings:
 def run_between(settings: BenchSettings, name: str, precision: str) -> None:
     """Run the command of `between`, if any; its last two words are the name and the precision of our measurement.
 
-    It waits for threads as the system does, not as Hourglass. What it prints goes to standard error, as standard output
-    is for measurements only. If it fails, a warning says so: our measurements go on.
+    The variables by which Hourglass has threads wait and kernels kept are not set for it. What it prints goes to
+    standard error, as standard output is for measurements only. If it fails, a warning says so: our measurements go on.
     """
     if settings.between is None:
         return
-    environment = {key: value for key, value in os.environ.items() if key not in WAITING}
+    environment = {key: value for key, value in os.environ.items() if key not in (*WAITING, CAPACITY)}
     command = [*shlex.split(settings.between), name, precision]
     done = subprocess.run(command, env=environment, stdout=STANDARD_ERROR, check=False)
     if done.returncode:

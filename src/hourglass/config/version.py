@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 
 from hourglass.system.machine import describe_machine
+from hourglass.system.primitives import CAPACITY
 from hourglass.system.project import code_version
 from hourglass.system.waiting import WAITING
 
 # Their versions are read from metadata, as some of them take seconds to import.
 LIBRARIES = ("pytorch-lightning", "hydra-core", "omegaconf", "mlflow", "optuna", "datasets", "sentencepiece", "numpy")
-# What decides the number of threads of OpenMP, and how they wait for each other.
-_OMP_VARIABLES = ("OMP_NUM_THREADS", *WAITING)
+# What decides the number of threads of OpenMP, how they wait for each other, and how many kernels oneDNN keeps.
+_VARIABLES = ("OMP_NUM_THREADS", *WAITING, CAPACITY)
 # Of the many flags in /proc/cpuinfo, those that decide which kernels torch and oneDNN choose.
 CPU_FLAGS = (
     *("avx2", "fma", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
@@ -27,7 +28,7 @@ def version_report() -> str:
     machine, code = describe_machine(), code_version()
     commit = f"{code['commit']}{' (files differ from it)' if code['dirty'] else ''}" if code["commit"] else "unknown"
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    variables = [f"{name} {os.environ.get(name, 'unset')}" for name in _OMP_VARIABLES]
+    variables = [f"{name} {os.environ.get(name, 'unset')}" for name in _VARIABLES]
     lines = {
         "hourglass": _installed_version("hourglass"),
         "commit": commit,
