@@ -1,6 +1,7 @@
 """pipelines/bench.py: its commands print measurements, and its tables read them."""
 
 import dataclasses
+import itertools
 import json
 import math
 import re
@@ -24,6 +25,9 @@ from hourglass.errors import UserError
 from hourglass.runs.folder import RunFolder, write_config
 from hourglass.system.machine import bfloat16_instructions
 from hourglass.system.project import code_version
+
+# The pattern of the range of the rounds, after a value.
+RANGE = r" \(.*\)"
 
 
 @pytest.fixture
@@ -191,6 +195,44 @@ def test_the_page_on_speed_has_the_tables_and_figures_of_recorded_measurements(
     for figure in tmp_path.glob("*.svg"):
         assert figure.read_bytes() == (recorded.parent / figure.name).read_bytes()
     assert len(list(tmp_path.glob("*.svg"))) == figures
+
+
+@pytest.mark.parametrize(
+    ("name", "left_out"),
+    [
+        ("speed-precisions", ["processor"]),
+        ("speed-searches", ["processor"]),
+        ("speed-contended", []),
+        # With feeding and `bahdanau` at the default settings: a sentence of the page sums them up.
+        ("speed-profile", ["with feeding, 32", "with feeding, bf16", "with bahdanau", RANGE]),
+    ],
+)
+def test_the_page_on_speed_has_the_rows_of_recorded_measurements(
+    tmp_path: Path,
+    bench: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    left_out: list[str],
+) -> None:
+    """All of them, without some columns, perhaps in several tables; and those tables have no others."""
+    copy = tmp_path / f"{name}.jsonl"
+    copy.write_bytes((ROOT / "results" / copy.name).read_bytes())
+    bench("table", str(copy))
+    printed = [cells_of(line) for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    columns = [n for n, head in enumerate(printed[0]) if not any(part in head for part in left_out)]
+    dropped = RANGE if RANGE in left_out else "$"
+    wanted = {tuple(re.sub(dropped, "", row[n]) for n in columns) for row in printed}
+    lines = (ROOT / "docs" / "speed.md").read_text().splitlines()
+    blocks = itertools.groupby(map(cells_of, lines), key=bool)
+    tables = [table for table in (list(rows) for filled, rows in blocks if filled) if table[0] in wanted]
+    assert {row for table in tables for row in table} == wanted
+    assert len(printed) > 5
+
+
+def cells_of(line: str) -> tuple[str, ...]:
+    """Return the cells of a line of a table in Markdown; none of another line."""
+    line = line.strip()
+    return tuple(cell.strip() for cell in line[1:-1].split("|")) if line.startswith("|") else ()
 
 
 def test_another_toolkit_takes_its_turn_after_each_training(

@@ -31,8 +31,8 @@ def test_a_target_is_a_ratio_to_the_peer_whatever_the_rate_of_the_machine() -> N
     _, *rows = peer_rows(lines, peers)
     ours = ["training, x, decoder 4", "32-true", "300 target tokens", "60 % (25 to 80)", "48.0 %"]
     assert rows == [
-        [*ours, "slow", "100 (20 %)", "3.00", "3", "yes"],
-        [*ours, "quick", "1,000 (200 %)", "0.30", "3", "no"],
+        [*ours, "slow", "100 (20 %)", "3.00", "3 (60 %)", "yes"],
+        [*ours, "quick", "1,000 (200 %)", "0.30", "3 (600 %)", "no"],
     ]
     disturbed = {**last, "step_rates": [800.0, 1250.0, 1250.0]}  # The middle round reached 48 % of its own rate.
     assert peer_rows([disturbed], peers)[1][3:] == [
@@ -41,10 +41,10 @@ def test_a_target_is_a_ratio_to_the_peer_whatever_the_rate_of_the_machine() -> N
         "slow",
         "100 (16 %)",
         "3.00",
-        "3",
+        "3 (48 %)",
         "yes",
     ]
-    assert peer_rows(lines[:1], peers[:1])[1][7:] == ["2.00", "3", "no"]
+    assert peer_rows(lines[:1], peers[:1])[1][7:] == ["2.00", "3 (60 %)", "no"]
     # Each precision has its rows, and a peer's is named.
     half = {**last, "precision": "bf16-mixed", "value": 600, "all": [500, 600, 700]}
     rival = Peer("half", what, "A", [400], 1, "bf16")
@@ -57,7 +57,7 @@ def test_a_target_is_a_ratio_to_the_peer_whatever_the_rate_of_the_machine() -> N
     ]
     # Of rounds in turn, each has its ratio, here 0.5, 2 and 1; that of the medians is 1.5.
     turns, in_turn = Peer("turns", what, "A", [200, 150, 500], 1), {**last, "between": "peer.sh"}
-    assert peer_rows([in_turn], [turns])[1][6:] == ["200 (40 %)", "1.00 (0.50 to 2.00)", "1", "yes"]
+    assert peer_rows([in_turn], [turns])[1][6:] == ["200 (40 %)", "1.00 (0.50 to 2.00)", "1 (40 %)", "yes"]
     assert peer_rows([last], [turns])[1][7] == peer_rows([in_turn], [Peer("b", what, "A", [200], 1)])[1][7] == "1.50"
     with pytest.raises(UserError, match="speeds of 2 rounds, and the line has 3: give as many, or their median alone"):
         peer_rows([in_turn], [Peer("b", what, "A", [200, 100], 1)])

@@ -61,9 +61,9 @@ def print_tables(_: BenchSettings, path: str) -> None:
             "peers",
             peer_rows(lines, targets.peers),
             "Comparison with peers. The shares of the rate are the distance to the machine, and no target. In "
-            "brackets: the range of the rounds, and the share of the rate that the peer would reach if it did the "
-            f"work that is counted for ours.{_square_rates(lines, targets.square_rates)} Commits: "
-            f"{', '.join(_commits(lines))}.",
+            "brackets: the range of the rounds, the share of the rate that the peer would reach if it did the work "
+            "that is counted for ours, and the share that the target asks for."
+            f"{_square_rates(lines, targets.square_rates)} Commits: {', '.join(_commits(lines))}.",
         ),
         _table("targets", target_rows(lines, targets), "Other targets. In brackets: the range of the rounds."),
         _table(

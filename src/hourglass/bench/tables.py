@@ -31,7 +31,8 @@ def peer_rows(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer]) -> list
     Whether a target is reached is a matter of the peer's speed alone; the shares of the rate say how far it is to what
     the machine could do. Each round is compared with the rate measured just before it. As the rate of a shared machine
     varies, another column compares the speed with the best rate among all lines for the same shapes. A ratio to a peer
-    is the median of those of the rounds, with their range, where the peer took turns with ours.
+    is the median of those of the rounds, with their range, where the peer took turns with ours. Beside a target stands
+    the share of the rate that it asks for: over 100 %, no computation in float32 reaches it.
 
     Args:
         lines: of these, those with a speed are compared.
@@ -60,7 +61,7 @@ def peer_rows(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer]) -> list
                     rival.peer if rival.precision == PLAIN else f"{rival.peer}, {rival.precision}",
                     f"{rival.speed:,.0f} ({100 * rival.speed / limit:.0f} %)",
                     _ratio(ratio, ratios) if len(ratios) > 1 else f"{ratio:.2f}",
-                    f"{rival.target_ratio:g}",
+                    f"{rival.target_ratio:g} ({100 * rival.target_ratio * rival.speed / limit:.0f} %)",
                     _yes_or_no(ratio >= rival.target_ratio),
                 ]
             )
