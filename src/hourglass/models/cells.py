@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hourglass.config.registry import Registry
+from hourglass.models.loop_weights import LoopWeight
 
 # The parts of a state, each [N, ...] in a shape of its own: LSTM: (h, c); GRU: (h,).
 CellState = tuple[Tensor, ...]
@@ -32,10 +33,11 @@ SHUT = 1e4
 
 
 class PartialProjection(NamedTuple):
-    """The projection of the first I' inputs of a step, and the weights of the inputs that are still to come."""
+    """The projection of the first I' inputs of a step, and the weights that all steps of the loop read."""
 
     projected: Tensor  # [..., P]
-    weight: Tensor  # [P, I - I']
+    rest: LoopWeight | None = None  # [P, I - I'] of the inputs that are still to come
+    recurrent: LoopWeight | None = None  # [gates * H, H] of the state, where `Cell.step` reads it from here
 
 
 class Cell(nn.Module, ABC):
@@ -217,11 +219,12 @@ class GatedCell(Cell):
         """See `Cell.project_ahead`: the first I' columns of W."""
         first, _, *biases = self.matrices
         known, rest = first.split([inputs.shape[-1], first.shape[1] - inputs.shape[-1]], 1)
-        return PartialProjection(F.linear(inputs, known, biases[0] if biases else None), rest)
+        return PartialProjection(F.linear(inputs, known, biases[0] if biases else None), LoopWeight(rest))
 
     def complete(self, ahead: PartialProjection, inputs: Tensor) -> Tensor:
         """See `Cell.complete`: the other columns of W."""
-        return torch.addmm(ahead.projected, inputs, ahead.weight.mT)
+        assert ahead.rest is not None
+        return ahead.rest.multiply(inputs, ahead.projected)
 
     @classmethod
     def checkpoint_name(cls, name: str, direction: int) -> str:
@@ -264,7 +267,11 @@ class KernelCell(GatedCell):
 
     def project_ahead(self, inputs: Tensor) -> PartialProjection | None:
         """See `Cell.project_ahead`: None on a GPU, which does the whole of a step in one fused call."""
-        return super().project_ahead(inputs) if inputs.device.type == "cpu" else None
+        if inputs.device.type != "cpu":
+            return None
+        ahead = super().project_ahead(inputs)
+        assert ahead is not None
+        return ahead._replace(recurrent=LoopWeight(self.matrices[1]))
 
 
 def lstm_state(gates: Tensor, c: Tensor) -> CellState:
@@ -318,9 +325,12 @@ class LSTM(KernelCell):
         self, inputs: Tensor, state: CellState, ahead: PartialProjection | None = None
     ) -> tuple[Tensor, CellState]:
         """See `Cell.step`."""
-        if ahead is not None:
-            return super().step(inputs, state, ahead)
-        state = torch.lstm_cell(inputs, state, *self.matrices)
+        if ahead is None:
+            state = torch.lstm_cell(inputs, state, *self.matrices)
+        else:
+            assert ahead.recurrent is not None
+            projected = self.complete(ahead, inputs)
+            state = lstm_state(ahead.recurrent.multiply(state[0], projected + self.matrices[3]), state[1])
         return state[0], state
 
     @staticmethod
@@ -353,10 +363,12 @@ class GRU(KernelCell):
         self, inputs: Tensor, state: CellState, ahead: PartialProjection | None = None
     ) -> tuple[Tensor, CellState]:
         """See `Cell.step`."""
-        if ahead is not None:
-            return super().step(inputs, state, ahead)
-        h = torch.gru_cell(inputs, state[0], *self.matrices)
-        return h, (h,)
+        if ahead is None:
+            h = torch.gru_cell(inputs, state[0], *self.matrices)
+            return h, (h,)
+        assert ahead.recurrent is not None
+        state = gru_state(self.complete(ahead, inputs), ahead.recurrent.multiply(state[0], self.matrices[3]), state[0])
+        return state[0], state
 
     @staticmethod
     def kernel(inputs: Tensor, state: CellState, weights: list[Tensor], *settings: Any) -> tuple[Tensor, ...]:

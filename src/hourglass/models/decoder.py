@@ -19,6 +19,7 @@ from hourglass.errors import UserError
 from hourglass.models.attention import Attention, PreparedMemory
 from hourglass.models.cells import CELLS, Cell, CellName, CellState, PartialProjection
 from hourglass.models.encoder import Dropout, Memory, check_residual, check_width
+from hourglass.models.loop_weights import LoopWeight
 from hourglass.models.recurrent import RecurrentLayer
 
 # Weights [B, T, S] that exist at once, where they are not returned.
@@ -272,11 +273,12 @@ class Decoder(nn.Module):
         hiddens, contexts, readouts, weights = [], [], [], []
         ahead = None if step_loop else self._project_ahead(embeddings)
         projections = ahead.projected.unbind(1) if ahead else ()
+        of_readout = LoopWeight(self.readout.weight) if self.feed_size and self.readout and not step_loop else None
         for t, embedding in enumerate(embeddings.unbind(1)):
             now = ahead and ahead._replace(projected=projections[t])
             hidden, context, state, weight = self._advance(embedding, state, prepared, t, now)
             if self.feed_size:  # The next step reads the readout; without feeding, all are computed at once below.
-                readouts.append(self._read(hidden, context, embedding))
+                readouts.append(self._read(hidden, context, embedding, of_readout))
                 state = state._replace(feed=self._feed(readouts[-1]))
             else:
                 hiddens.append(hidden)
@@ -341,23 +343,26 @@ class Decoder(nn.Module):
             context, weights = self.attention(*inputs, coverage.view(sentences, -1, coverage.shape[-1]))
         return self._gated(context.flatten(0, 1), query), None if weights is None else weights.flatten(0, 1)
 
-    def _read(self, hidden: Tensor, context: Tensor, embedding: Tensor) -> Tensor:
-        """Return the readout [..., R] of hidden [..., H], context [..., C] and embedding [..., E]; see `step`."""
-        readout = self._read_out(hidden, context, embedding)
+    def _read(self, hidden: Tensor, context: Tensor, embedding: Tensor, weight: LoopWeight | None = None) -> Tensor:
+        """Return the readout [..., R] of hidden [..., H], context [..., C] and embedding [..., E]; see `step`.
+
+        With `weight`, that of the readout in a loop, they have N rows.
+        """
+        readout = self._read_out(hidden, context, embedding, weight)
         if self.switch is None:
             return readout
         return torch.cat([readout, self.switch(torch.cat([hidden, context, embedding], -1))], -1)
 
-    def _read_out(self, hidden: Tensor, context: Tensor, embedding: Tensor) -> Tensor:
+    def _read_out(self, hidden: Tensor, context: Tensor, embedding: Tensor, weight: LoopWeight | None) -> Tensor:
         """Return what the output layer reads."""
         if self.readout is None:
             return self.dropout(hidden)
-        if self.settings.readout == "tanh":
-            return self.dropout(self.readout(torch.cat([hidden, context], -1)).tanh())
-        mixed = self.readout(torch.cat([hidden, context, embedding], -1))
-        if self.settings.readout == "deep":
-            return self.dropout(mixed.tanh())
-        return self.dropout(mixed.unflatten(-1, (-1, 2)).amax(-1))
+        parts = [hidden, context] if self.settings.readout == "tanh" else [hidden, context, embedding]
+        read = torch.cat(parts, -1)
+        mixed = self.readout(read) if weight is None else weight.multiply(read, self.readout.bias)
+        if self.settings.readout == "maxout":
+            return self.dropout(mixed.unflatten(-1, (-1, 2)).amax(-1))
+        return self.dropout(mixed.tanh())
 
     def _feed(self, readout: Tensor) -> Tensor:
         """Return the part [N, R] of a readout that enters the next step."""

@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from hourglass.models.cells import Cell, CellState, PartialProjection
+from hourglass.models.loop_weights import LoopWeight
 
 
 class ProjectedCell(Cell):
@@ -41,11 +42,12 @@ class ProjectedCell(Cell):
     def project_ahead(self, inputs: Tensor) -> PartialProjection | None:
         """See `Cell.project_ahead`: the first I' columns of W."""
         known, rest = self.input_layer.weight.tensor_split([inputs.shape[-1]], 1)
-        return PartialProjection(F.linear(inputs, known, self.input_layer.bias), rest)
+        return PartialProjection(F.linear(inputs, known, self.input_layer.bias), LoopWeight(rest))
 
     def complete(self, ahead: PartialProjection, inputs: Tensor) -> Tensor:
         """See `Cell.complete`: the other columns of W."""
-        return torch.addmm(ahead.projected, inputs, ahead.weight.mT)
+        assert ahead.rest is not None
+        return ahead.rest.multiply(inputs, ahead.projected)
 
 
 class MatrixCell(ProjectedCell):

@@ -118,7 +118,7 @@ class QuantisedCell(Cell):
 
     def project_ahead(self, inputs: Tensor) -> PartialProjection:
         """See `Cell.project_ahead`; `inputs` are the first I' of the constructor, no others."""
-        return PartialProjection(self.first(inputs), inputs.new_empty(0))
+        return PartialProjection(self.first(inputs))
 
     def complete(self, ahead: PartialProjection, inputs: Tensor) -> Tensor:
         """See `Cell.complete`; the other weights are those of this cell, not of `ahead`."""
