@@ -11,7 +11,14 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from hourglass.config.command_line import _one_line, check_command_line, read_command, read_words, train_words
+from hourglass.config.command_line import (
+    _one_line,
+    check_command_line,
+    one_line_errors,
+    read_command,
+    read_words,
+    train_words,
+)
 from hourglass.config.unknown_keys import OTHER_NAMES, unknown_key
 from hourglass.config.usage import GROUPS, command_usage, known_keys, list_keys, train_usage, usage_line
 from hourglass.errors import UserError
@@ -57,6 +64,16 @@ def test_a_group_is_set_like_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     for words in (["--search=greedy"], ["--search", "greedy"], ["search=greedy"]):
         monkeypatch.setattr(sys, "argv", ["translate.py", "r", *words])
         assert read_command("translate", "run...")["search"]["beam"] == 1
+
+
+@pytest.mark.parametrize("word", ["trainer=cpu", "data=copy"])
+def test_a_group_of_another_command_is_refused_in_one_line(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the two, `data` is a setting of this command that has parts, and no group of files."""
+    monkeypatch.setattr(sys, "argv", ["pipelines/ablate.py", "ladder", word])
+    with pytest.raises(SystemExit) as end, one_line_errors():
+        read_command("ablate", "conf")
+    group = word.partition("=")[0]
+    assert end.value.code == f"error: {group}: this command has no such group; --help explains the settings there are"
 
 
 @pytest.mark.parametrize(

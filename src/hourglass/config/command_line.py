@@ -344,4 +344,6 @@ def _one_line(message: str) -> str:
     unknown = re.search(r"Could not override '([\w.]+)'.*Key '(\w+)' is not in struct", mistake)
     if unknown:
         return unknown_key(unknown[1], unknown[2])
+    if group := re.search(r"Could not override '(\w+)'\. No match in the defaults list", mistake):
+        return f"{group[1]}: this command has no such group; --help explains the settings there are"
     return f"{mistake} {', '.join(choices)}".strip()
