@@ -32,7 +32,7 @@ def peer_rows(lines: Iterable[Mapping[str, Any]], peers: Sequence[Peer]) -> list
     the machine could do. Each round is compared with the rate measured just before it. As the rate of a shared machine
     varies, another column compares the speed with the best rate among all lines for the same shapes. A ratio to a peer
     is the median of those of the rounds, with their range, where the peer took turns with ours. Beside a target stands
-    the share of the rate that it asks for: over 100 %, no computation in float32 reaches it.
+    the share of the rate that it asks for.
 
     Args:
         lines: of these, those with a speed are compared.

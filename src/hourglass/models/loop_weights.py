@@ -5,7 +5,7 @@ adds it to those of the steps before. The gradient of all steps together is a pr
 
     dL/dW = sum over steps t of g_t^T x_t = [g_1; ...; g_T]^T [x_1; ...; x_T]
 
-which takes less time, has no sums in between, and in bfloat16 none that is rounded.
+which takes less time on a CPU, has no sums in between, and in bfloat16 none that is rounded.
 
 Shapes: N rows of one step, K inputs, M outputs.
 """
@@ -18,36 +18,49 @@ from torch.autograd.function import once_differentiable
 
 
 class LoopWeight:
-    """A weight within one loop over steps; its value, and the value and gradient of each product, are autograd's own.
+    """A weight within one loop over steps. Results and gradients are those of plain products; second ones are not had.
+
+    On other devices than a CPU, and where torch.autocast chooses the types of products, all products are plain.
 
     Args:
         weight: W [M, K].
     """
 
     def __init__(self, weight: Tensor):
-        self._rows: list[tuple[Tensor, Tensor]] = []  # x_t [N, K] and g_t [N, M] of the steps, in one backward pass.
-        self._backward_pass = -1  # Its number: one that was to reach other weights alone leaves its rows behind.
-        self._deferred = torch.is_grad_enabled() and weight.requires_grad
-        self._weight = _Collected.apply(weight, self) if self._deferred else weight
+        kind = weight.device.type
+        deferred = weight.requires_grad and torch.is_grad_enabled()
+        deferred = deferred and kind == "cpu" and not torch.is_autocast_enabled(kind)
+        self._rows = _Rows() if deferred else None
+        self._weight = weight if self._rows is None else _Collected.apply(weight, self._rows)
 
     def multiply(self, inputs: Tensor, added: Tensor) -> Tensor:
         """Return x W^T + `added`, [N, M], of inputs x [N, K]; `added` is [N, M] or [M]."""
-        if not self._deferred:
+        if self._rows is None:
             return torch.addmm(added, inputs, self._weight.mT)
-        product: Tensor = _Product.apply(inputs, self._weight, added, self)
+        product: Tensor = _Product.apply(inputs, self._weight, added, self._rows)
         return product
 
-    def add_rows(self, inputs: Tensor, gradient: Tensor) -> None:
-        """Keep the inputs [N, K] of a step and the gradient [N, M] of its product, for `gradient`."""
-        number = torch._C._current_graph_task_id()
-        if number != self._backward_pass:
-            self._rows, self._backward_pass = [], number
-        self._rows.append((inputs, gradient))
 
-    def gradient(self) -> Tensor:
-        """Return the gradient [M, K] of the weight in this backward pass, and forget its rows."""
-        inputs, gradients = (torch.cat(side) for side in zip(*self._rows, strict=True))
-        self._rows = []
+class _Rows:
+    """What the gradient is made of: by the number of a backward pass, x_t [N, K] and g_t [N, M] of its steps.
+
+    By its number, as one pass may run within another (torch.utils.checkpoint), and one that is to reach other weights
+    alone leaves its rows behind. It holds neither the weight nor any graph: those hold it.
+    """
+
+    def __init__(self) -> None:
+        self._by_pass: dict[int, list[tuple[Tensor, Tensor]]] = {}
+
+    def add(self, inputs: Tensor, gradient: Tensor) -> None:
+        rows = self._by_pass.setdefault(torch._C._current_graph_task_id(), [])
+        rows.append((inputs.detach(), gradient))
+
+    def weight_gradient(self) -> Tensor | None:
+        """Return the gradient [M, K] in this backward pass, and forget its rows; None, if it has none."""
+        rows = self._by_pass.pop(torch._C._current_graph_task_id(), None)
+        if rows is None:
+            return None
+        inputs, gradients = (torch.cat(side) for side in zip(*rows, strict=True))
         return gradients.mT @ inputs
 
 
@@ -55,28 +68,29 @@ class _Collected(torch.autograd.Function):
     """The weight itself. Its backward pass comes after that of all products, whose gradients for it are None."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, owner: LoopWeight) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, rows: _Rows) -> Tensor:
         ctx.set_materialize_grads(False)
-        ctx.owner = owner
+        ctx.rows = rows
         return weight.view_as(weight)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, _: None) -> tuple[Tensor, None]:
-        return ctx.owner.gradient(), None
+    def backward(ctx: Any, _: None) -> tuple[Tensor | None, None]:
+        return ctx.rows.weight_gradient(), None
 
 
 class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, added: Tensor, owner: LoopWeight) -> Tensor:
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, added: Tensor, rows: _Rows) -> Tensor:
         ctx.save_for_backward(inputs, weight)
-        ctx.owner, ctx.sums_rows = owner, added.dim() == 1
+        ctx.rows, ctx.sums_rows = rows, added.dim() == 1
         return torch.addmm(added, inputs, weight.mT)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, Tensor | None, None]:
         inputs, weight = ctx.saved_tensors
-        ctx.owner.add_rows(inputs, gradient)
-        of_inputs = gradient @ weight if ctx.needs_input_grad[0] else None
-        return of_inputs, None, gradient.sum(0) if ctx.sums_rows else gradient, None
+        ctx.rows.add(inputs, gradient)
+        reads_inputs, _, reads_added, _ = ctx.needs_input_grad
+        of_added = gradient.sum(0) if reads_added and ctx.sums_rows else gradient
+        return gradient @ weight if reads_inputs else None, None, of_added if reads_added else None, None
