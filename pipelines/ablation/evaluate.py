@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from hourglass.analysis.evaluation import VariantResult, write_evaluation
+from hourglass.analysis.evaluation import VariantResult, mean_curve, write_evaluation
 from hourglass.config.command_line import one_line_errors
 from hourglass.experiments.ablation import Ablation, read_stage
 from hourglass.experiments.evaluation import evaluate
@@ -35,11 +33,9 @@ def main(ablation: Ablation, corpus: str) -> None:
             by_length.append([bucket.mean_source_words, *scores])
     write_table(folder / "score_by_length.csv", ["source_words", *variants], by_length)
     curves = [[training.curves.score for training in result.seeds] for result in variants.values()]
-    learning = [
-        [float(np.mean([points[number][0] for curve in curves for points in curve]))]
-        + [float(np.mean([points[number][1] for points in curve])) for curve in curves]
-        for number in range(len(curves[0][0]))
-    ]
+    of_all = mean_curve([curve for seeds in curves for curve in seeds])  # Of these, the target tokens.
+    means = [mean_curve(seeds)[-len(of_all) :] for seeds in curves]
+    learning = [[tokens, *(score for _, score in points)] for (tokens, _), *points in zip(of_all, *means, strict=True)]
     write_table(folder / "learning.csv", ["target_tokens", *variants], learning)
 
 

@@ -233,6 +233,14 @@ def test_scores_are_sacrebleus(ablation: Ablation, evaluation: Evaluation) -> No
     assert sum(bucket.sentences for bucket in evaluation.buckets) == evaluation.sentences == 120
 
 
+def test_a_corpus_has_the_name_that_the_ablation_gives_it(ablation: Ablation) -> None:
+    """Several of its corpora may be of one recipe: scan and scan_length have one name in their settings."""
+    facts = ablation.facts("numbers")
+    write_record(ablation.facts_file("numbers"), replace(facts, name="recipe"), SCHEMA_VERSION)
+    assert ablation.facts("numbers").name == "recipe"
+    assert evaluate(ablation, "numbers").corpus.name == "numbers"
+
+
 def test_the_difference_is_that_of_the_paired_bootstrap(ablation: Ablation, evaluation: Evaluation) -> None:
     counts = draw_resamples(120, 1000)
     quantities = {}

@@ -3,7 +3,7 @@
 The score is that of the main metric (`Evaluation.metric`): BLEU, where nothing else is asked for.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -401,6 +401,20 @@ def read_evaluation(file: Path, command: str) -> Evaluation:
         UserError: the file is missing, damaged, or of another version; the message names `command`.
     """
     return read_record(file, Evaluation, EVALUATION_VERSION, command)
+
+
+def mean_curve(curves: Sequence[list[tuple[float, float]]]) -> list[tuple[float, float]]:
+    """Return the mean of curves of one budget: pairs of target tokens read and value.
+
+    The points of a rung of a ladder begin where it branches off. In some seeds a validation falls just before that, in
+    others just after: so the curves are aligned at their ends, and points that some do not have are left out.
+
+    Args:
+        curves: of the seeds, or of variants; with as many target tokens from each point to the next.
+    """
+    most = min(map(len, curves))
+    points = zip(*(curve[len(curve) - most :] for curve in curves), strict=True)
+    return [(fmean(tokens for tokens, _ in each), fmean(value for _, value in each)) for each in points]
 
 
 def grid_end(rate: float, tried: Iterable[float]) -> GridEnd | None:

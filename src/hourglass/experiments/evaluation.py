@@ -78,7 +78,7 @@ def evaluate(ablation: Ablation, corpus: str) -> Evaluation:
         variants[variant] = replace(variants[variant], doubling=doubling)
     refused = _refuse_slopes(ablation, metric, variants[baseline], scores[baseline])
     return Evaluation(
-        corpus=facts,
+        corpus=replace(facts, name=corpus),  # Several corpora of an ablation may be splits of one, such as scan.
         baseline=baseline.name,
         resamples=ablation.settings.resamples,
         converged=ablation.settings.converged,

@@ -1,5 +1,7 @@
 """Measure the bits that reach the decoders of an ablation's variants with one budget."""
 
+from dataclasses import replace
+
 from hourglass.analysis.bits import measure_bits
 from hourglass.analysis.comparability import choose_blind
 from hourglass.analysis.information import Information
@@ -13,7 +15,7 @@ def measure_information(ablation: Ablation, corpus: str, budget: int) -> Informa
         UserError: a run or the blind decoder's search is missing or damaged.
     """
     blind = ablation.blind(corpus)
-    return measure_bits(
+    information = measure_bits(
         choose_blind(ablation.open_runs(blind, budget)),
         {variant.name: ablation.open_runs(variant, budget) for variant in ablation.variants(corpus)},
         baseline=ablation.settings.baseline,
@@ -22,3 +24,4 @@ def measure_information(ablation: Ablation, corpus: str, budget: int) -> Informa
         converged=ablation.settings.converged,
         blind_rates=[own.learning_rate for own in ablation.tuning(blind).candidates if own.dropout is None],
     )
+    return replace(information, corpus=corpus)  # As the ablation calls it, see `evaluate`.

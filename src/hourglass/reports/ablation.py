@@ -248,7 +248,8 @@ def _examples_part(evaluation: Evaluation) -> list[Block]:
 
 def _provenance(evaluations: Mapping[str, Evaluation], origin: ReportOrigin) -> Folded:
     columns = [_provenance_column(evaluation) for evaluation in evaluations.values()]
-    rows = [[fact, *(column[fact] for column in columns)] for fact in columns[0]] if columns else []
+    facts = dict.fromkeys(fact for column in columns for fact in column)  # Corpora may have other metrics.
+    rows = [[fact, *(column.get(fact, "-") for column in columns)] for fact in facts]
     table = Table("provenance", ["", *evaluations], rows, say("tables", "provenance"), text_columns=1 + len(columns))
     made = say("reading", "made", command=origin.command, date=origin.date, commit=origin.commit)
     return Folded(2, say("reading", "provenance"), [Paragraph(made), table])

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 
-from hourglass.analysis.evaluation import BucketScores, Evaluation, VariantResult
+from hourglass.analysis.evaluation import BucketScores, Evaluation, VariantResult, mean_curve
 from hourglass.metrics.scoring import FEW
 from hourglass.reports.document import Picture
 from hourglass.reports.phrases import cover_of_differences, cover_of_estimates, difference_line, estimate_line
@@ -157,6 +157,5 @@ def _lengths(evaluation: Evaluation) -> tuple[list[float], list[bool]]:
 
 def _mean_loss(result: VariantResult) -> Line:
     """Return the mean over seeds of the dev loss, against millions of target tokens."""
-    points = list(zip(*(training.curves.loss for training in result.seeds), strict=True))
-    x = [sum(tokens for tokens, _ in each) / len(each) / 1e6 for each in points]
-    return Line(x, [sum(loss for _, loss in each) / len(each) for each in points])
+    points = mean_curve([training.curves.loss for training in result.seeds])
+    return Line([tokens / 1e6 for tokens, _ in points], [loss for _, loss in points])
