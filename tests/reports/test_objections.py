@@ -23,10 +23,11 @@ def variant(**changes: Any) -> Any:
     )
 
 
-def evaluation(sharing: int = 0, **variants: Any) -> Any:
+def evaluation(sharing: int = 0, rest: bool = True, **variants: Any) -> Any:
     facts = OverlapFacts(sentences=40, short=0, sharing=sharing, half_covered=0, words=400, covered=0)
     corpus = SimpleNamespace(overlap={"test": {"target": facts}})
-    return SimpleNamespace(variants={"none": variant(), **variants}, corpus=corpus, metric=METRIC)
+    clean = SimpleNamespace() if rest else None
+    return SimpleNamespace(variants={"none": variant(), **variants}, corpus=corpus, metric=METRIC, clean_part=clean)
 
 
 def test_a_perfect_ablation_has_none() -> None:
@@ -49,7 +50,11 @@ def test_a_perfect_ablation_has_none() -> None:
             ["have one each, and no spread of their own"],
         ),
         (evaluation(fixed=variant(parameters=15)), ["fixed has 50 % more than none (15 and 10)"]),
-        (evaluation(sharing=10, fixed=variant()), ["25.0 % of the test references share 8 words in a row"]),
+        (
+            evaluation(sharing=10, fixed=variant()),
+            ["25.0 % of the test references share 8 words in a row", "reference; the scores of the rest stand beside"],
+        ),
+        (evaluation(sharing=40, rest=False, fixed=variant()), ["100.0 % of the test", "a training reference."]),
     ],
 )
 def test_each_objection_has_its_cause(of: Any, words: list[str]) -> None:

@@ -173,6 +173,7 @@ def evaluations() -> Iterator[dict[str, Evaluation]]:
     facts = OverlapFacts(sentences=40, short=0, sharing=10, half_covered=0, words=400, covered=0)
     shared = replace(plain.corpus, overlap={"test": {"target": facts}})
     yield {"clean": replace(plain, corpus=shared, clean_part=CleanPart(30, 5.0, scores))}
+    yield {"no rest": replace(plain, corpus=shared, clean_part=None)}
     renamed = {"fixed": plain.variants["fixed"], "luong_general": plain.variants["luong_general"]}
     yield {
         "no none": replace(

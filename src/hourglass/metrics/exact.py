@@ -20,7 +20,7 @@ class SequenceAccuracy(Metric):
     """
 
     name = "exact"
-    heading = "exact match"
+    heading = "EM"  # Exact match.
 
     def statistics(self, hypotheses: Sequence[str], references: References, sources: Sequence[str]) -> np.ndarray:
         """Return 1 for an output that is a reference, else 0; and 1: [N, 2] int64."""

@@ -74,5 +74,5 @@ def _overlap(evaluation: Evaluation) -> str:
     overlap = evaluation.corpus.overlap
     if overlap is None or not overlap["test"]["target"].sharing:
         return ""
-    facts = overlap["test"]["target"]
-    return say("objections", "overlap", share=facts.sharing / facts.sentences, ngram=NGRAM)
+    facts, rest = overlap["test"]["target"], evaluation.clean_part is not None
+    return say("objections", "overlap", share=facts.sharing / facts.sentences, ngram=NGRAM, rest=rest)
