@@ -89,6 +89,8 @@ def test_the_recorded_runs_are_judged(corpus: str) -> None:
     evaluation = load_ablation().evaluation(corpus)
     for result in evaluation.variants.values():
         for training in result.seeds:
-            assert is_judged(training.target_tokens, len(training.curves.loss))
+            # A rung of a ladder may branch off just after a validation, and so have one fewer than it needs.
+            judged = is_judged(training.target_tokens, len(training.curves.loss))
             gained = training.convergence.gain_of_last_fifth
-            assert training.convergence.converged == (gained < evaluation.converged)
+            assert training.convergence.converged == (gained < evaluation.converged if judged else None)
+        assert any(training.convergence.converged is not None for training in result.seeds)

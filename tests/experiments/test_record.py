@@ -30,6 +30,14 @@ def corpus_bleu(counts: np.ndarray) -> float:
     return float(score.score)
 
 
+def exact_match(counts: np.ndarray) -> float:
+    """Return the percentage of sentences whose first count, of an output that is right, is 1."""
+    return 100 * float(counts[:, 0].mean())
+
+
+SCORES = {"bleu": corpus_bleu, "exact": exact_match}
+
+
 def bits_needed(ablation: Ablation, variant: Variant, budget: int) -> np.ndarray:
     """Return the bits of each seed and test sentence, [K, N]."""
     files = [ablation.kept(variant, seed, budget).likelihoods for seed in ablation.seeds(variant)]
@@ -48,11 +56,12 @@ def half_width(first: np.ndarray, second: np.ndarray) -> float:
 @pytest.mark.parametrize("corpus", CORPORA)
 def test_recorded_scores_are_those_of_the_kept_sentences(ablation: Ablation, corpus: str) -> None:
     evaluation, last = ablation.evaluation(corpus), ablation.corpora[corpus].budgets[-1]
+    score_of = SCORES[evaluation.main]
     assert list(evaluation.variants) == [variant.name for variant in ablation.variants(corpus)]
     for variant in ablation.variants(corpus):
         kept = [ablation.sentence_scores(variant, seed, last) for seed in ablation.seeds(variant)]
         recorded = evaluation.variants[variant.name]
-        assert recorded.score.by_seed == pytest.approx([corpus_bleu(own.statistics) for own in kept])
+        assert recorded.score.by_seed == pytest.approx([score_of(own.statistics) for own in kept])
         for bucket, scores in zip(evaluation.buckets, recorded.buckets, strict=True):
             low, high = bucket.source_words
             inside = [
@@ -60,7 +69,7 @@ def test_recorded_scores_are_those_of_the_kept_sentences(ablation: Ablation, cor
             ]
             assert [len(part) for part in inside] == [bucket.sentences] * len(kept)
             assert scores.score is not None
-            assert scores.score.by_seed == pytest.approx([corpus_bleu(part) for part in inside])
+            assert scores.score.by_seed == pytest.approx([score_of(part) for part in inside])
 
 
 @pytest.mark.parametrize("corpus", CORPORA)
