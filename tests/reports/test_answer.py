@@ -50,8 +50,14 @@ ERRORS = {"per": MetricFacts("PER", 2, "per", higher_is_better=False)}
             "attention helps: BLEU is 60.0 with luong_general and 10.0 with none, a difference of +50.0 (95 %",
         ),
         (of(made_variant("luong_general", 4.0, -6.0)), "attention does harm: BLEU is 4.0 with luong_general"),
-        (of(made_variant("luong_general", 4.0, -6.0), metrics=ERRORS), "attention helps: PER is 4.0"),
-        (of(made_variant("luong_general", 16.0, 6.0), metrics=ERRORS), "attention does harm: PER is 16.0"),
+        (
+            of(made_variant("luong_general", 4.0, -6.0), metrics=ERRORS),
+            "attention helps: phoneme error rate (PER) is 4.0",
+        ),
+        (
+            of(made_variant("luong_general", 16.0, 6.0), metrics=ERRORS),
+            "attention does harm: phoneme error rate (PER) is 16.0",
+        ),
         (
             of(made_variant("luong_general", 11.0, 1.0)),
             "it cannot be told whether attention helps, as the interval of the difference holds 0: BLEU is 11.0",
@@ -104,7 +110,9 @@ def test_where_bits_are_known_the_answer_is_the_primary_estimand_and_the_score_c
     compared = replace(made_evaluation(), pairs=[pair])
     assert in_bits(evaluation=compared).endswith(f"{SCORES}, a difference of +40.0 (95 % interval +35.0 to +45.0).")
     errors = replace(made_evaluation(), metrics=ERRORS)
-    assert in_bits(evaluation=errors).endswith("In PER, luong_general has 60.0 and fixed 20.0; less is better.")
+    assert in_bits(evaluation=errors).endswith(
+        "In phoneme error rate (PER), luong_general has 60.0 and fixed 20.0; less is better."
+    )
 
 
 def slope_difference() -> Difference:
@@ -269,6 +277,14 @@ def test_what_would_change_it_is_two_sentences_on_training_and_on_the_task(ladde
     text = what_would_change_it(find_answer(close), close, ladder)
     assert "the source as its own translation has 54.0 BLEU" in text
     assert len(sentences(text)) == 2
+
+
+def test_actions_are_in_no_language() -> None:
+    """So that a corpus of commands to actions is not called one pair of languages."""
+    evaluation = made_evaluation()
+    commands = replace(evaluation, corpus=replace(evaluation.corpus, target="zxx"))
+    text = what_would_change_it(find_answer(commands), commands, None)
+    assert text.endswith("Another task may, too: this is one corpus.")
 
 
 def test_the_ladder_of_the_answer_is_the_nearest() -> None:

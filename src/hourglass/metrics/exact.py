@@ -20,7 +20,8 @@ class SequenceAccuracy(Metric):
     """
 
     name = "exact"
-    heading = "EM"  # Exact match.
+    heading = "EM"
+    abbreviates = "exact match"
 
     def statistics(self, hypotheses: Sequence[str], references: References, sources: Sequence[str]) -> np.ndarray:
         """Return 1 for an output that is a reference, else 0; and 1: [N, 2] int64."""
@@ -46,6 +47,7 @@ class SequenceErrorRate(SequenceAccuracy):
 
     name = "sequence_error_rate"
     heading = "SER"
+    abbreviates = "sequence error rate"
     higher_is_better = False
 
     def score(self, sums: np.ndarray) -> np.ndarray:

@@ -24,8 +24,9 @@ class Metric(ABC):
     """A score of outputs against references. The other arguments of a subclass's constructor are its options.
 
     Class attributes: `name`, as in `metrics` and metrics.json; `heading`, of its column in tables and of axes, at most
-    7 characters (by default the name); `digits`, decimals in tables; `higher_is_better`; `lowest` and `highest`, the
-    values that it can have; `scores_copies`, whether the source as its own output is scored, too.
+    7 characters (by default the name); `abbreviates`, the words that a heading stands for, unless every reader knows
+    it; `digits`, decimals in tables; `higher_is_better`; `lowest` and `highest`, the values that it can have;
+    `scores_copies`, whether the source as its own output is scored, too.
 
     Args:
         target_language: code of the target language.
@@ -36,6 +37,7 @@ class Metric(ABC):
 
     name: ClassVar[str]
     heading: ClassVar[str] = ""
+    abbreviates: ClassVar[str] = ""
     digits: ClassVar[int] = 2
     higher_is_better: ClassVar[bool] = True
     lowest: ClassVar[float] = 0.0

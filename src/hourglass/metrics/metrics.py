@@ -155,6 +155,12 @@ def heading_of(name: str) -> str:
     return (METRICS[name].heading if name in METRICS else "") or name
 
 
+def spell_out(heading: str) -> str:
+    """Return a heading with the words that it stands for, "exact match (EM)"; of one that needs none, as it is."""
+    words = next((metric.abbreviates for metric in METRICS.values() if metric.heading == heading), "")
+    return f"{words} ({heading})" if words else heading
+
+
 def metric_statistics(
     metric: Metric, hypotheses: Sequence[str], references: References, sources: Sequence[str]
 ) -> np.ndarray | None:

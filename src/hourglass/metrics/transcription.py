@@ -87,6 +87,7 @@ class WordErrorRate(ErrorRate):
 
     name = "word_error_rate"
     heading = "WER"
+    abbreviates = "word error rate"
 
     def units(self, text: str) -> Sequence[str]:
         """Return the words."""
@@ -98,6 +99,7 @@ class CharacterErrorRate(ErrorRate):
 
     name = "character_error_rate"
     heading = "CER"
+    abbreviates = "character error rate"
 
     def units(self, text: str) -> Sequence[str]:
         """Return the characters."""
@@ -109,6 +111,7 @@ class PhonemeErrorRate(ErrorRate):
 
     name = "phoneme_error_rate"
     heading = "PER"
+    abbreviates = "phoneme error rate"
 
     def units(self, text: str) -> Sequence[str]:
         """Return the phonemes."""

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 from hourglass.analysis.evaluation import Evaluation
 from hourglass.analysis.information import BitsDifference, Information
 from hourglass.analysis.ladder import Course, Ladder
+from hourglass.metrics.metrics import spell_out
 from hourglass.metrics.saturation import Saturation
 from hourglass.metrics.significance import Difference, Interval
 from hourglass.reports.ablation_figures import draw_differences
@@ -19,6 +20,8 @@ from hourglass.reports.sentences import say
 Verdict = Literal["helps", "harms", "cannot be told"]
 # How a decoder sees the source.
 Way = Literal["once", "again", "average", "states"]
+# The code of what is in no language, such as phonemes.
+NO_LANGUAGE = "zxx"
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class PairScores(NamedTuple):
     """What the two variants of a difference in bits score.
 
     Attributes:
-        unit: heading of the metric.
+        unit: the metric, spelt out.
         higher_is_better: of the metric.
         variant: mean over seeds.
         reference: mean over seeds.
@@ -194,7 +197,7 @@ def _bits_answer(evaluation: Evaluation, variant: str, reference: str, differenc
         way=_way(of_reference.config["attention"]["name"]),
         curve=difference.curve,
         scores=PairScores(
-            evaluation.metric.heading,
+            spell_out(evaluation.metric.heading),
             evaluation.metric.higher_is_better,
             of_variant.score.mean,
             of_reference.score.mean,
@@ -218,7 +221,7 @@ def say_answers(answers: Sequence[BitsAnswer | ScoreAnswer]) -> str:
     if len(answers) == 1:
         (answer,) = answers
         if isinstance(answer, ScoreAnswer):
-            return say("answer", "claim", a=answer)
+            return say("answer", "claim", a=answer, metric=spell_out(answer.unit))
         course = (None, "") if answer.curve is None else course_of(answer.curve)
         return say("answer", "claim_in_bits", a=answer, interval=course[0])
     return say(
@@ -247,6 +250,7 @@ def what_would_change_it(answer: Answer, evaluation: Evaluation, ladder: Ladder 
         "another_task",
         source=facts.source,
         target=facts.target,
+        pair=NO_LANGUAGE not in (facts.source, facts.target),
         copied=copied_score(evaluation),
         unit=evaluation.metric.heading,
     )
@@ -357,7 +361,7 @@ def answer_table(evaluation: Evaluation) -> Table:
 def _caption_facts(evaluation: Evaluation, rows: int) -> dict[str, object]:
     unit = evaluation.metric.heading
     return {
-        "unit": unit,
+        "unit": spell_out(unit),
         "direction": "" if evaluation.metric.higher_is_better else evaluation.metric.direction,
         "hundred": unit == "BLEU",
         "others": rows < len(evaluation.variants),
