@@ -84,9 +84,10 @@ def made_variant(attention: str, score: float, lead: float | None = None, **chan
         others={},
         brevity_penalty=0.9,
         length_ratio=0.95,
+        premature=None,
         copied=5.0,
-        buckets=[BucketScores(estimate(score + place, seeds), 5.0, 0.9, 0.95) for place in (0, 1)]
-        + [BucketScores(None, None, None, None)],
+        buckets=[BucketScores(estimate(score + place, seeds), 5.0, 0.9, 0.95, None) for place in (0, 1)]
+        + [BucketScores(None, None, None, None, None)],
         difference=None if whole is None else ScoreDifference(whole, by_length),
         doubling=Doubling(1, BUDGET // 2, 2.1, 0.005, score - 1, doubled, converged=True),
     )

@@ -105,6 +105,24 @@ def test_a_sum_of_counts_is_the_score_of_the_sentences(name: str) -> None:
     assert quantity.bounds.high == metric.highest
 
 
+@pytest.mark.parametrize("name", ["exact", "sequence_error_rate"])
+def test_an_output_that_is_right_until_it_stops_ends_early(name: str) -> None:
+    """Counted by the text itself, in place of its units; one that is another reference is right, and not early."""
+    references = [("go left", "go left twice"), ("run",), ("run",), ("jump right",), ("go", "walk on")]
+    outputs = ["go left", "", "run run", "jump up", "walk"]
+    metric = METRICS[name]("en")
+    assert metric.details(metric.statistics(outputs, references, outputs).sum(0)) == {"premature": 40.0}
+    outputs, references = texts(200)
+    outputs = [own[0].rsplit(" ", row % 3)[0] if row % 2 else outputs[row] for row, own in enumerate(references)]
+    early = [
+        output not in own and any(other.startswith(f"{output} ") for other in own)
+        for output, own in zip(outputs, references, strict=True)
+    ]
+    assert 20 < sum(early) < 180
+    told = metric.details(metric.statistics(outputs, references, outputs).sum(0))
+    assert told == {"premature": pytest.approx(100 * sum(early) / 200)}
+
+
 @pytest.mark.parametrize("name", list(METRICS))
 def test_every_metric_knows_its_direction(name: str) -> None:
     outputs, references = texts()

@@ -162,10 +162,13 @@ def evaluations() -> Iterator[dict[str, Evaluation]]:
             copied=None,
             parameters=1000 + place,
             brevity_penalty=None,
+            premature=12.5,
+            buckets=[replace(bucket, premature=12.5) for bucket in own.buckets],
         )
         for place, (name, own) in enumerate(plain.variants.items())
     }
     yield {"brief": replace(plain, variants=brief, metrics={"per": MetricFacts("PER", 2, "per", False)})}
+    yield {"phonemes": replace(plain, corpus=replace(plain.corpus, target="zxx"))}
     scores = {
         name: CleanScores(own.score, None if own.difference is None else own.difference.whole)
         for name, own in plain.variants.items()

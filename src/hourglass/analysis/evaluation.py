@@ -20,7 +20,7 @@ from hourglass.training.finished import DevCurves, DevScores
 # Add 1 whenever a field is added, removed, renamed, or changes its meaning: of `CorpusFacts` and `Tuning`, and of what
 # an `Evaluation` has beside them.
 SCHEMA_VERSION = 1
-EVALUATION_VERSION = 2
+EVALUATION_VERSION = 3
 
 
 LEARNING_RATE = "optimizer.learning_rate="
@@ -186,12 +186,15 @@ class BucketScores:
         copied: the score of the source as its own output; None where the metric has none.
         brevity_penalty: factor by which BLEU is lowered for short output; None of other metrics.
         length_ratio: tokens of the output over tokens of the references; None of other metrics than BLEU.
+        premature: percent of the outputs that are right as far as they go and end too early; None of other metrics than
+            sequence accuracy.
     """
 
     score: Estimate | None
     copied: float | None
     brevity_penalty: float | None
     length_ratio: float | None
+    premature: float | None
 
 
 @dataclass(frozen=True)
@@ -226,6 +229,7 @@ class VariantResult:
         others: further scores by name, means over seeds.
         brevity_penalty: of BLEU, mean over seeds; None of other metrics.
         length_ratio: tokens of the output over tokens of the references, mean over seeds; None of other metrics.
+        premature: see `BucketScores`.
         copied: the score of the source as its own output; None where the metric has none.
         buckets: scores by length, in the order of `Evaluation.buckets`.
         difference: to the baseline; None for the baseline itself.
@@ -245,6 +249,7 @@ class VariantResult:
     others: dict[str, float | None]
     brevity_penalty: float | None
     length_ratio: float | None
+    premature: float | None
     copied: float | None
     buckets: list[BucketScores]
     difference: ScoreDifference | None

@@ -215,6 +215,7 @@ def _evaluate_variant(
         others={name: _mean([own[name] for own in scores]) for name in others},
         brevity_penalty=_mean([own.get("brevity_penalty") for own in scores]),
         length_ratio=_mean([own.get("length_ratio") for own in scores]),
+        premature=_mean([own.get("premature") for own in scores]),
         copied=scores[0].get(f"copy_{main}"),
         buckets=[
             BucketScores(
@@ -222,6 +223,7 @@ def _evaluate_variant(
                 copied=scores[0]["buckets"][bucket].get(f"copy_{main}"),
                 brevity_penalty=_mean([own["buckets"][bucket].get("brevity_penalty") for own in scores]),
                 length_ratio=_mean([own["buckets"][bucket].get("length_ratio") for own in scores]),
+                premature=_mean([own["buckets"][bucket].get("premature") for own in scores]),
             )
             for bucket, estimate in enumerate(score.estimates(len(settings.edges)))
         ],

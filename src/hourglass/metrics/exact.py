@@ -1,5 +1,8 @@
 """Sequence accuracy: the share of outputs that are a reference, unit by unit; and its complement, the error rate.
 
+Beside them the share of outputs that are right as far as they go and end too early: models that are trained on short
+sequences tend to end so on longer ones (Newman et al. 2020, "The EOS Decision and Length Extrapolation").
+
 In grapheme-to-phoneme conversion, where an output is a word's pronunciation, the latter is called word error rate.
 
 Shapes: N sentences.
@@ -24,18 +27,24 @@ class SequenceAccuracy(Metric):
     abbreviates = "exact match"
 
     def statistics(self, hypotheses: Sequence[str], references: References, sources: Sequence[str]) -> np.ndarray:
-        """Return 1 for an output that is a reference, else 0; and 1: [N, 2] int64."""
+        """Return 1 for an output that is a reference, else 0; 1; and 1 for one that ends early: [N, 3] int64."""
         check_references(hypotheses, references, self.name)
-        equal = [
-            hypothesis.split() in [reference.split() for reference in own]
-            for hypothesis, own in zip(hypotheses, references, strict=True)
-        ]
-        return np.stack([np.array(equal, dtype=np.int64), np.ones(len(equal), dtype=np.int64)], axis=-1)
+        counts = np.zeros((len(hypotheses), 3), dtype=np.int64)
+        for row, hypothesis, own in zip(counts, hypotheses, references, strict=True):
+            units, wanted = hypothesis.split(), [reference.split() for reference in own]
+            equal = units in wanted
+            early = not equal and any(units == reference[: len(units)] for reference in wanted)
+            row[:] = equal, 1, early
+        return counts
 
     def score(self, sums: np.ndarray) -> np.ndarray:
         """Return the share in percent."""
         share: np.ndarray = 100 * np.asarray(sums[..., 0], dtype=np.float64) / sums[..., 1]
         return share
+
+    def details(self, sums: np.ndarray) -> dict[str, float | int | None]:
+        """Return the percent of the outputs that end early: right as far as they go, a proper prefix of a reference."""
+        return {"premature": 100 * float(sums[2]) / float(sums[1]) if sums[1] else None}
 
     def signature(self) -> str:
         """See `Metric.signature`."""

@@ -30,7 +30,7 @@ METRICS: Registry[Metric] = Registry(
     ),
     arguments=("target_language",),
     reserved=(
-        *("copy_bleu", "copy_chrf", "brevity_penalty", "length_ratio", "sentences", "source_words"),
+        *("copy_bleu", "copy_chrf", "brevity_penalty", "length_ratio", "premature", "sentences", "source_words"),
         *("hypothesis_tokens", "reference_tokens", "signature", "chrf_signature", "metrics", "main", "buckets"),
         # Of dev, and objectives of a sweep.
         *("loss", "smoothed_loss", "step", "parameters", "sentences_per_second"),

@@ -57,10 +57,10 @@ def score(
     Returns:
         Plain values, ready for JSON: `sentences`; the score of each metric by its name, that of the source as its own
         output as copy_NAME where the metric has it, and what else a metric tells (for BLEU `brevity_penalty`,
-        `hypothesis_tokens`, `reference_tokens` and `length_ratio`, the former divided by the latter); `main`, the name
-        of the main metric; `metrics`, the heading, digits, signature and direction of each; and `buckets`, a list of
-        the same numbers for each bucket, with `source_words`: [low, high], high null for the open one. Without
-        sentences all scores are null.
+        `hypothesis_tokens`, `reference_tokens` and `length_ratio`, the former divided by the latter; for sequence
+        accuracy `premature`); `main`, the name of the main metric; `metrics`, the heading, digits, signature and
+        direction of each; and `buckets`, a list of the same numbers for each bucket, with `source_words`: [low, high],
+        high null for the open one. Without sentences all scores are null.
 
     Raises:
         ValueError: the four sequences differ in length, or a length is below the first edge.
@@ -118,7 +118,8 @@ def format_table(scores: dict[str, Any]) -> str:
         columns.append((own.heading[:7], name, own.digits))
         if f"copy_{name}" in scores:
             columns.append(("copy", f"copy_{name}", own.digits))
-    columns += [item for item in (("BP", "brevity_penalty", 3), ("ratio", "length_ratio", 3)) if item[1] in scores]
+    details = (("BP", "brevity_penalty", 3), ("ratio", "length_ratio", 3), ("early", "premature", 2))
+    columns += [item for item in details if item[1] in scores]
 
     def line(label: str, row: dict[str, Any]) -> str:
         mark = "*" if row["sentences"] < FEW else " "
@@ -131,6 +132,7 @@ def format_table(scores: dict[str, Any]) -> str:
         "copy": "copy: the source, scored as an output",
         "BP": "BP: brevity penalty",
         "ratio": "ratio: length of output to reference",
+        "early": "early: percent of outputs that are right as far as they go and end too early",
     }
     shown = [meaning for key, meaning in meanings.items() if key in [name for name, _, _ in columns]]
     notes = [

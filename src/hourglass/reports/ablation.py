@@ -13,6 +13,7 @@ from hourglass.reports.ablation_figures import (
     difference_figure,
     learning_figure,
     length_figures,
+    premature_figure,
     ratio_figure,
 )
 from hourglass.reports.ablation_tables import (
@@ -227,12 +228,13 @@ def _scores_part(evaluation: Evaluation) -> list[Block]:
 
 
 def _lengths_part(evaluation: Evaluation) -> list[Block]:
-    of_bleu = next(iter(evaluation.variants.values())).brevity_penalty is not None
+    result = next(iter(evaluation.variants.values()))
     return [
         *length_figures(evaluation, main_variants(evaluation)),
         difference_figure(evaluation),
         lengths_table(evaluation),
-        *([ratio_figure(evaluation), brevity_figure(evaluation)] if of_bleu else []),
+        *([ratio_figure(evaluation), brevity_figure(evaluation)] if result.brevity_penalty is not None else []),
+        *([premature_figure(evaluation)] if result.premature is not None else []),
     ]
 
 

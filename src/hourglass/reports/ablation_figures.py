@@ -123,6 +123,17 @@ def brevity_figure(evaluation: Evaluation) -> Picture:
     )
 
 
+def premature_figure(evaluation: Evaluation) -> Picture:
+    """Return the share of the outputs that are right as far as they go and end too early, by length of the source."""
+    return _bucket_figure(
+        evaluation,
+        lambda bucket: bucket.premature,
+        suffix="premature",
+        y_label="outputs that end too early, %",
+        sentence="premature",
+    )
+
+
 def _bucket_figure(
     evaluation: Evaluation,
     value: Callable[[BucketScores], float | None],

@@ -36,6 +36,7 @@ def variants_table(evaluation: Evaluation) -> Table:
                 "-" if spread is None else f"{spread:z.2f}",
                 *(_show(result.others[name], facts.digits) for name, facts in others.items()),
                 *([f"{result.brevity_penalty:z.3f}"] if result.brevity_penalty is not None else []),
+                *([f"{result.premature:z.1f}"] if result.premature is not None else []),
                 *difference_cells(result.difference.whole if result.difference else None),
                 *p_cells(result.difference.whole if result.difference else None),
                 _show_choice(result),
@@ -47,9 +48,11 @@ def variants_table(evaluation: Evaluation) -> Table:
             ]
         )
     has_penalty = all(result.brevity_penalty is not None for result in evaluation.variants.values())
+    has_premature = all(result.premature is not None for result in evaluation.variants.values())
     head = ["variant", "converged", title, "SD over seeds", *(facts.heading for facts in others.values())]
     head += [
         *(["BP"] if has_penalty else []),
+        *(["early, %"] if has_premature else []),
         f"minus {baseline}",
         *DIFFERENCE_HEADINGS,
         *P_HEADINGS,
@@ -66,6 +69,7 @@ def variants_table(evaluation: Evaluation) -> Table:
         e=evaluation,
         doubled=all(result.doubling for result in evaluation.variants.values()),
         has_penalty=has_penalty,
+        has_premature=has_premature,
         neck=NECK_DEFINED,
         unjudged=_explain_verdicts(evaluation),
     )
