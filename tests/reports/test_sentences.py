@@ -266,6 +266,7 @@ def informations() -> Iterator[Information]:
     yield with_variant(result(), "plain", bits=replace(bits(7.0, 6.0, 8.0), own_spread=None))
     yield with_variant(rereading(), "fixed", bits=bits(0.5))
     yield with_variant(result(), "none", bits=bits(0.5))
+    yield with_variant(result(), "none", bits=bits(-5.0))
     yield result(blind=replace(result().blind, converged=False, last_fifth_bits=4.1))
     joined = replace(difference(9.0, 8.0, 10.0), joined={2: difference(9.0, 8.0, 10.0).whole})
     yield with_variant(result(), "plain", difference=joined)
