@@ -123,6 +123,31 @@ def test_an_output_that_is_right_until_it_stops_ends_early(name: str) -> None:
     assert told == {"premature": pytest.approx(100 * sum(early) / 200)}
 
 
+def test_early_ends_stand_in_the_table_of_a_run_by_length() -> None:
+    metrics = make_metrics(compose_config("metrics=exact")["metrics"], "en")
+    outputs, references = ["a b", "a", "a b c"], single(["a b", "a b", "a b d"])
+    scores = score(outputs, references, outputs, [1, 1, 4], edges=[1, 3, 6], metrics=metrics)
+    assert scores["premature"] == pytest.approx(100 / 3)
+    assert [bucket["premature"] for bucket in scores["buckets"]] == [50.0, 0.0, None]
+    head, _, first, *_ = format_table(scores).splitlines()
+    assert head.split()[-2:] == ["EM", "early"]
+    assert first.split()[-2:] == ["50.00", "50.00"]
+    assert "end too early" in format_table(scores)
+
+
+def test_a_metric_whose_details_fail_has_its_score(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    """It is refused before a training, and costs nothing but its details after it."""
+    config = compose_config("metrics=exact")["metrics"]
+    metrics = make_metrics(config, "en")
+    monkeypatch.setattr(METRICS["exact"], "details", lambda self, sums: {"premature": sums[9]})
+    with pytest.raises(UserError, match=r"^metrics=exact: fails on a sentence \(IndexError: [^\n]*$"):
+        make_metrics(config, "en")
+    scores = score(["a"], single(["a"]), ["a"], [1], edges=[1], metrics=metrics)
+    assert scores["exact"] == 100
+    assert "premature" not in scores
+    assert "metrics=exact: no details (IndexError: " in caplog.text
+
+
 @pytest.mark.parametrize("name", list(METRICS))
 def test_every_metric_knows_its_direction(name: str) -> None:
     outputs, references = texts()

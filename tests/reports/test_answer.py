@@ -18,6 +18,7 @@ from made_evaluation import (
 from hourglass.analysis.evaluation import Evaluation, VariantPair
 from hourglass.analysis.ladder import Ladder
 from hourglass.metrics.metric import MetricFacts
+from hourglass.metrics.metrics import spell_out
 from hourglass.metrics.significance import Difference, Interval
 from hourglass.reports.ablation import ReportOrigin, write_ablation
 from hourglass.reports.answer import find_answer, how_sure, say_answers, what_would_change_it
@@ -25,6 +26,16 @@ from hourglass.reports.document import Folded, Heading, Paragraph, Picture, Tabl
 from hourglass.reports.plots import LineFigure
 
 NO_NUMBERS = Interval(math.nan, math.nan)
+
+
+def blocks_of(blocks: Any, kind: type) -> list[Any]:
+    """Return the blocks of a kind, those of folded parts among them."""
+    return [
+        each
+        for block in blocks
+        for each in (blocks_of(block.blocks, kind) if isinstance(block, Folded) else [block])
+        if isinstance(each, kind)
+    ]
 
 
 def of(other: Any, **changes: Any) -> Evaluation:
@@ -39,7 +50,7 @@ def sentences(text: str) -> list[str]:
     return re.findall(r".+?\.(?= [A-Z]|$)", text)
 
 
-ERRORS = {"per": MetricFacts("PER", 2, "per", higher_is_better=False)}
+ERRORS = {"phoneme_error_rate": MetricFacts("PER", 2, "per", higher_is_better=False)}
 
 
 @pytest.mark.parametrize(
@@ -277,6 +288,40 @@ def test_what_would_change_it_is_two_sentences_on_training_and_on_the_task(ladde
     text = what_would_change_it(find_answer(close), close, ladder)
     assert "the source as its own translation has 54.0 BLEU" in text
     assert len(sentences(text)) == 2
+
+
+def test_a_heading_is_spelt_out_by_the_name_of_its_metric() -> None:
+    """A metric of a plugin may have a heading that another one has, or may not be loaded."""
+    assert spell_out("exact", "EM") == "exact match (EM)"
+    assert spell_out("of_a_plugin", "EM") == "EM"
+    assert spell_out("bleu", "BLEU") == "BLEU"
+
+
+def test_outputs_that_end_early_stand_in_two_tables_and_a_figure_where_they_are_counted() -> None:
+    """Of sequence accuracy; of BLEU there are its brevity penalty and the ratio of lengths instead."""
+    plain = made_evaluation()
+    early = {
+        name: replace(
+            own,
+            brevity_penalty=None,
+            premature=10.0 + place,
+            buckets=[replace(bucket, premature=None if bucket.score is None else 20.0) for bucket in own.buckets],
+        )
+        for place, (name, own) in enumerate(plain.variants.items())
+    }
+    for evaluation, counted in ((plain, False), (replace(plain, variants=early), True)):
+        blocks = write_ablation({"verses": evaluation}, ReportOrigin("c", "today"))
+        tables = {table.name: table for table in blocks_of(blocks, Table)}
+        pictures = {picture.name for picture in blocks_of(blocks, Picture)}
+        assert ("verses-premature" in pictures) is counted
+        assert ("verses-brevity" in pictures) is not counted
+        for name, cells in (("verses-variants", ["10.0", "11.0"]), ("verses-lengths", ["20.0", "20.0"])):
+            table = tables[name]
+            assert ("early, %" in table.head) is counted
+            if counted:
+                assert [row[table.head.index("early, %")] for row in table.rows][:2] == cells
+                assert "end too early" in table.caption
+                assert {len(row) for row in table.rows} == {len(table.head)}
 
 
 def test_actions_are_in_no_language() -> None:

@@ -186,8 +186,8 @@ class BucketScores:
         copied: the score of the source as its own output; None where the metric has none.
         brevity_penalty: factor by which BLEU is lowered for short output; None of other metrics.
         length_ratio: tokens of the output over tokens of the references; None of other metrics than BLEU.
-        premature: percent of the outputs that are right as far as they go and end too early; None of other metrics than
-            sequence accuracy.
+        premature: percent of the outputs that are right as far as they go and end too early; None unless sequence
+            accuracy or its error rate is among the metrics.
     """
 
     score: Estimate | None

@@ -43,7 +43,10 @@ class SequenceAccuracy(Metric):
         return share
 
     def details(self, sums: np.ndarray) -> dict[str, float | int | None]:
-        """Return the percent of the outputs that end early: right as far as they go, a proper prefix of a reference."""
+        """Return the percent of the outputs that end early: right as far as they go, a proper prefix of a reference.
+
+        An empty output is one, too.
+        """
         return {"premature": 100 * float(sums[2]) / float(sums[1]) if sums[1] else None}
 
     def signature(self) -> str:

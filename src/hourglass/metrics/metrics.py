@@ -1,5 +1,6 @@
 """All metrics, by the names that conf/metrics uses, and the config group `metrics`."""
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ def make_metrics(chosen: Any, target_language: str) -> Metrics:
             value = np.asarray(metric.score(statistics.sum(0)))
             if value.shape != () or not np.isfinite(value):
                 raise ValueError(f"its score is {value.tolist()}")
+            json.dumps(metric.details(statistics.sum(0)))
             str(metric.signature())
         except UserError:
             raise
@@ -155,9 +157,14 @@ def heading_of(name: str) -> str:
     return (METRICS[name].heading if name in METRICS else "") or name
 
 
-def spell_out(heading: str) -> str:
-    """Return a heading with the words that it stands for, "exact match (EM)"; of one that needs none, as it is."""
-    words = next((metric.abbreviates for metric in METRICS.values() if metric.heading == heading), "")
+def spell_out(name: str, heading: str) -> str:
+    """Return the heading of a metric with the words that it stands for: "exact match (EM)".
+
+    Args:
+        name: of the metric.
+        heading: as recorded; returned as it is where it stands for no words, or the metric's plugin is not loaded.
+    """
+    words = METRICS[name].abbreviates if name in METRICS else ""
     return f"{words} ({heading})" if words else heading
 
 
@@ -181,6 +188,15 @@ def metric_statistics(
             *(metric.name, f"{len(hypotheses):,}", type(error).__name__, first_line(error)),
         )
         return None
+
+
+def details_or_none(metric: Metric, sums: np.ndarray) -> dict[str, float | int | None]:
+    """Return what a metric tells beside the score of sums [K]; nothing, with a line in the log, where it fails."""
+    try:
+        return metric.details(sums)
+    except Exception as error:  # Of the user's code.
+        log.warning("metrics=%s: no details (%s: %s)", metric.name, type(error).__name__, first_line(error))
+        return {}
 
 
 def score_or_none(metric: Metric, sums: np.ndarray) -> float | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from hourglass.errors import UserError
 from hourglass.metrics.metric import MetricFacts, References, facts_of
-from hourglass.metrics.metrics import Metrics, metric_statistics, score_or_none
+from hourglass.metrics.metrics import Metrics, details_or_none, metric_statistics, score_or_none
 
 # Scores of fewer sentences than this are marked as unreliable.
 FEW = 50
@@ -58,9 +58,9 @@ def score(
         Plain values, ready for JSON: `sentences`; the score of each metric by its name, that of the source as its own
         output as copy_NAME where the metric has it, and what else a metric tells (for BLEU `brevity_penalty`,
         `hypothesis_tokens`, `reference_tokens` and `length_ratio`, the former divided by the latter; for sequence
-        accuracy `premature`); `main`, the name of the main metric; `metrics`, the heading, digits, signature and
-        direction of each; and `buckets`, a list of the same numbers for each bucket, with `source_words`: [low, high],
-        high null for the open one. Without sentences all scores are null.
+        accuracy and its error rate `premature`); `main`, the name of the main metric; `metrics`, the heading, digits,
+        signature and direction of each; and `buckets`, a list of the same numbers for each bucket, with
+        `source_words`: [low, high], high null for the open one. Without sentences all scores are null.
 
     Raises:
         ValueError: the four sequences differ in length, or a length is below the first edge.
@@ -89,7 +89,7 @@ def score(
                     if of_sentences is not None and len(indices):
                         values[name] = score_or_none(metric, of_sentences[indices].sum(0))
             if (of_sentences := counts[metric.name]) is not None and of_sentences.size:
-                details = metric.details(of_sentences[indices].sum(0))
+                details = details_or_none(metric, of_sentences[indices].sum(0))
                 values |= details if len(indices) else dict.fromkeys(details)
         return values
 

@@ -129,8 +129,9 @@ def premature_figure(evaluation: Evaluation) -> Picture:
         evaluation,
         lambda bucket: bucket.premature,
         suffix="premature",
-        y_label="outputs that end too early, %",
+        y_label="right until they end too early, %",
         sentence="premature",
+        zero=True,
     )
 
 
@@ -141,12 +142,13 @@ def _bucket_figure(
     suffix: str,
     y_label: str,
     sentence: str,
+    zero: bool = False,
 ) -> Picture:
     name, order = evaluation.corpus.name, list(evaluation.variants)
     lines = {variant: _bucket_line(evaluation, result, value) for variant, result in evaluation.variants.items()}
     return Picture(
         f"{name}-{suffix}",
-        draw_lines(lines, x_label=LENGTH, y_label=y_label, order=order, span=0.1),
+        draw_lines(lines, x_label=LENGTH, y_label=y_label, order=order, span=0.1, zero=zero),
         say("figures", f"{sentence}_alt", corpus=name),
         say("figures", sentence),
     )

@@ -123,15 +123,28 @@ def lengths_table(evaluation: Evaluation) -> Table:
                     f"{bucket.sentences:,}{'*' if bucket.sentences < FEW else ''}",
                     f"{score.mean:z.2f}",
                     show_range(score.interval),
+                    *([_show(result.buckets[number].premature, 1)] if result.premature is not None else []),
                     *difference_cells(difference),
                     *p_cells(difference),
                 ]
             )
     head = ["source words", "variant", "converged", "sentences", evaluation.metric.heading, "95 % interval"]
-    head += [f"minus {evaluation.baseline}", *DIFFERENCE_HEADINGS, *P_HEADINGS]
+    has_premature = all(result.premature is not None for result in evaluation.variants.values())
+    head += [
+        *(["early, %"] if has_premature else []),
+        f"minus {evaluation.baseline}",
+        *DIFFERENCE_HEADINGS,
+        *P_HEADINGS,
+    ]
     undefined = say("comparison", "undefined", fewest=FEWEST_SENTENCES)
     caption = say(
-        "tables", "lengths", e=evaluation, few=FEW, undefined=undefined, unjudged=_explain_verdicts(evaluation)
+        "tables",
+        "lengths",
+        e=evaluation,
+        has_premature=has_premature,
+        few=FEW,
+        undefined=undefined,
+        unjudged=_explain_verdicts(evaluation),
     )
     return Table(f"{name}-lengths", head, rows, caption, text_columns=3)
 

@@ -81,10 +81,12 @@ class ScoreAnswer(Answer):
     """The answer in a score: the best variant on dev against the baseline.
 
     Attributes:
+        spelt_out: the unit, with the words that it stands for.
         variant_score: mean over seeds.
         reference_score: mean over seeds.
     """
 
+    spelt_out: str
     variant_score: float
     reference_score: float
 
@@ -176,6 +178,7 @@ def score_answer(evaluation: Evaluation) -> ScoreAnswer:
         seeds=(len(of_baseline.seeds), len(of_best.seeds)),
         reference_converged=of_baseline.converged,
         variant_converged=of_best.converged,
+        spelt_out=spell_out(evaluation.main, evaluation.metric.heading),
         variant_score=of_best.score.mean,
         reference_score=of_baseline.score.mean,
     )
@@ -197,7 +200,7 @@ def _bits_answer(evaluation: Evaluation, variant: str, reference: str, differenc
         way=_way(of_reference.config["attention"]["name"]),
         curve=difference.curve,
         scores=PairScores(
-            spell_out(evaluation.metric.heading),
+            spell_out(evaluation.main, evaluation.metric.heading),
             evaluation.metric.higher_is_better,
             of_variant.score.mean,
             of_reference.score.mean,
@@ -221,7 +224,7 @@ def say_answers(answers: Sequence[BitsAnswer | ScoreAnswer]) -> str:
     if len(answers) == 1:
         (answer,) = answers
         if isinstance(answer, ScoreAnswer):
-            return say("answer", "claim", a=answer, metric=spell_out(answer.unit))
+            return say("answer", "claim", a=answer, metric=answer.spelt_out)
         course = (None, "") if answer.curve is None else course_of(answer.curve)
         return say("answer", "claim_in_bits", a=answer, interval=course[0])
     return say(
@@ -361,7 +364,7 @@ def answer_table(evaluation: Evaluation) -> Table:
 def _caption_facts(evaluation: Evaluation, rows: int) -> dict[str, object]:
     unit = evaluation.metric.heading
     return {
-        "unit": spell_out(unit),
+        "unit": spell_out(evaluation.main, unit),
         "direction": "" if evaluation.metric.higher_is_better else evaluation.metric.direction,
         "hundred": unit == "BLEU",
         "others": rows < len(evaluation.variants),

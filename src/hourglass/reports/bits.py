@@ -423,11 +423,11 @@ def _blind_sentence(information: Information) -> str:
 
 
 def _neck_sentences(information: Information, name: str, best: str | None) -> str:
-    """Return how many bits a variant receives, and whether that levels off as sentences get longer."""
+    """Return how many bits a variant receives, or lacks, and whether that levels off as sentences get longer."""
     own = information.variants[name]
     bits = own.reading
     if information.exact_bits is None and bits.widest is not None and bits.widest.high < 0:
-        return say("bits", "misled", name=name, bits=bits)
+        return say("bits", "worse_than_blind", name=name, bits=bits)
     if _near_zero(information, name):
         return say("bits", "near_zero", name=name, bits=bits, doubt=_doubt(information))
     return say(

@@ -51,7 +51,7 @@ def logged_scores(metrics: Mapping[str, Any]) -> LoggedScores:
 
 
 def shown_scores(test: Mapping[str, Any]) -> list[str]:
-    """Return the names of the numbers to show of the scores of test: the metrics, and what belongs to the main one."""
+    """Return the names of the numbers to show of the scores of test: metrics, and what they tell beside."""
     main = main_of(test)
     further = (f"copy_{main}", "brevity_penalty", "length_ratio", "premature")
     return [main, *(name for name in further if name in test), *(name for name in facts_of(test) if name != main)]
