@@ -33,9 +33,10 @@ def main() -> None:
         print(f"{name} around ... thrice: {rows.sum():,} commands")
         for variant in ("none", "fixed", "bahdanau", "luong_general"):
             runs = [kept(RECORD / f"{variant}-{seed}" / str(budget), lengths)[rows].sum(0) for seed in range(1, 6)]
-            exact = np.mean([metric.score(sums) for sums in runs])
+            exact = [float(metric.score(sums)) for sums in runs]
             early = np.mean([metric.details(sums)["premature"] for sums in runs])
-            print(f"  {variant:<14} exact {exact:5.1f}  early {early:5.1f}")
+            seeds = " ".join(f"{score:.1f}" for score in exact)
+            print(f"  {variant:<14} exact {np.mean(exact):5.1f} (by seeds {seeds})  early {early:5.1f}")
 
 
 def kept(folder: Path, lengths: np.ndarray) -> np.ndarray:
