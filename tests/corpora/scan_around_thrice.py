@@ -4,14 +4,15 @@ Prints the test commands with "around left thrice" or "around right thrice" of a
 and the rest apart: exact match and outputs that end too early, in percent, means over seeds with the largest budget.
 """
 
-import json
 import re
 from pathlib import Path
 
 import numpy as np
 
+from hourglass.analysis.sentence_scores import read_sentence_scores
 from hourglass.corpora.scan import LONGEST_TRAINED, all_commands
 from hourglass.metrics.exact import SequenceAccuracy
+from hourglass.runs.folder import RunFolder
 from hourglass.system.project import ROOT
 
 RECORD = ROOT / "results" / "scan_length" / "runs"
@@ -41,11 +42,9 @@ def main() -> None:
 
 def kept(folder: Path, lengths: np.ndarray) -> np.ndarray:
     """Return the counts of each test command of a run, [commands, 3], which are in the order of the grammar."""
-    scores = json.loads((folder / "scores.json").read_text())["scores"]
-    with np.load(folder / "sentence_scores.npz") as arrays:
-        counts: np.ndarray = arrays[scores["main"]]
-        assert (arrays["source_words"] == lengths).all(), f"{folder}: other commands, or in another order"
-    return counts
+    scores = read_sentence_scores(RunFolder(folder), "dvc repro evaluate@scan_length")
+    assert (scores.source_words == lengths).all(), f"{folder}: other commands, or in another order"
+    return scores.statistics
 
 
 if __name__ == "__main__":
