@@ -22,20 +22,10 @@ from hourglass.metrics.metrics import spell_out
 from hourglass.metrics.significance import Difference, Interval
 from hourglass.reports.ablation import ReportOrigin, write_ablation
 from hourglass.reports.answer import find_answer, how_sure, say_answers, what_would_change_it
-from hourglass.reports.document import Folded, Heading, Paragraph, Picture, Table, to_markdown
+from hourglass.reports.document import Folded, Heading, Paragraph, Picture, Table, to_markdown, unfolded
 from hourglass.reports.plots import LineFigure
 
 NO_NUMBERS = Interval(math.nan, math.nan)
-
-
-def blocks_of(blocks: Any, kind: type) -> list[Any]:
-    """Return the blocks of a kind, those of folded parts among them."""
-    return [
-        each
-        for block in blocks
-        for each in (blocks_of(block.blocks, kind) if isinstance(block, Folded) else [block])
-        if isinstance(each, kind)
-    ]
 
 
 def of(other: Any, **changes: Any) -> Evaluation:
@@ -311,8 +301,8 @@ def test_outputs_that_end_early_stand_in_two_tables_and_a_figure_where_they_are_
     }
     for evaluation, counted in ((plain, False), (replace(plain, variants=early), True)):
         blocks = write_ablation({"verses": evaluation}, ReportOrigin("c", "today"))
-        tables = {table.name: table for table in blocks_of(blocks, Table)}
-        pictures = {picture.name for picture in blocks_of(blocks, Picture)}
+        tables = {block.name: block for block in unfolded(blocks) if isinstance(block, Table)}
+        pictures = {block.name for block in unfolded(blocks) if isinstance(block, Picture)}
         assert ("verses-premature" in pictures) is counted
         assert ("verses-brevity" in pictures) is not counted
         for name, cells in (("verses-variants", ["10.0", "11.0"]), ("verses-lengths", ["20.0", "20.0"])):

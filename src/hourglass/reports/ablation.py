@@ -19,6 +19,7 @@ from hourglass.reports.ablation_figures import (
 from hourglass.reports.ablation_tables import (
     clean_table,
     doubling_table,
+    has_early_ends,
     lengths_table,
     pairs_table,
     search_table,
@@ -228,13 +229,13 @@ def _scores_part(evaluation: Evaluation) -> list[Block]:
 
 
 def _lengths_part(evaluation: Evaluation) -> list[Block]:
-    result = next(iter(evaluation.variants.values()))
+    of_bleu = next(iter(evaluation.variants.values())).brevity_penalty is not None
     return [
         *length_figures(evaluation, main_variants(evaluation)),
         difference_figure(evaluation),
         lengths_table(evaluation),
-        *([ratio_figure(evaluation), brevity_figure(evaluation)] if result.brevity_penalty is not None else []),
-        *([premature_figure(evaluation)] if result.premature is not None else []),
+        *([ratio_figure(evaluation), brevity_figure(evaluation)] if of_bleu else []),
+        *([premature_figure(evaluation)] if has_early_ends(evaluation) else []),
     ]
 
 

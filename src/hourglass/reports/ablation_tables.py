@@ -19,10 +19,16 @@ from hourglass.reports.phrases import (
 from hourglass.reports.sentences import say
 
 
+def has_early_ends(evaluation: Evaluation) -> bool:
+    """Whether outputs that end too early are counted of all variants."""
+    return all(result.premature is not None for result in evaluation.variants.values())
+
+
 def variants_table(evaluation: Evaluation) -> Table:
     """Return scores, differences and costs of all variants."""
     name, baseline, title = evaluation.corpus.name, evaluation.baseline, evaluation.metric.heading
     others = {name: facts for name, facts in evaluation.metrics.items() if name != evaluation.main}
+    has_premature = has_early_ends(evaluation)
     rows = []
     for variant, result in evaluation.variants.items():
         spread = result.score.spread
@@ -36,7 +42,7 @@ def variants_table(evaluation: Evaluation) -> Table:
                 "-" if spread is None else f"{spread:z.2f}",
                 *(_show(result.others[name], facts.digits) for name, facts in others.items()),
                 *([f"{result.brevity_penalty:z.3f}"] if result.brevity_penalty is not None else []),
-                *([f"{result.premature:z.1f}"] if result.premature is not None else []),
+                *([_show(result.premature, 1)] if has_premature else []),
                 *difference_cells(result.difference.whole if result.difference else None),
                 *p_cells(result.difference.whole if result.difference else None),
                 _show_choice(result),
@@ -48,7 +54,6 @@ def variants_table(evaluation: Evaluation) -> Table:
             ]
         )
     has_penalty = all(result.brevity_penalty is not None for result in evaluation.variants.values())
-    has_premature = all(result.premature is not None for result in evaluation.variants.values())
     head = ["variant", "converged", title, "SD over seeds", *(facts.heading for facts in others.values())]
     head += [
         *(["BP"] if has_penalty else []),
@@ -107,7 +112,7 @@ def show_clean_part(evaluation: Evaluation, part: CleanPart) -> str:
 
 def lengths_table(evaluation: Evaluation) -> Table:
     """Return scores and differences by length of the source."""
-    name = evaluation.corpus.name
+    name, has_premature = evaluation.corpus.name, has_early_ends(evaluation)
     rows = []
     for number, bucket in enumerate(evaluation.buckets):
         for variant, result in evaluation.variants.items():
@@ -123,13 +128,12 @@ def lengths_table(evaluation: Evaluation) -> Table:
                     f"{bucket.sentences:,}{'*' if bucket.sentences < FEW else ''}",
                     f"{score.mean:z.2f}",
                     show_range(score.interval),
-                    *([_show(result.buckets[number].premature, 1)] if result.premature is not None else []),
+                    *([_show(result.buckets[number].premature, 1)] if has_premature else []),
                     *difference_cells(difference),
                     *p_cells(difference),
                 ]
             )
     head = ["source words", "variant", "converged", "sentences", evaluation.metric.heading, "95 % interval"]
-    has_premature = all(result.premature is not None for result in evaluation.variants.values())
     head += [
         *(["early, %"] if has_premature else []),
         f"minus {evaluation.baseline}",
