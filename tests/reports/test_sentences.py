@@ -267,7 +267,7 @@ def informations() -> Iterator[Information]:
     yield with_variant(rereading(), "fixed", bits=bits(0.5))
     yield with_variant(result(), "none", bits=bits(0.5))
     yield with_variant(result(), "none", bits=bits(-5.0))
-    yield result(blind=replace(result().blind, converged=False, last_fifth_bits=4.1))
+    yield result(blind=replace(result().blind, converged=False, last_fifth_bits=4.1, other_seeds=[63.0, 61.5]))
     joined = replace(difference(9.0, 8.0, 10.0), joined={2: difference(9.0, 8.0, 10.0).whole})
     yield with_variant(result(), "plain", difference=joined)
     yield with_variant(result(), "none", learning=[[]], provenance=None, slopes=[1.0, 2.0])
