@@ -33,6 +33,7 @@ from hourglass.reports import ablation_figures, sentences, width
 from hourglass.reports import bits as reports_bits
 from hourglass.reports import ladder as ladder_module
 from hourglass.reports.ablation import ReportOrigin, write_ablation
+from hourglass.reports.answer import ITEM_TERMS
 from hourglass.reports.bits import ABSOLUTE, BITS_DEFINED, report_bits
 from hourglass.reports.document import Paragraph, to_html, to_markdown, unfolded
 from hourglass.reports.ladder import ladder_section
@@ -307,6 +308,7 @@ def test_every_branch_of_every_sentence_is_rendered(branches: Branches, monkeypa
             origins = {name: {("none", 1): RunOrigin("a", "a/c", "train", "c")} for name in made} if number == 0 else {}
             text = to_markdown(write_ablation(made, ORIGIN, information, names, origins), "figures")
             assert not re.search(UGLY, text)
+    assert say("answer", "terms", t=next(iter(ITEM_TERMS.values())))
     primary = {"verses": [("luong_general", "fixed")]}
     for evaluation, bits_of in answers_in_bits():
         blocks = write_ablation({"verses": evaluation}, ORIGIN, {"verses": bits_of}, estimands=primary)

@@ -24,6 +24,22 @@ Way = Literal["once", "again", "average", "states"]
 NO_LANGUAGE = "zxx"
 
 
+class ItemTerms(NamedTuple):
+    """What reports mean by their general terms, of a corpus whose items are no sentences of words on both sides."""
+
+    sentence: str
+    source_word: str
+    target_word: str
+
+
+# By the name of the recipe.
+ITEM_TERMS = {
+    "cmudict": ItemTerms("a word of the dictionary with its pronunciation", "a letter", "a phoneme"),
+    "scan": ItemTerms("a command with its actions", "a word of the command", "an action"),
+    "shapes": ItemTerms("a picture with its caption", "a shape of the picture", "a word of the caption"),
+}
+
+
 @dataclass(frozen=True)
 class Answer:
     """What an ablation says of one corpus: what a variant has beyond another, in bits or in a score.
@@ -286,6 +302,8 @@ def answer_blocks(
         ladder: the gaps against the budget; None: there is none.
         level: of the headings.
     """
+    data = evaluation.variants[evaluation.baseline].config["data"]["name"]
+    terms = [Paragraph(say("answer", "terms", t=ITEM_TERMS[data]))] if data in ITEM_TERMS else []
     if isinstance(answer, BitsAnswer) and information is not None:
         shown: list[Block] = [
             bits_figure(evaluation, information, answer.reference),
@@ -294,6 +312,7 @@ def answer_blocks(
     else:
         shown = [answer_figure(evaluation), answer_table(evaluation)]
     return [
+        *terms,
         *shown,
         Heading(level, say("reading", "how_sure")),
         Paragraph(how_sure(answer, evaluation)),
