@@ -25,6 +25,7 @@ from hourglass.analysis.information import Contrast, Information, LearningPoint,
 from hourglass.analysis.ladder import GapCourse, Ladder
 from hourglass.analysis.schedules import ScheduledGap, Schedules
 from hourglass.corpora.overlap import OverlapFacts
+from hourglass.corpora.recipes import terms_of
 from hourglass.corpora.shapes import Shapes
 from hourglass.metrics.metric import MetricFacts
 from hourglass.metrics.saturation import Saturation
@@ -33,7 +34,6 @@ from hourglass.reports import ablation_figures, sentences, width
 from hourglass.reports import bits as reports_bits
 from hourglass.reports import ladder as ladder_module
 from hourglass.reports.ablation import ReportOrigin, write_ablation
-from hourglass.reports.answer import ITEM_TERMS
 from hourglass.reports.bits import ABSOLUTE, BITS_DEFINED, report_bits
 from hourglass.reports.document import Paragraph, to_html, to_markdown, unfolded
 from hourglass.reports.ladder import ladder_section
@@ -308,7 +308,7 @@ def test_every_branch_of_every_sentence_is_rendered(branches: Branches, monkeypa
             origins = {name: {("none", 1): RunOrigin("a", "a/c", "train", "c")} for name in made} if number == 0 else {}
             text = to_markdown(write_ablation(made, ORIGIN, information, names, origins), "figures")
             assert not re.search(UGLY, text)
-    assert say("answer", "terms", t=next(iter(ITEM_TERMS.values())))
+    assert say("answer", "terms", t=terms_of("scan"))
     primary = {"verses": [("luong_general", "fixed")]}
     for evaluation, bits_of in answers_in_bits():
         blocks = write_ablation({"verses": evaluation}, ORIGIN, {"verses": bits_of}, estimands=primary)

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 from hourglass.analysis.evaluation import Evaluation
 from hourglass.analysis.information import BitsDifference, Information
 from hourglass.analysis.ladder import Course, Ladder
+from hourglass.corpora.recipes import terms_of
 from hourglass.metrics.metrics import spell_out
 from hourglass.metrics.saturation import Saturation
 from hourglass.metrics.significance import Difference, Interval
@@ -22,22 +23,6 @@ Verdict = Literal["helps", "harms", "cannot be told"]
 Way = Literal["once", "again", "average", "states"]
 # The code of what is in no language, such as phonemes.
 NO_LANGUAGE = "zxx"
-
-
-class ItemTerms(NamedTuple):
-    """What reports mean by their general terms, of a corpus whose items are no sentences of words on both sides."""
-
-    sentence: str
-    source_word: str
-    target_word: str
-
-
-# By the name of the recipe.
-ITEM_TERMS = {
-    "cmudict": ItemTerms("a word of the dictionary with its pronunciation", "a letter", "a phoneme"),
-    "scan": ItemTerms("a command with its actions", "a word of the command", "an action"),
-    "shapes": ItemTerms("a picture with its caption", "a shape of the picture", "a word of the caption"),
-}
 
 
 @dataclass(frozen=True)
@@ -302,8 +287,7 @@ def answer_blocks(
         ladder: the gaps against the budget; None: there is none.
         level: of the headings.
     """
-    data = evaluation.variants[evaluation.baseline].config["data"]["name"]
-    terms = [Paragraph(say("answer", "terms", t=ITEM_TERMS[data]))] if data in ITEM_TERMS else []
+    terms = terms_of(evaluation.variants[evaluation.baseline].config["data"]["name"])
     if isinstance(answer, BitsAnswer) and information is not None:
         shown: list[Block] = [
             bits_figure(evaluation, information, answer.reference),
@@ -312,7 +296,7 @@ def answer_blocks(
     else:
         shown = [answer_figure(evaluation), answer_table(evaluation)]
     return [
-        *terms,
+        *([] if terms is None else [Paragraph(say("answer", "terms", t=terms))]),
         *shown,
         Heading(level, say("reading", "how_sure")),
         Paragraph(how_sure(answer, evaluation)),
