@@ -4,7 +4,8 @@ First come differences of two variants, in which the blind run plays no part: in
 length. Then come the bits of each variant, which are as good as the blind run.
 
 BLIND_RUN is a run of encoder=blind (python src/train.py experiment=language_model). Join the seeds of one variant by
-commas. Of several blind runs, joined likewise, the best on dev is used. With out=FOLDER, the result and a report with
+commas. Of several blind runs, joined likewise, the best on dev is used, and the bits that its other seeds need are
+printed beside it. With out=FOLDER, the result and a report with
 figures and tables are written there; with out=FOLDER alone, the report is written again from the result.
 """
 
@@ -21,7 +22,6 @@ if __name__ == "__main__":  # Before the imports below, which take seconds.
 from pydantic import NonNegativeInt
 
 from hourglass.analysis.bits import measure_bits
-from hourglass.analysis.comparability import choose_blind
 from hourglass.analysis.frozen import SUFFIX
 from hourglass.analysis.information import (
     Contrast,
@@ -79,7 +79,6 @@ def main(values: Mapping[str, Any]) -> None:
         missing = "run: no runs to measure" if settings.blind else "blind: no run of encoder=blind"
         raise UserError(f"{missing}; usage: {usage_line('bits')}")
     blind_runs = [FinishedRun.open(path, "blind") for path in settings.blind.split(",")]
-    blind = choose_blind(blind_runs)
     variants = {word: [FinishedRun.open(path) for path in word.split(",")] for word in settings.run}
     # Named by attention, as in reports, unless two variants share one.
     names = [
@@ -89,7 +88,7 @@ def main(values: Mapping[str, Any]) -> None:
     if len(set(names)) < len(names):
         names = list(variants)
     information = measure_bits(
-        blind,
+        blind_runs,
         dict(zip(names, variants.values(), strict=True)),
         baseline=names[0],
         edges=next(iter(variants.values()))[0].config["edges"],
@@ -127,6 +126,9 @@ def show_information(information: Information) -> str:
         f"of them for end of sentence; temperature {blind.temperature:z.2f}, {blind.raw_bits:z.2f} bits at temperature "
         f"1; {show_converged(blind.converged)}"
     )
+    if blind.other_seeds:
+        others = ", ".join(f"{bits:z.2f}" for bits in blind.other_seeds)
+        lines.append(f"its other seeds, which are worse on dev, need {others} bits: no interval here includes that")
     if information.exact_bits is not None:
         lines.append(f"the references hold {information.exact_bits:z.2f} bits")
     for name, own in information.variants.items():

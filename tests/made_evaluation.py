@@ -55,6 +55,7 @@ def made_variant(attention: str, score: float, lead: float | None = None, **chan
     doubled = Difference(1.0, Interval(0, 2), None, None, 0.1)
     made = VariantResult(
         config={
+            "data": {"name": "kjv_web"},
             "attention": {"name": attention},
             "encoder": {"name": "rnn", "summary_size": 8, "hidden_size": 8},
             "decoder": {"start": "dense", "cell": "lstm", "query": "current", "layers": 1, "hidden_size": 8},

@@ -84,7 +84,7 @@ def runs(folder: Path) -> dict[str, FinishedRun]:
 
 
 def measure(
-    blind: FinishedRun, variants: dict[str, list[FinishedRun]], edges: Sequence[int] = (1, 4, 6)
+    blind: Sequence[FinishedRun], variants: dict[str, list[FinishedRun]], edges: Sequence[int] = (1, 4, 6)
 ) -> Information:
     """Measure the bits, with the first variant as the baseline."""
     return measure_bits(
@@ -101,7 +101,7 @@ def measure(
 @pytest.fixture(scope="module")
 def information(runs: dict[str, FinishedRun]) -> Information:
     variants = {name: [runs[name]] for name in ("none", "fixed", "plain")}
-    return measure(choose_blind([runs["worse"], runs["blind"]]), variants)
+    return measure([runs["worse"], runs["blind"]], variants)
 
 
 def plain_bits(run: FinishedRun, temperature: float, joined: int = 0) -> list[list[float]]:
@@ -168,7 +168,7 @@ def test_a_difference_does_not_depend_on_the_blind_model(
         for name, own in variants.items()
     }
     words = np.array(runs["none"].corpus.splits["test"]["source_words"][:], dtype=float)
-    worse = measure(runs["worse"], {name: [runs[name]] for name in variants})
+    worse = measure([runs["worse"]], {name: [runs[name]] for name in variants})
     assert worse.variants["plain"].bits.mean > variants["plain"].bits.mean + 1
     pairs = [("fixed", "none"), ("plain", "none"), ("plain", "fixed")]
     for measured in (information, worse):
@@ -190,8 +190,8 @@ def test_a_difference_does_not_depend_on_the_blind_model(
 def test_seeds_count_in_curves(runs: dict[str, FinishedRun], folder: Path) -> None:
     """With several seeds a slope has an interval over these, too, and lies at the mean of the seeds' slopes."""
     second = make(folder, "second-none", "attention=none", "seed=2")
-    one = measure(runs["blind"], {"none": [runs["none"]], "plain": [runs["plain"]]}).variants["none"].saturation
-    two = measure(runs["blind"], {"none": [runs["none"], second], "plain": [runs["plain"]]}).variants
+    one = measure([runs["blind"]], {"none": [runs["none"]], "plain": [runs["plain"]]}).variants["none"].saturation
+    two = measure([runs["blind"]], {"none": [runs["none"], second], "plain": [runs["plain"]]}).variants
     assert one.slope_own_spread is None
     curve, difference = two["none"].saturation, two["plain"].difference
     assert curve.slope == pytest.approx(sum(two["none"].slopes) / 2)
@@ -205,10 +205,27 @@ def test_seeds_count_in_curves(runs: dict[str, FinishedRun], folder: Path) -> No
     assert difference.curve.slope_own_spread is None  # Of plain there is one seed.
 
 
+def test_other_seeds_of_the_blind_decoder_are_measured_as_it_is(
+    runs: dict[str, FinishedRun], information: Information, folder: Path
+) -> None:
+    """A seed that was not chosen needs what it needs as the blind decoder; another learning rate is no seed of it."""
+    assert information.blind.other_seeds == []  # `worse` has another rate.
+    second = make(folder, "second-blind", *BLIND, "seed=2")
+    both, variants = [runs["blind"], second], {"none": [runs["none"]]}
+    chosen = choose_blind(both)
+    (other,) = [run for run in both if run is not chosen]
+    measured = measure([*both, runs["worse"]], variants).blind
+    assert measured.run == chosen.path.name
+    assert measured.other_seeds == [measure([other], variants).blind.bits]
+    assert measured.other_seeds != [measured.bits]
+    printed = run_script("pipelines/bits.py", f"{chosen.path},{other.path}", str(runs["none"].path))
+    assert f"its other seeds, which are worse on dev, need {measured.other_seeds[0]:.2f} bits" in printed.stdout
+
+
 @pytest.mark.more
 def test_without_label_smoothing_there_is_no_temperature(folder: Path) -> None:
     runs = [make(folder, "plain-blind", *BLIND, PLAIN), make(folder, "plain-none", "attention=none", PLAIN)]
-    information = measure(runs[0], {"none": [runs[1]]})
+    information = measure(runs[:1], {"none": [runs[1]]})
     assert information.blind.temperature == 1
     assert information.blind.bits == information.blind.raw_bits
     assert information.variants["none"].temperatures == [1]
@@ -226,9 +243,7 @@ def test_bits_are_measured_from_what_is_kept_of_runs(
             shutil.copy(file, folder.path)
         likelihoods.keep_likelihoods(folder.likelihoods, likelihoods.read_likelihoods(run, run.prepared))
         kept[name] = FinishedRun.open(folder.path)
-    again = measure(
-        choose_blind([kept["worse"], kept["blind"]]), {name: [kept[name]] for name in ("none", "fixed", "plain")}
-    )
+    again = measure([kept["worse"], kept["blind"]], {name: [kept[name]] for name in ("none", "fixed", "plain")})
     assert again.blind.bits == pytest.approx(information.blind.bits)
     for name, own in information.variants.items():
         same = again.variants[name]
@@ -275,7 +290,7 @@ def test_runs_that_cannot_be_compared_are_refused_by_name(runs: dict[str, Finish
     smaller = make(folder, "smaller", "attention=none", "decoder.hidden_size=8")
     longer = make(folder, "longer", "attention=none", "trainer.target_tokens=9000")
     with pytest.raises(UserError, match=r"a blind run that was trained less would flatter the other"):
-        measure(runs["blind"], {"one": [longer]})
+        measure([runs["blind"]], {"one": [longer]})
     recut = make(folder, "recut", "attention=none", "tokenizer=char")
     by_bleu = make(folder, "by_bleu", *BLIND, "trainer.select=bleu", "trainer.target_tokens=500")
     with pytest.raises(UserError, match=r"selected by BLEU, .*: train it with trainer\.select=loss"):
@@ -290,7 +305,7 @@ def test_runs_that_cannot_be_compared_are_refused_by_name(runs: dict[str, Finish
         (unsmoothed, r"optimizer\.label_smoothing"),
     ):
         with pytest.raises(UserError, match=rf"{run.path.name}: another {option} than .*blind's"):
-            measure(runs["blind"], {"one": [run]})
+            measure([runs["blind"]], {"one": [run]})
 
 
 def test_the_temperature_is_fitted_on_dev(runs: dict[str, FinishedRun], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,7 +345,7 @@ def test_joined_sentences_are_compared_with_the_same_ones_read_one_by_one(folder
         ),
         "none": train_run(folder / "text-none", overrides, "attention=none"),
     }
-    information = measure(runs["blind"], {"none": [runs["none"]]}, edges=[1])
+    information = measure([runs["blind"]], {"none": [runs["none"]]}, edges=[1])
     assert information.digits is None
     assert information.exact_bits is None
     own = information.variants["none"]
@@ -353,12 +368,12 @@ def test_joined_sentences_are_compared_with_the_same_ones_read_one_by_one(folder
 def test_runs_that_are_not_seeds_of_one_variant_are_refused(runs: dict[str, FinishedRun], folder: Path) -> None:
     second = make(folder, "second/plain", "attention=luong_general", "seed=2", "optimizer.warmup=0.2")
     with pytest.raises(UserError, match=r"plain: another attention, optimizer than .*none's: runs of one variant"):
-        measure(runs["blind"], {"one": [runs["none"], second]})
+        measure([runs["blind"]], {"one": [runs["none"], second]})
     with pytest.raises(UserError, match=r"none: seed 1, as .*none has: runs of one variant \(one\) need different"):
-        measure(runs["blind"], {"one": [runs["none"], runs["none"]]})
+        measure([runs["blind"]], {"one": [runs["none"], runs["none"]]})
     once = make(folder, "once", "attention=none", "trainer.validations=1")
     with pytest.raises(UserError, match=r"once: convergence is judged from dev losses .* set trainer\.validations=5"):
-        measure(runs["blind"], {"one": [once]})
+        measure([runs["blind"]], {"one": [once]})
 
 
 def test_learning_is_the_dev_curve_in_bits(runs: dict[str, FinishedRun], information: Information) -> None:

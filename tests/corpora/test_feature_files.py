@@ -85,6 +85,56 @@ def test_every_kind_of_file_gives_the_same_corpus(
     assert corpus.splits["train"]["target"][:3] == ["a dog", "a cat", "one cat on a mat"]
 
 
+def as_double(rows: np.ndarray) -> np.ndarray:
+    return rows.astype(np.float64)
+
+
+def with_negative_zeros(rows: np.ndarray) -> np.ndarray:
+    return np.where(rows == 0, np.float32(-0.0), rows)
+
+
+def as_half(rows: np.ndarray) -> np.ndarray:
+    return rows.astype(np.float16)
+
+
+def as_big_endian(rows: np.ndarray) -> np.ndarray:
+    return rows.astype(">f4")
+
+
+def column_by_column(rows: np.ndarray) -> np.ndarray:
+    return np.asfortranarray(rows)
+
+
+@pytest.mark.parametrize("change", [as_double, with_negative_zeros, as_half, as_big_endian, column_by_column])
+def test_the_same_picture_in_numbers_of_another_type_is_a_leak(
+    tmp_path: Path, change: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    pictures = np.arange(3 * 2 * F, dtype=np.float32).reshape(3, 2, F)  # Exact in 16 bits; the first number is 0.
+    for split, own in (("train", change(pictures)), ("dev", pictures[:1]), ("test", pictures[1:2])):
+        np.save(folder / f"{split}.npy", own)
+        (folder / f"{split}.en").write_text("a cat\n" * len(own))
+    corpus = load(folder, tmp_path / "cache")
+    assert corpus.facts.dropped["leak"] == 2
+    assert corpus.facts.pairs == {"train": 1, "dev": 1, "test": 1}
+    assert check_leaks(corpus) == 0
+
+
+def test_an_empty_further_caption_of_train_is_dropped(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "files")
+    (folder / "train.en").write_text("a dog\t\n" + "a cat\n" * 5)
+    corpus = load(folder, tmp_path / "cache")
+    assert corpus.facts.dropped["empty"] == 1
+    assert corpus.facts.pairs["train"] == 6
+
+
+def test_a_file_of_another_kind_is_refused_by_its_ending(tmp_path: Path) -> None:
+    (tmp_path / "captions.tsv").write_text("a cat\n")
+    with pytest.raises(UserError, match=r"captions\.tsv: features are in files \.npy, \.npz, \.arrow: write them with"):
+        open_features(tmp_path / "captions.tsv")
+
+
 def write_table(folder: Path, name: str, kind: pa.DataType, rows: list[Any]) -> None:
     table = pa.table({"features": pa.array(rows, pa.list_(pa.list_(kind)))})
     with pa.OSFile(str(folder / f"{name}.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
@@ -190,6 +240,20 @@ def spoil_caption(folder: Path) -> None:
     (folder / "test.en").write_text("two cats\n \n")
 
 
+def spoil_reference(folder: Path) -> None:
+    (folder / "test.en").write_text("two cats\t\na ball\n")
+
+
+def spoil_all_of_train(folder: Path) -> None:
+    (folder / "train.npz").unlink()
+    np.save(folder / "train.npy", np.concatenate([numbers_of("dev")[1][None]] * 6))
+
+
+def spoil_magic(folder: Path) -> None:
+    (folder / "dev.npz").unlink()
+    (folder / "dev.npy").write_bytes(b"a cat and a dog")
+
+
 def spoil_objects(folder: Path) -> None:
     (folder / "dev.npz").unlink()
     np.save(folder / "dev.npy", np.array([{"a": 1}], dtype=object))
@@ -261,8 +325,20 @@ def remove(folder: Path) -> None:
             r"test\.npz has features of 2 pictures and .*test\.en has 1 lines: line N must describe picture N$",
         ),
         (spoil_caption, r"test\.en:2: an empty side, and test pairs are never dropped"),
-        (spoil_objects, r"dev\.npy: no features can be read from it \(Array .*: Python objects"),
-        (spoil_words, r"dev\.npy: no features can be read from it \(its numbers are of type <U1\)$"),
+        (
+            spoil_reference,
+            r"test\.en:1: an empty further reference, and test pairs are never dropped: .* the reference$",
+        ),
+        (
+            spoil_all_of_train,
+            r"no pair in train \(dropped: 7 leak, .*: give train pairs that neither dev nor test has$",
+        ),
+        (
+            spoil_magic,
+            r"dev\.npy: no features can be read from it \(it is no array of numpy: write it with numpy\.save",
+        ),
+        (spoil_objects, r"dev\.npy: no features can be read from it \(its numbers are of type object: save numbers, "),
+        (spoil_words, r"dev\.npy: no features can be read from it \(its numbers are of type <U1: save numbers, "),
         (spoil_form, r"dev\.npy: no features can be read from it \(its array is \[2, 2, 2, 4\], not \[N, S, F\] or "),
         (spoil_archive, r"dev\.npz: no features can be read from it \("),
         (spoil_header, r"dev\.npy: no features can be read from it \("),

@@ -424,6 +424,29 @@ def test_coverage_penalty_by_hand() -> None:
     assert coverage_penalty(coverage, mask, 0.2).tolist() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("copies", [False, True])
+def test_an_unknown_piece_of_a_model_that_copies_attended_to_an_unknown_one_of_the_source(copies: bool) -> None:
+    """To that with most weight, though a known one may have more; without one, and without copies, to the largest."""
+    model = tiny_model("bahdanau", {"decoder.copy": copies}, vocabulary=V)
+    source = sources()
+    places = [[0, 3], [1], [], [2], [0], [1, 4, 5]]
+    for b, own in enumerate(places):
+        source[b, own] = UNK
+    prefixes = [[UNK, 5, UNK]] * B
+    elsewhere = 0
+    for b, item in enumerate(search(model, source, LENGTHS, settings(2), prefixes=prefixes)):
+        weights = weights_of(model, source[b], item.tokens)[: len(item.tokens)]
+        largest = weights.argmax(-1).tolist()
+        wanted = [
+            max(places[b], key=lambda place: float(row[place])) if copies and places[b] and piece == UNK else most
+            for piece, row, most in zip(item.tokens, weights, largest, strict=True)
+        ]
+        assert item.tokens[:3] == prefixes[b]
+        assert item.attended == wanted
+        elsewhere += wanted != largest
+    assert bool(elsewhere) == copies
+
+
 def test_what_was_attended_to() -> None:
     model, source = model_for("luong_general"), sources()
     lists = n_best([model], source, LENGTHS, settings(3), 3)

@@ -1,6 +1,7 @@
 """Compare scores with sacreBLEU's command line and corpus score, and scores by source length with plain loops."""
 
 import importlib.util
+import itertools
 import json
 import math
 import random
@@ -14,6 +15,7 @@ import pytest
 import sacrebleu
 from hypothesis import given
 from hypothesis import strategies as st
+from sacrebleu.metrics import BLEU, CHRF, TER
 
 from hourglass.corpora.languages import is_unspaced
 from hourglass.errors import UserError
@@ -142,6 +144,34 @@ def test_scores_and_signatures_are_those_of_sacrebleus_command_line(
             if long in theirs
         }
     assert signature_fields(ours["metrics"]["bleu"]["signature"])["tok"].startswith(tokenizer)
+
+
+def test_signatures_count_the_references_as_sacrebleu_does() -> None:
+    hypotheses = ["a cat sat", "two dogs run"]
+    for references, number in (
+        ([["a cat"], ["dogs"]], "1"),
+        ([["a cat", "cats"], ["dogs", "two dogs"]], "2"),
+        ([["a cat"], ["dogs", "two dogs"]], "var"),
+    ):
+        made = make_metrics({"main": "bleu", "others": ["chrf", "ter"], "options": []}, "en")
+        scores = scoring.score(hypotheses, references, hypotheses, [3, 3], edges=[1], metrics=made)
+        columns = [list(column) for column in itertools.zip_longest(*references)]
+        for name, library in (("bleu", BLEU()), ("chrf", CHRF()), ("ter", TER())):
+            theirs = library.corpus_score(hypotheses, columns)
+            assert scores[name] == pytest.approx(theirs.score)
+            assert scores["metrics"][name]["signature"] == str(library.get_signature())
+            assert f"nrefs:{number}" in scores["metrics"][name]["signature"]
+
+
+def test_what_cannot_be_an_output_is_not_scored_as_one() -> None:
+    made = make_metrics({"main": "bleu", "others": ["chrf"], "options": []}, "en")
+    scores = scoring.score(["a b c d"], [["a b c d"]], ["x"], [1], edges=[1], metrics=made, copies=False)
+    assert not [name for name in scores if name.startswith("copy")]
+    table = scoring.format_table(scores, "caption words")
+    assert "copy" not in table
+    assert table.startswith("caption words")
+    heading, rule, *_ = table.splitlines()
+    assert len(heading) == len(rule)
 
 
 sentences = st.lists(st.sampled_from(["a", "b", "c", "d", "e."]), max_size=9).map(" ".join)

@@ -17,6 +17,7 @@ from made_evaluation import (
 
 from hourglass.analysis.evaluation import Evaluation, VariantPair
 from hourglass.analysis.ladder import Ladder
+from hourglass.corpora.recipes import RECIPES, terms_of
 from hourglass.metrics.metric import MetricFacts
 from hourglass.metrics.metrics import spell_out
 from hourglass.metrics.significance import Difference, Interval
@@ -159,6 +160,20 @@ def test_several_corpora_may_have_answers_in_several_units() -> None:
         "Attention helps on a (+7.0 bits a sentence, 95 % interval +6.0 to +8.0) and b (+50.0 BLEU, 95 % interval "
         "+45.0 to +55.0)."
     )
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES, "of_a_plugin"])
+def test_what_sentences_and_words_are_is_said_where_they_are_something_else(recipe: str) -> None:
+    made = made_evaluation()
+    variants = {
+        name: replace(own, config={**own.config, "data": {"name": recipe}}) for name, own in made.variants.items()
+    }
+    blocks = write_ablation({"verses": replace(made, variants=variants)}, ReportOrigin("c", "today"))
+    said = [block.text for block in blocks if isinstance(block, Paragraph) and "Here a sentence is" in block.text]
+    terms = terms_of(recipe)
+    assert len(said) == (terms is not None)
+    assert terms is None or all(term in said[0] for term in terms[:3])
+    assert (terms is None) == (recipe not in ("cmudict", "scan", "shapes", "features", "pictures"))
 
 
 def test_the_table_of_provenance_has_the_metrics_of_all_corpora() -> None:

@@ -362,6 +362,15 @@ def test_the_blind_decoders_search_is_judged(rates: list[float], words: str | No
     assert words is None or words in text
 
 
+def test_other_seeds_of_the_blind_decoder_say_how_far_figures_against_it_may_move() -> None:
+    blind = result().blind  # Its own bits are 60.
+    assert "other seeds" not in summary(result())
+    text = summary(result(blind=replace(blind, other_seeds=[63.25, 58.0])))
+    assert in_a_sentence(text, "other seeds", "63.2, 58.0 bits per sentence of test", "it needs 60.0")
+    known = summary(exactly_known(result(blind=replace(blind, other_seeds=[63.25]))))
+    assert "other seeds" not in known  # No figure there is against the blind decoder.
+
+
 def test_training_is_held_against_the_blind_decoder_that_it_was_measured_with() -> None:
     """Older results have no curve of the blind decoder: theirs are against its best."""
     assert "against the blind decoder at its best" in explanation(result())

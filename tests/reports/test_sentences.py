@@ -25,6 +25,7 @@ from hourglass.analysis.information import Contrast, Information, LearningPoint,
 from hourglass.analysis.ladder import GapCourse, Ladder
 from hourglass.analysis.schedules import ScheduledGap, Schedules
 from hourglass.corpora.overlap import OverlapFacts
+from hourglass.corpora.recipes import terms_of
 from hourglass.corpora.shapes import Shapes
 from hourglass.metrics.metric import MetricFacts
 from hourglass.metrics.saturation import Saturation
@@ -267,7 +268,7 @@ def informations() -> Iterator[Information]:
     yield with_variant(rereading(), "fixed", bits=bits(0.5))
     yield with_variant(result(), "none", bits=bits(0.5))
     yield with_variant(result(), "none", bits=bits(-5.0))
-    yield result(blind=replace(result().blind, converged=False, last_fifth_bits=4.1))
+    yield result(blind=replace(result().blind, converged=False, last_fifth_bits=4.1, other_seeds=[63.0, 61.5]))
     joined = replace(difference(9.0, 8.0, 10.0), joined={2: difference(9.0, 8.0, 10.0).whole})
     yield with_variant(result(), "plain", difference=joined)
     yield with_variant(result(), "none", learning=[[]], provenance=None, slopes=[1.0, 2.0])
@@ -307,6 +308,7 @@ def test_every_branch_of_every_sentence_is_rendered(branches: Branches, monkeypa
             origins = {name: {("none", 1): RunOrigin("a", "a/c", "train", "c")} for name in made} if number == 0 else {}
             text = to_markdown(write_ablation(made, ORIGIN, information, names, origins), "figures")
             assert not re.search(UGLY, text)
+    assert say("answer", "terms", t=terms_of("scan"))
     primary = {"verses": [("luong_general", "fixed")]}
     for evaluation, bits_of in answers_in_bits():
         blocks = write_ablation({"verses": evaluation}, ORIGIN, {"verses": bits_of}, estimands=primary)

@@ -1,5 +1,7 @@
 """The published systems of conf/experiment: each has the settings of its paper, trains and translates."""
 
+import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from hourglass.models.build import build_model
 from hourglass.training.settings import check_settings
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+GROUPS = [path.name for path in CONF.iterdir() if path.is_dir()]
 SOURCE = torch.tensor([[5, 6, 7, 8, EOS], [9, 5, EOS, PAD, PAD]])
 LENGTHS = torch.tensor([5, 3])
 TARGET = torch.tensor([[BOS, 6, 5, EOS, PAD], [BOS, 7, 8, 9, EOS]])
@@ -210,6 +213,22 @@ def test_each_is_what_its_paper_says_and_runs(name: str) -> None:
     assert idle <= ({"decoder.bridge.weight"} if config["encoder"]["name"] == "blind" else set())
     few = SearchSettings(**{**vars(settings.search), "beam": 2, "output_most": 4})
     assert len(search(model.eval(), source, LENGTHS, few)) == 2
+
+
+def settings_in_header(name: str) -> list[tuple[str, ...]]:
+    """Return the settings that the head of a file of conf/experiment advises, those in a row together."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), (CONF / f"experiment/{name}.yaml").open())
+    text = " ".join(line.removeprefix("#").strip() for line in lines)
+    setting = rf"(?<![\w.}}])(?:{'|'.join(GROUPS)})(?:\.[a-z_]+)?=[^\s;,:)]+"
+    rows = re.findall(rf"{setting}(?: {setting})*", text)
+    return [tuple(word.rstrip(".") for word in row.split()) for row in rows if "data=text" not in row]  # Needs files.
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [(name, words) for name in EXPERIMENTS for words in settings_in_header(name)]
+)
+def test_what_a_header_advises_is_allowed(name: str, words: tuple[str, ...]) -> None:
+    check_settings(compose_config(f"experiment={name}", *words))
 
 
 @pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name[-1].isdigit() or "_nmt" in name])

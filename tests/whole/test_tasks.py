@@ -219,7 +219,7 @@ def test_bits_of_captions_are_counted_from_what_they_hold(shapes_run: RunFolder,
         runs.append(train_config(compose_config(*shared, *words, "encoder.summary_size=8", *folders)))
     seen, blind = (FinishedRun.open(run.path) for run in runs)
     options: dict[str, Any] = {"edges": [1, 3], "resamples": 200, "converged": 0.01, "blind_rates": [0.002]}
-    information = measure_bits(blind, {"seen": [seen]}, baseline="seen", contrastive=8, **options)
+    information = measure_bits([blind], {"seen": [seen]}, baseline="seen", contrastive=8, **options)
     known = [math.log2(2) + math.log2(math.comb(9, count) * 36**count) for count in (2, 3)]
     assert information.exact_bits == pytest.approx(sum(known) / 2)
     assert [bucket.exact_bits for bucket in information.digits or []] == pytest.approx(known)

@@ -15,7 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from hourglass.analysis.comparability import BUDGET_TOLERANCE, check_comparable, check_seeds, name_differences
+from hourglass.analysis.comparability import (
+    BUDGET_TOLERANCE,
+    check_comparable,
+    check_seeds,
+    choose_blind,
+    differing_settings,
+    name_differences,
+)
 from hourglass.analysis.comparing import Draws, TestSet, make_draws
 from hourglass.analysis.convergence import Convergence, judge_convergence
 from hourglass.analysis.information import (
@@ -59,7 +66,7 @@ POSITIONS = (1, 2, 3, 5, 9, 17, 33, 65)
 
 
 def measure_bits(
-    blind: FinishedRun,
+    blind_runs: Sequence[FinishedRun],
     variants: Mapping[str, Sequence[FinishedRun]],
     *,
     baseline: str,
@@ -72,7 +79,8 @@ def measure_bits(
     """Measure the bits that reach the decoder of each variant.
 
     Args:
-        blind: run of `comparability.choose_blind`.
+        blind_runs: of which the best on dev is the blind decoder (`comparability.choose_blind`). Of its other seeds the
+            result has the bits that they need: how much another blind decoder would move the figures.
         variants: runs of each variant, one for each seed.
         baseline: the variant that all others are compared with.
         edges: first source word count of each length bucket.
@@ -82,9 +90,12 @@ def measure_bits(
         contrastive: sources of each contrast (`metrics.contrastive`); 0: it is not measured.
 
     Raises:
-        UserError: runs differ in corpus, tokenizer, decoder, selection, label smoothing or precision; the runs of a
-            variant differ in more than the seed; the test set has hardly any sentences.
+        UserError: no blind run, or one that sees its source; runs differ in corpus, tokenizer, decoder, selection,
+            label smoothing or precision; the runs of a variant differ in more than the seed; the test set has hardly
+            any sentences.
     """
+    blind = choose_blind(blind_runs)
+    other_seeds = [run for run in blind_runs if run is not blind and not differing_settings(blind, run)]
     test = _read_test_set(blind, edges)
     draws = make_draws(test, resamples)
     runs = [blind, *(run for seeds in variants.values() for run in seeds)]
@@ -95,7 +106,7 @@ def measure_bits(
     convergence = {run: judge_convergence(run, converged) for run in runs}
     if len(test.rows) < FOLDS:
         raise UserError(f"{blind.path}: a test set of {len(test.rows)} sentences; bits need {FOLDS} or more")
-    likelihoods = _read_all(runs, blind, contrastive)
+    likelihoods = _read_all([*runs, *other_seeds], blind, contrastive)
     measured = {
         name: _Measurement(likelihoods[blind], [likelihoods[run] for run in seeds], test, draws)
         for name, seeds in variants.items()
@@ -136,7 +147,7 @@ def measure_bits(
         digits=None if items is None else _by_digits(items, measured, draws.whole),
         item_names=None if items is None else items.names,
         exact_bits=None if items is None else float(items.bits.mean()),
-        blind=_describe_blind(blind, likelihoods[blind], convergence[blind], test, blind_rates),
+        blind=_describe_blind(blind, likelihoods, convergence[blind], test, rates=blind_rates, other_seeds=other_seeds),
         variants={
             name: VariantBits(
                 attention=seeds[0].config["attention"]["name"],
@@ -288,9 +299,16 @@ def _other_pairs(
 
 
 def _describe_blind(
-    run: FinishedRun, likelihoods: RunLikelihoods, convergence: Convergence, test: TestSet, rates: Sequence[float]
+    run: FinishedRun,
+    likelihoods: Mapping[FinishedRun, RunLikelihoods],
+    convergence: Convergence,
+    test: TestSet,
+    *,
+    rates: Sequence[float],
+    other_seeds: Sequence[FinishedRun],
 ) -> BlindBits:
-    bits = float(sentence_bits(likelihoods.nats).mean())
+    own = likelihoods[run]
+    bits = float(sentence_bits(own.nats).mean())
     gain, pieces = convergence.gain_of_last_fifth, _dev_pieces(run, run.prepared)
     return BlindBits(
         run=run.path.name,
@@ -299,15 +317,16 @@ def _describe_blind(
         converged=convergence.converged,
         # The gain is a share of the loss before the last fifth; these are bits after it.
         last_fifth_bits=bits * gain / (1 - gain),
-        temperature=likelihoods.temperature,
+        temperature=own.temperature,
         bits=bits,
-        raw_bits=float(sentence_bits(likelihoods.raw_nats).mean()),
-        end_bits=float(end_bits(likelihoods.nats).mean()),
-        joined={count: float(values.mean()) / max(JOINED) for count, values in likelihoods.joined_bits.items()},
-        target_pieces=float(np.mean([len(nats) for nats in likelihoods.nats])),
+        raw_bits=float(sentence_bits(own.raw_nats).mean()),
+        end_bits=float(end_bits(own.nats).mean()),
+        joined={count: float(values.mean()) / max(JOINED) for count, values in own.joined_bits.items()},
+        target_pieces=float(np.mean([len(nats) for nats in own.nats])),
         target_words=float(np.mean([count_words(row.reference, test.target_language) for row in test.rows])),
         learning=[LearningPoint(tokens, loss * pieces * BITS_A_NAT) for tokens, loss in run.dev_curves.loss],
         learning_rates=sorted(set(rates)),
+        other_seeds=[float(sentence_bits(likelihoods[seed].nats).mean()) for seed in other_seeds],
     )
 
 

@@ -184,6 +184,21 @@ def _options(configs: Mapping[str, Config], group: str) -> list[str]:
     ]
 
 
+def differing_settings(first: FinishedRun, run: FinishedRun) -> list[str]:
+    """Return the settings in which a run differs from another that seeds of one variant share."""
+    differing = [name for name in VARIANT_SETTINGS if run.config[name] != first.config[name]]
+    differing += [
+        option
+        for option in (*NAMED_OPTIONS, *REFUSED_OPTIONS)
+        if option.split(".")[0] not in VARIANT_SETTINGS
+        and _setting(run.config, option) != _setting(first.config, option)
+    ]
+    # Each seed has an encoder of its own, frozen or not.
+    if has_frozen_encoder(run.config) != has_frozen_encoder(first.config):
+        differing.append(FROZEN_ENCODER)
+    return differing
+
+
 def check_seeds(variant: str, runs: Sequence[FinishedRun]) -> None:
     """Check that the runs of a variant differ in the seed, and in nothing else.
 
@@ -200,18 +215,7 @@ def check_seeds(variant: str, runs: Sequence[FinishedRun]) -> None:
                 "seeds"
             )
         seeds[seed] = run
-        differing = [name for name in VARIANT_SETTINGS if run.config[name] != first.config[name]]
-        options = [*NAMED_OPTIONS, *REFUSED_OPTIONS]
-        differing += [
-            option
-            for option in options
-            if option.split(".")[0] not in VARIANT_SETTINGS
-            and _setting(run.config, option) != _setting(first.config, option)
-        ]
-        # Each seed has an encoder of its own, frozen or not.
-        if has_frozen_encoder(run.config) != has_frozen_encoder(first.config):
-            differing.append(FROZEN_ENCODER)
-        if differing:
+        if differing := differing_settings(first, run):
             raise UserError(
                 f"{run.path}: another {', '.join(differing)} than {first.path}'s: runs of one variant ({variant}) "
                 "differ in the seed alone; put a space between two variants"

@@ -173,6 +173,8 @@ class BlindBits:
         learning: bits that it needs per dev sentence at each of its validations, at temperature 1. Empty in older
             results, whose `VariantBits.learning` is against its best validation throughout.
         learning_rates: that were tried for it; empty in older results.
+        other_seeds: `bits` of each other run of it, which differs in the seed alone. It was not chosen, because its dev
+            loss is higher; empty in older results.
     """
 
     run: str
@@ -189,6 +191,7 @@ class BlindBits:
     target_words: float
     learning: list[LearningPoint] = field(default_factory=list)  # Older results lack it.
     learning_rates: list[float] = field(default_factory=list)  # Older results lack it.
+    other_seeds: list[float] = field(default_factory=list)  # Older results lack it.
 
     @property
     def edge(self) -> GridEnd | None:

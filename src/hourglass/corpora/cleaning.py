@@ -57,17 +57,22 @@ def clean_pairs(recipe: Recipe, split: Split, tally: Tally) -> Iterator[dict[str
     """Yield the rows of a split, and count them; only pairs of train, and of splits taken from it, are dropped.
 
     Raises:
-        UserError: a side of a dev or test pair is empty, or a pair has a prefix and the recipe has none, or the
-            reverse; or features are not as wide as the recipe says, or not finite.
+        UserError: a side or a further reference of a dev or test pair is empty, or a pair has a prefix and the recipe
+            has none, or the reverse; or features are not as wide as the recipe says, or not finite.
     """
     own: set[str] = set()
     may_drop = split == "train" or split in recipe.taken()
     for pair in recipe.pairs(split):
         # One space between words, and no line end or tab, so that a sentence is always one line of a file.
         source, target = " ".join(pair.source.split()), " ".join(pair.target.split())
-        if not source or not target:
+        others = [" ".join(text.split()) for text in pair.alternatives]
+        if not source or not target or not all(others):
             if not may_drop:
-                _refuse_empty(split, pair.places[0] if not source else pair.places[1])
+                what = "side" if not source or not target else "further reference"
+                raise UserError(
+                    f"{pair.places[0] if not source else pair.places[1]}: an empty {what}, and {split} pairs are never "
+                    f"dropped: fill it in or remove the {'pair' if what == 'side' else 'reference'}"
+                )
             tally.dropped["empty"] += 1
             continue
         prefix = None if pair.prefix is None else " ".join(pair.prefix.split())
@@ -95,7 +100,7 @@ def clean_pairs(recipe: Recipe, split: Split, tally: Tally) -> Iterator[dict[str
         tally.target_words[split] += target_words
         row = {"source": source, "target": target, "id": pair.id, "source_words": source_words}
         if recipe.has_alternatives:
-            row["alternatives"] = [" ".join(text.split()) for text in pair.alternatives]
+            row["alternatives"] = others
         if recipe.has_features:
             row[FEATURES] = check_features(pair.features, getattr(recipe, "feature_size", None), pair.places[0])
         yield row if prefix is None else {**row, "prefix": prefix}
@@ -114,7 +119,3 @@ def _too_long(recipe: Recipe, words: tuple[int, int], texts: tuple[str, str]) ->
     if recipe.limit is None:
         return False
     return max(words) > recipe.limit or max(map(len, texts)) > CHARACTERS_A_WORD * recipe.limit
-
-
-def _refuse_empty(split: Split, place: str) -> None:
-    raise UserError(f"{place}: an empty side, and {split} pairs are never dropped: fill it in or remove the pair")

@@ -24,7 +24,7 @@ from hourglass.corpora.facts import PairFacts
 from hourglass.corpora.features import array_of_features
 from hourglass.corpora.languages import check_code, check_script
 from hourglass.corpora.recipe import FEATURES, SPLITS, Recipe, Split
-from hourglass.corpora.recipes import RECIPES
+from hourglass.corpora.recipes import RECIPES, lengths_of
 from hourglass.corpora.sampling import evenly_spaced
 from hourglass.corpora.synthetic import SyntheticRecipe
 from hourglass.errors import UserError
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Part of the cache key: increase it with any change by which the same options and inputs give other pairs.
-CORPUS_VERSION = 1
+CORPUS_VERSION = 2
 # The file with digest and facts of a corpus, beside its splits.
 RECORD = "corpus.json"
 ROWS_AT_ONCE = 10_000
@@ -118,6 +118,7 @@ def summary(facts: PairFacts, digest: str) -> str:
     """Return the facts of a corpus in one line."""
     pairs = ", ".join(f"{facts.pairs[split]:,} {split}" for split in SPLITS)
     words = facts.source_words["train"] / facts.pairs["train"]
+    counted = lengths_of(facts.name).removeprefix("source ")
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in facts.dropped.items())
     leaks = "" if facts.leaks_removed else " (synthetic pairs are not searched for leaks)"
     if facts.leak_sides is not None:
@@ -125,7 +126,7 @@ def summary(facts: PairFacts, digest: str) -> str:
     made_of = "".join(f" of {name} {version}," for name, version in (facts.made_of or {}).items())[:-1]
     return (
         f"corpus {facts.name} {facts.source}-{facts.target}{made_of}: pairs {pairs}; "
-        f"{words:.1f} words per training source; dropped from train: {dropped}{leaks}; digest {digest[:12]}"
+        f"{words:.1f} {counted} per training source; dropped from train: {dropped}{leaks}; digest {digest[:12]}"
     )
 
 
@@ -188,6 +189,21 @@ def check_recipe(options: Mapping[str, Any]) -> tuple[str, Recipe]:
     return options["name"], recipe
 
 
+def _remedy(recipe: Recipe, split: Split, tally: Tally) -> str:
+    """Return what to do about a split without pairs."""
+    if split in recipe.taken():
+        return f"train has too few to take some from it: set data.{split}"
+    if split != "train" or not any(tally.dropped.values()):
+        return f"give {split} some"
+    reason = max(tally.dropped, key=tally.dropped.__getitem__)
+    remedies = {
+        "leak": "give train pairs that neither dev nor test has",
+        "empty": "fill in both sides of its pairs",
+        "too long": "raise data.longest",
+    }
+    return remedies[reason]
+
+
 def _key(name: str, recipe: Recipe) -> str:
     """Return twelve hexadecimal digits that depend on the options, the bytes of the inputs, and the code.
 
@@ -224,8 +240,9 @@ def _write(name: str, recipe: Recipe, folder: Path) -> None:
         written[split] = _write_split(rows, folder / f"{split}.arrow", digest, recipe=recipe)
         if not tally.pairs[split]:
             dropped = ", ".join(f"{count} {reason}" for reason, count in tally.dropped.items())
-            remedy = f": train has too few to take some from it: set data.{split}" if split in recipe.taken() else ""
-            raise UserError(f"data.name={name}: no pair in {split} (dropped: {dropped}){remedy}")
+            raise UserError(
+                f"data.name={name}: no pair in {split} (dropped: {dropped}): {_remedy(recipe, split, tally)}"
+            )
     disabled_before = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:

@@ -18,7 +18,7 @@ from pydantic import PositiveInt
 
 from hourglass.corpora.languages import count_words
 from hourglass.corpora.lines import read_lines
-from hourglass.corpora.recipe import SPLITS, FeatureArray, LimitedRecipe, Pair, Recipe, Split
+from hourglass.corpora.recipe import SPLITS, FeatureArray, ItemTerms, LimitedRecipe, Pair, Recipe, Split
 from hourglass.errors import UserError
 from hourglass.system.arrays import UNREADABLE
 
@@ -38,6 +38,12 @@ class FeatureRecipe(Recipe):
     feature_size: PositiveInt | None
 
     has_features: ClassVar = True
+    terms: ClassVar[ItemTerms | None] = ItemTerms(
+        "a picture or recording with its caption",
+        "a word of the caption",
+        "a word of the caption",
+        lengths="caption words",
+    )
 
 
 @dataclass(frozen=True)
@@ -122,8 +128,7 @@ def pairs_of_picture(
         language: code of the captions.
     """
     first, *others = captions.split("\t")
-    # The same picture in two splits has the same name.
-    name = hashlib.blake2b(features.tobytes(), digest_size=8).hexdigest()
+    name = _name_of(features)
     own = [first, *others] if split == "train" else [first]
     for place, caption in enumerate(own, 1):
         yield Pair(
@@ -135,6 +140,13 @@ def pairs_of_picture(
             features=features,
             length=count_words(caption, language),
         )
+
+
+def _name_of(features: FeatureArray) -> str:
+    """Return a name that features [S, F] of the same numbers share, whatever type and order a file has them in."""
+    with np.errstate(over="ignore"):  # `check_features` refuses them.
+        numbers = np.ascontiguousarray(features, "<f4") + np.float32(0)  # Makes 0 of -0.
+    return hashlib.blake2b(numbers.tobytes(), digest_size=8).hexdigest()
 
 
 class FeaturesInFile(NamedTuple):
@@ -159,6 +171,8 @@ def open_features(file: Path) -> FeaturesInFile:
     Raises:
         UserError: the file cannot be read, or has something else.
     """
+    if file.suffix not in _ENDINGS:
+        raise UserError(f"{file}: features are in files {', '.join(_ENDINGS)}: write them with numpy.save, for one")
     try:
         if file.suffix == ".npz":
             return _open_archive(file)
@@ -169,10 +183,10 @@ def open_features(file: Path) -> FeaturesInFile:
 
 
 def _open_array(file: Path) -> FeaturesInFile:
+    with file.open("rb") as stream:
+        shape, _, kind = _read_header(stream)
+    _check_form(file, shape, kind, lengths=False)
     array = np.load(file, mmap_mode="r", allow_pickle=False)
-    if not isinstance(array, np.ndarray):
-        raise ValueError("not a single array")
-    _check_form(file, array.shape, array.dtype, lengths=False)
     return FeaturesInFile(len(array), (np.asarray(row).reshape(-1, array.shape[-1]) for row in array))
 
 
@@ -211,7 +225,10 @@ def _rows_of_archive(file: Path, lengths: Sequence[int], width: int) -> Iterator
 
 def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Read the header of an array in an archive: its shape, whether it lies column by column, and its type."""
-    version = np.lib.format.read_magic(stream)
+    try:
+        version = np.lib.format.read_magic(stream)
+    except ValueError:
+        raise ValueError("it is no array of numpy: write it with numpy.save or numpy.savez") from None
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, in_columns, kind = read(stream)
     return shape, in_columns, kind
@@ -224,7 +241,7 @@ def _check_form(file: Path, shape: tuple[int, ...], kind: np.dtype[Any], *, leng
         ValueError: it has not.
     """
     if kind.kind not in "fiu":
-        raise ValueError(f"its numbers are of type {kind}")
+        raise ValueError(f"its numbers are of type {kind}: save numbers, as of numpy.asarray(features, 'float32')")
     forms = ("[R, F]",) if lengths else ("[N, S, F]", "[N, F]")
     if len(shape) not in {form.count(",") + 1 for form in forms} or 0 in shape:
         raise ValueError(f"its array is {list(shape)}, not {' or '.join(forms)}")

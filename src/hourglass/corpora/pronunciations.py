@@ -19,7 +19,7 @@ from pydantic import PositiveInt
 
 from hourglass.corpora.cleaning import normalise
 from hourglass.corpora.lines import read_lines
-from hourglass.corpora.recipe import Pair, Recipe, Split
+from hourglass.corpora.recipe import ItemTerms, Pair, Recipe, Split
 from hourglass.corpora.sampling import draw_by_hash
 from hourglass.errors import UserError
 
@@ -45,6 +45,7 @@ class Cmudict(Recipe):
     test_words: PositiveInt
 
     name: ClassVar = "cmudict"
+    terms: ClassVar = ItemTerms("a word with its pronunciation", "a letter", "a phoneme", lengths="letters")
     # Homophones are no leak.
     leak_sides = ("source",)
     has_alternatives = True

@@ -63,6 +63,22 @@ class ItemNames(NamedTuple):
     item: str
 
 
+class ItemTerms(NamedTuple):
+    """What the general terms of tables and reports stand for, of a corpus whose items are no sentences of words.
+
+    Attributes:
+        sentence: what an item is.
+        source_word: what the length of a source counts.
+        target_word: what a word of the translation is.
+        lengths: a heading for the lengths of sources.
+    """
+
+    sentence: str
+    source_word: str
+    target_word: str
+    lengths: str = "source words"
+
+
 @dataclass(frozen=True)
 class Recipe(ABC):
     """The origin of a corpus's pairs; the fields are the keys of its config file.
@@ -89,6 +105,8 @@ class Recipe(ABC):
     has_alternatives: ClassVar[bool] = False
     # Whether every pair has features, as wide as the recipe's field `feature_size`.
     has_features: ClassVar[bool] = False
+    # What tables and reports mean by their general terms; None: sentences of words.
+    terms: ClassVar[ItemTerms | None] = None
 
     @property
     def limit(self) -> int | None:

@@ -8,7 +8,7 @@ from hourglass.corpora.hub import Hub
 from hourglass.corpora.lookup import NgramLookup, PhoneBook, Recall
 from hourglass.corpora.pictures import PictureFiles
 from hourglass.corpora.pronunciations import Cmudict
-from hourglass.corpora.recipe import Recipe
+from hourglass.corpora.recipe import ItemTerms, Recipe
 from hourglass.corpora.scan import Scan
 from hourglass.corpora.shapes import Shapes
 from hourglass.corpora.synthetic import Copy, Numbers, Reverse
@@ -22,3 +22,15 @@ RECIPES: Registry[Recipe] = Registry(
         *(Docstrings, Shapes, FeatureFiles, PictureFiles),
     ),
 )
+
+
+def terms_of(name: str) -> ItemTerms | None:
+    """Return what is meant by sentences and words of a recipe; None: just these, or a recipe that is not known here."""
+    recipe = RECIPES.get(name)
+    return None if recipe is None else recipe.terms
+
+
+def lengths_of(name: str) -> str:
+    """Return the heading for the lengths of a recipe's sources."""
+    terms = terms_of(name)
+    return "source words" if terms is None else terms.lengths

@@ -18,7 +18,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import PositiveInt
 
-from hourglass.corpora.recipe import Pair, Recipe, Split
+from hourglass.corpora.recipe import ItemTerms, Pair, Recipe, Split
 from hourglass.corpora.sampling import draw_by_hash
 from hourglass.errors import UserError
 
@@ -102,6 +102,7 @@ class Scan(Recipe):
     dev_pairs: PositiveInt
 
     name: ClassVar = "scan"
+    terms: ClassVar = ItemTerms("a command with its actions", "a word of the command", "an action")
     # Many commands have the same actions: only the commands of test must not be in train.
     leak_sides = ("source",)
 

@@ -24,7 +24,7 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from hourglass.corpora.features import FeatureRecipe
-from hourglass.corpora.recipe import SPLITS, FeatureArray, ItemNames, Pair, Split
+from hourglass.corpora.recipe import SPLITS, FeatureArray, ItemNames, ItemTerms, Pair, Split
 from hourglass.corpora.synthetic import SizedRecipe
 from hourglass.errors import UserError
 
@@ -115,6 +115,9 @@ class Shapes(SizedRecipe, FeatureRecipe):
 
     name: ClassVar = "shapes"
     item_names: ClassVar = ItemNames("shapes", "scene", "caption")
+    terms: ClassVar = ItemTerms(
+        "a picture with its caption", "a shape of the picture", "a word of the caption", lengths="shapes"
+    )
 
     @staticmethod
     def size_bits(size: int) -> float:

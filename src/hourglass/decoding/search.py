@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
-from hourglass.data.pieces import BOS, EOS, PAD
+from hourglass.data.pieces import BOS, EOS, PAD, UNK
 from hourglass.decoding.precision import SearchPrecision, check_precision
 from hourglass.errors import UserError
 from hourglass.models.attention import Attention, PreparedMemory
@@ -260,7 +260,7 @@ def n_best(
         now = now._replace(
             live=live,
             tokens=torch.cat([_of_rows(now.tokens, origin), token.unsqueeze(-1)], -1),
-            attended=_of_rows(now.attended, origin),
+            attended=_attended_to(now.attended, origin, token, weights, copyable),
             coverage=_of_rows(now.coverage, origin),
         )
         at_limit = t >= now.limit
@@ -283,6 +283,31 @@ def n_best(
             now = _Beams(*(part[stay] for part in now))
     # A model whose weights have become NaN has no hypothesis.
     return [best or [Hypothesis([], -math.inf, -math.inf, False)] for best in results]
+
+
+def _attended_to(
+    attended: Tensor, origin: Tensor, token: Tensor, weights: Tensor | None, copyable: Copyable | None
+) -> Tensor:
+    """Return the source positions that the rows that go on attended to, [B, K, t].
+
+    Where a model copies and the last piece is UNK, its position is that of the unknown piece of the source that has
+    most weight: a vocabulary that is extended by the unknown words of a source (See et al. 2017, section 2.2) can copy
+    these alone in its place. A source without any has the position of the largest weight.
+
+    Args:
+        attended: [B, K', t].
+        origin: [B, K], the rows that go on.
+        token: [B, K], their last pieces.
+        weights: [B, K', S], of the last step; None: the attention has none.
+        copyable: of the sources; None: no model copies.
+    """
+    attended = _of_rows(attended, origin)
+    if weights is None or copyable is None:
+        return attended
+    unknown = (copyable.pieces == UNK).unsqueeze(1)  # [B, 1, S]
+    most = _of_rows(weights, origin).masked_fill(~unknown, -1.0).argmax(-1)
+    last = torch.where((token == UNK) & unknown.any(-1), most, attended[..., -1])
+    return torch.cat([attended[..., :-1], last.unsqueeze(-1)], -1)
 
 
 class _Beams(NamedTuple):

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from hourglass.analysis.bits import measure_bits
-from hourglass.analysis.comparability import choose_blind
 from hourglass.analysis.information import Information
 from hourglass.experiments.ablation import Ablation
 
@@ -16,7 +15,7 @@ def measure_information(ablation: Ablation, corpus: str, budget: int) -> Informa
     """
     blind = ablation.blind(corpus)
     information = measure_bits(
-        choose_blind(ablation.open_runs(blind, budget)),
+        ablation.open_runs(blind, budget),
         {variant.name: ablation.open_runs(variant, budget) for variant in ablation.variants(corpus)},
         baseline=ablation.settings.baseline,
         edges=ablation.corpora[corpus].edges,

@@ -78,6 +78,10 @@ class Metric(ABC):
         """Return what determines the score: implementation, version, options. Scores of one signature compare."""
         return self.name
 
+    def signature_of(self, references: References) -> str:
+        """Return the signature of scores on some references, where their number counts."""
+        return self.signature()
+
     @property
     def title(self) -> str:
         """The name for readers."""
@@ -120,9 +124,9 @@ class MetricFacts:
         return f"{'higher' if self.higher_is_better else 'lower'} is better"
 
     @classmethod
-    def of(cls, metric: Metric) -> "MetricFacts":
-        """Return the facts of a metric."""
-        return cls(metric.title, metric.digits, str(metric.signature()), metric.higher_is_better)
+    def of(cls, metric: Metric, references: References) -> "MetricFacts":
+        """Return the facts of a metric, with the signature of scores on some references."""
+        return cls(metric.title, metric.digits, str(metric.signature_of(references)), metric.higher_is_better)
 
 
 def single(references: Sequence[str]) -> list[tuple[str, ...]]:

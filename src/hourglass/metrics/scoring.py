@@ -43,6 +43,7 @@ def score(
     *,
     edges: Sequence[int],
     metrics: Metrics,
+    copies: bool = True,
 ) -> dict[str, Any]:
     """Score outputs, and the sources copied unchanged, in all and by source length.
 
@@ -53,6 +54,7 @@ def score(
         source_words: N lengths of the sources, in words (characters for languages written without spaces).
         edges: the smallest number of source words of each bucket, from 1; the last bucket is open.
         metrics: what to compute.
+        copies: whether a source can be an output, as features cannot.
 
     Returns:
         Plain values, ready for JSON: `sentences`; the score of each metric by its name, that of the source as its own
@@ -76,7 +78,7 @@ def score(
     copied = {
         metric.name: metric_statistics(metric, sources, references, sources)
         for metric in metrics.all
-        if metric.scores_copies
+        if copies and metric.scores_copies
     }
 
     def row(indices: np.ndarray) -> dict[str, Any]:
@@ -97,7 +99,7 @@ def score(
     return {
         **row(np.arange(len(hypotheses))),
         "main": metrics.main.name,
-        "metrics": {metric.name: asdict(MetricFacts.of(metric)) for metric in metrics.all},
+        "metrics": {metric.name: asdict(MetricFacts.of(metric, references)) for metric in metrics.all},
         "buckets": [
             {"source_words": list(bounds), **row(np.flatnonzero(bucket_of == number))}
             for number, bounds in enumerate(buckets)
@@ -110,10 +112,16 @@ def main_of(scores: Mapping[str, Any]) -> str:
     return str(scores.get("main", "bleu"))
 
 
-def format_table(scores: dict[str, Any]) -> str:
-    """Format the result of `score` as a table for a terminal: a line for each bucket and for all, and signatures."""
+def format_table(scores: dict[str, Any], lengths: str = "source words") -> str:
+    """Format the result of `score` as a table for a terminal: a line for each bucket and for all, and signatures.
+
+    Args:
+        scores: of `score`.
+        lengths: a heading for the lengths of sources.
+    """
     facts = facts_of(scores)
     columns: list[tuple[str, str, int]] = []
+    width = max(12, len(lengths))
     for name, own in facts.items():
         columns.append((own.heading[:7], name, own.digits))
         if f"copy_{name}" in scores:
@@ -124,10 +132,10 @@ def format_table(scores: dict[str, Any]) -> str:
     def line(label: str, row: dict[str, Any]) -> str:
         mark = "*" if row["sentences"] < FEW else " "
         cells = ["-" if row[key] is None else f"{row[key]:.{digits}f}" for _, key, digits in columns]
-        return f"{label:<12}  {row['sentences']:>9,}{mark}" + "".join(f"{cell:>8}" for cell in cells)
+        return f"{label:<{width}}  {row['sentences']:>9,}{mark}" + "".join(f"{cell:>8}" for cell in cells)
 
     rows = [line(show_bounds(bucket["source_words"]), bucket) for bucket in scores["buckets"]] + [line("all", scores)]
-    heading = f"{'source words':<12}  {'sentences':>9} " + "".join(f"{name:>8}" for name, _, _ in columns)
+    heading = f"{lengths:<{width}}  {'sentences':>9} " + "".join(f"{name:>8}" for name, _, _ in columns)
     meanings = {
         "copy": "copy: the source, scored as an output",
         "BP": "BP: brevity penalty",

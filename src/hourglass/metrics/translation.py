@@ -128,6 +128,10 @@ class Bleu(Metric):
         """Return sacreBLEU's signature, with one reference per sentence."""
         return str(_bleu(self.target_language, references=[[""]]).get_signature())
 
+    def signature_of(self, references: References) -> str:
+        """See `_signature_of`."""
+        return _signature_of(self, references)
+
 
 class _OfSacrebleu(Metric):
     """A metric whose counts and score are those of a class of sacreBLEU.
@@ -157,6 +161,10 @@ class _OfSacrebleu(Metric):
     def signature(self) -> str:
         """Return sacreBLEU's signature, with one reference per sentence."""
         return str(self._make(references=[[""]]).get_signature())
+
+    def signature_of(self, references: References) -> str:
+        """See `_signature_of`."""
+        return _signature_of(self, references)
 
 
 class Chrf(_OfSacrebleu):
@@ -215,6 +223,13 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str], target_language: 
         UserError: the language's tokenizer is not installed.
     """
     return float(bleu_from_statistics(bleu_statistics(hypotheses, references, target_language).sum(0)))
+
+
+def _signature_of(metric: Metric, references: References) -> str:
+    """Return sacreBLEU's signature with the number of references of a sentence; var, if it varies."""
+    counts = {len(own) for own in references} or {1}
+    number = str(counts.pop()) if len(counts) == 1 else "var"
+    return metric.signature().replace("nrefs:1", f"nrefs:{number}", 1)
 
 
 def _bleu(target_language: str, **options: Any) -> BLEU:

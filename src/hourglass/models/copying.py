@@ -9,7 +9,7 @@ layer. All is computed as logarithms, so that training, likelihoods and search r
 Source and target share one vocabulary, so a piece of the source is a piece of the target. Of SentencePiece's subwords
 and characters it covers every text, but for characters that training did not see, so that nothing is left for the
 published extended vocabulary: one of a sentence's words outside of the vocabulary. A vocabulary of words has UNK for
-these; copied, it stays UNK, and search.replace_unknown=true writes the word that was attended to.
+these; copied, it stays UNK, and search.replace_unknown=true writes the unknown word with most weight.
 
 Shapes: B sentences, T target positions, N rows of a step (N = B*K with K beams), S source length, R readout, V
 vocabulary; [...] stands for [B, T], [N] or the tokens of several sentences.

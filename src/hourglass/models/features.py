@@ -59,7 +59,7 @@ class FeatureEncoder(PooledEncoder):
         if not isinstance(embedding, FeatureInput):
             raise UserError(
                 "encoder=features reads features and the corpus has texts: set encoder=rnn, or a corpus of features, "
-                "data=shapes or data=features"
+                "data=shapes, data=features or data=pictures"
             )
         width = settings.embedding_size
         self.scale = width**0.5

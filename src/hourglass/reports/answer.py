@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 from hourglass.analysis.evaluation import Evaluation
 from hourglass.analysis.information import BitsDifference, Information
 from hourglass.analysis.ladder import Course, Ladder
+from hourglass.corpora.recipes import terms_of
 from hourglass.metrics.metrics import spell_out
 from hourglass.metrics.saturation import Saturation
 from hourglass.metrics.significance import Difference, Interval
@@ -286,6 +287,7 @@ def answer_blocks(
         ladder: the gaps against the budget; None: there is none.
         level: of the headings.
     """
+    terms = terms_of(evaluation.variants[evaluation.baseline].config["data"]["name"])
     if isinstance(answer, BitsAnswer) and information is not None:
         shown: list[Block] = [
             bits_figure(evaluation, information, answer.reference),
@@ -294,6 +296,7 @@ def answer_blocks(
     else:
         shown = [answer_figure(evaluation), answer_table(evaluation)]
     return [
+        *([] if terms is None else [Paragraph(say("answer", "terms", t=terms))]),
         *shown,
         Heading(level, say("reading", "how_sure")),
         Paragraph(how_sure(answer, evaluation)),

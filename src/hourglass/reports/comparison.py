@@ -128,7 +128,9 @@ def scores_table(parts: Sequence[TestSetComparison]) -> Table:
         partial=next((part.partial for part in parts if part.partial), ""),
         lower=list(lower),
         few=_note_on_few(parts),
-        signatures=list(dict.fromkeys(part.metric.signature() for part in parts)),
+        signatures=list(
+            dict.fromkeys(part.metric.signature_of([row.references for row in part.test.rows]) for part in parts)
+        ),
     )
     return Table("scores", head, rows, caption, text_columns=len(_label_heads(parts)))
 

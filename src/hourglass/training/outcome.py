@@ -10,6 +10,8 @@ import torch
 
 from hourglass.config.plugins import plugin_record, resume_command
 from hourglass.corpora.corpus import references_of
+from hourglass.corpora.recipe import FEATURES
+from hourglass.corpora.recipes import lengths_of
 from hourglass.corpora.sampling import evenly_spaced
 from hourglass.decoding.translate import translate_split
 from hourglass.errors import UserError
@@ -90,12 +92,13 @@ def score_test(job: Job, prepared: PreparedData) -> dict[str, Any]:
         list(test["source_words"]),
         edges=job.config["edges"],
         metrics=job.settings.metrics,
+        copies=FEATURES not in test.column_names,
     )
     part = "all" if len(test) == len(split) else "a sample of"
     method = "greedy" if search.beam == 1 else f"beam {search.beam}"
     method += "" if search.precision == 32 else f" in {search.precision}"
     print(f"\ntest: {part} {len(test):,} sentences, {method}, the model of step {trained.step:,} (best on dev)")
-    print(format_table(scores), end="\n\n")
+    print(format_table(scores, lengths_of(job.config["data"]["name"])), end="\n\n")
     return scores
 
 
