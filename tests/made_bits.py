@@ -21,7 +21,12 @@ from hourglass.analysis.information import (
 from hourglass.metrics.saturation import Saturation
 from hourglass.metrics.significance import Difference, Estimate, Interval
 
-CONFIG = {"encoder": {"name": "rnn", "summary_size": 8}, "decoder": {"start": "dense"}, "attention": {"name": "none"}}
+CONFIG = {
+    "data": {"name": "text"},
+    "encoder": {"name": "rnn", "summary_size": 8},
+    "decoder": {"start": "dense"},
+    "attention": {"name": "none"},
+}
 PROVENANCE = Provenance([1], ["0123456789ab"], [6000], CONFIG)
 
 

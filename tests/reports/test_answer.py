@@ -172,6 +172,8 @@ def test_what_sentences_and_words_are_is_said_where_they_are_something_else(reci
     said = [block.text for block in blocks if isinstance(block, Paragraph) and "Here a sentence is" in block.text]
     terms = terms_of(recipe)
     assert len(said) == (terms is not None)
+    (lengths,) = [each for each in unfolded(blocks) if isinstance(each, Table) and each.name == "verses-lengths"]
+    assert lengths.head[0] == ("source words" if terms is None else terms.lengths)
     assert terms is None or all(term in said[0] for term in terms[:3])
     assert (terms is None) == (recipe not in ("cmudict", "scan", "shapes", "features", "pictures"))
 

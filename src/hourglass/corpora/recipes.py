@@ -24,13 +24,13 @@ RECIPES: Registry[Recipe] = Registry(
 )
 
 
-def terms_of(name: str) -> ItemTerms | None:
+def terms_of(name: str | None) -> ItemTerms | None:
     """Return what is meant by sentences and words of a recipe; None: just these, or a recipe that is not known here."""
-    recipe = RECIPES.get(name)
+    recipe = None if name is None else RECIPES.get(name)
     return None if recipe is None else recipe.terms
 
 
-def lengths_of(name: str) -> str:
+def lengths_of(name: str | None) -> str:
     """Return the heading for the lengths of a recipe's sources."""
     terms = terms_of(name)
     return "source words" if terms is None else terms.lengths

@@ -6,11 +6,15 @@ from collections.abc import Callable, Sequence
 from hourglass.analysis.evaluation import BucketScores, Evaluation, VariantResult, mean_curve
 from hourglass.metrics.scoring import FEW
 from hourglass.reports.document import Picture
-from hourglass.reports.phrases import cover_of_differences, cover_of_estimates, difference_line, estimate_line
+from hourglass.reports.phrases import (
+    cover_of_differences,
+    cover_of_estimates,
+    difference_line,
+    estimate_line,
+    length_label,
+)
 from hourglass.reports.plots import Line, draw_lines
 from hourglass.reports.sentences import say
-
-LENGTH = "mean source words of a bucket"
 
 
 def length_figures(evaluation: Evaluation, variants: Sequence[str]) -> list[Picture]:
@@ -42,7 +46,14 @@ def _length_figure(evaluation: Evaluation, variants: Sequence[str], suffix: str)
         floor = ("copy", Line(copied.x, copied.y))
     return Picture(
         f"{name}-{evaluation.main}-{suffix}",
-        draw_lines(lines, x_label=LENGTH, y_label=title, order=list(evaluation.variants), floor=floor, bands=cover),
+        draw_lines(
+            lines,
+            x_label=_length_label(evaluation),
+            y_label=title,
+            order=list(evaluation.variants),
+            floor=floor,
+            bands=cover,
+        ),
         say("figures", "scores_alt", title=title, names=variants, corpus=name),
         say("figures", "scores", title=title, cover=cover),
     )
@@ -73,7 +84,7 @@ def draw_differences(evaluation: Evaluation, suffix: str, variants: Sequence[str
         f"{name}-{suffix}-by-length",
         draw_lines(
             {variant: difference_line(x, rows, few) for variant, rows in differences.items()},
-            x_label=LENGTH,
+            x_label=_length_label(evaluation),
             y_label=f"{title} minus {baseline}",
             zero=True,
             order=list(evaluation.variants),
@@ -148,7 +159,7 @@ def _bucket_figure(
     lines = {variant: _bucket_line(evaluation, result, value) for variant, result in evaluation.variants.items()}
     return Picture(
         f"{name}-{suffix}",
-        draw_lines(lines, x_label=LENGTH, y_label=y_label, order=order, span=0.1, zero=zero),
+        draw_lines(lines, x_label=_length_label(evaluation), y_label=y_label, order=order, span=0.1, zero=zero),
         say("figures", f"{sentence}_alt", corpus=name),
         say("figures", sentence),
     )
@@ -166,6 +177,15 @@ def _lengths(evaluation: Evaluation) -> tuple[list[float], list[bool]]:
     """Return the mean length of each bucket with sentences, and whether those are few."""
     known = [bucket for bucket in evaluation.buckets if bucket.mean_source_words is not None]
     return [bucket.mean_source_words or 0.0 for bucket in known], [bucket.sentences < FEW for bucket in known]
+
+
+def recipe_of(evaluation: Evaluation) -> str:
+    """Return the name of the recipe of an ablation's corpus."""
+    return str(evaluation.variants[evaluation.baseline].config["data"]["name"])
+
+
+def _length_label(evaluation: Evaluation) -> str:
+    return length_label(recipe_of(evaluation))
 
 
 def _mean_loss(result: VariantResult) -> Line:

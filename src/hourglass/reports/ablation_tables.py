@@ -4,8 +4,10 @@ from hourglass.analysis.convergence import NOT_JUDGED, show_convergence
 from hourglass.analysis.evaluation import CleanPart, Evaluation, VariantResult
 from hourglass.analysis.neck import NECK, NECK_DEFINED, neck_of
 from hourglass.corpora.overlap import NGRAM
+from hourglass.corpora.recipes import lengths_of
 from hourglass.metrics.scoring import FEW, show_bounds
 from hourglass.metrics.significance import FEWEST_SENTENCES
+from hourglass.reports.ablation_figures import recipe_of
 from hourglass.reports.document import Table
 from hourglass.reports.phrases import (
     DIFFERENCE_HEADINGS,
@@ -133,7 +135,14 @@ def lengths_table(evaluation: Evaluation) -> Table:
                     *p_cells(difference),
                 ]
             )
-    head = ["source words", "variant", "converged", "sentences", evaluation.metric.heading, "95 % interval"]
+    head = [
+        lengths_of(recipe_of(evaluation)),
+        "variant",
+        "converged",
+        "sentences",
+        evaluation.metric.heading,
+        "95 % interval",
+    ]
     head += [
         *(["early, %"] if has_premature else []),
         f"minus {evaluation.baseline}",

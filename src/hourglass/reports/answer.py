@@ -11,7 +11,7 @@ from hourglass.corpora.recipes import terms_of
 from hourglass.metrics.metrics import spell_out
 from hourglass.metrics.saturation import Saturation
 from hourglass.metrics.significance import Difference, Interval
-from hourglass.reports.ablation_figures import draw_differences
+from hourglass.reports.ablation_figures import draw_differences, recipe_of
 from hourglass.reports.bits import course_of, draw_bits_differences
 from hourglass.reports.document import Block, Heading, Paragraph, Picture, Table
 from hourglass.reports.objections import FEW_SEEDS, copied_score
@@ -287,7 +287,7 @@ def answer_blocks(
         ladder: the gaps against the budget; None: there is none.
         level: of the headings.
     """
-    terms = terms_of(evaluation.variants[evaluation.baseline].config["data"]["name"])
+    terms = terms_of(recipe_of(evaluation))
     if isinstance(answer, BitsAnswer) and information is not None:
         shown: list[Block] = [
             bits_figure(evaluation, information, answer.reference),

@@ -35,6 +35,7 @@ from hourglass.reports.phrases import (
     difference_cells,
     difference_line,
     estimate_line,
+    length_label,
     show_range,
     widest,
 )
@@ -51,9 +52,6 @@ NO_CHOICE = {*VECTOR, *NOT_CHOOSING}
 
 # Shares of the budget at which the table shows what was learnt.
 SHARES = (0.25, 0.5, 1.0)
-
-
-LENGTH = "mean source words of a bucket"
 
 
 # What the interval of a slope or plateau covers where all variants have several seeds.
@@ -236,7 +234,7 @@ def bits_section(information: Information) -> list[Block]:
             f"{name}-bits-by-length",
             draw_lines(
                 {variant: estimate_line(x, bits, few) for variant, bits in by_length.items()},
-                x_label=LENGTH,
+                x_label=length_label(_recipe(information)),
                 y_label="bits about the translation\nthat reach the decoder",
                 order=order,
                 zero=True,
@@ -282,7 +280,7 @@ def draw_bits_differences(information: Information, name: str, reference: str, v
         name,
         draw_lines(
             {variant: difference_line(x, line, few) for variant, line in rows.items()},
-            x_label=LENGTH,
+            x_label=length_label(_recipe(information)),
             y_label=f"bits minus {reference}",
             order=list(information.variants),
             zero=True,
@@ -298,6 +296,12 @@ def _lengths(information: Information) -> tuple[list[int], list[float], list[boo
     buckets = [number for number, bucket in enumerate(information.lengths) if bucket.sentences]
     known = [information.lengths[number] for number in buckets]
     return buckets, [bucket.mean_source_words or 0.0 for bucket in known], [bucket.sentences < FEW for bucket in known]
+
+
+def _recipe(information: Information) -> str | None:
+    """Return the name of the recipe of a corpus; None in an old result, which was recorded without it."""
+    provenance = information.blind.provenance
+    return None if provenance is None else provenance.config.get("data", {}).get("name")
 
 
 def summarise_bits(information: Information) -> list[str]:

@@ -6,6 +6,7 @@ Each number of a report has the format option z (PEP 682): what rounds to zero h
 import math
 from collections.abc import Iterable, Sequence
 
+from hourglass.corpora.recipes import lengths_of
 from hourglass.metrics.significance import AdjustedDifference, Difference, Estimate, Interval
 from hourglass.reports.plots import Line
 
@@ -30,6 +31,11 @@ OVER_OWN_SEEDS = "over test sentences and the two variants' own seeds"
 # Headings of the cells of `difference_cells`, after that of the difference itself, and of `p_cells`.
 DIFFERENCE_HEADINGS = ("these trained models", "this architecture, pooled", "this architecture, own spread")
 P_HEADINGS = ("p", "p, Holm")
+
+
+def length_label(recipe: str | None) -> str:
+    """Return the label of an axis with the lengths of a recipe's sources, by buckets; None: it is not known."""
+    return f"mean {lengths_of(recipe)} of a bucket"
 
 
 def difference_cells(difference: Difference | None) -> list[str]:
