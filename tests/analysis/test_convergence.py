@@ -94,4 +94,5 @@ def test_the_recorded_runs_are_judged(corpus: str) -> None:
             assert judged or is_judged(training.target_tokens, len(training.curves.loss) + 1)
             gained = training.convergence.gain_of_last_fifth
             assert training.convergence.converged == (gained < evaluation.converged if judged else None)
-        assert any(training.convergence.converged is not None for training in result.seeds)
+        # Where no rung has validations enough, a doubling of the budget tells.
+        assert result.converged is not None

@@ -35,7 +35,12 @@ def exact_match(counts: np.ndarray) -> float:
     return 100 * float(counts[:, 0].mean())
 
 
-SCORES = {"bleu": corpus_bleu, "exact": exact_match}
+def error_rate(counts: np.ndarray) -> float:
+    """Return errors, the first count of a sentence, a hundred units of its reference, the second."""
+    return 100 * float(counts[:, 0].sum()) / float(counts[:, 1].sum())
+
+
+SCORES = {"bleu": corpus_bleu, "exact": exact_match, "phoneme_error_rate": error_rate}
 
 
 def bits_needed(ablation: Ablation, variant: Variant, budget: int) -> np.ndarray:
