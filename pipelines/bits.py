@@ -5,8 +5,8 @@ length. Then come the bits of each variant, which are as good as the blind run.
 
 BLIND_RUN is a run of encoder=blind (python src/train.py experiment=language_model). Join the seeds of one variant by
 commas. Of several blind runs, joined likewise, the best on dev is used, and the bits that its other seeds need are
-printed beside it. With out=FOLDER, the result and a report with
-figures and tables are written there; with out=FOLDER alone, the report is written again from the result.
+printed beside it. With out=FOLDER, the result and a report with figures and tables are written there; with out=FOLDER
+alone, the report is written again from the result.
 """
 
 from collections.abc import Mapping, Sequence

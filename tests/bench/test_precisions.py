@@ -72,7 +72,7 @@ def test_both_precisions_are_measured_in_turns(capsys: pytest.CaptureFixture[str
 
 @pytest.mark.slow
 def test_the_parts_of_a_step_are_all_of_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """In both precisions; how the parts compare is a matter of the clock, and of what else runs."""
+    """In both precisions, of which float32 has no casts of weights."""
     monkeypatch.setattr(precisions, "bfloat16_instructions", lambda: ["avx512_bf16"])
     monkeypatch.setattr(precisions, "median_seconds", lambda *_: 0.1)
     monkeypatch.setattr(precisions, "profile_step", functools.partial(profile_step, repetitions=1))
@@ -85,6 +85,8 @@ def test_the_parts_of_a_step_are_all_of_it(capsys: pytest.CaptureFixture[str], m
         shares = {part: line["value"] for line in lines for part in PARTS if line["what"] == f"{PROFILE}{kind}: {part}"}
         assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
         assert all(share > 0 for part, share in shares.items() if part != CASTS)
+    casts = [line["value"] for line in lines if line["what"].endswith(CASTS)]
+    assert casts[0] < casts[1]
 
 
 def test_an_operation_belongs_to_the_part_that_calls_it() -> None:
